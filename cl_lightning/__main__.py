@@ -1,0 +1,84 @@
+"""``python -m cl_lightning``: compose the configuration, check it, hand over. Heavy libraries are imported behind that."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cl_lightning.config.check import check
+from cl_lightning.config.errors import added_keys, explain, missing_keys
+from cl_lightning.config.files import config_dir
+from cl_lightning.config.fill import fill_in
+from cl_lightning.config.schema import Config, register
+from cl_lightning.errors import UserError, told_to_user
+
+WRONG_CONFIGURATION = 2
+INTERRUPTED = 130
+_WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+_failures: list[str] = []
+"""What went wrong in this process's jobs, each as told to the user."""
+
+
+@hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
+def _job(composed: DictConfig) -> float:
+    """One run of one configuration; returns the average incremental accuracy (what a sweeper maximises).
+
+    The user's mistakes are told here and counted, not raised: the other jobs of a multirun go on.
+    """
+    try:
+        config = _typed(composed)
+        from cl_lightning.run import execute
+
+        return execute(config)
+    except UserError as error:
+        if _WANTS_TRACEBACK:
+            raise
+        _complain(str(error))
+        return math.nan
+
+
+def _typed(composed: DictConfig) -> Config:
+    """The dataclasses that everything behind works with: filled in and checked."""
+    mistake = missing_keys(composed) or added_keys(composed)
+    if mistake:
+        raise UserError(mistake)
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    with told_to_user():
+        filled = fill_in(config)
+        check(filled)
+    return filled
+
+
+def main() -> None:
+    """Entry of ``python -m cl_lightning`` and of the console script; exit code 2 for a wrong configuration."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise instead of printing and exiting by itself
+    register()
+    try:
+        _job()
+    except KeyboardInterrupt:
+        print("\nstopped; finished tasks are in the run's folder", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        if _WANTS_TRACEBACK or (isinstance(error, AssertionError) and "type for root" not in str(error)):
+            raise
+        _complain(explain(error, sys.argv[1:]))
+    if _failures:
+        sys.exit(WRONG_CONFIGURATION)
+
+
+def _complain(line: str) -> None:
+    _failures.append(line)
+    print(f"error: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

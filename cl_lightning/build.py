@@ -1,0 +1,230 @@
+"""From the configuration to objects: the only place where names meet classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from cl_lightning.config.schema import (
+    Config,
+    DERConfig,
+    DyToxConfig,
+    FinetuneConfig,
+    ICaRLConfig,
+    JointConfig,
+    PhaseConfig,
+    WAConfig,
+)
+from cl_lightning.data.augment import Augmentation, RandAugment
+from cl_lightning.data.datasets import load_sources
+from cl_lightning.data.loading import Pipeline
+from cl_lightning.data.orders import class_order
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.scenario import build_scenario as cut_scenario
+from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
+from cl_lightning.methods import der, dytox, icarl, wa
+from cl_lightning.methods.base import Method
+from cl_lightning.methods.finetune import Finetune
+from cl_lightning.models.build import Structure, build_network
+from cl_lightning.rng import Key
+from cl_lightning.types import Mixing, Optimiser, Order, Phase, Sampling, Schedule, Sharpness, View
+
+_WHOLE_EMBEDDING_NETWORK = ("backbone", "classifier")
+_PUBLISHED_BRIGHTNESS = 63 / 255
+"""Brightness jitter of the PODNet and DER code bases."""
+
+
+def build_scenario(config: Config) -> Scenario:
+    """The tasks of ``config.data``."""
+    data = config.data
+    train, test = load_sources(data.name, data.root, test_share=data.test_share, with_test=not data.validation)
+    scenario = cut_scenario(
+        data.name,
+        train,
+        test,
+        order=class_order(data.name, data.order, len(train.class_names)),
+        increment=data.increment,
+        initial=data.initial,
+        validation=data.validation,
+        image_size=data.image_size,
+    )
+    if scenario.image_size != data.image_size:
+        raise ValueError(
+            f"data.image_size={data.image_size} but the images of {data.name} have {scenario.image_size} pixels: "
+            f"type data.image_size={scenario.image_size}"
+        )
+    return scenario
+
+
+def build_memory(config: Config) -> RehearsalMemory:
+    """An empty memory."""
+    replicas = (config.batch.replicas or 1) if config.memory.scope == "per_replica" else 1
+    return RehearsalMemory(Budget(config.memory.budget, config.memory.size or 0), replicas=replicas)
+
+
+def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
+    """What happens to training images."""
+    data = config.data
+    geometry = {"crop_padding": data.crop_padding, "flip": data.flip}
+    augmentations: dict[str, Augmentation | None] = {
+        "none": None,
+        "basic": Augmentation(**geometry),
+        "brightness": Augmentation(**geometry, brightness=_PUBLISHED_BRIGHTNESS),
+        "randaugment": Augmentation(**geometry, randaugment=RandAugment()),
+    }
+    mean, std = (tuple(v) if v is not None else (0.5,) * scenario.channels for v in (data.mean, data.std))
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != scenario.channels:
+            raise ValueError(f"data.{name}={list(values)} needs {scenario.channels} values, one a channel: type data.{name}=null")
+    return Pipeline(scenario.image_size, mean, std, augmentations[data.augmentation or "none"], key)
+
+
+def build_method(config: Config, scenario: Scenario, key: Key) -> Method:
+    """The method with its network, before the first task."""
+    return _METHODS[type(config.method)](config, scenario, key)
+
+
+def encoder_structure(config: Config, scenario: Scenario) -> Structure:
+    """Description of the encoder or backbone that ``config.model`` names."""
+    options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in ("name", "pretrained")}  # type: ignore[call-overload]
+    options["channels"] = scenario.channels
+    if options["kind"] in ("convit", "timm_vit"):
+        options["image_size"] = scenario.image_size
+    if options["kind"] == "timm_vit":
+        options["name"] = config.model.name
+    if getattr(config.model, "pretrained", False):
+        options["pretrained"] = True
+    return options
+
+
+def _backbone_structure(config: Config, scenario: Scenario) -> Structure:
+    encoder = encoder_structure(config, scenario)
+    return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in ("convit", "timm_vit") else encoder
+
+
+def _embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bool = True) -> Any:
+    backbone = _backbone_structure(config, scenario)
+    return build_network({"kind": "embedding_network", "backbone": backbone, "bias": bias, "classes": []}, key)
+
+
+def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
+    method, recipe = config.method, config.recipe
+    assert isinstance(method, DyToxConfig)
+    structure = {
+        "kind": "token_network",
+        "encoder": encoder_structure(config, scenario),
+        "diverge": method.divergence_weight > 0,
+        "classes": [],
+    }
+    mixing = None if method.mixup is None else Mixing(method.mixup.alpha, method.mixup.smoothing)
+    sharpness = None if method.sam is None else Sharpness(method.sam.rho, method.sam.adaptive)
+    parts = [part for part in dytox.MAIN_PARTS if structure["diverge"] or part != "divergence"]
+    main = _phase("main", method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
+    finetuning = None
+    if method.finetuning is not None:
+        finetuning = _phase("finetuning", method.finetuning, config, View.MEMORY, dytox.FINETUNING_PARTS, mixing=mixing)
+        order = Order(recipe.finetuning_order or "shuffled")
+        sampling = Sampling(order, bool(recipe.order_ignores_seed), bool(recipe.finetuning_drop_last))
+        finetuning = dataclasses.replace(finetuning, sampling=sampling)
+    options = dytox.DyToxOptions(
+        distillation=method.distillation,
+        temperature=method.temperature,
+        divergence_weight=method.divergence_weight,
+        sharpness_from_task=method.sam.from_task if method.sam else 0,
+        rehearsal=config.memory.budget != "none",
+        herd_augmented=bool(recipe.herd_augmented),
+        finetune_first=len(scenario.tasks) == 1,
+    )
+    return dytox.DyTox(build_network(structure, key), main, finetuning, options)  # type: ignore[arg-type]
+
+
+def _finetune(config: Config, scenario: Scenario, key: Key) -> Method:
+    main = _phase("main", config.method.main, config, View.MERGED, _WHOLE_EMBEDDING_NETWORK)
+    return Finetune(_embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
+
+
+def _joint(config: Config, scenario: Scenario, key: Key) -> Method:
+    main = _phase("main", config.method.main, config, View.CUMULATIVE, _WHOLE_EMBEDDING_NETWORK)
+    return Finetune(_embedding_network(config, scenario, key), main, rehearsal=False)
+
+
+def _icarl(config: Config, scenario: Scenario, key: Key) -> Method:
+    main = _phase("main", config.method.main, config, View.MERGED, icarl.MAIN_PARTS)
+    return icarl.ICaRL(_embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
+
+
+def _wa(config: Config, scenario: Scenario, key: Key) -> Method:
+    assert isinstance(config.method, WAConfig)
+    main = _phase("main", config.method.main, config, View.MERGED, wa.MAIN_PARTS)
+    options = wa.WAOptions(config.method.temperature, config.method.clip, rehearsal=config.memory.budget != "none")
+    return wa.WA(_embedding_network(config, scenario, key, bias=False), main, options)
+
+
+def _der(config: Config, scenario: Scenario, key: Key) -> Method:
+    method = config.method
+    assert isinstance(method, DERConfig)
+    structure = {"kind": "extractor_network", "backbone": _backbone_structure(config, scenario), "classes": []}
+    main = _phase("main", method.main, config, View.MERGED, der.MAIN_PARTS)
+    second = _phase("classifier", method.classifier, config, View.BALANCED, der.SECOND_PARTS)
+    options = der.DEROptions(method.auxiliary_weight, method.temperature, rehearsal=config.memory.budget != "none")
+    return der.DER(build_network(structure, key), main, second, options)  # type: ignore[arg-type]
+
+
+_METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
+    DyToxConfig: _dytox,
+    FinetuneConfig: _finetune,
+    JointConfig: _joint,
+    ICaRLConfig: _icarl,
+    WAConfig: _wa,
+    DERConfig: _der,
+}
+
+
+def scaled_epochs(epochs: int, config: Config) -> int:
+    """A phase's epochs in this run, at least one."""
+    return max(1, math.ceil(epochs * (config.epochs_scale or 1.0) - 1e-9))
+
+
+def _phase(
+    name: str,
+    phase: PhaseConfig,
+    config: Config,
+    view: View,
+    trains: tuple[str, ...] | list[str],
+    *,
+    mixing: Mixing | None = None,
+    sharpness: Sharpness | None = None,
+) -> Phase:
+    """A paper's schedule, scaled, with the recipe's way of sampling."""
+    recipe = config.recipe
+    epochs = scaled_epochs(phase.epochs, config)
+    order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED
+    return Phase(
+        name=name,
+        view=view,
+        epochs=epochs,
+        optimiser=Optimiser(
+            name=phase.optimiser,
+            lr=phase.lr,
+            weight_decay=phase.weight_decay,
+            decay_vectors=phase.decay_vectors,
+            momentum=phase.momentum,
+            reference_batch=phase.reference_batch if recipe.lr_follows_batch else None,
+        ),
+        schedule=Schedule(
+            name=phase.schedule,
+            warmup_epochs=round(phase.warmup_epochs * epochs / phase.epochs),
+            warmup_lr=phase.warmup_lr,
+            min_lr=phase.min_lr,
+            milestones=tuple(phase.milestones),
+            gamma=phase.gamma,
+            lag=bool(recipe.schedule_lag),
+        ),
+        trains=tuple(trains),
+        sampling=Sampling(order, bool(recipe.order_ignores_seed)),
+        mixing=mixing,
+        sharpness=sharpness,
+        drop_path_in_frozen=bool(recipe.drop_path_in_frozen),
+    )

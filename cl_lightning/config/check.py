@@ -1,0 +1,140 @@
+"""Mistakes that can be seen in the filled-in configuration alone, each told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cl_lightning.config.schema import (
+    Config,
+    ConViTConfig,
+    CifarResNetConfig,
+    DyToxConfig,
+    PhaseConfig,
+    TimmConfig,
+)
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def check(config: Config) -> None:
+    """Raise ``ValueError`` naming the value, what is allowed and the override to type."""
+    _one_of("data.augmentation", config.data.augmentation, ("none", "basic", "brightness", "randaugment"))
+    _one_of("memory.budget", config.memory.budget, ("total", "per_class", "none"))
+    _one_of("memory.scope", config.memory.scope, ("global", "per_replica"))
+    _one_of("recipe.finetuning_order", config.recipe.finetuning_order, ("sequential", "shuffled", "repeated"))
+    _one_of("trainer.precision", config.trainer.precision, PRECISIONS)
+    _one_of("trainer.progress", config.trainer.progress, ("auto", "live", "lines", "none"))
+    _one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu"))
+    _one_of("logger.mode", config.logger.mode, ("online", "offline", "disabled"))
+    _at_least("epochs_scale", config.epochs_scale, 0.0, exclusive=True)
+    _at_least("batch.size", config.batch.size, 1)
+    _at_least("batch.replicas", config.batch.replicas, 1)
+    _at_least("batch.evaluation", config.batch.evaluation, 1)
+    _at_least("trainer.workers", config.trainer.workers, 0)
+    _at_least("trainer.log_every", config.trainer.log_every, 1)
+    _share("data.validation", config.data.validation)
+    _share("data.test_share", config.data.test_share)
+    _at_least("data.crop_padding", config.data.crop_padding, 0)
+    _at_least("data.image_size", config.data.image_size, 1)
+    _check_strategy(config)
+    _check_memory(config)
+    _check_model(config)
+    for name in ("main", "finetuning", "classifier"):
+        phase = getattr(config.method, name, None)
+        if phase is not None:
+            _check_phase(f"method.{name}", phase)
+    if isinstance(config.method, DyToxConfig):
+        _check_dytox(config, config.method)
+
+
+def _check_strategy(config: Config) -> None:
+    trainer = config.trainer
+    if trainer.strategy != "auto":
+        raise ValueError(
+            f"trainer.strategy={trainer.strategy} is refused: growth and memory are tested in one process only so far "
+            "(fsdp cannot wrap parameters that arrive later, spawning loses them), type trainer.strategy=auto"
+        )
+    if trainer.devices != 1:
+        raise ValueError(
+            f"trainer.devices={trainer.devices} is refused: several processes are not supported yet, type trainer.devices=1 "
+            "(batch.replicas gives the published multi-process recipe in one process)"
+        )
+
+
+def _check_memory(config: Config) -> None:
+    memory, replicas = config.memory, config.batch.replicas or 1
+    if memory.budget != "none":
+        _at_least("memory.size", memory.size, 1)
+    if memory.scope == "per_replica" and replicas == 1:
+        raise ValueError("memory.scope=per_replica needs batch.replicas of at least 2: type batch.replicas=2 or memory.scope=global")
+    if memory.scope == "per_replica" and (memory.size or 0) % replicas:
+        raise ValueError(
+            f"memory.size={memory.size} is not divisible by batch.replicas={replicas}: type memory.size={(memory.size or 0) // replicas * replicas}"
+        )
+
+
+def _check_model(config: Config) -> None:
+    model, size = config.model, config.data.image_size
+    if isinstance(model, ConViTConfig | TimmConfig) and model.patch_size:
+        if size % model.patch_size:
+            allowed = ", ".join(f"model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
+            raise ValueError(
+                f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: type {allowed or 'another data.image_size'}"
+                f"{' (model=auto has no options: name the model, model=' + model.name + ')'}"
+            )
+    if isinstance(model, ConViTConfig):
+        for name in ("dim", "num_heads", "depth", "patch_size"):
+            _at_least(f"model.{name}", getattr(model, name), 1)
+        if model.dim % model.num_heads:
+            allowed = ", ".join(f"model.num_heads={d}" for d in _divisors(model.dim) if d <= 16)
+            raise ValueError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")
+        _share("model.drop_path", model.drop_path)
+    if isinstance(model, CifarResNetConfig) and (model.depth < 8 or (model.depth - 2) % 6):
+        raise ValueError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
+    if isinstance(config.method, DyToxConfig) and not isinstance(model, ConViTConfig | TimmConfig):
+        raise ValueError(f"model={model.name} has no patch tokens for method={config.method.name}: type model=convit_cifar, model=convit_tiny or model=timm")
+
+
+def _check_phase(name: str, phase: PhaseConfig) -> None:
+    _one_of(f"{name}.optimiser", phase.optimiser, ("adamw", "sgd"))
+    _one_of(f"{name}.schedule", phase.schedule, ("constant", "cosine", "steps"))
+    _at_least(f"{name}.epochs", phase.epochs, 1)
+    _at_least(f"{name}.lr", phase.lr, 0.0, exclusive=True)
+    for field in ("weight_decay", "warmup_epochs", "warmup_lr", "min_lr"):
+        _at_least(f"{name}.{field}", getattr(phase, field), 0.0)
+    for milestone in phase.milestones:
+        if not 0 < milestone < 1:
+            raise ValueError(f"{name}.milestones={phase.milestones} are shares of the phase in (0, 1): type {name}.milestones=[0.5,0.8]")
+    if phase.reference_batch is not None:
+        _at_least(f"{name}.reference_batch", phase.reference_batch, 1)
+
+
+def _check_dytox(config: Config, method: DyToxConfig) -> None:
+    _at_least("method.temperature", method.temperature, 0.0, exclusive=True)
+    _at_least("method.divergence_weight", method.divergence_weight, 0.0)
+    if method.mixup is not None:
+        _at_least("method.mixup.alpha", method.mixup.alpha, 0.0, exclusive=True)
+        _share("method.mixup.smoothing", method.mixup.smoothing)
+    if method.sam is not None:
+        _at_least("method.sam.rho", method.sam.rho, 0.0, exclusive=True)
+        if config.trainer.precision == "16-mixed":
+            raise ValueError("trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): type trainer.precision=bf16-mixed")
+
+
+def _divisors(number: int) -> Iterable[int]:
+    return (d for d in range(1, number + 1) if number % d == 0)
+
+
+def _one_of(name: str, value: object, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value} is not a choice: type {' or '.join(f'{name}={a}' for a in allowed)}")
+
+
+def _at_least(name: str, value: float | None, low: float, *, exclusive: bool = False) -> None:
+    if value is None or value < low or (exclusive and value == low):
+        raise ValueError(f"{name}={value} is out of range: type {name}=N with N {'above' if exclusive else 'at least'} {low:g}")
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}={value} is not a share: type {name}=X with X at least 0 and below 1")

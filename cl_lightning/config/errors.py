@@ -1,0 +1,140 @@
+"""Hydra's composition errors, each as one line that names the value, what is allowed and the override to type."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cl_lightning.config.files import config_dir, options
+
+CompositionError = HydraException | OmegaConfBaseException
+
+
+def explain(error: BaseException, arguments: Sequence[str]) -> str:
+    """One line for a composition error; ``arguments`` are the command line's."""
+    chain = _chain(error)
+    text = "\n".join(str(e) for e in chain)
+    for explanation in (_inside_null(text, arguments), _missing_option(text), _unknown_key(text, arguments), _wrong_value(chain, text), _missing_value(text)):
+        if explanation:
+            return explanation
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _missing_option(text: str) -> str | None:
+    """``method=dytx``: no such file in the group."""
+    match = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
+    if match is None:
+        return None
+    group, value = match.groups()
+    allowed = [name for name in options(group)] or ["(nothing)"]
+    return f"{group}={value} does not exist{_nearest(value, allowed, f'{group}=')}: type {group}= one of {', '.join(allowed)}"
+
+
+def _inside_null(text: str, arguments: Sequence[str]) -> str | None:
+    """``method.sam.rho=3`` where ``method.sam`` is null: OmegaConf merges into nothing."""
+    if "Unexpected type for root: NoneType" not in text:
+        return None
+    deep = [a for a in arguments if a.partition("=")[0].count(".") >= 2] or ["the override"]
+    parent = deep[-1].partition("=")[0].rpartition(".")[0]
+    leaf, value = deep[-1].rpartition(".")[2].split("=", 1)
+    return f"{deep[-1]} is not possible: {parent} is null here, type '{parent}={{{leaf}: {value}}}' or choose an option that has it"
+
+
+def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:
+    """``method.temprature=2``: no such key in the chosen option; or a group override that is no group."""
+    match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Could not append value to config[^']*'?([\w.]*)", text)
+    if match is None or re.search(r"(ValidationError|could not be converted|is not a valid|of type)", text.split("Could not override")[0]):
+        return None
+    key = match.group(1)
+    if not re.search(r"not in|Key '", text):
+        return None
+    parent, _, name = key.rpartition(".")
+    allowed = _keys_of(parent, arguments)
+    where = f"{parent} has" if parent else "there is"
+    hint = _nearest(name, allowed, f"{parent}." if parent else "")
+    extra = ""
+    if parent == "model" and any(a == "model=auto" for a in arguments) | (not any(a.startswith("model=") for a in arguments)):
+        extra = " (model=auto has no options: choose a model by name, such as model=convit_tiny)"
+    return f"{key} is not an option{hint}: {where} {', '.join(allowed) or 'none'}{extra}"
+
+
+def _wrong_value(chain: Sequence[BaseException], text: str) -> str | None:
+    """``seed=abc``: not of the key's type."""
+    match = re.search(r"Error merging override (\S+)", text)
+    reason = re.search(r"(Value .*? (?:could not be converted to|is not a valid|of type).*|Invalid .*|.*is not a subclass.*|field .* is not Optional)", text)
+    if match is None or reason is None:
+        return None
+    expected = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    key, _, _ = match.group(1).partition("=")
+    wanted = next((words for name, words in expected.items() if f"to {name}" in reason.group(1) or f"valid {name}" in reason.group(1).replace("bool", "Boolean")), None)
+    if wanted is None:
+        return f"{match.group(1)} is not possible: {reason.group(1).strip()}"
+    return f"{match.group(1)} is not possible: type {key}= {wanted}"
+
+
+def _missing_value(text: str) -> str | None:
+    """``data=image_folder`` without ``data.root``."""
+    match = re.search(r"Missing mandatory value: ([\w.]+)", text) or re.search(r"full_key: ([\w.]+)\n.*MissingMandatory", text)
+    return None if match is None else f"{match.group(1)} has no value: type {match.group(1)}=VALUE"
+
+
+def missing_keys(config: DictConfig) -> str | None:
+    """One line on values that the user must give and did not, else ``None``."""
+    missing = sorted(key for key in OmegaConf.missing_keys(config) if key != "run_dir")
+    if not missing:
+        return None
+    return f"{', '.join(missing)} must be given: type {' '.join(f'{key}=...' for key in missing)}"
+
+
+def added_keys(config: DictConfig) -> str | None:
+    """One line on keys that were forced in with ``+key=value``, else ``None``: nothing would read them."""
+    unknown = sorted(_added(config, ""))
+    return None if not unknown else f"{', '.join(unknown)} is read by nobody: leave out +{unknown[0]}=..."
+
+
+def _added(node: DictConfig, prefix: str) -> list[str]:
+    schema = OmegaConf.get_type(node)
+    if not dataclasses.is_dataclass(schema):
+        return []
+    known = {field.name for field in dataclasses.fields(schema)}
+    found = [f"{prefix}{key}" for key in node if key not in known]
+    for key in known:
+        child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            found += _added(child, f"{prefix}{key}.")
+    return found
+
+
+def _keys_of(parent: str, arguments: Sequence[str]) -> list[str]:
+    """Keys that exist under ``parent`` with the same choices of groups."""
+    groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    chosen = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        try:
+            config = compose("config", overrides=chosen)
+        except (HydraException, OmegaConfBaseException):
+            config = compose("config")
+    node = OmegaConf.select(config, parent) if parent else config
+    return sorted(str(key) for key in node) if isinstance(node, DictConfig) else []
+
+
+def _nearest(value: str, allowed: Sequence[str], prefix: str) -> str:
+    close = difflib.get_close_matches(value, allowed, n=1, cutoff=0.6)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""

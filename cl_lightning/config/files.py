@@ -1,0 +1,33 @@
+"""Where the YAML files are, and how one of them is read outside of Hydra's composition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+
+def config_dir() -> Path:
+    """The folder ``conf``: of the checkout if there is one, else the copy inside the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package.parent / "conf", package / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no conf/config.yaml beside or inside {package}: install the package again")
+
+
+def options(group: str) -> list[str]:
+    """Names that may be chosen in a group."""
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def load_option(group: str, name: str) -> dict[str, Any]:
+    """One option of a group as plain values, what it inherits within the group merged in."""
+    content = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
+    assert isinstance(content, dict)
+    merged: dict[str, Any] = {}
+    for parent in content.pop("defaults", []):
+        if parent != "_self_" and not parent.startswith("schema_"):
+            merged.update(load_option(group, parent))
+    return {**merged, **{str(key): value for key, value in content.items()}}

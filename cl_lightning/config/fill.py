@@ -1,0 +1,75 @@
+"""Replace what the user left open by what the method and the data declare."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cl_lightning.config.files import config_dir, load_option, options
+from cl_lightning.config.schema import SCHEMAS, Config, ModelConfig, RecipeConfig
+
+
+def fill_in(config: Config) -> Config:
+    """A copy of ``config`` without ``auto`` and without ``None`` where a value is needed.
+
+    An explicit value always wins over a recipe, and a recipe over a suggestion of the data.
+    """
+    data = config.data.suggests
+    recipe = _fill_recipe(config.recipe, config.method.recipe or data.recipe)
+    model = _fill_model(config.model, data.models.get(config.method.encoder, ""), data.patch_size)
+    size = {"total": data.memory, "per_class": data.memory_per_class}.get(config.memory.budget, 0)
+    return dataclasses.replace(
+        config,
+        epochs_scale=_or(config.epochs_scale, data.epochs_scale),
+        recipe=recipe,
+        model=model,
+        memory=dataclasses.replace(config.memory, size=_or(config.memory.size, size)),
+        data=dataclasses.replace(config.data, augmentation=_or(config.data.augmentation, config.method.augmentation)),
+        batch=dataclasses.replace(
+            config.batch,
+            size=_or(config.batch.size, data.batch_size),
+            replicas=_or(config.batch.replicas, recipe.replicas),
+        ),
+        trainer=dataclasses.replace(config.trainer, precision=_or(config.trainer.precision, recipe.precision)),
+    )
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _fill_recipe(recipe: RecipeConfig, suggested: str) -> RecipeConfig:
+    if recipe.name != "auto":
+        return recipe
+    if suggested == "auto" or suggested not in options("recipe"):
+        allowed = ", ".join(f"recipe={name}" for name in options("recipe") if name != "auto")
+        raise ValueError(f"recipe {suggested!r} of method or data is unknown: type {allowed}")
+    chosen = load_option("recipe", suggested)
+    given = {key: value for key, value in dataclasses.asdict(recipe).items() if value is not None and key != "name"}
+    return RecipeConfig(**{**chosen, **given, "date": str(chosen["date"])})
+
+
+def _fill_model(model: ModelConfig, suggested: str, patch_size: int) -> ModelConfig:
+    if model.name == "auto":
+        if suggested not in options("model"):
+            allowed = ", ".join(f"model={name}" for name in options("model") if name != "auto")
+            raise ValueError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
+        chosen = load_option("model", suggested)
+        schema = next(s for s in SCHEMAS["model"].values() if getattr(s, "kind", None) == _kind(suggested))
+        model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), chosen))  # type: ignore[assignment]
+    if getattr(model, "patch_size", 0) is None:
+        model = dataclasses.replace(model, patch_size=patch_size)  # type: ignore[call-arg]
+    return model
+
+
+def _kind(name: str) -> str:
+    """The kind of encoder that a model file is of: its schema's default."""
+    content = OmegaConf.load(config_dir() / "model" / f"{name}.yaml")
+    for parent in content["defaults"]:
+        if parent.startswith("schema_"):
+            return SCHEMAS["model"][parent.removeprefix("schema_")].kind
+        if parent != "_self_":
+            return _kind(parent)
+    raise AssertionError(f"conf/model/{name}.yaml names no schema")

@@ -1,0 +1,299 @@
+"""Every option of the program as typed dataclasses; what each means stands beside it in ``conf/``.
+
+``None`` in a field means "what the method and the data declare" and is replaced by ``fill.fill_in`` before anybody reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class PhaseConfig:
+    """A paper's training schedule for one phase."""
+
+    epochs: int = MISSING
+    optimiser: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = 0.0
+    decay_vectors: bool = True
+    momentum: float = 0.9
+    reference_batch: int | None = None
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    warmup_lr: float = 0.0
+    min_lr: float = 0.0
+    milestones: list[float] = field(default_factory=list)
+    gamma: float = 0.1
+
+
+@dataclass
+class MixupConfig:
+    """MixUp of image pairs."""
+
+    alpha: float = 0.8
+    smoothing: float = 0.1
+
+
+@dataclass
+class SamConfig:
+    """Sharpness-aware minimisation."""
+
+    rho: float = 3.0
+    adaptive: bool = True
+    from_task: int = 1
+
+
+@dataclass
+class MethodConfig:
+    """What all methods have."""
+
+    name: str = MISSING
+    encoder: str = MISSING
+    recipe: str | None = None
+    augmentation: str = "basic"
+    main: PhaseConfig = field(default_factory=PhaseConfig)
+
+
+@dataclass
+class DyToxConfig(MethodConfig):
+    """DyTox, DyTox+ and DyTox++."""
+
+    distillation: bool = True
+    temperature: float = 1.0
+    divergence_weight: float = 0.1
+    mixup: MixupConfig | None = None
+    sam: SamConfig | None = None
+    finetuning: PhaseConfig | None = None
+
+
+@dataclass
+class FinetuneConfig(MethodConfig):
+    """Plain training on new images and memory."""
+
+
+@dataclass
+class JointConfig(MethodConfig):
+    """Training on all data so far."""
+
+
+@dataclass
+class ICaRLConfig(MethodConfig):
+    """iCaRL."""
+
+
+@dataclass
+class WAConfig(MethodConfig):
+    """Weight alignment."""
+
+    temperature: float = 2.0
+    clip: bool = True
+
+
+@dataclass
+class DERConfig(MethodConfig):
+    """DER without pruning."""
+
+    auxiliary_weight: float = 1.0
+    temperature: float = 5.0
+    classifier: PhaseConfig = field(default_factory=PhaseConfig)
+
+
+@dataclass
+class SuggestsConfig:
+    """What a data set proposes where the user says nothing."""
+
+    recipe: str = "clean"
+    models: dict[str, str] = field(default_factory=dict)
+    patch_size: int = 4
+    memory: int = 2000
+    memory_per_class: int = 20
+    batch_size: int = 128
+    epochs_scale: float = 1.0
+
+
+@dataclass
+class DataConfig:
+    """A data set and how it is cut into tasks."""
+
+    name: str = MISSING
+    root: str = MISSING
+    order: Any = "identity"
+    initial: int | None = None
+    increment: Any = MISSING
+    validation: float = 0.0
+    test_share: float = 0.2
+    image_size: int = 32
+    crop_padding: int = 0
+    flip: bool = False
+    augmentation: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    suggests: SuggestsConfig = field(default_factory=SuggestsConfig)
+
+
+@dataclass
+class ModelConfig:
+    """What all models have; ``auto`` has nothing else."""
+
+    name: str = "auto"
+
+
+@dataclass
+class ConViTConfig(ModelConfig):
+    """ConViT encoder."""
+
+    kind: str = "convit"
+    patch_size: int | None = None
+    dim: int = 384
+    num_heads: int = 12
+    depth: int = 5
+    mlp_ratio: float = 4.0
+    locality: float = 1.0
+    drop_path: float = 0.1
+
+
+@dataclass
+class TimmConfig(ModelConfig):
+    """One of timm's plain vision transformers."""
+
+    kind: str = "timm_vit"
+    patch_size: int | None = None
+    pretrained: bool = False
+    drop_path: float = 0.1
+
+
+@dataclass
+class CifarResNetConfig(ModelConfig):
+    """The CIFAR ResNet of depth 6n + 2."""
+
+    kind: str = "cifar_resnet"
+    depth: int = 32
+
+
+@dataclass
+class ResNet18Config(ModelConfig):
+    """ResNet-18 with a stem for small images."""
+
+    kind: str = "resnet18"
+    width: int = 64
+
+
+@dataclass
+class MemoryConfig:
+    """The rehearsal memory."""
+
+    budget: str = "total"
+    size: int | None = None
+    scope: str = "global"
+
+
+@dataclass
+class RecipeConfig:
+    """The published quirks as switches; a recipe is a named set of them."""
+
+    name: str = "auto"
+    date: str | None = None
+    repeated_augmentation: bool | None = None
+    order_ignores_seed: bool | None = None
+    schedule_lag: bool | None = None
+    lr_follows_batch: bool | None = None
+    finetuning_order: str | None = None
+    finetuning_drop_last: bool | None = None
+    drop_path_in_frozen: bool | None = None
+    herd_augmented: bool | None = None
+    replicas: int | None = None
+    precision: str | None = None
+
+
+@dataclass
+class BatchConfig:
+    """Images per step."""
+
+    size: int | None = None
+    replicas: int | None = None
+    evaluation: int = 256
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how the training runs: nothing here changes the science but ``precision``."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: str | None = None
+    workers: int = 0
+    threads: int | None = None
+    deterministic: bool = False
+    log_every: int = 20
+    progress: str = "auto"
+    stop_after_task: int | None = None
+
+
+@dataclass
+class LoggerConfig:
+    """Where curves go, beside the files of the run."""
+
+    csv: bool = True
+    wandb: bool = False
+    project: str = "cl_lightning"
+    entity: str | None = None
+    mode: str = "online"
+    name: str | None = None
+    group: str | None = None
+
+
+@dataclass
+class Config:
+    """The whole configuration of a run."""
+
+    seed: int = 0
+    epochs_scale: float | None = None
+    run_dir: str = MISSING
+    method: MethodConfig = MISSING
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    memory: MemoryConfig = MISSING
+    recipe: RecipeConfig = MISSING
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    trainer: TrainerConfig = MISSING
+    logger: LoggerConfig = MISSING
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "method": {
+        "dytox": DyToxConfig,
+        "finetune": FinetuneConfig,
+        "joint": JointConfig,
+        "icarl": ICaRLConfig,
+        "wa": WAConfig,
+        "der": DERConfig,
+    },
+    "data": {"data": DataConfig},
+    "model": {
+        "auto": ModelConfig,
+        "convit": ConViTConfig,
+        "timm": TimmConfig,
+        "cifar_resnet": CifarResNetConfig,
+        "resnet18": ResNet18Config,
+    },
+    "memory": {"memory": MemoryConfig},
+    "recipe": {"recipe": RecipeConfig},
+    "trainer": {"trainer": TrainerConfig},
+    "logger": {"logger": LoggerConfig},
+}
+"""Hydra group -> name -> type; the YAML files of a group start from ``<group>/schema_<name>``."""
+
+
+def register() -> None:
+    """Make the types known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="schema_config", node=Config)
+    for group, schemas in SCHEMAS.items():
+        for name, schema in schemas.items():
+            store.store(group=group, name=f"schema_{name}", node=schema)

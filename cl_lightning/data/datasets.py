@@ -1,0 +1,209 @@
+"""Where each data set's images come from: its name -> a training source and a test source.
+
+Splits that a data set does not bring itself are functions of the images' stable keys alone: they depend on no seed,
+and an image that is added changes the side of no other.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource, class_folders
+from cl_lightning.rng import Key, scalar
+
+log = logging.getLogger(__name__)
+
+Sources = tuple[ImageSource, ImageSource | None]
+
+_CIFAR = "cifar-100-python"
+_FIRST_HUNDRED = ("n01440764", "n01855672")
+"""First and last of the hundred ImageNet classes that come first in alphabetical order."""
+
+
+def load_sources(
+    name: str, root: str | Path | None = None, *, test_share: float = 0.2, with_test: bool = True
+) -> Sources:
+    """The training and the test images of a data set; the test source is None without ``with_test``.
+
+    A run that is evaluated on a validation share passes ``with_test=False``: test images are then not even read.
+
+    - ``digits``: scikit-learn's 8 x 8 handwritten digits, one channel; every fifth image of a class is for testing.
+    - ``cifar100``: Krizhevsky 2009, below ``root``, downloaded if it is not there.
+    - ``imagenet100``, ``imagenet1000``: ``root/train/<wnid>`` and ``root/val/<wnid>``; the hundred classes are the
+      first ones in alphabetical order.
+    - ``image_folder``: ``root/train/<class>`` with ``root/val`` or ``root/test``, or else ``root/<class>``, of which
+      about ``test_share`` is for testing.
+
+    Raises ValueError if the name is unknown or ``root`` does not hold the data set.
+    """
+    if name not in _READERS:
+        raise ValueError(f"data.name={name} is unknown: type data.name={', '.join(_READERS)}")
+    return _READERS[name](None if root is None else Path(root).expanduser(), with_test, test_share)
+
+
+def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:
+    from sklearn.datasets import load_digits
+
+    images, own_labels = load_digits(return_X_y=True)
+    # The stored values are 0 .. 16.
+    pixels = torch.from_numpy(np.rint(images * 255 / 16).astype(np.uint8)).view(-1, 1, 8, 8)
+    labels = torch.from_numpy(own_labels).to(torch.int64)
+    place_in_class = torch.zeros_like(labels)
+    for label in range(10):
+        rows = labels == label
+        place_in_class[rows] = torch.arange(int(rows.sum()))
+    is_test = place_in_class % 5 == 4
+
+    def part(name: str, rows: Tensor) -> ArraySource:
+        return ArraySource(f"digits/{name}", pixels[rows], labels[rows], tuple("0123456789"))
+
+    return part("train", ~is_test), part("test", is_test) if with_test else None
+
+
+def _cifar100(root: Path | None, with_test: bool, _test_share: float) -> Sources:
+    if root is None:
+        raise ValueError("data.root is not set: type data.root=DIR, where CIFAR-100 is or shall be downloaded to")
+    if not (root / _CIFAR).is_dir():
+        _download_cifar100(root)
+    return _cifar100_part(root, train=True), _cifar100_part(root, train=False) if with_test else None
+
+
+def _cifar100_part(root: Path, *, train: bool) -> ArraySource:
+    from continuum.datasets import CIFAR100
+
+    try:
+        data = CIFAR100(str(root), train=train, download=False)
+    except RuntimeError as error:
+        raise ValueError(
+            f"data.root={root} has a damaged {_CIFAR}: remove that folder to download it anew, or type data.root=DIR"
+        ) from error
+    images, own_labels, _ = data.get_data()
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    labels = torch.from_numpy(own_labels).to(torch.int64)
+    return ArraySource(f"cifar100/{'train' if train else 'test'}", pixels, labels, tuple(data.dataset.classes))
+
+
+def _download_cifar100(root: Path) -> None:
+    from continuum.datasets import CIFAR100
+
+    log.info("downloading CIFAR-100 (169 MB) to %s", root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # Unpacked aside and moved in one step: neither a killed run nor a second process leaves half a data set.
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as aside:
+            CIFAR100(aside, train=True, download=True)
+            _move_once(Path(aside) / _CIFAR, root / _CIFAR)
+    except (OSError, RuntimeError, EOFError, tarfile.TarError, http.client.HTTPException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"data.root={root} has no {_CIFAR} and the download failed ({reason}): unpack cifar-100-python.tar.gz of "
+            "https://www.cs.toronto.edu/~kriz/cifar.html there, or type data.root=DIR, where it is already"
+        ) from error
+
+
+def _move_once(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError:
+        # Another process may have been faster.
+        if not target.is_dir():
+            raise
+
+
+def _imagenet(count: int) -> Callable[[Path | None, bool, float], Sources]:
+    name = f"imagenet{count}"
+
+    def read(root: Path | None, with_test: bool, _test_share: float) -> Sources:
+        top = _existing(root)
+        for part in ("train", "val"):
+            if not (top / part).is_dir():
+                raise ValueError(
+                    f"data.root={root} has no folder {part}: type data.root=DIR with DIR/train and DIR/val"
+                )
+        found = class_folders(top / "train")
+        if len(found) not in {count, 1000}:
+            raise ValueError(
+                f"data.root={root} has {len(found)} class folders in train, {name} needs {count}"
+                f"{' (or all 1000)' if count != 1000 else ''}: type data.root=DIR or data=image_folder"
+            )
+        classes = found[:count]
+        if count == 100 and (classes[0], classes[-1]) != _FIRST_HUNDRED:
+            log.warning("the classes in %s are not ImageNet's first hundred: compare with no published number", root)
+        train = FolderSource.scan(top / "train", f"{name}/train", classes)
+        return train, FolderSource.scan(top / "val", f"{name}/val", classes) if with_test else None
+
+    return read
+
+
+def _image_folder(root: Path | None, with_test: bool, test_share: float) -> Sources:
+    top = _existing(root)
+    # A class may be called "train": only folders within it make it a part.
+    if not ((top / "train").is_dir() and class_folders(top / "train")):
+        return _split_by_key(FolderSource.scan(top, "image_folder"), with_test, test_share)
+    parts = [part for part in ("val", "test") if (top / part).is_dir()]
+    if not parts:
+        raise ValueError(
+            f"data.root={root} has train but neither val nor test: add one, or type data.root={root}/train"
+        )
+    if len(parts) == 2:
+        log.warning("data.root=%s has val and test: test is ignored", root)
+    train = FolderSource.scan(top / "train", "image_folder/train")
+    if not with_test:
+        return train, None
+    unknown = sorted(set(class_folders(top / parts[0])) - set(train.class_names))
+    if unknown:
+        raise ValueError(f"class folder {top / parts[0] / unknown[0]} has no counterpart in train: add or remove it")
+    return train, FolderSource.scan(top / parts[0], f"image_folder/{parts[0]}", train.class_names)
+
+
+def _split_by_key(source: FolderSource, with_test: bool, test_share: float) -> Sources:
+    if not 0 < test_share < 1:
+        raise ValueError(f"data.test_share={test_share} is not between 0 and 1: type data.test_share=0.2")
+    stream = Key(0).fold("test share")
+    draws = torch.tensor([scalar(stream.fold(path)) for path in source.paths], dtype=torch.float64)
+    is_test = draws < test_share
+    for label, class_name in enumerate(source.class_names):
+        mine = is_test[source.labels == label]
+        if mine.all() or not mine.any():
+            raise ValueError(
+                f"data.test_share={test_share} leaves class {class_name} (images: {len(mine)}) without a "
+                f"{'training' if mine.all() else 'test'} image: {_advice(draws, source.labels)}"
+            )
+    train, test = (torch.nonzero(rows).flatten() for rows in (~is_test, is_test))
+    return source.select(train, "image_folder/train"), source.select(test, "image_folder/test") if with_test else None
+
+
+def _advice(draws: Tensor, labels: Tensor) -> str:
+    own = [draws[labels == label] for label in labels.unique()]
+    # Two decimals, rounded inwards.
+    low = int(max(float(of_class.min()) for of_class in own) * 100 + 1) / 100
+    high = int(min(float(of_class.max()) for of_class in own) * 100) / 100
+    if low <= high:
+        return f"type data.test_share between {low} and {high}"
+    return "add images, or sort them into data.root/train and data.root/val"
+
+
+def _existing(root: Path | None) -> Path:
+    if root is None:
+        raise ValueError("data.root is not set: type data.root=DIR, the folder with the images")
+    if not root.is_dir():
+        raise ValueError(f"data.root={root} does not exist: type data.root=DIR, the folder with the images")
+    return root
+
+
+_READERS: dict[str, Callable[[Path | None, bool, float], Sources]] = {
+    "digits": _digits,
+    "cifar100": _cifar100,
+    "imagenet100": _imagenet(100),
+    "imagenet1000": _imagenet(1000),
+    "image_folder": _image_folder,
+}

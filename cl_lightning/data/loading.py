@@ -1,0 +1,171 @@
+"""From step numbers to uint8 images: data sets whose items are whole batches, so that a loader can start at any step.
+
+Arrays stay where training runs and are indexed there; files are decoded and cropped by the loader's workers. Augmentation follows on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cl_lightning.data.augment import Augmentation, augment, normalise
+from cl_lightning.data.draws import Draw
+from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
+from cl_lightning.rng import Key
+
+
+class Steps(Protocol):
+    """Something that says, step by step, which rows are wanted."""
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps."""
+        ...
+
+    def step(self, step: int) -> Draw:
+        """The rows of one step."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """All of ``rows`` once, in order: for evaluation and for features. A draw's position is its row."""
+
+    rows: Tensor
+    size: int
+
+    @property
+    def total_steps(self) -> int:
+        """Chunks, the last one possibly smaller."""
+        return -(-len(self.rows) // self.size)
+
+    def step(self, step: int) -> Draw:
+        """Chunk ``step``."""
+        rows = self.rows[step * self.size : (step + 1) * self.size]
+        return Draw(rows, rows, 0)
+
+
+class RawBatch(NamedTuple):
+    """What the loader hands over."""
+
+    rows: Tensor
+    """(B,) int64."""
+    labels: Tensor
+    """(B,) int64 global labels."""
+    positions: Tensor
+    """(B,) int64, see ``Draw``."""
+    epoch: int
+    images: Tensor
+    """(B, channels, size, size) uint8 for files; (0,) for arrays, which are indexed on the device."""
+
+
+class Images(NamedTuple):
+    """A batch on the device, ready for the network."""
+
+    images: Tensor
+    """(B, channels, size, size) float, normalised."""
+    labels: Tensor
+    positions: Tensor
+    epoch: int
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is done to images between file or array and network."""
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation | None
+    """``None``: clean images, cropped in the centre."""
+    key: Key = Key(0)
+    flip: bool = False
+    """Mirror every image (for features of mirrored copies)."""
+
+    def on_device(self, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
+        """Augment and normalise uint8 images (B, channels, size, size)."""
+        if self.augmentation is not None:
+            images = augment(images, self.augmentation, self.key.fold("augment", epoch), positions)
+        if self.flip:
+            images = images.flip(-1)
+        return normalise(images, self.mean, self.std)
+
+    def decode(self, source: FolderSource, draw: Draw) -> Tensor:
+        """Read the files of ``draw``: random resized crops if there is augmentation, else central ones."""
+        if self.augmentation is None:
+            return torch.stack([source.load_test(row, self.image_size) for row in draw.rows.tolist()])
+        key = self.key.fold("crop", draw.epoch)
+        pairs = zip(draw.rows.tolist(), draw.positions.tolist(), strict=True)
+        return torch.stack([source.load_train(row, self.image_size, key, position) for row, position in pairs])
+
+
+class StepDataset(Dataset[RawBatch]):
+    """Item ``i`` is the batch of step ``i``."""
+
+    def __init__(self, source: ImageSource, labels: Tensor, steps: Steps, pipeline: Pipeline) -> None:
+        self._source = source
+        self._labels = labels
+        self._steps = steps
+        self._pipeline = pipeline
+
+    def __len__(self) -> int:
+        return self._steps.total_steps
+
+    def __getitem__(self, step: int) -> RawBatch:
+        draw = self._steps.step(step)
+        images = torch.empty(0, dtype=torch.uint8)
+        if isinstance(self._source, FolderSource):
+            images = self._pipeline.decode(self._source, draw)
+        return RawBatch(draw.rows, self._labels[draw.rows], draw.positions, draw.epoch, images)
+
+
+class StepRange(Sampler[int]):
+    """Steps ``start`` .. ``stop`` - 1 in order: what a resumed phase has left."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self._range = range(start, stop)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._range)
+
+
+def step_loader(dataset: StepDataset, start: int, workers: int, pin_memory: bool) -> DataLoader[RawBatch]:
+    """A loader over the steps from ``start`` on; the number of workers changes nothing but speed.
+
+    Arrays need no workers: their items are indices.
+    """
+    from_files = isinstance(dataset._source, FolderSource)
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=StepRange(start, len(dataset)),
+        num_workers=workers if from_files else 0,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(0),  # else creating workers would advance the global stream
+    )
+
+
+class PixelStore:
+    """An array's images on the device that trains, copied there once for the whole run."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self._pixels = source.pixels if isinstance(source, ArraySource) else None
+
+    def images(self, batch: RawBatch) -> Tensor:
+        """The uint8 images of ``batch``, on its device."""
+        if self._pixels is None:
+            return batch.images
+        if self._pixels.device != batch.rows.device:
+            self._pixels = self._pixels.to(batch.rows.device)
+        return self._pixels[batch.rows]
+
+

@@ -1,0 +1,274 @@
+"""Tables of images with stable keys: the arrays and folders that every room above reads.
+
+A *row* numbers the images of one source as it is now; a *key* names an image for good (its array index, or its path
+below the folder), so that a memory or a checkpoint still points at the same image after a file was added.
+Random crops follow Szegedy et al. 2015 (the "Inception crop", as torchvision and timm draw it), with every draw a pure
+function of the key of the random stream and of the image's position in the epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cl_lightning.rng import Key, uniform
+
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""What counts as an image file, in any mixture of upper and lower case."""
+
+_CROP_AREA = (0.08, 1.0)
+_CROP_RATIO = (3 / 4, 4 / 3)
+_CROP_TRIES = 10
+
+
+class ImageSource(Protocol):
+    """A table of labelled images: what scenarios, memories and loaders need to know of a data set."""
+
+    @property
+    def name(self) -> str:
+        """Data set and part, such as ``cifar100/train``."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64, the data set's own class index of each row, in [0, number of classes)."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By the data set's own class index."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of what the table holds, the same in every process and in every place."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def key(self, row: int) -> int | str:
+        """The stable name of a row's image."""
+        ...
+
+    def row(self, key: int | str) -> int:
+        """Where the image with this key is now; ValueError, naming the key, if it is nowhere."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Images of one size, held in memory; the key of an image is its index."""
+
+    name: str
+    pixels: Tensor
+    """(n, C, H, W) uint8."""
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert self.pixels.dtype == torch.uint8, "pixels must be uint8"
+        assert self.pixels.ndim == 4, "pixels must be (n, C, H, W)"
+        _check_labels(self.labels, len(self.pixels), self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def key(self, row: int) -> int:
+        return row
+
+    def row(self, key: int | str) -> int:
+        if type(key) is not int or not 0 <= key < len(self):
+            raise ValueError(f"image {key!r} is not in {self.name}, which holds images 0..{len(self) - 1}")
+        return key
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.blake2b(repr(tuple(self.pixels.shape)).encode(), digest_size=16)
+        digest.update(self.labels.contiguous().numpy().data)
+        digest.update(self.pixels.reshape(-1).numpy().data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class FolderSource:
+    """Image files in one folder per class; the key of an image is its path below ``root``, with forward slashes.
+
+    Only paths are kept: a file is decoded each time that it is asked for. Every colour mode is converted to
+    RGB; orientation tags are ignored, as in the published experiments.
+    """
+
+    name: str
+    root: Path
+    paths: tuple[str, ...]
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_labels(self.labels, len(self.paths), self.class_names)
+
+    @classmethod
+    def scan(cls, root: Path, name: str, classes: Sequence[str] | None = None) -> FolderSource:
+        """List ``root/<class>/<file>``, both sorted by name; hidden entries and other kinds of file are skipped.
+
+        ``classes`` names the class folders to read, all of them by default. Raises ValueError if there are none,
+        or if one of them is missing or holds no image.
+        """
+        chosen = tuple(class_folders(root) if classes is None else classes)
+        if not chosen:
+            raise ValueError(f"{root} has no class folders: type data.root=DIR, with one folder of images per class")
+        paths: list[str] = []
+        labels: list[int] = []
+        for label, class_name in enumerate(chosen):
+            found = [f"{class_name}/{file}" for file in _image_files(root / class_name)]
+            paths += found
+            labels += [label] * len(found)
+        return cls(name, root, tuple(paths), torch.tensor(labels), chosen)
+
+    def select(self, rows: Tensor, name: str) -> FolderSource:
+        """The source of these rows alone, with the same keys and classes."""
+        paths = tuple(self.paths[row] for row in rows.tolist())
+        return FolderSource(name, self.root, paths, self.labels[rows], self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def key(self, row: int) -> str:
+        return self.paths[row]
+
+    def row(self, key: int | str) -> int:
+        try:
+            return self._rows[key]
+        except KeyError:
+            raise ValueError(f"image {key!r} is not in {self.name}: there is no such file below {self.root}") from None
+
+    @cached_property
+    def _rows(self) -> dict[int | str, int]:
+        return {path: row for row, path in enumerate(self.paths)}
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for path, label in zip(self.paths, self.labels.tolist(), strict=True):
+            digest.update(f"{path}\0{label}\n".encode())
+        return digest.hexdigest()
+
+    def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
+        """(3, size, size) uint8: a random crop, scaled bicubically; see :func:`random_crop`."""
+        image = self._decode(row)
+        box = random_crop(image.width, image.height, key, position)
+        return _to_tensor(image.crop(box).resize((size, size), Image.Resampling.BICUBIC))
+
+    def load_test(self, row: int, size: int) -> Tensor:
+        """(3, size, size) uint8: short side to 256/224 of ``size``, bicubically, then the centre."""
+        image = self._decode(row)
+        short = size * 256 // 224
+        width, height = image.size
+        # The long side is cut down, not rounded, as torchvision does.
+        scaled = (short, short * height // width) if width <= height else (short * width // height, short)
+        image = image.resize(scaled, Image.Resampling.BICUBIC)
+        left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
+        return _to_tensor(image.crop((left, top, left + size, top + size)))
+
+    def _decode(self, row: int) -> Image.Image:
+        path = self.root / self.paths[row]
+        try:
+            with Image.open(path) as image:
+                return _to_rgb(image)
+        except MemoryError:
+            raise
+        # Depending on the format and on the damage, Pillow's readers raise almost anything.
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{path} cannot be read as an image ({reason}): repair or remove the file") from error
+
+
+def class_folders(root: Path) -> tuple[str, ...]:
+    """Names of the folders in ``root`` that are not hidden, sorted."""
+    return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def random_crop(width: int, height: int, key: Key, position: int) -> tuple[int, int, int, int]:
+    """A random box (left, top, right, bottom) inside a ``width`` x ``height`` image.
+
+    Its share of the area is uniform in [0.08, 1], the logarithm of its aspect ratio uniform between those of 3/4 and
+    4/3, its place uniform. A box that does not fit is drawn again; after ten tries, the largest central box
+    with an admissible ratio is taken. Try k uses slots 4k to 4k + 3 of the stream ``key.fold("crop")``.
+    """
+    slots = torch.arange(4 * _CROP_TRIES)
+    draws = uniform(key.fold("crop"), torch.tensor([position]), slots).view(_CROP_TRIES, 4)
+    low, high = (math.log(ratio) for ratio in _CROP_RATIO)
+    for area, shape, across, down in draws.tolist():
+        target = width * height * (_CROP_AREA[0] + (_CROP_AREA[1] - _CROP_AREA[0]) * area)
+        ratio = math.exp(low + (high - low) * shape)
+        box_width, box_height = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left, top = int(across * (width - box_width + 1)), int(down * (height - box_height + 1))
+            return left, top, left + box_width, top + box_height
+    return _central_crop(width, height)
+
+
+def _central_crop(width: int, height: int) -> tuple[int, int, int, int]:
+    box_width = min(width, round(height * _CROP_RATIO[1]))
+    box_height = min(height, round(width / _CROP_RATIO[0]))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow would clip sixteen bits to eight: nearly everything white.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range; save it with 8 or 16 bits per channel")
+    if "transparency" in image.info:
+        # Same colours, without Pillow's warning about palettes with several transparent entries.
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _image_files(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise ValueError(
+            f"class folder {folder} does not exist: type data.root=DIR, with the same classes in each part"
+        )
+    names = sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in EXTENSIONS and not entry.name.startswith(".") and entry.is_file()
+    )
+    if not names:
+        raise ValueError(
+            f"class folder {folder} holds no image: add some ({' '.join(EXTENSIONS)}) or remove the folder"
+        )
+    for path in (f"{folder.name}/{name}" for name in names):
+        if any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise ValueError(f"the file name {path!r} is not UTF-8, so it cannot be kept as a key: rename it")
+    return names
+
+
+def _check_labels(labels: Tensor, count: int, class_names: tuple[str, ...]) -> None:
+    assert labels.dtype == torch.int64, "labels must be int64"
+    assert labels.shape == (count,), "there must be one label for each image"
+    assert count == 0 or 0 <= int(labels.min()) <= int(labels.max()) < len(class_names), "labels must number the names"

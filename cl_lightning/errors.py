@@ -1,0 +1,19 @@
+"""Errors that are the user's to mend: told in one line, without a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """A wrong configuration or input; the message is one line that says what to type."""
+
+
+@contextmanager
+def told_to_user() -> Iterator[None]:
+    """Everything that a ``ValueError`` says within this block is about what the user asked for."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise UserError(" ".join(str(error).split())) from error

@@ -1,0 +1,89 @@
+"""Curves of a whole run on one continuous axis, in a CSV file and in Weights & Biases.
+
+Each phase has a Trainer of its own whose steps start at zero; the offset of the steps before it is added here, so that a run reads as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+
+@dataclass(frozen=True)
+class LoggerOptions:
+    """Which loggers, and how a run is called in them."""
+
+    csv: bool
+    wandb: bool
+    project: str
+    entity: str | None
+    mode: str
+    name: str
+    group: str
+
+
+class Curves:
+    """Writes scalars of the current phase at (steps of earlier phases) + (steps in this one)."""
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self._loggers = list(loggers)
+        self.offset = 0
+
+    def log(self, scalars: Mapping[str, float], step: int) -> None:
+        """One point of each curve."""
+        for logger in self._loggers:
+            logger.log_metrics(dict(scalars), step=self.offset + step)
+
+    def log_task(self, task: int, scalars: Mapping[str, float]) -> None:
+        """One point of each curve over tasks; names get the prefix ``task/``."""
+        point = {f"task/{name}": value for name, value in scalars.items()}
+        for logger in self._loggers:
+            logger.log_metrics({**point, "task/index": task}, step=self.offset)
+            logger.save()
+
+    def log_configuration(self, configuration: dict[str, Any]) -> None:
+        """What the run was asked to do."""
+        for logger in self._loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.config.update(configuration, allow_val_change=True)
+
+    def close(self, ok: bool = True) -> None:
+        """Flush; end the wandb run, so that a next job in this process starts its own."""
+        for logger in self._loggers:
+            logger.save()
+            logger.finalize("success" if ok else "failed")
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=0 if ok else 1)
+
+
+def make_curves(options: LoggerOptions, run_dir: Path) -> Curves:
+    """The loggers of a run."""
+    loggers: list[Logger] = []
+    if options.csv:
+        loggers.append(CSVLogger(save_dir=run_dir, name="", version="", flush_logs_every_n_steps=50))
+    if options.wandb and options.mode != "disabled":
+        loggers.append(_wandb(options, run_dir))
+    return Curves(loggers)
+
+
+def _wandb(options: LoggerOptions, run_dir: Path) -> WandbLogger:
+    import wandb
+
+    settings = wandb.Settings(console="off", x_disable_stats=False)
+    logger = WandbLogger(
+        name=options.name,
+        group=options.group,
+        project=options.project,
+        entity=options.entity,
+        mode=options.mode,
+        save_dir=run_dir,
+        settings=settings,
+    )
+    run = logger.experiment
+    run.define_metric("task/index")
+    run.define_metric("task/*", step_metric="task/index")
+    return logger

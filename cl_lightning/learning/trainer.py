@@ -1,0 +1,68 @@
+"""One Trainer for one call: Lightning's loops are never re-used.
+
+A Trainer that is asked to fit twice trains nothing the second time and says nothing, so a new one is made for every phase, evaluation and feature
+extraction, with everything switched off that the house does itself (display, checkpoints, loggers, samplers).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Where and how to run."""
+
+    accelerator: str
+    precision: str
+    deterministic: bool
+    run_dir: Path
+
+
+def make_trainer(options: TrainerOptions, callbacks: Sequence[Callback] = (), *, precision: str | None = None) -> pl.Trainer:
+    """A Trainer for one call; the phase is one epoch of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pl.Trainer(
+            accelerator=options.accelerator,
+            devices=1,
+            precision=precision or options.precision,  # type: ignore[arg-type]
+            max_epochs=1,
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            deterministic=options.deterministic,
+            default_root_dir=options.run_dir,
+            inference_mode=True,
+        )
+
+
+def quieten_lightning() -> None:
+    """Let Lightning's log lines go through the root logger, and silence what it repeats for every Trainer."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*in eval mode at the start of training.*",
+        ".*GPU available but not used.*",
+        ".*`training_step` returned `None`.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        ".*Checkpoint directory.*",
+        ".*lr_scheduler.step.*",
+        ".*Trying to infer the `batch_size`.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

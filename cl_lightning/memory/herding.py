@@ -1,0 +1,171 @@
+"""Herding: which images of a class to keep, best first, from their features alone.
+
+An exemplar set should have the mean feature of its class (Welling 2009; iCaRL, Rebuffi et al. 2017, algorithm 4). Both rules
+here are one greedy search: pick j = argmax_i <w, d_i>, then w <- w + mean - d_j. Only inner products enter, so a pick
+costs one column of the Gram matrix, a picked row's column is never computed again, and scores move by n additions.
+
+Columns are float32, a third of the cost of float64. Scores carry a bound of their own rounding error; rows that it
+cannot tell apart are scored again in float64. So the ranks are those of float64, whatever the BLAS and its threads.
+
+Legend: n images of one class, F feature size, R rows in question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_NORM_FLOOR = 1e-8
+_UNIT_ROUNDOFF = 2.0**-24
+_TIE = 1e-13
+_BLOCK = 64
+
+_Vector = NDArray[np.float64]
+
+
+def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Tensor:
+    """Rank images by the rule of the published DyTox runs ("icarl_all").
+
+    A row chosen before may win again: it then moves ``w`` but fills no rank. After ``max_iterations`` such turns
+    the ranks still open go to the rows not chosen yet, in row order. The lowest row wins ties.
+
+    Args:
+        features: (n, F) floating point, one row an image; rows are divided by their norm + 1e-8.
+        count: images wanted, >= 0; a class with fewer gives them all.
+        max_iterations: turns of the search, >= 0 (published: 1000).
+
+    Returns:
+        (min(count, n),) int64 row numbers on the CPU, best first. A smaller count gives a prefix.
+
+    Raises:
+        ValueError: features that are not a finite (n, F), or a negative count.
+    """
+    return _rank(features, count, max_iterations, revisit=True)
+
+
+def herd_distinct(features: Tensor, count: int) -> Tensor:
+    """Rank images by iCaRL's own rule: next comes the unused row that brings the mean of those chosen nearest the class mean.
+
+    Minimising ||mean - (sum + d)/k|| is maximising <k mean - sum, d> - ||d||^2/2. Arguments, result and errors are
+    those of :func:`herd`, from which it differs only from the turn on at which that would choose a row again.
+    """
+    return _rank(features, count, count, revisit=False)
+
+
+def herd_classes(features_by_class: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
+    """:func:`herd` for each class, ``torch.get_num_threads()`` classes at a time: one search keeps one core busy."""
+    if len(features_by_class) != len(counts):
+        raise ValueError(f"herding got {len(features_by_class)} classes and {len(counts)} counts: pass one count a class")
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(herd, features_by_class, counts))
+
+
+def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Tensor:
+    if features.ndim != 2 or not features.is_floating_point():
+        got = f"{features.dtype} features of shape {tuple(features.shape)}"
+        raise ValueError(f"herding got {got}: pass floats of shape (images, feature size)")
+    if count < 0:
+        raise ValueError(f"herding was asked for {count} exemplars of a class: type memory.size=0 or more")
+    wanted = min(count, len(features))
+    if wanted == 0:
+        return torch.empty(0, dtype=torch.int64)
+    ranked = dict.fromkeys(_greedy(features, wanted, turns, revisit))
+    if len(ranked) < wanted:
+        ranked.update(dict.fromkeys(range(len(features))))
+    return torch.tensor(list(ranked)[:wanted], dtype=torch.int64)
+
+
+def _greedy(features: Tensor, wanted: int, turns: int, revisit: bool) -> list[int]:
+    quick, exact = _Quick(features), _Exact(features)
+    step, tie_break = quick.with_mean, np.zeros(len(features)) if revisit else -quick.half_squared_norms
+    scores, slack = step + tie_break, np.zeros(len(features))
+    columns: dict[int, _Vector] = {}
+    for turn in range(turns):
+        slack += quick.error_per_turn
+        row = _settle(scores, slack, exact, turn, revisit)
+        if row not in columns:
+            if len(columns) + 1 == wanted:
+                return [*columns, row]
+            columns[row] = quick.column(row)
+        scores += step - columns[row]
+        exact.picked.append(row)
+        if not revisit:
+            scores[row] = -np.inf
+    return list(columns)
+
+
+def _settle(scores: _Vector, slack: _Vector, exact: _Exact, turn: int, revisit: bool) -> int:
+    """The row with the highest score; scores too close to call are replaced, in place, by their float64 values."""
+    tie = _TIE * (turn + 1)
+    while True:
+        best = int(scores.argmax())
+        rivals = np.flatnonzero(scores + slack >= scores[best] - slack[best] - tie)
+        doubtful = rivals[slack[rivals] > 0]
+        if len(rivals) == 1 or len(doubtful) == 0:
+            return int(rivals[0])
+        scores[doubtful] = exact.scores(doubtful, halve_norms=not revisit)
+        slack[doubtful] = 0
+
+
+class _Quick:
+    """A class's inner products in float32, between rows divided by their norms."""
+
+    def __init__(self, features: Tensor) -> None:
+        self._rows_nF = features.detach().to("cpu", torch.float32).contiguous()
+        raw_nF = self._rows_nF.numpy()
+        # einsum stays on this thread. Rows are scaled after a product: a normalised copy would cost as much as several picks.
+        norms_n = np.sqrt(np.einsum("nf,nf->n", raw_nF, raw_nF)).astype(np.float64)
+        self._scale_n: _Vector = 1 / (norms_n + _NORM_FLOOR)
+        mean_F = torch.from_numpy(self._scale_n).float() @ self._rows_nF / len(norms_n)
+        self.with_mean: _Vector = (self._rows_nF @ mean_F).numpy() * self._scale_n
+        if not np.isfinite(self.with_mean).all():
+            raise ValueError("herding got features that are not finite: the network has diverged, type a smaller optim.lr")
+        self.half_squared_norms: _Vector = np.square(norms_n * self._scale_n) / 2
+        # Rounding errors of a sum grow like the square root of its length (Higham & Mary 2019); measured errors, of the
+        # row's column and of the mean's together, are ten times smaller, as BLAS sums in blocks.
+        self.error_per_turn = (raw_nF.shape[1] ** 0.5 + 8) * _UNIT_ROUNDOFF
+
+    def column(self, row: int) -> _Vector:
+        """(n,) inner products of all rows with one."""
+        return (self._rows_nF @ self._rows_nF[row]).numpy() * (self._scale_n * self._scale_n[row])
+
+
+class _Exact:
+    """Scores in float64, for a few rows at a time; ``picked`` are the picks so far, with repetitions."""
+
+    def __init__(self, features: Tensor) -> None:
+        self._features = features.detach().cpu()
+        self._mean_F: Tensor | None = None
+        self._sum_F = torch.zeros(features.shape[1], dtype=torch.float64)
+        self._summed = 0
+        self.picked: list[int] = []
+
+    def scores(self, rows: NDArray[np.int64], halve_norms: bool) -> _Vector:
+        """(R,) <w, d_i>, less ||d_i||^2/2 on demand."""
+        if self._mean_F is None:
+            # In blocks, which stay in the cache: most classes are decided without, the others need it once.
+            self._mean_F = torch.stack([_sum(block) for block in self._features.split(_BLOCK)]).sum(dim=0) / len(self._features)
+        if len(self.picked) > self._summed:
+            self._sum_F += _sum(self._features[self.picked[self._summed :]])
+            self._summed = len(self.picked)
+        rows_RF = self._features[torch.from_numpy(rows)].double()
+        scale_R = _scale(rows_RF)
+        scores_R = (rows_RF @ ((len(self.picked) + 1) * self._mean_F - self._sum_F)) * scale_R
+        if halve_norms:
+            scores_R -= (torch.linalg.vector_norm(rows_RF, dim=1) * scale_R).square() / 2
+        return scores_R.numpy()
+
+
+def _sum(rows_RF: Tensor) -> Tensor:
+    """(F,) sum of the normalised rows, in float64."""
+    rows_RF = rows_RF.double()
+    return _scale(rows_RF) @ rows_RF
+
+
+def _scale(rows_RF: Tensor) -> Tensor:
+    return 1 / (torch.linalg.vector_norm(rows_RF, dim=1) + _NORM_FLOOR)

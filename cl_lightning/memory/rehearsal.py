@@ -1,0 +1,155 @@
+"""The rehearsal memory: for each old class, which training images are kept, best first.
+
+It holds row numbers of the training source, never pixels. Lists are in herding order (iCaRL, Rebuffi et al. 2017), so keeping
+fewer is cutting the tail. A memory is a value: :meth:`RehearsalMemory.update` returns another one, and a run that is
+interrupted between the two still has the first.
+
+Published runs kept a full budget on each process, up to W times too much (the erratum of DyTox). Here a budget is
+a total: under the scope ``per_replica`` each of R replicas has lists of its own and 1/R of the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from cl_lightning.types import Plain
+
+KINDS = ("total", "per_class", "none")
+SCOPES = ("global", "per_replica")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many exemplars may be kept, over all replicas together."""
+
+    kind: str = "total"
+    """``total``: ``size`` images, shared by the classes seen; ``per_class``: ``size`` images of each; ``none``."""
+    size: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"memory.kind={self.kind} is not one of {', '.join(KINDS)}: type memory.kind=total")
+        if self.size < 0:
+            raise ValueError(f"memory.size={self.size} is negative: type memory.size=0 or more, or memory=none")
+
+    def quota(self, seen: int, replicas: int = 1) -> int:
+        """Exemplars of each class that one of ``replicas`` lists may hold once ``seen`` classes are known.
+
+        Raises:
+            ValueError: a budget that leaves a class without exemplars.
+        """
+        if self.kind == "none" or seen == 0:
+            return 0
+        share = self.size // replicas
+        quota = share // seen if self.kind == "total" else share
+        if quota == 0:
+            total = self.kind == "total"
+            needed = replicas * seen if total else replicas
+            short_of = f"the {seen} classes seen" if total else "one exemplar a class"
+            each = f" in each of {replicas} replicas" if replicas > 1 else ""
+            raise ValueError(
+                f"memory.size={self.size} is smaller than {short_of}{each}: type memory.size={needed} or more, or memory=none"
+            )
+        return quota
+
+
+@dataclass(frozen=True, eq=False)
+class RehearsalMemory:
+    """Class -> ordered rows of the training source, for each list that is kept.
+
+    Scope ``global``: one list, the same for every replica. Scope ``per_replica``: ``replicas`` lists, each
+    seen by its own replica alone.
+    """
+
+    budget: Budget
+    scope: str = "global"
+    replicas: int = 1
+    lists: tuple[Mapping[int, Tensor], ...] = ()
+    """One mapping a list; the tensors are int64 on the CPU, best first. Left empty: nothing kept yet."""
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise ValueError(f"memory.scope={self.scope} is not one of {', '.join(SCOPES)}: type memory.scope=global")
+        if self.replicas < 1:
+            raise ValueError(f"batch.replicas={self.replicas} is below 1: type batch.replicas=1 or more")
+        if not self.lists:
+            object.__setattr__(self, "lists", tuple({} for _ in range(self.num_lists)))
+        assert len(self.lists) == self.num_lists
+
+    @property
+    def num_lists(self) -> int:
+        """Lists that are kept: what :meth:`update` wants rankings for."""
+        return self.replicas if self.scope == "per_replica" else 1
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Labels with exemplars, ascending."""
+        return tuple(sorted(self.lists[0]))
+
+    def __len__(self) -> int:
+        """Exemplars kept, over all lists."""
+        return sum(len(rows) for exemplars in self.lists for rows in exemplars.values())
+
+    def quota(self, seen: int) -> int:
+        """Exemplars of a class in each list once ``seen`` classes are known; raises a ValueError where there would be none."""
+        return self.budget.quota(seen, self.num_lists)
+
+    def exemplars(self, replica: int = 0) -> dict[int, Tensor]:
+        """Label -> rows, best first, as a replica sees them; labels ascending."""
+        exemplars = self.lists[replica if self.scope == "per_replica" else 0]
+        return {label: exemplars[label] for label in sorted(exemplars)}
+
+    def rows(self, replica: int = 0, classes: Collection[int] | None = None) -> Tensor:
+        """(m,) int64 rows that a replica sees, of all classes or of some: classes ascending, each best first."""
+        kept = [rows for label, rows in self.exemplars(replica).items() if classes is None or label in classes]
+        return torch.cat(kept) if kept else torch.empty(0, dtype=torch.int64)
+
+    def update(self, new: Sequence[Mapping[int, Tensor]], seen: int) -> RehearsalMemory:
+        """The memory after a task: old classes cut to the quota, the best of each new class added.
+
+        Args:
+            new: for each list (:attr:`num_lists`), new label -> (n,) ranked rows, best first. Rows beyond the
+                quota are left out; a class with fewer keeps them all.
+            seen: classes known, the new ones included.
+
+        Raises:
+            ValueError: a class that is here already, lists that do not match, more classes than ``seen``, or a budget below one
+                exemplar a class.
+        """
+        if len(new) != self.num_lists:
+            raise ValueError(f"memory.scope={self.scope} keeps {self.num_lists} lists but got {len(new)} rankings: pass one a list")
+        if any(ranking.keys() != new[0].keys() for ranking in new):
+            raise ValueError("the replicas' rankings are of different classes: herd the same new classes in each")
+        again = sorted(set(self.classes).intersection(*new))
+        if again:
+            raise ValueError(f"classes {again} are in the memory already: herd only the classes of the new task")
+        quota = self.quota(seen)
+        if quota == 0:
+            return RehearsalMemory(self.budget, self.scope, self.replicas)
+        lists = tuple(_merge(old, added, quota) for old, added in zip(self.lists, new, strict=True))
+        if any(len(exemplars) > seen for exemplars in lists):
+            raise ValueError(f"the memory would hold more classes than the {seen} seen: count the new classes in")
+        return RehearsalMemory(self.budget, self.scope, self.replicas, lists)
+
+    def state(self) -> Plain:
+        """Everything as dicts, lists, numbers and strings, for a checkpoint."""
+        lists = [{label: rows.tolist() for label, rows in self.exemplars(index).items()} for index in range(self.num_lists)]
+        return {"budget": asdict(self.budget), "scope": self.scope, "replicas": self.replicas, "lists": lists}
+
+    @staticmethod
+    def from_state(state: Plain) -> RehearsalMemory:
+        """The inverse of :meth:`state`; labels that JSON turned into strings are welcome."""
+        lists = tuple(
+            {int(label): torch.tensor(rows, dtype=torch.int64) for label, rows in exemplars.items()} for exemplars in state["lists"]
+        )
+        return RehearsalMemory(Budget(**state["budget"]), state["scope"], state["replicas"], lists)
+
+
+def _merge(old: Mapping[int, Tensor], new: Mapping[int, Tensor], quota: int) -> dict[int, Tensor]:
+    merged = {**old, **{label: rows.to("cpu", torch.int64) for label, rows in new.items()}}
+    # A clone lets go of the ranking that a prefix would keep alive.
+    return {label: merged[label][:quota].clone() for label in sorted(merged)}

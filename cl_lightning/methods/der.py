@@ -1,0 +1,124 @@
+"""DER: dynamically expandable representation, without pruning.
+
+Yan, Xie & He (CVPR 2021). What was learnt is never touched again: a task brings a whole feature extractor, and one
+classifier reads them all (``models/extractor_network.py``). In a task:
+
+1. **grow**: append an extractor that starts from the newest one's weights; enlarge the classifier (its block
+   for what is old is kept);
+2. **main phase** on the new images and the memory: L = CE over all classes + w CE of the auxiliary classifier, which
+   reads the new extractor alone and takes all old classes for one (section 3.2; from the second task on). Old
+   extractors are frozen, batch-norm statistics too;
+3. **second stage** (from the second task on; section 3.4): a new classifier on frozen extractors and class-balanced
+   data, with softmax(z / T): the imbalance of the main phase is gone, and T = 5 keeps few images from being
+   fitted too closely;
+4. **herd** exemplars of the new classes, with the concatenated features.
+
+The second stage comes before herding, as published: its balanced subset is drawn from the data of the main phase, where
+the memory has not yet been shrunk to make room. The exemplars are the same in either order, because only the classifier
+changes in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cl_lightning.losses.classification import cross_entropy, group_old
+from cl_lightning.methods.base import Method
+from cl_lightning.models.extractor_network import ExtractorNetwork
+from cl_lightning.rng import Key
+from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, Plain, PlanItem, Task
+
+RESET_CLASSIFIER = "reset_classifier"
+_RESET_KEY = "reset_key"
+
+
+@dataclass(frozen=True)
+class DEROptions:
+    """What DER leaves to choose; the defaults are those published for CIFAR-100."""
+
+    auxiliary_weight: float = 1.0
+    temperature: float = 5.0
+    """Of the softmax in the second stage, > 0 (published for ImageNet-100: 1)."""
+    rehearsal: bool = True
+    """Whether there is a memory: without one there is nothing to herd, and no balanced second stage."""
+
+
+class DER(Method):
+    """An extractor a task."""
+
+    network: ExtractorNetwork
+
+    def __init__(self, network: ExtractorNetwork, main: Phase, second: Phase, options: DEROptions) -> None:
+        """``second`` is the classifier's own phase, on ``View.BALANCED``."""
+        assert main.name != second.name
+        super().__init__(network)
+        self._main = main
+        self._second = second
+        self._options = options
+        self._reset_key: Key | None = None
+
+    def plan(self, task: Task) -> list[PlanItem]:
+        """Grow, learn, learn a balanced classifier, herd, evaluate."""
+        items: list[PlanItem] = [Grow(), Fit(self._main)]
+        if self._options.rehearsal:
+            if task.index > 0:
+                items += [Act(RESET_CLASSIFIER), Fit(self._second)]
+            items.append(Herd())
+        return [*items, Evaluate()]
+
+    def grow(self, task: Task, key: Key, look: Look) -> None:
+        """Append an extractor; keep the key that the second stage's classifier is drawn from."""
+        self._reset_key = key.fold(RESET_CLASSIFIER)
+        self.network.grow(task.num_new, key)
+
+    def train_mode(self, phase: Phase) -> None:
+        """Extractors that ``phase`` does not train keep their batch-norm statistics."""
+        self.network.train()
+        for extractor in self.network.extractors[:-1]:
+            extractor.eval()
+        if "new_extractor" not in phase.trains:
+            self.network.extractors[-1].eval()
+
+    def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
+        """Scores, and the auxiliary classifier's while it is trained."""
+        features = self.network(images, scales)
+        auxiliary = self.network.auxiliary(features) if "auxiliary" in phase.trains else None
+        return Outputs(self.network.logits(features), features, auxiliary)
+
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+        """Section 3.2; in the second stage, classification at a temperature (section 3.4)."""
+        if phase.name == self._second.name:
+            return {"classification": cross_entropy(outputs.logits / self._options.temperature, batch.targets)}
+        terms = {"classification": cross_entropy(outputs.logits, batch.targets)}
+        if outputs.auxiliary is not None:
+            grouped = group_old(batch.targets, task.num_old)
+            terms["auxiliary"] = self._options.auxiliary_weight * cross_entropy(outputs.auxiliary, grouped)
+        return terms
+
+    def act(self, name: str, task: Task, look: Look) -> None:
+        """Draw the classifier anew."""
+        if name != RESET_CLASSIFIER:
+            return super().act(name, task, look)
+        assert self._reset_key is not None
+        self.network.reset_classifier(self._reset_key)
+        return None
+
+    def extra_state(self) -> dict[str, Plain]:
+        """The key of the second stage's classifier: a run may be interrupted between growth and reset."""
+        return {_RESET_KEY: None if self._reset_key is None else self._reset_key.value}
+
+    def load_extra_state(self, state: dict[str, Plain]) -> None:
+        """Take the key back. Raises ``ValueError`` for anything else than what :meth:`extra_state` gives."""
+        value = state.get(_RESET_KEY)
+        if set(state) != {_RESET_KEY} or not (value is None or isinstance(value, int)):
+            given = ", ".join(state) or "nothing"
+            raise ValueError(f"the state holds {given}, not a reset_key: resume a run of method=der")
+        self._reset_key = None if value is None else Key(value)
+
+
+MAIN_PARTS = ("new_extractor", "classifier", "auxiliary")
+"""What the main phase trains: in the first task there is no auxiliary classifier."""
+SECOND_PARTS = ("classifier",)
+"""What the second stage trains, on frozen extractors."""

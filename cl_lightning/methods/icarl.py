@@ -1,0 +1,129 @@
+"""iCaRL: incremental classifier and representation learning.
+
+Rebuffi, Kolesnikov, Sperl & Lampert (CVPR 2017). A network learns features with a linear classifier, but predicts by
+the nearest class mean of the exemplars that it kept. In a task:
+
+1. **grow**: keep a frozen teacher, add rows to the classifier;
+2. **main phase** on the new images and the memory, all weights trained: binary cross-entropy of each class's sigmoid,
+   where the targets of new classes are the labels and those of old classes the teacher's sigmoid outputs, for every
+   image (algorithm 3);
+3. **herd** exemplars of the new classes (algorithms 4 and 5);
+4. **class means** (algorithm 1): of the normalised features of each class's exemplars, and of their mirrored copies
+   where a mirrored image is still of its class; normalised again. They are data: kept in checkpoints, computed once a
+   task.
+
+Two read-outs: ``nme``, minus the squared distance between the image's normalised feature and the class means, and
+``linear``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cl_lightning.losses.classification import binary_cross_entropy
+from cl_lightning.methods.base import Method, frozen_copy
+from cl_lightning.models.embedding_network import EmbeddingNetwork
+from cl_lightning.rng import Key
+from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, Plain, PlanItem, Task
+
+CLASS_MEANS = "class_means"
+
+
+class ICaRL(Method):
+    """Sigmoid classification and distillation; nearest mean of exemplars."""
+
+    network: EmbeddingNetwork
+
+    def __init__(self, network: EmbeddingNetwork, main: Phase, *, rehearsal: bool) -> None:
+        """Raises ``ValueError`` without rehearsal: no exemplars, no class means."""
+        if not rehearsal:
+            raise ValueError("memory=none: method=icarl needs exemplars, type memory=total (or method=finetune)")
+        super().__init__(network)
+        self._main = main
+        self.class_means = torch.empty(0, network.backbone.dim)
+        """(C, F) float32 on the CPU, rows of length one; C: classes seen at the last ``Act(CLASS_MEANS)``."""
+
+    def plan(self, task: Task) -> list[PlanItem]:
+        """Grow, learn, herd, average, evaluate."""
+        return [Grow(), Fit(self._main), Herd(), Act(CLASS_MEANS), Evaluate()]
+
+    def grow(self, task: Task, key: Key, look: Look) -> None:
+        """Keep the teacher, then add rows."""
+        self.teacher = frozen_copy(self.network) if task.index > 0 else None
+        self.network.grow(task.num_new, key)
+
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+        """Algorithm 3: a mean over images and all seen classes, told apart into columns of new and of old classes."""
+        old, share_old = task.num_old, task.num_old / task.num_seen
+        classification = binary_cross_entropy(outputs.logits[:, old:], batch.targets[:, old:])
+        if self.teacher is None:
+            return {"classification": classification}
+        with torch.no_grad():
+            remembered = self.teacher.logits(self.teacher(batch.images)).float().sigmoid()
+        distillation = binary_cross_entropy(outputs.logits[:, :old], remembered)
+        return {"classification": (1 - share_old) * classification, "distillation": share_old * distillation}
+
+    def act(self, name: str, task: Task, look: Look) -> None:
+        """Recompute the means of all classes seen: features have moved, and lists of exemplars have shrunk."""
+        if name != CLASS_MEANS:
+            return super().act(name, task, look)
+        self.class_means = self._mean_exemplars(task.num_seen, look)
+        return None
+
+    def _mean_exemplars(self, num_seen: int, look: Look) -> Tensor:
+        rows = [look.exemplars.get(label, torch.empty(0, dtype=torch.int64)) for label in range(num_seen)]
+        empty = [label for label, its_rows in enumerate(rows) if len(its_rows) == 0]
+        if empty:
+            raise ValueError(
+                f"method=icarl needs an exemplar of each class and has none of {len(empty)} of {num_seen}: "
+                f"type memory.size={num_seen} or more with memory=total, memory.size=1 or more with memory=per_class"
+            )
+        # All classes pass together: a call a class would leave an accelerator waiting. Original and mirrored copy weigh
+        # the same, so their sum has the direction of their mean.
+        embedded = self._normalised(look, torch.cat(rows), flip=False)
+        if look.flips:
+            embedded = embedded + self._normalised(look, torch.cat(rows), flip=True)
+        means = [of_class.mean(dim=0) for of_class in embedded.split([len(its_rows) for its_rows in rows])]
+        return F.normalize(torch.stack(means), dim=-1)
+
+    def _normalised(self, look: Look, rows: Tensor, *, flip: bool) -> Tensor:
+        return F.normalize(look.embed(rows, self.embed, flip=flip), dim=-1)
+
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        """Nearest mean of exemplars (the method's own), and the classifier that it was trained with.
+
+        Classes without a mean yet (between growth and ``Act(CLASS_MEANS)``) score minus infinity in ``nme``.
+        """
+        features = self.network(images)
+        linear = self.network.logits(features)
+        near = nearest_mean_scores(features.embeddings[:, 0], self.class_means.to(images.device))
+        missing = linear.shape[1] - near.shape[1]
+        return {"nme": F.pad(near, (0, missing), value=-torch.inf), "linear": linear}
+
+    def extra_state(self) -> dict[str, Plain]:
+        """The class means."""
+        return {CLASS_MEANS: self.class_means}
+
+    def load_extra_state(self, state: dict[str, Plain]) -> None:
+        """Take the class means back. Raises ``ValueError`` for anything else than what :meth:`extra_state` gives."""
+        means: Plain = state.get(CLASS_MEANS)
+        dim = self.network.backbone.dim
+        fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == dim
+        if not fits or set(state) != {CLASS_MEANS}:
+            given = ", ".join(state) or "nothing"
+            raise ValueError(f"state of {given} is not class means of {dim} features: resume a run of method=icarl")
+        self.class_means = means.float().cpu()
+
+
+def nearest_mean_scores(e_BF: Tensor, means_CF: Tensor) -> Tensor:
+    """(B, C): minus the squared distance between normalised features and class means, always in float32."""
+    with torch.autocast(e_BF.device.type, enabled=False):
+        unit_BF = F.normalize(e_BF.float(), dim=-1)
+        squares_BC = unit_BF.square().sum(-1, keepdim=True) + means_CF.square().sum(-1)
+        return 2 * unit_BF @ means_CF.T - squares_BC
+
+
+MAIN_PARTS = ("backbone", "classifier")
+"""What the main phase trains: everything."""

@@ -1,0 +1,146 @@
+"""Right answers as counts: the only numbers that evaluation stores, and what every metric is computed from.
+
+Sums of integers do not depend on batch sizes, on the number of processes or on the order of images. Averages over
+tasks of unequal size need them: an accuracy "over all classes seen" weighs images, not tasks.
+
+Legend: B batch, C classes seen, T tasks seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cl_lightning.types import Plain
+
+CLASS_INCREMENTAL = "class_incremental"
+"""Protocol: the task of a test image is unknown, all classes seen compete."""
+TASK_INCREMENTAL = "task_incremental"
+"""Protocol: the task of a test image is given, its own classes compete."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Right answers on each task's test images: int64, ready for a sum over batches (``+``) and over processes."""
+
+    hits1: Tensor
+    """(T,) int64: images whose class has the highest score."""
+    hits5: Tensor
+    """(T,) int64: images whose class is among the five highest scores (or among all, where fewer compete)."""
+    total: Tensor
+    """(T,) int64: images."""
+
+    @staticmethod
+    def zeros(num_tasks: int, device: torch.device | str = "cpu") -> Counts:
+        """Nothing counted yet."""
+        return Counts.from_tensor(torch.zeros(3, num_tasks, dtype=torch.int64, device=device))
+
+    @staticmethod
+    def from_tensor(stacked: Tensor) -> Counts:
+        """The inverse of :meth:`to_tensor`."""
+        return Counts(*stacked.unbind())
+
+    def to_tensor(self) -> Tensor:
+        """(3, T) int64: one tensor to sum over processes."""
+        return torch.stack([self.hits1, self.hits5, self.total])
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.hits1 + other.hits1, self.hits5 + other.hits5, self.total + other.total)
+
+
+def count(logits_BC: Tensor, labels_B: Tensor, offsets: Sequence[int], within: bool = False) -> Counts:
+    """Count right answers, task by task.
+
+    Of equal scores the lowest class wins. A row with a score that is not a number is a wrong answer: a diverged
+    network must not look right.
+
+    Args:
+        logits_BC: (B, C) scores over all classes seen.
+        labels_B: (B,) int64 global labels in [0, C).
+        offsets: the T + 1 class boundaries of the tasks seen, 0 first and C last.
+        within: only the classes of the image's own task compete (task-incremental); default all (class-incremental).
+
+    Returns:
+        Counts of T tasks, on the logits' device, without a synchronisation.
+
+    Raises:
+        ValueError: offsets that do not go from 0 up to C.
+    """
+    if list(offsets) != sorted(set(offsets)) or offsets[0] != 0 or offsets[-1] != logits_BC.shape[1]:
+        raise ValueError(f"class offsets {list(offsets)} do not rise from 0 to the {logits_BC.shape[1]} scores: pass one boundary a task")
+    device = logits_BC.device
+    sizes = torch.tensor([b - a for a, b in zip(offsets, offsets[1:], strict=False)])
+    tasks_C = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device, non_blocking=True)
+    tasks_B = tasks_C[labels_B]
+    rivals_BC = tasks_C == tasks_B[:, None] if within else torch.ones_like(logits_BC, dtype=torch.bool)
+    rank_B = _rank_of_label(logits_BC, labels_B, rivals_BC)
+    right_B = ~logits_BC.isnan().any(dim=1)
+    member_BT = tasks_B[:, None] == torch.arange(len(sizes), device=device)
+    hits1, hits5 = (((right_B & (rank_B < k))[:, None] & member_BT).sum(dim=0) for k in (1, 5))
+    return Counts(hits1, hits5, member_BT.sum(dim=0))
+
+
+def _rank_of_label(logits_BC: Tensor, labels_B: Tensor, rivals_BC: Tensor) -> Tensor:
+    # Counting who is ahead needs no sort and settles ties, which top-k and argmax leave open on some devices.
+    own_B1 = logits_BC.gather(1, labels_B[:, None])
+    earlier_BC = torch.arange(logits_BC.shape[1], device=logits_BC.device) < labels_B[:, None]
+    ahead_BC = (logits_BC > own_B1) | ((logits_BC == own_B1) & earlier_BC)
+    return (ahead_BC & rivals_BC).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class AccuracyMatrix:
+    """Counts of every evaluation of one protocol and read-out: row i, after task i, has tasks 0 to i.
+
+    It is a value: :meth:`with_row` returns another one.
+    """
+
+    rows: tuple[tuple[tuple[int, int, int], ...], ...] = ()
+    """rows[i][j] = (hits1, hits5, total) on task j's test images after task i."""
+
+    def __post_init__(self) -> None:
+        for after, row in enumerate(self.rows):
+            if len(row) != after + 1:
+                raise ValueError(f"row {after} of an accuracy matrix has {len(row)} tasks: evaluate tasks 0 to {after} after task {after}")
+            for task, (hits1, hits5, total) in enumerate(row):
+                if not 0 <= hits1 <= hits5 <= total or total == 0:
+                    got = f"{hits1} and {hits5} right of {total} images"
+                    raise ValueError(f"task {task} has {got} after task {after}: each task needs test images, each counted once")
+
+    def __len__(self) -> int:
+        """Tasks learnt and evaluated."""
+        return len(self.rows)
+
+    def with_row(self, after_task: int, counts: Counts) -> AccuracyMatrix:
+        """The matrix with this evaluation as its last row, in place of an earlier evaluation after the same task."""
+        if after_task not in (len(self) - 1, len(self)):
+            raise ValueError(f"an evaluation after task {after_task} does not continue {len(self)} rows: evaluate after every task in turn")
+        hits1, hits5, total = counts.to_tensor().tolist()
+        return AccuracyMatrix((*self.rows[:after_task], tuple(zip(hits1, hits5, total, strict=True))))
+
+    def accuracies(self, top: int = 1) -> list[list[float]]:
+        """R: ``R[i][j]`` in [0, 1] on task j after task i; ``top`` is 1 or 5."""
+        return [[cell[_column(top)] / cell[2] for cell in row] for row in self.rows]
+
+    def seen(self, after_task: int, top: int = 1) -> float:
+        """Accuracy in [0, 1] over all test images of the tasks seen after ``after_task``: images weigh the same, not tasks."""
+        row = self.rows[after_task]
+        return sum(cell[_column(top)] for cell in row) / sum(cell[2] for cell in row)
+
+    def to_plain(self) -> Plain:
+        """Lists of lists of [hits1, hits5, total], for a checkpoint."""
+        return [[list(cell) for cell in row] for row in self.rows]
+
+    @staticmethod
+    def from_plain(rows: Plain) -> AccuracyMatrix:
+        """The inverse of :meth:`to_plain`."""
+        return AccuracyMatrix(tuple(tuple((int(a), int(b), int(n)) for a, b, n in row) for row in rows))
+
+
+def _column(top: int) -> int:
+    if top not in (1, 5):
+        raise ValueError(f"top-{top} accuracy is not counted: ask for 1 or 5")
+    return 0 if top == 1 else 1

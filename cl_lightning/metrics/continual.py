@@ -1,0 +1,88 @@
+"""What a sequence of tasks did to a model, in a few numbers: pure functions of the accuracy matrix.
+
+``R[i][j]`` is the accuracy on task j after task i, for j <= i; its scale ([0, 1] or %) is that of the results. With one task
+there is nothing to forget: those metrics are None (not applicable) then, never 0. Forward transfer is missing
+on purpose: it needs a classifier for classes not seen yet.
+
+The DyTox lineage logged forgetting and backward transfer with continuum <= 1.2.7, which leaves out the task learnt last
+but one. The ``legacy_continuum_*`` functions repeat that, to recognise published logs and for nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cl_lightning.metrics.accuracy import AccuracyMatrix
+
+Matrix = Sequence[Sequence[float]]
+
+
+def incremental_accuracies(matrix: AccuracyMatrix, top: int = 1) -> list[float]:
+    """After each task, the accuracy in [0, 1] over all test images of all tasks seen (from counts: tasks may be unequal)."""
+    return [matrix.seen(after, top) for after in range(len(matrix))]
+
+
+def average_incremental_accuracy(matrix: AccuracyMatrix, top: int = 1) -> float:
+    """Mean over tasks, the first included, of :func:`incremental_accuracies` ("Avg"; iCaRL, Rebuffi et al. 2017)."""
+    accuracies = incremental_accuracies(matrix, top)
+    return sum(accuracies) / len(accuracies)
+
+
+def last_accuracy(matrix: AccuracyMatrix, top: int = 1) -> float:
+    """Accuracy in [0, 1] over all test images after the last task ("Last")."""
+    return matrix.seen(len(matrix) - 1, top)
+
+
+def forgetting_by_task(R: Matrix) -> list[float]:
+    """For each old task j, its best accuracy before the last task k, less the last: max_{j<=l<k} R[l][j] - R[k][j]."""
+    _check(R)
+    last = len(R) - 1
+    return [max(R[after][task] for after in range(task, last)) - R[last][task] for task in range(last)]
+
+
+def forgetting(R: Matrix) -> float | None:
+    """Mean of :func:`forgetting_by_task` (Chaudhry et al. 2018, eq. 3); negative where old tasks got better."""
+    losses = forgetting_by_task(R)
+    return sum(losses) / len(losses) if losses else None
+
+
+def backward_transfer(R: Matrix) -> float | None:
+    """Mean of R[i][j] - R[j][j] over *all* pairs j < i: what learning later tasks did to earlier ones.
+
+    This is the definition of Diaz-Rodriguez et al. 2018, which continuum means to compute and the DyTox lineage prints.
+    """
+    _check(R)
+    gains = [R[after][task] - R[task][task] for after in range(len(R)) for task in range(after)]
+    return sum(gains) / len(gains) if gains else None
+
+
+def final_backward_transfer(R: Matrix) -> float | None:
+    """Mean of R[k][j] - R[j][j] over old tasks j after the *last* task k (Lopez-Paz & Ranzato 2017)."""
+    _check(R)
+    gains = [R[-1][task] - R[task][task] for task in range(len(R) - 1)]
+    return sum(gains) / len(gains) if gains else None
+
+
+def legacy_continuum_forgetting(R: Matrix) -> float:
+    """Forgetting as continuum <= 1.2.7 prints it (wrong): tasks and rows before the last but one, divided by all old tasks."""
+    _check(R)
+    old = len(R) - 1
+    if old <= 0:
+        return 0.0
+    losses = [max(R[after][task] for after in range(task, old - 1)) - R[old][task] for task in range(old - 1)]
+    return sum(losses) / old
+
+
+def legacy_continuum_backward_transfer(R: Matrix) -> float:
+    """Backward transfer as continuum <= 1.2.7 prints it (wrong): pairs j < i - 1, divided by the number of pairs j < i."""
+    _check(R)
+    if len(R) <= 1:
+        return 0.0
+    gains = [R[after][task] - R[task][task] for after in range(len(R)) for task in range(after - 1)]
+    return sum(gains) / (len(R) * (len(R) - 1) / 2)
+
+
+def _check(R: Matrix) -> None:
+    for after, row in enumerate(R):
+        if len(row) <= after:
+            raise ValueError(f"row {after} of an accuracy matrix has {len(row)} tasks: evaluate tasks 0 to {after} after task {after}")

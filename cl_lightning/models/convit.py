@@ -1,0 +1,137 @@
+"""ConViT's encoder: transformer blocks whose attention is part content, part position.
+
+d'Ascoli et al., ConViT (ICML 2021), as DyTox uses it (CVPR 2022, section 3 and its configuration): no class token, no final norm.
+Gated positional self-attention mixes two stochastic matrices, (1 - g) softmax(q k) + g softmax(position), so its output is
+(1 - g) * attention(q, k, v) + g * (position @ v): the second half does not depend on the image and is computed once for the batch.
+
+Legend: B batch, N patches, D width, H heads, E = D / H.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cl_lightning.models.encoder import Encoder
+from cl_lightning.models.layers import MLP, residual, split_heads, trunc_normal_linear
+
+
+def relative_positions(side: int) -> Tensor:
+    """(N, N, 3): column offset, row offset and squared distance between patches of a square grid, in patches."""
+    row, col = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    row, col = row.flatten(), col.flatten()
+    dx, dy = col[None, :] - col[:, None], row[None, :] - row[:, None]
+    return torch.stack([dx, dy, dx**2 + dy**2], dim=-1).float()
+
+
+class GatedPositionalAttention(nn.Module):
+    """Self-attention that each head may turn from content to position (ConViT, equations 6-9)."""
+
+    def __init__(self, dim: int, num_heads: int, num_patches: int, locality: float = 1.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qk = nn.Linear(dim, 2 * dim, bias=False)
+        self.v = nn.Linear(dim, dim, bias=False)
+        self.proj = nn.Linear(dim, dim)
+        self.pos_proj = nn.Linear(3, num_heads)
+        self.gating_param = nn.Parameter(torch.ones(num_heads))
+        self.register_buffer("relative", relative_positions(int(num_patches**0.5)), persistent=False)
+        self._initialise(locality)
+
+    def _initialise(self, locality: float) -> None:
+        for linear in (self.qk, self.v, self.proj, self.pos_proj):
+            trunc_normal_linear(linear)
+        nn.init.eye_(self.v.weight)
+        side = int(self.num_heads**0.5)  # with 12 heads 3 x 3 of them look at a neighbour, as published
+        with torch.no_grad():
+            for h1 in range(side):
+                for h2 in range(side):
+                    dx, dy = h2 - (side - 1) / 2, h1 - (side - 1) / 2
+                    self.pos_proj.weight[h1 + side * h2] = torch.tensor([2.0 * dx, 2.0 * dy, -1.0]) * locality
+
+    def position_attention(self) -> Tensor:
+        """(H, N, N), rows sum to one; the same for every image."""
+        relative: Tensor = self.relative  # type: ignore[assignment]
+        return self.pos_proj(relative).permute(2, 0, 1).softmax(dim=-1)
+
+    def forward(self, z_BND: Tensor) -> Tensor:
+        """Attend over the patches of each image; shape (B, N, D) is kept."""
+        q, k = self.qk(z_BND).chunk(2, dim=-1)
+        q, k, v = (split_heads(t, self.num_heads) for t in (q, k, self.v(z_BND)))
+        gate = torch.sigmoid(self.gating_param).view(-1, 1, 1)
+        content = F.scaled_dot_product_attention(q, k, v)
+        position = (gate * self.position_attention()).to(v.dtype) @ v
+        mixed = (1.0 - gate).to(content.dtype) * content + position
+        return self.proj(mixed.transpose(1, 2).reshape(z_BND.shape))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with gated positional attention ("SAB" in DyTox)."""
+
+    def __init__(self, dim: int, num_heads: int, num_patches: int, mlp_ratio: float, locality: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = GatedPositionalAttention(dim, num_heads, num_patches, locality)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+
+    def forward(self, x_BND: Tensor, attention_scale_B: Tensor | None, mlp_scale_B: Tensor | None) -> Tensor:
+        """Two residual branches, each multiplied per image by its scale."""
+        x_BND = residual(x_BND, self.attn(self.norm1(x_BND)), attention_scale_B)
+        return residual(x_BND, self.mlp(self.norm2(x_BND)), mlp_scale_B)
+
+
+class ConViT(Encoder):
+    """Patches, learned positions and gated positional blocks: (B, channels, S, S) -> (B, N, D)."""
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int = 3,
+        patch_size: int = 4,
+        dim: int = 384,
+        num_heads: int = 12,
+        depth: int = 5,
+        mlp_ratio: float = 4.0,
+        locality: float = 1.0,
+        drop_path: float = 0.1,
+    ) -> None:
+        """Build with published sizes for 32-pixel images.
+
+        ``drop_path`` is the rate of the block that follows this encoder (the decoder); the rates here rise linearly from 0 towards it.
+        """
+        super().__init__(dim=dim, num_heads=num_heads)
+        self._sizes: dict[str, Any] = {
+            "image_size": image_size, "channels": channels, "patch_size": patch_size, "dim": dim, "num_heads": num_heads,
+            "depth": depth, "mlp_ratio": mlp_ratio, "locality": locality, "drop_path": drop_path,
+        }  # fmt: skip
+        num_patches = (image_size // patch_size) ** 2
+        self.drop_path = drop_path
+        self.mlp_ratio = mlp_ratio
+        self.patch_embed = nn.Conv2d(channels, dim, kernel_size=patch_size, stride=patch_size)
+        self.pos_embed = nn.Parameter(torch.empty(1, num_patches, dim))
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.blocks = nn.ModuleList(Block(dim, num_heads, num_patches, mlp_ratio, locality) for _ in range(depth))
+
+    def drop_rates(self) -> list[float]:
+        """Two branches a block, the rate rising linearly with depth (the decoder has the last, ``drop_path``)."""
+        depth = len(self.blocks)
+        return [self.drop_path * k / depth for k in range(depth) for _ in range(2)]
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Tokens (B, N, D) after the last block, and those after every block."""
+        x_BND = self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed
+        maps = []
+        for k, block in enumerate(self.blocks):
+            pair = (None, None) if scales is None else (scales[2 * k], scales[2 * k + 1])
+            x_BND = block(x_BND, *pair)
+            maps.append(x_BND)
+        return x_BND, tuple(maps)
+
+    def structure(self) -> dict[str, Any]:
+        """Sizes to build it again."""
+        return {"kind": "convit", **self._sizes}

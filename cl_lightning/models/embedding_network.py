@@ -1,0 +1,88 @@
+"""A network with one embedding and a classifier that grows: what most baselines use.
+
+Backbones are anything that maps images to one vector (a CIFAR ResNet), or a transformer encoder read through a single class token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_lightning import rng
+from cl_lightning.models.backbone import Backbone
+from cl_lightning.models.encoder import Encoder
+from cl_lightning.models.heads import GrowingLinear
+from cl_lightning.models.network import Branch, Network
+from cl_lightning.models.task_attention import TaskAttentionBlock
+from cl_lightning.rng import Key
+from cl_lightning.types import Features
+
+
+class ClassTokenBackbone(Backbone):
+    """A transformer encoder read by one class token in class attention, then normalised: DyTox's network with nothing that grows."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(dim=encoder.dim)
+        self.encoder = encoder
+        self.decoder = TaskAttentionBlock(encoder.dim, encoder.num_heads, encoder.mlp_ratio)
+        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, encoder.dim), std=0.02))
+        self.norm = nn.LayerNorm(encoder.dim)
+
+    def drop_rates(self) -> list[float]:
+        """The encoder's branches, then the two of the class-attention block."""
+        return [*self.encoder.drop_rates(), self.encoder.drop_path, self.encoder.drop_path]
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One vector an image, (B, D), and the tokens after each block."""
+        patches_BND, maps = self.encoder(images, scales)
+        scales_TKB = None if scales is None else scales[len(self.encoder.drop_rates()) :][None]
+        embedding = self.decoder(self.token[0], patches_BND, scales_TKB)[:, 0]
+        return self.norm(embedding), maps
+
+    def structure(self) -> dict[str, Any]:
+        """The encoder's sizes."""
+        return {"kind": "class_token", "encoder": self.encoder.structure()}
+
+
+class EmbeddingNetwork(Network):
+    """Backbone and one growing linear classifier."""
+
+    def __init__(self, backbone: Backbone, *, bias: bool = True) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = GrowingLinear(backbone.dim, bias=bias)
+        self._classes: list[int] = []
+
+    def grow(self, num_new: int, key: Key) -> None:
+        """Add rows to the classifier."""
+        with rng.torch_seeded(key.fold("embedding network", len(self._classes))):
+            self.classifier.grow(num_new)
+        self._classes.append(num_new)
+
+    def branches(self) -> list[Branch]:
+        """The backbone's residual branches."""
+        return [Branch("backbone", rate) for rate in self.backbone.drop_rates()]
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
+        """Embeddings (B, 1, D) and the backbone's maps."""
+        embedding, maps = self.backbone(images, scales)
+        return Features(embedding[:, None], maps)
+
+    def logits(self, features: Features) -> Tensor:
+        """(B, C)."""
+        return self.classifier(features.embeddings[:, 0])
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Backbone and classifier."""
+        return {"backbone": list(self.backbone.parameters()), "classifier": list(self.classifier.parameters())}
+
+    def structure(self) -> dict[str, Any]:
+        """The backbone's sizes and the classes of each task."""
+        return {
+            "kind": "embedding_network",
+            "backbone": self.backbone.structure(),
+            "bias": self.classifier.bias is not None,
+            "classes": list(self._classes),
+        }

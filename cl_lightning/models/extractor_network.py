@@ -1,0 +1,155 @@
+"""DER's network: one feature extractor a task, read together by one classifier.
+
+Yan, Xie & He, DER: Dynamically expandable representation (CVPR 2021), sections 3.1 and 3.2. A task brings an extractor
+that starts from the weights of the one before it; features of all extractors are concatenated. The auxiliary classifier
+reads the newest extractor alone and tells the new classes from "any old class"; it is used in training only.
+
+Legend: B batch, T tasks (and extractors), F features of one extractor, C classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_lightning import rng
+from cl_lightning.models.backbone import Backbone
+from cl_lightning.models.network import Branch, Network
+from cl_lightning.rng import Key
+from cl_lightning.types import Features
+
+
+def no_backbone() -> Backbone:
+    """Stands in where a network is rebuilt with the extractors that it already has and never needs a first one."""
+    raise AssertionError("an extractor network rebuilt without extractors needs make_backbone to grow")
+
+
+class ExtractorNetwork(Network):
+    """Extractors of equal feature size, a classifier over all features, an auxiliary one on the newest; no biases."""
+
+    def __init__(self, make_backbone: Callable[[], Backbone]) -> None:
+        """Build without any class; ``make_backbone``, called at the first growth, draws from torch's current stream."""
+        super().__init__()
+        self._make_backbone = make_backbone
+        self._classes: list[int] = []
+        self.extractors = nn.ModuleList()
+        self.classifier: nn.Linear | None = None
+        self.auxiliary_classifier: nn.Linear | None = None
+
+    @classmethod
+    def from_parts(
+        cls,
+        backbones: Sequence[Backbone],
+        classes: Sequence[int],
+        make_backbone: Callable[[], Backbone] = no_backbone,
+    ) -> ExtractorNetwork:
+        """A network of the shapes that growing by ``classes`` gives, around extractors made elsewhere: for restoring a
+        checkpoint.
+
+        ``backbones`` and ``classes`` are those of :meth:`structure`, built again. Weights are
+        arbitrary: load them strictly.
+        """
+        assert len(backbones) == len(classes)
+        network = cls(make_backbone)
+        network.extractors.extend(backbones)
+        network._classes.extend(classes)
+        if classes:
+            network._renew_classifiers()
+        return network
+
+    def grow(self, num_new: int, key: Key) -> None:
+        """Append an extractor (a copy of the newest, batch-norm statistics too) and enlarge the classifier.
+
+        The classifier's block for old classes and old features keeps its values; the new rows and the new columns are
+        drawn as ``nn.Linear`` draws its own. The auxiliary classifier is drawn anew, from the second task on.
+        """
+        with rng.torch_seeded(key.fold("extractor network", len(self._classes))):
+            self.extractors.append(self._next_extractor())
+            self._classes.append(num_new)
+            old = self.classifier
+            self._renew_classifiers()
+        if old is not None and self.classifier is not None:
+            self.classifier.weight.data[: old.out_features, : old.in_features] = old.weight.data
+
+    def _next_extractor(self) -> Backbone:
+        if not self._classes:
+            return self._make_backbone()
+        newest = copy.deepcopy(self.extractors[-1])
+        assert isinstance(newest, Backbone)
+        return newest.requires_grad_(True)  # its model may be frozen already
+
+    def _renew_classifiers(self) -> None:
+        self.classifier = self._linear(self.dim * len(self._classes), sum(self._classes))
+        self.auxiliary_classifier = self._linear(self.dim, self._classes[-1] + 1) if len(self._classes) > 1 else None
+
+    def _linear(self, features: int, classes: int) -> nn.Linear:
+        return nn.Linear(features, classes, bias=False).to(next(self.extractors.parameters()))
+
+    @property
+    def dim(self) -> int:
+        """F, the same for all extractors."""
+        dims = {extractor.dim for extractor in self.extractors}
+        assert len(dims) == 1, f"extractors with features of unequal sizes {dims}"
+        (dim,) = dims
+        assert isinstance(dim, int)
+        return dim
+
+    def reset_classifier(self, key: Key) -> None:
+        """Draw the whole classifier anew, as ``nn.Linear`` draws its own, for the second stage (section 3.4)."""
+        assert self.classifier is not None
+        with rng.torch_seeded(key.fold("extractor network", "classifier", len(self._classes))):
+            fresh = self._linear(self.classifier.in_features, self.classifier.out_features)
+        self.classifier.weight.data.copy_(fresh.weight.data)
+
+    def branches(self) -> list[Branch]:
+        """The residual branches of all extractors, oldest first."""
+        newest = len(self.extractors) - 1
+        return [
+            Branch("new_extractor" if k == newest else "old_extractors", rate)
+            for k, extractor in enumerate(self._backbones())
+            for rate in extractor.drop_rates()
+        ]
+
+    def _backbones(self) -> list[Backbone]:
+        return [extractor for extractor in self.extractors if isinstance(extractor, Backbone)]
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
+        """Embeddings (B, T, F), one an extractor, and the newest extractor's maps."""
+        embeddings, start = [], 0
+        maps: tuple[Tensor, ...] = ()
+        for extractor in self._backbones():
+            stop = start + len(extractor.drop_rates())
+            embedding, maps = extractor(images, None if scales is None else scales[start:stop])
+            embeddings.append(embedding)
+            start = stop
+        return Features(torch.stack(embeddings, dim=1), maps)
+
+    def logits(self, features: Features) -> Tensor:
+        """(B, C), from all features."""
+        assert self.classifier is not None
+        return self.classifier(features.embeddings.flatten(1))
+
+    def auxiliary(self, features: Features) -> Tensor | None:
+        """Scores (B, C_new + 1) from the newest extractor alone, 0 for any old class; ``None`` in the first task."""
+        return None if self.auxiliary_classifier is None else self.auxiliary_classifier(features.embeddings[:, -1])
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Extractors split into old and newest, and the two classifiers."""
+        return {
+            "old_extractors": [p for extractor in self._backbones()[:-1] for p in extractor.parameters()],
+            "new_extractor": [p for extractor in self._backbones()[-1:] for p in extractor.parameters()],
+            "classifier": [] if self.classifier is None else list(self.classifier.parameters()),
+            "auxiliary": [] if self.auxiliary_classifier is None else list(self.auxiliary_classifier.parameters()),
+        }
+
+    def structure(self) -> dict[str, Any]:
+        """The sizes of each extractor and the classes of each task; see :meth:`from_parts`."""
+        return {
+            "kind": "extractor_network",
+            "backbones": [extractor.structure() for extractor in self._backbones()],
+            "classes": list(self._classes),
+        }

@@ -1,0 +1,78 @@
+"""What every network of the house offers, whatever grows in it.
+
+A network describes itself: :meth:`Network.structure` is a plain mapping from which the same shapes can be built again, so that
+a checkpoint is restored from its own contents and loaded strictly. Stochastic depth enters as a tensor, never as
+hidden state: a network names the drop rate of each of its residual branches and receives their multipliers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cl_lightning import rng
+from cl_lightning.rng import Key
+from cl_lightning.types import Features, Plain
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A residual branch that stochastic depth may skip."""
+
+    part: str
+    """The part of the network (see :meth:`Network.parts`) that it belongs to."""
+    rate: float
+    """Probability of being skipped, in [0, 1)."""
+
+
+class Network(nn.Module, ABC):
+    """Images to features; heads turn features into scores."""
+
+    @abstractmethod
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
+        """Embed ``images`` (B, channels, height, width).
+
+        ``scales`` (branches, B) multiplies the residual branches in the order of :meth:`branches`: 0 for a skipped branch,
+        1 / (1 - rate) for a kept one. ``None`` means no stochastic depth.
+        """
+
+    @abstractmethod
+    def logits(self, features: Features) -> Tensor:
+        """Read scores (B, C) of all classes seen from ``features``."""
+
+    @abstractmethod
+    def grow(self, num_new: int, key: Key) -> None:
+        """Make room for ``num_new`` more classes, initialising what is new from ``key``."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """All parameters in disjoint named groups: the units in which phases train and freeze."""
+
+    @abstractmethod
+    def structure(self) -> dict[str, Plain]:
+        """A plain mapping with the ``kind`` of network and all that is needed to build its shapes again."""
+
+    def branches(self) -> list[Branch]:
+        """The residual branches that stochastic depth acts on; empty where there is none."""
+        return []
+
+    def auxiliary(self, features: Features) -> Tensor | None:
+        """Scores (B, C_new + 1) of the auxiliary head, where there is one."""
+        return None
+
+
+def branch_scales(branches: list[Branch], key: Key, positions: Tensor, frozen: frozenset[str]) -> Tensor | None:
+    """Draw the multipliers (branches, B) of stochastic depth for images at ``positions`` (B,).
+
+    Branches of ``frozen`` parts are always kept. Returns ``None`` where no branch has a rate above zero.
+    """
+    rates = [0.0 if branch.part in frozen else branch.rate for branch in branches]
+    if not any(rates):
+        return None
+    rate = torch.tensor(rates, device=positions.device)[:, None]
+    slots = torch.arange(len(rates), device=positions.device)[:, None]
+    kept = rng.uniform(key, positions[None, :], slots) >= rate
+    return kept / (1.0 - rate)

@@ -1,0 +1,61 @@
+"""Batch norm within each virtual replica.
+
+Published recipes depend on the number of processes because each process takes batch statistics over its own images.
+Here the number of replicas is part of the recipe and the number of processes is not: a training batch is made of
+``replicas`` equal consecutive parts, and in-batch statistics (Ioffe & Szegedy 2015) are taken within each part, however
+many processes there are.
+
+Legend: B batch, R replicas, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ReplicaBatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` (default momentum and epsilon) whose batch statistics are those of each replica's images
+    alone.
+
+    The running statistics, used in evaluation mode, move towards the mean over replicas of their batch means and
+    (unbiased) batch variances. Separate processes would each keep their own and save the first one's; the mean does not
+    prefer a replica. With one replica, and in evaluation mode, it is ``nn.BatchNorm2d`` to the bit.
+    """
+
+    replicas: int
+    """Equal consecutive parts that a training batch is made of, >= 1; see :func:`set_replicas`."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        self.replicas = 1
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name in torch)
+        """(B, C, H, W) to the same; in training mode B is a multiple of ``replicas``."""
+        if not self.training or self.replicas == 1:
+            return super().forward(input)
+        replicas = self.replicas
+        assert len(input) % replicas == 0, f"a batch of {len(input)} images has no {replicas} equal parts"
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        # A replica's images become channels of their own, (B / R, R * C, H, W), so that one call normalises all parts.
+        parts = input.unflatten(0, (replicas, -1)).transpose(0, 1).flatten(1, 2)
+        means, variances = self.running_mean.repeat(replicas), self.running_var.repeat(replicas)
+        weight, bias = self.weight.repeat(replicas), self.bias.repeat(replicas)
+        normalised = F.batch_norm(parts, means, variances, weight, bias, True, self.momentum, self.eps)
+        with torch.no_grad():
+            self.running_mean.copy_(means.unflatten(0, (replicas, -1)).mean(dim=0))
+            self.running_var.copy_(variances.unflatten(0, (replicas, -1)).mean(dim=0))
+            self.num_batches_tracked.add_(1)
+        return normalised.unflatten(1, (replicas, -1)).transpose(0, 1).flatten(0, 1)
+
+
+def set_replicas(module: nn.Module, replicas: int) -> None:
+    """Tell every :class:`ReplicaBatchNorm2d` within ``module`` of how many replicas a training batch is made (>= 1)."""
+    assert replicas >= 1, replicas
+    for layer in module.modules():
+        if isinstance(layer, ReplicaBatchNorm2d):
+            layer.replicas = replicas

@@ -1,0 +1,132 @@
+"""The residual networks of the baselines: the CIFAR ResNet of depth 6n + 2 and ResNet-18 with a stem for small images.
+
+He et al., Deep residual learning (CVPR 2016), sections 4.1 and 4.2. iCaRL's and the other older papers' network is the
+CIFAR ResNet-32 (64 features); the ResNet rows of DyTox's table use ResNet-18 with a 3 x 3 stride-1 stem and no pooling
+behind it (512 features, 11.22 M parameters with 100 classes). Convolutions start from He's normal initialisation
+(fan-out, ReLU), as in the original networks and the published baselines.
+
+Weights are drawn from torch's current stream: build within ``rng.torch_seeded``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cl_lightning.models.backbone import Backbone
+from cl_lightning.models.replica_norm import ReplicaBatchNorm2d
+
+Shortcut = Callable[[int, int], nn.Module]
+"""(channels before, channels after) -> what a block that halves the resolution adds to its output."""
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions on a residual stream, halving the resolution where the number of channels changes."""
+
+    def __init__(self, before: int, after: int, shortcut: Shortcut, *, relu: bool = True) -> None:
+        """``relu=False`` leaves out the ReLU behind the sum."""
+        super().__init__()
+        shrinks = before != after
+        self.conv1 = nn.Conv2d(before, after, 3, stride=2 if shrinks else 1, padding=1, bias=False)
+        self.norm1 = ReplicaBatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm2 = ReplicaBatchNorm2d(after)
+        self.shortcut = shortcut(before, after) if shrinks else nn.Identity()
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, before, H, W) to (B, after, H', W'), H' = H or ceil(H / 2)."""
+        branch = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        total = self.norm2(self.conv2(branch)) + self.shortcut(x)
+        return F.relu(total, inplace=True) if self.relu else total
+
+
+class PaddedShortcut(nn.Module):
+    """Every second pixel, and zeros for the channels that are missing: "option A", without parameters."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.missing = after - before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, before, H, W) to (B, after, ceil(H / 2), ceil(W / 2))."""
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.missing))
+
+
+def projection_shortcut(before: int, after: int) -> nn.Module:
+    """A strided 1 x 1 convolution and batch norm: "option B"."""
+    return nn.Sequential(nn.Conv2d(before, after, 1, stride=2, bias=False), ReplicaBatchNorm2d(after))
+
+
+class _ResNet(Backbone):
+    """Stem, stages, mean over positions: what the two networks below share."""
+
+    def __init__(self, channels: int, widths: list[int], blocks: int, shortcut: Shortcut, *, last_relu: bool) -> None:
+        super().__init__(dim=widths[-1])
+        self.conv = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.norm = ReplicaBatchNorm2d(widths[0])
+        self.stages = nn.ModuleList()
+        chain: list[BasicBlock] = []
+        for before, after in zip([widths[0], *widths], widths, strict=False):
+            chain = [BasicBlock(before if k == 0 else after, after, shortcut) for k in range(blocks)]
+            self.stages.append(nn.Sequential(*chain))
+        chain[-1].relu = last_relu
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Vectors (B, D) and the output of each stage; there are no branches to scale."""
+        x = F.relu(self.norm(self.conv(images)), inplace=True)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return x.mean(dim=(2, 3)), tuple(maps)
+
+
+class CifarResNet(_ResNet):
+    """The CIFAR ResNet of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels, 64 features, option-A
+    shortcuts.
+
+    Depth 32 has 0.46 M parameters. ``last_relu=False`` leaves out the very last ReLU, so that features may be negative
+    (UCIR, PODNet).
+    """
+
+    def __init__(self, *, depth: int = 32, channels: int = 3, last_relu: bool = True) -> None:
+        """Build for images of any size from 1 pixel. Raises ``ValueError`` for a depth that is not 6n + 2."""
+        if depth < 8 or depth % 6 != 2:
+            raise ValueError(f"model.depth={depth} is not 6n + 2 with n >= 1: type model.depth=32 (or 8, 14, 20, ...)")
+        super().__init__(channels, [16, 32, 64], (depth - 2) // 6, PaddedShortcut, last_relu=last_relu)
+        self._sizes: dict[str, Any] = {"depth": depth, "channels": channels, "last_relu": last_relu}
+
+    def structure(self) -> dict[str, Any]:
+        """Sizes to build it again."""
+        return {"kind": "cifar_resnet", **self._sizes}
+
+
+class ResNet18(_ResNet):
+    """ResNet-18 with a 3 x 3 stride-1 stem: four stages of two blocks with w, 2w, 4w and 8w channels, 8w features,
+    projection shortcuts.
+
+    The last batch norm of each residual branch starts from zero (Goyal et al. 2017), as in the runs of DyTox's table:
+    at first every block is its shortcut.
+    """
+
+    def __init__(self, *, width: int = 64, channels: int = 3) -> None:
+        """Build with ``width`` (>= 1) channels in the first stage. Raises ``ValueError`` for others."""
+        if width < 1:
+            raise ValueError(f"model.width={width} is no number of channels: type model.width=64 (or any other from 1)")
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        super().__init__(channels, widths, 2, projection_shortcut, last_relu=True)
+        self._sizes: dict[str, Any] = {"width": width, "channels": channels}
+        for module in self.modules():
+            if isinstance(module, BasicBlock):
+                nn.init.zeros_(module.norm2.weight)
+
+    def structure(self) -> dict[str, Any]:
+        """Sizes to build it again."""
+        return {"kind": "resnet18", **self._sizes}

@@ -1,0 +1,88 @@
+"""timm's plain vision transformers, by name, as encoders.
+
+Only the plain family fits: a grid of patch tokens of one width through all blocks. The class token and the final norm are left out, as in
+DyTox's own encoder; stochastic depth is applied from outside, as everywhere in the house.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from cl_lightning.models.encoder import Encoder
+from cl_lightning.models.layers import residual
+
+
+class TimmViT(Encoder):
+    """``timm.create_model(name)`` without class token, head and final norm."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        image_size: int,
+        channels: int = 3,
+        patch_size: int | None = None,
+        pretrained: bool = False,
+        drop_path: float = 0.1,
+    ) -> None:
+        """Build the transformer for ``image_size``; ``patch_size`` replaces the name's own (for small images).
+
+        Raises ``ValueError`` for names that timm does not know and for families that are not plain vision transformers.
+        """
+        vit = _plain_vit(name, image_size, channels, patch_size, pretrained)
+        super().__init__(dim=vit.embed_dim, num_heads=vit.blocks[0].attn.num_heads)
+        self.vit = vit
+        self.drop_path = drop_path
+        self.mlp_ratio = vit.blocks[0].mlp.fc1.out_features / vit.embed_dim
+        self._sizes = {
+            "name": name, "image_size": image_size, "channels": channels, "patch_size": patch_size, "drop_path": drop_path,
+        }  # fmt: skip
+
+    def drop_rates(self) -> list[float]:
+        """Rising linearly from 0 towards the decoder's."""
+        depth = len(self.vit.blocks)
+        return [self.drop_path * k / depth for k in range(depth) for _ in range(2)]
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Tokens (B, N, D) after the last block, and those after every block."""
+        vit = self.vit
+        x_BND = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
+        maps = []
+        for k, block in enumerate(vit.blocks):
+            first, second = (None, None) if scales is None else (scales[2 * k], scales[2 * k + 1])
+            x_BND = residual(x_BND, block.ls1(block.attn(block.norm1(x_BND))), first)
+            x_BND = residual(x_BND, block.ls2(block.mlp(block.norm2(x_BND))), second)
+            maps.append(x_BND)
+        return x_BND, tuple(maps)
+
+    def structure(self) -> dict[str, Any]:
+        """Name and sizes; weights come from the checkpoint, never from a download."""
+        return {"kind": "timm_vit", **self._sizes}
+
+
+def _plain_vit(name: str, image_size: int, channels: int, patch_size: int | None, pretrained: bool) -> Any:
+    import timm
+    from timm.models.vision_transformer import Block, VisionTransformer
+
+    if not timm.is_model(name):
+        close = timm.list_models(f"{name.split('_')[0]}*")[:4] or ["vit_tiny_patch16_224", "deit_tiny_patch16_224"]
+        raise ValueError(f"model.name={name} is not a timm model: type model.name={' or model.name='.join(close)}")
+    entry = timm.model_entrypoint(name).__module__
+    refusal = (
+        f"model.name={name} (from {entry}) is not a plain vision transformer: it has no grid of patch tokens of one width, "
+        "type model.name=vit_tiny_patch16_224 or another vit_* or deit_* name"
+    )
+    options: dict[str, Any] = {"img_size": image_size, "class_token": False, "global_pool": "avg", "num_classes": 0}
+    options |= {"in_chans": channels} | ({} if patch_size is None else {"patch_size": patch_size})
+    if not entry.endswith((".vision_transformer", ".deit")):
+        raise ValueError(refusal)
+    try:
+        vit = timm.create_model(name, pretrained=pretrained, fc_norm=False, **options)
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"{refusal} ({error})") from error
+    if type(vit) is not VisionTransformer or any(type(block) is not Block for block in vit.blocks):
+        raise ValueError(refusal)
+    vit.norm = nn.Identity()  # heads have their own norm: keep no parameter that never gets a gradient
+    return vit

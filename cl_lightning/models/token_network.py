@@ -1,0 +1,93 @@
+"""DyTox's network: one encoder, one task-attention block, and for each task a token and a head.
+
+Douillard et al., DyTox (CVPR 2022), section 3. A new task adds D numbers (its token) and a small head; everything else is shared. The
+divergence head tells the newest classes from "any old class"; it trains the newest token to differ and is never used to predict.
+
+Legend: B batch, N patches, T tasks, D width, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_lightning import rng
+from cl_lightning.models.encoder import Encoder
+from cl_lightning.models.heads import Head, IndependentHeads
+from cl_lightning.models.network import Branch, Network
+from cl_lightning.models.task_attention import TaskAttentionBlock
+from cl_lightning.rng import Key
+from cl_lightning.types import Features
+
+
+class TokenNetwork(Network):
+    """Encoder, task tokens, task-attention block, independent heads."""
+
+    def __init__(self, encoder: Encoder, *, diverge: bool = True) -> None:
+        """Build without any class; :meth:`grow` adds tasks. ``diverge`` asks for a divergence head from the second task on."""
+        super().__init__()
+        self.encoder = encoder
+        self.diverge = diverge
+        self.decoder = TaskAttentionBlock(encoder.dim, encoder.num_heads, encoder.mlp_ratio)
+        self.tokens = nn.ParameterList()
+        self.classifier = IndependentHeads(encoder.dim)
+        self.divergence: Head | None = None
+
+    def grow(self, num_new: int, key: Key) -> None:
+        """Append a token and a head; replace the divergence head (from the second task on)."""
+        with rng.torch_seeded(key.fold("token network", len(self.tokens))):
+            token = torch.empty(1, 1, self.encoder.dim)
+            self.tokens.append(nn.Parameter(nn.init.trunc_normal_(token, std=0.02)))
+            self.classifier.grow(num_new)
+            if self.diverge and len(self.tokens) > 1:
+                self.divergence = Head(self.encoder.dim, num_new + 1)
+        self.to(next(self.parameters()).device)
+
+    def tokens_TD(self) -> Tensor:  # noqa: N802 (shape suffix)
+        """All task tokens, oldest first."""
+        return torch.cat(list(self.tokens), dim=0)[:, 0]
+
+    def branches(self) -> list[Branch]:
+        """Two branches for each encoder block, then two for each task."""
+        encoder = [Branch("encoder", rate) for rate in self.encoder.drop_rates()]
+        return encoder + [Branch("decoder", self.encoder.drop_path)] * (2 * len(self.tokens))
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
+        """Task embeddings (B, T, D) and the tokens after each encoder block."""
+        patches_BND, maps = self.encoder(images, scales)
+        scales_TKB = None
+        if scales is not None:
+            scales_TKB = scales[len(self.encoder.drop_rates()) :].unflatten(0, (len(self.tokens), 2))
+        return Features(self.decoder(self.tokens_TD(), patches_BND, scales_TKB), maps)
+
+    def logits(self, features: Features) -> Tensor:
+        """Concatenated scores of the independent heads, (B, C)."""
+        return self.classifier(features.embeddings)
+
+    def auxiliary(self, features: Features) -> Tensor | None:
+        """The divergence head's scores (B, C_new + 1), from the newest embedding; output 0 stands for any old class."""
+        return None if self.divergence is None else self.divergence(features.embeddings[:, -1])
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Encoder, decoder, and tokens and heads split into old and newest."""
+        heads = list(self.classifier.heads)
+        return {
+            "encoder": list(self.encoder.parameters()),
+            "decoder": list(self.decoder.parameters()),
+            "old_tokens": list(self.tokens)[:-1],
+            "new_token": list(self.tokens)[-1:],
+            "old_heads": [p for head in heads[:-1] for p in head.parameters()],
+            "new_head": [p for head in heads[-1:] for p in head.parameters()],
+            "divergence": [] if self.divergence is None else list(self.divergence.parameters()),
+        }
+
+    def structure(self) -> dict[str, Any]:
+        """The encoder's sizes and the classes of each task."""
+        return {
+            "kind": "token_network",
+            "encoder": self.encoder.structure(),
+            "diverge": self.diverge,
+            "classes": self.classifier.sizes(),
+        }

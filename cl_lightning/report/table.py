@@ -1,0 +1,131 @@
+"""The end of a run as text: the accuracy matrix, the few numbers drawn from it, and what they were measured under.
+
+A number without its protocol misleads (memory budget and scope, order, seed, read-out ...), so the table prints both
+or neither. Plain ASCII of a given width: it reads the same in a terminal, in a log file and in a report.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cl_lightning.metrics import continual
+from cl_lightning.types import Plain
+
+_GAP = "..."
+_CELL = 8
+_FIXED = 22
+_MAX_ROWS = 60
+
+
+def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -> str:
+    """The closing text of a run.
+
+    Args:
+        results: what ``build_results`` made or ``results.json`` holds.
+        run_dir: where the run's files are, for the reader.
+        width: characters a line, at least 40. Task columns that do not fit are left out, from the middle, and that is said.
+
+    Returns:
+        Lines of at most ``width`` characters; accuracies in %, differences in percentage points.
+    """
+    width = max(width, 40)
+    protocol = results["protocol"]
+    R = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
+    shown = _kept(len(R), (width - _FIXED) // _CELL if len(R) * _CELL > width - _FIXED + len(_GAP) + 2 else len(R))
+    parts: list[RenderableType] = [
+        Text(f"Accuracy in % after task (row) on task (column), {_words(protocol['evaluation'])}, read-out {protocol['readout']}"),
+        _matrix(results, R, shown),
+    ]
+    if len(shown) < len(R):
+        parts.append(Text(f"{len(shown)} of {len(R)} task columns fit; the full matrix is in {run_dir}/accuracy_matrix.csv"))
+    parts += [
+        Text(""),
+        _summary(results),
+        Text("In %. Avg: mean over tasks of the accuracy on all classes seen. Last: its last value. *: main result."),
+        Text("BWT (backward transfer): mean over all pairs of an old task and a later one. n/a: nothing is old yet."),
+        Text(""),
+        Text(f"Protocol: {_protocol_line(results)}"),
+        Text(f"Files: {run_dir}/ (results.json, accuracy_matrix.csv)"),
+    ]
+    return _render(parts, width)
+
+
+def _render(parts: Sequence[RenderableType], width: int) -> str:
+    text = io.StringIO()
+    console = Console(file=text, width=width, color_system=None, force_terminal=False, markup=False, highlight=False, emoji=False)
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def _matrix(results: Mapping[str, Plain], R: Sequence[Sequence[float]], shown: Sequence[int]) -> Table:
+    protocol = results["protocol"]
+    seen = [task["accuracy"][protocol["evaluation"]][protocol["readout"]] for task in results["tasks"]]
+    table = _table()
+    headings = _with_gap([str(task) for task in shown], shown, len(R))
+    for heading in ["after", *headings, "all seen"]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    rows = _kept(len(R), _MAX_ROWS)
+    for after in rows:
+        cells = [_percent(R[after][task]) if task <= after else "" for task in shown]
+        table.add_row(str(after), *_with_gap(cells, shown, len(R)), _percent(seen[after]))
+        if len(rows) < len(R) and after == rows[(len(rows) - 1) // 2]:
+            table.add_row(*[_GAP] * (len(headings) + 2))
+    return table
+
+
+def _kept(total: int, room: int) -> list[int]:
+    """Which of ``total`` tasks to show where ``room`` fit: all, or the first and the last ones around a gap."""
+    if total <= room:
+        return list(range(total))
+    room = max(room - 1, 0)
+    if room < 2:
+        return []
+    return [*range((room + 1) // 2), *range(total - room // 2, total)]
+
+
+def _with_gap(cells: Sequence[str], shown: Sequence[int], total: int) -> list[str]:
+    if len(shown) in (0, total):
+        return list(cells)
+    middle = (len(shown) + 1) // 2
+    return [*cells[:middle], _GAP, *cells[middle:]]
+
+
+def _summary(results: Mapping[str, Plain]) -> Table:
+    protocol = results["protocol"]
+    table = _table()
+    table.add_column("protocol, read-out", overflow="fold")
+    for heading in ("Avg", "Last", "Forgetting", "BWT"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for evaluation, readouts in results["accuracy_matrix"].items():
+        for readout, R in readouts.items():
+            seen = [task["accuracy"][evaluation][readout] for task in results["tasks"]]
+            main = (evaluation, readout) == (protocol["evaluation"], protocol["readout"])
+            name = f"{_words(evaluation)}, {readout}{' *' if main else ''}"
+            numbers = (sum(seen) / len(seen), seen[-1], continual.forgetting(R), continual.backward_transfer(R))
+            table.add_row(name, *map(_percent, numbers))
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+
+
+def _protocol_line(results: Mapping[str, Plain]) -> str:
+    shown = {**results["protocol"], "parameters": f"{results['parameters']:,}"}
+    if "commit" in results["provenance"]:
+        shown["commit"] = results["provenance"]["commit"]
+    return "; ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.2f}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,170 @@
+"""The plot of the program: task after task, the method's plan is carried out item by item.
+
+Growth happens before any Trainer exists, each fit has a Trainer of its own, and what the sequence knows (memory, counts, steps) lives outside of them. Before
+the first step the whole sequence is forecast: sizes of memory and phases follow from counts alone, so a phase that would take no step is refused at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cl_lightning.data.draws import Draws
+from cl_lightning.data.loading import Images
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.views import view_rows
+from cl_lightning.learning.display import Display, Leg
+from cl_lightning.learning.engine import DataLook, Engine
+from cl_lightning.learning.loggers import Curves
+from cl_lightning.memory.herding import herd
+from cl_lightning.memory.rehearsal import RehearsalMemory
+from cl_lightning.methods.base import Method
+from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
+from cl_lightning.report.results import TaskRecord
+from cl_lightning.rng import Key
+from cl_lightning.state import RunState
+from cl_lightning.types import Act, Evaluate, Fit, Grow, Herd, Phase, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the sequence needs to know beside the method."""
+
+    key: Key
+    batch: int
+    replicas: int
+    flips: bool
+    """Whether mirrored images are images of the same class."""
+
+
+class Sequence:
+    """One run through a scenario."""
+
+    def __init__(self, scenario: Scenario, method: Method, state: RunState, settings: Settings) -> None:
+        self.scenario = scenario
+        self.method = method
+        self.state = state
+        self._settings = settings
+
+    def forecast(self) -> list[Leg]:
+        """All phases that lie ahead, with their lengths; refuses those that would take no step."""
+        memory, legs = self.state.memory, []
+        for task in self.scenario.tasks:
+            for item in self.method.plan(task):
+                if isinstance(item, Herd):
+                    first = {label: self.scenario.class_rows(label) for label in task.classes}
+                    memory = memory.update([first] * memory.replicas, task.num_seen)
+                elif isinstance(item, Fit):
+                    draws = self._draws(task, item.phase, memory)
+                    _refuse_empty(task, item.phase, draws)
+                    images = draws.total_steps * draws.batch * draws.replicas
+                    legs.append(Leg(task.index, item.phase.name, item.phase.epochs, draws.steps_per_epoch, images))
+        return legs
+
+    def run(self, engine: Engine, display: Display, curves: Curves) -> Iterator[Task]:
+        """Learn the tasks in order; yields each when its plan is done and its counts are in the state."""
+        for task in self.scenario.tasks:
+            started, steps, images, fit_seconds = time.monotonic(), 0, 0, 0.0
+            for item in self.method.plan(task):
+                match item:
+                    case Grow():
+                        self.method.grow(task, self._key(task, "grow"), self._look(engine))
+                    case Fit(phase):
+                        draws = self._draws(task, phase, self.state.memory)
+                        display.start(Leg(task.index, phase.name, phase.epochs, draws.steps_per_epoch,
+                                          draws.total_steps * draws.batch * draws.replicas))  # fmt: skip
+                        curves.offset = self.state.step_offset
+                        fitted = engine.fit(self.method, task, phase, draws, self._key(task, phase.name))
+                        display.finish()
+                        self.state.step_offset += fitted.steps
+                        steps, images = steps + fitted.steps, images + fitted.images
+                        fit_seconds += fitted.seconds
+                    case Herd(augmented):
+                        self._herd(engine, task, augmented)
+                    case Act(name):
+                        self.method.act(name, task, self._look(engine))
+                    case Evaluate():
+                        self._evaluate(engine, task)
+            seconds = time.monotonic() - started
+            parameters = sum(p.numel() for p in self.method.network.parameters())
+            rate = images / max(fit_seconds, 1e-9)
+            self.state.records.append(TaskRecord(task.index, task.classes, task.names, seconds, rate, parameters))
+            curves.offset = self.state.step_offset
+            yield task
+
+    def _key(self, task: Task, purpose: str) -> Key:
+        return self._settings.key.fold("task", task.index, purpose)
+
+    def _draws(self, task: Task, phase: Phase, memory: RehearsalMemory) -> Draws:
+        key = self._key(task, phase.name)
+        tasks = self.scenario.tasks[: task.index + 1]
+        rows = [
+            view_rows(phase.view, tasks, memory, self.scenario.train_labels, replica % memory.replicas, key)
+            for replica in range(self._settings.replicas)
+        ]
+        shortest = min(len(r) for r in rows)
+        return Draws([r[:shortest] for r in rows], phase.sampling, phase.epochs, self._settings.batch, key)
+
+    def _look(self, engine: Engine) -> DataLook:
+        exemplars = self.state.memory.exemplars()
+        return DataLook(engine, self.method.network, self.scenario, exemplars, self._settings.flips)
+
+    def _herd(self, engine: Engine, task: Task, augmented: bool) -> None:
+        """Rank the new classes' images, on each replica's own augmentations where memories are kept apart."""
+        memory, chosen = self.state.memory, []
+        quota = memory.quota(task.num_seen)
+        for replica in range(memory.replicas):
+            key = self._key(task, "herd").fold(replica) if augmented else None
+            features = engine.embed(self.method.network, task.train, self.method.embed, key=key)
+            labels = self.scenario.train_labels[task.train]
+            ranked: dict[int, Tensor] = {}
+            for label in task.classes:
+                of_class = labels == label
+                ranked[label] = task.train[of_class][herd(features[of_class], quota)]
+            chosen.append(ranked)
+        self.state.memory = memory.update(chosen, task.num_seen)
+
+    def _evaluate(self, engine: Engine, task: Task) -> None:
+        """Count right answers on all tasks so far, each image once."""
+        tasks = self.scenario.tasks[: task.index + 1]
+        first_classes = torch.tensor([t.classes[0] for t in tasks] + [task.num_seen])
+
+        def counts(images: Images) -> dict[str, dict[str, Counts]]:
+            return count_all(self.method, images, first_classes)
+
+        rows = torch.cat([t.test for t in tasks])
+        for batch in engine.map_test(self.method.network, rows, counts):
+            for protocol, readouts in batch.items():
+                for readout, found in readouts.items():
+                    matrix = self.state.matrices.setdefault(protocol, {}).setdefault(readout, AccuracyMatrix())
+                    matrix.add(task.index, found)
+
+
+def count_all(method: Method, images: Images, first_classes: Tensor) -> dict[str, dict[str, Counts]]:
+    """Counts of one batch by protocol and read-out."""
+    scores = method.predict(images.images)
+    return {
+        protocol: {
+            readout: count(logits.float().cpu(), images.labels.cpu(), first_classes, within_task=protocol == "task_incremental")
+            for readout, logits in scores.items()
+        }
+        for protocol in ("class_incremental", "task_incremental")
+    }
+
+
+def _refuse_empty(task: Task, phase: Phase, draws: Draws) -> None:
+    if draws.total_steps > 0:
+        return
+    offered = len(draws.rows[0])
+    raise ValueError(
+        f"phase {phase.name} of task {task.index + 1} would take no step: it sees {offered} images, and "
+        f"{phase.sampling.order.value} sampling with batch.replicas={draws.replicas} yields {draws.draws_per_replica} of them: "
+        "type recipe=clean, recipe.repeated_augmentation=false, or a larger data.increment"
+    )

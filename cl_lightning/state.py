@@ -1,0 +1,85 @@
+"""What a run knows between plan items, and how it is kept in files that are whole or not there.
+
+A checkpoint holds tensors and plain values only, describes its own network, and is loaded with ``weights_only=True``, strictly.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cl_lightning.memory.rehearsal import RehearsalMemory
+from cl_lightning.methods.base import Method
+from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.models.build import build_network
+from cl_lightning.models.network import Network
+from cl_lightning.report.results import TaskRecord
+from cl_lightning.rng import Key
+from cl_lightning.types import Plain
+
+VERSION = 1
+
+
+@dataclass
+class RunState:
+    """Where the sequence stands."""
+
+    memory: RehearsalMemory
+    step_offset: int = 0
+    """Optimiser steps of all phases so far: the axis of the curves."""
+    matrices: dict[str, dict[str, AccuracyMatrix]] = field(default_factory=dict)
+    """protocol -> read-out -> counts."""
+    records: list[TaskRecord] = field(default_factory=list)
+    """One for each finished task."""
+
+
+def checkpoint_payload(method: Method, state: RunState, identity: dict[str, Plain]) -> dict[str, Plain]:
+    """Everything of a run at the end of a task; ``identity`` says of which run (protocol, class names, data fingerprint)."""
+    return {
+        "version": VERSION,
+        "identity": identity,
+        "network": _network_state(method.network),
+        "teacher": None if method.teacher is None else _network_state(method.teacher),
+        "extra": method.extra_state(),
+        "memory": state.memory.state(),
+        "step_offset": state.step_offset,
+        "tasks_done": len(state.records),
+        "matrices": {
+            protocol: {readout: matrix.to_plain() for readout, matrix in readouts.items()}
+            for protocol, readouts in state.matrices.items()
+        },
+    }
+
+
+def _network_state(network: Network) -> dict[str, Plain]:
+    return {"structure": network.structure(), "weights": {k: v.cpu() for k, v in network.state_dict().items()}}
+
+
+def restore_network(payload: dict[str, Plain]) -> Network:
+    """A network from its part of a checkpoint: rebuilt from its own description, loaded strictly."""
+    network = build_network(payload["structure"], Key(0))
+    network.load_state_dict(payload["weights"], strict=True)
+    return network
+
+
+def save_checkpoint(path: Path, payload: dict[str, Plain]) -> None:
+    """Write ``payload`` so that at any instant ``path`` is the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(payload, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Plain]:
+    """Read a checkpoint without running code from it; ``ValueError`` if it is of another version."""
+    payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if payload.get("version") != VERSION:
+        raise ValueError(f"{path} has format {payload.get('version')}, this program reads format {VERSION}: use the release that wrote it")
+    return payload

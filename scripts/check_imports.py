@@ -1,0 +1,66 @@
+"""Check that each framework stays in its rooms: `python scripts/check_imports.py [package folder]`.
+
+Pure code that cannot see Lightning, Hydra or wandb can be read, tested and kept without them. import-linter checks the
+arrows between our own modules; it says nothing of where in the package a library may be imported, so this does.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+LIGHTNING_ROOMS = ("learning/", "data/module.py", "sequence.py")
+
+ROOMS = {
+    "continuum": ("data/",),
+    "hydra": ("__main__.py", "config/", "learning/strategy.py"),
+    "lightning": (),  # the twin distribution: its classes are not pytorch_lightning's
+    "lightning_fabric": LIGHTNING_ROOMS,
+    "omegaconf": ("__main__.py", "config/"),
+    "pytorch_lightning": LIGHTNING_ROOMS,
+    "wandb": ("learning/loggers.py",),
+}
+"""Library -> the files, and folders (with a slash), of the package that may import it."""
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every module that the code names in an import, deferred or by ``import_module("...")``, and the line."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from ((alias.name, node.lineno) for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module, node.lineno
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(module)), *_],
+            ):
+                yield module, node.lineno
+
+
+def violations(package: Path) -> list[str]:
+    """One line for each import outside its rooms: ``file:line: what, and where it may be``."""
+    found = []
+    for file in sorted(package.rglob("*.py")):
+        place = file.relative_to(package).as_posix()
+        for module, line in imported(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+            library = module.partition(".")[0]
+            rooms = ROOMS.get(library)
+            if rooms is None or any(place.startswith(room) if room.endswith("/") else place == room for room in rooms):
+                continue
+            found.append(f"{file}:{line}: imports {library}, which belongs in {', '.join(rooms) or 'no file of ours'}")
+    return found
+
+
+def main() -> int:
+    """Print the violations; the exit status is 1 if there are any."""
+    package = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "cl_lightning"
+    found = violations(package)
+    print("\n".join(found) or "Every library stays in its rooms.")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

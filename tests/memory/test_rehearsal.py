@@ -1,0 +1,148 @@
+"""The rehearsal memory: budgets are kept in total, lists only shrink, classes never mix."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
+
+
+def ranking(label: int, count: int, replica: int = 0) -> torch.Tensor:
+    """Rows of a class, best first, unlike those of any other class; another order for each replica."""
+    return 1000 * label + torch.arange(count).roll(replica).flip(0)
+
+
+@st.composite
+def histories(draw):
+    """A memory and the new classes' sizes, task by task."""
+    scope = draw(st.sampled_from(["global", "per_replica"]))
+    replicas = draw(st.integers(1, 3))
+    sizes = draw(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=3), min_size=1, max_size=5))
+    lists = replicas if scope == "per_replica" else 1
+    classes = sum(map(len, sizes))
+    kind = draw(st.sampled_from(["total", "per_class"]))
+    size = draw(st.integers(lists * (classes if kind == "total" else 1), 60))
+    return RehearsalMemory(Budget(kind, size), scope, replicas), sizes
+
+
+@given(histories())
+@settings(max_examples=200, deadline=None)
+def test_what_always_holds(history):
+    memory, sizes = history
+    seen = 0
+    for task in sizes:
+        new = [{seen + k: ranking(seen + k, n, r) for k, n in enumerate(task)} for r in range(memory.num_lists)]
+        before, known, seen = memory, seen, seen + len(task)
+        memory = memory.update(new, seen)
+        share = memory.budget.size // memory.num_lists
+        quota = share // seen if memory.budget.kind == "total" else share
+        assert memory.quota(seen) == quota
+        if memory.budget.kind == "total":
+            assert len(memory) <= memory.budget.size
+        assert len(memory) == sum(len(rows) for r in range(memory.num_lists) for rows in memory.exemplars(r).values())
+        assert memory.classes == tuple(range(seen))
+        for replica in range(memory.num_lists):
+            for label, rows in memory.exemplars(replica).items():
+                source = before.exemplars(replica)[label] if label < known else new[replica][label]
+                assert rows.tolist() == source[:quota].tolist()  # a prefix: best first, and all where there are fewer
+                assert (rows // 1000 == label).all()
+
+
+def test_published_quota():
+    """2000 images in total: 200 a class after the first of ten tasks, 20 at the end."""
+    memory = RehearsalMemory(Budget("total", 2000))
+    for task in range(10):
+        seen = 10 * (task + 1)
+        memory = memory.update([{c: ranking(c, 500) for c in range(seen - 10, seen)}], seen)
+        assert {len(rows) for rows in memory.exemplars().values()} == {2000 // seen}
+    assert len(memory) == 2000
+
+
+def test_per_replica_lists_share_the_budget():
+    memory = RehearsalMemory(Budget("total", 20), "per_replica", replicas=2)
+    memory = memory.update([{0: ranking(0, 50, r), 1: ranking(1, 50, r)} for r in range(2)], 2)
+    assert len(memory) == 20
+    assert [len(memory.rows(r)) for r in range(2)] == [10, 10]
+    assert memory.rows(0).tolist() != memory.rows(1).tolist()
+
+
+def test_a_global_memory_is_the_same_for_every_replica():
+    memory = RehearsalMemory(Budget("total", 20), "global", replicas=2).update([{0: ranking(0, 50)}], 1)
+    assert memory.num_lists == 1
+    assert memory.rows(0).tolist() == memory.rows(1).tolist() == ranking(0, 20 + 30)[:20].tolist()
+
+
+def test_rows_come_by_class_then_by_rank():
+    memory = RehearsalMemory(Budget("per_class", 2)).update([{3: torch.tensor([7, 5, 6]), 1: torch.tensor([9, 8])}], 4)
+    assert memory.rows().tolist() == [9, 8, 7, 5]
+    assert memory.rows(classes=[3]).tolist() == [7, 5]
+    assert memory.rows(classes=[0]).tolist() == []
+    assert memory.rows().dtype == torch.int64
+
+
+def test_update_leaves_the_old_memory_alone():
+    first = RehearsalMemory(Budget("total", 8)).update([{0: ranking(0, 9)}], 1)
+    state = first.state()
+    second = first.update([{1: ranking(1, 9)}], 2)
+    assert first.state() == state
+    assert (len(first.rows()), len(second.exemplars()[0])) == (8, 4)
+
+
+def test_no_budget_keeps_nothing():
+    memory = RehearsalMemory(Budget("none", 0)).update([{0: ranking(0, 5)}], 1)
+    assert (len(memory), memory.rows().tolist(), memory.classes) == (0, [], ())
+
+
+def test_state_survives_json_and_weights_only_loading():
+    memory = RehearsalMemory(Budget("total", 9), "per_replica", 3)
+    memory = memory.update([{2: ranking(2, 5, r), 0: ranking(0, 1, r)} for r in range(3)], 3)
+    file = io.BytesIO()
+    torch.save(memory.state(), file)
+    file.seek(0)
+    for state in (json.loads(json.dumps(memory.state())), torch.load(file, weights_only=True)):
+        again = RehearsalMemory.from_state(state)
+        assert again.state() == memory.state()
+        assert again.rows(1).equal(memory.rows(1))
+
+
+@pytest.mark.parametrize(
+    ("budget", "lists", "message"),
+    [
+        (Budget("total", 5), 1, r"memory.size=5 is smaller than the 10 classes seen: type memory.size=10 or more, or memory=none"),
+        (Budget("total", 19), 2, r"memory.size=19 .* 10 classes seen in each of 2 replicas: type memory.size=20 or more"),
+        (Budget("per_class", 1), 2, r"memory.size=1 .* one exemplar a class in each of 2 replicas: type memory.size=2 or more"),
+        (Budget("per_class", 0), 1, r"memory.size=0 is smaller than one exemplar a class: type memory.size=1 or more"),
+    ],
+)
+def test_a_budget_below_one_exemplar_is_refused(budget, lists, message):
+    memory = RehearsalMemory(budget, "per_replica", lists)
+    with pytest.raises(ValueError, match=message):
+        memory.quota(10)
+    with pytest.raises(ValueError, match=message):
+        memory.update([{0: ranking(0, 3)}] * lists, 10)
+
+
+def test_wrong_use_is_one_clear_line():
+    with pytest.raises(ValueError, match=r"memory.kind=all is not one of total, per_class, none: type memory.kind=total"):
+        Budget("all", 3)
+    with pytest.raises(ValueError, match=r"memory.size=-1 is negative"):
+        Budget("total", -1)
+    with pytest.raises(ValueError, match=r"memory.scope=local is not one of global, per_replica"):
+        RehearsalMemory(Budget(), "local")
+    with pytest.raises(ValueError, match=r"batch.replicas=0"):
+        RehearsalMemory(Budget(), replicas=0)
+    memory = RehearsalMemory(Budget("total", 9)).update([{0: ranking(0, 5)}], 1)
+    with pytest.raises(ValueError, match=r"classes \[0\] are in the memory already"):
+        memory.update([{0: ranking(0, 5)}], 2)
+    with pytest.raises(ValueError, match="keeps 1 lists but got 2"):
+        memory.update([{1: ranking(1, 5)}] * 2, 2)
+    with pytest.raises(ValueError, match="more classes than the 1 seen"):
+        memory.update([{1: ranking(1, 5)}], 1)
+    with pytest.raises(ValueError, match="different classes"):
+        RehearsalMemory(Budget(), "per_replica", 2).update([{0: ranking(0, 5)}, {1: ranking(1, 5)}], 2)

@@ -1,0 +1,216 @@
+"""DyTox's network: equal to the published implementation, to a loop over tokens, and of the published size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cl_lightning.models.build import build_network
+from cl_lightning.models.convit import ConViT, GatedPositionalAttention
+from cl_lightning.models.heads import IndependentHeads
+from cl_lightning.models.network import branch_scales
+from cl_lightning.models.task_attention import TaskAttentionBlock
+from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.rng import Key, torch_seeded
+from tests.golden.reference import GoldenFile, build
+
+
+@pytest.fixture(scope="module")
+def golden() -> GoldenFile:
+    return GoldenFile("dytox_small.npz")
+
+
+def network(classes: list[int], **sizes: int) -> TokenNetwork:
+    options = {"image_size": 16, "patch_size": 4, "dim": 24, "num_heads": 4, "depth": 2} | sizes
+    structure = {"kind": "token_network", "encoder": {"kind": "convit", **options}, "diverge": True, "classes": classes}
+    return build_network(structure, Key(0))  # type: ignore[return-value]
+
+
+def count(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@pytest.mark.parametrize("task", [0, 1, 2])
+def test_forward_equals_the_published_implementation(golden: GoldenFile, task: int) -> None:
+    ours = build(golden, task)
+    with torch.no_grad():
+        features = ours(golden.images)
+        torch.testing.assert_close(features.maps[-1], golden[f"task{task}/tokens"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(features.embeddings, golden[f"task{task}/embeddings"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours.logits(features), golden[f"task{task}/logits"], atol=1e-5, rtol=0)
+        if task:
+            expected = golden[f"task{task}/divergence_logits"]
+            torch.testing.assert_close(ours.auxiliary(features), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "without_divergence", "with_divergence"),
+    [([100], 10_723_216, None), ([10] * 10, 10_733_584, 10_738_587), ([5] * 20, 10_745_104, 10_748_182), ([2] * 50, 10_779_664, 10_781_587)],
+)  # fmt: skip
+def test_cifar_parameter_counts_are_the_published_ones(classes: list[int], without_divergence: int, with_divergence: int | None) -> None:
+    net = network(classes, image_size=32, dim=384, num_heads=12, depth=5)
+    divergence = 0 if net.divergence is None else count(net.divergence)
+    assert count(net) - divergence == without_divergence
+    assert with_divergence is None or count(net) == with_divergence
+
+
+def test_imagenet_parameter_counts_are_the_published_ones() -> None:
+    sizes = {"image_size": 224, "patch_size": 16, "dim": 384, "num_heads": 12, "depth": 5}
+    assert count(network([100], **sizes)) == 11_050_384
+    assert count(network([100] * 10, **sizes)) == 11_446_905
+
+
+def one_token_at_a_time(block: TaskAttentionBlock, tokens_TD: Tensor, x_BND: Tensor, scales_TKB: Tensor | None) -> Tensor:
+    """The published formulation: each token is put before the patches and passes the block alone."""
+    embeddings = []
+    for t, token_D in enumerate(tokens_TD):
+        e_B1D = token_D.expand(len(x_BND), 1, -1)
+        z = block.norm1(torch.cat([e_B1D, x_BND], dim=1))
+        heads, width = block.attn.num_heads, z.shape[-1] // block.attn.num_heads
+        q = block.attn.q(z[:, :1]).view(len(z), 1, heads, width).transpose(1, 2) * width**-0.5
+        k = block.attn.k(z).view(len(z), -1, heads, width).transpose(1, 2)
+        v = block.attn.v(z).view(len(z), -1, heads, width).transpose(1, 2)
+        attended = ((q @ k.transpose(-1, -2)).softmax(-1) @ v).transpose(1, 2).reshape(len(z), 1, -1)
+        first, second = (1.0, 1.0) if scales_TKB is None else (s[:, None, None] for s in scales_TKB[t])
+        e_B1D = e_B1D + block.attn.proj(attended) * first
+        embeddings.append(e_B1D + block.mlp(block.norm2(e_B1D)) * second)
+    return torch.cat(embeddings, dim=1)
+
+
+@pytest.mark.parametrize("num_tasks", [1, 7])
+@pytest.mark.parametrize("stochastic_depth", [False, True])
+def test_all_tokens_at_once_equal_the_loop_over_tokens(num_tasks: int, stochastic_depth: bool) -> None:
+    with torch_seeded(Key(1)):
+        block = TaskAttentionBlock(24, 4).double()
+        tokens = torch.randn(num_tasks, 24, dtype=torch.double, requires_grad=True)
+        patches = torch.randn(5, 16, 24, dtype=torch.double, requires_grad=True)
+        scales = torch.rand(num_tasks, 2, 5, dtype=torch.double) if stochastic_depth else None
+    ours, loop = block(tokens, patches, scales), one_token_at_a_time(block, tokens, patches, scales)
+    torch.testing.assert_close(ours, loop, atol=1e-12, rtol=1e-12)
+    inputs = [tokens, patches, *block.parameters()]
+    for a, b in zip(torch.autograd.grad(ours.sin().sum(), inputs), torch.autograd.grad(loop.sin().sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+
+
+def test_gated_attention_equals_the_materialised_form() -> None:
+    """A = (1 - g) softmax(q k) + g softmax(position), divided by its row sums, times v: all per image, as published."""
+    with torch_seeded(Key(2)):
+        attention = GatedPositionalAttention(24, 4, 16).double()
+        z = torch.randn(3, 16, 24, dtype=torch.double)
+        attention.gating_param.data = torch.tensor([-1.0, 0.0, 1.0, 2.0], dtype=torch.double)
+    q, k = (t.view(3, 16, 4, 6).transpose(1, 2) for t in attention.qk(z).split(24, dim=-1))
+    v = attention.v(z).view(3, 16, 4, 6).transpose(1, 2)
+    content = (q @ k.transpose(-1, -2) / 6**0.5).softmax(-1)
+    relative = torch.zeros(16, 16, 3, dtype=torch.double)
+    for n in range(16):
+        for m in range(16):
+            dx, dy = m % 4 - n % 4, m // 4 - n // 4
+            relative[n, m] = torch.tensor([dx, dy, dx * dx + dy * dy])
+    position = attention.pos_proj(relative).permute(2, 0, 1).softmax(-1).expand(3, -1, -1, -1)
+    gate = attention.gating_param.sigmoid().view(1, -1, 1, 1)
+    mixed = (1 - gate) * content + gate * position
+    mixed = mixed / mixed.sum(-1, keepdim=True)
+    expected = attention.proj((mixed @ v).transpose(1, 2).reshape(3, 16, 24))
+    torch.testing.assert_close(attention(z), expected, atol=1e-12, rtol=1e-12)
+
+
+def test_heads_together_equal_heads_one_by_one() -> None:
+    with torch_seeded(Key(3)):
+        heads = IndependentHeads(8)
+        for size in (3, 1, 4):
+            heads.grow(size)
+        for parameter in heads.parameters():
+            nn.init.normal_(parameter)
+        e = torch.randn(5, 3, 8)
+    one_by_one = torch.cat([head(e[:, t]) for t, head in enumerate(heads.heads)], dim=-1)
+    torch.testing.assert_close(heads(e), one_by_one, atol=1e-5, rtol=1e-5)
+    heads.grow(4)
+    equal = IndependentHeads(8)
+    for _ in range(3):
+        equal.grow(2)
+    torch.testing.assert_close(equal(e), torch.cat([h(e[:, t]) for t, h in enumerate(equal.heads)], dim=-1))
+
+
+def test_initial_weights_follow_the_published_rules() -> None:
+    net = network([10, 10], image_size=32, dim=384, num_heads=12, depth=2)
+    attention = net.encoder.blocks[0].attn  # type: ignore[union-attr,index]
+    assert torch.equal(attention.v.weight, torch.eye(384))
+    assert torch.equal(attention.gating_param, torch.ones(12))
+    for h1 in range(3):
+        for h2 in range(3):
+            assert attention.pos_proj.weight[h1 + 3 * h2].tolist() == [2.0 * (h2 - 1), 2.0 * (h1 - 1), -1.0]
+    assert attention.pos_proj.weight[9:].abs().max() < 0.1
+    assert attention.qk.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert net.tokens[1].std().item() == pytest.approx(0.02, rel=0.2)
+    bound = 384**-0.5
+    head = net.classifier.heads[0].head  # type: ignore[union-attr]
+    assert bound * 0.9 < head.weight.abs().max() <= bound
+
+
+def test_growth_adds_a_token_and_a_head_and_moves_no_old_score() -> None:
+    net = network([3, 2])
+    with torch_seeded(Key(5)):
+        images = torch.randn(4, 3, 16, 16)
+    before, old = net.logits(net(images)), count(net) - count(net.divergence)  # type: ignore[arg-type]
+    first_divergence = net.divergence
+    net.grow(4, Key(0))
+    after = net.logits(net(images))
+    assert after.shape == (4, 9)
+    torch.testing.assert_close(after[:, :5], before, atol=1e-6, rtol=1e-6)
+    assert count(net) - count(net.divergence) == old + 24 + 2 * 24 + 4 * 24 + 4  # type: ignore[arg-type]
+    assert net.divergence is not first_divergence
+    assert net.divergence.head.out_features == 5  # type: ignore[union-attr]
+
+
+def test_growth_draws_from_its_key_and_task() -> None:
+    a, b, c = network([2, 2]), network([2, 2]), network([2])
+    c.grow(2, Key(99))
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    assert not torch.equal(a.tokens[0], a.tokens[1])
+    assert not torch.equal(a.tokens[1], c.tokens[1])
+
+
+def test_parts_are_disjoint_and_cover_every_parameter() -> None:
+    net = network([3, 2, 4])
+    listed = [id(p) for parameters in net.parts().values() for p in parameters]
+    assert sorted(listed) == sorted(id(p) for p in net.parameters())
+    assert len(net.parts()["old_tokens"]) == 2
+    assert len(net.parts()["new_head"]) == 4
+
+
+def test_structure_rebuilds_the_same_network() -> None:
+    net = network([3, 2, 4])
+    again = build_network(net.structure(), Key(123))
+    again.load_state_dict(net.state_dict(), strict=True)
+    with torch_seeded(Key(5)):
+        images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(net.logits(net(images)), again.logits(again(images)))
+
+
+def test_stochastic_depth_is_per_image_scaled_and_silent_in_frozen_parts() -> None:
+    net = network([3, 2], depth=5)
+    rates = [branch.rate for branch in net.branches()]
+    assert rates == pytest.approx([0, 0, 0.02, 0.02, 0.04, 0.04, 0.06, 0.06, 0.08, 0.08] + [0.1] * 4)
+    scales = branch_scales(net.branches(), Key(0), torch.arange(4000), frozenset())
+    assert scales is not None
+    assert scales.shape == (14, 4000)
+    dropped = (scales == 0).float().mean(dim=1)
+    assert (dropped - torch.tensor(rates)).abs().max() < 0.025
+    assert scales[-1].unique().tolist() == pytest.approx([0, 1 / 0.9])
+    assert scales.mean(dim=1) == pytest.approx(torch.ones(14), abs=0.03)
+    frozen = branch_scales(net.branches(), Key(0), torch.arange(4000), frozenset({"encoder"}))
+    assert frozen is not None
+    assert torch.equal(frozen[:10], torch.ones(10, 4000))
+    assert (frozen[10:] == 0).any()
+    assert branch_scales(net.branches(), Key(0), torch.arange(4), frozenset({"encoder", "decoder"})) is None
+
+
+def test_dropping_both_branches_of_all_blocks_leaves_the_input_of_the_encoder() -> None:
+    encoder = ConViT(image_size=16, dim=24, num_heads=4, depth=2)
+    with torch_seeded(Key(5)):
+        images = torch.randn(2, 3, 16, 16)
+    tokens, _ = encoder(images, torch.zeros(4, 2))
+    embedded = F.conv2d(images, encoder.patch_embed.weight, encoder.patch_embed.bias, stride=4)
+    torch.testing.assert_close(tokens, embedded.flatten(2).transpose(1, 2) + encoder.pos_embed)

@@ -1,0 +1,152 @@
+"""Files of a run: their content, and that a run killed while writing leaves a whole file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import time
+
+import pytest
+
+from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.report.results import TaskRecord, build_results, matrix_csv, write_atomic, write_json, write_results
+
+KEYS = [
+    "protocol",
+    "tasks",
+    "accuracy_matrix",
+    "average_incremental_accuracy",
+    "last_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "parameters",
+    "provenance",
+]
+LINEAR = AccuracyMatrix((((40, 45, 50),), ((30, 40, 50), (9, 10, 10))))
+MEANS = AccuracyMatrix((((50, 50, 50),), ((25, 40, 50), (5, 10, 10))))
+KNOWN = AccuracyMatrix((((45, 45, 50),), ((45, 45, 50), (10, 10, 10))))
+MATRICES = {"class_incremental": {"linear": LINEAR, "nearest_mean": MEANS}, "task_incremental": {"linear": KNOWN}}
+TASKS = [TaskRecord(0, (0, 1), ("cat", "dog"), 12.5, 800.0, 100), TaskRecord(1, (2,), ("owl",), 6.25, 900.0, 110)]
+
+
+def results(**changes):
+    given = {"protocol": {"seed": 3}, "tasks": TASKS, "matrices": MATRICES, "main_readout": "linear"}
+    return build_results(**{**given, "parameters": 110, "provenance": {"commit": "abc"}, **changes})
+
+
+def test_results_have_the_promised_keys_and_numbers():
+    r = results()
+    assert list(r) == KEYS
+    assert r["protocol"] == {"seed": 3, "evaluation": "class_incremental", "readout": "linear"}
+    assert r["accuracy_matrix"]["class_incremental"]["linear"] == [[0.8], [0.6, 0.9]]
+    assert r["accuracy_matrix"]["task_incremental"]["linear"] == [[0.9], [0.9, 1.0]]
+    assert r["average_incremental_accuracy"] == pytest.approx((0.8 + 39 / 60) / 2)
+    assert r["last_accuracy"] == 39 / 60
+    assert r["forgetting"] == pytest.approx(0.2)
+    assert r["backward_transfer"] == pytest.approx(-0.2)
+    assert r["parameters"] == 110
+
+
+def test_tasks_hold_what_is_seen_after_them():
+    task = results()["tasks"][1]
+    assert (task["index"], task["classes"], task["names"], task["parameters"]) == (1, [2], ["owl"], 110)
+    assert task["accuracy"] == {
+        "class_incremental": {"linear": 39 / 60, "nearest_mean": 30 / 60},
+        "task_incremental": {"linear": 55 / 60},
+    }
+    assert task["top5"]["class_incremental"]["linear"] == 50 / 60
+
+
+def test_top_level_follows_the_main_readout():
+    r = results(main_readout="nearest_mean")
+    assert (r["last_accuracy"], r["protocol"]["readout"]) == (0.5, "nearest_mean")
+
+
+def test_only_provenance_depends_on_time():
+    slow = [TaskRecord(t.index, t.classes, t.names, 99.0, 1.0, t.parameters) for t in TASKS]
+    a, b = results(), results(tasks=slow, provenance={"commit": "def"})
+    assert a.pop("provenance")["tasks"][0] == {"index": 0, "seconds": 12.5, "images_per_second": 800.0}
+    assert b.pop("provenance")["commit"] == "def"
+    assert a == b
+
+
+def test_one_task_has_no_forgetting():
+    r = results(tasks=TASKS[:1], matrices={"class_incremental": {"linear": AccuracyMatrix(LINEAR.rows[:1])}})
+    assert (r["forgetting"], r["backward_transfer"], r["last_accuracy"]) == (None, None, 0.8)
+
+
+def test_what_does_not_fit_together_is_refused():
+    with pytest.raises(ValueError, match=r"read-out cosine has not been evaluated, only \['linear', 'nearest_mean'\]"):
+        results(main_readout="cosine")
+    with pytest.raises(ValueError, match="do not match 1 tasks"):
+        results(tasks=TASKS[:1])
+    with pytest.raises(ValueError, match="has not been evaluated"):
+        results(matrices={})
+
+
+def test_csv_is_the_matrix_in_long_form():
+    rows = list(csv.DictReader(matrix_csv(MATRICES).splitlines()))
+    assert list(rows[0]) == ["protocol", "readout", "after_task", "eval_task", "hits", "total", "accuracy"]
+    assert len(rows) == 9
+    assert list(rows[2].values()) == ["class_incremental", "linear", "1", "1", "9", "10", "0.9"]
+    assert all(float(row["accuracy"]) == int(row["hits"]) / int(row["total"]) for row in rows)
+
+
+def test_files_are_written_and_read_back(tmp_path):
+    write_results(tmp_path, results(), MATRICES)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["accuracy_matrix.csv", "results.json"]
+    assert json.loads((tmp_path / "results.json").read_text()) == results()
+    assert (tmp_path / "accuracy_matrix.csv").read_bytes() == matrix_csv(MATRICES).encode()
+
+
+def test_json_has_no_numbers_that_json_lacks(tmp_path):
+    write_json(tmp_path / "x.json", {"a": math.nan, "b": (1, math.inf, {"c": -math.inf}), "d": 0.5, "e": None})
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text, parse_constant=refuse) == {"a": None, "b": [1, None, {"c": None}], "d": 0.5, "e": None}
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch, call):
+    path = tmp_path / "results.json"
+    write_atomic(path, "old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork: the child only writes files
+@pytest.mark.parametrize("delay", [0.001, 0.013, 0.031])
+def test_a_killed_writer_leaves_a_whole_file(tmp_path, delay):
+    path = tmp_path / "results.json"
+    texts = ["a" * 3_000_000, "b" * 3_000_000]
+    write_atomic(path, texts[0])
+    writer = os.fork()
+    if writer == 0:
+        while True:
+            write_atomic(path, texts[1])
+            write_atomic(path, texts[0])
+    time.sleep(delay)
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    assert path.read_text() in texts
+    write_atomic(path, "c")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("results.json", "c")]
+
+
+def test_files_have_the_usual_permissions(tmp_path):
+    (tmp_path / "plain").write_text("x")
+    write_atomic(tmp_path / "atomic", "x")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -1,0 +1,80 @@
+"""The closing table: right numbers, never without their protocol, readable at any width and number of tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.report.results import TaskRecord, build_results
+from cl_lightning.report.table import render_table
+
+PROTOCOL = {"method": "dytox", "memory": "2000 total, global", "order": "cifar100_order1", "seed": 7, "replicas": 1}
+
+
+def results_of(rows, readouts=("linear",)):
+    tasks = [TaskRecord(t, (t,), (f"[red]{t}[/red]",), 1.0, 1.0, 5) for t in range(len(rows))]
+    matrices = {"class_incremental": {name: AccuracyMatrix(tuple(map(tuple, rows))) for name in readouts}}
+    return build_results(PROTOCOL, tasks, matrices, readouts[0], 10_733_584, {"commit": "abc1234"})
+
+
+def falling(tasks):
+    """Accuracy 100 % on a new task, half a point lost with each later task."""
+    return [[(1000 - 5 * (after - task), 1000, 1000) for task in range(after + 1)] for after in range(tasks)]
+
+
+def cells(text, first):
+    """The words of the line whose first word is ``first``."""
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [first])
+
+
+def test_numbers_and_their_protocol():
+    text = render_table(results_of([[(40, 45, 50)], [(30, 40, 50), (9, 10, 10)]], ("linear", "nearest_mean")), "out/run", 100)
+    assert cells(text, "after") == ["after", "0", "1", "all", "seen"]
+    assert cells(text, "0") == ["0", "80.00", "80.00"]
+    assert cells(text, "1") == ["1", "60.00", "90.00", "65.00"]
+    assert "class-incremental, linear *      72.50  65.00       20.00  -20.00" in text
+    assert "class-incremental, nearest_mean  72.50" in text
+    for key, value in PROTOCOL.items():
+        assert f"{key}={value}" in text
+    for word in ("evaluation=class_incremental", "readout=linear", "commit=abc1234", "parameters=10,733,584", "out/run/"):
+        assert word in text
+
+
+def test_total_forgetting_is_printed_as_100():
+    """Increments of 20 and 50: public code prints 50 and 20 here."""
+    for steps in (5, 2):
+        rows = [[(10 * (task == after), 10, 10) for task in range(after + 1)] for after in range(steps)]
+        assert "100.00  -100.00" in render_table(results_of(rows), "run", 100)
+
+
+def test_one_task_prints_not_applicable():
+    assert cells(render_table(results_of(falling(1)), "run", 100), "class-incremental,")[-2:] == ["n/a", "n/a"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+@pytest.mark.parametrize("tasks", [1, 2, 10, 11, 50, 150])
+def test_any_number_of_tasks_fits_any_width(tasks, width):
+    text = render_table(results_of(falling(tasks)), "run", width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.isascii()
+    assert "\x1b" not in text
+    last = cells(text, str(tasks - 1))
+    assert last[-1] == f"{100 - (tasks - 1) / 4:.2f}"  # the accuracy on all seen is never left out
+    flat = " ".join(text.split())
+    columns = [word for word in cells(text, "after")[1:-2] if word != "..."]
+    if len(columns) < tasks:
+        assert f"{len(columns)} of {tasks} task columns fit; the full matrix is in run/accuracy_matrix.csv" in flat
+    else:
+        assert "full matrix" not in flat
+    assert all(last[1 + k] == f"{100 - (tasks - 1 - int(c)) / 2:.2f}" for k, c in enumerate(columns[: len(columns) // 2]))
+
+
+def test_ten_tasks_fit_a_hundred_characters():
+    assert "full matrix" not in render_table(results_of(falling(10)), "run", 100)
+
+
+def test_brackets_are_text_and_not_markup():
+    results = results_of(falling(2))
+    results["protocol"]["note"] = "[bold]x[/bold] :smile:"
+    assert "note=[bold]x[/bold] :smile:" in render_table(results, "run[0]", 100)
+    assert "run[0]/" in render_table(results, "run[0]", 100)
