@@ -1,4 +1,6 @@
-"""``python -m cl_lightning``: compose the configuration, check it, hand over. Heavy libraries are imported behind that."""
+"""``python -m cl_lightning``: compose the configuration, check it, hand over. Heavy libraries are imported behind
+that.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +62,7 @@ def _typed(composed: DictConfig) -> Config:
 
 def main() -> None:
     """Entry of ``python -m cl_lightning`` and of the console script; exit code 2 for a wrong configuration."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads crawl where another process wants a core
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise instead of printing and exiting by itself
     register()
     try:

@@ -31,6 +31,8 @@ from cl_lightning.models.build import Structure, build_network
 from cl_lightning.rng import Key
 from cl_lightning.types import Mixing, Optimiser, Order, Phase, Sampling, Schedule, Sharpness, View
 
+MAIN = "main"
+"""Every method's first phase in a task."""
 _WHOLE_EMBEDDING_NETWORK = ("backbone", "classifier")
 _PUBLISHED_BRIGHTNESS = 63 / 255
 """Brightness jitter of the PODNet and DER code bases."""
@@ -60,24 +62,26 @@ def build_scenario(config: Config) -> Scenario:
 
 def build_memory(config: Config) -> RehearsalMemory:
     """An empty memory."""
-    replicas = (config.batch.replicas or 1) if config.memory.scope == "per_replica" else 1
-    return RehearsalMemory(Budget(config.memory.budget, config.memory.size or 0), replicas=replicas)
+    memory = config.memory
+    return RehearsalMemory(Budget(memory.budget, memory.size or 0), memory.scope, config.batch.replicas or 1)
 
 
 def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
     """What happens to training images."""
     data = config.data
-    geometry = {"crop_padding": data.crop_padding, "flip": data.flip}
-    augmentations: dict[str, Augmentation | None] = {
+    basic = Augmentation(crop_padding=data.crop_padding, flip=data.flip)
+    augmentations = {
         "none": None,
-        "basic": Augmentation(**geometry),
-        "brightness": Augmentation(**geometry, brightness=_PUBLISHED_BRIGHTNESS),
-        "randaugment": Augmentation(**geometry, randaugment=RandAugment()),
+        "basic": basic,
+        "brightness": dataclasses.replace(basic, brightness=_PUBLISHED_BRIGHTNESS),
+        "randaugment": dataclasses.replace(basic, randaugment=RandAugment()),
     }
     mean, std = (tuple(v) if v is not None else (0.5,) * scenario.channels for v in (data.mean, data.std))
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != scenario.channels:
-            raise ValueError(f"data.{name}={list(values)} needs {scenario.channels} values, one a channel: type data.{name}=null")
+            raise ValueError(
+                f"data.{name}={list(values)} needs {scenario.channels} values, one a channel: type data.{name}=null"
+            )
     return Pipeline(scenario.image_size, mean, std, augmentations[data.augmentation or "none"], key)
 
 
@@ -88,7 +92,7 @@ def build_method(config: Config, scenario: Scenario, key: Key) -> Method:
 
 def encoder_structure(config: Config, scenario: Scenario) -> Structure:
     """Description of the encoder or backbone that ``config.model`` names."""
-    options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in ("name", "pretrained")}  # type: ignore[call-overload]
+    options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in ("name", "pretrained")}
     options["channels"] = scenario.channels
     if options["kind"] in ("convit", "timm_vit"):
         options["image_size"] = scenario.image_size
@@ -121,7 +125,7 @@ def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
     mixing = None if method.mixup is None else Mixing(method.mixup.alpha, method.mixup.smoothing)
     sharpness = None if method.sam is None else Sharpness(method.sam.rho, method.sam.adaptive)
     parts = [part for part in dytox.MAIN_PARTS if structure["diverge"] or part != "divergence"]
-    main = _phase("main", method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
+    main = _phase(MAIN, method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
     finetuning = None
     if method.finetuning is not None:
         finetuning = _phase("finetuning", method.finetuning, config, View.MEMORY, dytox.FINETUNING_PARTS, mixing=mixing)
@@ -141,23 +145,23 @@ def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
 
 
 def _finetune(config: Config, scenario: Scenario, key: Key) -> Method:
-    main = _phase("main", config.method.main, config, View.MERGED, _WHOLE_EMBEDDING_NETWORK)
+    main = _phase(MAIN, config.method.main, config, View.MERGED, _WHOLE_EMBEDDING_NETWORK)
     return Finetune(_embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
 
 
 def _joint(config: Config, scenario: Scenario, key: Key) -> Method:
-    main = _phase("main", config.method.main, config, View.CUMULATIVE, _WHOLE_EMBEDDING_NETWORK)
+    main = _phase(MAIN, config.method.main, config, View.CUMULATIVE, _WHOLE_EMBEDDING_NETWORK)
     return Finetune(_embedding_network(config, scenario, key), main, rehearsal=False)
 
 
 def _icarl(config: Config, scenario: Scenario, key: Key) -> Method:
-    main = _phase("main", config.method.main, config, View.MERGED, icarl.MAIN_PARTS)
+    main = _phase(MAIN, config.method.main, config, View.MERGED, icarl.MAIN_PARTS)
     return icarl.ICaRL(_embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
 
 
 def _wa(config: Config, scenario: Scenario, key: Key) -> Method:
     assert isinstance(config.method, WAConfig)
-    main = _phase("main", config.method.main, config, View.MERGED, wa.MAIN_PARTS)
+    main = _phase(MAIN, config.method.main, config, View.MERGED, wa.MAIN_PARTS)
     options = wa.WAOptions(config.method.temperature, config.method.clip, rehearsal=config.memory.budget != "none")
     return wa.WA(_embedding_network(config, scenario, key, bias=False), main, options)
 
@@ -166,7 +170,7 @@ def _der(config: Config, scenario: Scenario, key: Key) -> Method:
     method = config.method
     assert isinstance(method, DERConfig)
     structure = {"kind": "extractor_network", "backbone": _backbone_structure(config, scenario), "classes": []}
-    main = _phase("main", method.main, config, View.MERGED, der.MAIN_PARTS)
+    main = _phase(MAIN, method.main, config, View.MERGED, der.MAIN_PARTS)
     second = _phase("classifier", method.classifier, config, View.BALANCED, der.SECOND_PARTS)
     options = der.DEROptions(method.auxiliary_weight, method.temperature, rehearsal=config.memory.budget != "none")
     return der.DER(build_network(structure, key), main, second, options)  # type: ignore[arg-type]
@@ -182,9 +186,10 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
 }
 
 
-def scaled_epochs(epochs: int, config: Config) -> int:
-    """A phase's epochs in this run, at least one."""
-    return max(1, math.ceil(epochs * (config.epochs_scale or 1.0) - 1e-9))
+def scaled_epochs(phase: str, epochs: int, config: Config) -> int:
+    """A phase's epochs in this run, at least one; phases after the main one look at balanced, small data."""
+    scale = config.epochs_scale if phase == MAIN else config.balanced_epochs_scale
+    return max(1, math.ceil(epochs * (scale or 1.0) - 1e-9))
 
 
 def _phase(
@@ -199,7 +204,7 @@ def _phase(
 ) -> Phase:
     """A paper's schedule, scaled, with the recipe's way of sampling."""
     recipe = config.recipe
-    epochs = scaled_epochs(phase.epochs, config)
+    epochs = scaled_epochs(name, phase.epochs, config)
     order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED
     return Phase(
         name=name,
@@ -207,7 +212,7 @@ def _phase(
         epochs=epochs,
         optimiser=Optimiser(
             name=phase.optimiser,
-            lr=phase.lr,
+            lr=phase.lr * (config.lr_scale or 1.0),
             weight_decay=phase.weight_decay,
             decay_vectors=phase.decay_vectors,
             momentum=phase.momentum,

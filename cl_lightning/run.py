@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 
-from cl_lightning.build import scaled_epochs, build_memory, build_method, build_pipeline, build_scenario
+from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, scaled_epochs
 from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.errors import told_to_user
@@ -28,7 +28,7 @@ from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.loggers import Curves, LoggerOptions, make_curves
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.methods.base import Method
-from cl_lightning.report.results import build_results, write_atomic, write_json, write_matrix_csv
+from cl_lightning.report.results import build_results, write_atomic, write_results
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
 from cl_lightning.sequence import Sequence, Settings
@@ -40,7 +40,9 @@ _CHECKPOINTS_KEPT = 2
 
 
 def execute(config: Config) -> float:
-    """Learn the whole sequence, writing the run's files after every task; returns the average incremental accuracy in [0, 1]."""
+    """Learn the whole sequence, writing the run's files after every task; returns the average incremental accuracy in
+    [0, 1].
+    """
     run_dir = Path(config.run_dir).resolve()
     with _job_scope(config, run_dir):
         with told_to_user():
@@ -72,11 +74,13 @@ def execute(config: Config) -> float:
         finally:
             display.close()
             curves.close(ok)
-        print(render_table(results, str(_shown(run_dir)), width=100))
+        sys.stdout.write(render_table(results, str(_shown(run_dir)), width=100) + "\n")
     return float(results["average_incremental_accuracy"])
 
 
-def _engine(config: Config, scenario: Scenario, pipeline: Any, run_dir: Path, display: Display, curves: Curves) -> Engine:
+def _engine(
+    config: Config, scenario: Scenario, pipeline: Any, run_dir: Path, display: Display, curves: Curves
+) -> Engine:
     trainer = config.trainer
     options = TrainerOptions(trainer.accelerator, trainer.precision or "32-true", trainer.deterministic, run_dir)
     return Engine(
@@ -149,10 +153,10 @@ class _Writer:
             state.records,
             state.matrices,
             main_readout=next(iter(state.matrices["class_incremental"])),
+            parameters=state.records[-1].parameters,
             provenance=self._provenance(),
         )
-        write_matrix_csv(self._run_dir / "accuracy_matrix.csv", state.matrices)
-        write_json(self._run_dir / "results.json", results)
+        write_results(self._run_dir, results, state.matrices)
         return results
 
     def _provenance(self) -> dict[str, Any]:
@@ -181,13 +185,17 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "model": config.model.name,
         "memory": memory_name(config),
         "memory_scope": config.memory.scope,
-        "recipe": {k: v for k, v in dataclasses.asdict(config.recipe).items() if k not in ("replicas", "precision")},
+        "recipe": config.recipe.name,
+        "recipe_switches": {
+            k: v for k, v in dataclasses.asdict(config.recipe).items() if k not in ("name", "replicas", "precision")
+        },
         "replicas": config.batch.replicas,
         "batch": config.batch.size,
         "precision": config.trainer.precision,
         "epochs": epochs(config),
+        "lr_scale": config.lr_scale,
         "augmentation": config.data.augmentation,
-        "method_options": {k: v for k, v in dataclasses.asdict(config.method).items() if k != "name"},  # type: ignore[call-overload]
+        "method_options": {k: v for k, v in dataclasses.asdict(config.method).items() if k != "name"},
         "seed": config.seed,
     }
 
@@ -195,7 +203,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
 def epochs(config: Config) -> str:
     """Epochs of each phase, scaled: ``500 main + 20 finetuning``."""
     phases = {name: getattr(config.method, name, None) for name in ("main", "finetuning", "classifier")}
-    return " + ".join(f"{scaled_epochs(p.epochs, config)} {name}" for name, p in phases.items() if p is not None)
+    return " + ".join(f"{scaled_epochs(name, p.epochs, config)} {name}" for name, p in phases.items() if p is not None)
 
 
 def memory_name(config: Config) -> str:
@@ -206,7 +214,10 @@ def memory_name(config: Config) -> str:
 
 def _task_scalars(results: dict[str, Any]) -> dict[str, float]:
     last = results["tasks"][-1]
-    scalars = {"accuracy": results["last_accuracy"], "average_incremental_accuracy": results["average_incremental_accuracy"]}
+    scalars = {
+        "accuracy": results["last_accuracy"],
+        "average_incremental_accuracy": results["average_incremental_accuracy"],
+    }
     for name in ("forgetting", "backward_transfer"):
         if results[name] is not None:
             scalars[name] = results[name]
@@ -240,12 +251,19 @@ def _commit() -> str | None:
 
 @contextmanager
 def _job_scope(config: Config, run_dir: Path) -> Iterator[None]:
-    """What one job of a multirun changes in this process is undone for the next: log file, warnings, threads, environment."""
+    """What one job of a multirun changes in this process is undone for the next: log file, warnings, threads,
+    environment.
+    """
     with told_to_user():
         run_dir.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(run_dir / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root, level, threads, environment = logging.getLogger(), logging.getLogger().level, torch.get_num_threads(), dict(os.environ)
+    root, level, threads, environment = (
+        logging.getLogger(),
+        logging.getLogger().level,
+        torch.get_num_threads(),
+        dict(os.environ),
+    )
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     if config.trainer.threads is not None:
@@ -264,5 +282,3 @@ def _job_scope(config: Config, run_dir: Path) -> Iterator[None]:
         torch.set_num_threads(threads)
         os.environ.clear()
         os.environ.update(environment)
-
-

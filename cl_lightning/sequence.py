@@ -1,7 +1,8 @@
 """The plot of the program: task after task, the method's plan is carried out item by item.
 
-Growth happens before any Trainer exists, each fit has a Trainer of its own, and what the sequence knows (memory, counts, steps) lives outside of them. Before
-the first step the whole sequence is forecast: sizes of memory and phases follow from counts alone, so a phase that would take no step is refused at once.
+Growth happens before any Trainer exists, each fit has a Trainer of its own, and what the sequence knows (memory,
+counts, steps) lives outside of them. Before the first step the whole sequence is forecast: sizes of memory and phases
+follow from counts alone, so a phase that would take no step is refused at once.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Sequence:
             for item in self.method.plan(task):
                 if isinstance(item, Herd):
                     first = {label: self.scenario.class_rows(label) for label in task.classes}
-                    memory = memory.update([first] * memory.replicas, task.num_seen)
+                    memory = memory.update([first] * memory.num_lists, task.num_seen)
                 elif isinstance(item, Fit):
                     draws = self._draws(task, item.phase, memory)
                     _refuse_empty(task, item.phase, draws)
@@ -106,7 +107,7 @@ class Sequence:
         key = self._key(task, phase.name)
         tasks = self.scenario.tasks[: task.index + 1]
         rows = [
-            view_rows(phase.view, tasks, memory, self.scenario.train_labels, replica % memory.replicas, key)
+            view_rows(phase.view, tasks, memory, self.scenario.train_labels, replica, key)
             for replica in range(self._settings.replicas)
         ]
         shortest = min(len(r) for r in rows)
@@ -120,7 +121,7 @@ class Sequence:
         """Rank the new classes' images, on each replica's own augmentations where memories are kept apart."""
         memory, chosen = self.state.memory, []
         quota = memory.quota(task.num_seen)
-        for replica in range(memory.replicas):
+        for replica in range(memory.num_lists):
             key = self._key(task, "herd").fold(replica) if augmented else None
             features = engine.embed(self.method.network, task.train, self.method.embed, key=key)
             labels = self.scenario.train_labels[task.train]
@@ -134,37 +135,33 @@ class Sequence:
     def _evaluate(self, engine: Engine, task: Task) -> None:
         """Count right answers on all tasks so far, each image once."""
         tasks = self.scenario.tasks[: task.index + 1]
-        first_classes = torch.tensor([t.classes[0] for t in tasks] + [task.num_seen])
-
-        def counts(images: Images) -> dict[str, dict[str, Counts]]:
-            return count_all(self.method, images, first_classes)
-
+        offsets = [t.classes[0] for t in tasks] + [task.num_seen]
         rows = torch.cat([t.test for t in tasks])
-        for batch in engine.map_test(self.method.network, rows, counts):
-            for protocol, readouts in batch.items():
-                for readout, found in readouts.items():
-                    matrix = self.state.matrices.setdefault(protocol, {}).setdefault(readout, AccuracyMatrix())
-                    matrix.add(task.index, found)
+        sums: dict[tuple[str, str], Counts] = {}
+        for batch in engine.map_test(self.method.network, rows, lambda images: count_all(self.method, images, offsets)):
+            for name, counts in batch.items():
+                sums[name] = sums[name] + counts if name in sums else counts
+        for (protocol, readout), counts in sums.items():
+            readouts = self.state.matrices.setdefault(protocol, {})
+            readouts[readout] = readouts.get(readout, AccuracyMatrix()).with_row(task.index, counts)
 
 
-def count_all(method: Method, images: Images, first_classes: Tensor) -> dict[str, dict[str, Counts]]:
-    """Counts of one batch by protocol and read-out."""
+def count_all(method: Method, images: Images, offsets: list[int]) -> dict[tuple[str, str], Counts]:
+    """Counts of one batch by (protocol, read-out), the method's main read-out first."""
     scores = method.predict(images.images)
     return {
-        protocol: {
-            readout: count(logits.float().cpu(), images.labels.cpu(), first_classes, within_task=protocol == "task_incremental")
-            for readout, logits in scores.items()
-        }
+        (protocol, readout): count(logits, images.labels, offsets, within=protocol == "task_incremental")
         for protocol in ("class_incremental", "task_incremental")
+        for readout, logits in scores.items()
     }
 
 
 def _refuse_empty(task: Task, phase: Phase, draws: Draws) -> None:
     if draws.total_steps > 0:
         return
-    offered = len(draws.rows[0])
+    mend = "type recipe=clean, recipe.repeated_augmentation=false, or a larger data.increment"
     raise ValueError(
-        f"phase {phase.name} of task {task.index + 1} would take no step: it sees {offered} images, and "
-        f"{phase.sampling.order.value} sampling with batch.replicas={draws.replicas} yields {draws.draws_per_replica} of them: "
-        "type recipe=clean, recipe.repeated_augmentation=false, or a larger data.increment"
+        f"phase {phase.name} of task {task.index + 1} would take no step: it sees {len(draws.rows[0])} images, and "
+        f"{phase.sampling.order.value} sampling with batch.replicas={draws.replicas} yields "
+        f"{draws.draws_per_replica} of them: {mend}"
     )

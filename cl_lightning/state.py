@@ -1,6 +1,7 @@
 """What a run knows between plan items, and how it is kept in files that are whole or not there.
 
-A checkpoint holds tensors and plain values only, describes its own network, and is loaded with ``weights_only=True``, strictly.
+A checkpoint holds tensors and plain values only, describes its own network, and is loaded with ``weights_only=True``,
+strictly.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class RunState:
 
 
 def checkpoint_payload(method: Method, state: RunState, identity: dict[str, Plain]) -> dict[str, Plain]:
-    """Everything of a run at the end of a task; ``identity`` says of which run (protocol, class names, data fingerprint)."""
+    """Everything of a run at the end of a task; ``identity`` says of which run (protocol, class names, data
+    fingerprint).
+    """
     return {
         "version": VERSION,
         "identity": identity,
@@ -81,5 +84,8 @@ def load_checkpoint(path: Path) -> dict[str, Plain]:
     """Read a checkpoint without running code from it; ``ValueError`` if it is of another version."""
     payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if payload.get("version") != VERSION:
-        raise ValueError(f"{path} has format {payload.get('version')}, this program reads format {VERSION}: use the release that wrote it")
+        raise ValueError(
+            f"{path} has format {payload.get('version')}, this program reads format {VERSION}: "
+            "use the release that wrote it"
+        )
     return payload

@@ -220,6 +220,7 @@ def test_a_library_in_its_rooms_is_fine(tmp_path: Path) -> None:
         ("learning/extra.py", "import cl_lightning.build"),
         ("methods/extra.py", "from cl_lightning import memory"),
         ("data/extra.py", "import cl_lightning.report"),
+        ("report/extra.py", "from cl_lightning import models"),
     ],
 )
 def test_an_import_against_the_arrows_is_found(tmp_path: Path, file: str, code: str) -> None:

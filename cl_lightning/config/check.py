@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cl_lightning.config.schema import (
+    CifarResNetConfig,
     Config,
     ConViTConfig,
-    CifarResNetConfig,
     DyToxConfig,
     PhaseConfig,
     TimmConfig,
@@ -27,6 +27,8 @@ def check(config: Config) -> None:
     _one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu"))
     _one_of("logger.mode", config.logger.mode, ("online", "offline", "disabled"))
     _at_least("epochs_scale", config.epochs_scale, 0.0, exclusive=True)
+    _at_least("balanced_epochs_scale", config.balanced_epochs_scale, 0.0, exclusive=True)
+    _at_least("lr_scale", config.lr_scale, 0.0, exclusive=True)
     _at_least("batch.size", config.batch.size, 1)
     _at_least("batch.replicas", config.batch.replicas, 1)
     _at_least("batch.evaluation", config.batch.evaluation, 1)
@@ -56,8 +58,8 @@ def _check_strategy(config: Config) -> None:
         )
     if trainer.devices != 1:
         raise ValueError(
-            f"trainer.devices={trainer.devices} is refused: several processes are not supported yet, type trainer.devices=1 "
-            "(batch.replicas gives the published multi-process recipe in one process)"
+            f"trainer.devices={trainer.devices} is refused: several processes are not supported yet, "
+            "type trainer.devices=1 (batch.replicas gives the published multi-process recipe in one process)"
         )
 
 
@@ -66,22 +68,25 @@ def _check_memory(config: Config) -> None:
     if memory.budget != "none":
         _at_least("memory.size", memory.size, 1)
     if memory.scope == "per_replica" and replicas == 1:
-        raise ValueError("memory.scope=per_replica needs batch.replicas of at least 2: type batch.replicas=2 or memory.scope=global")
-    if memory.scope == "per_replica" and (memory.size or 0) % replicas:
         raise ValueError(
-            f"memory.size={memory.size} is not divisible by batch.replicas={replicas}: type memory.size={(memory.size or 0) // replicas * replicas}"
+            "memory.scope=per_replica needs batch.replicas of at least 2: type batch.replicas=2 or memory.scope=global"
+        )
+    if memory.scope == "per_replica" and (memory.size or 0) % replicas:
+        fitting = (memory.size or 0) // replicas * replicas
+        raise ValueError(
+            f"memory.size={memory.size} is not divisible by batch.replicas={replicas}: type memory.size={fitting}"
         )
 
 
 def _check_model(config: Config) -> None:
     model, size = config.model, config.data.image_size
-    if isinstance(model, ConViTConfig | TimmConfig) and model.patch_size:
-        if size % model.patch_size:
-            allowed = ", ".join(f"model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
-            raise ValueError(
-                f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: type {allowed or 'another data.image_size'}"
-                f"{' (model=auto has no options: name the model, model=' + model.name + ')'}"
-            )
+    if isinstance(model, ConViTConfig | TimmConfig) and model.patch_size and size % model.patch_size:
+        allowed = ", ".join(f"model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
+        raise ValueError(
+            f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: "
+            f"type {allowed or 'another data.image_size'}"
+            f"{' (model=auto has no options: name the model, model=' + model.name + ')'}"
+        )
     if isinstance(model, ConViTConfig):
         for name in ("dim", "num_heads", "depth", "patch_size"):
             _at_least(f"model.{name}", getattr(model, name), 1)
@@ -92,7 +97,10 @@ def _check_model(config: Config) -> None:
     if isinstance(model, CifarResNetConfig) and (model.depth < 8 or (model.depth - 2) % 6):
         raise ValueError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
     if isinstance(config.method, DyToxConfig) and not isinstance(model, ConViTConfig | TimmConfig):
-        raise ValueError(f"model={model.name} has no patch tokens for method={config.method.name}: type model=convit_cifar, model=convit_tiny or model=timm")
+        raise ValueError(
+            f"model={model.name} has no patch tokens for method={config.method.name}: "
+            "type model=convit_cifar, model=convit_tiny or model=timm"
+        )
 
 
 def _check_phase(name: str, phase: PhaseConfig) -> None:
@@ -104,7 +112,10 @@ def _check_phase(name: str, phase: PhaseConfig) -> None:
         _at_least(f"{name}.{field}", getattr(phase, field), 0.0)
     for milestone in phase.milestones:
         if not 0 < milestone < 1:
-            raise ValueError(f"{name}.milestones={phase.milestones} are shares of the phase in (0, 1): type {name}.milestones=[0.5,0.8]")
+            raise ValueError(
+                f"{name}.milestones={phase.milestones} are shares of the phase in (0, 1): "
+                f"type {name}.milestones=[0.5,0.8]"
+            )
     if phase.reference_batch is not None:
         _at_least(f"{name}.reference_batch", phase.reference_batch, 1)
 
@@ -118,21 +129,26 @@ def _check_dytox(config: Config, method: DyToxConfig) -> None:
     if method.sam is not None:
         _at_least("method.sam.rho", method.sam.rho, 0.0, exclusive=True)
         if config.trainer.precision == "16-mixed":
-            raise ValueError("trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): type trainer.precision=bf16-mixed")
+            raise ValueError(
+                "trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): "
+                "type trainer.precision=bf16-mixed"
+            )
 
 
 def _divisors(number: int) -> Iterable[int]:
     return (d for d in range(1, number + 1) if number % d == 0)
 
 
-def _one_of(name: str, value: object, allowed: Iterable[str]) -> None:
+def _one_of(name: str, value: str | None, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name}={value} is not a choice: type {' or '.join(f'{name}={a}' for a in allowed)}")
 
 
 def _at_least(name: str, value: float | None, low: float, *, exclusive: bool = False) -> None:
     if value is None or value < low or (exclusive and value == low):
-        raise ValueError(f"{name}={value} is out of range: type {name}=N with N {'above' if exclusive else 'at least'} {low:g}")
+        raise ValueError(
+            f"{name}={value} is out of range: type {name}=N with N {'above' if exclusive else 'at least'} {low:g}"
+        )
 
 
 def _share(name: str, value: float) -> None:

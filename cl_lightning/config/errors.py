@@ -20,9 +20,15 @@ CompositionError = HydraException | OmegaConfBaseException
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str:
     """One line for a composition error; ``arguments`` are the command line's."""
-    chain = _chain(error)
-    text = "\n".join(str(e) for e in chain)
-    for explanation in (_inside_null(text, arguments), _missing_option(text), _unknown_key(text, arguments), _wrong_value(chain, text), _missing_value(text)):
+    text = "\n".join(str(e) for e in _chain(error))
+    explanations = (
+        _inside_null(text, arguments),
+        _missing_option(text),
+        _unknown_key(text, arguments),
+        _wrong_value(text),
+        _missing_value(text),
+    )
+    for explanation in explanations:
         if explanation:
             return explanation
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
@@ -42,8 +48,9 @@ def _missing_option(text: str) -> str | None:
     if match is None:
         return None
     group, value = match.groups()
-    allowed = [name for name in options(group)] or ["(nothing)"]
-    return f"{group}={value} does not exist{_nearest(value, allowed, f'{group}=')}: type {group}= one of {', '.join(allowed)}"
+    allowed = options(group) or ["(nothing)"]
+    hint = _nearest(value, allowed, f"{group}=")
+    return f"{group}={value} does not exist{hint}: type {group}= one of {', '.join(allowed)}"
 
 
 def _inside_null(text: str, arguments: Sequence[str]) -> str | None:
@@ -52,45 +59,49 @@ def _inside_null(text: str, arguments: Sequence[str]) -> str | None:
         return None
     deep = [a for a in arguments if a.partition("=")[0].count(".") >= 2] or ["the override"]
     parent = deep[-1].partition("=")[0].rpartition(".")[0]
-    leaf, value = deep[-1].rpartition(".")[2].split("=", 1)
-    return f"{deep[-1]} is not possible: {parent} is null here, type '{parent}={{{leaf}: {value}}}' or choose an option that has it"
+    leaf, _, value = deep[-1].rpartition(".")[2].partition("=")
+    mend = f"type '{parent}={{{leaf}: {value}}}' or choose an option that has it"
+    return f"{deep[-1]} is not possible: {parent} is null here, {mend}"
 
 
 def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:
-    """``method.temprature=2``: no such key in the chosen option; or a group override that is no group."""
-    match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Could not append value to config[^']*'?([\w.]*)", text)
-    if match is None or re.search(r"(ValidationError|could not be converted|is not a valid|of type)", text.split("Could not override")[0]):
+    """``method.temprature=2``: no such key in the chosen option."""
+    match = re.search(r"Could not override '([^']+)'", text)
+    if match is None or not re.search(r"not in|Key '", text):
         return None
     key = match.group(1)
-    if not re.search(r"not in|Key '", text):
-        return None
     parent, _, name = key.rpartition(".")
     allowed = _keys_of(parent, arguments)
     where = f"{parent} has" if parent else "there is"
     hint = _nearest(name, allowed, f"{parent}." if parent else "")
-    extra = ""
-    if parent == "model" and any(a == "model=auto" for a in arguments) | (not any(a.startswith("model=") for a in arguments)):
-        extra = " (model=auto has no options: choose a model by name, such as model=convit_tiny)"
-    return f"{key} is not an option{hint}: {where} {', '.join(allowed) or 'none'}{extra}"
+    automatic = not any(a.startswith("model=") and a != "model=auto" for a in arguments)
+    mend = " (model=auto has no options: choose a model by name, such as model=convit_tiny)"
+    return (
+        f"{key} is not an option{hint}: {where} {', '.join(allowed)}{mend if parent == 'model' and automatic else ''}"
+    )
 
 
-def _wrong_value(chain: Sequence[BaseException], text: str) -> str | None:
+_EXPECTED = {"Integer": "a whole number", "Float": "a number", "bool": "true or false", "Boolean": "true or false"}
+_REASON = r"(Value .*? (?:could not be converted to|is not a valid|of type).*|Invalid .*|.*is not a subclass.*)"
+
+
+def _wrong_value(text: str) -> str | None:
     """``seed=abc``: not of the key's type."""
-    match = re.search(r"Error merging override (\S+)", text)
-    reason = re.search(r"(Value .*? (?:could not be converted to|is not a valid|of type).*|Invalid .*|.*is not a subclass.*|field .* is not Optional)", text)
+    match, reason = re.search(r"Error merging override (\S+)", text), re.search(_REASON, text)
     if match is None or reason is None:
         return None
-    expected = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-    key, _, _ = match.group(1).partition("=")
-    wanted = next((words for name, words in expected.items() if f"to {name}" in reason.group(1) or f"valid {name}" in reason.group(1).replace("bool", "Boolean")), None)
-    if wanted is None:
-        return f"{match.group(1)} is not possible: {reason.group(1).strip()}"
-    return f"{match.group(1)} is not possible: type {key}= {wanted}"
+    given = match.group(1)
+    kind = re.search(r"(?:converted to|valid) (\w+)", reason.group(1))
+    if kind is None or kind.group(1) not in _EXPECTED:
+        return f"{given} is not possible: {reason.group(1).strip()}"
+    return f"{given} is not possible: type {given.partition('=')[0]}= {_EXPECTED[str(kind.group(1))]}"
 
 
 def _missing_value(text: str) -> str | None:
     """``data=image_folder`` without ``data.root``."""
-    match = re.search(r"Missing mandatory value: ([\w.]+)", text) or re.search(r"full_key: ([\w.]+)\n.*MissingMandatory", text)
+    match = re.search(r"Missing mandatory value: ([\w.]+)", text) or re.search(
+        r"full_key: ([\w.]+)\n.*MissingMandatory", text
+    )
     return None if match is None else f"{match.group(1)} has no value: type {match.group(1)}=VALUE"
 
 

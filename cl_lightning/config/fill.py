@@ -23,6 +23,8 @@ def fill_in(config: Config) -> Config:
     return dataclasses.replace(
         config,
         epochs_scale=_or(config.epochs_scale, data.epochs_scale),
+        balanced_epochs_scale=_or(config.balanced_epochs_scale, data.balanced_epochs_scale),
+        lr_scale=_or(config.lr_scale, data.lr_scale.get(config.method.encoder, 1.0)),
         recipe=recipe,
         model=model,
         memory=dataclasses.replace(config.memory, size=_or(config.memory.size, size)),
@@ -32,7 +34,11 @@ def fill_in(config: Config) -> Config:
             size=_or(config.batch.size, data.batch_size),
             replicas=_or(config.batch.replicas, recipe.replicas),
         ),
-        trainer=dataclasses.replace(config.trainer, precision=_or(config.trainer.precision, recipe.precision)),
+        trainer=dataclasses.replace(
+            config.trainer,
+            precision=_or(config.trainer.precision, recipe.precision),
+            threads=_or(config.trainer.threads, data.threads),
+        ),
     )
 
 
@@ -66,10 +72,11 @@ def _fill_model(model: ModelConfig, suggested: str, patch_size: int) -> ModelCon
 
 def _kind(name: str) -> str:
     """The kind of encoder that a model file is of: its schema's default."""
-    content = OmegaConf.load(config_dir() / "model" / f"{name}.yaml")
+    content = OmegaConf.to_container(OmegaConf.load(config_dir() / "model" / f"{name}.yaml"))
+    assert isinstance(content, dict)
     for parent in content["defaults"]:
         if parent.startswith("schema_"):
-            return SCHEMAS["model"][parent.removeprefix("schema_")].kind
+            return str(getattr(SCHEMAS["model"][parent.removeprefix("schema_")], "kind", ""))
         if parent != "_self_":
             return _kind(parent)
     raise AssertionError(f"conf/model/{name}.yaml names no schema")

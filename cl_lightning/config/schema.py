@@ -1,6 +1,7 @@
 """Every option of the program as typed dataclasses; what each means stands beside it in ``conf/``.
 
-``None`` in a field means "what the method and the data declare" and is replaced by ``fill.fill_in`` before anybody reads it.
+``None`` in a field means "what the method and the data declare" and is replaced by ``fill.fill_in`` before anybody
+reads it.
 """
 
 from __future__ import annotations
@@ -114,6 +115,9 @@ class SuggestsConfig:
     memory_per_class: int = 20
     batch_size: int = 128
     epochs_scale: float = 1.0
+    balanced_epochs_scale: float = 1.0
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    threads: int | None = None
 
 
 @dataclass
@@ -254,6 +258,8 @@ class Config:
 
     seed: int = 0
     epochs_scale: float | None = None
+    balanced_epochs_scale: float | None = None
+    lr_scale: float | None = None
     run_dir: str = MISSING
     method: MethodConfig = MISSING
     data: DataConfig = MISSING

@@ -1,9 +1,9 @@
 """What happens to training images between storage and network: per image, in batch, on the device they live on.
 
-Images stay uint8 (B, C, H, W) until they are normalised. The recipe is DyTox's for images of CIFAR's size: a random crop
-after zero padding, a horizontal flip, RandAugment; PODNet's and DER's jitter of the brightness can come instead.
-Every draw is a function of (key, position of the draw in the epoch), so that neither the batch that an image is
-part of nor the device changes what it becomes.
+Images stay uint8 (B, C, H, W) until they are normalised. The recipe is DyTox's for images of CIFAR's size: a random
+crop after zero padding, a horizontal flip, RandAugment; PODNet's and DER's jitter of the brightness can come instead.
+Every draw is a function of (key, position of the draw in the epoch), so that neither the batch that an image is part of
+nor the device changes what it becomes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The order of a whole phase as a pure function: step number -> rows, and the position of each draw in its epoch.
 
-A phase is addressed by its step alone, so that a loader can start anywhere, on any number of workers. A step's batch is made of ``replicas``
-equal consecutive parts, one for each virtual replica.
+A phase is addressed by its step alone, so that a loader can start anywhere, on any number of workers. A step's batch is
+made of ``replicas`` equal consecutive parts, one for each virtual replica.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """All steps of a phase. ``rows`` holds what each replica looks at (equal lengths), ``batch`` the images per replica and step."""
+    """All steps of a phase. ``rows`` holds what each replica looks at (equal lengths), ``batch`` the images per replica
+    and step.
+    """
 
     rows: Sequence[Tensor]
     sampling: Sampling
@@ -62,7 +64,9 @@ class Draws:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch; an incomplete last batch counts unless it is dropped (the only batch never is)."""
+        """Optimiser steps in an epoch; an incomplete last batch counts unless it is dropped (the only batch never
+        is).
+        """
         n = self.draws_per_replica
         return n // self.batch if self.sampling.drop_last and n > self.batch else -(-n // self.batch)
 
@@ -94,7 +98,9 @@ class Draws:
 
 
 def repeated_order(permutation: Tensor, replicas: int) -> Tensor:
-    """Three adjacent copies of each index, wrapped to a multiple of ``replicas`` (Hoffer et al. 2020, as in DeiT's sampler)."""
+    """Three adjacent copies of each index, wrapped to a multiple of ``replicas`` (Hoffer et al. 2020, as in DeiT's
+    sampler).
+    """
     repeated = permutation.repeat_interleave(3)
     missing = -len(repeated) % replicas
     return torch.cat([repeated, repeated[:missing]])

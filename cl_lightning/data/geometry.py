@@ -10,17 +10,20 @@ one fraction a row, and Pillow's other twelve taps weigh nothing. Only a rotatio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from cl_lightning.data.image_ops import whole_levels
 
 
-def _cubic(before: Tensor, left: Tensor, right: Tensor, after: Tensor, fraction: Tensor) -> Tensor:
-    """Value ``fraction`` of the way from ``left`` to ``right``, as a polynomial in differences.
+def _cubic(taps: Sequence[Tensor], fraction: Tensor) -> Tensor:
+    """Value ``fraction`` of the way from the second to the third of four taps, as a polynomial in differences.
 
     Differences, not weights: they vanish where the image is constant, so that cutting never loses a level to rounding.
     """
+    before, left, right, after = taps
     first = left - before
     curve = (after - right).add_(first)
     slope = (fraction - 1).mul(curve).sub_(first).mul_(fraction).add_(right).sub_(before)
@@ -28,7 +31,9 @@ def _cubic(before: Tensor, left: Tensor, right: Tensor, after: Tensor, fraction:
 
 
 def _composite(values: Tensor, inside: Tensor, fill: Tensor) -> Tensor:
-    """Whole levels of ``values`` (N, C, H, W) where ``inside`` (N, 1, H, W), the colour ``fill`` (C, 1, 1) elsewhere."""
+    """Whole levels of ``values`` (N, C, H, W) where ``inside`` (N, 1, H, W), the colour ``fill`` (C, 1, 1)
+    elsewhere.
+    """
     kept = inside.view(torch.uint8)  # products of bytes are several times as fast as torch.where on a CPU
     return whole_levels(values).mul_(kept).add_((1 - kept) * fill)
 
@@ -48,8 +53,7 @@ def slide_rows(images: Tensor, shifts: Tensor, fill: Tensor) -> Tensor:
     taps = torch.arange(-1, width + 2, device=images.device)
     columns = (whole.long() + taps).clamp_(0, width - 1)
     moved = images.gather(3, columns.expand(-1, channels, -1, -1)).float()
-    before, left, right, after = (moved.narrow(3, tap, width) for tap in range(4))
-    values = _cubic(before, left, right, after, (shifts - whole).float())
+    values = _cubic([moved.narrow(3, tap, width) for tap in range(4)], (shifts - whole).float())
     positions = _centres(width, images) + shifts
     return _composite(values, (positions >= 0) & (positions < width), fill)
 
@@ -75,15 +79,15 @@ def rotate(images: Tensor, degrees: Tensor, fill: Tensor) -> Tensor:
     rows, below, in_height = _taps((sin * across + cos * down).add_(height / 2), height)
     indices = (rows.mul_(width).unsqueeze(2) + columns.unsqueeze(1)).view(-1, 1, 16 * height * width)
     pixels = images.flatten(2).gather(2, indices.expand(-1, channels, -1)).float()
-    lines = _cubic(*pixels.view(-1, channels, 4, 4, height, width).unbind(3), right.unsqueeze(1))
-    values = _cubic(*lines.unbind(2), below)
+    lines = _cubic(pixels.view(-1, channels, 4, 4, height, width).unbind(3), right.unsqueeze(1))
+    values = _cubic(lines.unbind(2), below)
     return _composite(values, in_width & in_height, fill)
 
 
 def _taps(coordinate: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For coordinates (N, H, W) along an axis of ``size`` pixels, as (N, 4 or 1, H, W):
+    """Where to read for coordinates (N, H, W) along an axis of ``size`` pixels, as (N, 4 or 1, H, W).
 
-    the indices of the four pixels around each, how far it is past the centre of the second, whether it is inside.
+    The indices of the four pixels around each, how far it is past the centre of the second, whether it is inside.
     """
     coordinate = coordinate.unsqueeze(1)
     inside = (coordinate >= 0) & (coordinate < size)

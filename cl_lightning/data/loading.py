@@ -1,6 +1,7 @@
 """From step numbers to uint8 images: data sets whose items are whole batches, so that a loader can start at any step.
 
-Arrays stay where training runs and are indexed there; files are decoded and cropped by the loader's workers. Augmentation follows on the device.
+Arrays stay where training runs and are indexed there; files are decoded and cropped by the loader's workers.
+Augmentation follows on the device.
 """
 
 from __future__ import annotations
@@ -167,5 +168,3 @@ class PixelStore:
         if self._pixels.device != batch.rows.device:
             self._pixels = self._pixels.to(batch.rows.device)
         return self._pixels[batch.rows]
-
-

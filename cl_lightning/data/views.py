@@ -1,6 +1,7 @@
 """Which training rows a phase looks at: one pure function a view.
 
-A view sees old classes through the memory only; ``CUMULATIVE`` is the exception, and its name says that it is no rehearsal protocol.
+A view sees old classes through the memory only; ``CUMULATIVE`` is the exception, and its name says that it is no
+rehearsal protocol.
 """
 
 from __future__ import annotations

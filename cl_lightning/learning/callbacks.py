@@ -43,11 +43,18 @@ class Monitor(Callback):
         for name, value in zip(names, values, strict=True):
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"the {name} loss is {value} at {where}: lower method.{learner.phase.name}.lr={learner.phase.optimiser.lr:g}"
+                    f"the {name} loss is {value} at {where}: "
+                    f"lower method.{learner.phase.name}.lr={learner.phase.optimiser.lr:g} or lr_scale"
                 )
         losses = {f"loss/{name}": value for name, value in zip(names, values, strict=True)}
         progress = learner.progress
         self._curves.log(
-            {**losses, "loss/total": sum(values), "lr": learner.lr, "task": learner.task.index, "epoch": progress.epoch},
+            {
+                **losses,
+                "loss/total": sum(values),
+                "lr": learner.lr,
+                "task": learner.task.index,
+                "epoch": progress.epoch,
+            },
             learner.steps_done,
         )

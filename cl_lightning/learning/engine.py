@@ -1,4 +1,6 @@
-"""Everything that a plan item needs of Lightning, with no method, memory or file in it: fit a phase, map a function over images."""
+"""Everything that a plan item needs of Lightning, with no method, memory or file in it: fit a phase, map a function
+over images.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ class Engine:
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
         return Fitted(learner.steps_done, learner.steps_done * images_per_step, time.monotonic() - started)
 
-    def embed(self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False, key: Key | None = None) -> Tensor:
+    def embed(
+        self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False, key: Key | None = None
+    ) -> Tensor:
         """Embeddings (n, F) float32, on the CPU, of training images; augmented as in training if a ``key`` is given."""
         pipeline = replace(self._clean, flip=flip) if key is None else replace(self._pipeline, key=key, flip=flip)
         data = TaskData(
@@ -117,7 +121,9 @@ class Engine:
 class DataLook:
     """What a method may see of data between phases (``types.Look``)."""
 
-    def __init__(self, engine: Engine, network: Network, scenario: Scenario, exemplars: dict[int, Tensor], flips: bool) -> None:
+    def __init__(
+        self, engine: Engine, network: Network, scenario: Scenario, exemplars: dict[int, Tensor], flips: bool
+    ) -> None:
         self._engine = engine
         self._network = network
         self._scenario = scenario

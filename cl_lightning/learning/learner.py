@@ -1,8 +1,8 @@
 """The LightningModule around a method: one phase of one task.
 
-Optimisation is manual: a step is forward, backward, perhaps a second pass at the worst point nearby, and the optimiser. A phase is one
-Lightning epoch, whatever number of epochs the recipe counts, so that a phase of fifty short epochs costs fifty epochs of work and one of overhead, and
-a step number is all that has to be known to go on.
+Optimisation is manual: a step is forward, backward, perhaps a second pass at the worst point nearby, and the optimiser.
+A phase is one Lightning epoch, whatever number of epochs the recipe counts, so that a phase of fifty short epochs costs
+fifty epochs of work and one of overhead, and a step number is all that has to be known to go on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Curves of a whole run on one continuous axis, in a CSV file and in Weights & Biases.
 
-Each phase has a Trainer of its own whose steps start at zero; the offset of the steps before it is added here, so that a run reads as one.
+Each phase has a Trainer of its own whose steps start at zero; the offset of the steps before it is added here, so that
+a run reads as one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Looking at data without training: any function of images, mapped over rows with the Trainer's device and precision."""
+"""Looking at data without training: any function of images, mapped over rows with the Trainer's device and
+precision.
+"""
 
 from __future__ import annotations
 

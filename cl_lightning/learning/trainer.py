@@ -1,7 +1,8 @@
 """One Trainer for one call: Lightning's loops are never re-used.
 
-A Trainer that is asked to fit twice trains nothing the second time and says nothing, so a new one is made for every phase, evaluation and feature
-extraction, with everything switched off that the house does itself (display, checkpoints, loggers, samplers).
+A Trainer that is asked to fit twice trains nothing the second time and says nothing, so a new one is made for every
+phase, evaluation and feature extraction, with everything switched off that the house does itself (display, checkpoints,
+loggers, samplers).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class TrainerOptions:
     run_dir: Path
 
 
-def make_trainer(options: TrainerOptions, callbacks: Sequence[Callback] = (), *, precision: str | None = None) -> pl.Trainer:
+def make_trainer(
+    options: TrainerOptions, callbacks: Sequence[Callback] = (), *, precision: str | None = None
+) -> pl.Trainer:
     """A Trainer for one call; the phase is one epoch of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -60,6 +63,7 @@ def quieten_lightning() -> None:
         ".*in eval mode at the start of training.*",
         ".*GPU available but not used.*",
         ".*`training_step` returned `None`.*",
+        ".*predict returned None.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
         ".*Checkpoint directory.*",
         ".*lr_scheduler.step.*",

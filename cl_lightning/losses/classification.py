@@ -13,7 +13,8 @@ from torch.nn import functional as F
 def binary_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
     """Sigmoid cross-entropy, mean over images *and* classes (DyTox, section 3.3; iCaRL, algorithm 3).
 
-    The mean over classes makes each score's gradient shrink as 1 / C when classes arrive: it is part of the published recipe.
+    The mean over classes makes each score's gradient shrink as 1 / C when classes arrive: it is part of the published
+    recipe.
     """
     return F.binary_cross_entropy_with_logits(logits_BC.float(), targets_BC.float())
 
@@ -26,7 +27,8 @@ def cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
 def group_old(targets_BC: Tensor, num_old: int) -> Tensor:
     """(B, C) targets to (B, C_new + 1): entry 0 is the share of any old class, then the new classes.
 
-    The targets of DyTox's divergence head (section 3.3) and of DER's auxiliary classifier (Yan et al. 2021, section 3.3).
+    The targets of DyTox's divergence head (section 3.3) and of DER's auxiliary classifier (Yan et al. 2021, section
+    3.3).
     """
     old_B1 = targets_BC[:, :num_old].sum(dim=-1, keepdim=True)
     return torch.cat([old_B1, targets_BC[:, num_old:]], dim=-1)

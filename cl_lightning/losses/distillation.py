@@ -20,6 +20,8 @@ def softmax_distillation(student: Tensor, teacher: Tensor, temperature: float = 
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
-    """-sum softmax(teacher / T) log softmax(student / T), mean over images, without T^2 (Li & Hoiem 2016; WA, equation 4)."""
+    """-sum softmax(teacher / T) log softmax(student / T), mean over images, without T^2 (Li & Hoiem 2016; WA, equation
+    4).
+    """
     log_student = (student.float() / temperature).log_softmax(dim=-1)
     return -((teacher.float() / temperature).softmax(dim=-1) * log_student).sum(dim=-1).mean()

@@ -1,8 +1,8 @@
 """Herding: which images of a class to keep, best first, from their features alone.
 
-An exemplar set should have the mean feature of its class (Welling 2009; iCaRL, Rebuffi et al. 2017, algorithm 4). Both rules
-here are one greedy search: pick j = argmax_i <w, d_i>, then w <- w + mean - d_j. Only inner products enter, so a pick
-costs one column of the Gram matrix, a picked row's column is never computed again, and scores move by n additions.
+An exemplar set should have the mean feature of its class (Welling 2009; iCaRL, Rebuffi et al. 2017, algorithm 4). Both
+rules here are one greedy search: pick j = argmax_i <w, d_i>, then w <- w + mean - d_j. Only inner products enter, so a
+pick costs one column of the Gram matrix, a row picked again costs none, and scores move by n additions.
 
 Columns are float32, a third of the cost of float64. Scores carry a bound of their own rounding error; rows that it
 cannot tell apart are scored again in float64. So the ranks are those of float64, whatever the BLAS and its threads.
@@ -49,7 +49,7 @@ def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Tensor:
 
 
 def herd_distinct(features: Tensor, count: int) -> Tensor:
-    """Rank images by iCaRL's own rule: next comes the unused row that brings the mean of those chosen nearest the class mean.
+    """Rank images by iCaRL's own rule: next is the unused row that brings the exemplars' mean nearest the class mean.
 
     Minimising ||mean - (sum + d)/k|| is maximising <k mean - sum, d> - ||d||^2/2. Arguments, result and errors are
     those of :func:`herd`, from which it differs only from the turn on at which that would choose a row again.
@@ -60,7 +60,9 @@ def herd_distinct(features: Tensor, count: int) -> Tensor:
 def herd_classes(features_by_class: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
     """:func:`herd` for each class, ``torch.get_num_threads()`` classes at a time: one search keeps one core busy."""
     if len(features_by_class) != len(counts):
-        raise ValueError(f"herding got {len(features_by_class)} classes and {len(counts)} counts: pass one count a class")
+        raise ValueError(
+            f"herding got {len(features_by_class)} classes and {len(counts)} counts: pass one count a class"
+        )
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return list(pool.map(herd, features_by_class, counts))
 
@@ -74,7 +76,7 @@ def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Tensor:
     wanted = min(count, len(features))
     if wanted == 0:
         return torch.empty(0, dtype=torch.int64)
-    ranked = dict.fromkeys(_greedy(features, wanted, turns, revisit))
+    ranked = dict.fromkeys(_greedy(features.detach().cpu(), wanted, turns, revisit))
     if len(ranked) < wanted:
         ranked.update(dict.fromkeys(range(len(features))))
     return torch.tensor(list(ranked)[:wanted], dtype=torch.int64)
@@ -116,15 +118,15 @@ class _Quick:
     """A class's inner products in float32, between rows divided by their norms."""
 
     def __init__(self, features: Tensor) -> None:
-        self._rows_nF = features.detach().to("cpu", torch.float32).contiguous()
+        self._rows_nF = features.to(torch.float32).contiguous()
         raw_nF = self._rows_nF.numpy()
-        # einsum stays on this thread. Rows are scaled after a product: a normalised copy would cost as much as several picks.
+        # einsum stays on this thread. Rows are scaled after a product: a normalised copy would cost several picks.
         norms_n = np.sqrt(np.einsum("nf,nf->n", raw_nF, raw_nF)).astype(np.float64)
         self._scale_n: _Vector = 1 / (norms_n + _NORM_FLOOR)
         mean_F = torch.from_numpy(self._scale_n).float() @ self._rows_nF / len(norms_n)
         self.with_mean: _Vector = (self._rows_nF @ mean_F).numpy() * self._scale_n
         if not np.isfinite(self.with_mean).all():
-            raise ValueError("herding got features that are not finite: the network has diverged, type a smaller optim.lr")
+            raise ValueError("herding got features that are not finite, the network has diverged: type lr_scale=0.3")
         self.half_squared_norms: _Vector = np.square(norms_n * self._scale_n) / 2
         # Rounding errors of a sum grow like the square root of its length (Higham & Mary 2019); measured errors, of the
         # row's column and of the mean's together, are ten times smaller, as BLAS sums in blocks.
@@ -139,7 +141,7 @@ class _Exact:
     """Scores in float64, for a few rows at a time; ``picked`` are the picks so far, with repetitions."""
 
     def __init__(self, features: Tensor) -> None:
-        self._features = features.detach().cpu()
+        self._features = features
         self._mean_F: Tensor | None = None
         self._sum_F = torch.zeros(features.shape[1], dtype=torch.float64)
         self._summed = 0
@@ -149,7 +151,8 @@ class _Exact:
         """(R,) <w, d_i>, less ||d_i||^2/2 on demand."""
         if self._mean_F is None:
             # In blocks, which stay in the cache: most classes are decided without, the others need it once.
-            self._mean_F = torch.stack([_sum(block) for block in self._features.split(_BLOCK)]).sum(dim=0) / len(self._features)
+            sums = [_sum(block) for block in self._features.split(_BLOCK)]
+            self._mean_F = torch.stack(sums).sum(dim=0) / len(self._features)
         if len(self.picked) > self._summed:
             self._sum_F += _sum(self._features[self.picked[self._summed :]])
             self._summed = len(self.picked)

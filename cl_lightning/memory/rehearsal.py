@@ -1,8 +1,8 @@
 """The rehearsal memory: for each old class, which training images are kept, best first.
 
-It holds row numbers of the training source, never pixels. Lists are in herding order (iCaRL, Rebuffi et al. 2017), so keeping
-fewer is cutting the tail. A memory is a value: :meth:`RehearsalMemory.update` returns another one, and a run that is
-interrupted between the two still has the first.
+It holds row numbers of the training source, never pixels. Lists are in herding order (iCaRL, Rebuffi et al. 2017), so
+keeping fewer is cutting the tail. A memory is a value: :meth:`RehearsalMemory.update` returns another one, and a run
+that is interrupted between the two still has the first.
 
 Published runs kept a full budget on each process, up to W times too much (the erratum of DyTox). Here a budget is
 a total: under the scope ``per_replica`` each of R replicas has lists of its own and 1/R of the budget.
@@ -32,7 +32,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"memory.kind={self.kind} is not one of {', '.join(KINDS)}: type memory.kind=total")
+            raise ValueError(f"memory.budget={self.kind} is not one of {', '.join(KINDS)}: type memory.budget=total")
         if self.size < 0:
             raise ValueError(f"memory.size={self.size} is negative: type memory.size=0 or more, or memory=none")
 
@@ -51,9 +51,8 @@ class Budget:
             needed = replicas * seen if total else replicas
             short_of = f"the {seen} classes seen" if total else "one exemplar a class"
             each = f" in each of {replicas} replicas" if replicas > 1 else ""
-            raise ValueError(
-                f"memory.size={self.size} is smaller than {short_of}{each}: type memory.size={needed} or more, or memory=none"
-            )
+            remedy = f"type memory.size={needed} or more, or memory=none"
+            raise ValueError(f"memory.size={self.size} is smaller than {short_of}{each}: {remedy}")
         return quota
 
 
@@ -95,7 +94,7 @@ class RehearsalMemory:
         return sum(len(rows) for exemplars in self.lists for rows in exemplars.values())
 
     def quota(self, seen: int) -> int:
-        """Exemplars of a class in each list once ``seen`` classes are known; raises a ValueError where there would be none."""
+        """Exemplars of a class in each list once ``seen`` classes are known; a ValueError where there would be none."""
         return self.budget.quota(seen, self.num_lists)
 
     def exemplars(self, replica: int = 0) -> dict[int, Tensor]:
@@ -117,11 +116,13 @@ class RehearsalMemory:
             seen: classes known, the new ones included.
 
         Raises:
-            ValueError: a class that is here already, lists that do not match, more classes than ``seen``, or a budget below one
-                exemplar a class.
+            ValueError: a class that is here already, lists that do not match, more classes than ``seen``, or a budget
+                below one exemplar a class.
         """
         if len(new) != self.num_lists:
-            raise ValueError(f"memory.scope={self.scope} keeps {self.num_lists} lists but got {len(new)} rankings: pass one a list")
+            raise ValueError(
+                f"memory.scope={self.scope} keeps {self.num_lists} lists but got {len(new)} rankings: pass one a list"
+            )
         if any(ranking.keys() != new[0].keys() for ranking in new):
             raise ValueError("the replicas' rankings are of different classes: herd the same new classes in each")
         again = sorted(set(self.classes).intersection(*new))
@@ -137,14 +138,17 @@ class RehearsalMemory:
 
     def state(self) -> Plain:
         """Everything as dicts, lists, numbers and strings, for a checkpoint."""
-        lists = [{label: rows.tolist() for label, rows in self.exemplars(index).items()} for index in range(self.num_lists)]
+        lists = [
+            {label: rows.tolist() for label, rows in self.exemplars(index).items()} for index in range(self.num_lists)
+        ]
         return {"budget": asdict(self.budget), "scope": self.scope, "replicas": self.replicas, "lists": lists}
 
     @staticmethod
     def from_state(state: Plain) -> RehearsalMemory:
         """The inverse of :meth:`state`; labels that JSON turned into strings are welcome."""
         lists = tuple(
-            {int(label): torch.tensor(rows, dtype=torch.int64) for label, rows in exemplars.items()} for exemplars in state["lists"]
+            {int(label): torch.tensor(rows, dtype=torch.int64) for label, rows in exemplars.items()}
+            for exemplars in state["lists"]
         )
         return RehearsalMemory(Budget(**state["budget"]), state["scope"], state["replicas"], lists)
 
@@ -152,4 +156,4 @@ class RehearsalMemory:
 def _merge(old: Mapping[int, Tensor], new: Mapping[int, Tensor], quota: int) -> dict[int, Tensor]:
     merged = {**old, **{label: rows.to("cpu", torch.int64) for label, rows in new.items()}}
     # A clone lets go of the ranking that a prefix would keep alive.
-    return {label: merged[label][:quota].clone() for label in sorted(merged)}
+    return {label: merged[label][:quota].clone() for label in merged}

@@ -1,7 +1,8 @@
 """What a method of class-incremental learning is, as the rest of the house sees it.
 
-A method has parts (a network, perhaps a teacher, losses) and says what happens in a task as a list of plain items; it inherits no
-behaviour beyond the defaults below and knows neither Lightning nor files. Everything that it decides is in its own file.
+A method has parts (a network, perhaps a teacher, losses) and says what happens in a task as a list of plain items; it
+inherits no behaviour beyond the defaults below and knows neither Lightning nor files. Everything that it decides is in
+its own file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from cl_lightning.types import Batch, Look, Outputs, Phase, Plain, PlanItem, Pro
 
 
 class Method(ABC):
-    """One way to learn classes in sequence. Concrete methods are final: compose them of parts, do not derive from them."""
+    """One way to learn classes in sequence. Concrete methods are final: compose them of parts, do not derive from
+    them.
+    """
 
     def __init__(self, network: Network) -> None:
         self.network = network

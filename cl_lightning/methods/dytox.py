@@ -1,16 +1,19 @@
 """DyTox: transformers for continual learning with dynamic token expansion.
 
-Douillard, Rame, Couairon & Cord (CVPR 2022). One transformer is shared by all tasks; a task brings a token, which asks the encoder's patches
-for what the task needs (``models/task_attention.py``), and a small head that reads the answer. In a task:
+Douillard, Rame, Couairon & Cord (CVPR 2022). One transformer is shared by all tasks; a task brings a token, which asks
+the encoder's patches for what the task needs (``models/task_attention.py``), and a small head that reads the answer. In
+a task:
 
 1. **grow**: keep a frozen teacher, append token and head, replace the divergence head;
 2. **main phase** on the new images and the memory, old tokens and heads frozen:
    L = (1 - a) BCE + a KD + 0.1 BCE_divergence with a = old / seen classes (section 3.3);
 3. **herd** exemplars of the new classes with the concatenated task embeddings;
-4. **balanced fine-tuning** on the memory alone, encoder frozen, all tokens and heads trained: L = BCE (from the second task on).
+4. **balanced fine-tuning** on the memory alone, encoder frozen, all tokens and heads trained: L = BCE (from the second
+task on).
 
-DyTox+ adds MixUp (``Phase.mixing``), DyTox++ also adaptive sharpness-aware minimisation (``Phase.sharpness``): variations of the phases,
-not of the method. What a recipe changes (sampling, schedule, frozen parts) is in the phases too.
+DyTox+ adds MixUp (``Phase.mixing``), DyTox++ also adaptive sharpness-aware minimisation (``Phase.sharpness``):
+variations of the phases, not of the method. What a recipe changes (sampling, schedule, frozen parts) is in the phases
+too.
 """
 
 from __future__ import annotations
@@ -104,4 +107,3 @@ MAIN_PARTS = ("encoder", "decoder", "new_token", "new_head", "divergence")
 """What the main phase trains: in the first task there is nothing old."""
 FINETUNING_PARTS = ("decoder", "old_tokens", "new_token", "old_heads", "new_head")
 """What balanced fine-tuning trains: all tokens and heads, on a frozen encoder."""
-

@@ -1,7 +1,8 @@
 """Plain training on whatever the task shows: the lower bound (fine-tuning) and the upper bound (joint training).
 
-Fine-tuning trains the whole network on each task in turn, with the rehearsal memory if there is one; without, it forgets. Joint training looks at
-all training images of all tasks so far, which no continual learner may: its view says so by its name.
+Fine-tuning trains the whole network on each task in turn, with the rehearsal memory if there is one; without, it
+forgets. Joint training looks at all training images of all tasks so far, which no continual learner may: its view says
+so by its name.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -70,9 +71,10 @@ def count(logits_BC: Tensor, labels_B: Tensor, offsets: Sequence[int], within: b
         ValueError: offsets that do not go from 0 up to C.
     """
     if list(offsets) != sorted(set(offsets)) or offsets[0] != 0 or offsets[-1] != logits_BC.shape[1]:
-        raise ValueError(f"class offsets {list(offsets)} do not rise from 0 to the {logits_BC.shape[1]} scores: pass one boundary a task")
+        got = f"class offsets {list(offsets)} do not rise from 0 to the {logits_BC.shape[1]} scores"
+        raise ValueError(f"{got}: pass each task's first class, then the number of classes")
     device = logits_BC.device
-    sizes = torch.tensor([b - a for a, b in zip(offsets, offsets[1:], strict=False)])
+    sizes = torch.tensor([b - a for a, b in pairwise(offsets)])
     tasks_C = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device, non_blocking=True)
     tasks_B = tasks_C[labels_B]
     rivals_BC = tasks_C == tasks_B[:, None] if within else torch.ones_like(logits_BC, dtype=torch.bool)
@@ -104,11 +106,12 @@ class AccuracyMatrix:
     def __post_init__(self) -> None:
         for after, row in enumerate(self.rows):
             if len(row) != after + 1:
-                raise ValueError(f"row {after} of an accuracy matrix has {len(row)} tasks: evaluate tasks 0 to {after} after task {after}")
+                need = f"evaluate tasks 0 to {after} after task {after}"
+                raise ValueError(f"row {after} of an accuracy matrix has {len(row)} tasks: {need}")
             for task, (hits1, hits5, total) in enumerate(row):
                 if not 0 <= hits1 <= hits5 <= total or total == 0:
-                    got = f"{hits1} and {hits5} right of {total} images"
-                    raise ValueError(f"task {task} has {got} after task {after}: each task needs test images, each counted once")
+                    got = f"{hits1} and {hits5} right of {total} images after task {after}"
+                    raise ValueError(f"task {task} has {got}: each task needs test images, each counted once")
 
     def __len__(self) -> int:
         """Tasks learnt and evaluated."""
@@ -117,7 +120,8 @@ class AccuracyMatrix:
     def with_row(self, after_task: int, counts: Counts) -> AccuracyMatrix:
         """The matrix with this evaluation as its last row, in place of an earlier evaluation after the same task."""
         if after_task not in (len(self) - 1, len(self)):
-            raise ValueError(f"an evaluation after task {after_task} does not continue {len(self)} rows: evaluate after every task in turn")
+            got = f"an evaluation after task {after_task} does not continue {len(self)} rows"
+            raise ValueError(f"{got}: evaluate after every task in turn")
         hits1, hits5, total = counts.to_tensor().tolist()
         return AccuracyMatrix((*self.rows[:after_task], tuple(zip(hits1, hits5, total, strict=True))))
 
@@ -126,7 +130,7 @@ class AccuracyMatrix:
         return [[cell[_column(top)] / cell[2] for cell in row] for row in self.rows]
 
     def seen(self, after_task: int, top: int = 1) -> float:
-        """Accuracy in [0, 1] over all test images of the tasks seen after ``after_task``: images weigh the same, not tasks."""
+        """Accuracy in [0, 1] on all tasks seen after ``after_task``: test images weigh the same, tasks do not."""
         row = self.rows[after_task]
         return sum(cell[_column(top)] for cell in row) / sum(cell[2] for cell in row)
 

@@ -1,8 +1,8 @@
 """What a sequence of tasks did to a model, in a few numbers: pure functions of the accuracy matrix.
 
-``R[i][j]`` is the accuracy on task j after task i, for j <= i; its scale ([0, 1] or %) is that of the results. With one task
-there is nothing to forget: those metrics are None (not applicable) then, never 0. Forward transfer is missing
-on purpose: it needs a classifier for classes not seen yet.
+``R[i][j]`` is the accuracy on task j after task i, for j <= i; its scale ([0, 1] or %) is that of the results. With one
+task there is nothing to forget: those metrics are None (not applicable) then, never 0. Forward transfer is missing on
+purpose: it needs a classifier for classes not seen yet.
 
 The DyTox lineage logged forgetting and backward transfer with continuum <= 1.2.7, which leaves out the task learnt last
 but one. The ``legacy_continuum_*`` functions repeat that, to recognise published logs and for nothing else.
@@ -18,7 +18,7 @@ Matrix = Sequence[Sequence[float]]
 
 
 def incremental_accuracies(matrix: AccuracyMatrix, top: int = 1) -> list[float]:
-    """After each task, the accuracy in [0, 1] over all test images of all tasks seen (from counts: tasks may be unequal)."""
+    """After each task, the accuracy in [0, 1] over all test images of the tasks seen (counts: tasks may be unequal)."""
     return [matrix.seen(after, top) for after in range(len(matrix))]
 
 
@@ -64,7 +64,7 @@ def final_backward_transfer(R: Matrix) -> float | None:
 
 
 def legacy_continuum_forgetting(R: Matrix) -> float:
-    """Forgetting as continuum <= 1.2.7 prints it (wrong): tasks and rows before the last but one, divided by all old tasks."""
+    """Forgetting as continuum <= 1.2.7 prints it (wrong): without the last old task, neither as column nor as row."""
     _check(R)
     old = len(R) - 1
     if old <= 0:
@@ -73,8 +73,8 @@ def legacy_continuum_forgetting(R: Matrix) -> float:
     return sum(losses) / old
 
 
-def legacy_continuum_backward_transfer(R: Matrix) -> float:
-    """Backward transfer as continuum <= 1.2.7 prints it (wrong): pairs j < i - 1, divided by the number of pairs j < i."""
+def legacy_continuum_bwt(R: Matrix) -> float:
+    """Backward transfer as continuum <= 1.2.7 prints it (wrong): pairs j < i - 1, divided by the pairs j < i."""
     _check(R)
     if len(R) <= 1:
         return 0.0
@@ -85,4 +85,5 @@ def legacy_continuum_backward_transfer(R: Matrix) -> float:
 def _check(R: Matrix) -> None:
     for after, row in enumerate(R):
         if len(row) <= after:
-            raise ValueError(f"row {after} of an accuracy matrix has {len(row)} tasks: evaluate tasks 0 to {after} after task {after}")
+            need = f"evaluate tasks 0 to {after} after task {after}"
+            raise ValueError(f"row {after} of an accuracy matrix has {len(row)} tasks: {need}")

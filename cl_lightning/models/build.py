@@ -1,4 +1,6 @@
-"""Networks from their own description: the one path on which they are made, from a configuration as from a checkpoint."""
+"""Networks from their own description: the one path on which they are made, from a configuration as from a
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ Structure = dict[str, Any]
 def build_network(structure: Structure, key: Key) -> Network:
     """A network of the shapes that ``structure`` (``Network.structure``) describes, initialised from ``key``.
 
-    Classes listed in it are grown one task after another, exactly as in a run; an empty list gives a network before its first task.
+    Classes listed in it are grown one task after another, exactly as in a run; an empty list gives a network before its
+    first task.
     """
     with torch_seeded(key.fold("network")):
         network = _NETWORKS[structure["kind"]](structure)

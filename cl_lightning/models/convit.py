@@ -1,8 +1,9 @@
 """ConViT's encoder: transformer blocks whose attention is part content, part position.
 
-d'Ascoli et al., ConViT (ICML 2021), as DyTox uses it (CVPR 2022, section 3 and its configuration): no class token, no final norm.
-Gated positional self-attention mixes two stochastic matrices, (1 - g) softmax(q k) + g softmax(position), so its output is
-(1 - g) * attention(q, k, v) + g * (position @ v): the second half does not depend on the image and is computed once for the batch.
+d'Ascoli et al., ConViT (ICML 2021), as DyTox uses it (CVPR 2022, section 3 and its configuration): no class token, no
+final norm. Gated positional self-attention mixes two stochastic matrices, (1 - g) softmax(q k) + g softmax(position),
+so its output is (1 - g) * attention(q, k, v) + g * (position @ v): the second half does not depend on the image and is
+computed once for the batch.
 
 Legend: B batch, N patches, D width, H heads, E = D / H.
 """
@@ -102,12 +103,14 @@ class ConViT(Encoder):
     ) -> None:
         """Build with published sizes for 32-pixel images.
 
-        ``drop_path`` is the rate of the block that follows this encoder (the decoder); the rates here rise linearly from 0 towards it.
+        ``drop_path`` is the rate of the block that follows this encoder (the decoder); the rates here rise linearly
+        from 0 towards it.
         """
         super().__init__(dim=dim, num_heads=num_heads)
         self._sizes: dict[str, Any] = {
-            "image_size": image_size, "channels": channels, "patch_size": patch_size, "dim": dim, "num_heads": num_heads,
-            "depth": depth, "mlp_ratio": mlp_ratio, "locality": locality, "drop_path": drop_path,
+            "image_size": image_size, "channels": channels, "patch_size": patch_size,
+            "dim": dim, "num_heads": num_heads, "depth": depth,
+            "mlp_ratio": mlp_ratio, "locality": locality, "drop_path": drop_path,
         }  # fmt: skip
         num_patches = (image_size // patch_size) ** 2
         self.drop_path = drop_path

@@ -1,6 +1,7 @@
 """A network with one embedding and a classifier that grows: what most baselines use.
 
-Backbones are anything that maps images to one vector (a CIFAR ResNet), or a transformer encoder read through a single class token.
+Backbones are anything that maps images to one vector (a CIFAR ResNet), or a transformer encoder read through a single
+class token.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from cl_lightning.types import Features
 
 
 class ClassTokenBackbone(Backbone):
-    """A transformer encoder read by one class token in class attention, then normalised: DyTox's network with nothing that grows."""
+    """A transformer encoder read by one class token in class attention, then normalised: DyTox's network with nothing
+    that grows.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(dim=encoder.dim)

@@ -26,8 +26,9 @@ class Head(nn.Module):
 class IndependentHeads(nn.Module):
     """Head i reads embedding i; scores are concatenated in order of arrival (DyTox's "1-1" classifiers).
 
-    All heads are applied at once: the embeddings are standardised together, each head's LayerNorm scale and shift are folded into its linear
-    map, and the maps run as one batched product (padded to the largest task), so that fifty heads cost one kernel, not a hundred.
+    All heads are applied at once: the embeddings are standardised together, each head's LayerNorm scale and shift are
+    folded into its linear map, and the maps run as one batched product (padded to the largest task), so that fifty
+    heads cost one kernel, not a hundred.
     """
 
     def __init__(self, dim: int) -> None:
@@ -41,7 +42,7 @@ class IndependentHeads(nn.Module):
 
     def sizes(self) -> list[int]:
         """Classes of each head."""
-        return [head.head.out_features for head in self.heads]  # type: ignore[union-attr]
+        return [head.head.out_features for head in self.heads]  # type: ignore[union-attr,misc]
 
     def forward(self, e_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, C)."""

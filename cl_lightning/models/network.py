@@ -1,8 +1,8 @@
 """What every network of the house offers, whatever grows in it.
 
-A network describes itself: :meth:`Network.structure` is a plain mapping from which the same shapes can be built again, so that
-a checkpoint is restored from its own contents and loaded strictly. Stochastic depth enters as a tensor, never as
-hidden state: a network names the drop rate of each of its residual branches and receives their multipliers.
+A network describes itself: :meth:`Network.structure` is a plain mapping from which the same shapes can be built again,
+so that a checkpoint is restored from its own contents and loaded strictly. Stochastic depth enters as a tensor, never
+as hidden state: a network names the drop rate of each of its residual branches and receives their multipliers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Network(nn.Module, ABC):
     def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
         """Embed ``images`` (B, channels, height, width).
 
-        ``scales`` (branches, B) multiplies the residual branches in the order of :meth:`branches`: 0 for a skipped branch,
-        1 / (1 - rate) for a kept one. ``None`` means no stochastic depth.
+        ``scales`` (branches, B) multiplies the residual branches in the order of :meth:`branches`: 0 for a skipped
+        branch, 1 / (1 - rate) for a kept one. ``None`` means no stochastic depth.
         """
 
     @abstractmethod

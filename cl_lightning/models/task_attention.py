@@ -1,8 +1,8 @@
 """The task-attention block (DyTox, section 3.2): a token per task asks the patches of an image for what its task needs.
 
-The published code runs the block once for every token. The tokens do not depend on the image and never attend to one another, so all of them
-can pass together: keys and values of the patches are computed once, and query i sees its own key and the patches'. The result is
-the loop's, up to rounding; stochastic depth still draws for every (image, task).
+The published code runs the block once for every token. The tokens do not depend on the image and never attend to one
+another, so all of them can pass together: keys and values of the patches are computed once, and query i sees its own
+key and the patches'. The result is the loop's, up to rounding; stochastic depth still draws for every (image, task).
 
 Legend: B batch, N patches, T tokens, D width, H heads, E = D / H.
 """
@@ -55,7 +55,9 @@ class TaskAttentionBlock(nn.Module):
         self.mlp = MLP(dim, int(dim * mlp_ratio))
 
     def forward(self, tokens_TD: Tensor, patches_BND: Tensor, scales_TKB: Tensor | None = None) -> Tensor:
-        """Task embeddings (B, T, D); ``scales_TKB`` (T, 2, B) multiplies the attention and MLP branch per task and image."""
+        """Task embeddings (B, T, D); ``scales_TKB`` (T, 2, B) multiplies the attention and MLP branch per task and
+        image.
+        """
         read_BTD = self.attn(self.norm1(tokens_TD), self.norm1(patches_BND))
         if scales_TKB is not None:
             read_BTD = read_BTD * scales_TKB[:, 0].T.unsqueeze(-1).to(read_BTD.dtype)

@@ -1,7 +1,7 @@
 """timm's plain vision transformers, by name, as encoders.
 
-Only the plain family fits: a grid of patch tokens of one width through all blocks. The class token and the final norm are left out, as in
-DyTox's own encoder; stochastic depth is applied from outside, as everywhere in the house.
+Only the plain family fits: a grid of patch tokens of one width through all blocks. The class token and the final norm
+are left out, as in DyTox's own encoder; stochastic depth is applied from outside, as everywhere in the house.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class TimmViT(Encoder):
         self.drop_path = drop_path
         self.mlp_ratio = vit.blocks[0].mlp.fc1.out_features / vit.embed_dim
         self._sizes = {
-            "name": name, "image_size": image_size, "channels": channels, "patch_size": patch_size, "drop_path": drop_path,
+            "name": name, "image_size": image_size, "channels": channels,
+            "patch_size": patch_size, "drop_path": drop_path,
         }  # fmt: skip
 
     def drop_rates(self) -> list[float]:
@@ -71,8 +72,8 @@ def _plain_vit(name: str, image_size: int, channels: int, patch_size: int | None
         raise ValueError(f"model.name={name} is not a timm model: type model.name={' or model.name='.join(close)}")
     entry = timm.model_entrypoint(name).__module__
     refusal = (
-        f"model.name={name} (from {entry}) is not a plain vision transformer: it has no grid of patch tokens of one width, "
-        "type model.name=vit_tiny_patch16_224 or another vit_* or deit_* name"
+        f"model.name={name} (from {entry}) is not a plain vision transformer: it has no grid of patch tokens "
+        "of one width, type model.name=vit_tiny_patch16_224 or another vit_* or deit_* name"
     )
     options: dict[str, Any] = {"img_size": image_size, "class_token": False, "global_pool": "avg", "num_classes": 0}
     options |= {"in_chans": channels} | ({} if patch_size is None else {"patch_size": patch_size})

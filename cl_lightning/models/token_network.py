@@ -1,7 +1,8 @@
 """DyTox's network: one encoder, one task-attention block, and for each task a token and a head.
 
-Douillard et al., DyTox (CVPR 2022), section 3. A new task adds D numbers (its token) and a small head; everything else is shared. The
-divergence head tells the newest classes from "any old class"; it trains the newest token to differ and is never used to predict.
+Douillard et al., DyTox (CVPR 2022), section 3. A new task adds D numbers (its token) and a small head; everything else
+is shared. The divergence head tells the newest classes from "any old class"; it trains the newest token to differ and
+is never used to predict.
 
 Legend: B batch, N patches, T tasks, D width, C classes.
 """
@@ -26,7 +27,9 @@ class TokenNetwork(Network):
     """Encoder, task tokens, task-attention block, independent heads."""
 
     def __init__(self, encoder: Encoder, *, diverge: bool = True) -> None:
-        """Build without any class; :meth:`grow` adds tasks. ``diverge`` asks for a divergence head from the second task on."""
+        """Build without any class; :meth:`grow` adds tasks. ``diverge`` asks for a divergence head from the second task
+        on.
+        """
         super().__init__()
         self.encoder = encoder
         self.diverge = diverge

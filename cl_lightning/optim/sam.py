@@ -1,7 +1,7 @@
 """Sharpness-aware minimisation, plain and adaptive.
 
-Foret et al., SAM (ICLR 2021); Kwon et al., ASAM (ICML 2021), equation 4 with the element-wise operator |w| and eta = 0: climb to the worst
-point of the neighbourhood, take the gradient there, come back and step with it.
+Foret et al., SAM (ICLR 2021); Kwon et al., ASAM (ICML 2021), equation 4 with the element-wise operator |w| and eta = 0:
+climb to the worst point of the neighbourhood, take the gradient there, come back and step with it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from torch import Tensor, nn
 def ascend(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -> list[tuple[nn.Parameter, Tensor]]:
     """Move parameters that have a gradient to the worst point nearby; returns what :func:`descend` needs to come back.
 
-    The step is rho * s^2 g / ||s g|| with s = |w| (adaptive) or 1; the norm runs over all parameters together. No device is waited for.
+    The step is rho * s^2 g / ||s g|| with s = |w| (adaptive) or 1; the norm runs over all parameters together. No
+    device is waited for.
     """
     moved = [p for p in parameters if p.grad is not None]
-    grads = [p.grad for p in moved if p.grad is not None]
     if not moved:
         return []
-    scaled = torch._foreach_mul(grads, torch._foreach_abs(moved)) if adaptive else grads
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(scaled)))
-    steps = torch._foreach_mul(torch._foreach_mul(moved, moved), grads) if adaptive else grads
-    steps = torch._foreach_mul(steps, rho / (norm + 1e-12))
-    origins = [p.detach().clone() for p in moved]
-    torch._foreach_add_(moved, steps)
+    weights: list[Tensor] = [p.detach() for p in moved]
+    grads: list[Tensor] = [p.grad for p in moved if p.grad is not None]
+    sizes = list(torch._foreach_abs(weights))
+    scaled = [g * s for g, s in zip(grads, sizes, strict=True)] if adaptive else grads
+    norm = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(scaled))))
+    radius = rho / (norm + 1e-12)
+    origins = [w.clone() for w in weights]
+    for weight, size, step in zip(weights, sizes, scaled, strict=True):
+        weight.add_((size * step if adaptive else step) * radius)
     return list(zip(moved, origins, strict=True))
 
 

@@ -1,6 +1,7 @@
 """The learning rate of an epoch as a pure function.
 
-Warm-up is linear; the cosine is evaluated at the epoch itself (it does not start after the warm-up), as in timm's scheduler that DyTox used.
+Warm-up is linear; the cosine is evaluated at the epoch itself (it does not start after the warm-up), as in timm's
+scheduler that DyTox used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from cl_lightning.types import Schedule
 def learning_rate(schedule: Schedule, base: float, epoch: int, epochs: int) -> float:
     """Rate for ``epoch`` (from 0) of ``epochs``; ``base`` is the rate after warm-up.
 
-    With ``schedule.lag`` epoch e uses the rate of e - 1, and epoch 0 that of epoch 0: the published runs stepped the schedule after each epoch.
+    With ``schedule.lag`` epoch e uses the rate of e - 1, and epoch 0 that of epoch 0: the published runs stepped the
+    schedule after each epoch.
     """
     at = max(epoch - 1, 0) if schedule.lag else epoch
     if at < schedule.warmup_epochs:

@@ -61,7 +61,8 @@ def build_results(
         raise ValueError(f"read-out {main_readout} has not been evaluated, only {offered}: let the method predict it")
     lengths = {len(matrix) for readouts in matrices.values() for matrix in readouts.values()}
     if lengths != {len(tasks)} or not tasks:
-        raise ValueError(f"accuracy matrices of {sorted(lengths)} tasks do not match {len(tasks)} tasks: evaluate after each task")
+        got = f"accuracy matrices of {sorted(lengths)} tasks do not match {len(tasks)} tasks"
+        raise ValueError(f"{got}: evaluate after each task")
     main = matrices[evaluation][main_readout]
     R = main.accuracies()
     return {
@@ -93,18 +94,22 @@ def _speed(record: TaskRecord) -> dict[str, Plain]:
 
 
 def _each(matrices: Matrices, of: Callable[[AccuracyMatrix], Plain]) -> dict[str, dict[str, Plain]]:
-    return {protocol: {name: of(matrix) for name, matrix in readouts.items()} for protocol, readouts in matrices.items()}
+    return {
+        protocol: {name: of(matrix) for name, matrix in readouts.items()} for protocol, readouts in matrices.items()
+    }
 
 
 def matrix_csv(matrices: Matrices) -> str:
-    """The text of ``accuracy_matrix.csv``: a line for each protocol, read-out, task learnt and task evaluated, with counts."""
+    """The text of ``accuracy_matrix.csv``: a line for each protocol, read-out, task learnt and task evaluated."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["protocol", "readout", "after_task", "eval_task", "hits", "total", "accuracy"])
     for protocol, readouts in matrices.items():
         for readout, matrix in readouts.items():
             for after, row in enumerate(matrix.rows):
-                writer.writerows([protocol, readout, after, task, hits, n, hits / n] for task, (hits, _, n) in enumerate(row))
+                writer.writerows(
+                    [protocol, readout, after, task, hits, n, hits / n] for task, (hits, _, n) in enumerate(row)
+                )
     return text.getvalue()
 
 
@@ -130,7 +135,7 @@ def _finite(value: Plain) -> Plain:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a file's text so that a reader, or a run killed at any instant, finds the old text or the new, never a part.
+    """Replace a file's text so that whoever reads it, after a kill at any instant too, finds all of the old or the new.
 
     One writer a file: a part left behind by a killed one is overwritten by the next.
     """

@@ -17,8 +17,9 @@ from cl_lightning.metrics import continual
 from cl_lightning.types import Plain
 
 _GAP = "..."
-_CELL = 8
-_FIXED = 22
+_CELL = len("100.00") + 2
+_GAP_CELL = len(_GAP) + 2
+_FIXED = len("after") + 2 + len("all seen")
 _MAX_ROWS = 60
 
 
@@ -28,7 +29,7 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     Args:
         results: what ``build_results`` made or ``results.json`` holds.
         run_dir: where the run's files are, for the reader.
-        width: characters a line, at least 40. Task columns that do not fit are left out, from the middle, and that is said.
+        width: characters a line, at least 40. Task columns that do not fit are left out of the middle, which is said.
 
     Returns:
         Lines of at most ``width`` characters; accuracies in %, differences in percentage points.
@@ -36,13 +37,18 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     width = max(width, 40)
     protocol = results["protocol"]
     R = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
-    shown = _kept(len(R), (width - _FIXED) // _CELL if len(R) * _CELL > width - _FIXED + len(_GAP) + 2 else len(R))
+    shown = _kept(len(R), (width - _FIXED) // _CELL, (width - _FIXED - _GAP_CELL) // _CELL)
     parts: list[RenderableType] = [
-        Text(f"Accuracy in % after task (row) on task (column), {_words(protocol['evaluation'])}, read-out {protocol['readout']}"),
+        Text(
+            "Accuracy in % after task (row) on task (column), "
+            f"{_words(protocol['evaluation'])}, read-out {protocol['readout']}"
+        ),
         _matrix(results, R, shown),
     ]
     if len(shown) < len(R):
-        parts.append(Text(f"{len(shown)} of {len(R)} task columns fit; the full matrix is in {run_dir}/accuracy_matrix.csv"))
+        parts.append(
+            Text(f"{len(shown)} of {len(R)} task columns fit; the full matrix is in {run_dir}/accuracy_matrix.csv")
+        )
     parts += [
         Text(""),
         _summary(results),
@@ -57,7 +63,16 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
 
 def _render(parts: Sequence[RenderableType], width: int) -> str:
     text = io.StringIO()
-    console = Console(file=text, width=width, color_system=None, force_terminal=False, markup=False, highlight=False, emoji=False)
+    console = Console(
+        file=text,
+        width=width,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+    )
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
@@ -67,26 +82,25 @@ def _matrix(results: Mapping[str, Plain], R: Sequence[Sequence[float]], shown: S
     protocol = results["protocol"]
     seen = [task["accuracy"][protocol["evaluation"]][protocol["readout"]] for task in results["tasks"]]
     table = _table()
-    headings = _with_gap([str(task) for task in shown], shown, len(R))
+    headings = _with_gap([str(task + 1) for task in shown], shown, len(R))
     for heading in ["after", *headings, "all seen"]:
         table.add_column(heading, justify="right", no_wrap=True)
-    rows = _kept(len(R), _MAX_ROWS)
+    rows = _kept(len(R), _MAX_ROWS, _MAX_ROWS - 1)
     for after in rows:
         cells = [_percent(R[after][task]) if task <= after else "" for task in shown]
-        table.add_row(str(after), *_with_gap(cells, shown, len(R)), _percent(seen[after]))
+        table.add_row(str(after + 1), *_with_gap(cells, shown, len(R)), _percent(seen[after]))
         if len(rows) < len(R) and after == rows[(len(rows) - 1) // 2]:
             table.add_row(*[_GAP] * (len(headings) + 2))
     return table
 
 
-def _kept(total: int, room: int) -> list[int]:
-    """Which of ``total`` tasks to show where ``room`` fit: all, or the first and the last ones around a gap."""
+def _kept(total: int, room: int, room_beside_gap: int) -> list[int]:
+    """Which of ``total`` tasks to show: all, or the first and the last ones around a gap, or none."""
     if total <= room:
         return list(range(total))
-    room = max(room - 1, 0)
-    if room < 2:
+    if room_beside_gap < 2:
         return []
-    return [*range((room + 1) // 2), *range(total - room // 2, total)]
+    return [*range((room_beside_gap + 1) // 2), *range(total - room_beside_gap // 2, total)]
 
 
 def _with_gap(cells: Sequence[str], shown: Sequence[int], total: int) -> list[str]:
@@ -120,7 +134,7 @@ def _protocol_line(results: Mapping[str, Plain]) -> str:
     shown = {**results["protocol"], "parameters": f"{results['parameters']:,}"}
     if "commit" in results["provenance"]:
         shown["commit"] = results["provenance"]["commit"]
-    return "; ".join(f"{key}={value}" for key, value in shown.items())
+    return "; ".join(f"{key}={value}" for key, value in shown.items() if not isinstance(value, Mapping))
 
 
 def _percent(value: float | None) -> str:

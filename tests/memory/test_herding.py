@@ -63,7 +63,9 @@ def test_ranks_of_the_published_implementation(case, count, dtype):
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
-@pytest.mark.parametrize(("rows", "size", "count"), [(30, 4, 30), (40, 3, 12), (120, 64, 60), (60, 700, 60), (1, 5, 3), (7, 1, 7)])
+@pytest.mark.parametrize(
+    ("rows", "size", "count"), [(30, 4, 30), (40, 3, 12), (120, 64, 60), (60, 700, 60), (1, 5, 3), (7, 1, 7)]
+)
 def test_ranks_of_the_literal_rules(rows, size, count, shift):
     features = draw(rows, rows, size, shift)
     assert herd(features, count).tolist() == slow_herd(features, count)

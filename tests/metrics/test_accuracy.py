@@ -85,7 +85,7 @@ def test_zeros_are_neutral_and_tensors_go_round():
 
 @pytest.mark.parametrize("offsets", [(0, 2), (1, 4), (0, 3, 2, 4), (0, 2, 2, 4)])
 def test_offsets_must_cover_the_scores(offsets):
-    with pytest.raises(ValueError, match="class offsets .* 4 scores"):
+    with pytest.raises(ValueError, match=r"class offsets .* 4 scores"):
         count(torch.zeros(1, 4), torch.tensor([0]), offsets)
 
 

@@ -14,7 +14,7 @@ from cl_lightning.metrics.continual import (
     forgetting_by_task,
     incremental_accuracies,
     last_accuracy,
-    legacy_continuum_backward_transfer,
+    legacy_continuum_bwt,
     legacy_continuum_forgetting,
 )
 
@@ -44,9 +44,9 @@ def test_legacy_values_are_the_digits_of_the_log():
     assert legacy_continuum_forgetting(LOGGED[:1]) == 0.0
     assert legacy_continuum_forgetting(LOGGED[:2]) == 0.0
     assert legacy_continuum_forgetting(LOGGED) == pytest.approx(6.25)
-    assert legacy_continuum_backward_transfer(LOGGED[:1]) == 0.0
-    assert legacy_continuum_backward_transfer(LOGGED[:2]) == 0.0
-    assert legacy_continuum_backward_transfer(LOGGED) == pytest.approx(-4.17, abs=0.005)
+    assert legacy_continuum_bwt(LOGGED[:1]) == 0.0
+    assert legacy_continuum_bwt(LOGGED[:2]) == 0.0
+    assert legacy_continuum_bwt(LOGGED) == pytest.approx(-4.17, abs=0.005)
 
 
 def test_forgetting_looks_back_to_the_best_value_and_not_to_the_first():

@@ -47,9 +47,16 @@ def test_forward_equals_the_published_implementation(golden: GoldenFile, task: i
 
 @pytest.mark.parametrize(
     ("classes", "without_divergence", "with_divergence"),
-    [([100], 10_723_216, None), ([10] * 10, 10_733_584, 10_738_587), ([5] * 20, 10_745_104, 10_748_182), ([2] * 50, 10_779_664, 10_781_587)],
+    [
+        ([100], 10_723_216, None),
+        ([10] * 10, 10_733_584, 10_738_587),
+        ([5] * 20, 10_745_104, 10_748_182),
+        ([2] * 50, 10_779_664, 10_781_587),
+    ],
 )  # fmt: skip
-def test_cifar_parameter_counts_are_the_published_ones(classes: list[int], without_divergence: int, with_divergence: int | None) -> None:
+def test_cifar_parameter_counts_are_the_published_ones(
+    classes: list[int], without_divergence: int, with_divergence: int | None
+) -> None:
     net = network(classes, image_size=32, dim=384, num_heads=12, depth=5)
     divergence = 0 if net.divergence is None else count(net.divergence)
     assert count(net) - divergence == without_divergence
@@ -62,7 +69,9 @@ def test_imagenet_parameter_counts_are_the_published_ones() -> None:
     assert count(network([100] * 10, **sizes)) == 11_446_905
 
 
-def one_token_at_a_time(block: TaskAttentionBlock, tokens_TD: Tensor, x_BND: Tensor, scales_TKB: Tensor | None) -> Tensor:
+def one_token_at_a_time(
+    block: TaskAttentionBlock, tokens_TD: Tensor, x_BND: Tensor, scales_TKB: Tensor | None
+) -> Tensor:
     """The published formulation: each token is put before the patches and passes the block alone."""
     embeddings = []
     for t, token_D in enumerate(tokens_TD):
@@ -90,7 +99,9 @@ def test_all_tokens_at_once_equal_the_loop_over_tokens(num_tasks: int, stochasti
     ours, loop = block(tokens, patches, scales), one_token_at_a_time(block, tokens, patches, scales)
     torch.testing.assert_close(ours, loop, atol=1e-12, rtol=1e-12)
     inputs = [tokens, patches, *block.parameters()]
-    for a, b in zip(torch.autograd.grad(ours.sin().sum(), inputs), torch.autograd.grad(loop.sin().sum(), inputs), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(ours.sin().sum(), inputs), torch.autograd.grad(loop.sin().sum(), inputs), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 
 

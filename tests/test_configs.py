@@ -1,0 +1,128 @@
+"""Every configuration file composes, is typed, filled in and accepted; every key of a group is explained where it
+stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from cl_lightning.__main__ import _typed
+from cl_lightning.config.files import config_dir, options
+from cl_lightning.config.schema import Config, register
+
+GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
+REQUIRED = {"data=image_folder": ["data.root=/nowhere", "data.increment=2"]}
+COMMON_PARTS = {("data", "cifar100"), ("data", "imagenet")}
+NEEDS = {("model", "resnet8"), ("model", "resnet18"), ("model", "resnet32")}
+
+
+@pytest.fixture(autouse=True)
+def hydra_scope() -> Iterator[None]:
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> Config:
+    return _typed(compose("config", overrides=["run_dir=unused", *overrides]))
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in options(group)])
+def test_every_option_composes_and_is_accepted(group: str, name: str) -> None:
+    choice = f"{group}={name}"
+    extra = REQUIRED.get(choice, [])
+    if (group, name) in NEEDS:
+        extra = ["method=wa"]
+    config = composed(choice, *extra)
+    assert config.epochs_scale is not None
+    assert config.batch.size is not None
+    assert config.memory.size is not None
+    assert config.recipe.name != "auto"
+    assert config.model.name != "auto"
+    if group in ("method", "model", "recipe") and name not in ("auto", "timm"):
+        assert getattr(config, group).name == name
+
+
+@pytest.mark.parametrize("method", options("method"))
+@pytest.mark.parametrize("data", ["digits", "cifar100_10steps", "imagenet100_10steps", "image_folder"])
+def test_every_method_goes_with_every_kind_of_data(method: str, data: str) -> None:
+    composed(f"method={method}", f"data={data}", *REQUIRED.get(f"data={data}", []))
+
+
+def keys_without_comment(text: str) -> list[str]:
+    """Keys with a value (not a mapping) and no comment on their line or the line before."""
+    missing, before = [], ""
+    for line in text.splitlines():
+        match = re.match(r"\s*([a-z_0-9]+): \S", line)
+        if match and "#" not in line and not before.strip().startswith("#"):
+            missing.append(match.group(1))
+        before = line
+    return missing
+
+
+OBVIOUS = {"defaults", "name", "date", "image_size", "mean", "std", "models", "lr_scale"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for g in GROUPS for p in sorted((config_dir() / g).glob("*.yaml"))],
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
+def test_every_file_opens_with_what_it_is(path: Path) -> None:
+    assert path.read_text().startswith("# "), f"{path.name} does not say what it is"
+
+
+def test_recipes_are_complete_and_dated() -> None:
+    for name in options("recipe"):
+        if name == "auto":
+            continue
+        recipe = composed(f"recipe={name}").recipe
+        assert all(value is not None for value in vars(recipe).values()), recipe
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", recipe.date or "")
+
+
+def test_the_default_is_dytox_on_digits_with_the_clean_recipe() -> None:
+    config = composed()
+    assert (config.method.name, config.data.name, config.recipe.name, config.model.name) == (
+        "dytox",
+        "digits",
+        "clean",
+        "convit_tiny",
+    )
+    assert config.batch.replicas == 1
+
+
+def test_cifar_takes_the_published_recipe_and_encoder() -> None:
+    config = composed("data=cifar100_10steps")
+    assert (config.recipe.name, config.model.name) == ("erratum_2022_06", "convit_cifar")
+    assert (config.batch.replicas, config.batch.size, config.memory.size) == (2, 128, 2000)
+    assert (config.epochs_scale, config.balanced_epochs_scale, config.lr_scale) == (1.0, 1.0, 1.0)
+    assert config.recipe.finetuning_order == "sequential"
+
+
+def test_a_switch_replaces_one_value_of_the_automatic_recipe() -> None:
+    plain, changed = (
+        composed("data=cifar100_10steps"),
+        composed("data=cifar100_10steps", "recipe.repeated_augmentation=false"),
+    )
+    assert plain.recipe.repeated_augmentation is True
+    assert changed.recipe.repeated_augmentation is False
+    changed.recipe.repeated_augmentation = True
+    assert changed == plain
+
+
+def test_convolutional_methods_take_a_convolutional_backbone() -> None:
+    assert composed("method=wa", "data=cifar100_10steps").model.name == "resnet18"
+    assert composed("method=icarl").model.name == "resnet8"
+
+
+def test_the_patch_size_follows_the_data_where_the_model_leaves_it_open() -> None:
+    assert composed("model=convit_tiny").model.patch_size == 2  # type: ignore[attr-defined]
+    assert composed("model=convit_tiny", "data=cifar100_10steps").model.patch_size == 4  # type: ignore[attr-defined]
