@@ -90,11 +90,12 @@ def _wrong_value(text: str) -> str | None:
     match, reason = re.search(r"Error merging override (\S+)", text), re.search(_REASON, text)
     if match is None or reason is None:
         return None
-    given = match.group(1)
-    kind = re.search(r"(?:converted to|valid) (\w+)", reason.group(1))
-    if kind is None or kind.group(1) not in _EXPECTED:
-        return f"{given} is not possible: {reason.group(1).strip()}"
-    return f"{given} is not possible: type {given.partition('=')[0]}= {_EXPECTED[str(kind.group(1))]}"
+    given, why = str(match.group(1)), str(reason.group(1)).strip()
+    kind = re.search(r"(?:converted to|valid) (\w+)", why)
+    expected = _EXPECTED.get(str(kind.group(1))) if kind else None
+    if expected is None:
+        return f"{given} is not possible: {why}"
+    return f"{given} is not possible: type {given.partition('=')[0]}= {expected}"
 
 
 def _missing_value(text: str) -> str | None:

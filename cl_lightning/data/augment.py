@@ -8,6 +8,7 @@ nor the device changes what it becomes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,9 @@ from torch.nn import functional
 from cl_lightning import rng
 from cl_lightning.data import image_ops, operations, randaugment
 from cl_lightning.data.randaugment import RandAugment
+
+_LEVELS_AT_A_TIME = 1 << 21
+"""On a CPU, intermediate results of more pixels than these leave the caches and the allocator's reach."""
 
 __all__ = ["Augmentation", "RandAugment", "augment", "normalise"]
 
@@ -64,9 +68,15 @@ def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions:
             f"RandAugment takes colour or grey images, not {images.shape[1]} channels: type data.augmentation=basic"
         )
     assert positions.shape == images.shape[:1], "one position an image"
+    size = _LEVELS_AT_A_TIME // math.prod(images.shape[1:]) if images.device.type == "cpu" else len(images)
+    size = max(1, size)
+    positions = positions.cpu()
     with torch.inference_mode():  # the cheapest dispatch: small images spend most of their time in it
-        changed = _changed(images, augmentation, key, positions.cpu())
-    return changed.clone()  # an ordinary tensor again
+        changed = [
+            _changed(part, augmentation, key, where)
+            for part, where in zip(images.split(size), positions.split(size), strict=True)
+        ]
+    return torch.cat(changed)  # an ordinary tensor again
 
 
 def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:

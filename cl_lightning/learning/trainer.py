@@ -66,6 +66,7 @@ def quieten_lightning() -> None:
         ".*predict returned None.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
         ".*Checkpoint directory.*",
+        ".*Experiment logs directory.*",
         ".*lr_scheduler.step.*",
         ".*Trying to infer the `batch_size`.*",
     ):

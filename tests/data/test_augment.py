@@ -113,6 +113,15 @@ def test_an_image_does_not_care_for_its_batch(shape: tuple[int, int, int]) -> No
         assert torch.equal(augment(images[i : i + 1], EVERYTHING, KEY, positions[i : i + 1])[0], together[i])
 
 
+def test_large_batches_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, positions = random_images(50, 3, 8, 8), torch.arange(50)
+    together = augment(images, EVERYTHING, KEY, positions)
+    for levels in (1, 7 * 3 * 64):
+        monkeypatch.setattr("cl_lightning.data.augment._LEVELS_AT_A_TIME", levels)
+        assert torch.equal(augment(images, EVERYTHING, KEY, positions), together)
+    assert augment(images[:0], EVERYTHING, KEY, positions[:0]).shape == (0, 3, 8, 8)
+
+
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=12), st.integers(0, 2**64 - 1))
 def test_any_positions_and_keys(positions: list[int], key: int) -> None:
     images = random_images(1, 3, 8, 8).expand(len(positions), -1, -1, -1)

@@ -1,0 +1,153 @@
+"""Whole runs on real digits: every method learns, the ceiling of what cannot remember holds, the files say what happened."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from cl_lightning.__main__ import _typed
+from cl_lightning.config.files import config_dir
+from cl_lightning.config.schema import register
+from cl_lightning.rng import Key
+from cl_lightning.run import execute
+from cl_lightning.state import load_checkpoint, restore_network
+
+SHORT = {
+    "dytox": ["epochs_scale=0.03"],
+    "dytox_plus": ["epochs_scale=0.03"],
+    "dytox_plusplus": ["epochs_scale=0.02", "method.sam.rho=0.5"],
+    "finetune": ["epochs_scale=0.02"],
+    "joint": ["epochs_scale=0.02"],
+    "icarl": ["epochs_scale=0.15", "lr_scale=0.25"],
+    "wa": ["epochs_scale=0.08"],
+    "der": ["epochs_scale=0.06"],
+}
+"""Enough to learn three tasks of digits in seconds."""
+FLOOR = 0.7
+THREE_TASKS = ["data.increment=[4,3,3]", "trainer.progress=none", "trainer.threads=1"]
+
+
+def run(run_dir: Path, *overrides: str) -> dict[str, Any]:
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = _typed(compose("config", overrides=[f"run_dir={run_dir}", *overrides]))
+    execute(config)
+    return json.loads((run_dir / "results.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", SHORT)
+def test_every_method_learns_digits(method: str, tmp_path: Path) -> None:
+    results = run(tmp_path / "run", f"method={method}", *SHORT[method], *THREE_TASKS)
+    assert results["last_accuracy"] >= FLOOR, results["accuracy_matrix"]
+    assert results["tasks"][0]["accuracy"]["class_incremental"][results["protocol"]["readout"]] >= 0.85
+    for task in results["tasks"]:
+        for readout, accuracy in task["accuracy"]["task_incremental"].items():
+            assert accuracy >= task["accuracy"]["class_incremental"][readout] - 1e-12, "knowing the task cannot hurt"
+
+
+@pytest.mark.slow
+def test_without_memory_plain_training_forgets(tmp_path: Path) -> None:
+    results = run(tmp_path / "run", "method=finetune", "memory=none", "epochs_scale=0.02", *THREE_TASKS)
+    assert results["last_accuracy"] <= 0.45
+    assert results["forgetting"] >= 0.5
+    assert results["accuracy_matrix"]["class_incremental"]["linear"][-1][-1] >= 0.9, "the newest task is learnt"
+
+
+def test_files_of_a_run(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    short = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS]
+    results = run(run_dir, *short)
+    assert {p.name for p in run_dir.iterdir()} >= {
+        "results.json", "accuracy_matrix.csv", "config.yaml", "run.log", "metrics.csv", "checkpoints"
+    }  # fmt: skip
+    assert not list(run_dir.rglob("*.part*")), "nothing half-written stays"
+    assert [len(row) for row in results["accuracy_matrix"]["class_incremental"]["linear"]] == [1, 2, 3]
+    assert results["protocol"]["tasks"] == [4, 3, 3]
+    assert results["protocol"]["memory"] == "200 in total"
+
+    rows = list(csv.DictReader((run_dir / "accuracy_matrix.csv").read_text().splitlines()))
+    last = [r for r in rows if (r["protocol"], r["readout"], r["after_task"]) == ("class_incremental", "linear", "2")]
+    hits, total = sum(int(r["hits"]) for r in last), sum(int(r["total"]) for r in last)
+    assert total == 355, "each of the test images of digits is counted once"
+    assert hits / total == pytest.approx(results["last_accuracy"])
+
+    assert sorted(p.name for p in (run_dir / "checkpoints").iterdir()) == ["task_001.pt", "task_002.pt"]
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert config["recipe"]["name"] == "clean"
+    assert config["model"]["name"] == "convit_tiny"
+
+    points = list( csv.DictReader((run_dir / "metrics.csv").read_text().splitlines()))
+    steps = [float(r["step"]) for r in points if r["loss/total"]]
+    assert steps == sorted(steps)
+    assert len(set(steps)) == len(steps), "one continuous axis over all phases"
+
+
+def test_a_checkpoint_holds_the_model_that_was_evaluated(tmp_path: Path) -> None:
+    results = run(tmp_path / "run", "epochs_scale=0.01", "balanced_epochs_scale=0.2", *THREE_TASKS)
+    payload = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_002.pt")
+    network = restore_network(payload["network"]).eval()
+    assert payload["identity"]["class_names"] == [str(digit) for digit in range(10)]
+    assert sum(len(rows) for rows in payload["memory"]["lists"][0].values()) <= 200
+    from cl_lightning.data.datasets import load_sources
+    from cl_lightning.data.loading import Pipeline
+
+    _, test = load_sources("digits")
+    assert test is not None
+    images = Pipeline(8, (0.3053,), (0.3760,), None, Key(0)).on_device(test.pixels, torch.arange(len(test)), 0)  # type: ignore[attr-defined]
+    with torch.no_grad():
+        predicted = network.logits(network(images)).argmax(dim=1)
+    assert (predicted == test.labels).double().mean().item() == pytest.approx(results["last_accuracy"])
+
+
+def test_equal_seeds_give_equal_runs_and_other_seeds_do_not(tmp_path: Path) -> None:
+    short = ["epochs_scale=0.006", "balanced_epochs_scale=0.1", *THREE_TASKS]
+    first = run(tmp_path / "a", *short)
+    torch.manual_seed(12345)  # whatever happened before in this process
+    again, other = run(tmp_path / "b", *short), run(tmp_path / "c", "seed=1", *short)
+    for results in (first, again, other):
+        del results["provenance"]
+    assert first == again
+    weights = [load_checkpoint(tmp_path / d / "checkpoints" / "task_002.pt")["network"]["weights"] for d in "abc"]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["encoder.patch_embed.weight"], weights[2]["encoder.patch_embed.weight"])
+    assert other["accuracy_matrix"] != first["accuracy_matrix"]
+
+
+def test_validation_share_is_evaluated_on_instead_of_the_test_images(tmp_path: Path) -> None:
+    short = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS]
+    results = run(tmp_path / "run", "data.validation=0.25", *short)
+    assert results["protocol"]["evaluates_on"] == "validation"
+    rows = list(csv.DictReader((tmp_path / "run" / "accuracy_matrix.csv").read_text().splitlines()))
+    total = sum(int(r["total"]) for r in rows if r["after_task"] == "2" and r["protocol"] == "class_incremental")
+    assert 0.23 * 1442 < total < 0.27 * 1442
+
+
+def test_two_replicas_with_their_own_memories_keep_the_budget_in_total(tmp_path: Path) -> None:
+    run(
+        tmp_path / "run", "recipe=erratum_2022_06", "recipe.repeated_augmentation=false", "memory.scope=per_replica",
+        "batch.size=16", "epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS,
+    )  # fmt: skip
+    memory = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_002.pt")["memory"]
+    assert len(memory["lists"]) == 2
+    kept = [{row for rows in lists.values() for row in rows} for lists in memory["lists"]]
+    assert sum(map(len, kept)) <= 200
+    assert kept[0] != kept[1], "each replica chooses on its own augmentations"
+
+
+def test_a_joint_single_task_runs_without_anything_old(tmp_path: Path) -> None:
+    results = run(
+        tmp_path / "run", "data.increment=10", "epochs_scale=0.004", "balanced_epochs_scale=0.1", "trainer.progress=none"
+    )
+    assert results["forgetting"] is None
+    assert results["backward_transfer"] is None
+    assert len(results["tasks"]) == 1
