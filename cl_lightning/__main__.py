@@ -20,13 +20,14 @@ from cl_lightning.config.fill import fill_in
 from cl_lightning.config.schema import Config, register
 from cl_lightning.errors import UserError, told_to_user
 
+DIVERGED = 1
 WRONG_CONFIGURATION = 2
 INTERRUPTED = 130
 _WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
-_failures: list[str] = []
-"""What went wrong in this process's jobs, each as told to the user."""
+_failures: list[int] = []
+"""Exit codes of this process's jobs that went wrong."""
 
 
 @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
@@ -40,11 +41,14 @@ def _job(composed: DictConfig) -> float:
         from cl_lightning.run import execute
 
         return execute(config)
-    except UserError as error:
+    except (UserError, FloatingPointError) as error:
         if _WANTS_TRACEBACK:
             raise
-        _complain(str(error))
+        _complain(str(error), WRONG_CONFIGURATION if isinstance(error, UserError) else DIVERGED)
         return math.nan
+    except KeyboardInterrupt:
+        print(f"\nstopped: the tasks finished so far are in {config.run_dir}", file=sys.stderr)
+        raise
 
 
 def _typed(composed: DictConfig) -> Config:
@@ -68,18 +72,17 @@ def main() -> None:
     try:
         _job()
     except KeyboardInterrupt:
-        print("\nstopped; finished tasks are in the run's folder", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         if _WANTS_TRACEBACK or (isinstance(error, AssertionError) and "type for root" not in str(error)):
             raise
         _complain(explain(error, sys.argv[1:]))
     if _failures:
-        sys.exit(WRONG_CONFIGURATION)
+        sys.exit(max(_failures))
 
 
-def _complain(line: str) -> None:
-    _failures.append(line)
+def _complain(line: str, code: int = WRONG_CONFIGURATION) -> None:
+    _failures.append(code)
     print(f"error: {line}", file=sys.stderr)
 
 

@@ -18,8 +18,12 @@ from cl_lightning.config.schema import Config, register
 
 GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
 REQUIRED = {"data=image_folder": ["data.root=/nowhere", "data.increment=2"]}
-COMMON_PARTS = {("data", "cifar100"), ("data", "imagenet")}
-NEEDS = {("model", "resnet8"), ("model", "resnet18"), ("model", "resnet32")}
+NEEDS = {
+    "model=resnet8": ["method=wa"],
+    "model=resnet18": ["method=wa"],
+    "model=resnet32": ["method=wa"],
+    "model=convit_imagenet": ["data=imagenet100_10steps"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +41,7 @@ def composed(*overrides: str) -> Config:
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in options(group)])
 def test_every_option_composes_and_is_accepted(group: str, name: str) -> None:
     choice = f"{group}={name}"
-    extra = REQUIRED.get(choice, [])
-    if (group, name) in NEEDS:
-        extra = ["method=wa"]
-    config = composed(choice, *extra)
+    config = composed(choice, *REQUIRED.get(choice, []), *NEEDS.get(choice, []))
     assert config.epochs_scale is not None
     assert config.batch.size is not None
     assert config.memory.size is not None
@@ -54,20 +55,6 @@ def test_every_option_composes_and_is_accepted(group: str, name: str) -> None:
 @pytest.mark.parametrize("data", ["digits", "cifar100_10steps", "imagenet100_10steps", "image_folder"])
 def test_every_method_goes_with_every_kind_of_data(method: str, data: str) -> None:
     composed(f"method={method}", f"data={data}", *REQUIRED.get(f"data={data}", []))
-
-
-def keys_without_comment(text: str) -> list[str]:
-    """Keys with a value (not a mapping) and no comment on their line or the line before."""
-    missing, before = [], ""
-    for line in text.splitlines():
-        match = re.match(r"\s*([a-z_0-9]+): \S", line)
-        if match and "#" not in line and not before.strip().startswith("#"):
-            missing.append(match.group(1))
-        before = line
-    return missing
-
-
-OBVIOUS = {"defaults", "name", "date", "image_size", "mean", "std", "models", "lr_scale"}
 
 
 @pytest.mark.parametrize(

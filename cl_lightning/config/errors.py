@@ -91,8 +91,8 @@ def _wrong_value(text: str) -> str | None:
     if match is None or reason is None:
         return None
     given, why = str(match.group(1)), str(reason.group(1)).strip()
-    kind = re.search(r"(?:converted to|valid) (\w+)", why)
-    expected = _EXPECTED.get(str(kind.group(1))) if kind else None
+    kind: re.Match[str] | None = re.search(r"(?:converted to|valid) (\w+)", why)
+    expected = _EXPECTED.get(kind.group(1)) if kind else None
     if expected is None:
         return f"{given} is not possible: {why}"
     return f"{given} is not possible: type {given.partition('=')[0]}= {expected}"
@@ -125,7 +125,7 @@ def _added(node: DictConfig, prefix: str) -> list[str]:
     if not dataclasses.is_dataclass(schema):
         return []
     known = {field.name for field in dataclasses.fields(schema)}
-    found = [f"{prefix}{key}" for key in node if key not in known]
+    found = [f"{prefix}{key!s}" for key in node if key not in known]
     for key in known:
         child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none():

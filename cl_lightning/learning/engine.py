@@ -21,7 +21,7 @@ from cl_lightning.learning.display import Display
 from cl_lightning.learning.learner import Learner, Length
 from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.probe import Probe
-from cl_lightning.learning.trainer import TrainerOptions, make_trainer
+from cl_lightning.learning.trainer import TrainerOptions, interruptible, make_trainer
 from cl_lightning.methods.base import Method
 from cl_lightning.models.network import Network
 from cl_lightning.rng import Key
@@ -79,7 +79,8 @@ class Engine:
         )
         trainer = make_trainer(self._options, [Monitor(self._display, self._curves, self._log_every)])
         started = time.monotonic()
-        trainer.fit(learner, datamodule=data)
+        with interruptible(trainer):
+            trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
         return Fitted(learner.steps_done, learner.steps_done * images_per_step, time.monotonic() - started)
 
@@ -114,7 +115,9 @@ class Engine:
     def _map(self, network: Network, data: TaskData, function: Callable[[Images], Any]) -> list[Any]:
         found: list[Any] = []
         probe = Probe(network, lambda images: found.append(function(images)))
-        make_trainer(self._options).predict(probe, datamodule=data, return_predictions=False)
+        trainer = make_trainer(self._options)
+        with interruptible(trainer):
+            trainer.predict(probe, datamodule=data, return_predictions=False)
         return found
 
 

@@ -8,8 +8,10 @@ loggers, samplers).
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,20 @@ def make_trainer(
             default_root_dir=options.run_dir,
             inference_mode=True,
         )
+
+
+@contextmanager
+def interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Let Ctrl-C in ``trainer``'s work arrive as ``KeyboardInterrupt``, not as the exit that Lightning makes of it."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from end
+        raise
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning switches it off while it stops
 
 
 def quieten_lightning() -> None:

@@ -1,4 +1,4 @@
-"""Whole runs on real digits: every method learns, the ceiling of what cannot remember holds, the files say what happened."""
+"""Whole runs on real digits: every method learns, what cannot remember forgets, the files say what happened."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert config["recipe"]["name"] == "clean"
     assert config["model"]["name"] == "convit_tiny"
 
-    points = list( csv.DictReader((run_dir / "metrics.csv").read_text().splitlines()))
+    points = list(csv.DictReader((run_dir / "metrics.csv").read_text().splitlines()))
     steps = [float(r["step"]) for r in points if r["loss/total"]]
     assert steps == sorted(steps)
     assert len(set(steps)) == len(steps), "one continuous axis over all phases"
@@ -146,7 +146,11 @@ def test_two_replicas_with_their_own_memories_keep_the_budget_in_total(tmp_path:
 
 def test_a_joint_single_task_runs_without_anything_old(tmp_path: Path) -> None:
     results = run(
-        tmp_path / "run", "data.increment=10", "epochs_scale=0.004", "balanced_epochs_scale=0.1", "trainer.progress=none"
+        tmp_path / "run",
+        "data.increment=10",
+        "epochs_scale=0.004",
+        "balanced_epochs_scale=0.1",
+        "trainer.progress=none",
     )
     assert results["forgetting"] is None
     assert results["backward_transfer"] is None

@@ -40,8 +40,8 @@ FINETUNING = Phase("finetuning", View.MEMORY, 1, ADAMW, Schedule("constant"), FI
 SHARP = dataclasses.replace(MAIN, sharpness=Sharpness(rho=3.0))
 NOTHING: Any = None  # DyTox looks at no data between phases
 NO_GRADIENT = "attn.pos_proj.bias"
-"""Adds the same to all positions before a softmax: its true gradient is zero. Adam divides what rounding leaves of it by
-its own size, so that the sign of each step is arbitrary."""
+"""Adds the same to all positions before a softmax: its true gradient is zero. Adam divides what rounding leaves of it
+by its own size, so that the sign of each step is arbitrary."""
 
 
 def task(index: int, *sizes: int) -> Task:

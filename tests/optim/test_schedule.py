@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -21,8 +22,6 @@ def rates(schedule: Schedule, base: float, epochs: int) -> list[float]:
 
 @pytest.mark.parametrize("epochs", [500, 30])
 def test_the_published_rates_of_every_epoch(epochs: int) -> None:
-    import numpy as np
-
     golden = np.load(GOLDEN / "recipe_schedule.npz", allow_pickle=False)[f"lr_used/{epochs}_epochs"]
     assert rates(PUBLISHED, BASE, epochs) == pytest.approx(golden.tolist(), rel=1e-12)
 

@@ -1,0 +1,210 @@
+"""From steps to images: the same from any start, with any number of workers, in a batch or one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cl_lightning import rng
+from cl_lightning.data.augment import Augmentation, RandAugment, augment
+from cl_lightning.data.draws import Draw, Draws
+from cl_lightning.data.loading import (
+    Chunks,
+    Images,
+    Pipeline,
+    PixelStore,
+    RawBatch,
+    StepDataset,
+    StepRange,
+    step_loader,
+)
+from cl_lightning.data.module import TaskData
+from cl_lightning.data.sources import ArraySource, FolderSource
+from cl_lightning.rng import Key
+from cl_lightning.types import Order, Sampling
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # machines with a single core
+
+SIZE = 12
+LABELS = torch.arange(20) % 3
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+AUGMENTED = Pipeline(SIZE, MEAN, STD, Augmentation(2, True, 0.2, RandAugment()), Key(5))
+CLEAN = Pipeline(SIZE, MEAN, STD, None)
+PIXELS = rng.integers(Key(0), torch.arange(20 * 3 * SIZE * SIZE), 256).to(torch.uint8).view(20, 3, SIZE, SIZE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> FolderSource:
+    root = tmp_path_factory.mktemp("images")
+    noise = np.random.RandomState(0)
+    for row in range(20):
+        (root / f"class{row % 3}").mkdir(exist_ok=True)
+        picture = noise.randint(0, 256, (20 + row, 25, 3), np.uint8)
+        Image.fromarray(picture).save(root / f"class{row % 3}" / f"{row:02}.png")
+    return FolderSource.scan(root, "folder/train")
+
+
+@pytest.fixture(scope="module")
+def array() -> ArraySource:
+    return ArraySource("array/train", PIXELS, LABELS, ("a", "b", "c"))
+
+
+@pytest.fixture(params=["array", "folder"])
+def source(request: pytest.FixtureRequest) -> ArraySource | FolderSource:
+    return request.getfixturevalue(request.param)
+
+
+def steps(order: Order = Order.SHUFFLED) -> Draws:
+    """Three epochs of four steps of two replicas with two images each (the last one smaller)."""
+    rows = torch.tensor([0, 19, 3, 4, 5, 12, 11, 18, 9, 7, 2, 13, 14, 15])
+    return Draws([rows, rows.flip(0)], Sampling(order, drop_last=False), epochs=3, batch=2, key=Key(3))
+
+
+def raw(source: ArraySource | FolderSource, start: int = 0, workers: int = 0) -> list[RawBatch]:
+    dataset = StepDataset(source, source.labels, steps(), AUGMENTED)
+    return list(step_loader(dataset, start, workers, pin_memory=False))
+
+
+def expect_equal(a: RawBatch | Images, b: RawBatch | Images) -> None:
+    for name, mine, other in zip(a._fields, a, b, strict=True):
+        same = torch.equal(mine, other) if isinstance(mine, Tensor) else mine == other
+        assert same, name
+
+
+# ---- steps -------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_what_its_step_draws(source: ArraySource | FolderSource) -> None:
+    batches, draws = raw(source), steps()
+    assert len(batches) == draws.total_steps == 12
+    for step, batch in enumerate(batches):
+        draw = draws.step(step)
+        assert torch.equal(batch.rows, draw.rows)
+        assert torch.equal(batch.positions, draw.positions)
+        assert torch.equal(batch.labels, source.labels[draw.rows])
+        assert batch.epoch == draw.epoch == step // 4
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 11, 12])
+def test_batches_are_the_same_from_any_start(source: ArraySource | FolderSource, start: int) -> None:
+    everything, rest = raw(source), raw(source, start)
+    assert len(rest) == 12 - start
+    for a, b in zip(everything[start:], rest, strict=True):
+        expect_equal(a, b)
+
+
+@pytest.mark.parametrize("start", [0, 7])
+def test_workers_change_nothing(folder: FolderSource, start: int) -> None:
+    for a, b in zip(raw(folder, start), raw(folder, start, workers=2), strict=True):
+        expect_equal(a, b)
+
+
+def test_arrays_need_no_workers(array: ArraySource, folder: FolderSource) -> None:
+    for source, workers in ((array, 0), (folder, 2)):
+        dataset = StepDataset(source, source.labels, steps(), AUGMENTED)
+        assert step_loader(dataset, 0, 2, pin_memory=False).num_workers == workers
+
+
+def test_loading_leaves_the_global_stream_alone(folder: FolderSource) -> None:
+    before = torch.get_rng_state()
+    raw(folder)
+    raw(folder, workers=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_range_of_steps() -> None:
+    assert list(StepRange(3, 6)) == [3, 4, 5]
+    assert len(StepRange(3, 6)) == 3
+    assert len(StepRange(6, 6)) == 0
+
+
+def test_chunks_hold_each_row_once_and_in_order() -> None:
+    rows = torch.tensor([5, 3, 8, 0, 9])
+    chunks = Chunks(rows, 2)
+    draws = [chunks.step(k) for k in range(chunks.total_steps)]
+    assert [draw.rows.tolist() for draw in draws] == [[5, 3], [8, 0], [9]]
+    assert torch.equal(torch.cat([draw.positions for draw in draws]), rows)
+    assert {draw.epoch for draw in draws} == {0}
+    assert Chunks(rows[:0], 2).total_steps == 0
+    assert Chunks(rows[:4], 2).total_steps == 2
+
+
+# ---- images ------------------------------------------------------------------------------------------------------
+
+
+def test_an_array_s_images_are_indexed_on_the_device(array: ArraySource) -> None:
+    batch = raw(array)[3]
+    assert batch.images.numel() == 0
+    assert torch.equal(PixelStore(array).images(batch), PIXELS[batch.rows])
+
+
+def test_files_are_cropped_at_random_where_there_is_augmentation(folder: FolderSource) -> None:
+    batch = raw(folder)[0]
+    key = AUGMENTED.key.fold("crop", 0)
+    for image, row, position in zip(batch.images, batch.rows.tolist(), batch.positions.tolist(), strict=True):
+        assert torch.equal(image, folder.load_train(row, SIZE, key, position))
+    assert torch.equal(PixelStore(folder).images(batch), batch.images)
+    clean = StepDataset(folder, folder.labels, steps(), CLEAN)[0]
+    expected = torch.stack([folder.load_test(row, SIZE) for row in clean.rows.tolist()])
+    assert torch.equal(clean.images, expected)
+    assert not torch.equal(batch.images, clean.images)
+
+
+def test_copies_of_a_file_are_cropped_apart_and_again_in_each_epoch(folder: FolderSource) -> None:
+    rows = torch.tensor([4, 4])
+    copies = AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 0))
+    assert not torch.equal(copies[0], copies[1])
+    later = AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 1))
+    assert not torch.equal(copies[0], later[0])
+    assert torch.equal(copies, AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 0)))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_batch_is_changed_as_its_images_one_by_one(flip: bool, augmented: bool) -> None:
+    pipeline = Pipeline(SIZE, MEAN, STD, AUGMENTED.augmentation if augmented else None, Key(5), flip)
+    positions = torch.arange(20) * 3 + 1
+    together = pipeline.on_device(PIXELS, positions, epoch=2)
+    alone = [pipeline.on_device(PIXELS[k : k + 1], positions[k : k + 1], epoch=2) for k in range(20)]
+    assert together.dtype == torch.float32
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_clean_images_are_normalised_and_nothing_else() -> None:
+    images = CLEAN.on_device(PIXELS, torch.arange(20), 0)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    torch.testing.assert_close(images, (PIXELS / 255 - mean) / std, atol=1e-5, rtol=1e-5)
+
+
+def test_augmentation_comes_before_the_mirror_and_changes_with_the_epoch() -> None:
+    assert AUGMENTED.augmentation is not None
+    positions = torch.arange(20)
+    augmented = augment(PIXELS, AUGMENTED.augmentation, Key(5).fold("augment", 1), positions)
+    mirrored = Pipeline(SIZE, MEAN, STD, AUGMENTED.augmentation, Key(5), flip=True)
+    expected = CLEAN.on_device(augmented.flip(-1), positions, 0)
+    assert torch.equal(mirrored.on_device(PIXELS, positions, 1), expected)
+    assert not torch.equal(mirrored.on_device(PIXELS, positions, 2), expected)
+
+
+# ---- the data module ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_the_data_module_hands_over_ready_images(source: ArraySource | FolderSource, start: int) -> None:
+    data = TaskData(source, source.labels, steps(), AUGMENTED, PixelStore(source), start=start)
+    batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    assert len(batches) == 12 - start
+    for batch, plain in zip(batches, raw(source, start), strict=True):
+        pixels = PIXELS[plain.rows] if isinstance(source, ArraySource) else plain.images
+        images = AUGMENTED.on_device(pixels, plain.positions, plain.epoch)
+        expect_equal(batch, Images(images, plain.labels, plain.positions, plain.epoch, plain.rows))
+
+
+def test_prediction_goes_through_the_same_rows(array: ArraySource) -> None:
+    data = TaskData(array, LABELS, Chunks(torch.arange(20), 8), CLEAN, PixelStore(array))
+    batches = [data.on_after_batch_transfer(batch, 0) for batch in data.predict_dataloader()]
+    assert torch.equal(torch.cat([batch.rows for batch in batches]), torch.arange(20))
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), LABELS)

@@ -1,0 +1,121 @@
+"""The program as a process: multirun, wandb offline, Ctrl-C, divergence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+SMOKE = ["debug=smoke", "data.increment=5", "trainer.threads=1"]
+
+
+def run(arguments: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cl_lightning", *arguments]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280, check=False)
+
+
+def test_multirun_gives_each_job_its_folder_and_what_it_gives_alone(tmp_path: Path) -> None:
+    done = run(["-m", *SMOKE, "method=dytox,finetune", "seed=0,1", "hydra.sweep.dir=sweep"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = sorted(path for path in (tmp_path / "sweep").iterdir() if path.is_dir())
+    found = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    assert [(r["protocol"]["method"], r["protocol"]["seed"]) for r in found] == [
+        ("dytox", 0), ("dytox", 1), ("finetune", 0), ("finetune", 1)
+    ]  # fmt: skip
+    for folder in folders:
+        assert (folder / "run.log").is_file()
+        assert (folder / "metrics.csv").is_file()
+    alone = run([*SMOKE, "method=finetune", "seed=1", "run_dir=alone"], tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    single = json.loads((tmp_path / "alone" / "results.json").read_text())
+    for results in (single, found[-1]):
+        del results["provenance"]
+    assert single == found[-1], "earlier jobs of the process must not leak into a later one"
+
+
+def test_a_wrong_job_of_a_multirun_is_told_and_the_others_run(tmp_path: Path) -> None:
+    done = run(["-m", *SMOKE, "memory.size=3,50", "hydra.sweep.dir=sweep"], tmp_path)
+    assert done.returncode == 2
+    assert "memory.size=3" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "sweep" / "0" / "results.json").exists()
+    assert (tmp_path / "sweep" / "1" / "results.json").is_file()
+
+
+def test_wandb_offline_holds_one_run_with_both_axes(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    done = run([*SMOKE, "logger=wandb", "logger.mode=offline", "run_dir=run"], tmp_path, WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    files = list((tmp_path / "run").rglob("*.wandb"))
+    assert len(files) == 1
+    history = read_history(files[0])
+    steps = [row["trainer/global_step"] for row in history if "loss/total" in row]
+    assert steps == sorted(steps)
+    assert len(steps) == len(set(steps)) >= 3
+    tasks = [(row["task/index"], row["task/accuracy"]) for row in history if "task/index" in row]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    readout = results["protocol"]["readout"]
+    assert tasks == [(t["index"], pytest.approx(t["accuracy"]["class_incremental"][readout])) for t in results["tasks"]]
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Logged rows of an offline file: protocol buffers in the record format of LevelDB's log, behind seven bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    rows = []
+    for data in leveldb_records(path.read_bytes(), start=7):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
+    return rows
+
+
+def leveldb_records(data: bytes, start: int) -> Iterator[bytes]:
+    """Records are cut into pieces that do not cross blocks of 32 KiB; a piece is checksum, length, kind, content."""
+    block, position, parts = 32768, start, []
+    while position + 7 <= len(data):
+        if block - position % block < 7:
+            position += block - position % block
+            continue
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        parts.append(data[position + 7 : position + 7 + length])
+        position += 7 + length
+        if kind in (1, 4):  # whole, or last piece
+            yield b"".join(parts)
+            parts = []
+
+
+def test_ctrl_c_keeps_finished_tasks_and_says_where(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cl_lightning", "epochs_scale=0.01", "run_dir=run", "trainer.threads=1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "run" / "results.json").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert "stopped: the tasks finished so far are in run" in told
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["tasks"]
+
+
+def test_divergence_is_one_line_that_names_step_and_term(tmp_path: Path) -> None:
+    diverging = ["method=finetune", "epochs_scale=0.02", "lr_scale=1e30", "trainer.log_every=1", "run_dir=run"]
+    done = run([*diverging, "trainer.progress=none"], tmp_path)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert len(lines) == 1, done.stderr
+    assert "classification loss is" in lines[0]
+    assert "step" in lines[0]
