@@ -57,6 +57,8 @@ class Sequence:
     def forecast(self) -> list[Leg]:
         """All phases that lie ahead, with their lengths; refuses those that would take no step."""
         memory, legs = self.state.memory, []
+        if any(isinstance(item, Herd) for item in self.method.plan(self.scenario.tasks[0])):
+            memory.quota(self.scenario.tasks[-1].num_seen)  # refuses a budget that would not last
         for task in self.scenario.tasks:
             for item in self.method.plan(task):
                 if isinstance(item, Herd):

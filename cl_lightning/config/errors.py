@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,6 +21,8 @@ CompositionError = HydraException | OmegaConfBaseException
 def explain(error: BaseException, arguments: Sequence[str]) -> str:
     """One line for a composition error; ``arguments`` are the command line's."""
     text = "\n".join(str(e) for e in _chain(error))
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read: type key=value, and quote values with spaces, brackets or commas"
     explanations = (
         _inside_null(text, arguments),
         _missing_option(text),

@@ -218,6 +218,7 @@ def test_modes_and_order_of_looking_at_images(bench: Bench) -> None:
 
     for _ in range(2):
         assert torch.equal(bench.engine.embed(method.network, rows, look), IMAGES[rows].flatten(1))
+        method.network.eval()
         bench.fit(method, TASKS[0], PHASE)
     mirrored = bench.engine.embed(method.network, rows, look, flip=True)
     assert torch.equal(mirrored, IMAGES[rows].flip(-1).flatten(1))
@@ -244,6 +245,8 @@ def test_frozen_parts_do_not_change(bench: Bench, name: str, trains: tuple[str, 
     for part, parameters in method.network.parts().items():
         for old, new in zip(before[part], parameters, strict=True):
             assert torch.equal(old, new) == (part not in trains), part
+            assert new.requires_grad == (part in trains), "frozen parts build no graph"
+            assert (new.grad is None) == (part not in trains), part
     assert teacher is not None
     assert method.teacher is not None
     assert torch.equal(flat(teacher), flat(method.teacher))
