@@ -8,7 +8,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cl_lightning.config.files import config_dir, load_option, options
-from cl_lightning.config.schema import SCHEMAS, Config, ModelConfig, RecipeConfig
+from cl_lightning.config.schema import SCHEMAS, Config, DataConfig, ModelConfig, RecipeConfig, ResNet18Config
+
+_SMALL = 64
+"""Pixels up to which an image is small."""
 
 
 def fill_in(config: Config) -> Config:
@@ -18,7 +21,7 @@ def fill_in(config: Config) -> Config:
     """
     data = config.data.suggests
     recipe = _fill_recipe(config.recipe, config.method.recipe or data.recipe)
-    model = _fill_model(config.model, data.models.get(config.method.encoder, ""), data.patch_size)
+    model = _fill_model(config.model, data.models.get(config.method.encoder, ""), config.data)
     size = {"total": data.memory, "per_class": data.memory_per_class}.get(config.memory.budget, 0)
     return dataclasses.replace(
         config,
@@ -57,7 +60,7 @@ def _fill_recipe(recipe: RecipeConfig, suggested: str) -> RecipeConfig:
     return RecipeConfig(**{**chosen, **given, "date": str(chosen["date"])})
 
 
-def _fill_model(model: ModelConfig, suggested: str, patch_size: int) -> ModelConfig:
+def _fill_model(model: ModelConfig, suggested: str, data: DataConfig) -> ModelConfig:
     if model.name == "auto":
         if suggested not in options("model"):
             allowed = ", ".join(f"model={name}" for name in options("model") if name != "auto")
@@ -66,7 +69,9 @@ def _fill_model(model: ModelConfig, suggested: str, patch_size: int) -> ModelCon
         schema = next(s for s in SCHEMAS["model"].values() if getattr(s, "kind", None) == _kind(suggested))
         model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), chosen))  # type: ignore[assignment]
     if getattr(model, "patch_size", 0) is None:
-        model = dataclasses.replace(model, patch_size=patch_size)  # type: ignore[call-arg]
+        model = dataclasses.replace(model, patch_size=data.suggests.patch_size)  # type: ignore[call-arg]
+    if isinstance(model, ResNet18Config) and model.stem is None:
+        model = dataclasses.replace(model, stem="large" if data.image_size > _SMALL else "small")
     return model
 
 

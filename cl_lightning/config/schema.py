@@ -185,6 +185,7 @@ class ResNet18Config(ModelConfig):
 
     kind: str = "resnet18"
     width: int = 64
+    stem: str | None = None
 
 
 @dataclass

@@ -68,6 +68,7 @@ class _ResNet(Backbone):
         super().__init__(dim=widths[-1])
         self.conv = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.norm = ReplicaBatchNorm2d(widths[0])
+        self.pool: nn.Module = nn.Identity()
         self.stages = nn.ModuleList()
         chain: list[BasicBlock] = []
         for before, after in zip([widths[0], *widths], widths, strict=False):
@@ -80,7 +81,7 @@ class _ResNet(Backbone):
 
     def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Vectors (B, D) and the output of each stage; there are no branches to scale."""
-        x = F.relu(self.norm(self.conv(images)), inplace=True)
+        x = self.pool(F.relu(self.norm(self.conv(images)), inplace=True))
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -109,20 +110,31 @@ class CifarResNet(_ResNet):
 
 
 class ResNet18(_ResNet):
-    """ResNet-18 with a 3 x 3 stride-1 stem: four stages of two blocks with w, 2w, 4w and 8w channels, 8w features,
-    projection shortcuts.
+    """ResNet-18: four stages of two blocks with w, 2w, 4w and 8w channels, 8w features, projection shortcuts.
+
+    The stem is a 3 x 3 convolution for small images, as in DyTox's table for CIFAR-100, or He et al.'s 7 x 7
+    convolution of stride 2 and a pooling of stride 2 for large ones.
 
     The last batch norm of each residual branch starts from zero (Goyal et al. 2017), as in the runs of DyTox's table:
     at first every block is its shortcut.
     """
 
-    def __init__(self, *, width: int = 64, channels: int = 3) -> None:
-        """Build with ``width`` (>= 1) channels in the first stage. Raises ``ValueError`` for others."""
+    def __init__(self, *, width: int = 64, channels: int = 3, stem: str = "small") -> None:
+        """Build with ``width`` (>= 1) channels in the first stage and a ``small`` or ``large`` stem.
+
+        Raises ``ValueError`` for others.
+        """
+        if stem not in ("small", "large"):
+            raise ValueError(f"model.stem={stem} is not a choice: type model.stem=small or model.stem=large")
         if width < 1:
             raise ValueError(f"model.width={width} is no number of channels: type model.width=64 (or any other from 1)")
         widths = [width, 2 * width, 4 * width, 8 * width]
         super().__init__(channels, widths, 2, projection_shortcut, last_relu=True)
-        self._sizes: dict[str, Any] = {"width": width, "channels": channels}
+        self._sizes: dict[str, Any] = {"width": width, "channels": channels, "stem": stem}
+        if stem == "large":
+            self.conv = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+            self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         for module in self.modules():
             if isinstance(module, BasicBlock):
                 nn.init.zeros_(module.norm2.weight)

@@ -123,6 +123,7 @@ def test_depth_counts_the_layers_with_weights(depth: int, convolutions: int) -> 
         (CifarResNet(depth=8, channels=1), 7, [(16, 7), (32, 4), (64, 2)]),
         (CifarResNet(depth=8), 1, [(16, 1), (32, 1), (64, 1)]),
         (ResNet18(width=4), 32, [(4, 32), (8, 16), (16, 8), (32, 4)]),
+        (ResNet18(width=4, stem="large"), 64, [(4, 16), (8, 8), (16, 4), (32, 2)]),
         (ResNet18(width=4, channels=1), 8, [(4, 8), (8, 4), (16, 2), (32, 1)]),
     ],
 )
@@ -178,7 +179,7 @@ def test_initialisation() -> None:
 
 
 def test_structure_says_how_to_build_it_again() -> None:
-    for network in (CifarResNet(depth=14, channels=1, last_relu=False), ResNet18(width=8, channels=1)):
+    for network in (CifarResNet(depth=14, channels=1, last_relu=False), ResNet18(width=8, channels=1, stem="large")):
         structure = dict(network.structure())
         assert structure.pop("kind") == {CifarResNet: "cifar_resnet", ResNet18: "resnet18"}[type(network)]
         type(network)(**structure).load_state_dict(network.state_dict())
