@@ -67,8 +67,7 @@ class Sequence:
                 elif isinstance(item, Fit):
                     draws = self._draws(task, item.phase, memory)
                     _refuse_empty(task, item.phase, draws)
-                    images = draws.total_steps * draws.batch * draws.replicas
-                    legs.append(Leg(task.index, item.phase.name, item.phase.epochs, draws.steps_per_epoch, images))
+                    legs.append(_leg(task, item.phase, draws))
         return legs
 
     def run(self, engine: Engine, display: Display, curves: Curves) -> Iterator[Task]:
@@ -81,8 +80,7 @@ class Sequence:
                         self.method.grow(task, self._key(task, "grow"), self._look(engine))
                     case Fit(phase):
                         draws = self._draws(task, phase, self.state.memory)
-                        display.start(Leg(task.index, phase.name, phase.epochs, draws.steps_per_epoch,
-                                          draws.total_steps * draws.batch * draws.replicas))  # fmt: skip
+                        display.start(_leg(task, phase, draws))
                         curves.offset = self.state.step_offset
                         fitted = engine.fit(self.method, task, phase, draws, self._key(task, phase.name))
                         display.finish()
@@ -156,6 +154,10 @@ def count_all(method: Method, images: Images, offsets: list[int]) -> dict[tuple[
         for protocol in ("class_incremental", "task_incremental")
         for readout, logits in scores.items()
     }
+
+
+def _leg(task: Task, phase: Phase, draws: Draws) -> Leg:
+    return Leg(task.index, phase.name, phase.epochs, draws.steps_per_epoch, draws.images)
 
 
 def _refuse_empty(task: Task, phase: Phase, draws: Draws) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cl_lightning.config.files import config_dir, load_option, options
-from cl_lightning.config.schema import SCHEMAS, Config, DataConfig, ModelConfig, RecipeConfig, ResNet18Config
+from cl_lightning.config.schema import (
+    SCHEMAS,
+    Config,
+    DataConfig,
+    MemoryConfig,
+    ModelConfig,
+    RecipeConfig,
+    ResNet18Config,
+)
 
 _SMALL = 64
 """Pixels up to which an image is small."""
@@ -22,7 +30,8 @@ def fill_in(config: Config) -> Config:
     data = config.data.suggests
     recipe = _fill_recipe(config.recipe, config.method.recipe or data.recipe)
     model = _fill_model(config.model, data.models.get(config.method.encoder, ""), config.data)
-    size = {"total": data.memory, "per_class": data.memory_per_class}.get(config.memory.budget, 0)
+    memory = config.memory if config.method.rehearsal else MemoryConfig("none", 0)
+    size = {"total": data.memory, "per_class": data.memory_per_class}.get(memory.budget, 0)
     return dataclasses.replace(
         config,
         epochs_scale=_or(config.epochs_scale, data.epochs_scale),
@@ -30,7 +39,7 @@ def fill_in(config: Config) -> Config:
         lr_scale=_or(config.lr_scale, data.lr_scale.get(config.method.encoder, 1.0)),
         recipe=recipe,
         model=model,
-        memory=dataclasses.replace(config.memory, size=_or(config.memory.size, size)),
+        memory=dataclasses.replace(memory, size=_or(memory.size, size)),
         data=dataclasses.replace(config.data, augmentation=_or(config.data.augmentation, config.method.augmentation)),
         batch=dataclasses.replace(
             config.batch,

@@ -57,6 +57,7 @@ class MethodConfig:
     encoder: str = MISSING
     recipe: str | None = None
     augmentation: str = "basic"
+    rehearsal: bool = True
     main: PhaseConfig = field(default_factory=PhaseConfig)
 
 

@@ -75,6 +75,11 @@ class Draws:
         """Optimiser steps of the phase."""
         return self.steps_per_epoch * self.epochs
 
+    @property
+    def images(self) -> int:
+        """Images of the whole phase; an incomplete batch counts as what it is."""
+        return self.epochs * self.replicas * min(self.draws_per_replica, self.steps_per_epoch * self.batch)
+
     def step(self, step: int) -> Draw:
         """The samples of optimiser step ``step`` (from 0)."""
         epoch, within = divmod(step, self.steps_per_epoch)

@@ -58,7 +58,7 @@ class Display:
         if self._legs:
             self._legs.pop(0)
         self._current, self._done_in_leg = leg, 0
-        self._leg_started = self._last_line = time.monotonic()
+        self._leg_started = time.monotonic()
 
     def advance(self, images: int, steps_done: int) -> None:
         """A step of the current phase has been taken."""

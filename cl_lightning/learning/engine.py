@@ -82,7 +82,7 @@ class Engine:
         with interruptible(trainer):
             trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
-        return Fitted(learner.steps_done, learner.steps_done * images_per_step, time.monotonic() - started)
+        return Fitted(learner.steps_done, draws.images, time.monotonic() - started)
 
     def embed(
         self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False, key: Key | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,8 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
             raise KeyboardInterrupt from end
         raise
     finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning switches it off while it stops
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # Lightning switches it off while it stops
 
 
 def quieten_lightning() -> None:

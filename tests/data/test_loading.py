@@ -70,8 +70,10 @@ def raw(source: ArraySource | FolderSource, start: int = 0, workers: int = 0) ->
 
 def expect_equal(a: RawBatch | Images, b: RawBatch | Images) -> None:
     for name, mine, other in zip(a._fields, a, b, strict=True):
-        same = torch.equal(mine, other) if isinstance(mine, Tensor) else mine == other
-        assert same, name
+        if isinstance(mine, Tensor) and isinstance(other, Tensor):
+            assert torch.equal(mine, other), name
+        else:
+            assert mine == other, name
 
 
 # ---- steps -------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def tasks() -> tuple[Task, ...]:
     made, start = [], 0
     for index, size in enumerate(SIZES):
         classes = tuple(range(start, start + size))
-        rows = torch.cat([torch.nonzero(label == LABELS).flatten() for label in classes])
+        rows = torch.cat([torch.nonzero(torch.eq(LABELS, label)).flatten() for label in classes])
         made.append(Task(index, classes, tuple(map(str, classes)), rows, rows))
         start += size
     return tuple(made)

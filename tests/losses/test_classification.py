@@ -74,11 +74,11 @@ def test_the_softmax_loss_is_a_mean_over_images_alone() -> None:
         torch.testing.assert_close(gradient, (logits.softmax(dim=-1) - targets) / 4)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_large_scores_are_no_infinity(loss: Loss) -> None:
+@pytest.mark.parametrize(("loss", "expected"), [(binary_cross_entropy, 200.0), (cross_entropy, 400.0)])
+def test_large_scores_are_no_infinity(loss: Loss, expected: float) -> None:
     logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
     value = loss(logits, torch.tensor([[0.0, 1.0]]))
-    assert value.item() == pytest.approx({binary_cross_entropy: 200.0, cross_entropy: 400.0}[loss])
+    assert value.item() == pytest.approx(expected)
     assert torch.autograd.grad(value, logits)[0].isfinite().all()
 
 

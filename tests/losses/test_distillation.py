@@ -102,9 +102,9 @@ def test_low_precision_scores_are_cast_up(loss: Loss, dtype: torch.dtype) -> Non
     assert torch.autograd.grad(value, student)[0].dtype == dtype
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_certain_teacher_is_no_infinity(loss: Loss) -> None:
+@pytest.mark.parametrize(("loss", "expected"), [(softmax_distillation, 100.0), (soft_cross_entropy, 300.0)])
+def test_a_certain_teacher_is_no_infinity(loss: Loss, expected: float) -> None:
     student = torch.tensor([[0.0, 300.0, -300.0]], requires_grad=True)
     value = loss(student, torch.tensor([[400.0, -400.0, 0.0]]), 1.0)
-    assert value.item() == pytest.approx({softmax_distillation: 100.0, soft_cross_entropy: 300.0}[loss])
+    assert value.item() == pytest.approx(expected)
     assert torch.autograd.grad(value, student)[0].isfinite().all()

@@ -286,8 +286,8 @@ def test_sharpness_is_left_out_of_the_first_task() -> None:
 
 
 def test_the_teacher_is_the_network_before_growth_and_frozen() -> None:
+    assert method(3).teacher is None
     dytox = method(3)
-    assert dytox.teacher is None
     for index, size in ((1, 2), (2, 4)):
         dytox.network.train()
         before = dytox.network.logits(dytox.network(IMAGES)).detach()
