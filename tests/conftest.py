@@ -13,8 +13,7 @@ from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", WANDB_MODE="disabled")
 os.environ.pop("HYDRA_FULL_ERROR", None)  # users see one line; so do tests
-_ROOT = str(Path(__file__).resolve().parents[1])
-os.environ["PYTHONPATH"] = os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])  # for subprocesses
+os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])  # for subprocesses, installed or not
 
 import pytest
 import torch
