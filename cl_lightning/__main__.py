@@ -9,7 +9,9 @@ import os
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,6 +38,7 @@ def _job(composed: DictConfig) -> float:
 
     The user's mistakes are told here and counted, not raised: the other jobs of a multirun go on.
     """
+    config = None
     try:
         config = _typed(composed)
         from cl_lightning.run import execute
@@ -44,16 +47,17 @@ def _job(composed: DictConfig) -> float:
     except (UserError, FloatingPointError) as error:
         if _WANTS_TRACEBACK:
             raise
-        _complain(str(error), WRONG_CONFIGURATION if isinstance(error, UserError) else DIVERGED)
+        _complain(_last_line(error), WRONG_CONFIGURATION if isinstance(error, UserError) else DIVERGED)
         return math.nan
     except KeyboardInterrupt:
-        print(f"\nstopped: the tasks finished so far are in {config.run_dir}", file=sys.stderr)
+        where = config.run_dir if config else "no folder yet"
+        print(f"\nstopped: the tasks finished so far are in {where}", file=sys.stderr)
         raise
 
 
 def _typed(composed: DictConfig) -> Config:
     """The dataclasses that everything behind works with: filled in and checked."""
-    mistake = missing_keys(composed) or added_keys(composed)
+    mistake = missing_keys(composed) or added_keys(composed) or _shared_folder()
     if mistake:
         raise UserError(mistake)
     config = OmegaConf.to_object(composed)
@@ -62,6 +66,20 @@ def _typed(composed: DictConfig) -> Config:
         filled = fill_in(config)
         check(filled)
     return filled
+
+
+def _shared_folder() -> str | None:
+    """One line if the jobs of a multirun would write into one folder."""
+    hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra_config is None or hydra_config.mode is not RunMode.MULTIRUN:
+        return None
+    shared = [override for override in hydra_config.overrides.task if override.startswith("run_dir=")]
+    return f"{shared[0]} would be one folder for all jobs: type hydra.sweep.dir=DIR" if shared else None
+
+
+def _last_line(error: BaseException) -> str:
+    """What went wrong, also where a loader's worker wrapped it in its traceback."""
+    return str(error).strip().splitlines()[-1].rpartition("UnreadableImageError: ")[2]
 
 
 def main() -> None:

@@ -82,6 +82,8 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
             raise ValueError(
                 f"data.{name}={list(values)} needs {scenario.channels} values, one a channel: type data.{name}=null"
             )
+    if min(std) <= 0:
+        raise ValueError(f"data.std={list(std)} must be above 0: type data.std=null")
     return Pipeline(scenario.image_size, mean, std, augmentations[data.augmentation or "none"], key)
 
 

@@ -10,6 +10,10 @@ class UserError(Exception):
     """A wrong configuration or input; the message is one line that says what to type."""
 
 
+class UnreadableImageError(UserError, ValueError):
+    """A file that is no picture, found when it was wanted."""
+
+
 @contextmanager
 def told_to_user() -> Iterator[None]:
     """Everything that a ``ValueError`` says within this block is about what the user asked for."""

@@ -52,17 +52,23 @@ def execute(config: Config) -> float:
             state = RunState(build_memory(config))
             settings = Settings(key, config.batch.size or 1, config.batch.replicas or 1, config.data.flip)
             sequence = Sequence(scenario, method, state, settings)
-            legs = sequence.forecast()
+            last = config.trainer.stop_after_task
+            if last is not None and last >= len(scenario.tasks):
+                raise ValueError(
+                    f"trainer.stop_after_task={last} is not among the {len(scenario.tasks)} tasks: "
+                    f"type trainer.stop_after_task=0 to {len(scenario.tasks) - 1}, or null"
+                )
+            legs = sequence.forecast(last)
             pipeline = build_pipeline(config, scenario, key)
             curves = make_curves(_logger_options(config), run_dir)
         writer = _Writer(config, scenario, method, run_dir)
-        writer.start()
         display = Display(legs, len(scenario.tasks), config.trainer.progress)
-        for line in writer.opening_lines():
-            display.say(line)
-        curves.log_configuration(dataclasses.asdict(config))
         ok = False
         try:
+            writer.start()
+            for line in writer.opening_lines():
+                display.say(line)
+            curves.log_configuration(dataclasses.asdict(config))
             engine = _engine(config, scenario, pipeline, run_dir, display, curves)
             for task in sequence.run(engine, display, curves):
                 results = writer.write(state)
@@ -128,11 +134,14 @@ class _Writer:
     def opening_lines(self) -> list[str]:
         """What the user should know before the first step."""
         config = self._config
+        ignored = [] if config.method.rehearsal else [f"{config.method.name} keeps no memory: memory=... is ignored"]
         recipe = {k: v for k, v in dataclasses.asdict(config.recipe).items() if k not in ("name", "date")}
         return [
             f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
-            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}, seed {config.seed}",
+            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}, "
+            f"augmentation {config.data.augmentation}, seed {config.seed}",
             f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
+            *ignored,
             f"files in {_shown(self._run_dir)}",
         ]
 
@@ -146,7 +155,9 @@ class _Writer:
             "order": list(self._scenario.order),
             "train_fingerprint": self._scenario.train.fingerprint,
         }
-        save_checkpoint(folder / f"task_{last:03d}.pt", checkpoint_payload(self._method, state, identity))
+        save_checkpoint(
+            folder / f"task_{last:03d}.pt", checkpoint_payload(self._method, state, self._scenario.train, identity)
+        )
         (folder / f"task_{last - _CHECKPOINTS_KEPT:03d}.pt").unlink(missing_ok=True)
         results = build_results(
             self._protocol,
@@ -161,7 +172,8 @@ class _Writer:
 
     def _provenance(self) -> dict[str, Any]:
         packages = ("torch", "pytorch-lightning", "hydra-core", "timm", "continuum", "numpy")
-        cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        on_gpu = self._config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+        cuda = torch.cuda.get_device_name() if on_gpu else None
         return {
             "commit": _commit(),
             "command": " ".join(sys.argv[1:]),
@@ -255,6 +267,10 @@ def _job_scope(config: Config, run_dir: Path) -> Iterator[None]:
     environment.
     """
     with told_to_user():
+        if (run_dir / "results.json").exists():
+            raise ValueError(f"run_dir={run_dir} holds a run already: type another run_dir, or remove that one")
+        if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+            raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
         run_dir.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(run_dir / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -264,7 +280,12 @@ def _job_scope(config: Config, run_dir: Path) -> Iterator[None]:
         torch.get_num_threads(),
         dict(os.environ),
     )
+    console = logging.StreamHandler(sys.stderr)  # what is ignored must be seen
+    console.setLevel(logging.WARNING)
+    console.setFormatter(logging.Formatter("warning: %(message)s"))
+    package = logging.getLogger("cl_lightning")
     root.addHandler(handler)
+    package.addHandler(console)
     root.setLevel(logging.INFO)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
@@ -273,10 +294,12 @@ def _job_scope(config: Config, run_dir: Path) -> Iterator[None]:
             quieten_lightning()
             yield
     except Exception:
+        package.removeHandler(console)
         log.exception("the run ended with an error")
         raise
     finally:
         root.removeHandler(handler)
+        package.removeHandler(console)
         handler.close()
         root.setLevel(level)
         torch.set_num_threads(threads)

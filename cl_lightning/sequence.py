@@ -22,7 +22,7 @@ from cl_lightning.data.views import view_rows
 from cl_lightning.learning.display import Display, Leg
 from cl_lightning.learning.engine import DataLook, Engine
 from cl_lightning.learning.loggers import Curves
-from cl_lightning.memory.herding import herd
+from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
@@ -54,12 +54,13 @@ class Sequence:
         self.state = state
         self._settings = settings
 
-    def forecast(self) -> list[Leg]:
-        """All phases that lie ahead, with their lengths; refuses those that would take no step."""
+    def forecast(self, last: int | None = None) -> list[Leg]:
+        """All phases up to task ``last`` (``None``: all), with lengths; refuses those that would take no step."""
         memory, legs = self.state.memory, []
-        if any(isinstance(item, Herd) for item in self.method.plan(self.scenario.tasks[0])):
-            memory.quota(self.scenario.tasks[-1].num_seen)  # refuses a budget that would not last
-        for task in self.scenario.tasks:
+        tasks = self.scenario.tasks if last is None else self.scenario.tasks[: last + 1]
+        if any(isinstance(item, Herd) for item in self.method.plan(tasks[0])):
+            memory.quota(tasks[-1].num_seen)  # refuses a budget that would not last
+        for task in tasks:
             for item in self.method.plan(task):
                 if isinstance(item, Herd):
                     first = {label: self.scenario.class_rows(label) for label in task.classes}
@@ -87,8 +88,8 @@ class Sequence:
                         self.state.step_offset += fitted.steps
                         steps, images = steps + fitted.steps, images + fitted.images
                         fit_seconds += fitted.seconds
-                    case Herd(augmented):
-                        self._herd(engine, task, augmented)
+                    case Herd():
+                        self._herd(engine, task, item)
                     case Act(name):
                         self.method.act(name, task, self._look(engine))
                     case Evaluate():
@@ -114,21 +115,24 @@ class Sequence:
         return Draws([r[:shortest] for r in rows], phase.sampling, phase.epochs, self._settings.batch, key)
 
     def _look(self, engine: Engine) -> DataLook:
-        exemplars = self.state.memory.exemplars()
+        memory = self.state.memory
+        lists = [memory.exemplars(replica) for replica in range(memory.num_lists)]
+        exemplars = {label: torch.cat([rows[label] for rows in lists]).unique() for label in lists[0]}
         return DataLook(engine, self.method.network, self.scenario, exemplars, self._settings.flips)
 
-    def _herd(self, engine: Engine, task: Task, augmented: bool) -> None:
+    def _herd(self, engine: Engine, task: Task, how: Herd) -> None:
         """Rank the new classes' images, on each replica's own augmentations where memories are kept apart."""
         memory, chosen = self.state.memory, []
         quota = memory.quota(task.num_seen)
+        rank = herd_distinct if how.distinct else herd
         for replica in range(memory.num_lists):
-            key = self._key(task, "herd").fold(replica) if augmented else None
+            key = self._key(task, "herd").fold(replica) if how.augmented else None
             features = engine.embed(self.method.network, task.train, self.method.embed, key=key)
             labels = self.scenario.train_labels[task.train]
             ranked: dict[int, Tensor] = {}
             for label in task.classes:
                 of_class = labels == label
-                ranked[label] = task.train[of_class][herd(features[of_class], quota)]
+                ranked[label] = task.train[of_class][rank(features[of_class], quota)]
             chosen.append(ranked)
         self.state.memory = memory.update(chosen, task.num_seen)
 

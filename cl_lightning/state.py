@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from cl_lightning.data.sources import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix
@@ -38,7 +39,9 @@ class RunState:
     """One for each finished task."""
 
 
-def checkpoint_payload(method: Method, state: RunState, identity: dict[str, Plain]) -> dict[str, Plain]:
+def checkpoint_payload(
+    method: Method, state: RunState, source: ImageSource, identity: dict[str, Plain]
+) -> dict[str, Plain]:
     """Everything of a run at the end of a task; ``identity`` says of which run (protocol, class names, data
     fingerprint).
     """
@@ -48,7 +51,7 @@ def checkpoint_payload(method: Method, state: RunState, identity: dict[str, Plai
         "network": _network_state(method.network),
         "teacher": None if method.teacher is None else _network_state(method.teacher),
         "extra": method.extra_state(),
-        "memory": state.memory.state(),
+        "memory": _memory_state(state.memory, source),
         "step_offset": state.step_offset,
         "tasks_done": len(state.records),
         "matrices": {
@@ -56,6 +59,19 @@ def checkpoint_payload(method: Method, state: RunState, identity: dict[str, Plai
             for protocol, readouts in state.matrices.items()
         },
     }
+
+
+def _memory_state(memory: RehearsalMemory, source: ImageSource) -> dict[str, Plain]:
+    """The memory with stable keys in place of rows: files added to a folder move rows, not keys."""
+    plain: dict[str, Plain] = memory.state()
+    lists = [{label: [source.key(row) for row in rows] for label, rows in kept.items()} for kept in plain["lists"]]
+    return {**plain, "lists": lists}
+
+
+def restore_memory(payload: dict[str, Plain], source: ImageSource) -> RehearsalMemory:
+    """A memory from its part of a checkpoint; ``ValueError`` names an image that is no longer there."""
+    lists = [{label: [source.row(key) for key in keys] for label, keys in kept.items()} for kept in payload["lists"]]
+    return RehearsalMemory.from_state({**payload, "lists": lists})
 
 
 def _network_state(network: Network) -> dict[str, Plain]:

@@ -208,6 +208,8 @@ class Herd:
 
     augmented: bool = False
     """Look at randomly augmented images (as published for DyTox), not at clean ones."""
+    distinct: bool = False
+    """iCaRL's own rule: an image that was chosen cannot win again (``memory.herding.herd_distinct``)."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ class Look(Protocol):
     """How a method may look at data outside of training: through the memory and through the task's own images."""
 
     exemplars: dict[int, Tensor]
-    """Global label -> training rows in the memory, best first."""
+    """Global label -> training rows in the memory, of all replicas together, ascending."""
     flips: bool
     """Whether a mirrored image is still an image of its class here (false for digits)."""
 

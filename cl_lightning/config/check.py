@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from cl_lightning.config.schema import (
@@ -38,6 +39,13 @@ def check(config: Config) -> None:
     _share("data.test_share", config.data.test_share)
     _at_least("data.crop_padding", config.data.crop_padding, 0)
     _at_least("data.image_size", config.data.image_size, 1)
+    if config.trainer.threads is not None:
+        _at_least("trainer.threads", config.trainer.threads, 1)
+    if config.trainer.stop_after_task is not None:
+        _at_least("trainer.stop_after_task", config.trainer.stop_after_task, 0)
+    for name in ("temperature", "auxiliary_weight"):
+        if hasattr(config.method, name):
+            _at_least(f"method.{name}", getattr(config.method, name), 0.0, exclusive=name == "temperature")
     _check_strategy(config)
     _check_memory(config)
     _check_model(config)
@@ -80,6 +88,9 @@ def _check_memory(config: Config) -> None:
 
 def _check_model(config: Config) -> None:
     model, size = config.model, config.data.image_size
+    if isinstance(model, ConViTConfig | TimmConfig):
+        _at_least("model.patch_size", model.patch_size, 1)
+        _share("model.drop_path", model.drop_path)
     if isinstance(model, ConViTConfig | TimmConfig) and model.patch_size and size % model.patch_size:
         allowed = ", ".join(f"model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise ValueError(
@@ -88,12 +99,12 @@ def _check_model(config: Config) -> None:
             f"{' (model=auto has no options: name the model, model=' + model.name + ')'}"
         )
     if isinstance(model, ConViTConfig):
-        for name in ("dim", "num_heads", "depth", "patch_size"):
+        for name in ("dim", "num_heads", "depth"):
             _at_least(f"model.{name}", getattr(model, name), 1)
         if model.dim % model.num_heads:
             allowed = ", ".join(f"model.num_heads={d}" for d in _divisors(model.dim) if d <= 16)
             raise ValueError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")
-        _share("model.drop_path", model.drop_path)
+        _at_least("model.mlp_ratio", model.mlp_ratio, 0.0, exclusive=True)
     if isinstance(model, CifarResNetConfig) and (model.depth < 8 or (model.depth - 2) % 6):
         raise ValueError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
     if isinstance(config.method, DyToxConfig) and not isinstance(model, ConViTConfig | TimmConfig):
@@ -110,6 +121,8 @@ def _check_phase(name: str, phase: PhaseConfig) -> None:
     _at_least(f"{name}.lr", phase.lr, 0.0, exclusive=True)
     for field in ("weight_decay", "warmup_epochs", "warmup_lr", "min_lr"):
         _at_least(f"{name}.{field}", getattr(phase, field), 0.0)
+    _share(f"{name}.momentum", phase.momentum)
+    _at_least(f"{name}.gamma", phase.gamma, 0.0, exclusive=True)
     for milestone in phase.milestones:
         if not 0 < milestone < 1:
             raise ValueError(
@@ -121,7 +134,6 @@ def _check_phase(name: str, phase: PhaseConfig) -> None:
 
 
 def _check_dytox(config: Config, method: DyToxConfig) -> None:
-    _at_least("method.temperature", method.temperature, 0.0, exclusive=True)
     _at_least("method.divergence_weight", method.divergence_weight, 0.0)
     if method.mixup is not None:
         _at_least("method.mixup.alpha", method.mixup.alpha, 0.0, exclusive=True)
@@ -145,7 +157,7 @@ def _one_of(name: str, value: str | None, allowed: tuple[str, ...]) -> None:
 
 
 def _at_least(name: str, value: float | None, low: float, *, exclusive: bool = False) -> None:
-    if value is None or value < low or (exclusive and value == low):
+    if value is None or not math.isfinite(value) or value < low or (exclusive and value == low):
         raise ValueError(
             f"{name}={value} is out of range: type {name}=N with N {'above' if exclusive else 'at least'} {low:g}"
         )

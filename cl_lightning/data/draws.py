@@ -67,8 +67,10 @@ class Draws:
         """Optimiser steps in an epoch; an incomplete last batch counts unless it is dropped (the only batch never
         is).
         """
-        n = self.draws_per_replica
-        return n // self.batch if self.sampling.drop_last and n > self.batch else -(-n // self.batch)
+        n = decides = self.draws_per_replica
+        if self.sampling.order is Order.SEQUENTIAL:  # published: what repeated sampling would draw decides
+            decides = len(self.rows[0]) // 256 * 256 // self.replicas
+        return n // self.batch if self.sampling.drop_last and decides > self.batch else -(-n // self.batch)
 
     @property
     def total_steps(self) -> int:

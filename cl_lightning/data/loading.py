@@ -63,6 +63,8 @@ class RawBatch(NamedTuple):
     epoch: int
     images: Tensor
     """(B, channels, size, size) uint8 for files; (0,) for arrays, which are indexed on the device."""
+    host_positions: Tensor
+    """``positions`` again, left on the host, where augmentation is drawn: nobody has to wait for the device."""
 
 
 class Images(NamedTuple):
@@ -123,7 +125,7 @@ class StepDataset(Dataset[RawBatch]):
         images = torch.empty(0, dtype=torch.uint8)
         if isinstance(self._source, FolderSource):
             images = self._pipeline.decode(self._source, draw)
-        return RawBatch(draw.rows, self._labels[draw.rows], draw.positions, draw.epoch, images)
+        return RawBatch(draw.rows, self._labels[draw.rows], draw.positions, draw.epoch, images, draw.positions)
 
 
 class StepRange(Sampler[int]):

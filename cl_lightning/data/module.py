@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -45,8 +46,13 @@ class TaskData(pl.LightningDataModule):
         """The rows' chunks."""
         return self._loader()
 
+    def transfer_batch_to_device(self, batch: RawBatch, device: torch.device, dataloader_idx: int) -> RawBatch:
+        """Everything but the host's copy of the positions."""
+        moved: RawBatch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(host_positions=batch.host_positions)
+
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Any:
         """Index, augment and normalise on the device."""
         images = self._pixels.images(batch)
-        images = self._pipeline.on_device(images, batch.positions, batch.epoch)
+        images = self._pipeline.on_device(images, batch.host_positions, batch.epoch)
         return Images(images, batch.labels, batch.positions, batch.epoch, batch.rows)

@@ -105,6 +105,8 @@ def task_sizes(
     >>> task_sizes("cifar100", 100, increment=10, initial=50)
     (50, 10, 10, 10, 10, 10)
     """
+    if not all(type(size) is int for size in (increment if isinstance(increment, list | tuple) else [increment])):
+        raise ValueError(f"data.increment={increment} is neither a number of classes nor a list: type data.increment=2")
     if not isinstance(increment, int):
         return _listed_sizes(name, num_classes, list(increment), initial)
     first = initial or 0

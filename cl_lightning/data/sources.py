@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cl_lightning.errors import UnreadableImageError
 from cl_lightning.rng import Key, uniform
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -197,7 +198,9 @@ class FolderSource:
         # Depending on the format and on the damage, Pillow's readers raise almost anything.
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{path} cannot be read as an image ({reason}): repair or remove the file") from error
+            raise UnreadableImageError(
+                f"{path} cannot be read as an image ({reason}): repair or remove the file"
+            ) from error
 
 
 def class_folders(root: Path) -> tuple[str, ...]:

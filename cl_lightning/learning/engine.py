@@ -97,7 +97,7 @@ class Engine:
             self._train_pixels,
             workers=self._workers,
         )
-        parts = self._map(network, data, lambda images: embed(images.images).float().cpu())
+        parts = self._map(network, data, lambda images: embed(images.images).float().cpu(), precision="32-true")
         return torch.cat(parts).clone()
 
     def map_test(self, network: Network, rows: Tensor, function: Callable[[Images], Any]) -> list[Any]:
@@ -112,10 +112,12 @@ class Engine:
         )
         return self._map(network, data, function)
 
-    def _map(self, network: Network, data: TaskData, function: Callable[[Images], Any]) -> list[Any]:
+    def _map(
+        self, network: Network, data: TaskData, function: Callable[[Images], Any], precision: str | None = None
+    ) -> list[Any]:
         found: list[Any] = []
         probe = Probe(network, lambda images: found.append(function(images)))
-        trainer = make_trainer(self._options)
+        trainer = make_trainer(self._options, precision=precision)
         with interruptible(trainer):
             trainer.predict(probe, datamodule=data, return_predictions=False)
         return found

@@ -84,7 +84,10 @@ def _wandb(options: LoggerOptions, run_dir: Path) -> WandbLogger:
         save_dir=run_dir,
         settings=settings,
     )
-    run = logger.experiment
+    try:
+        run = logger.experiment
+    except wandb.errors.Error as error:
+        raise ValueError(f"logger=wandb cannot start: {error}; type logger.mode=offline to need no network") from error
     run.define_metric("task/index")
     run.define_metric("task/*", step_metric="task/index")
     return logger

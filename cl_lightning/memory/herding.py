@@ -126,7 +126,9 @@ class _Quick:
         mean_F = torch.from_numpy(self._scale_n).float() @ self._rows_nF / len(norms_n)
         self.with_mean: _Vector = (self._rows_nF @ mean_F).numpy() * self._scale_n
         if not np.isfinite(self.with_mean).all():
-            raise ValueError("herding got features that are not finite, the network has diverged: type lr_scale=0.3")
+            raise FloatingPointError(
+                "herding got features that are not finite, the network has diverged: lower lr_scale"
+            )
         self.half_squared_norms: _Vector = np.square(norms_n * self._scale_n) / 2
         # Rounding errors of a sum grow like the square root of its length (Higham & Mary 2019); measured errors, of the
         # row's column and of the mean's together, are ten times smaller, as BLAS sums in blocks.

@@ -47,7 +47,7 @@ class ICaRL(Method):
 
     def plan(self, task: Task) -> list[PlanItem]:
         """Grow, learn, herd, average, evaluate."""
-        return [Grow(), Fit(self._main), Herd(), Act(CLASS_MEANS), Evaluate()]
+        return [Grow(), Fit(self._main), Herd(distinct=True), Act(CLASS_MEANS), Evaluate()]
 
     def grow(self, task: Task, key: Key, look: Look) -> None:
         """Keep the teacher, then add rows."""

@@ -72,7 +72,7 @@ def branch_scales(branches: list[Branch], key: Key, positions: Tensor, frozen: f
     rates = [0.0 if branch.part in frozen else branch.rate for branch in branches]
     if not any(rates):
         return None
-    rate = torch.tensor(rates, device=positions.device)[:, None]
+    rate = torch.tensor(rates)[:, None].to(positions.device, non_blocking=True)
     slots = torch.arange(len(rates), device=positions.device)[:, None]
     kept = rng.uniform(key, positions[None, :], slots) >= rate
     return kept / (1.0 - rate)

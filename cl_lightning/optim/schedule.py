@@ -27,7 +27,7 @@ def learning_rate(schedule: Schedule, base: float, epoch: int, epochs: int) -> f
             low = min(schedule.min_lr, base)
             return low + 0.5 * (base - low) * (1 + math.cos(math.pi * at / epochs))
         case "steps":
-            passed = sum(at >= round(share * epochs) for share in schedule.milestones)
+            passed = sum(at >= max(1, round(share * epochs)) for share in schedule.milestones)
             return base * schedule.gamma**passed
         case _:
             raise AssertionError(schedule.name)

@@ -23,12 +23,22 @@ WRONG = {
     "trainer.devices=2": ["trainer.devices=2", "trainer.devices=1"],
     "method.sam.rho=3": ["method.sam is null"],
     "method=[": ["method=[", "cannot be read"],
+    "model=convit_tiny model.mlp_ratio=0": ["model.mlp_ratio=0"],
+    "model=timm model.patch_size=0": ["model.patch_size=0"],
+    "method.main.momentum=-1": ["method.main.momentum=-1"],
+    "method=der method.temperature=0": ["method.temperature=0"],
+    "trainer.threads=0": ["trainer.threads=0"],
+    "epochs_scale=nan": ["epochs_scale=nan"],
     "model=resnet32": ["model=resnet32", "model=convit_tiny"],
 }
 """Seen in the configuration alone."""
 
 WRONG_WITH_DATA = {
     "data.increment=3": ["data.increment=3", "data.increment=1, 2, 5"],
+    "data.increment=2.5": ["data.increment=2.5"],
+    "data.increment=[2,x]": ["data.increment"],
+    "data.std=[0]": ["data.std=[0"],
+    "trainer.stop_after_task=9": ["trainer.stop_after_task=9", "0 to 4"],
     "data.initial=12": ["12", "10 classes"],
     "data.order=[0,1,2,3,3,5,6,7,8,9]": ["data.order", "3", "4"],
     "memory.size=7": ["memory.size=7", "memory.size=10"],
@@ -69,6 +79,42 @@ def test_what_is_wrong_is_one_line(
     line = complaint(arguments, monkeypatch, capfd)
     for fragment in (WRONG | WRONG_WITH_DATA)[arguments]:
         assert fragment in line
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (in_folder / "run").mkdir()
+    (in_folder / "run" / "results.json").write_text("{}")
+    assert "holds a run already" in complaint("run_dir=run", monkeypatch, capfd)
+    assert (in_folder / "run" / "results.json").read_text() == "{}"
+
+
+def test_jobs_of_a_multirun_do_not_share_a_folder(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["cl_lightning", "-m", "seed=0,1", "run_dir=one"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "hydra.sweep.dir=DIR" in capfd.readouterr().err
+    assert not (in_folder / "one").exists()
+
+
+def test_a_picture_that_cannot_be_read_is_named(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for name in "ab":
+        for index in range(10):
+            (in_folder / "pictures" / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (index, 2 * index, 3)).save(in_folder / "pictures" / name / f"{index}.png")
+    (in_folder / "pictures" / "b" / "3.png").write_bytes(b"no picture")
+    small = "data.root=pictures data.increment=2 data.image_size=8 model=convit_tiny model.patch_size=4 memory.size=4"
+    line = complaint(f"data=image_folder {small} debug=smoke trainer.progress=none", monkeypatch, capfd)
+    assert "b/3.png" in line
 
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:

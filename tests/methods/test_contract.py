@@ -27,7 +27,14 @@ from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.network import branch_scales
 from cl_lightning.rng import Key
-from cl_lightning.state import RunState, checkpoint_payload, load_checkpoint, restore_network, save_checkpoint
+from cl_lightning.state import (
+    RunState,
+    checkpoint_payload,
+    load_checkpoint,
+    restore_memory,
+    restore_network,
+    save_checkpoint,
+)
 from cl_lightning.types import (
     Act,
     Batch,
@@ -303,13 +310,13 @@ def test_a_teacher_is_what_was_before_growth(life: Life) -> None:
 def restored(life: Life, settings: Config, scenario: Scenario, folder: Path) -> Life:
     """Through a file into a method built anew from another seed."""
     records = RunState(life.memory)
-    save_checkpoint(folder / "task.pt", checkpoint_payload(life.method, records, {"seed": 0}))
+    save_checkpoint(folder / "task.pt", checkpoint_payload(life.method, records, scenario.train, {"seed": 0}))
     payload = load_checkpoint(folder / "task.pt")
     method = build_method(settings, scenario, Key(123))
     method.network = restore_network(payload["network"])
     method.teacher = None if payload["teacher"] is None else frozen_copy(restore_network(payload["teacher"]))
     method.load_extra_state(payload["extra"])
-    return Life(method, RehearsalMemory.from_state(payload["memory"]))
+    return Life(method, restore_memory(payload["memory"], scenario.train))
 
 
 def expect_same(a: Life, b: Life) -> None:

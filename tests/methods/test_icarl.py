@@ -68,7 +68,7 @@ def batch(labels: list[int], num_classes: int) -> Batch:
 
 
 def test_plan() -> None:
-    assert method().plan(task(0, 2)) == [Grow(), Fit(MAIN), Herd(), Act("class_means"), Evaluate()]
+    assert method().plan(task(0, 2)) == [Grow(), Fit(MAIN), Herd(distinct=True), Act("class_means"), Evaluate()]
     assert method(2).plan(task(1, 2, 2)) == method().plan(task(0, 2))
 
 
