@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, scaled_epochs
+from cl_lightning.config.fill import changed_switches
 from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.errors import told_to_user
@@ -67,13 +68,13 @@ def execute(config: Config) -> float:
         try:
             writer.start()
             for line in writer.opening_lines():
-                display.say(line)
+                _tell(display, line)
             curves.log_configuration(dataclasses.asdict(config))
             engine = _engine(config, scenario, pipeline, run_dir, display, curves)
             for task in sequence.run(engine, display, curves):
                 results = writer.write(state)
                 curves.log_task(task.index, _task_scalars(results))
-                display.say(_task_line(results, len(scenario.tasks)))
+                _tell(display, _task_line(results, len(scenario.tasks)))
                 if config.trainer.stop_after_task == task.index:
                     break
             ok = True
@@ -82,6 +83,12 @@ def execute(config: Config) -> float:
             curves.close(ok)
         sys.stdout.write(render_table(results, str(_shown(run_dir)), width=100) + "\n")
     return float(results["average_incremental_accuracy"])
+
+
+def _tell(display: Display, line: str) -> None:
+    """To the console and into the run's log."""
+    display.say(line)
+    log.info(line)
 
 
 def _engine(
@@ -135,12 +142,17 @@ class _Writer:
         """What the user should know before the first step."""
         config = self._config
         ignored = [] if config.method.rehearsal else [f"{config.method.name} keeps no memory: memory=... is ignored"]
-        recipe = {k: v for k, v in dataclasses.asdict(config.recipe).items() if k not in ("name", "date")}
+        recipe = {
+            k: v
+            for k, v in dataclasses.asdict(config.recipe).items()
+            if k not in ("name", "date", "replicas", "precision")
+        }
         return [
             f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
             f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}, "
             f"augmentation {config.data.augmentation}, seed {config.seed}",
             f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
+            f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
             *ignored,
             f"files in {_shown(self._run_dir)}",
         ]
@@ -198,8 +210,11 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "memory": memory_name(config),
         "memory_scope": config.memory.scope,
         "recipe": config.recipe.name,
+        "recipe_changes": ", ".join(f"{k}={v}" for k, v in changed_switches(config.recipe).items()) or "none",
         "recipe_switches": {
-            k: v for k, v in dataclasses.asdict(config.recipe).items() if k not in ("name", "replicas", "precision")
+            k: v
+            for k, v in dataclasses.asdict(config.recipe).items()
+            if k not in ("name", "date", "replicas", "precision")
         },
         "replicas": config.batch.replicas,
         "batch": config.batch.size,
@@ -214,7 +229,8 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
 
 def epochs(config: Config) -> str:
     """Epochs of each phase, scaled: ``500 main + 20 finetuning``."""
-    phases = {name: getattr(config.method, name, None) for name in ("main", "finetuning", "classifier")}
+    after = () if config.memory.budget == "none" else ("finetuning", "classifier")
+    phases = {name: getattr(config.method, name, None) for name in ("main", *after)}
     return " + ".join(f"{scaled_epochs(name, p.epochs, config)} {name}" for name, p in phases.items() if p is not None)
 
 

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from cl_lightning.__main__ import _typed
 from cl_lightning.config.files import config_dir, options
+from cl_lightning.config.fill import changed_switches
 from cl_lightning.config.schema import Config, register
 
 GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
@@ -113,3 +114,11 @@ def test_convolutional_methods_take_a_convolutional_backbone() -> None:
 def test_the_patch_size_follows_the_data_where_the_model_leaves_it_open() -> None:
     assert composed("model=convit_tiny").model.patch_size == 2  # type: ignore[attr-defined]
     assert composed("model=convit_tiny", "data=cifar100_10steps").model.patch_size == 4  # type: ignore[attr-defined]
+
+
+def test_changed_switches_of_a_recipe_are_known() -> None:
+    assert changed_switches(composed("data=cifar100_10steps").recipe) == {}
+    changed = composed("recipe=erratum_2022_06", "recipe.herd_augmented=false").recipe
+    assert changed_switches(changed) == {"herd_augmented": False}
+    changed = composed("data=cifar100_10steps", "recipe.schedule_lag=false").recipe
+    assert changed_switches(changed) == {"schedule_lag": False}

@@ -10,6 +10,7 @@ from cl_lightning.config.schema import (
     Config,
     ConViTConfig,
     DyToxConfig,
+    JointConfig,
     PhaseConfig,
     TimmConfig,
 )
@@ -53,6 +54,8 @@ def check(config: Config) -> None:
         phase = getattr(config.method, name, None)
         if phase is not None:
             _check_phase(f"method.{name}", phase)
+    if isinstance(config.method, JointConfig) and config.method.rehearsal:
+        raise ValueError("method.rehearsal=true has no meaning for joint training: type method.rehearsal=false")
     if isinstance(config.method, DyToxConfig):
         _check_dytox(config, config.method)
 

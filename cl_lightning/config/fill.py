@@ -69,6 +69,13 @@ def _fill_recipe(recipe: RecipeConfig, suggested: str) -> RecipeConfig:
     return RecipeConfig(**{**chosen, **given, "date": str(chosen["date"])})
 
 
+def changed_switches(recipe: RecipeConfig) -> dict[str, Any]:
+    """Switches in which ``recipe`` differs from the published set of its name."""
+    named = load_option("recipe", recipe.name)
+    given = dataclasses.asdict(recipe)
+    return {key: value for key, value in given.items() if key != "date" and value != named[key]}
+
+
 def _fill_model(model: ModelConfig, suggested: str, data: DataConfig) -> ModelConfig:
     if model.name == "auto":
         if suggested not in options("model"):

@@ -181,7 +181,14 @@ def test_a_replica_s_positions_and_indices_do_not_depend_on_its_rows(made: Draws
 # ---- last batches ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [Order.SHUFFLED, Order.SEQUENTIAL])
+@pytest.mark.parametrize(("n", "replicas", "steps"), [(500, 2, 4), (250, 2, 2), (1000, 8, 8), (2000, 2, 15)])
+def test_repeated_sampling_decides_whether_stored_order_is_cut(n: int, replicas: int, steps: int) -> None:
+    """As published: the incomplete batch goes only if the sampler that is not used would have filled one."""
+    made = Draws([torch.arange(n)] * replicas, Sampling(Order.SEQUENTIAL), 1, 128, Key(0))
+    assert made.steps_per_epoch == steps
+
+
+@pytest.mark.parametrize("order", [Order.SHUFFLED])
 @pytest.mark.parametrize(
     ("n", "drop_last", "sizes"),
     [
