@@ -132,6 +132,7 @@ class _Writer:
         self._run_dir = run_dir
         self._protocol = protocol(config, scenario)
         self._started = time.time()
+        self._commit = _commit()  # of the code that runs, not of what is checked out when it ends
 
     def start(self) -> None:
         """The configuration as it is in force."""
@@ -187,7 +188,7 @@ class _Writer:
         on_gpu = self._config.trainer.accelerator != "cpu" and torch.cuda.is_available()
         cuda = torch.cuda.get_device_name() if on_gpu else None
         return {
-            "commit": _commit(),
+            "commit": self._commit,
             "command": " ".join(sys.argv[1:]),
             "host": platform.node(),
             "device": cuda or f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
