@@ -43,7 +43,8 @@ def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Tensor:
         (min(count, n),) int64 row numbers on the CPU, best first. A smaller count gives a prefix.
 
     Raises:
-        ValueError: features that are not a finite (n, F), or a negative count.
+        ValueError: features that are not (n, F) floating point, or a negative count.
+        FloatingPointError: features that are not finite: the network has diverged.
     """
     return _rank(features, count, max_iterations, revisit=True)
 

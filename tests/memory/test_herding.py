@@ -170,7 +170,7 @@ def test_wrong_input_is_one_clear_line():
         herd(torch.zeros(3, 2, dtype=torch.int64), 1)
     with pytest.raises(ValueError, match="-1 exemplars"):
         herd(torch.zeros(3, 2), -1)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(FloatingPointError, match="not finite"):
         herd(torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), 1)
     with pytest.raises(ValueError, match="2 classes and 1 counts"):
         herd_classes([torch.zeros(3, 2)] * 2, [1])
