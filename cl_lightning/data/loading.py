@@ -141,7 +141,7 @@ class StepRange(Sampler[int]):
         return iter(self._range)
 
 
-def step_loader(dataset: StepDataset, start: int, workers: int, pin_memory: bool) -> DataLoader[RawBatch]:
+def step_loader(dataset: StepDataset, start: int, workers: int) -> DataLoader[RawBatch]:
     """A loader over the steps from ``start`` on; the number of workers changes nothing but speed.
 
     Arrays need no workers: their items are indices.
@@ -152,7 +152,6 @@ def step_loader(dataset: StepDataset, start: int, workers: int, pin_memory: bool
         batch_size=None,
         sampler=StepRange(start, len(dataset)),
         num_workers=workers if from_files else 0,
-        pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(0),  # else creating workers would advance the global stream
     )
 

@@ -36,7 +36,7 @@ class TaskData(pl.LightningDataModule):
         self._start = start
 
     def _loader(self) -> DataLoader[RawBatch]:
-        return step_loader(self._dataset, self._start, self._workers, pin_memory=False)
+        return step_loader(self._dataset, self._start, self._workers)
 
     def train_dataloader(self) -> DataLoader[RawBatch]:
         """The phase's steps."""

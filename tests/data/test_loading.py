@@ -65,7 +65,7 @@ def steps(order: Order = Order.SHUFFLED) -> Draws:
 
 def raw(source: ArraySource | FolderSource, start: int = 0, workers: int = 0) -> list[RawBatch]:
     dataset = StepDataset(source, source.labels, steps(), AUGMENTED)
-    return list(step_loader(dataset, start, workers, pin_memory=False))
+    return list(step_loader(dataset, start, workers))
 
 
 def expect_equal(a: RawBatch | Images, b: RawBatch | Images) -> None:
@@ -107,7 +107,7 @@ def test_workers_change_nothing(folder: FolderSource, start: int) -> None:
 def test_arrays_need_no_workers(array: ArraySource, folder: FolderSource) -> None:
     for source, workers in ((array, 0), (folder, 2)):
         dataset = StepDataset(source, source.labels, steps(), AUGMENTED)
-        assert step_loader(dataset, 0, 2, pin_memory=False).num_workers == workers
+        assert step_loader(dataset, 0, 2).num_workers == workers
 
 
 def test_loading_leaves_the_global_stream_alone(folder: FolderSource) -> None:
