@@ -9,6 +9,7 @@ from typing import Any
 
 from cl_lightning.config.schema import (
     Config,
+    DataConfig,
     DERConfig,
     DyToxConfig,
     FinetuneConfig,
@@ -46,7 +47,7 @@ def build_scenario(config: Config) -> Scenario:
         data.name,
         train,
         test,
-        order=class_order(data.name, data.order, len(train.class_names)),
+        order=_classes(data, len(train.class_names)),
         increment=data.increment,
         initial=data.initial,
         validation=data.validation,
@@ -58,6 +59,16 @@ def build_scenario(config: Config) -> Scenario:
             f"type data.image_size={scenario.image_size}"
         )
     return scenario
+
+
+def _classes(data: DataConfig, available: int) -> tuple[int, ...]:
+    """The classes to learn, in order of arrival."""
+    if data.classes is not None and not 1 <= data.classes <= available:
+        raise ValueError(
+            f"data.classes={data.classes} is not among the {available} classes of {data.name}: "
+            f"type data.classes=1 to {available}, or data.classes=null"
+        )
+    return class_order(data.name, data.order, available)[: data.classes]
 
 
 def build_memory(config: Config) -> RehearsalMemory:

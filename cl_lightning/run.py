@@ -204,6 +204,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
     return {
         "method": config.method.name,
         "data": config.data.name,
+        "classes": len(scenario.class_names),
         "tasks": [len(task.classes) for task in scenario.tasks],
         "order": config.data.order if isinstance(config.data.order, str | int) else list(config.data.order),
         "evaluates_on": scenario.evaluates_on,

@@ -128,6 +128,7 @@ class DataConfig:
     name: str = MISSING
     root: str = MISSING
     order: Any = "identity"
+    classes: int | None = None
     initial: int | None = None
     increment: Any = MISSING
     validation: float = 0.0

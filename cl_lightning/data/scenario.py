@@ -35,7 +35,7 @@ class Scenario:
     order: tuple[int, ...]
     """Global label -> the data set's own class index."""
     train_labels: Tensor
-    """(rows of ``train``,) int64 global labels; -1 where a row is not trained on."""
+    """(rows of ``train``,) int64 global labels; -1 where a row is not trained on, or its class is left out."""
     test_labels: Tensor
     """(rows of ``test``,) int64 global labels; -1 where a row is not evaluated on."""
     image_size: int
@@ -61,7 +61,8 @@ def build_scenario(
 ) -> Scenario:
     """Cut a data set into tasks of new classes.
 
-    - ``order``: a permutation of the data set's classes (see :func:`~cl_lightning.data.orders.class_order`).
+    - ``order``: the classes to learn, each once (see :func:`~cl_lightning.data.orders.class_order`); images of classes
+      that are left out belong to no task.
     - ``increment``: classes per task, or the list of all tasks' sizes; one task with every class is joint training.
     - ``initial``: classes of the first task; None or 0 for as many as in the others.
     - ``validation``: share of each class's training images, in [0, 1), that is set aside and evaluated on *instead of*
@@ -71,7 +72,7 @@ def build_scenario(
 
     Raises ValueError if the tasks do not add up to the classes, or a class lacks images.
     """
-    sizes = task_sizes(name, len(train.class_names), increment, initial)
+    sizes = task_sizes(name, len(order), increment, initial)
     held_out = _held_out(train, validation)
     trained_on = torch.where(held_out, -1, train.labels)
     if validation:
@@ -202,19 +203,17 @@ def _split(labels: Tensor, order: Sequence[int], sizes: Sequence[int]) -> tuple[
     from continuum.scenarios import ClassIncremental
     from continuum.tasks import TaskType
 
-    assert sorted(order) == list(range(len(order))), "order must be a permutation"
-    used = torch.nonzero(labels >= 0).flatten()
+    assert len(set(order)) == len(order), "a class cannot arrive twice"
+    # continuum wants every class of a data set in some task, so it is shown global labels of the classes in use.
+    place = torch.full((int(max(int(labels.max()), *order)) + 2,), -1)  # one more, for the label -1
+    place[torch.tensor(order)] = torch.arange(len(order))
+    arrival = place[labels]
+    used = torch.nonzero(arrival >= 0).flatten()
     # continuum counts tasks wrongly where a label between 0 and the largest does not occur.
-    assert len(labels[used].unique()) == len(order), "every class must have an image"
-    table = InMemoryDataset(used.numpy(), labels[used].numpy(), data_type=TaskType.TENSOR)
-    parts = ClassIncremental(table, increment=list(sizes), class_order=list(order))
-    rows: list[Tensor] = []
-    arrival = torch.full_like(labels, -1)
-    for part in parts:
-        part_rows, part_labels, _ = part.get_raw_samples()
-        rows.append(torch.as_tensor(part_rows))
-        arrival[rows[-1]] = torch.as_tensor(part_labels)
-    return rows, arrival
+    assert len(arrival[used].unique()) == len(order), "every class must have an image"
+    table = InMemoryDataset(used.numpy(), arrival[used].numpy(), data_type=TaskType.TENSOR)
+    parts = ClassIncremental(table, increment=list(sizes))
+    return [torch.as_tensor(part.get_raw_samples()[0]) for part in parts], arrival
 
 
 def _tasks(

@@ -51,6 +51,18 @@ def keys(scenario: Scenario, task: Task) -> tuple[tuple[str, ...], list[int | st
     return task.names, train, [scenario.test.key(row) for row in task.test.tolist()]
 
 
+def test_classes_that_are_left_out_belong_to_no_task() -> None:
+    """The first two of another order: rows of the others are trained on and evaluated on by nobody."""
+    scenario = build_scenario(
+        "toy", source([0, 1, 2, 3, 1, 3]), source([3, 2, 1, 0], "toy/test"), order=[3, 1], increment=1
+    )
+    assert scenario.class_names == ("class 3", "class 1")
+    assert scenario.train_labels.tolist() == [-1, 1, -1, 0, 1, 0]
+    assert scenario.test_labels.tolist() == [0, -1, 1, -1]
+    assert [task.train.tolist() for task in scenario.tasks] == [[3, 5], [1, 4]]
+    assert [task.test.tolist() for task in scenario.tasks] == [[0], [2]]
+
+
 many = settings(max_examples=60, deadline=None)
 
 
