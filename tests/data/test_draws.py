@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cl_lightning.data.draws import Draws, repeated_order
 from cl_lightning.rng import Key
 from cl_lightning.types import Order, Sampling
-from tests.golden.reference import GOLDEN
+from tests.golden import GOLDEN
 
 PUBLISHED = Sampling(Order.REPEATED, ignore_seed=True, drop_last=True)
 BATCH = 128

@@ -7,25 +7,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_lightning import rng
 from cl_lightning.models.build import build_network
 from cl_lightning.models.convit import ConViT, GatedPositionalAttention
 from cl_lightning.models.heads import IndependentHeads
 from cl_lightning.models.network import branch_scales
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.published.vectors import VectorFile, rebuild
 from cl_lightning.rng import Key, torch_seeded
-from tests.golden.reference import GoldenFile, build
+from tests.golden import GOLDEN
 
 
 @pytest.fixture(scope="module")
-def golden() -> GoldenFile:
-    return GoldenFile("dytox_small.npz")
+def golden() -> VectorFile:
+    return VectorFile(GOLDEN / "dytox_small.npz")
 
 
-def network(classes: list[int], **sizes: int) -> TokenNetwork:
+def network(classes: list[int], growth: dict[str, bool] | None = None, **sizes: int) -> TokenNetwork:
     options = {"image_size": 16, "patch_size": 4, "dim": 24, "num_heads": 4, "depth": 2} | sizes
     structure = {"kind": "token_network", "encoder": {"kind": "convit", **options}, "diverge": True, "classes": classes}
-    return build_network(structure, Key(0))  # type: ignore[return-value]
+    return build_network({**structure, **(growth or {})}, Key(0))  # type: ignore[return-value]
 
 
 def count(*modules: nn.Module) -> int:
@@ -33,8 +35,8 @@ def count(*modules: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("task", [0, 1, 2])
-def test_forward_equals_the_published_implementation(golden: GoldenFile, task: int) -> None:
-    ours = build(golden, task)
+def test_forward_equals_the_published_implementation(golden: VectorFile, task: int) -> None:
+    ours = rebuild(golden, task)
     with torch.no_grad():
         features = ours(golden.images)
         torch.testing.assert_close(features.maps[-1], golden[f"task{task}/tokens"], atol=1e-5, rtol=0)
@@ -225,3 +227,83 @@ def test_dropping_both_branches_of_all_blocks_leaves_the_input_of_the_encoder() 
     tokens, _ = encoder(images, torch.zeros(4, 2))
     embedded = F.conv2d(images, encoder.patch_embed.weight, encoder.patch_embed.bias, stride=4)
     torch.testing.assert_close(tokens, embedded.flatten(2).transpose(1, 2) + encoder.pos_embed)
+
+
+# ---- what the ablation takes away --------------------------------------------------------------------------------
+
+KINDS = [
+    {"token_expansion": tokens, "independent_heads": heads, "diverge": diverge}
+    for tokens in (True, False)
+    for heads in (True, False)
+    for diverge in (True, False)
+]
+IMAGES = rng.normal(Key(5), torch.arange(4 * 3 * 16 * 16)).view(4, 3, 16, 16)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_kind_of_network_has_the_parts_of_the_published_one(kind: dict[str, bool]) -> None:
+    for tasks in (1, 2, 3):
+        net = network([3, 2, 4][:tasks], kind)
+        tokens = tasks if kind["token_expansion"] else 1
+        features = net(IMAGES, torch.ones(len(net.branches()), 4))
+        assert features.embeddings.shape == (4, tokens, 24)
+        assert net.logits(features).shape == (4, sum([3, 2, 4][:tasks]))
+        auxiliary = net.auxiliary(features)
+        assert (auxiliary is not None) == (kind["diverge"] and tasks > 1)
+        assert auxiliary is None or auxiliary.shape == (4, [3, 2, 4][tasks - 1] + 1)
+        parts = net.parts()
+        assert list(parts) == [
+            "encoder", "decoder", "old_tokens", "new_token", "old_heads", "new_head", "divergence"
+        ]  # fmt: skip
+        assert sorted(id(p) for part in parts.values() for p in part) == sorted(id(p) for p in net.parameters())
+        assert (len(parts["old_tokens"]), len(parts["new_token"])) == (tokens - 1, 1)
+        assert len(parts["old_heads"]) == (4 * (tasks - 1) if kind["independent_heads"] else 0)
+        assert len(parts["new_head"]) == 4
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_kind_of_network_is_rebuilt_from_its_structure(kind: dict[str, bool]) -> None:
+    net = network([3, 2, 4], kind)
+    again = build_network(net.structure(), Key(123))
+    again.load_state_dict(net.state_dict(), strict=True)
+    assert again.structure() == net.structure()
+    assert torch.equal(net.logits(net(IMAGES)), again.logits(again(IMAGES)))
+    for grown in (net, again):
+        grown.grow(2, Key(7))
+    assert again.structure()["classes"] == [3, 2, 4, 2]
+    for name, weight in net.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_a_structure_that_does_not_say_what_grows_means_the_published_network() -> None:
+    net = network([3, 2])
+    assert (net.token_expansion, net.independent_heads) == (True, True)
+    explicit = network([3, 2], {"token_expansion": True, "independent_heads": True})
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), explicit.parameters(), strict=True))
+    assert [name for name in net.state_dict() if not name.startswith(("encoder.", "decoder."))] == [
+        "tokens.0", "tokens.1",
+        "classifier.heads.0.norm.weight", "classifier.heads.0.norm.bias",
+        "classifier.heads.0.head.weight", "classifier.heads.0.head.bias",
+        "classifier.heads.1.norm.weight", "classifier.heads.1.norm.bias",
+        "classifier.heads.1.head.weight", "classifier.heads.1.head.bias",
+        "divergence.norm.weight", "divergence.norm.bias", "divergence.head.weight", "divergence.head.bias",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("independent_heads", [True, False])
+def test_without_token_expansion_growth_leaves_the_token_and_moves_no_old_score(independent_heads: bool) -> None:
+    net = network([3], {"token_expansion": False, "independent_heads": independent_heads})
+    with torch.no_grad():
+        net.tokens[0] += 0.3
+    token, scores = net.tokens[0].detach().clone(), net.logits(net(IMAGES))
+    for size in (2, 4):
+        net.grow(size, Key(1))
+    assert len(net.tokens) == 1
+    assert torch.equal(net.tokens[0], token)
+    torch.testing.assert_close(net.logits(net(IMAGES))[:, :3], scores, atol=1e-6, rtol=1e-6)
+
+
+def test_a_joint_head_on_all_tokens_is_of_the_size_that_follows() -> None:
+    """LayerNorm of T D scales and shifts, C rows of T D weights, C biases."""
+    net = network([3, 2, 4], {"independent_heads": False})
+    assert count(net.classifier) == 2 * 72 + 9 * 72 + 9

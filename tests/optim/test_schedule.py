@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cl_lightning.optim.schedule import learning_rate
 from cl_lightning.types import Schedule
-from tests.golden.reference import GOLDEN
+from tests.golden import GOLDEN
 
 PUBLISHED = Schedule("cosine", warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5, lag=True)
 BASE = 1.25e-4

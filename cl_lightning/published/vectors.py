@@ -1,0 +1,105 @@
+"""Golden vectors: numbers that a published implementation computed, and the small models that they belong to.
+
+A file is a NumPy archive (.npz). Entries of a model file: ``meta.json`` (sizes and hyper-parameters), ``x`` (images),
+``task{t}/params/NAME`` (all parameters when task t starts training) and, by task, what was computed from them. A recipe
+file has herding ranks, learning rates and sampling orders. Names of parameters are ``weights.GOLDEN``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.published.weights import GOLDEN, import_dytox
+
+META = "meta.json"
+
+
+class VectorFile:
+    """The entries of one file as tensors."""
+
+    def __init__(self, path: Path) -> None:
+        """Read all of ``path``.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not an archive of numbers; one line that names the entry.
+        """
+        self.path = path
+        self._entries = _read(path)
+        self.meta: dict[str, Any] = _meta(path, self._entries.get(META))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> Tensor:
+        """An entry; ``ValueError`` where it is missing or holds no numbers."""
+        if name not in self._entries:
+            raise ValueError(f"{name} is missing in {self.path}")
+        entry = self._entries[name]
+        if isinstance(entry, bytes) or entry.dtype.kind not in "biuf":
+            raise ValueError(f"{name} holds no numbers in {self.path}")
+        return torch.from_numpy(np.array(entry, dtype=entry.dtype.newbyteorder("=")))
+
+    @property
+    def images(self) -> Tensor:
+        """(B, channels, height, width): the batch that everything was computed on."""
+        return self["x"]
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Entries that start with ``prefix``, without it."""
+        return [name.removeprefix(prefix) for name in self._entries if name.startswith(prefix)]
+
+    def tasks(self) -> list[int]:
+        """Tasks that the file says anything of, in order."""
+        return sorted({int(found[1]) for name in self._entries if (found := re.match(r"task(\d+)/", name))})
+
+    def folder(self, prefix: str) -> dict[str, Tensor]:
+        """The entries under ``prefix``, by what follows it."""
+        return {name: self[prefix + name] for name in self.names(prefix)}
+
+
+def rebuild(file: VectorFile, task: int) -> TokenNetwork:
+    """The network as it stood when ``task`` started training, with whatever sizes its parameters have.
+
+    ``ValueError`` names a parameter that is missing, too much or of another shape.
+    """
+    return import_dytox(file.folder(f"task{task}/params/"), names=GOLDEN)
+
+
+def _read(path: Path) -> dict[str, np.ndarray | bytes]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: type a .npz file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a NumPy archive: type a .npz file of golden vectors")
+    entries: dict[str, np.ndarray | bytes] = {}
+    name = "the archive"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                entries[name] = archive[name]
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        reason = "pickled objects" if "pickle" in str(error) else "a damaged entry"
+        raise ValueError(f"{name} cannot be read in {path}: {reason}") from error
+    return entries
+
+
+def _meta(path: Path, entry: np.ndarray | bytes | None) -> dict[str, Any]:
+    if entry is None:
+        return {}
+    try:
+        meta = json.loads(entry.decode() if isinstance(entry, bytes) else str(entry))
+    except ValueError as error:
+        raise ValueError(f"{META} in {path} is not JSON: {error}") from error
+    if not isinstance(meta, dict):
+        raise ValueError(f"{META} in {path} is not a mapping of names to sizes and hyper-parameters")
+    return meta

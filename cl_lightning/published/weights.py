@@ -1,0 +1,254 @@
+"""Weights of the published DyTox in our network and back: their names, and the sizes that shapes tell.
+
+Names and shapes are those of the state dict of the authors' repository at its last public commit (30 June 2022).
+Nothing here reads files: ``published/checkpoint.py`` does.
+
+Legend: D width, H heads, N patches, T tasks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_lightning.models.build import build_network
+from cl_lightning.models.convit import ConViT
+from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.rng import Key
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Others' names of the parameters of our :class:`TokenNetwork`: a one-to-one change of prefixes."""
+
+    prefixes: tuple[tuple[str, str], ...]
+    """(theirs, ours)."""
+
+    def ours(self, theirs: str) -> str | None:
+        """Our name, or ``None`` for what has no place in our network."""
+        return next((ours + theirs[len(start) :] for start, ours in self.prefixes if theirs.startswith(start)), None)
+
+    def theirs(self, ours: str) -> str:
+        """Their name; all of our parameters have one."""
+        return next(theirs + ours[len(start) :] for theirs, start in self.prefixes if ours.startswith(start))
+
+
+PUBLISHED = Names(
+    (
+        ("pos_embed", "encoder.pos_embed"),
+        ("patch_embed.proj.", "encoder.patch_embed."),
+        ("sabs.", "encoder.blocks."),
+        ("tabs.0.", "decoder."),
+        ("task_tokens.", "tokens."),
+        ("head.", "classifier.heads."),
+        ("head_div.", "divergence."),
+    )
+)
+"""The state dict of a published checkpoint."""
+
+GOLDEN = Names(
+    (
+        ("pos_embed", "encoder.pos_embed"),
+        ("patch_embed.", "encoder.patch_embed."),
+        ("encoder.", "encoder.blocks."),
+        ("decoder.", "decoder."),
+        ("task_tokens.", "tokens."),
+        ("head.", "classifier.heads."),
+        ("head_div.", "divergence."),
+    )
+)
+"""Files of golden vectors (``published/vectors.py``)."""
+
+_SAME_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16)
+_ONLY_INDEPENDENT = "only independent heads, one a task (ind_clf 1-1), can be represented"
+
+
+def structure_of(state: State, arguments: Mapping[str, Any] | None = None, names: Names = PUBLISHED) -> dict[str, Any]:
+    """What ``Network.structure`` would say of the network that these weights belong to.
+
+    Args:
+        state: weights by the names of ``names``; a leading ``module.`` on all of them is passed over.
+        arguments: the options of the run that made them, where known. Weights do not hold ``drop_path``,
+            ``locality_strength`` and, in the first task, whether a divergence head will come (``head_div``): without
+            arguments these are the published defaults. ``ind_clf`` must be ``1-1``.
+        names: whose names they are.
+
+    Raises:
+        ValueError: weights that our network cannot represent; one line that names the entry.
+    """
+    return _structure(_renamed(_stripped(state), names), names, arguments or {})
+
+
+def import_dytox(state: State, arguments: Mapping[str, Any] | None = None, names: Names = PUBLISHED) -> TokenNetwork:
+    """Our network with these weights: built from what :func:`structure_of` finds and loaded strictly.
+
+    Weights are float32, or half precision, which float32 holds exactly. Arguments and errors are those of
+    :func:`structure_of`; moreover ``ValueError`` names an entry that is missing, too much or of another shape.
+    """
+    renamed = _renamed(_stripped(state), names)
+    network = build_network(_structure(renamed, names, arguments or {}), Key(0))
+    assert isinstance(network, TokenNetwork)
+    _check_entries({name: tuple(value.shape) for name, value in network.state_dict().items()}, renamed, names)
+    network.load_state_dict(renamed, strict=True)
+    return network
+
+
+def export_dytox(network: TokenNetwork, names: Names = PUBLISHED) -> dict[str, Tensor]:
+    """The weights of our network by the published names: copies on the CPU.
+
+    Raises:
+        ValueError: an encoder other than ConViT, or a network of the ablation (without a token and a head for each
+            task): there are no such published weights.
+    """
+    if not isinstance(network.encoder, ConViT):
+        kind = network.structure()["encoder"]["kind"]
+        raise ValueError(f"the encoder is {kind}: only model=convit_* has published names")
+    for name in ("token_expansion", "independent_heads"):
+        if not getattr(network, name):
+            raise ValueError(f"the network has {name}=false: only one token and one head a task have published names")
+    return {names.theirs(name): value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+def _stripped(state: State) -> dict[str, Tensor]:
+    """Without the ``module.`` that DistributedDataParallel puts before every name."""
+    prefix = "module." if state and all(str(name).startswith("module.") for name in state) else ""
+    return {str(name).removeprefix(prefix): value for name, value in state.items()}
+
+
+def _renamed(state: State, names: Names) -> dict[str, Tensor]:
+    renamed = {}
+    for name, value in state.items():
+        _refuse_other_models(name)
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} is of type {type(value).__name__}, not a tensor: these are no weights")
+        if value.dtype not in _SAME_IN_FLOAT32:
+            raise ValueError(f"{name} is {value.dtype}: weights must be float32, or float16 or bfloat16")
+        ours = names.ours(name)
+        if ours is None:
+            raise ValueError(f"{name} has no place in DyTox's network as published")
+        renamed[ours] = value
+    return renamed
+
+
+def _refuse_other_models(name: str) -> None:
+    """What the published code can be told to build, and ours cannot."""
+    if re.match(r"tabs\.[1-9]", name):
+        raise ValueError(f"{name}: several task-attention blocks in sequence cannot be represented, only tabs.0")
+    if name.startswith("head.") and not re.match(r"head\.\d+\.", name):
+        raise ValueError(f"{name}: {_ONLY_INDEPENDENT}")
+
+
+def _check_entries(expected: Mapping[str, tuple[int, ...]], state: State, names: Names) -> None:
+    """The first entry that is missing, too much or of another shape, by their name of it."""
+    for ours, shape in expected.items():
+        name = names.theirs(ours)
+        if ours not in state:
+            raise ValueError(f"{name} is missing: the other entries ask for it, of shape {shape}")
+        if tuple(state[ours].shape) != shape:
+            hint = f" ({_ONLY_INDEPENDENT})" if name.startswith("head") else ""
+            raise ValueError(f"{name} is of shape {tuple(state[ours].shape)}, the other entries ask for {shape}{hint}")
+    for ours in state:
+        if ours not in expected:
+            raise ValueError(f"{names.theirs(ours)} has no place in the network that the other entries describe")
+
+
+# ---- sizes -----------------------------------------------------------------------------------------------------------
+
+
+def _structure(state: State, names: Names, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    classes = _classes(state, names)
+    if (mode := arguments.get("ind_clf", "1-1")) != "1-1":
+        raise ValueError(f"ind_clf={mode!r} in the checkpoint's arguments: {_ONLY_INDEPENDENT}")
+    if any(name.startswith("divergence.") for name in state):
+        diverge = True
+        if len(classes) == 1:
+            raise ValueError("head_div.* beside a single head: there is no divergence head in the first task")
+    else:
+        diverge = len(classes) == 1 and _number(arguments, "head_div", 0.1) > 0
+    encoder = {"kind": "convit", **_encoder_sizes(state, names), **_unseen(arguments)}
+    return {"kind": "token_network", "encoder": encoder, "diverge": diverge, "classes": classes}
+
+
+def _classes(state: State, names: Names) -> list[int]:
+    """Classes of each head; as many heads as tokens."""
+    heads = _count(state, "classifier.heads.", names)
+    tokens = _count(state, "tokens.", names)
+    if heads != tokens:
+        raise ValueError(f"{tokens} task_tokens.* and {heads} head.*: {_ONLY_INDEPENDENT}")
+    return [_shape(state, f"classifier.heads.{task}.head.weight", 2, names)[0] for task in range(heads)]
+
+
+def _encoder_sizes(state: State, names: Names) -> dict[str, Any]:
+    """The arguments of :class:`ConViT` that shapes tell."""
+    dim, channels, patch, width = _shape(state, "encoder.patch_embed.weight", 4, names)
+    _, num_patches, _ = _shape(state, "encoder.pos_embed", 3, names)
+    depth = _count(state, "encoder.blocks.", names)
+    (num_heads,) = _shape(state, "encoder.blocks.0.attn.gating_param", 1, names)
+    hidden, _ = _shape(state, "encoder.blocks.0.mlp.fc1.weight", 2, names)
+    if patch != width:
+        raise ValueError(f"{names.theirs('encoder.patch_embed.weight')} has patches of {patch} x {width}: not square")
+    side = math.isqrt(num_patches)
+    if side**2 != num_patches:
+        raise ValueError(f"pos_embed has {num_patches} patches, which fill no square grid")
+    if dim % num_heads:
+        name = names.theirs("encoder.blocks.0.attn.gating_param")
+        raise ValueError(f"{name} has {num_heads} heads, which do not divide the width of {dim}")
+    return {
+        "image_size": side * patch, "channels": channels, "patch_size": patch,
+        "dim": dim, "num_heads": num_heads, "depth": depth, "mlp_ratio": _ratio(hidden, dim),
+    }  # fmt: skip
+
+
+def _unseen(arguments: Mapping[str, Any]) -> dict[str, float]:
+    """What a run was told and weights do not hold."""
+    defaults = inspect.signature(ConViT).parameters
+    drop_path = _number(arguments, "drop_path", defaults["drop_path"].default)
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path={drop_path} in the checkpoint's arguments is not a share: it must be in [0, 1)")
+    return {"drop_path": drop_path, "locality": _number(arguments, "locality_strength", defaults["locality"].default)}
+
+
+def _number(arguments: Mapping[str, Any], name: str, default: float) -> float:
+    value = arguments.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} in the checkpoint's arguments is not a number")
+    return float(value)
+
+
+def _ratio(hidden: int, dim: int) -> float:
+    """A ratio that gives ``hidden`` again when the product with ``dim`` is cut to a whole number."""
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def _shape(state: State, name: str, ndim: int, names: Names) -> tuple[int, ...]:
+    """The shape of an entry from which a size is read."""
+    if name not in state:
+        raise ValueError(f"{names.theirs(name)} is missing: these are no weights of DyTox as published")
+    shape = tuple(state[name].shape)
+    if len(shape) != ndim or 0 in shape:
+        raise ValueError(f"{names.theirs(name)} is of shape {shape}: it must have {ndim} dimensions, none of them 0")
+    return shape
+
+
+def _count(state: State, prefix: str, names: Names) -> int:
+    """How many parts are numbered under ``prefix``: 0, 1, 2 ... without a gap, at least one."""
+    theirs = names.theirs(prefix)
+    found = {name.removeprefix(prefix).partition(".")[0] for name in state if name.startswith(prefix)}
+    for number in map(str, range(max(1, len(found)))):
+        if number not in found:
+            strange = "".join(f", not {theirs}{other}" for other in sorted(found) if not other.isdecimal())
+            raise ValueError(f"{theirs}{number} is missing: {theirs}* must be numbered from 0 without a gap{strange}")
+    return len(found)

@@ -1,0 +1,128 @@
+"""Compare our code with a file of golden vectors: `python scripts/check_reference.py FILE.npz [--all] [--json FILE]`.
+
+Prints for every entry the largest absolute difference, the same relative to the entry's largest value, and the bound.
+Exit status: 0 where all is within its bounds, 1 where an entry differs or is lacking, 2 for wrong input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.published.compare import Comparison, compare
+from cl_lightning.published.difference import Row, Verdict
+from cl_lightning.published.vectors import VectorFile
+
+DIFFERENT = 1
+WRONG_INPUT = 2
+
+_FOLDERS = re.compile(r"(task\d+/(?:grads|params|adamw/params|asam/perturbed|asam/params)/).+")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare, print, and return the exit status."""
+    parser = argparse.ArgumentParser(description="Compare our code with a file of golden vectors.")
+    parser.add_argument("file", type=Path, help="a .npz of golden vectors: a model's, or a recipe's")
+    parser.add_argument("--all", action="store_true", help="a line for every tensor, not for the worst of each group")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every line here as well")
+    options = parser.parse_args(arguments)
+    try:
+        with told_to_user():
+            return _run(options)
+    except (UserError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return WRONG_INPUT
+
+
+def _run(options: argparse.Namespace) -> int:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order: the same digits at every call
+    try:
+        comparison = compare(VectorFile(options.file))
+    finally:
+        torch.set_num_threads(threads)
+    if options.json is not None:
+        options.json.write_text(json.dumps(_plain(options.file, comparison), indent=1, allow_nan=False) + "\n")
+    print(f"{options.file}: {comparison.title}")
+    print("\n".join(_table(comparison.rows if options.all else _summarised(comparison.rows))))
+    print(verdict(comparison))
+    return 0 if comparison.passed else DIFFERENT
+
+
+def verdict(comparison: Comparison) -> str:
+    """The last line: pass or fail, and how many entries by verdict."""
+    counts = ", ".join(f"{comparison.counts[v]} {v.value}" for v in Verdict if comparison.counts[v])
+    return f"{'PASS' if comparison.passed else 'FAIL'}: {counts}"
+
+
+def _summarised(rows: Iterable[Row]) -> Iterator[Row]:
+    """One line for the tensors of a folder that share a verdict: the worst. Excused ones are named one by one."""
+    groups: dict[tuple[str, Verdict], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((_folder(row), row.verdict), []).append(row)
+    for (folder, _), members in groups.items():
+        worst = max(members, key=_badness)
+        if len(members) == 1:
+            yield worst
+        else:
+            name = worst.entry.removeprefix(folder)
+            note = (
+                f"worst of {len(members)}: {name}" if worst.absolute is not None else f"{len(members)}, first: {name}"
+            )
+            yield dataclasses.replace(worst, entry=folder, note="; ".join(filter(None, (note, worst.note))))
+
+
+def _folder(row: Row) -> str:
+    """What an entry is summarised under: itself, unless it is one of many tensors."""
+    found = _FOLDERS.fullmatch(row.entry)
+    if row.verdict is Verdict.UNCHECKED:
+        return row.entry.rpartition("/")[0] + "/" if "/" in row.entry else row.entry
+    return found[1] if found and row.verdict is not Verdict.EXCUSED else row.entry
+
+
+def _badness(row: Row) -> float:
+    if row.absolute is None or math.isnan(row.absolute):
+        return math.inf if row.verdict.failed else -1.0
+    return row.absolute / row.bound if row.bound else row.absolute
+
+
+def _table(rows: Iterable[Row]) -> Iterator[str]:
+    shown = list(rows)
+    width = max(len(row.entry) for row in shown)
+    yield f"{'entry':{width}}  {'absolute':>9}  {'relative':>9}  {'bound':>9}  verdict"
+    for row in shown:
+        numbers = "  ".join(f"{_number(value):>9}" for value in (row.absolute, row.relative, row.bound))
+        note = f"  ({row.note})" if row.note else ""
+        yield f"{row.entry:{width}}  {numbers}  {row.verdict.value}{note}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}" if value else "0"
+
+
+def _plain(path: Path, comparison: Comparison) -> dict[str, Any]:
+    rows = [
+        {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in dataclasses.asdict(row).items()}
+        for row in comparison.rows
+    ]
+    return {
+        "file": str(path),
+        "kind": comparison.title,
+        "passed": comparison.passed,
+        "counts": {v.value: comparison.counts[v] for v in Verdict if comparison.counts[v]},
+        "rows": rows,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
