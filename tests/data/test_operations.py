@@ -5,32 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cl_lightning.data import operations
 from cl_lightning.data.operations import Operation
+from scripts.check_augmentation import (
+    FILL,
+    GEOMETRIC,
+    GREY_FILL,
+    PHOTOMETRIC,
+    crop_photo,
+    differences,
+    grey,
+    is_black,
+    our_result,
+    timm_arguments,
+)
 
-FILL = (124, 116, 104)
-GREY_FILL = (19595 * 124 + 38470 * 116 + 7471 * 104 + 0x8000) >> 16
-TIMM_NAMES = {
-    Operation.AUTO_CONTRAST: "AutoContrast",
-    Operation.EQUALISE: "Equalize",
-    Operation.INVERT: "Invert",
-    Operation.POSTERISE: "PosterizeIncreasing",
-    Operation.SOLARISE: "SolarizeIncreasing",
-    Operation.SOLARISE_ADD: "SolarizeAdd",
-    Operation.BRIGHTNESS: "BrightnessIncreasing",
-    Operation.CONTRAST: "ContrastIncreasing",
-    Operation.COLOUR: "ColorIncreasing",
-    Operation.SHARPNESS: "SharpnessIncreasing",
-    Operation.SHEAR_X: "ShearX",
-    Operation.TRANSLATE_X: "TranslateXRel",
-    Operation.SHEAR_Y: "ShearY",
-    Operation.TRANSLATE_Y: "TranslateYRel",
-    Operation.ROTATE: "Rotate",
-}
-GEOMETRIC = [operation for operation in Operation if operation >= Operation.SHEAR_X]
-PHOTOMETRIC = [operation for operation in Operation if operation < Operation.SHEAR_X]
 Photographs = dict[tuple[int, int], np.ndarray]
 SIZES = [(8, 8), (32, 32), (24, 40), (224, 224)]
 
@@ -41,87 +31,35 @@ def photographs() -> Photographs:
     from sklearn.datasets import load_sample_images
 
     generator = np.random.default_rng(0)
-    crops = {}
-    for height, width in SIZES:
-        zoom = 1 if height > 100 else 5
-        crops[height, width] = np.stack(
-            [_crop(photo, height, width, zoom, generator) for photo in load_sample_images().images]
-        )
-    return crops
+    photos = load_sample_images().images
+    return {size: np.stack([crop_photo(photo, *size, generator) for photo in photos]) for size in SIZES}
 
 
-def _crop(photo: np.ndarray, height: int, width: int, zoom: int, generator: np.random.Generator) -> np.ndarray:
-    top = generator.integers(0, photo.shape[0] - height * zoom + 1)
-    left = generator.integers(0, photo.shape[1] - width * zoom + 1)
-    crop = Image.fromarray(photo[top : top + height * zoom, left : left + width * zoom])
-    return np.asarray(crop.resize((width, height), Image.Resampling.BICUBIC))
-
-
-def pillow(operation: Operation, image: np.ndarray, arguments: tuple[float, ...]) -> np.ndarray:
-    """Timm's operation on one image (H, W, 3) or (H, W)."""
-    from timm.data.auto_augment import NAME_TO_OP
-
-    fill = FILL if image.ndim == 3 else GREY_FILL
-    function = NAME_TO_OP[TIMM_NAMES[operation]]
-    return np.asarray(function(Image.fromarray(image), *arguments, fillcolor=fill, resample=Image.Resampling.BICUBIC))
-
-
-def ours(operation: Operation, images: np.ndarray, arguments: tuple[float, ...]) -> np.ndarray:
-    """Our operation on images (n, H, W, 3) or (n, H, W), all with the same argument."""
-    tensor = torch.from_numpy(images.copy())
-    tensor = tensor.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else tensor[:, None]
-    which = torch.full((len(images),), int(operation))
-    numbers = torch.full((len(images),), float(arguments[0]) if arguments else 0.0, dtype=torch.float64)
-    result = operations.apply(tensor, which, numbers, FILL)
-    assert result.dtype == torch.uint8
-    return (result.permute(0, 2, 3, 1) if images.ndim == 4 else result[:, 0]).numpy()
-
-
-def strengths(operation: Operation, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, ...]]:
+def strengths(operation: Operation) -> list[float]:
     """Timm's arguments for weak, usual and extreme magnitudes, of both signs."""
-    from timm.data import auto_augment
-
-    level = auto_augment.LEVEL_TO_ARG[TIMM_NAMES[operation]]
-    if level is None:
-        return [()]
-    found = []
-    for sign in (-1, 1):
-        monkeypatch.setattr(auto_augment, "_randomly_negate", lambda value, sign=sign: sign * value)
-        found += [level(magnitude, {}) for magnitude in (0.0, 2.5, 7.77, 9.0, 9.4, 10.0)]
-    return [arguments for arguments in sorted(set(found)) if (operation, *arguments) != (Operation.POSTERISE, 0)]
-
-
-def grey(images: np.ndarray) -> np.ndarray:
-    return np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])
-
-
-def differences(operation: Operation, images: np.ndarray, arguments: tuple[float, ...]) -> np.ndarray:
-    expected = np.stack([pillow(operation, image, arguments) for image in images])
-    return np.abs(ours(operation, images, arguments).astype(int) - expected)
+    magnitudes = 0.0, 2.5, 7.77, 9.0, 9.4, 10.0
+    found = {argument for magnitude in magnitudes for argument in timm_arguments(operation, magnitude)}
+    return [argument for argument in sorted(found) if not is_black(operation, argument)]
 
 
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("operation", PHOTOMETRIC, ids=lambda operation: operation.name.lower())
-def test_photometric_operations_equal_timm(
-    operation: Operation, channels: int, photographs: Photographs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for arguments in strengths(operation, monkeypatch):
+def test_photometric_operations_equal_timm(operation: Operation, channels: int, photographs: Photographs) -> None:
+    for argument in strengths(operation):
         for images in photographs.values():
             images = images if channels == 3 else grey(images)
-            assert differences(operation, images, arguments).max() == 0, (arguments, images.shape)
+            assert differences(operation, images, argument).max() == 0, (argument, images.shape)
 
 
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("operation", GEOMETRIC, ids=lambda operation: operation.name.lower())
-def test_geometric_operations_equal_timm(
-    operation: Operation, channels: int, photographs: Photographs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_geometric_operations_equal_timm(operation: Operation, channels: int, photographs: Photographs) -> None:
     """Pillow interpolates in double precision and cuts: single precision may lose a level where the result is whole."""
     found = []
-    for arguments in strengths(operation, monkeypatch):
+    for argument in strengths(operation):
         for images in photographs.values():
             images = images if channels == 3 else grey(images)
-            found.append(differences(operation, images, arguments).ravel())
+            found.append(differences(operation, images, argument).ravel())
     found = np.concatenate(found)
     assert found.max() <= 1
     assert found.mean() < 1e-3
@@ -129,7 +67,7 @@ def test_geometric_operations_equal_timm(
 
 @pytest.mark.parametrize("operation", PHOTOMETRIC, ids=lambda operation: operation.name.lower())
 @pytest.mark.parametrize("levels", [1, 2, 3, 256])
-def test_odd_images_equal_timm(operation: Operation, levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_images_equal_timm(operation: Operation, levels: int) -> None:
     """Few levels (nothing to stretch or to flatten), and images too small for a neighbourhood."""
     generator = np.random.default_rng(levels)
     for height, width in ((1, 1), (2, 5), (3, 3), (16, 17)):
@@ -137,25 +75,25 @@ def test_odd_images_equal_timm(operation: Operation, levels: int, monkeypatch: p
         if levels == 3:
             palette = np.array([40, 40, 41], np.uint8)  # neighbours
         images = palette[generator.integers(0, levels, (3, height, width, 3))]
-        for arguments in strengths(operation, monkeypatch):
-            assert differences(operation, images, arguments).max() == 0, (arguments, images.shape)
+        for argument in strengths(operation):
+            assert differences(operation, images, argument).max() == 0, (argument, images.shape)
 
 
 def test_posterising_to_no_bits_is_black(photographs: Photographs) -> None:
     """The highest magnitude asks for it; Pillow refuses now, and once gave a black image."""
-    assert ours(Operation.POSTERISE, photographs[8, 8], (0,)).max() == 0
+    assert our_result(Operation.POSTERISE, photographs[8, 8], 0).max() == 0
 
 
 def test_colour_leaves_grey_images_alone(photographs: Photographs) -> None:
     images = grey(photographs[8, 8])
-    assert np.array_equal(ours(Operation.COLOUR, images, (1.9,)), images)
+    assert np.array_equal(our_result(Operation.COLOUR, images, 1.9), images)
 
 
 def test_fill_is_a_colour_for_colour_images_and_its_luma_for_grey_ones(photographs: Photographs) -> None:
     images = photographs[8, 8]
     assert GREY_FILL == 117
-    assert ours(Operation.TRANSLATE_X, images, (0.45,))[0, 0, -1].tolist() == list(FILL)
-    assert ours(Operation.TRANSLATE_Y, grey(images), (-0.45,))[0, 0, 0] == GREY_FILL
+    assert our_result(Operation.TRANSLATE_X, images, 0.45)[0, 0, -1].tolist() == list(FILL)
+    assert our_result(Operation.TRANSLATE_Y, grey(images), -0.45)[0, 0, 0] == GREY_FILL
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 16, 16), (3, 12, 20)])
