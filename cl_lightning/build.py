@@ -133,6 +133,8 @@ def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
         "kind": "token_network",
         "encoder": encoder_structure(config, scenario),
         "diverge": method.divergence_weight > 0,
+        "token_expansion": method.token_expansion,
+        "independent_heads": method.independent_heads,
         "classes": [],
     }
     mixing = None if method.mixup is None else Mixing(method.mixup.alpha, method.mixup.smoothing)
@@ -141,7 +143,9 @@ def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
     main = _phase(MAIN, method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
     finetuning = None
     if method.finetuning is not None:
-        finetuning = _phase("finetuning", method.finetuning, config, View.MEMORY, dytox.FINETUNING_PARTS, mixing=mixing)
+        view = View.BALANCED if recipe.herd_after_finetuning else View.MEMORY
+        mixing_too = mixing if method.mixup and method.mixup.in_finetuning else None
+        finetuning = _phase("finetuning", method.finetuning, config, view, dytox.FINETUNING_PARTS, mixing=mixing_too)
         order = Order(recipe.finetuning_order or "shuffled")
         sampling = Sampling(order, bool(recipe.order_ignores_seed), bool(recipe.finetuning_drop_last))
         finetuning = dataclasses.replace(finetuning, sampling=sampling)
@@ -150,9 +154,13 @@ def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
         temperature=method.temperature,
         divergence_weight=method.divergence_weight,
         sharpness_from_task=method.sam.from_task if method.sam else 0,
+        softmax=method.mixup is not None and bool(recipe.mixup_softmax),
+        distillation_class_mean=bool(recipe.distillation_class_mean),
         rehearsal=config.memory.budget != "none",
         herd_augmented=bool(recipe.herd_augmented),
-        finetune_first=len(scenario.tasks) == 1,
+        herd_distinct=bool(recipe.herd_distinct),
+        herd_after_finetuning=bool(recipe.herd_after_finetuning),
+        finetune_first=bool(recipe.finetune_joint) and len(scenario.tasks) == 1,
     )
     return dytox.DyTox(build_network(structure, key), main, finetuning, options)  # type: ignore[arg-type]
 

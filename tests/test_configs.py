@@ -4,18 +4,17 @@ stands.
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from cl_lightning.__main__ import _typed
+from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.files import config_dir, options
 from cl_lightning.config.fill import changed_switches
-from cl_lightning.config.schema import Config, register
+from cl_lightning.config.schema import Config, MethodConfig, RecipeConfig
 
 GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
 REQUIRED = {"data=image_folder": ["data.root=/nowhere", "data.increment=2"]}
@@ -27,16 +26,8 @@ NEEDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def hydra_scope() -> Iterator[None]:
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        yield
-
-
 def composed(*overrides: str) -> Config:
-    return _typed(compose("config", overrides=["run_dir=unused", *overrides]))
+    return compose_typed(["run_dir=unused", *overrides])
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in options(group)])
@@ -122,3 +113,59 @@ def test_changed_switches_of_a_recipe_are_known() -> None:
     assert changed_switches(changed) == {"herd_augmented": False}
     changed = composed("data=cifar100_10steps", "recipe.schedule_lag=false").recipe
     assert changed_switches(changed) == {"schedule_lag": False}
+
+
+# ---- switches and the ablation -----------------------------------------------------------------------------------
+
+SWITCHES = sorted(set(vars(RecipeConfig())) - {"name", "date", "replicas", "precision", "finetuning_order"})
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_quirk_of_a_recipe_is_ablated_alone(switch: str) -> None:
+    published = composed("recipe=paper_2022_03").recipe
+    value = not getattr(published, switch)
+    changed = composed("recipe=paper_2022_03", f"recipe.{switch}={str(value).lower()}").recipe
+    assert changed_switches(changed) == {switch: value}
+    automatic = composed("data=cifar100_10steps").recipe
+    value = not getattr(automatic, switch)
+    changed = composed("data=cifar100_10steps", f"recipe.{switch}={str(value).lower()}").recipe
+    assert (changed.name, changed_switches(changed)) == (automatic.name, {switch: value})
+
+
+def test_what_the_recipes_differ_in() -> None:
+    paper, erratum, clean = (
+        vars(composed(f"recipe={name}").recipe) for name in ("paper_2022_03", "erratum_2022_06", "clean")
+    )
+    later = {key for key in paper if paper[key] != erratum[key]} - {"name", "date"}
+    assert later == {"finetuning_order", "mixup_softmax"}
+    assert {key for key in clean if clean[key] == erratum[key]} == {
+        "mixup_softmax", "distillation_class_mean", "herd_distinct", "herd_after_finetuning", "precision"
+    }  # fmt: skip
+
+
+ABLATION = ["none", "kd", "kd_finetuning", "tokens", "divergence", "whole"]
+COMPONENTS = ["distillation", "finetuning", "token_expansion", "divergence_weight", "independent_heads"]
+
+
+def test_the_ablation_adds_one_component_at_a_time() -> None:
+    whole = composed("method=dytox", "data=cifar100_50steps").method
+    rows = [composed(f"experiment=ablation_{name}") for name in ABLATION]
+    for count, row in enumerate(rows):
+        for index, component in enumerate(COMPONENTS):
+            value = getattr(row.method, component)
+            assert value == getattr(whole, component) if index < count else not value, (count, component)
+        rest = dataclasses.replace(row, method=dataclasses.replace(row.method, **_components(whole)))
+        assert rest == rows[-1], "nothing else differs"
+    assert rows[-1].method == whole, "the last row is DyTox"
+
+
+def _components(method: MethodConfig) -> dict[str, Any]:
+    return {name: getattr(method, name) for name in COMPONENTS}
+
+
+def test_the_ablation_s_setting() -> None:
+    row = composed("experiment=ablation_none")
+    assert (row.data.name, row.data.increment, row.recipe.name) == ("cifar100", 2, "paper_2022_03")
+    assert (row.memory.budget, row.memory.size, row.memory.scope) == ("total", 2000, "global")
+    assert changed_switches(row.recipe) == {}
+    assert composed("experiment=ablation_none", "data.order=3", "memory.size=1000").memory.size == 1000

@@ -38,6 +38,7 @@ class MixupConfig:
 
     alpha: float = 0.8
     smoothing: float = 0.1
+    in_finetuning: bool = True
 
 
 @dataclass
@@ -68,6 +69,8 @@ class DyToxConfig(MethodConfig):
     distillation: bool = True
     temperature: float = 1.0
     divergence_weight: float = 0.1
+    token_expansion: bool = True
+    independent_heads: bool = True
     mixup: MixupConfig | None = None
     sam: SamConfig | None = None
     finetuning: PhaseConfig | None = None
@@ -211,8 +214,13 @@ class RecipeConfig:
     lr_follows_batch: bool | None = None
     finetuning_order: str | None = None
     finetuning_drop_last: bool | None = None
+    finetune_joint: bool | None = None
     drop_path_in_frozen: bool | None = None
+    mixup_softmax: bool | None = None
+    distillation_class_mean: bool | None = None
     herd_augmented: bool | None = None
+    herd_distinct: bool | None = None
+    herd_after_finetuning: bool | None = None
     replicas: int | None = None
     precision: str | None = None
 

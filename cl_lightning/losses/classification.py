@@ -20,7 +20,11 @@ def binary_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
 
 
 def cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
-    """Softmax cross-entropy with soft targets, mean over images."""
+    """Softmax cross-entropy with soft targets, mean over images alone.
+
+    The criterion of the baselines, and of DyTox+ and DyTox++ in the public code until 7 May 2022. A target may be one
+    class, or smoothed and mixed (rows sum to one).
+    """
     return -(targets_BC.float() * logits_BC.float().log_softmax(dim=-1)).sum(dim=-1).mean()
 
 

@@ -13,7 +13,8 @@ task on).
 
 DyTox+ adds MixUp (``Phase.mixing``), DyTox++ also adaptive sharpness-aware minimisation (``Phase.sharpness``):
 variations of the phases, not of the method. What a recipe changes (sampling, schedule, frozen parts) is in the phases
-too.
+too, and in ``DyToxOptions`` where it is a loss or the order of steps 3 and 4. What the paper's ablation takes away is
+the network's to say (``models/token_network.py``): nothing here depends on it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cl_lightning.losses.classification import binary_cross_entropy, group_old
+from cl_lightning.losses.classification import binary_cross_entropy, cross_entropy, group_old
 from cl_lightning.losses.distillation import softmax_distillation
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.token_network import TokenNetwork
@@ -41,9 +42,23 @@ class DyToxOptions:
     divergence_weight: float = 0.1
     sharpness_from_task: int = 1
     """Sharpness-aware steps start with this task (DyTox++ leaves the first out)."""
+    softmax: bool = False
+    """Classify, in all phases and in the divergence head, by softmax cross-entropy instead of sigmoids: DyTox+ and
+    DyTox++ in the public code until 7 May 2022.
+    """
+    distillation_class_mean: bool = True
+    """The mean over the old classes in the distillation, as published; ``False``: their sum, the usual one, which is
+    as many times larger as there are old classes.
+    """
     rehearsal: bool = True
     """Whether there is a memory: without one there is nothing to herd, and no balanced fine-tuning."""
     herd_augmented: bool = False
+    herd_distinct: bool = False
+    """iCaRL's own rule of herding; as published, an image that was chosen may win a turn again."""
+    herd_after_finetuning: bool = False
+    """Choose exemplars by the network as it will be kept. Fine-tuning then has none of the new classes yet: give it a
+    phase on ``View.BALANCED``.
+    """
     finetune_first: bool = False
     """Fine-tune after the first task too, as published for joint training (a single task)."""
 
@@ -58,15 +73,22 @@ class DyTox(Method):
         self._main = main
         self._finetuning = finetuning
         self._options = options
+        self._classify = cross_entropy if options.softmax else binary_cross_entropy
 
     def plan(self, task: Task) -> list[PlanItem]:
         """Grow, learn, herd, balance, evaluate."""
-        items: list[PlanItem] = [Grow(), Fit(self._main_phase(task))]
-        if self._options.rehearsal:
-            items.append(Herd(augmented=self._options.herd_augmented))
-            if self._finetuning is not None and (task.index > 0 or self._options.finetune_first):
-                items.append(Fit(self._finetuning))
-        return [*items, Evaluate()]
+        return [Grow(), Fit(self._main_phase(task)), *self._rehearsal(task), Evaluate()]
+
+    def _rehearsal(self, task: Task) -> list[PlanItem]:
+        """Herding and balanced fine-tuning, in the order that was asked for."""
+        options = self._options
+        if not options.rehearsal:
+            return []
+        herd: list[PlanItem] = [Herd(augmented=options.herd_augmented, distinct=options.herd_distinct)]
+        if self._finetuning is None or (task.index == 0 and not options.finetune_first):
+            return herd
+        balance: list[PlanItem] = [Fit(self._finetuning)]
+        return balance + herd if options.herd_after_finetuning else herd + balance
 
     def _main_phase(self, task: Task) -> Phase:
         if task.index < self._options.sharpness_from_task:
@@ -74,7 +96,7 @@ class DyTox(Method):
         return self._main
 
     def grow(self, task: Task, key: Key, look: Look) -> None:
-        """Keep the teacher, then append what the task needs."""
+        """Keep the teacher, then let the network append what the task needs."""
         distil = self._options.distillation and task.index > 0
         self.teacher = frozen_copy(self.network) if distil else None
         self.network.grow(task.num_new, key)
@@ -87,7 +109,7 @@ class DyTox(Method):
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         """Section 3.3: classification, distillation of all old classes, divergence; fine-tuning classifies only."""
-        classification = binary_cross_entropy(outputs.logits, batch.targets)
+        classification = self._classify(outputs.logits, batch.targets)
         if phase.name != self._main.name or task.index == 0:
             return {"classification": classification}
         terms = {"classification": classification}
@@ -96,10 +118,12 @@ class DyTox(Method):
             with torch.no_grad():
                 old = self.teacher.logits(self.teacher(batch.images))
             distilled = softmax_distillation(outputs.logits[:, : task.num_old], old, self._options.temperature)
+            if not self._options.distillation_class_mean:
+                distilled = distilled * task.num_old
             terms = {"classification": (1 - share_old) * classification, "distillation": share_old * distilled}
         if outputs.auxiliary is not None:
             grouped = group_old(batch.targets, task.num_old)
-            terms["divergence"] = self._options.divergence_weight * binary_cross_entropy(outputs.auxiliary, grouped)
+            terms["divergence"] = self._options.divergence_weight * self._classify(outputs.auxiliary, grouped)
         return terms
 
 

@@ -52,6 +52,16 @@ def _without_kind(structure: Structure) -> Structure:
     return {key: value for key, value in structure.items() if key != "kind"}
 
 
+def _token_network(structure: Structure) -> TokenNetwork:
+    """A structure that does not say what grows (of an older checkpoint) means the published network."""
+    return TokenNetwork(
+        build_encoder(structure["encoder"]),
+        diverge=structure["diverge"],
+        token_expansion=structure.get("token_expansion", True),
+        independent_heads=structure.get("independent_heads", True),
+    )
+
+
 def _extractor_network(structure: Structure) -> ExtractorNetwork:
     """From ``backbone`` (what to grow), or from the ``backbones`` that are there already."""
     if "backbones" in structure:
@@ -61,7 +71,7 @@ def _extractor_network(structure: Structure) -> ExtractorNetwork:
 
 
 _NETWORKS: dict[str, Callable[[Structure], Network]] = {
-    "token_network": lambda s: TokenNetwork(build_encoder(s["encoder"]), diverge=s["diverge"]),
+    "token_network": _token_network,
     "embedding_network": lambda s: EmbeddingNetwork(build_backbone(s["backbone"]), bias=s["bias"]),
     "extractor_network": _extractor_network,
 }

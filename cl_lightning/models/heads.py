@@ -5,6 +5,8 @@ Legend: B batch, T tasks, D width, C classes, c classes of one task.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,8 +25,35 @@ class Head(nn.Module):
         return self.head(self.norm(e_BD))
 
 
-class IndependentHeads(nn.Module):
-    """Head i reads embedding i; scores are concatenated in order of arrival (DyTox's "1-1" classifiers).
+class TaskClassifier(nn.Module, ABC):
+    """Scores of all classes seen from the embeddings of an image, grown task by task: what a network of tokens asks of
+    its classifier.
+    """
+
+    @abstractmethod
+    def grow(self, num_new: int) -> None:
+        """Make room for ``num_new`` more classes; draws from torch's current stream."""
+
+    @abstractmethod
+    def sizes(self) -> list[int]:
+        """Classes of each task."""
+
+    @abstractmethod
+    def forward(self, e_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, C)."""
+
+    @abstractmethod
+    def old_parameters(self) -> list[nn.Parameter]:
+        """What belongs to earlier tasks alone."""
+
+    @abstractmethod
+    def new_parameters(self) -> list[nn.Parameter]:
+        """The others: what learning the newest task has to train."""
+
+
+class IndependentHeads(TaskClassifier):
+    """Head i reads embedding i; scores are concatenated in order of arrival (DyTox's "1-1" classifiers). Where there is
+    one embedding (T = 1), all heads read it.
 
     All heads are applied at once: the embeddings are standardised together, each head's LayerNorm scale and shift are
     folded into its linear map, and the maps run as one batched product (padded to the largest task), so that fifty
@@ -50,7 +79,7 @@ class IndependentHeads(nn.Module):
         weights, biases = zip(*(self._folded(head) for head in self.heads), strict=True)  # type: ignore[arg-type]
         weight_TcD = nn.utils.rnn.pad_sequence(list(weights), batch_first=True)
         bias_Tc = nn.utils.rnn.pad_sequence(list(biases), batch_first=True)
-        standard_TBD = F.layer_norm(e_BTD, (self.dim,)).transpose(0, 1)
+        standard_TBD = F.layer_norm(e_BTD, (self.dim,)).transpose(0, 1).expand(len(sizes), -1, -1)
         scores_TBc = torch.baddbmm(bias_Tc[:, None, :], standard_TBD.to(weight_TcD.dtype), weight_TcD.transpose(1, 2))
         if min(sizes) == max(sizes):
             return scores_TBc.transpose(0, 1).flatten(1)
@@ -60,6 +89,65 @@ class IndependentHeads(nn.Module):
     def _folded(head: Head) -> tuple[Tensor, Tensor]:
         weight = head.head.weight * head.norm.weight
         return weight, head.head.bias + head.head.weight @ head.norm.bias
+
+    def old_parameters(self) -> list[nn.Parameter]:
+        """Of all heads but the newest."""
+        return [p for head in list(self.heads)[:-1] for p in head.parameters()]
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Of the newest head."""
+        return [p for head in list(self.heads)[-1:] for p in head.parameters()]
+
+
+class JointHead(TaskClassifier):
+    """One head on all embeddings at once: LayerNorm and a linear map from T D numbers to all classes seen.
+
+    The classifier of DyTox's ablation without independent heads. Where a task brings an embedding, the input grows and
+    the head is made anew, as in the published code (its mode ``''``). Where there is one embedding for all tasks, the
+    input stays: then the norm and the rows of old classes keep their values and only the new rows are drawn. The second
+    half is our reading: nothing public says what the ablation's rows without token expansion did.
+    """
+
+    def __init__(self, dim: int, *, input_grows: bool) -> None:
+        """``dim`` is the width D of an embedding; ``input_grows``: a task brings one, else there is always one."""
+        super().__init__()
+        self.dim = dim
+        self.input_grows = input_grows
+        self.joint: Head | None = None
+        self._sizes: list[int] = []
+
+    def grow(self, num_new: int) -> None:
+        """A head for all classes seen; what is drawn is drawn from torch's current stream."""
+        self._sizes.append(num_new)
+        old, embeddings = self.joint, len(self._sizes) if self.input_grows else 1
+        self.joint = Head(embeddings * self.dim, sum(self._sizes))
+        if old is not None and not self.input_grows:
+            _keep_rows(old, self.joint)
+
+    def sizes(self) -> list[int]:
+        """Classes of each task."""
+        return list(self._sizes)
+
+    def forward(self, e_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, C)."""
+        assert self.joint is not None, "no class yet: grow first"
+        return self.joint(e_BTD.flatten(1))
+
+    def old_parameters(self) -> list[nn.Parameter]:
+        """None: all classes share the head."""
+        return []
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """All of the head."""
+        return list(self.parameters())
+
+
+@torch.no_grad()
+def _keep_rows(old: Head, new: Head) -> None:
+    """Give ``new`` the norm of ``old`` and the rows that it has."""
+    new.norm.load_state_dict(old.norm.state_dict())
+    new.head.weight[: old.head.out_features] = old.head.weight.to(new.head.weight)
+    new.head.bias[: old.head.out_features] = old.head.bias.to(new.head.bias)
 
 
 class GrowingLinear(nn.Module):

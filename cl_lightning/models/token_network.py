@@ -4,7 +4,10 @@ Douillard et al., DyTox (CVPR 2022), section 3. A new task adds D numbers (its t
 is shared. The divergence head tells the newest classes from "any old class"; it trains the newest token to differ and
 is never used to predict.
 
-Legend: B batch, N patches, T tasks, D width, C classes.
+The paper's ablation takes two things away, each alone or both: the tokens of later tasks (one token then serves all,
+T = 1) and the independence of the heads (``heads.JointHead``).
+
+Legend: B batch, N patches, T tokens, D width, C classes.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 
 from cl_lightning import rng
 from cl_lightning.models.encoder import Encoder
-from cl_lightning.models.heads import Head, IndependentHeads
+from cl_lightning.models.heads import Head, IndependentHeads, JointHead, TaskClassifier
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.rng import Key
@@ -24,27 +27,45 @@ from cl_lightning.types import Features
 
 
 class TokenNetwork(Network):
-    """Encoder, task tokens, task-attention block, independent heads."""
+    """Encoder, task tokens, task-attention block, classifier."""
 
-    def __init__(self, encoder: Encoder, *, diverge: bool = True) -> None:
-        """Build without any class; :meth:`grow` adds tasks. ``diverge`` asks for a divergence head from the second task
-        on.
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        diverge: bool = True,
+        token_expansion: bool = True,
+        independent_heads: bool = True,
+    ) -> None:
+        """Build without any class; :meth:`grow` adds tasks.
+
+        Args:
+            encoder: images to patch tokens.
+            diverge: have a divergence head from the second task on.
+            token_expansion: a task brings a token; without, the first task's token serves all and goes on learning.
+            independent_heads: a task brings a head of its own; without, one head reads all embeddings.
         """
         super().__init__()
         self.encoder = encoder
         self.diverge = diverge
+        self.token_expansion = token_expansion
+        self.independent_heads = independent_heads
         self.decoder = TaskAttentionBlock(encoder.dim, encoder.num_heads, encoder.mlp_ratio)
         self.tokens = nn.ParameterList()
-        self.classifier = IndependentHeads(encoder.dim)
+        self.classifier: TaskClassifier = (
+            IndependentHeads(encoder.dim) if independent_heads else JointHead(encoder.dim, input_grows=token_expansion)
+        )
         self.divergence: Head | None = None
 
     def grow(self, num_new: int, key: Key) -> None:
-        """Append a token and a head; replace the divergence head (from the second task on)."""
-        with rng.torch_seeded(key.fold("token network", len(self.tokens))):
-            token = torch.empty(1, 1, self.encoder.dim)
-            self.tokens.append(nn.Parameter(nn.init.trunc_normal_(token, std=0.02)))
+        """Append a token, grow the classifier, replace the divergence head (from the second task on)."""
+        task = len(self.classifier.sizes())
+        with rng.torch_seeded(key.fold("token network", task)):
+            if self.token_expansion or task == 0:
+                token = torch.empty(1, 1, self.encoder.dim)
+                self.tokens.append(nn.Parameter(nn.init.trunc_normal_(token, std=0.02)))
             self.classifier.grow(num_new)
-            if self.diverge and len(self.tokens) > 1:
+            if self.diverge and task > 0:
                 self.divergence = Head(self.encoder.dim, num_new + 1)
         self.to(next(self.parameters()).device)
 
@@ -53,7 +74,7 @@ class TokenNetwork(Network):
         return torch.cat(list(self.tokens), dim=0)[:, 0]
 
     def branches(self) -> list[Branch]:
-        """Two branches for each encoder block, then two for each task."""
+        """Two branches for each encoder block, then two for each token."""
         encoder = [Branch("encoder", rate) for rate in self.encoder.drop_rates()]
         return encoder + [Branch("decoder", self.encoder.drop_path)] * (2 * len(self.tokens))
 
@@ -66,7 +87,7 @@ class TokenNetwork(Network):
         return Features(self.decoder(self.tokens_TD(), patches_BND, scales_TKB), maps)
 
     def logits(self, features: Features) -> Tensor:
-        """Concatenated scores of the independent heads, (B, C)."""
+        """The classifier's scores, (B, C)."""
         return self.classifier(features.embeddings)
 
     def auxiliary(self, features: Features) -> Tensor | None:
@@ -74,23 +95,26 @@ class TokenNetwork(Network):
         return None if self.divergence is None else self.divergence(features.embeddings[:, -1])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Encoder, decoder, and tokens and heads split into old and newest."""
-        heads = list(self.classifier.heads)
+        """Encoder, decoder, and tokens and heads split into old and newest; a token or head that serves all tasks is
+        the newest.
+        """
         return {
             "encoder": list(self.encoder.parameters()),
             "decoder": list(self.decoder.parameters()),
             "old_tokens": list(self.tokens)[:-1],
             "new_token": list(self.tokens)[-1:],
-            "old_heads": [p for head in heads[:-1] for p in head.parameters()],
-            "new_head": [p for head in heads[-1:] for p in head.parameters()],
+            "old_heads": self.classifier.old_parameters(),
+            "new_head": self.classifier.new_parameters(),
             "divergence": [] if self.divergence is None else list(self.divergence.parameters()),
         }
 
     def structure(self) -> dict[str, Any]:
-        """The encoder's sizes and the classes of each task."""
+        """The encoder's sizes, what grows, and the classes of each task."""
         return {
             "kind": "token_network",
             "encoder": self.encoder.structure(),
             "diverge": self.diverge,
+            "token_expansion": self.token_expansion,
+            "independent_heads": self.independent_heads,
             "classes": self.classifier.sizes(),
         }

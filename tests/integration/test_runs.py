@@ -10,12 +10,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from cl_lightning.__main__ import _typed
-from cl_lightning.config.files import config_dir
-from cl_lightning.config.schema import register
+from cl_lightning.config.compose import compose_typed
 from cl_lightning.rng import Key
 from cl_lightning.run import execute
 from cl_lightning.state import load_checkpoint, restore_network
@@ -38,11 +34,7 @@ THREE_TASKS = ["data.increment=[4,3,3]", "trainer.progress=none", "trainer.threa
 
 
 def run(run_dir: Path, *overrides: str) -> dict[str, Any]:
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = _typed(compose("config", overrides=[f"run_dir={run_dir}", *overrides]))
-    execute(config)
+    execute(compose_typed([f"run_dir={run_dir}", *overrides]))
     return json.loads((run_dir / "results.json").read_text())
 
 
@@ -157,3 +149,64 @@ def test_a_joint_single_task_runs_without_anything_old(tmp_path: Path) -> None:
     assert results["forgetting"] is None
     assert results["backward_transfer"] is None
     assert len(results["tasks"]) == 1
+
+
+ALL_OFF = {
+    "distillation": "method.distillation=false",
+    "fine-tuning": "method.finetuning=null",
+    "token expansion": "method.token_expansion=false",
+    "divergence head": "method.divergence_weight=0",
+    "independent heads": "method.independent_heads=false",
+}
+"""What the paper's ablation takes away from DyTox."""
+
+
+@pytest.mark.parametrize("without", ["all", *ALL_OFF])
+def test_dytox_runs_without_each_and_without_all_of_its_components(tmp_path: Path, without: str) -> None:
+    off = [*ALL_OFF.values()] if without == "all" else [ALL_OFF[without]]
+    results = run(tmp_path / "run", *off, "epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS)
+    assert [task["classes"] for task in results["tasks"]] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    payload = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_002.pt")
+    network = restore_network(payload["network"])
+    assert network.structure()["classes"] == [4, 3, 3]
+    assert len(network.parts()["old_tokens"]) == (2 if "method.token_expansion=false" not in off else 0)
+    assert (payload["teacher"] is None) == ("method.distillation=false" in off)
+    if payload["teacher"] is not None:
+        assert restore_network(payload["teacher"]).structure()["classes"] == [4, 3]
+
+
+def test_all_other_switches_of_losses_and_herding_run_together(tmp_path: Path) -> None:
+    results = run(
+        tmp_path / "run", "method=dytox_plusplus", "method.sam.rho=0.05", "method.mixup.in_finetuning=false",
+        "recipe.mixup_softmax=true", "recipe.distillation_class_mean=false", "recipe.herd_distinct=true",
+        "recipe.herd_after_finetuning=true", "epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS,
+    )  # fmt: skip
+    protocol = results["protocol"]
+    assert protocol["recipe_changes"] == (
+        "mixup_softmax=True, distillation_class_mean=False, herd_distinct=True, herd_after_finetuning=True"
+    )
+    assert protocol["recipe_switches"]["herd_after_finetuning"] is True
+    memory = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_002.pt")["memory"]
+    assert {len(rows) for rows in memory["lists"][0].values()} == {20}
+
+
+@pytest.mark.parametrize(("overrides", "told"), [
+    (["recipe.herd_augmented=false"], "of 100 in total only 50 in total are different images"),
+    (["recipe.herd_augmented=true"], None),
+    (["method=wa", "recipe.herd_augmented=true"], "of 100 in total only 50 in total are different images"),
+    (["memory=per_class", "memory.size=6"], "of 6 per class only 3 per class are different images"),
+])  # fmt: skip
+def test_replicas_that_choose_the_same_exemplars_are_told(
+    tmp_path: Path, overrides: list[str], told: str | None
+) -> None:
+    run(
+        tmp_path / "run", "memory.size=100", *overrides, "memory.scope=per_replica", "batch.replicas=2",
+        "epochs_scale=0.004", "balanced_epochs_scale=0.1", "trainer.stop_after_task=0", *THREE_TASKS,
+    )  # fmt: skip
+    lines = [line for line in (tmp_path / "run" / "run.log").read_text().splitlines() if "same exemplars" in line]
+    assert len(lines) == (0 if told is None else 1)
+    if told is not None:
+        assert told in lines[0]
+        assert "type memory.scope=global" in lines[0]
+        lists = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_000.pt")["memory"]["lists"]
+        assert lists[0] == lists[1]

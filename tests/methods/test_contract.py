@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
 from cl_lightning import rng
-from cl_lightning.__main__ import _typed
 from cl_lightning.build import build_memory, build_method
-from cl_lightning.config.files import config_dir, load_option, options
-from cl_lightning.config.schema import Config, register
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.files import load_option, options
+from cl_lightning.config.schema import Config
 from cl_lightning.data.mixup import one_hot
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
@@ -66,14 +64,39 @@ MODELS = {
 CASES = {name: [f"method={name}", *MODELS[load_option("method", name)["encoder"]]] for name in options("method")} | {
     "dytox without memory": ["method=dytox", "memory=none", *MODELS["transformer"]],
     "dytox without divergence": ["method=dytox", "method.divergence_weight=0", *MODELS["transformer"]],
+    "dytox with one token": ["method=dytox", "method.token_expansion=false", *MODELS["transformer"]],
+    "dytox with one head": ["method=dytox", "method.independent_heads=false", *MODELS["transformer"]],
+    "dytox with one token and one head": [
+        "method=dytox",
+        "method.token_expansion=false",
+        "method.independent_heads=false",
+        *MODELS["transformer"],
+    ],
+    "dytox with nothing of its own": [
+        "method=dytox",
+        "method.distillation=false",
+        "method.finetuning=null",
+        "method.token_expansion=false",
+        "method.divergence_weight=0",
+        "method.independent_heads=false",
+        *MODELS["transformer"],
+    ],
+    "dytox, all switches of losses and herding": [
+        "method=dytox_plus",
+        "recipe=paper_2022_03",
+        "recipe.distillation_class_mean=false",
+        "recipe.herd_distinct=true",
+        "recipe.herd_after_finetuning=true",
+        *MODELS["transformer"],
+    ],
     "dytox, published recipe": ["method=dytox_plusplus", "recipe=erratum_2022_06", *MODELS["transformer"]],
     "finetune with a resnet": ["method=finetune", *MODELS["cnn"]],
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],
     "der with a transformer": ["method=der", *MODELS["transformer"]],
 }
-MOVES_OLD_SCORES = {"der", "der with a transformer"}
-"""A new extractor is read for old classes too."""
+MOVES_OLD_SCORES = {"der", "der with a transformer", "dytox with one head"}
+"""A new extractor or token is read for old classes too."""
 NO_GRADIENT = ("pos_proj.bias",)
 """Adds the same to all positions before a softmax."""
 
@@ -181,11 +204,7 @@ class Life:
 
 
 def config(case: str) -> Config:
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        overrides = ["run_dir=unused", "data=digits", "memory.size=20", *CASES[case]]
-        return _typed(compose("config", overrides=overrides))
+    return compose_typed(["run_dir=unused", "data=digits", "memory.size=20", *CASES[case]])
 
 
 @pytest.fixture(scope="module")

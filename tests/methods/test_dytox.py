@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_lightning import rng
-from cl_lightning.data.mixup import mixup, one_hot
-from cl_lightning.methods.base import frozen_copy
+from cl_lightning.build import build_method, build_scenario
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.data.mixup import one_hot
 from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.token_network import TokenNetwork
-from cl_lightning.optim.optimiser import make_optimiser
 from cl_lightning.optim.sam import ascend, descend
+from cl_lightning.published.dytox_vectors import NO_GRADIENT, Rebuilt, total
+from cl_lightning.published.vectors import VectorFile
+from cl_lightning.published.weights import GOLDEN as PUBLISHED_NAMES
 from cl_lightning.rng import Key, torch_seeded
 from cl_lightning.types import (
     Batch,
@@ -32,16 +35,13 @@ from cl_lightning.types import (
     Task,
     View,
 )
-from tests.golden.reference import GoldenFile, build, our_name
+from tests.golden import GOLDEN
 
 ADAMW = Optimiser("adamw", lr=1e-3, weight_decay=1e-6, decay_vectors=False)
 MAIN = Phase("main", View.MERGED, 1, ADAMW, Schedule("constant"), MAIN_PARTS)
 FINETUNING = Phase("finetuning", View.MEMORY, 1, ADAMW, Schedule("constant"), FINETUNING_PARTS)
 SHARP = dataclasses.replace(MAIN, sharpness=Sharpness(rho=3.0))
 NOTHING: Any = None  # DyTox looks at no data between phases
-NO_GRADIENT = "attn.pos_proj.bias"
-"""Adds the same to all positions before a softmax: its true gradient is zero. Adam divides what rounding leaves of it
-by its own size, so that the sign of each step is arbitrary."""
 
 
 def task(index: int, *sizes: int) -> Task:
@@ -60,46 +60,20 @@ def method(*sizes: int, main: Phase = MAIN, finetuning: Phase | None = FINETUNIN
     return dytox
 
 
-def total(terms: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).sum()
-
-
 # ---- against the published implementation ------------------------------------------------------------------------
 
 
-class Published:
+class Published(Rebuilt):
     """A task of the golden file, set up for training in its main phase."""
 
-    def __init__(self, golden: GoldenFile, index: int) -> None:
+    def __init__(self, golden: VectorFile, index: int) -> None:
+        super().__init__(golden, index)
         self.golden, self.prefix = golden, f"task{index}/"
-        self.task = task(index, *golden.meta["increments"])
-        self.network = build(golden, index)
-        self.dytox = DyTox(self.network, MAIN, None, DyToxOptions())
-        if index > 0:
-            self.dytox.teacher = frozen_copy(build(golden, index - 1))
-        self.trained: list[nn.Parameter] = []
-        for name, part in self.network.parts().items():
-            for parameter in part:
-                parameter.requires_grad_(name in MAIN.trains)
-            self.trained += part if name in MAIN.trains else []
-        labels = golden[f"{self.prefix}y"]
-        self.batch = Batch(golden.images, labels, one_hot(labels, self.task.num_seen))
-
-    def terms(self, batch: Batch | None = None) -> dict[str, Tensor]:
-        batch = batch or self.batch
-        return self.dytox.losses(self.task, MAIN, batch, self.dytox.outputs(MAIN, batch.images, None))
-
-    def backward(self) -> float:
-        for parameter in self.trained:
-            parameter.grad = None
-        loss = total(self.terms())
-        loss.backward()
-        return loss.item()
 
     def expected(self, folder: str) -> dict[str, Tensor]:
         """Tensors of a folder of the golden file, by our names of the parameters."""
-        names = self.golden.names(f"{self.prefix}{folder}/")
-        return {our_name(name): self.golden[f"{self.prefix}{folder}/{name}"] for name in names}
+        entries = self.golden.folder(f"{self.prefix}{folder}/")
+        return {PUBLISHED_NAMES.ours(name) or name: value for name, value in entries.items()}
 
     def expect_parameters(self, folder: str, atol: float, without: str = "nothing") -> None:
         expected, ours = self.expected(folder), dict(self.network.named_parameters())
@@ -109,12 +83,12 @@ class Published:
 
 
 @pytest.fixture(scope="module")
-def golden() -> GoldenFile:
-    return GoldenFile("dytox_small.npz")
+def golden() -> VectorFile:
+    return VectorFile(GOLDEN / "dytox_small.npz")
 
 
 @pytest.fixture(params=[0, 1, 2])
-def published(golden: GoldenFile, request: pytest.FixtureRequest) -> Published:
+def published(golden: VectorFile, request: pytest.FixtureRequest) -> Published:
     return Published(golden, request.param)
 
 
@@ -146,17 +120,15 @@ def test_one_bias_has_no_true_gradient(published: Published) -> None:
 
 
 def test_published_mixup(published: Published) -> None:
-    meta = published.golden.meta
-    smoothed = one_hot(published.batch.labels, published.task.num_seen, meta["label_smoothing"])
-    images, targets = mixup(published.batch.images, smoothed, [meta["mixup_lambda"]])
-    torch.testing.assert_close(targets, published.golden[f"{published.prefix}mixup/targets"], atol=1e-6, rtol=0)
-    terms = published.terms(Batch(images, published.batch.labels, targets))
+    mixed = published.mixed()
+    torch.testing.assert_close(mixed.targets, published.golden[f"{published.prefix}mixup/targets"], atol=1e-6, rtol=0)
+    terms = published.terms(mixed)
     expected = {name: value.item() for name, value in published.expected("mixup/loss").items()}
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, abs=1e-6)
 
 
 def test_published_steps(published: Published) -> None:
-    optimiser = make_optimiser(ADAMW, published.trained, published.golden.meta["lr"])
+    optimiser = published.adamw()
     losses = []
     for _ in range(published.golden.meta["steps"]):
         losses.append(published.backward())
@@ -167,7 +139,7 @@ def test_published_steps(published: Published) -> None:
 
 
 def test_published_sharpness_aware_step(published: Published) -> None:
-    optimiser = make_optimiser(ADAMW, published.trained, published.golden.meta["lr"])
+    optimiser = published.adamw()
     losses = [published.backward()]
     moved = ascend(published.trained, rho=published.golden.meta["sam_rho"], adaptive=True)
     published.expect_parameters("asam/perturbed", atol=1e-5)
@@ -191,6 +163,11 @@ def sigmoid_cross_entropy(scores: list[list[float]], targets: list[list[float]])
     return sum(parts) / len(parts)
 
 
+def softmax_cross_entropy(scores: list[list[float]], targets: list[list[float]]) -> float:
+    rows = [(softmax(row), wanted) for row, wanted in zip(scores, targets, strict=True)]
+    return -sum(y * math.log(p) for row, wanted in rows for p, y in zip(row, wanted, strict=True)) / len(rows)
+
+
 def softmax(scores: list[float]) -> list[float]:
     powers = [math.exp(score) for score in scores]
     return [power / sum(powers) for power in powers]
@@ -206,8 +183,10 @@ def moved_student(**options: Any) -> DyTox:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_losses_against_a_loop(temperature: float) -> None:
-    dytox = moved_student(temperature=temperature, divergence_weight=0.25)
+@pytest.mark.parametrize("softmax_too", [False, True])
+def test_losses_against_a_loop(temperature: float, softmax_too: bool) -> None:
+    dytox = moved_student(temperature=temperature, divergence_weight=0.25, softmax=softmax_too)
+    cross_entropy = softmax_cross_entropy if softmax_too else sigmoid_cross_entropy
     outputs = dytox.outputs(MAIN, IMAGES, None)
     assert dytox.teacher is not None
     assert outputs.auxiliary is not None
@@ -220,21 +199,32 @@ def test_losses_against_a_loop(temperature: float) -> None:
         distilled += temperature**2 * sum(b * (math.log(b) - math.log(a)) for a, b in zip(p, q, strict=True)) / 18
     grouped = [[sum(row[:3]), row[3], row[4]] for row in targets]
     expected = {
-        "classification": 0.4 * sigmoid_cross_entropy(logits, targets),
+        "classification": 0.4 * cross_entropy(logits, targets),
         "distillation": 0.6 * distilled,
-        "divergence": 0.25 * sigmoid_cross_entropy(outputs.auxiliary.tolist(), grouped),
+        "divergence": 0.25 * cross_entropy(outputs.auxiliary.tolist(), grouped),
     }
     terms = dytox.losses(task(1, 3, 2), MAIN, BATCH, outputs)
     assert expected["distillation"] > 1e-3
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-5)
 
 
-def test_fine_tuning_only_classifies_and_does_not_scale_it() -> None:
-    dytox = moved_student()
+def test_distillation_without_the_mean_over_classes_is_as_many_times_larger() -> None:
+    terms = []
+    for mean in (True, False):
+        dytox = moved_student(distillation_class_mean=mean)
+        terms.append(dytox.losses(task(1, 3, 2), MAIN, BATCH, dytox.outputs(MAIN, IMAGES, None)))
+    assert terms[1].pop("distillation").item() == pytest.approx(3 * terms[0].pop("distillation").item())
+    assert terms[0] == terms[1]
+
+
+@pytest.mark.parametrize("softmax_too", [False, True])
+def test_fine_tuning_only_classifies_and_does_not_scale_it(softmax_too: bool) -> None:
+    dytox = moved_student(softmax=softmax_too)
+    cross_entropy = softmax_cross_entropy if softmax_too else sigmoid_cross_entropy
     outputs = dytox.outputs(FINETUNING, IMAGES, None)
     assert outputs.auxiliary is None
     terms = dytox.losses(task(1, 3, 2), FINETUNING, BATCH, outputs)
-    expected = sigmoid_cross_entropy(outputs.logits.tolist(), BATCH.targets.tolist())
+    expected = cross_entropy(outputs.logits.tolist(), BATCH.targets.tolist())
     assert {name: term.item() for name, term in terms.items()} == pytest.approx({"classification": expected}, rel=1e-5)
 
 
@@ -275,6 +265,15 @@ def test_plan_variations() -> None:
     assert alone.plan(task(0, 9)) == [Grow(), Fit(MAIN), Herd(), Fit(FINETUNING), Evaluate()]
     assert method(finetuning=None).plan(task(1, 3, 2)) == [Grow(), Fit(MAIN), Herd(), Evaluate()]
     assert method(herd_augmented=True).plan(task(0, 3))[2] == Herd(augmented=True)
+    assert method(herd_distinct=True).plan(task(0, 3))[2] == Herd(distinct=True)
+
+
+def test_herding_after_fine_tuning() -> None:
+    late = method(herd_after_finetuning=True)
+    assert late.plan(task(0, 3)) == [Grow(), Fit(MAIN), Herd(), Evaluate()]
+    assert late.plan(task(1, 3, 2)) == [Grow(), Fit(MAIN), Fit(FINETUNING), Herd(), Evaluate()]
+    assert method(herd_after_finetuning=True, finetuning=None).plan(task(1, 3, 2))[2:] == [Herd(), Evaluate()]
+    assert method(herd_after_finetuning=True, rehearsal=False).plan(task(1, 3, 2))[2:] == [Evaluate()]
 
 
 def test_sharpness_is_left_out_of_the_first_task() -> None:
@@ -317,3 +316,75 @@ def test_parts_of_the_phases_are_all_that_there_are() -> None:
     parts = set(method(3, 2).network.parts())
     assert parts - set(MAIN_PARTS) == {"old_tokens", "old_heads"}
     assert parts - set(FINETUNING_PARTS) == {"encoder", "divergence"}
+
+
+# ---- from a configuration ----------------------------------------------------------------------------------------
+
+TWO_TASKS = ["data.increment=5"]
+ONE_TASK = ["data.increment=10"]
+
+
+def configured(*overrides: str) -> tuple[DyTox, Task]:
+    """DyTox on digits as a run builds it, and the last task."""
+    config = compose_typed(["run_dir=unused", *overrides])
+    scenario = build_scenario(config)
+    dytox = build_method(config, scenario, Key(0))
+    assert isinstance(dytox, DyTox)
+    return dytox, scenario.tasks[-1]
+
+
+def phases(dytox: DyTox, current: Task) -> dict[str, Phase]:
+    return {item.phase.name: item.phase for item in dytox.plan(current) if isinstance(item, Fit)}
+
+
+@pytest.mark.parametrize("recipe", ["erratum_2022_06", "paper_2022_03"])
+def test_joint_training_is_fine_tuned_as_published(recipe: str) -> None:
+    assert list(phases(*configured(f"recipe={recipe}", *ONE_TASK))) == ["main", "finetuning"]
+    assert list(phases(*configured(f"recipe={recipe}", "recipe.finetune_joint=false", *ONE_TASK))) == ["main"]
+
+
+def test_joint_training_is_not_fine_tuned_with_the_clean_recipe() -> None:
+    assert list(phases(*configured(*ONE_TASK))) == ["main"]
+    assert list(phases(*configured("recipe.finetune_joint=true", *ONE_TASK))) == ["main", "finetuning"]
+    dytox, _ = configured("recipe.finetune_joint=true", *TWO_TASKS)
+    assert list(phases(dytox, task(0, 5, 5))) == ["main"], "of several tasks the first has nothing to balance"
+
+
+def test_fine_tuning_before_herding_sees_the_memory_and_behind_it_a_balanced_view() -> None:
+    dytox, last = configured(*TWO_TASKS)
+    assert phases(dytox, last)["finetuning"].view is View.MEMORY
+    late, last = configured("recipe.herd_after_finetuning=true", *TWO_TASKS)
+    assert phases(late, last)["finetuning"].view is View.BALANCED
+    assert isinstance(late.plan(last)[-2], Herd)
+
+
+def test_mixup_stays_out_of_fine_tuning_on_demand() -> None:
+    both = phases(*configured("method=dytox_plus", *TWO_TASKS))
+    assert both["main"].mixing == both["finetuning"].mixing is not None
+    main_alone = phases(*configured("method=dytox_plus", "method.mixup.in_finetuning=false", *TWO_TASKS))
+    assert main_alone == {**both, "finetuning": dataclasses.replace(both["finetuning"], mixing=None)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "softmax_too"),
+    [
+        (["method=dytox_plus", "recipe=paper_2022_03"], True),
+        (["method=dytox_plusplus", "recipe=paper_2022_03"], True),
+        (["method=dytox", "recipe=paper_2022_03"], False),
+        (["method=dytox_plus", "recipe=erratum_2022_06"], False),
+        (["method=dytox_plus"], False),
+        (["method=dytox_plus", "recipe.mixup_softmax=true"], True),
+    ],
+)  # fmt: skip
+def test_softmax_with_mixup_alone(overrides: list[str], softmax_too: bool) -> None:
+    dytox, _ = configured(*overrides, *TWO_TASKS)
+    for index in range(2):
+        dytox.grow(task(index, 3, 2), Key(index), NOTHING)
+    batch = dataclasses.replace(BATCH, images=IMAGES[:, :1, :8, :8])
+    for phase in phases(dytox, task(1, 3, 2)).values():
+        outputs = dytox.outputs(phase, batch.images, None)
+        terms = dytox.losses(task(1, 3, 2), phase, batch, outputs)
+        cross_entropy = softmax_cross_entropy if softmax_too else sigmoid_cross_entropy
+        scale = 0.4 if phase.name == "main" else 1.0
+        expected = scale * cross_entropy(outputs.logits.tolist(), BATCH.targets.tolist())
+        assert terms["classification"].item() == pytest.approx(expected, rel=1e-5)
