@@ -7,20 +7,22 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cl_lightning.config.check import check
-from cl_lightning.config.errors import added_keys, explain, missing_keys
+from cl_lightning.config.compose import typed
+from cl_lightning.config.errors import explain
 from cl_lightning.config.files import config_dir
-from cl_lightning.config.fill import fill_in
+from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config, register
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.errors import UserError
 
 DIVERGED = 1
 WRONG_CONFIGURATION = 2
@@ -38,12 +40,24 @@ def _job(composed: DictConfig) -> float:
 
     The user's mistakes are told here and counted, not raised: the other jobs of a multirun go on.
     """
+    return _attempt(lambda: _typed(composed))
+
+
+def _typed(composed: DictConfig) -> Config:
+    mistake = _shared_folder()
+    if mistake:
+        raise UserError(mistake)
+    return typed(composed)
+
+
+def _attempt(make: Callable[[], Config], *, resume: bool = False) -> float:
+    """Run what ``make`` gives."""
     config = None
     try:
-        config = _typed(composed)
+        config = make()
         from cl_lightning.run import execute
 
-        return execute(config)
+        return execute(config, resume=resume)
     except (UserError, FloatingPointError) as error:
         if _WANTS_TRACEBACK:
             raise
@@ -51,21 +65,19 @@ def _job(composed: DictConfig) -> float:
         return math.nan
     except KeyboardInterrupt:
         where = config.run_dir if config else "no folder yet"
-        print(f"\nstopped: the tasks finished so far are in {where}", file=sys.stderr)
+        print(f"\nstopped: the tasks finished so far are in {where}; resume={where} goes on", file=sys.stderr)
         raise
 
 
-def _typed(composed: DictConfig) -> Config:
-    """The dataclasses that everything behind works with: filled in and checked."""
-    mistake = missing_keys(composed) or added_keys(composed) or _shared_folder()
-    if mistake:
-        raise UserError(mistake)
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
-    with told_to_user():
-        filled = fill_in(config)
-        check(filled)
-    return filled
+def _saved(arguments: list[str]) -> Config:
+    """The configuration that ``resume=RUN_DIR`` means; Hydra has no part in it, so no folder of its own is made."""
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    if flags:
+        raise UserError(f"{flags[0]} does not go with resume=, which takes one run: leave it out")
+    folders = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
+    if len(folders) > 1 or not folders[0]:
+        raise UserError("resume= takes one folder: type resume=RUN_DIR")
+    return load_saved(Path(folders[0]), [argument for argument in arguments if not argument.startswith("resume=")])
 
 
 def _shared_folder() -> str | None:
@@ -88,14 +100,18 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise instead of printing and exiting by itself
     register()
     _failures.clear()
+    arguments = sys.argv[1:]
     try:
-        _job()
+        if any(argument.startswith("resume=") for argument in arguments):
+            _attempt(lambda: _saved(arguments), resume=True)
+        else:
+            _job()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         if _WANTS_TRACEBACK or (isinstance(error, AssertionError) and "type for root" not in str(error)):
             raise
-        _complain(explain(error, sys.argv[1:]))
+        _complain(explain(error, arguments))
     if _failures:
         sys.exit(max(_failures))
 

@@ -72,8 +72,10 @@ class Sequence:
         return legs
 
     def run(self, engine: Engine, display: Display, curves: Curves) -> Iterator[Task]:
-        """Learn the tasks in order; yields each when its plan is done and its counts are in the state."""
-        for task in self.scenario.tasks:
+        """Learn the tasks that the state does not have yet, in order; yields each when its plan is done and its counts
+        are in the state.
+        """
+        for task in self.scenario.tasks[len(self.state.records) :]:
             started, steps, images, fit_seconds = time.monotonic(), 0, 0, 0.0
             for item in self.method.plan(task):
                 match item:

@@ -6,7 +6,10 @@ strictly.
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import torch
 
 from cl_lightning.data.sources import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
-from cl_lightning.methods.base import Method
+from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
@@ -23,7 +26,8 @@ from cl_lightning.report.results import TaskRecord
 from cl_lightning.rng import Key
 from cl_lightning.types import Plain
 
-VERSION = 1
+VERSION = 2
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,12 +57,31 @@ def checkpoint_payload(
         "extra": method.extra_state(),
         "memory": _memory_state(state.memory, source),
         "step_offset": state.step_offset,
-        "tasks_done": len(state.records),
+        "records": [dataclasses.asdict(record) for record in state.records],
         "matrices": {
             protocol: {readout: matrix.to_plain() for readout, matrix in readouts.items()}
             for protocol, readouts in state.matrices.items()
         },
     }
+
+
+def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> RunState:
+    """The inverse of :func:`checkpoint_payload`: puts network, teacher and extra state into ``method``, which has not
+    been used yet, and returns what the run knew. Nothing is grown or trained again.
+    """
+    method.network = restore_network(payload["network"])
+    teacher = payload["teacher"]
+    method.teacher = None if teacher is None else frozen_copy(restore_network(teacher))
+    method.load_extra_state(payload["extra"])
+    records = [
+        TaskRecord(**{**record, "classes": tuple(record["classes"]), "names": tuple(record["names"])})
+        for record in payload["records"]
+    ]
+    matrices = {
+        protocol: {readout: AccuracyMatrix.from_plain(rows) for readout, rows in readouts.items()}
+        for protocol, readouts in payload["matrices"].items()
+    }
+    return RunState(restore_memory(payload["memory"], source), payload["step_offset"], matrices, records)
 
 
 def _memory_state(memory: RehearsalMemory, source: ImageSource) -> dict[str, Plain]:
@@ -94,6 +117,19 @@ def save_checkpoint(path: Path, payload: dict[str, Plain]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def last_checkpoint(folder: Path) -> dict[str, Plain] | None:
+    """The checkpoint of the last task in ``folder`` that can be read; None if there is none.
+
+    One that cannot is told in a warning, and the one before it is taken.
+    """
+    for path in sorted(folder.glob("task_*.pt"), reverse=True):
+        try:
+            return load_checkpoint(path)
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            log.warning("%s cannot be read (%s): going back to the one before", path, str(error).splitlines()[0])
+    return None
 
 
 def load_checkpoint(path: Path) -> dict[str, Plain]:

@@ -31,3 +31,15 @@ def load_option(group: str, name: str) -> dict[str, Any]:
         if parent != "_self_" and not parent.startswith("schema_"):
             merged.update(load_option(group, parent))
     return {**merged, **{str(key): value for key, value in content.items()}}
+
+
+def schema_name(group: str, name: str) -> str:
+    """Which schema of ``schema.SCHEMAS[group]`` an option starts from: that of its ancestors, if not its own."""
+    content = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
+    assert isinstance(content, dict)
+    for parent in content["defaults"]:
+        if parent.startswith("schema_"):
+            return str(parent.removeprefix("schema_"))
+        if parent != "_self_":
+            return schema_name(group, parent)
+    raise AssertionError(f"conf/{group}/{name}.yaml names no schema")

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cl_lightning.config.files import config_dir, load_option, options
+from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.schema import (
     SCHEMAS,
     Config,
@@ -82,22 +82,10 @@ def _fill_model(model: ModelConfig, suggested: str, data: DataConfig) -> ModelCo
             allowed = ", ".join(f"model={name}" for name in options("model") if name != "auto")
             raise ValueError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
         chosen = load_option("model", suggested)
-        schema = next(s for s in SCHEMAS["model"].values() if getattr(s, "kind", None) == _kind(suggested))
+        schema = SCHEMAS["model"][schema_name("model", suggested)]
         model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), chosen))  # type: ignore[assignment]
     if getattr(model, "patch_size", 0) is None:
         model = dataclasses.replace(model, patch_size=data.suggests.patch_size)  # type: ignore[call-arg]
     if isinstance(model, ResNet18Config) and model.stem is None:
         model = dataclasses.replace(model, stem="large" if data.image_size > _SMALL else "small")
     return model
-
-
-def _kind(name: str) -> str:
-    """The kind of encoder that a model file is of: its schema's default."""
-    content = OmegaConf.to_container(OmegaConf.load(config_dir() / "model" / f"{name}.yaml"))
-    assert isinstance(content, dict)
-    for parent in content["defaults"]:
-        if parent.startswith("schema_"):
-            return str(getattr(SCHEMAS["model"][parent.removeprefix("schema_")], "kind", ""))
-        if parent != "_self_":
-            return _kind(parent)
-    raise AssertionError(f"conf/model/{name}.yaml names no schema")

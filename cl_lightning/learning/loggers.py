@@ -6,6 +6,7 @@ a run reads as one.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +62,30 @@ class Curves:
                 logger.experiment.finish(exit_code=0 if ok else 1)
 
 
-def make_curves(options: LoggerOptions, run_dir: Path) -> Curves:
-    """The loggers of a run."""
+def make_curves(options: LoggerOptions, run_dir: Path, done: tuple[int, int] | None = None) -> Curves:
+    """The loggers of a run.
+
+    ``done`` is (steps, tasks) of a run that goes on: its CSV file is cut back to them, so that nothing is in it twice.
+    The last of these tasks is to be logged again. Weights & Biases gets a second run in the same group.
+    """
     loggers: list[Logger] = []
     if options.csv:
+        rows = _rows_until(run_dir / "metrics.csv", *done) if done else []
         loggers.append(CSVLogger(save_dir=run_dir, name="", version="", flush_logs_every_n_steps=50))
+        for row in rows:
+            loggers[-1].log_metrics(row, step=int(row.pop("step")))  # type: ignore[arg-type]
     if options.wandb and options.mode != "disabled":
         loggers.append(_wandb(options, run_dir))
     return Curves(loggers)
+
+
+def _rows_until(path: Path, steps: int, tasks: int) -> list[dict[str, str]]:
+    """What was logged before the end of the last task done, each value as it was written."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    return [row for row in rows if int(row["step"]) <= steps and int(row.get("task/index", -1)) < tasks - 1]
 
 
 def _wandb(options: LoggerOptions, run_dir: Path) -> WandbLogger:

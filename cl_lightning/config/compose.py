@@ -1,0 +1,45 @@
+"""A command line's overrides as the dataclasses that the program works with: composed, filled in, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from cl_lightning.config.check import check
+from cl_lightning.config.errors import added_keys, missing_keys
+from cl_lightning.config.files import config_dir
+from cl_lightning.config.fill import fill_in
+from cl_lightning.config.schema import Config, register
+from cl_lightning.errors import UserError, told_to_user
+
+
+def typed(composed: DictConfig) -> Config:
+    """What Hydra composed, filled in and checked.
+
+    Raises:
+        UserError: values that are missing, that nobody reads, or that are not possible.
+    """
+    mistake = missing_keys(composed) or added_keys(composed)
+    if mistake:
+        raise UserError(mistake)
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    with told_to_user():
+        filled = fill_in(config)
+        check(filled)
+    return filled
+
+
+def compose_typed(overrides: Sequence[str]) -> Config:
+    """The configuration that ``python -m cl_lightning`` would run with these overrides.
+
+    It is composed outside of a run of Hydra, so ``run_dir`` must be given where it is asked for. Raises as
+    :func:`typed` does, and Hydra's own errors for overrides that it cannot carry out.
+    """
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return typed(compose("config", overrides=list(overrides)))

@@ -1,0 +1,75 @@
+"""Which part of a configuration a number depends on: runs that agree in it may stand in one cell of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_WITHOUT = (
+    "run_dir",
+    "logger",
+    "data.root",  # where the images are; which they are is in the scenario's fingerprint
+    "data.suggests",  # what it suggested has been filled in elsewhere
+    "method.encoder",
+    "method.recipe",
+    "recipe.name",  # its switches count
+    "recipe.date",
+    "recipe.replicas",
+    "recipe.precision",
+    "batch.evaluation",
+    "trainer.accelerator",
+    "trainer.deterministic",
+    "trainer.devices",
+    "trainer.log_every",
+    "trainer.progress",
+    "trainer.stop_after_task",  # how much of the run there is
+    "trainer.strategy",
+    "trainer.threads",
+    "trainer.workers",
+)
+"""Keys, and whole groups, that say where and how fast a run is made, or what has become another key's value."""
+
+
+def science(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The rest, flat: ``{"method.temperature": 1.0, ...}``, of a filled-in configuration as plain values (what a run's
+    ``config.yaml`` holds).
+    """
+    return dict(_leaves(config))
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if key in _WITHOUT:
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """``key=made (not wanted)`` for each value in which two :func:`science` differ.
+
+    A key that ``made`` lacks came into the program later, with a default that left earlier runs as they were. A group
+    that one of the two leaves out (``method.mixup=null``) is told by the group's name alone.
+    """
+    found = []
+    for key in sorted(set(made) | set(wanted)):
+        if _under_null(key, made) or _under_null(key, wanted):
+            continue
+        if key not in made and not any(other.startswith(f"{key}.") for other in made):
+            continue
+        one, other = made.get(key, _SET), wanted.get(key, _SET)
+        if one != other:
+            found.append(f"{key}={one} (not {other})")
+    return found
+
+
+_SET = "set"
+"""Stands for a group that is there, where the other configuration has null."""
+
+
+def _under_null(key: str, given: Mapping[str, Any]) -> bool:
+    parts = key.split(".")
+    return any(".".join(parts[:depth]) in given for depth in range(1, len(parts)))

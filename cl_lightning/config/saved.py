@@ -1,0 +1,72 @@
+"""The configuration of a run that exists, read back from its own ``config.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cl_lightning.config.compose import typed
+from cl_lightning.config.files import load_option, options, schema_name
+from cl_lightning.config.schema import SCHEMAS, Config
+from cl_lightning.errors import UserError
+
+_CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "trainer.")
+"""What may be another in the rest of a run: where and how it is made, never what it computes."""
+_FIXED = ("trainer.precision",)
+
+
+def load_saved(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of the run in ``run_dir``, with its files there, and ``overrides`` that change no number.
+
+    Groups may be chosen anew where all of them may change: ``trainer=gpu``, ``logger=wandb``. Where the run was told to
+    stop after a task, that is forgotten: who goes on does not want to stop there again.
+
+    Raises:
+        UserError: no run there, an override that would make another run of it, or a configuration of another version.
+    """
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"resume={run_dir} is no run, it has no config.yaml: type resume=RUN_DIR, the folder of a run")
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    saved["run_dir"] = str(run_dir)
+    saved["trainer"]["stop_after_task"] = None
+    try:
+        return typed(OmegaConf.merge(_schema(saved), saved, *map(_change, overrides)))  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"resume={run_dir} does not go with this version or these overrides: {line}") from error
+
+
+def _schema(saved: dict[str, Any]) -> DictConfig:
+    """The types that the saved values must have."""
+    groups = {group: next(iter(schemas.values())) for group, schemas in SCHEMAS.items()}
+    name, kind = saved["method"]["name"], saved["model"].get("kind")
+    if name not in options("method"):
+        raise UserError(f"method={name} of this run does not exist here: use the version that made it")
+    groups["method"] = SCHEMAS["method"][schema_name("method", name)]
+    groups["model"] = next(s for s in SCHEMAS["model"].values() if getattr(s, "kind", None) == kind)
+    nodes = {group: OmegaConf.structured(schema) for group, schema in groups.items()}
+    merged = OmegaConf.merge(OmegaConf.structured(Config), nodes)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _change(override: str) -> DictConfig:
+    """One override as a tree. Raises UserError for what may not change."""
+    key, equals, value = override.partition("=")
+    allowed = any(key == name or (name.endswith(".") and key.startswith(name)) for name in _CHANGEABLE)
+    if equals and allowed and key not in _FIXED:
+        return OmegaConf.from_dotlist([override])
+    if equals and f"{key}." in _CHANGEABLE and value in options(key):
+        chosen = {name: item for name, item in load_option(key, value).items() if f"{key}.{name}" not in _FIXED}
+        return OmegaConf.create({key: chosen})
+    free = ", ".join(name + ("..." if name.endswith(".") else "=...") for name in _CHANGEABLE)
+    raise UserError(
+        f"{override} is not possible beside resume=: it would make another run of this one, type {free} "
+        f"(not {', '.join(_FIXED)}) or start a new run"
+    )

@@ -1,0 +1,81 @@
+"""Results of a table's runs as small files that can be kept under version control.
+
+A run folder holds everything; what is stored of it is what a table needs: the configuration that the numbers depend on,
+the numbers, and the provenance without host, paths and command line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cl_lightning.published.tables import Job
+from cl_lightning.report.results import write_json
+
+_PROVENANCE = ("commit", "device", "python", "versions", "started", "seconds")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What is known of one run of a table."""
+
+    science: Mapping[str, Any]
+    """Flat configuration, see ``config.identity.science``."""
+    curve: tuple[float, ...]
+    """Accuracy in % on all classes seen, after each task done."""
+    top5: tuple[float, ...]
+    tasks: int
+    """Tasks of the whole run."""
+    content: Mapping[str, Any]
+    """Everything that is stored."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all tasks have been learnt."""
+        return len(self.curve) == self.tasks
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of ``tables.METRICS``, in %, of the tasks done."""
+        mean = [sum(values) / len(values) for values in (self.curve, self.top5)]
+        return {"avg": mean[0], "last": self.curve[-1], "avg5": mean[1], "last5": self.top5[-1]}
+
+
+def condense(results: Mapping[str, Any], science: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a run's ``results.json``."""
+    provenance = results["provenance"]
+    return {
+        "config": dict(science),
+        **{key: value for key, value in results.items() if key != "provenance"},
+        "provenance": {key: provenance[key] for key in _PROVENANCE if key in provenance}
+        | {"tasks": provenance.get("tasks", [])},
+    }
+
+
+def parse_stored(content: Mapping[str, Any]) -> StoredRun:
+    """The inverse of :func:`condense`."""
+    protocol, readout = content["protocol"]["evaluation"], content["protocol"]["readout"]
+
+    def seen(name: str) -> tuple[float, ...]:
+        return tuple(100 * task[name][protocol][readout] for task in content["tasks"])
+
+    return StoredRun(content["config"], seen("accuracy"), seen("top5"), len(content["protocol"]["tasks"]), content)
+
+
+def store(folder: Path, job: Job, content: Mapping[str, Any]) -> Path:
+    """Write what :func:`condense` gave below ``folder``; returns the file."""
+    path = folder / f"{job.path}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)
+    return path
+
+
+def read_stored(folder: Path, jobs: Sequence[Job]) -> dict[Job, StoredRun]:
+    """The stored runs among ``jobs``."""
+    paths = {job: folder / f"{job.path}.json" for job in jobs}
+    return {
+        job: parse_stored(json.loads(path.read_text(encoding="utf-8"))) for job, path in paths.items() if path.exists()
+    }

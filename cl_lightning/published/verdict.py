@@ -1,0 +1,161 @@
+"""What stored runs say of a table: each cell against its band, each contrast against its expected range.
+
+A cell is *verified* only if all its runs are finished, were made under exactly the cell's own configuration, and the
+mean of every metric lies in its band; anything less is called what it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import mean, stdev
+
+from cl_lightning.published.stored import StoredRun
+from cl_lightning.published.tables import Contrast, Job, Range, Table
+
+_LEVEL = 0.95
+
+
+class Status(StrEnum):
+    """How far a cell is."""
+
+    VERIFIED = "verified"
+    """Complete, and inside every band."""
+    OUTSIDE = "outside its band"
+    """Complete, and outside a band."""
+    COMPLETE = "complete"
+    """Complete, and nothing comparable was published."""
+    PARTIAL = "partial"
+    """Runs or tasks are missing, or were made under another configuration."""
+    NOT_RUN = "not run"
+
+
+class Outcome(StrEnum):
+    """What a contrast says."""
+
+    CONFIRMED = "confirmed"
+    """The interval leaves out zero and the difference lies in the expected range."""
+    OTHER_SIZE = "resolved, not in the expected range"
+    UNRESOLVED = "unresolved"
+    """The interval holds zero, or one pair says nothing of the spread."""
+    PARTIAL = "partial"
+    """Pairs are missing; the interval is that of the pairs that are there."""
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean in % (or points), with what is known of its uncertainty."""
+
+    mean: float
+    std: float | None
+    """Sample standard deviation; None for a single value."""
+    count: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the 95 % interval of the mean by Student's t; None for a single value."""
+        if self.std is None:
+            return None
+        from scipy.stats import t
+
+        return float(t.ppf((1 + _LEVEL) / 2, self.count - 1)) * self.std / math.sqrt(self.count)
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """A cell as it stands."""
+
+    status: Status
+    ours: Mapping[str, Spread]
+    """Metric -> finished runs; empty where there is none."""
+    inside: Mapping[str, bool]
+    """Metric -> whether the mean lies in its band."""
+    reasons: Sequence[str]
+    """Why it is partial."""
+
+
+@dataclass(frozen=True)
+class ContrastVerdict:
+    """A contrast as it stands, by metric."""
+
+    outcomes: Mapping[str, Outcome]
+    differences: Mapping[str, Spread]
+
+
+Differ = Callable[[StoredRun, Job], Sequence[str]]
+"""In which values a stored run was made under another configuration than its job's."""
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation of at least one value."""
+    return Spread(mean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+
+def judge_cell(table: Table, row: str, column: str, found: Mapping[Job, StoredRun], differ: Differ) -> CellVerdict:
+    """A cell of ``table`` against the runs that are there."""
+    cell = table.rows[row].cells[column]
+    jobs = table.jobs([row], [column])
+    reasons, finished = [], []
+    for job in jobs:
+        if job not in found:
+            continue
+        run = found[job]
+        if not run.finished:
+            reasons.append(f"{job.run}: {len(run.curve)} of {run.tasks} tasks")
+            continue
+        finished.append(run)
+        reasons += [f"{job.run}: {difference}" for difference in differ(run, job)]
+    if not finished and not reasons:
+        return CellVerdict(Status.NOT_RUN, {}, {}, [])
+    if len(finished) < len(jobs):
+        reasons.insert(0, f"{len(finished)} of {len(jobs)} runs")
+    metrics = list(cell.band) or ["avg", "last"]
+    ours = {metric: spread([run.metrics[metric] for run in finished]) for metric in metrics} if finished else {}
+    inside = {metric: low <= ours[metric].mean <= high for metric, (low, high) in cell.band.items() if metric in ours}
+    return CellVerdict(_status(reasons, inside), ours, inside, reasons)
+
+
+def _status(reasons: Sequence[str], inside: Mapping[str, bool]) -> Status:
+    if reasons:
+        return Status.PARTIAL
+    if not inside:
+        return Status.COMPLETE
+    return Status.VERIFIED if all(inside.values()) else Status.OUTSIDE
+
+
+def judge_contrast(
+    table: Table, contrast: Contrast, column: str, found: Mapping[Job, StoredRun], differ: Differ
+) -> ContrastVerdict:
+    """A contrast over the runs that are finished, under their own configuration, on both sides."""
+    good = {
+        (job.row, job.run): run.metrics
+        for job in table.jobs([contrast.more, contrast.less], [column])
+        if (run := found.get(job)) is not None and run.finished and not differ(run, job)
+    }
+    wanted = [run for run in table.rows[contrast.more].runs if run in table.rows[contrast.less].runs]
+    pairs = [run for run in wanted if {(contrast.more, run), (contrast.less, run)} <= set(good)]
+    differences = {
+        metric: spread([good[contrast.more, run][metric] - good[contrast.less, run][metric] for run in pairs])
+        for metric in contrast.expected
+        if pairs
+    }
+    whole = len(pairs) == len(wanted)
+    outcomes = {
+        metric: _outcome(differences.get(metric), expected, whole) for metric, expected in contrast.expected.items()
+    }
+    return ContrastVerdict(outcomes, differences)
+
+
+def _outcome(difference: Spread | None, expected: Range, whole: bool) -> Outcome:
+    if difference is None:
+        return Outcome.NOT_RUN
+    if not whole:
+        return Outcome.PARTIAL
+    width = difference.half_width
+    if width is None or abs(difference.mean) <= width:
+        return Outcome.UNRESOLVED
+    low, high = expected
+    return Outcome.CONFIRMED if low <= difference.mean <= high else Outcome.OTHER_SIZE

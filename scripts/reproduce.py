@@ -1,0 +1,276 @@
+"""Run a table of results, see how it stands, keep it: `python scripts/reproduce.py table=cifar100 data.root=DIR`.
+
+    python scripts/reproduce.py                              the tables there are
+    python scripts/reproduce.py table=NAME [key=value ...]   run what is missing, go on with what is unfinished, print
+    python scripts/reproduce.py show table=NAME              print the table as it stands, run nothing
+    python scripts/reproduce.py keep table=NAME              store results in docs/results, write REPRODUCIBILITY.md
+    python scripts/reproduce.py docs                         write docs/REPRODUCIBILITY.md from docs/results
+
+Options of this script: rows=, columns= and runs= choose a part (names separated by commas), jobs=N runs N at a time,
+out=DIR is where the runs go (outputs/reproduce), dry_run=true prints the commands. Every other key=value goes to each
+run: data.root=DIR trainer=gpu. What changes a number (trainer.precision=bf16-mixed) is shown as a deviation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.identity import differences, science
+from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.published.layout import Block, Grid, as_markdown, as_text
+from cl_lightning.published.page import count_cells, page
+from cl_lightning.published.stored import StoredRun, condense, parse_stored, read_stored, store
+from cl_lightning.published.tables import Job, Table, load_table, table_names
+from cl_lightning.published.verdict import Status
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+PAGE = ROOT / "docs" / "REPRODUCIBILITY.md"
+COMMANDS = ("run", "show", "keep", "docs")
+WRONG, INTERRUPTED = 2, 130
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed."""
+
+    command: str = "run"
+    table: str | None = None
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    jobs: int = 1
+    out: Path = field(default_factory=lambda: Path("outputs/reproduce"))
+    dry_run: bool = False
+    overrides: tuple[str, ...] = ()
+    """For each run."""
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """The command line. Raises ValueError for what is not possible."""
+    command = arguments[0] if arguments and "=" not in arguments[0] else "run"
+    if command not in COMMANDS:
+        raise ValueError(f"{command} is no command of this script: type one of {', '.join(COMMANDS)}")
+    options: dict[str, Any] = {}
+    overrides = []
+    for argument in arguments[1:] if command in arguments[:1] else arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ValueError(f"{argument} cannot be read: type key=value, such as table=cifar100")
+        match key:
+            case "table":
+                options[key] = value
+            case "rows" | "columns" | "runs":
+                options[key] = tuple(value.split(","))
+            case "jobs":
+                if not value.isdigit() or int(value) < 1:
+                    raise ValueError(f"jobs={value} is not possible: type jobs=1 or more")
+                options[key] = int(value)
+            case "out":
+                options[key] = Path(value)
+            case "dry_run":
+                if value not in ("true", "false"):
+                    raise ValueError(f"dry_run={value} is not possible: type dry_run=true or dry_run=false")
+                options[key] = value == "true"
+            case _:
+                overrides.append(argument)
+    return Request(command, overrides=tuple(overrides), **options)
+
+
+@cache
+def expected(job: Job) -> dict[str, Any]:
+    """The scientific part of the job's own configuration."""
+    return asked(job, ())
+
+
+def asked(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
+    """The same, with further overrides."""
+    return science(dataclasses.asdict(compose_typed([f"run_dir={job.path}", *job.overrides, *overrides])))
+
+
+def differ(run: StoredRun, job: Job) -> list[str]:
+    """In what a stored run deviates from its job."""
+    return differences(run.science, expected(job))
+
+
+class Runs:
+    """The runs of a request and their folders."""
+
+    def __init__(self, request: Request, table: Table) -> None:
+        self._request = request
+        self.jobs = table.jobs(request.rows, request.columns, request.runs)
+        self._stopped = threading.Event()
+        self._failed: list[Job] = []
+
+    def folder(self, job: Job) -> Path:
+        """Where the job's files are."""
+        return self._request.out / job.path
+
+    def read(self, jobs: Sequence[Job]) -> dict[Job, StoredRun]:
+        """Results of ``jobs`` as they are in the run folders, finished or not."""
+        found = {}
+        for job in jobs:
+            content = self.content(job)
+            if content is not None:
+                found[job] = parse_stored(content)
+        return found
+
+    def content(self, job: Job) -> dict[str, Any] | None:
+        """What would be stored of the job's run; None where there is no result yet."""
+        results = self.folder(job) / "results.json"
+        if not results.exists():
+            return None
+        config = yaml.safe_load((self.folder(job) / "config.yaml").read_text(encoding="utf-8"))
+        return condense(json.loads(results.read_text(encoding="utf-8")), science(config))
+
+    def command(self, job: Job) -> list[str]:
+        """The command line of a job: from its start, or from where it was left."""
+        python = [sys.executable, "-m", "cl_lightning"]
+        folder = self.folder(job)
+        if any(folder.glob("checkpoints/task_*.pt")):
+            return [*python, f"resume={folder}", *self._request.overrides]
+        return [*python, *job.overrides, *self._request.overrides, f"hydra.run.dir={folder}"]
+
+    def wanted(self) -> list[Job]:
+        """Jobs that are not finished.
+
+        Raises:
+            ValueError: a folder that holds a run under another configuration than this request would make.
+        """
+        found = self.read(self.jobs)
+        for job, run in found.items():
+            other = differences(run.science, asked(job, self._request.overrides))
+            if other:
+                raise ValueError(
+                    f"{self.folder(job)} holds a run with {'; '.join(other)}: type the same overrides as then, "
+                    "or out=ANOTHER_FOLDER"
+                )
+        return [job for job in self.jobs if job not in found or not found[job].finished]
+
+    def go(self) -> list[Job]:
+        """Run what is wanted; returns what failed. Ctrl-C ends it after the running jobs have stopped."""
+        wanted = self.wanted()
+        print(f"{len(self.jobs) - len(wanted)} of {len(self.jobs)} runs are finished, {len(wanted)} to go", flush=True)
+        with ThreadPoolExecutor(self._request.jobs) as pool:
+            try:
+                for _ in pool.map(self._run, wanted):
+                    pass
+            except KeyboardInterrupt:
+                self._stopped.set()  # the running jobs have had their own Ctrl-C
+                raise
+        return self._failed
+
+    def _run(self, job: Job) -> None:
+        if self._stopped.is_set():
+            return
+        command, folder = self.command(job), self.folder(job)
+        fresh = not any(folder.glob("checkpoints/task_*.pt"))
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)  # what a run left that did not reach its first checkpoint
+            folder.mkdir(parents=True)
+        print(f"{job.path}: {'starts' if fresh else 'goes on'}", flush=True)
+        with (folder / "console.txt").open("a", encoding="utf-8") as console:
+            alone = self._request.jobs == 1
+            done = subprocess.run(command, stdout=None if alone else console, stderr=None if alone else console)
+        if done.returncode == INTERRUPTED:
+            self._stopped.set()
+        elif done.returncode:
+            self._failed.append(job)
+            print(f"{job.path}: failed with exit code {done.returncode}, see {folder}", file=sys.stderr, flush=True)
+        else:
+            print(f"{job.path}: {self.told(job)}", flush=True)
+
+    def told(self, job: Job) -> str:
+        """The result of a run in a line."""
+        run = self.read([job])[job]
+        return f"Avg {run.metrics['avg']:.2f}, Last {run.metrics['last']:.2f}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit code: 1 if a run failed, 2 for a wrong command, 130 after Ctrl-C."""
+    try:
+        with told_to_user():
+            return _carry_out(parse(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("\nstopped: type the same command to go on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _carry_out(request: Request) -> int:
+    if request.command == "docs":
+        write_page()
+        return 0
+    if request.table is None:
+        for name in table_names():
+            print(f"table={name:20} {load_table(name).title} ({len(load_table(name).jobs())} runs)")
+        return 0
+    table = load_table(request.table)
+    runs = Runs(request, table)
+    failed: list[Job] = []
+    if request.command == "run":
+        if request.dry_run:
+            print("\n".join(shlex.join(runs.command(job)) for job in runs.wanted()))
+            return 0
+        failed = runs.go()
+    if request.command == "keep":
+        for job in runs.jobs:
+            content = runs.content(job)
+            if content is not None:
+                print(f"kept {store(RESULTS, job, content).relative_to(ROOT)}")
+        write_page()
+        return 0
+    print(as_text(page(table, runs.read(table.jobs()), differ), shutil.get_terminal_size((120, 40)).columns))
+    return int(bool(failed))
+
+
+# ---- docs/REPRODUCIBILITY.md -----------------------------------------------------------------------------------------
+
+
+def write_page() -> None:
+    """Replace the generated blocks of docs/REPRODUCIBILITY.md by what docs/results holds."""
+    PAGE.write_text(with_blocks(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def with_blocks(text: str) -> str:
+    """``text`` with the part between ``<!-- NAME -->`` and ``<!-- /NAME -->`` made anew for each table, and an
+    overview of them.
+    """
+    standing = []
+    for name in table_names():
+        table = load_table(name)
+        found = read_stored(RESULTS, table.jobs())
+        standing.append([table.title, *count_cells(table, found, differ)])
+        command = f"```sh\npython scripts/reproduce.py table={name}\n```"
+        blocks = [f"## {table.title}", command, *page(table, found, differ)]
+        text = _replaced(text, f"table:{name}", blocks)
+    return _replaced(text, "overview", [Grid(["cells of", *map(str, Status)], standing)])
+
+
+def _replaced(text: str, name: str, blocks: Sequence[Block]) -> str:
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    assert text.count(first) == text.count(last) == 1, f"{PAGE} has no place for {name}"
+    before, _, rest = text.partition(first)
+    return f"{before}{first}\n\n{as_markdown(blocks)}\n{last}{rest.partition(last)[2]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

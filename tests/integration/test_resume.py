@@ -1,0 +1,156 @@
+"""Going on with a run after its last finished task: the same numbers as a run that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cl_lightning.__main__ import main
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.run import execute
+from cl_lightning.state import load_checkpoint
+
+SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3,3]", "trainer.progress=none"]
+METHODS = {
+    "dytox": ["memory.scope=per_replica", "batch.replicas=2", "batch.size=16", "recipe.herd_augmented=true"],
+    "dytox_plusplus": [],
+    "icarl": [],
+    "wa": [],
+    "der": [],
+    "finetune": ["memory=none"],
+}
+
+
+def learn(run_dir: Path, *overrides: str) -> None:
+    execute(compose_typed([f"run_dir={run_dir}", *SHORT, *overrides]))
+
+
+def outcome(run_dir: Path) -> dict[str, Any]:
+    """Everything that two equal runs must have in common."""
+    results = json.loads((run_dir / "results.json").read_text())
+    del results["provenance"]
+    payload = load_checkpoint(run_dir / "checkpoints" / "task_002.pt")
+    weights = {name: weight.tolist() for name, weight in payload["network"]["weights"].items()}
+    texts = [(run_dir / name).read_text() for name in ("metrics.csv", "accuracy_matrix.csv")]
+    return {"results": results, "weights": weights, "memory": payload["memory"], "texts": texts}
+
+
+def resume(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """``python -m cl_lightning ...`` in this process; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["cl_lightning", *arguments])
+    try:
+        main()
+    except SystemExit as ended:
+        assert isinstance(ended.code, int)
+        return ended.code
+    return 0
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=[] if m == "dytox" else [pytest.mark.slow]) for m in METHODS])
+def test_a_run_in_two_parts_is_the_run_in_one(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = [f"method={method}", *METHODS[method]]
+    learn(tmp_path / "whole", *options)
+    learn(tmp_path / "parts", *options, "trainer.stop_after_task=0")
+    torch.manual_seed(99)  # whatever the second process did before
+    assert resume(monkeypatch, f"resume={tmp_path / 'parts'}") == 0
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def one_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learnt two of three tasks; copy it before changing it."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    learn(run_dir, "trainer.stop_after_task=1")
+    return run_dir
+
+
+@pytest.fixture
+def unfinished(one_task: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(one_task, tmp_path / "moved"))
+
+
+def test_a_run_that_was_moved_and_lost_its_results_goes_on(unfinished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between checkpoint and results, and found elsewhere; the CSV file lacks the task's line."""
+    (unfinished / "results.json").unlink()
+    lines = (unfinished / "metrics.csv").read_text().splitlines(keepends=True)
+    (unfinished / "metrics.csv").write_text("".join(lines[:-1]))
+    assert resume(monkeypatch, f"resume={unfinished}", "trainer.workers=1", "trainer=cpu") == 0
+    results = json.loads((unfinished / "results.json").read_text())
+    assert len(results["tasks"]) == 3
+    assert results["provenance"]["went_on_after_task"] == 2
+    assert results["provenance"]["seconds"] >= sum(task["seconds"] for task in results["provenance"]["tasks"])
+    rows = (unfinished / "metrics.csv").read_text().splitlines()
+    index = rows[0].split(",").index("task/index")
+    assert [row.split(",")[index] for row in rows[1:] if row.split(",")[index]] == ["0", "1", "2"]
+
+
+def test_a_torn_checkpoint_is_told_and_the_one_before_it_taken(
+    unfinished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    last = unfinished / "checkpoints" / "task_001.pt"
+    last.write_bytes(last.read_bytes()[:5000])
+    assert resume(monkeypatch, f"resume={unfinished}") == 0
+    assert "task_001.pt cannot be read" in capfd.readouterr().err
+    assert json.loads((unfinished / "results.json").read_text())["provenance"]["went_on_after_task"] == 1
+
+
+def test_a_finished_run_is_only_shown(
+    unfinished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert resume(monkeypatch, f"resume={unfinished}") == 0
+    before = outcome(unfinished)
+    capfd.readouterr()
+    assert resume(monkeypatch, f"resume={unfinished}") == 0
+    assert "Accuracy in % after task" in capfd.readouterr().out
+    assert outcome(unfinished) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["seed=1"], "seed=1 is not possible beside resume="),
+        (["method=wa"], "method=wa is not possible beside resume="),
+        (["trainer.precision=bf16-mixed"], "trainer.precision=bf16-mixed is not possible"),
+        (["trainer=tpu"], "trainer=tpu is not possible"),
+        (["trainer.workers=many"], "trainer.workers"),
+        (["-m"], "-m does not go with resume="),
+        (["resume=other"], "resume= takes one folder"),
+        (["trainer.stop_after_task=7"], "trainer.stop_after_task=7 is not among the 3 tasks"),
+    ],
+)
+def test_what_would_make_another_run_of_it_is_refused(
+    arguments: list[str],
+    told: str,
+    one_task: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert resume(monkeypatch, f"resume={one_task}", *arguments) == 2
+    error = capfd.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_without_a_run_or_without_a_finished_task_is_refused(
+    unfinished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert resume(monkeypatch, f"resume={unfinished.parent}") == 2
+    assert "is no run, it has no config.yaml" in capfd.readouterr().err
+    shutil.rmtree(unfinished / "checkpoints")
+    assert resume(monkeypatch, f"resume={unfinished}") == 2
+    assert "has finished no task" in capfd.readouterr().err
+
+
+def test_a_checkpoint_of_other_data_is_refused(
+    unfinished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = (unfinished / "config.yaml").read_text()
+    (unfinished / "config.yaml").write_text(config.replace("order: identity", "order: seed:1"))
+    assert resume(monkeypatch, f"resume={unfinished}") == 2
+    assert "was made with another protocol" in capfd.readouterr().err

@@ -1,0 +1,187 @@
+"""Running, going on with, showing and keeping a table, on runs that take seconds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cl_lightning.published import tables
+from cl_lightning.published.tables import Table, parse_table
+from scripts import reproduce
+
+TINY: dict[str, Any] = {
+    "title": "Tiny",
+    "about": "Runs of seconds.",
+    "overrides": ["data=digits", "debug=smoke", "data.increment=5", "trainer.threads=1", "trainer.progress=none"],
+    "columns": {"2": {"title": "2 steps", "overrides": []}},
+    "runs": {"seed0": ["seed=0"], "seed1": ["seed=1"]},
+    "rows": {
+        "banded": {
+            "title": "DyTox",
+            "overrides": ["method=dytox"],
+            "protocol": "somebody's",
+            "source": "somewhere",
+            "cells": {"2": {"published": {"avg": 99.0, "last": 98.0}, "band": {"avg": [98, 100], "last": [97, 99]}}},
+        },
+        "plain": {"title": "without memory", "overrides": ["method=finetune", "memory=none"]},
+    },
+    "contrasts": {
+        "c": {"question": "Why?", "more": "banded", "less": "plain", "expected": {"last": [0, 50]}, "source": "us"}
+    },
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Table:
+    """Our table is the only one, and the page and its results are elsewhere."""
+    table = parse_table("tiny", TINY)
+    for name, value in (
+        ("load_table", lambda name: table if name == "tiny" else tables.load_table(name)),
+        ("table_names", lambda: ["tiny"]),
+        ("RESULTS", tmp_path / "kept"),
+        ("PAGE", tmp_path / "PAGE.md"),
+        ("ROOT", tmp_path),
+    ):
+        monkeypatch.setattr(reproduce, name, value)
+    (tmp_path / "PAGE.md").write_text(
+        "before\n\n<!-- overview --><!-- /overview -->\n\n<!-- table:tiny -->\nold\n<!-- /table:tiny -->\n\nafter\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    return table
+
+
+def told(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = reproduce.main(arguments)
+    captured = capfd.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.slow
+def test_a_table_from_nothing_to_its_page(tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Runs, finds them again, goes on with one that was cut off, keeps them, and the page says what they are worth."""
+    code, out, err = told(capfd, "table=tiny", "jobs=2", "runs=seed0")
+    assert code == 0, err
+    assert "0 of 2 runs are finished, 2 to go" in out
+    assert "partial (1 of 2 runs)" in out
+
+    cut = tmp_path / "outputs/reproduce/tiny/banded/2/seed0"
+    whole = json.loads((cut / "results.json").read_text())
+    unfinish(cut)
+    code, out, err = told(capfd, "table=tiny", "jobs=2")
+    assert code == 0, err
+    assert "1 of 4 runs are finished, 3 to go" in out
+    assert "tiny/banded/2/seed0: goes on" in out
+    assert "tiny/banded/2/seed1: starts" in out
+    again = json.loads((cut / "results.json").read_text())
+    for results in (whole, again):
+        del results["provenance"]
+    assert again == whole
+
+    code, out, err = told(capfd, "table=tiny")
+    assert (code, err) == (0, "")
+    assert "4 of 4 runs are finished, 0 to go" in out
+    assert "outside its band" in out
+    assert "; 2 pairs)" in out
+
+    assert told(capfd, "keep", "table=tiny")[0] == 0
+    page = (tmp_path / "PAGE.md").read_text()
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+    assert "\nold\n" not in page
+    assert re.search(
+        r"\| DyTox \| 2 steps \| 99.00 / 98.00 \| 98 to 100 / 97 to 99 \| .* \| 2 of 2 \| \*\*outside", page
+    )
+    assert str(tmp_path) not in page + "".join(p.read_text() for p in (tmp_path / "kept").rglob("*.json"))
+    assert told(capfd, "docs")[0] == 0
+    assert (tmp_path / "PAGE.md").read_text() == page, "the page comes from what is kept alone"
+
+
+def unfinish(folder: Path) -> None:
+    """As if the run had been killed before its second task was done."""
+    (folder / "checkpoints" / "task_001.pt").unlink()
+    results = json.loads((folder / "results.json").read_text())
+    results["tasks"].pop()
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess(command, 2 if "method=dytox" in command else 0)
+
+    monkeypatch.setattr(reproduce.subprocess, "run", run)
+    monkeypatch.setattr(reproduce.Runs, "read", lambda self, jobs: {})
+    monkeypatch.setattr(reproduce.Runs, "told", lambda self, job: "done")
+    code, out, err = told(capfd, "table=tiny", "runs=seed1")
+    assert code == 1
+    assert "tiny/banded/2/seed1: failed with exit code 2" in err
+    assert "tiny/plain/2/seed1: done" in out
+
+
+def test_other_overrides_than_those_of_the_runs_are_refused(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "outputs/reproduce/tiny/banded/2/seed0"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(
+        json.dumps(
+            {
+                "protocol": {"evaluation": "e", "readout": "r", "tasks": [5, 5]},
+                "tasks": [{"accuracy": {"e": {"r": 0.5}}, "top5": {"e": {"r": 0.5}}}],
+                "provenance": {},
+            }
+        )
+    )
+    (folder / "config.yaml").write_text("seed: 0\nlr_scale: 3.0\n")
+    code, _, err = told(capfd, "table=tiny", "rows=banded")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "holds a run with lr_scale=3.0 (not 4.0): type the same overrides as then, or out=ANOTHER_FOLDER" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tabel"], "tabel is no command of this script: type one of run, show, keep, docs"),
+        (["show", "cifar100"], "cifar100 cannot be read: type key=value"),
+        (["table=cifar"], "table=cifar does not exist: type table= one of ablation"),
+        (["table=cifar100", "rows=dytx"], "rows=dytx is not in table cifar100"),
+        (["table=digits", "jobs=0"], "jobs=0 is not possible: type jobs=1 or more"),
+        (["table=digits", "dry_run=yes"], "dry_run=yes is not possible"),
+    ],
+)
+def test_wrong_commands_are_one_line(arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    code, _, err = told(capfd, *arguments)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_dry_run_prints_commands_that_can_be_typed(capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = told(capfd, "table=digits", "rows=finetune", "runs=seed2", "trainer=cpu", "dry_run=true")
+    assert code == 0
+    expected = [
+        sys.executable, "-m", "cl_lightning", "data=digits", "method=finetune", "memory=none", "seed=2", "trainer=cpu",
+        "hydra.run.dir=outputs/reproduce/digits/finetune/5/seed2",
+    ]  # fmt: skip
+    assert out.split() == expected
+
+
+def test_without_a_table_they_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = told(capfd)
+    assert code == 0
+    assert all(f"table={name}" in out for name in tables.table_names())
+
+
+def test_the_page_is_what_the_kept_results_give() -> None:
+    """docs/REPRODUCIBILITY.md: type `python scripts/reproduce.py docs` if this fails."""
+    text = reproduce.PAGE.read_text(encoding="utf-8")
+    assert reproduce.with_blocks(text) == text

@@ -1,0 +1,45 @@
+"""What makes two configurations the same experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.identity import differences, science
+
+
+@cache
+def of(*overrides: str) -> dict[str, object]:
+    return science(dataclasses.asdict(compose_typed(["run_dir=unused", *overrides])))
+
+
+def test_where_and_how_fast_does_not_count() -> None:
+    changed = ["trainer=cpu", "trainer.workers=2", "logger=wandb", "data.root=elsewhere", "batch.evaluation=7"]
+    assert differences(of(*changed), of()) == []
+
+
+def test_everything_else_does() -> None:
+    for override in ("seed=1", "data.order=seed:3", "memory.size=100", "recipe.herd_augmented=true", "lr_scale=1"):
+        key, _, value = override.partition("=")
+        (told,) = differences(of(override), of())
+        assert told.lower().startswith(f"{key}={value}"), told
+    assert differences(of("trainer.precision=bf16-mixed"), of()) == ["trainer.precision=bf16-mixed (not 32-true)"]
+
+
+def test_a_recipe_is_its_switches() -> None:
+    assert differences(of("recipe=clean"), of()) == [], "digits take it anyway"
+    told = differences(of("recipe=erratum_2022_06"), of())
+    assert "recipe.schedule_lag=True (not False)" in told
+    assert not any(line.startswith("recipe.name") for line in told)
+
+
+def test_a_group_that_is_left_out_is_one_difference() -> None:
+    assert differences(of("method.finetuning=null"), of()) == ["method.finetuning=None (not set)"]
+    assert differences(of(), of("method.finetuning=null")) == ["method.finetuning=set (not None)"]
+
+
+def test_an_option_that_came_later_is_no_difference() -> None:
+    made = {key: value for key, value in of().items() if key != "method.temperature"}
+    assert differences(made, of()) == []
+    assert differences({**of(), "method.gone": 1}, of()) == ["method.gone=1 (not set)"]
