@@ -1,4 +1,4 @@
-"""Compare our code with a file of golden vectors: `python scripts/check_reference.py FILE.npz [--all] [--json FILE]`.
+"""Compare our code with a file of golden vectors: `python scripts/check_reference.py FILE.npz [--summary] [--json FILE]`.
 
 Prints for every entry the largest absolute difference, the same relative to the entry's largest value, and the bound.
 Exit status: 0 where all is within its bounds, 1 where an entry differs or is lacking, 2 for wrong input.
@@ -25,6 +25,7 @@ from cl_lightning.published.vectors import VectorFile
 
 DIFFERENT = 1
 WRONG_INPUT = 2
+_NAMED = 5
 
 _FOLDERS = re.compile(r"(task\d+/(?:grads|params|adamw/params|asam/perturbed|asam/params)/).+")
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print, and return the exit status."""
     parser = argparse.ArgumentParser(description="Compare our code with a file of golden vectors.")
     parser.add_argument("file", type=Path, help="a .npz of golden vectors: a model's, or a recipe's")
-    parser.add_argument("--all", action="store_true", help="a line for every tensor, not for the worst of each group")
+    parser.add_argument("--summary", action="store_true", help="the worst tensor of each group, not every one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every line here as well")
     options = parser.parse_args(arguments)
     try:
@@ -54,15 +55,17 @@ def _run(options: argparse.Namespace) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(_plain(options.file, comparison), indent=1, allow_nan=False) + "\n")
     print(f"{options.file}: {comparison.title}")
-    print("\n".join(_table(comparison.rows if options.all else _summarised(comparison.rows))))
+    print("\n".join(_table(_summarised(comparison.rows) if options.summary else comparison.rows)))
     print(verdict(comparison))
     return 0 if comparison.passed else DIFFERENT
 
 
 def verdict(comparison: Comparison) -> str:
-    """The last line: pass or fail, and how many entries by verdict."""
+    """The last line: pass or fail, how many entries by verdict, and the names of the first that failed."""
     counts = ", ".join(f"{comparison.counts[v]} {v.value}" for v in Verdict if comparison.counts[v])
-    return f"{'PASS' if comparison.passed else 'FAIL'}: {counts}"
+    failed = [row.entry for row in comparison.rows if row.verdict.failed]
+    named = ", ".join(failed[:_NAMED]) + (f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else "")
+    return f"{'PASS' if comparison.passed else 'FAIL'}: {counts}" + (f" ({named})" if failed else "")
 
 
 def _summarised(rows: Iterable[Row]) -> Iterator[Row]:

@@ -38,7 +38,7 @@ def test_the_golden_files_pass(capsys: Capture) -> None:
 
 
 def test_a_table_with_the_worst_tensor_of_each_group(file: Path, capsys: Capture) -> None:
-    assert main([str(file)]) == 0
+    assert main([str(file), "--summary"]) == 0
     title, heading, *rows, last = capsys.readouterr().out.splitlines()
     assert title == f"{file}: DyTox"
     assert heading.split() == ["entry", "absolute", "relative", "bound", "verdict"]
@@ -57,12 +57,13 @@ def test_a_table_with_the_worst_tensor_of_each_group(file: Path, capsys: Capture
     )
 
 
-def test_all_tensors_on_demand_and_for_machines(file: Path, arrays: Arrays, capsys: Capture) -> None:
+def test_every_entry_has_a_line_for_people_and_for_machines(file: Path, arrays: Arrays, capsys: Capture) -> None:
     report = file.with_suffix(".json")
-    assert main([str(file), "--all", "--json", str(report)]) == 0
+    assert main([str(file), "--json", str(report)]) == 0
     out = capsys.readouterr().out
     grads = [name for name in arrays if "/grads/" in name]
     assert all(f"\n{name} " in out for name in grads)
+    assert len(grads) > 20
     told = json.loads(report.read_text())
     assert (told["kind"], told["passed"]) == ("DyTox", True)
     assert told["counts"]["excused"] == 2
@@ -93,6 +94,7 @@ def test_differences_are_shown_and_exit_1(file: Path, arrays: Arrays, capsys: Ca
     assert out.splitlines()[-1].startswith("FAIL: ")
     assert "3 DIFFERS, 2 LACKING" in out.splitlines()[-1]
     assert "1 not checked" in out.splitlines()[-1]
+    assert "task0/logits" in out.splitlines()[-1], "failures are named where one looks first"
     told = {row["entry"]: row["absolute"] for row in json.loads(report.read_text())["rows"]}
     assert told["task0/grads/decoder.attn.q.weight"] == "nan"
 
