@@ -15,7 +15,7 @@ LOCKED := $(PIP) --require-hashes --use-pep517 --no-build-isolation
 
 # Threads of torch in every test process would fight for the same cores.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
-WORKERS ?= -n auto --maxprocesses 8
+WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
 UV := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
       --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK)

@@ -1,4 +1,4 @@
-"""Compare our code with a file of golden vectors: `python scripts/check_reference.py FILE.npz [--summary] [--json FILE]`.
+"""Compare our code with golden vectors: `python scripts/check_reference.py FILE.npz [--summary] [--json FILE]`.
 
 Prints for every entry the largest absolute difference, the same relative to the entry's largest value, and the bound.
 Exit status: 0 where all is within its bounds, 1 where an entry differs or is lacking, 2 for wrong input.

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -108,6 +108,11 @@ def differ(run: StoredRun, job: Job) -> list[str]:
     return differences(run.science, expected(job))
 
 
+def call(command: Sequence[str], console: TextIO | None) -> int:
+    """Run a command, its output in ``console`` (None: where ours is), to its exit code."""
+    return subprocess.run(command, stdout=console, stderr=console, check=False).returncode
+
+
 class Runs:
     """The runs of a request and their folders."""
 
@@ -186,12 +191,12 @@ class Runs:
         print(f"{job.path}: {'starts' if fresh else 'goes on'}", flush=True)
         with (folder / "console.txt").open("a", encoding="utf-8") as console:
             alone = self._request.jobs == 1
-            done = subprocess.run(command, stdout=None if alone else console, stderr=None if alone else console)
-        if done.returncode == INTERRUPTED:
+            code = call(command, None if alone else console)
+        if code == INTERRUPTED:
             self._stopped.set()
-        elif done.returncode:
+        elif code:
             self._failed.append(job)
-            print(f"{job.path}: failed with exit code {done.returncode}, see {folder}", file=sys.stderr, flush=True)
+            print(f"{job.path}: failed with exit code {code}, see {folder}", file=sys.stderr, flush=True)
         else:
             print(f"{job.path}: {self.told(job)}", flush=True)
 

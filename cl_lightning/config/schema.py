@@ -7,6 +7,7 @@ reads it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -307,8 +308,9 @@ SCHEMAS: dict[str, dict[str, type]] = {
 """Hydra group -> name -> type; the YAML files of a group start from ``<group>/schema_<name>``."""
 
 
+@cache
 def register() -> None:
-    """Make the types known to Hydra."""
+    """Make the types known to Hydra, once."""
     store = ConfigStore.instance()
     store.store(name="schema_config", node=Config)
     for group, schemas in SCHEMAS.items():

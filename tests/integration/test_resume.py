@@ -19,7 +19,6 @@ from cl_lightning.state import load_checkpoint
 SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3,3]", "trainer.progress=none"]
 METHODS = {
     "dytox": ["memory.scope=per_replica", "batch.replicas=2", "batch.size=16", "recipe.herd_augmented=true"],
-    "dytox_plusplus": [],
     "icarl": [],
     "wa": [],
     "der": [],

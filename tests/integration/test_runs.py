@@ -126,16 +126,18 @@ def test_validation_share_is_evaluated_on_instead_of_the_test_images(tmp_path: P
     assert 0.23 * 1442 < total < 0.27 * 1442
 
 
-def test_two_replicas_with_their_own_memories_keep_the_budget_in_total(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scope", "lists"), [("per_replica", 2), ("global", 1)])
+def test_two_replicas_keep_the_budget_in_total_whatever_the_scope(scope: str, lists: int, tmp_path: Path) -> None:
     run(
-        tmp_path / "run", "recipe=erratum_2022_06", "recipe.repeated_augmentation=false", "memory.scope=per_replica",
+        tmp_path / "run", "recipe=erratum_2022_06", "recipe.repeated_augmentation=false", f"memory.scope={scope}",
         "batch.size=16", "epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS,
     )  # fmt: skip
     memory = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_002.pt")["memory"]
-    assert len(memory["lists"]) == 2
-    kept = [{row for rows in lists.values() for row in rows} for lists in memory["lists"]]
-    assert sum(map(len, kept)) <= 200
-    assert kept[0] != kept[1], "each replica chooses on its own augmentations"
+    assert (memory["replicas"], len(memory["lists"])) == (2, lists)
+    kept = [{row for rows in exemplars.values() for row in rows} for exemplars in memory["lists"]]
+    assert sum(map(len, kept)) == 200, "ten classes of 20, or of 10 in each of two lists"
+    assert {len(rows) for exemplars in memory["lists"] for rows in exemplars.values()} == {20 // lists}
+    assert kept[0] != kept[-1] or lists == 1, "each replica chooses on its own augmentations"
 
 
 def test_a_joint_single_task_runs_without_anything_old(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ ALL_OFF = {
 """What the paper's ablation takes away from DyTox."""
 
 
-@pytest.mark.parametrize("without", ["all", *ALL_OFF])
+@pytest.mark.parametrize("without", ["all", "token expansion", "independent heads"])
 def test_dytox_runs_without_each_and_without_all_of_its_components(tmp_path: Path, without: str) -> None:
     off = [*ALL_OFF.values()] if without == "all" else [ALL_OFF[without]]
     results = run(tmp_path / "run", *off, "epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS)

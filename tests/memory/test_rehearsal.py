@@ -43,8 +43,7 @@ def test_what_always_holds(history):
         share = memory.budget.size // memory.num_lists
         quota = share // seen if memory.budget.kind == "total" else share
         assert memory.quota(seen) == quota
-        if memory.budget.kind == "total":
-            assert len(memory) <= memory.budget.size
+        assert len(memory) <= memory.budget.size * (1 if memory.budget.kind == "total" else seen)
         assert len(memory) == sum(len(rows) for r in range(memory.num_lists) for rows in memory.exemplars(r).values())
         assert memory.classes == tuple(range(seen))
         for replica in range(memory.num_lists):

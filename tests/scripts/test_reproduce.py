@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from cl_lightning.published import tables
 from cl_lightning.published.tables import Table, parse_table
@@ -63,18 +63,35 @@ def told(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, captured.out, captured.err
 
 
+def in_this_process(command: list[str], console: Any) -> int:
+    """What ``python -m cl_lightning ...`` does, without the seconds that a process takes to import everything."""
+    from cl_lightning.__main__ import main
+
+    GlobalHydra.instance().clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", command[2:])
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+    return 0
+
+
 @pytest.mark.slow
-def test_a_table_from_nothing_to_its_page(tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_table_from_nothing_to_its_page(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Runs, finds them again, goes on with one that was cut off, keeps them, and the page says what they are worth."""
     code, out, err = told(capfd, "table=tiny", "jobs=2", "runs=seed0")
     assert code == 0, err
+    monkeypatch.setattr(reproduce, "call", in_this_process)
     assert "0 of 2 runs are finished, 2 to go" in out
     assert "partial (1 of 2 runs)" in out
 
     cut = tmp_path / "outputs/reproduce/tiny/banded/2/seed0"
     whole = json.loads((cut / "results.json").read_text())
     unfinish(cut)
-    code, out, err = told(capfd, "table=tiny", "jobs=2")
+    code, out, err = told(capfd, "table=tiny")
     assert code == 0, err
     assert "1 of 4 runs are finished, 3 to go" in out
     assert "tiny/banded/2/seed0: goes on" in out
@@ -114,10 +131,7 @@ def unfinish(folder: Path) -> None:
 def test_a_run_that_fails_is_named_and_the_others_go_on(
     tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess(command, 2 if "method=dytox" in command else 0)
-
-    monkeypatch.setattr(reproduce.subprocess, "run", run)
+    monkeypatch.setattr(reproduce, "call", lambda command, console: 2 if "method=dytox" in command else 0)
     monkeypatch.setattr(reproduce.Runs, "read", lambda self, jobs: {})
     monkeypatch.setattr(reproduce.Runs, "told", lambda self, job: "done")
     code, out, err = told(capfd, "table=tiny", "runs=seed1")
