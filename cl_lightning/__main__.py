@@ -64,9 +64,15 @@ def _attempt(make: Callable[[], Config], *, resume: bool = False) -> float:
         _complain(_last_line(error), WRONG_CONFIGURATION if isinstance(error, UserError) else DIVERGED)
         return math.nan
     except KeyboardInterrupt:
-        where = config.run_dir if config else "no folder yet"
-        print(f"\nstopped: the tasks finished so far are in {where}; resume={where} goes on", file=sys.stderr)
+        print(f"\nstopped: {_left(config)}", file=sys.stderr)
         raise
+
+
+def _left(config: Config | None) -> str:
+    """What an interrupted run leaves, for its user."""
+    if config is None or not list(Path(config.run_dir).glob("checkpoints/task_*.pt")):
+        return "no task had been finished"
+    return f"the tasks finished so far are in {config.run_dir}; type resume={config.run_dir} to go on"
 
 
 def _saved(arguments: list[str]) -> Config:
