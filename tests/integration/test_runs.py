@@ -39,7 +39,10 @@ def run(run_dir: Path, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", SHORT)
+@pytest.mark.parametrize(
+    "method",  # DyTox+ is a part of DyTox++
+    [pytest.param(method, marks=[pytest.mark.long] if method == "dytox_plus" else []) for method in SHORT],
+)
 def test_every_method_learns_digits(method: str, tmp_path: Path) -> None:
     results = run(tmp_path / "run", f"method={method}", *SHORT[method], *SIX_DIGITS)
     assert results["last_accuracy"] >= FLOOR.get(method, 0.85), results["accuracy_matrix"]
