@@ -16,6 +16,8 @@ from cl_lightning.config.files import config_dir, options
 from cl_lightning.config.fill import changed_switches
 from cl_lightning.config.schema import Config, MethodConfig, RecipeConfig
 
+pytestmark = pytest.mark.slow  # `make check` composes every configuration too
+
 GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
 REQUIRED = {"data=image_folder": ["data.root=/nowhere", "data.increment=2"]}
 NEEDS = {

@@ -74,6 +74,7 @@ def unfinished(one_task: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(one_task, tmp_path / "moved"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_and_lost_its_results_goes_on(unfinished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between checkpoint and results, and found elsewhere; the CSV file lacks the task's line."""
     (unfinished / "results.json").unlink()
@@ -89,6 +90,7 @@ def test_a_run_that_was_moved_and_lost_its_results_goes_on(unfinished: Path, mon
     assert [row.split(",")[index] for row in rows[1:] if row.split(",")[index]] == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_told_and_the_one_before_it_taken(
     unfinished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_torn_checkpoint_is_told_and_the_one_before_it_taken(
     assert json.loads((unfinished / "results.json").read_text())["provenance"]["went_on_after_task"] == 1
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_only_shown(
     unfinished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +149,7 @@ def test_a_folder_without_a_run_or_without_a_finished_task_is_refused(
     assert "has finished no task" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_data_is_refused(
     unfinished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

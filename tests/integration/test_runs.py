@@ -89,6 +89,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert len(set(steps)) == len(steps), "one continuous axis over all phases"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_the_model_that_was_evaluated(tmp_path: Path) -> None:
     results = run(tmp_path / "run", "epochs_scale=0.01", "balanced_epochs_scale=0.2", *THREE_TASKS)
     payload = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_002.pt")
@@ -106,6 +107,7 @@ def test_a_checkpoint_holds_the_model_that_was_evaluated(tmp_path: Path) -> None
     assert (predicted == test.labels).double().mean().item() == pytest.approx(results["last_accuracy"])
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_runs_and_other_seeds_do_not(tmp_path: Path) -> None:
     short = ["epochs_scale=0.006", "balanced_epochs_scale=0.1", *THREE_TASKS]
     first = run(tmp_path / "a", *short)
@@ -120,6 +122,7 @@ def test_equal_seeds_give_equal_runs_and_other_seeds_do_not(tmp_path: Path) -> N
     assert other["accuracy_matrix"] != first["accuracy_matrix"]
 
 
+@pytest.mark.slow
 def test_validation_share_is_evaluated_on_instead_of_the_test_images(tmp_path: Path) -> None:
     short = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS]
     results = run(tmp_path / "run", "data.validation=0.25", *short)
@@ -129,6 +132,7 @@ def test_validation_share_is_evaluated_on_instead_of_the_test_images(tmp_path: P
     assert 0.23 * 1442 < total < 0.27 * 1442
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scope", "lists"), [("per_replica", 2), ("global", 1)])
 def test_two_replicas_keep_the_budget_in_total_whatever_the_scope(scope: str, lists: int, tmp_path: Path) -> None:
     run(
@@ -166,6 +170,7 @@ ALL_OFF = {
 """What the paper's ablation takes away from DyTox."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without", ["all", "token expansion", "independent heads"])
 def test_dytox_runs_without_each_and_without_all_of_its_components(tmp_path: Path, without: str) -> None:
     off = [*ALL_OFF.values()] if without == "all" else [ALL_OFF[without]]
@@ -180,6 +185,7 @@ def test_dytox_runs_without_each_and_without_all_of_its_components(tmp_path: Pat
         assert restore_network(payload["teacher"]).structure()["classes"] == [4, 3]
 
 
+@pytest.mark.slow
 def test_all_other_switches_of_losses_and_herding_run_together(tmp_path: Path) -> None:
     results = run(
         tmp_path / "run", "method=dytox_plusplus", "method.sam.rho=0.05", "method.mixup.in_finetuning=false",
@@ -195,6 +201,7 @@ def test_all_other_switches_of_losses_and_herding_run_together(tmp_path: Path) -
     assert {len(rows) for rows in memory["lists"][0].values()} == {20}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "told"), [
     (["recipe.herd_augmented=false"], "of 100 in total only 50 in total are different images"),
     (["recipe.herd_augmented=true"], None),

@@ -95,6 +95,7 @@ def test_every_shipped_table_is_whole(name: str) -> None:
         assert len(shared) > 1, "an interval needs pairs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", table_names())
 def test_every_row_of_a_shipped_table_composes_to_what_it_says(name: str) -> None:
     table = load_table(name)

@@ -40,6 +40,7 @@ def cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+@pytest.mark.slow
 def test_default_images_are_within_bounds_and_json_says_what_the_tables_say(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +154,7 @@ def test_own_pictures_of_any_kind_with_a_broken_one(tmp_path: Path, capsys: pyte
     assert images.shape == (2, 12, 12, 3)
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_file() -> None:
     command = [sys.executable, check_augmentation.__file__, "--size", "0"]
     result = subprocess.run(command, capture_output=True, text=True)

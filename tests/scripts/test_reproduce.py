@@ -179,7 +179,10 @@ def test_wrong_commands_are_one_line(arguments: list[str], message: str, capfd: 
     assert err.count("\n") == 1
 
 
-def test_dry_run_prints_commands_that_can_be_typed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_commands_that_can_be_typed(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # nothing has been run here
     code, out, _ = told(capfd, "table=digits", "rows=finetune", "runs=seed2", "trainer=cpu", "dry_run=true")
     assert code == 0
     expected = [
@@ -195,6 +198,7 @@ def test_without_a_table_they_are_listed(capfd: pytest.CaptureFixture[str]) -> N
     assert all(f"table={name}" in out for name in tables.table_names())
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_kept_results_give() -> None:
     """docs/REPRODUCIBILITY.md: type `python scripts/reproduce.py docs` if this fails."""
     text = reproduce.PAGE.read_text(encoding="utf-8")
