@@ -6,6 +6,12 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from cl_lightning.report.table import plain_console
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -43,29 +49,15 @@ def _markdown(block: Block) -> str:
 
 def as_text(blocks: Sequence[Block], width: int) -> str:
     """The same for a terminal of ``width`` characters, at least 60: long cells are folded."""
-    from rich.console import Console
-
     stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=max(width, 60),
-        markup=False,
-        highlight=False,
-        emoji=False,
-        color_system=None,
-        force_terminal=False,
-        force_jupyter=False,
-    )
+    console = plain_console(stream, max(width, 60))
     for block in blocks:
         _print(console, block)
         console.print()
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).rstrip() + "\n"
 
 
-def _print(console, block: Block) -> None:  # type: ignore[no-untyped-def] # rich is imported late: it is slow
-    from rich.padding import Padding
-    from rich.table import Table
-
+def _print(console: Console, block: Block) -> None:
     match block:
         case str():
             console.print(_plain(block))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -61,10 +62,10 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     return _render(parts, width)
 
 
-def _render(parts: Sequence[RenderableType], width: int) -> str:
-    text = io.StringIO()
-    console = Console(
-        file=text,
+def plain_console(stream: TextIO, width: int) -> Console:
+    """Writes plain text of a given width: the same in a terminal, in a log file and in a report."""
+    return Console(
+        file=stream,
         width=width,
         markup=False,
         highlight=False,
@@ -73,6 +74,11 @@ def _render(parts: Sequence[RenderableType], width: int) -> str:
         force_terminal=False,
         force_jupyter=False,
     )
+
+
+def _render(parts: Sequence[RenderableType], width: int) -> str:
+    text = io.StringIO()
+    console = plain_console(text, width)
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
