@@ -31,6 +31,7 @@ import yaml
 
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.identity import differences, science
+from cl_lightning.config.saved import may_change
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.published.layout import Block, Grid, as_markdown, as_text
 from cl_lightning.published.page import count_cells, page
@@ -140,15 +141,22 @@ class Runs:
         results = self.folder(job) / "results.json"
         if not results.exists():
             return None
-        config = yaml.safe_load((self.folder(job) / "config.yaml").read_text(encoding="utf-8"))
-        return condense(json.loads(results.read_text(encoding="utf-8")), science(config))
+        return condense(json.loads(results.read_text(encoding="utf-8")), self.begun(job) or {})
+
+    def begun(self, job: Job) -> dict[str, Any] | None:
+        """The scientific part of the configuration of what is in the job's folder; None if nothing there counts."""
+        folder = self.folder(job)
+        if not (folder / "results.json").exists() and not any(folder.glob("checkpoints/task_*.pt")):
+            return None
+        return science(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
     def command(self, job: Job) -> list[str]:
         """The command line of a job: from its start, or from where it was left."""
         python = [sys.executable, "-m", "cl_lightning"]
         folder = self.folder(job)
         if any(folder.glob("checkpoints/task_*.pt")):
-            return [*python, f"resume={folder}", *self._request.overrides]
+            # The others are what the run was begun with: `wanted` has compared them.
+            return [*python, f"resume={folder}", *filter(may_change, self._request.overrides)]
         return [*python, *job.overrides, *self._request.overrides, f"hydra.run.dir={folder}"]
 
     def wanted(self) -> list[Job]:
@@ -158,8 +166,9 @@ class Runs:
             ValueError: a folder that holds a run under another configuration than this request would make.
         """
         found = self.read(self.jobs)
-        for job, run in found.items():
-            other = differences(run.science, asked(job, self._request.overrides))
+        for job in self.jobs:
+            made = self.begun(job)
+            other = differences(made, asked(job, self._request.overrides)) if made else []
             if other:
                 raise ValueError(
                     f"{self.folder(job)} holds a run with {'; '.join(other)}: type the same overrides as then, "

@@ -56,13 +56,20 @@ def _schema(saved: dict[str, Any]) -> DictConfig:
     return merged
 
 
-def _change(override: str) -> DictConfig:
-    """One override as a tree. Raises UserError for what may not change."""
+def may_change(override: str) -> bool:
+    """Whether an override changes no number, so that it may stand beside ``resume=``."""
     key, equals, value = override.partition("=")
     allowed = any(key == name or (name.endswith(".") and key.startswith(name)) for name in _CHANGEABLE)
-    if equals and allowed and key not in _FIXED:
+    chosen = f"{key}." in _CHANGEABLE and value in options(key)
+    return bool(equals) and ((allowed and key not in _FIXED) or chosen)
+
+
+def _change(override: str) -> DictConfig:
+    """One override as a tree. Raises UserError for what may not change."""
+    key, _, value = override.partition("=")
+    if may_change(override) and "." in key:
         return OmegaConf.from_dotlist([override])
-    if equals and f"{key}." in _CHANGEABLE and value in options(key):
+    if may_change(override):
         chosen = {name: item for name, item in load_option(key, value).items() if f"{key}.{name}" not in _FIXED}
         return OmegaConf.create({key: chosen})
     free = ", ".join(name + ("..." if name.endswith(".") else "=...") for name in _CHANGEABLE)

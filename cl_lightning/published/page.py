@@ -60,9 +60,8 @@ def _cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> Grid
     elif referred:
         heads[2:2] = ["published under another protocol"]
     lines = []
-    for row in table.rows.values():
+    for key, row in table.rows.items():
         for column, cell in row.cells.items():
-            key = next(name for name, other in table.rows.items() if other is row)
             verdict = judge_cell(table, key, column, found, differ)
             jobs = table.jobs([key], [column])
             runs = f"{sum(job in found and found[job].finished for job in jobs)} of {len(jobs)}"

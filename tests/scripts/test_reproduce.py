@@ -192,6 +192,21 @@ def test_dry_run_prints_commands_that_can_be_typed(
     assert out.split() == expected
 
 
+def test_going_on_repeats_only_the_overrides_that_a_begun_run_may_be_given(tmp_path: Path) -> None:
+    """The same command is typed again: what made the run is in the run, `resume=` would refuse it."""
+    typed = ["table=digits", "rows=finetune", "runs=seed2", f"out={tmp_path}", "trainer=cpu", "data.root=there"]
+    request = reproduce.parse([*typed, "trainer.precision=bf16-mixed", "epochs_scale=0.1"])
+    runs = reproduce.Runs(request, tables.load_table("digits"))
+    (job,) = runs.jobs
+    assert runs.command(job)[-2:-1] == ["epochs_scale=0.1"]
+    (runs.folder(job) / "checkpoints").mkdir(parents=True)
+    (runs.folder(job) / "checkpoints" / "task_000.pt").touch()
+    assert runs.command(job)[3:] == [f"resume={runs.folder(job)}", "trainer=cpu", "data.root=there"]
+    (runs.folder(job) / "config.yaml").write_text("epochs_scale: 0.2\n")
+    with pytest.raises(ValueError, match="holds a run with epochs_scale=0.2"):
+        runs.wanted()
+
+
 def test_without_a_table_they_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = told(capfd)
     assert code == 0
