@@ -21,3 +21,9 @@ def told_to_user() -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
         raise UserError(" ".join(str(error).split())) from error
+
+
+class BrokenOffError(Exception):
+    """Something outside of the program ended the run (a full disk, a process that was killed); one line says what. What
+    had been written is still there.
+    """

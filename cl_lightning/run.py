@@ -8,69 +8,101 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario
+from cl_lightning.checkpoints import list_checkpoints
 from cl_lightning.config.schema import Config
+from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
-from cl_lightning.errors import told_to_user
+from cl_lightning.errors import BrokenOffError, told_to_user
+from cl_lightning.journal import Bystander, Journal
+from cl_lightning.launch import Rank
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine
-from cl_lightning.learning.loggers import Curves, LoggerOptions, make_curves
+from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
+from cl_lightning.learning.processes import ALONE, Processes, joined
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
 from cl_lightning.sequence import Sequence, Settings
 from cl_lightning.state import RunState
+from cl_lightning.stop import Stop, StoppedError, listening
 from cl_lightning.writer import Writer, shown
 
 log = logging.getLogger(__name__)
 
+_LEAVE_AFTER = 25.0
+"""Seconds that a process which writes nothing goes on taking part after it was asked to stop."""
 
-def execute(config: Config, *, resume: bool = False) -> float:
-    """Learn the whole sequence, writing the run's files after every task; returns the average incremental accuracy in
-    [0, 1]. With ``resume``, the run that is in ``config.run_dir`` goes on after its last finished task.
+
+def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -> float:
+    """Learn the whole sequence, keeping the run's state as it goes; returns the average incremental accuracy in [0, 1].
+
+    With ``resume``, the run that is in ``config.run_dir`` goes on where it was left. With ``rank``, this is one of
+    several processes that make the run together; what counts is the first one's ``config``.
+
+    Raises:
+        UserError: something that the user can mend, before anything is trained.
+        StoppedError: somebody asked, and the run was left where it can be gone on with.
+        FloatingPointError: a loss or a gradient was not finite.
+        BrokenOffError: a full disk, a loader that was killed.
     """
-    run_dir = Path(config.run_dir).resolve()
-    with _job_scope(config, run_dir, resume):
-        with told_to_user():
+    with _together(config, rank) as processes:
+        config, resume = processes.agree((config, resume))
+        run_dir = Path(config.run_dir).resolve()
+        with _job_scope(config, run_dir, resume, processes), _how_to_go_on(run_dir):
+            return processes.agree(_learn(config, run_dir, resume, processes))
+
+
+def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) -> float:
+    with told_to_user():
+        with processes.one_before_the_others():
             scenario = build_scenario(config)
-            key = Key(config.seed)
-            method = build_method(config, scenario, key)
-            sequence = Sequence(scenario, method, RunState(build_memory(config)), _settings(config, key))
-            last = _last_task(config, scenario)
-            legs = sequence.forecast(last)
-            pipeline = build_pipeline(config, scenario, key)
-            writer = Writer(config, scenario, method, run_dir)
-            if resume:
-                sequence.state = writer.restore()
-            state, done = sequence.state, len(sequence.state.records)
-            curves = make_curves(_logger_options(config), run_dir, (state.step_offset, done) if resume else None)
-        display = Display([leg for leg in legs if leg.task >= done], len(scenario.tasks), config.trainer.progress)
-        ok = False
-        try:
+        key = Key(config.seed)
+        method = build_method(config, scenario, key)
+        sequence = Sequence(scenario, method, RunState(build_memory(config)), _settings(config, key))
+        last = _last_task(config, scenario)
+        legs = sequence.forecast(last)
+        pipeline = build_pipeline(config, scenario, key)
+        writer = Writer(config, scenario, method, run_dir)
+        if resume:
+            sequence.state = writer.restore(processes) or sequence.state
+        state = sequence.state
+        curves = _curves(config, run_dir, state if resume else None, processes)
+    at = state.position
+    ahead = [leg for leg in legs if (leg.task, leg.place) >= (at.tasks, at.items)]
+    display = Display(ahead, len(scenario.tasks), config.trainer.progress if processes.writes else "none")
+    status: Status = "failed"
+    results: dict[str, Any] = {}
+    try:
+        if processes.writes:
             writer.start()
-            for line in writer.opening_lines(done):
-                _tell(display, line)
-            curves.log_configuration(dataclasses.asdict(config))
-            if done:
-                curves.offset = state.step_offset
-                results = _log_task(writer, state, curves)
-            engine = _engine(config, scenario, pipeline, run_dir, display, curves)
-            for task in sequence.run(engine, display, curves) if done <= last else ():
-                writer.checkpoint(state)
-                results = _log_task(writer, state, curves)
+        for line in writer.opening_lines(state):
+            _tell(display, line)
+        curves.log_configuration(dataclasses.asdict(config))
+        if state.records:
+            results = _log_task(writer, state, curves, processes, again=at.items > 0 or at.steps > 0)
+        with listening(None if processes.writes else _LEAVE_AFTER) as stop:
+            journal = _journal(config, writer, state, curves, stop, processes)
+            engine = _engine(config, scenario, pipeline, run_dir, display, curves, journal, processes)
+            for task in sequence.run(engine, display, curves, journal) if at.tasks <= last else ():
+                results = _log_task(writer, state, curves, processes)
                 _tell(display, _task_line(results, len(scenario.tasks)))
                 if task.index == last:
                     break
-            ok = True
-        finally:
-            display.close()
-            curves.close(ok)
+        status = "success"
+    except (StoppedError, KeyboardInterrupt):
+        status = "stopped"
+        raise
+    finally:
+        display.close()
+        curves.close(status)
+    if processes.writes:
         sys.stdout.write(render_table(results, str(shown(run_dir)), width=100) + "\n")
     return float(results["average_incremental_accuracy"])
 
@@ -90,10 +122,13 @@ def _last_task(config: Config, scenario: Scenario) -> int:
     return len(scenario.tasks) - 1 if last is None else last
 
 
-def _log_task(writer: Writer, state: RunState, curves: Curves) -> dict[str, Any]:
-    """Results and a point of the curves for the last task done."""
-    results = writer.results(state)
-    curves.log_task(state.records[-1].index, _task_scalars(results))
+def _log_task(
+    writer: Writer, state: RunState, curves: Curves, processes: Processes, *, again: bool = False
+) -> dict[str, Any]:
+    """Results and a point of the curves for the last task done; the point is there already if this is ``again``."""
+    results = writer.results(state, write=processes.writes)
+    if not again:
+        curves.log_task(state.records[-1].index, _task_scalars(results))
     return results
 
 
@@ -103,11 +138,47 @@ def _tell(display: Display, line: str) -> None:
     log.info(line)
 
 
+def _curves(config: Config, run_dir: Path, state: RunState | None, processes: Processes) -> Curves:
+    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back."""
+    if not processes.writes:
+        return silent_curves()
+    if state is None:
+        return make_curves(_logger_options(config), run_dir)
+    at, tasks = state.position, len(state.records)
+    logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
+    curves = make_curves(_logger_options(config), run_dir, Kept(state.steps, max(0, logged)))
+    curves.offset = state.step_offset
+    return curves
+
+
+def _journal(
+    config: Config, writer: Writer, state: RunState, curves: Curves, stop: Stop, processes: Processes
+) -> Journal | Bystander:
+    if not processes.writes:
+        return Bystander()
+
+    def save() -> None:
+        curves.sync()  # first: a checkpoint must not know of points that a power cut takes away
+        writer.keep(state)
+
+    every = config.trainer
+    steps, minutes = every.checkpoint_steps, every.checkpoint_minutes
+    return Journal(state, save, lambda: writer.place(state), stop, every_steps=steps, every_minutes=minutes)
+
+
 def _engine(
-    config: Config, scenario: Scenario, pipeline: Any, run_dir: Path, display: Display, curves: Curves
+    config: Config,
+    scenario: Scenario,
+    pipeline: Pipeline,
+    run_dir: Path,
+    display: Display,
+    curves: Curves,
+    journal: Journal | Bystander,
+    processes: Processes,
 ) -> Engine:
     trainer = config.trainer
-    options = TrainerOptions(trainer.accelerator, trainer.precision or "32-true", trainer.deterministic, run_dir)
+    precision = trainer.precision or "32-true"
+    options = TrainerOptions(trainer.accelerator, precision, trainer.deterministic, run_dir, processes)
     return Engine(
         scenario,
         pipeline,
@@ -117,6 +188,7 @@ def _engine(
         log_every=trainer.log_every,
         display=display,
         curves=curves,
+        leaving=journal,
     )
 
 
@@ -153,34 +225,68 @@ def _task_line(results: dict[str, Any], num_tasks: int) -> str:
     return f"after task {done}/{num_tasks}: {100 * results['last_accuracy']:.1f} % of all classes seen so far"
 
 
+def _together(config: Config, rank: Rank | None) -> AbstractContextManager[Processes]:
+    """Meet the other processes of the run, if there are any."""
+    if rank is None or rank.world == 1:
+        return nullcontext(ALONE)
+    accelerator = _accelerator(config)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", rank.world))
+    with told_to_user():
+        if accelerator == "gpu" and here > torch.cuda.device_count():
+            raise ValueError(
+                f"trainer.devices={here}, but torch finds {torch.cuda.device_count()} GPUs here: "
+                f"type trainer.devices={torch.cuda.device_count()}"
+            )
+    return joined(rank.index, rank.world, rank.local, here, accelerator)
+
+
+def _accelerator(config: Config) -> str:
+    """``gpu`` or ``cpu``."""
+    asked = config.trainer.accelerator
+    return asked if asked != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
+    """What can be wrong with this machine and this folder. Raises ``ValueError``."""
+    if not resume and ((run_dir / "results.json").exists() or list_checkpoints(run_dir / "checkpoints")):
+        raise ValueError(
+            f"run_dir={run_dir} holds a run already: type resume={shown(run_dir)} to go on with it, or another run_dir"
+        )
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
+    if config.trainer.precision == "16-mixed" and _accelerator(config) == "cpu":
+        raise ValueError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
+
+
 @contextmanager
-def _job_scope(config: Config, run_dir: Path, resume: bool) -> Iterator[None]:
+def _how_to_go_on(run_dir: Path) -> Iterator[None]:
+    """What ended the run from outside, with the command that continues it."""
+    again = f"type resume={shown(run_dir)} to go on"
+    try:
+        yield
+    except StoppedError as stopped:
+        raise StoppedError(f"stopped at {stopped}; {again}") from stopped
+    except BrokenOffError as broken:
+        raise BrokenOffError(f"{broken}; what was written before is there: {again}") from broken
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        raise BrokenOffError(f"{where}{reason}; what was written before is there: mend this, and {again}") from error
+
+
+@contextmanager
+def _job_scope(config: Config, run_dir: Path, resume: bool, processes: Processes) -> Iterator[None]:
     """What one job of a multirun changes in this process is undone for the next: log file, warnings, threads,
     environment.
     """
     with told_to_user():
-        if (run_dir / "results.json").exists() and not resume:
-            raise ValueError(
-                f"run_dir={run_dir} holds a run already: type resume={shown(run_dir)} to go on with it, or another "
-                "run_dir"
-            )
-        if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-            raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
+        _check_place(config, run_dir, resume)
         run_dir.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(run_dir / "run.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root, level, threads, environment = (
-        logging.getLogger(),
-        logging.getLogger().level,
-        torch.get_num_threads(),
-        dict(os.environ),
-    )
-    console = logging.StreamHandler(sys.stderr)  # what is ignored must be seen
-    console.setLevel(logging.WARNING)
-    console.setFormatter(logging.Formatter("warning: %(message)s"))
-    package = logging.getLogger("cl_lightning")
-    root.addHandler(handler)
-    package.addHandler(console)
+        handlers = _log_handlers(run_dir, processes)
+    root, package = logging.getLogger(), logging.getLogger("cl_lightning")
+    level, threads, environment = root.level, torch.get_num_threads(), dict(os.environ)
+    root.addHandler(handlers[0])
+    package.addHandler(handlers[1])
     root.setLevel(logging.INFO)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
@@ -188,15 +294,35 @@ def _job_scope(config: Config, run_dir: Path, resume: bool) -> Iterator[None]:
         with warnings.catch_warnings():
             quieten_lightning()
             yield
+    except StoppedError as stopped:
+        log.info("%s", stopped)
+        raise
     except Exception:
-        package.removeHandler(console)
+        package.removeHandler(handlers[1])
         log.exception("the run ended with an error")
         raise
     finally:
-        root.removeHandler(handler)
-        package.removeHandler(console)
-        handler.close()
+        root.removeHandler(handlers[0])
+        package.removeHandler(handlers[1])
+        handlers[0].close()
         root.setLevel(level)
         torch.set_num_threads(threads)
         os.environ.clear()
         os.environ.update(environment)
+
+
+def _log_handlers(run_dir: Path, processes: Processes) -> tuple[logging.Handler, logging.Handler]:
+    """Into the run's log, and to the console, where what is ignored must be seen; only the first process has both."""
+    file: logging.Handler = _QuietFile(run_dir / "run.log") if processes.writes else logging.NullHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.WARNING if processes.writes else logging.ERROR)
+    console.setFormatter(logging.Formatter("warning: %(message)s"))
+    return file, console
+
+
+class _QuietFile(logging.FileHandler):
+    """A log that a full disk does not make noisy: what matters fails by itself, and is told once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name in logging)
+        """Nothing."""

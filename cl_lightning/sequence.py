@@ -1,24 +1,25 @@
 """The plot of the program: task after task, the method's plan is carried out item by item.
 
 Growth happens before any Trainer exists, each fit has a Trainer of its own, and what the sequence knows (memory,
-counts, steps) lives outside of them. Before the first step the whole sequence is forecast: sizes of memory and phases
+counts, steps, its own place) lives outside of them, in a state that is kept after every item and within phases. Before
+the first step the whole sequence is forecast: sizes of memory and phases
 follow from counts alone, so a phase that would take no step is refused at once.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Images
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.views import view_rows
+from cl_lightning.learning.callbacks import Leaving
 from cl_lightning.learning.display import Display, Leg
 from cl_lightning.learning.engine import DataLook, Engine
 from cl_lightning.learning.loggers import Curves
@@ -28,8 +29,8 @@ from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
 from cl_lightning.report.results import TaskRecord
 from cl_lightning.rng import Key
-from cl_lightning.state import RunState
-from cl_lightning.types import Act, Evaluate, Fit, Grow, Herd, Phase, Task
+from cl_lightning.state import Cursor, RunState
+from cl_lightning.types import Act, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Task
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,14 @@ class Settings:
     replicas: int
     flips: bool
     """Whether mirrored images are images of the same class."""
+
+
+class Journal(Leaving, Protocol):
+    """Who keeps the state of the run."""
+
+    def after_item(self) -> None:
+        """An item of the plan, or a whole task, is finished. May raise ``StoppedError``."""
+        ...
 
 
 class Sequence:
@@ -61,47 +70,67 @@ class Sequence:
         if any(isinstance(item, Herd) for item in self.method.plan(tasks[0])):
             memory.quota(tasks[-1].num_seen)  # refuses a budget that would not last
         for task in tasks:
-            for item in self.method.plan(task):
+            for place, item in enumerate(self.method.plan(task)):
                 if isinstance(item, Herd):
                     first = {label: self.scenario.class_rows(label) for label in task.classes}
                     memory = memory.update([first] * memory.num_lists, task.num_seen)
                 elif isinstance(item, Fit):
                     draws = self._draws(task, item.phase, memory)
                     _refuse_empty(task, item.phase, draws)
-                    legs.append(_leg(task, item.phase, draws))
+                    legs.append(_leg(task, place, item.phase, draws))
         return legs
 
-    def run(self, engine: Engine, display: Display, curves: Curves) -> Iterator[Task]:
-        """Learn the tasks that the state does not have yet, in order; yields each when its plan is done and its counts
-        are in the state.
+    def run(self, engine: Engine, display: Display, curves: Curves, journal: Journal) -> Iterator[Task]:
+        """Learn what the state does not have yet, in order; yields each task when its plan is done and its counts are
+        in the state.
         """
+        cursor = self.state.cursor
         for task in self.scenario.tasks[len(self.state.records) :]:
-            started, steps, images, fit_seconds = time.monotonic(), 0, 0, 0.0
-            for item in self.method.plan(task):
-                match item:
-                    case Grow():
-                        self.method.grow(task, self._key(task, "grow"), self._look(engine))
-                    case Fit(phase):
-                        draws = self._draws(task, phase, self.state.memory)
-                        display.start(_leg(task, phase, draws))
-                        curves.offset = self.state.step_offset
-                        fitted = engine.fit(self.method, task, phase, draws, self._key(task, phase.name))
-                        display.finish()
-                        self.state.step_offset += fitted.steps
-                        steps, images = steps + fitted.steps, images + fitted.images
-                        fit_seconds += fitted.seconds
-                    case Herd():
-                        self._herd(engine, task, item)
-                    case Act(name):
-                        self.method.act(name, task, self._look(engine))
-                    case Evaluate():
-                        self._evaluate(engine, task)
-            seconds = time.monotonic() - started
-            parameters = sum(p.numel() for p in self.method.network.parameters())
-            rate = images / max(fit_seconds, 1e-9)
-            self.state.records.append(TaskRecord(task.index, task.classes, task.names, seconds, rate, parameters))
-            curves.offset = self.state.step_offset
+            plan = self.method.plan(task)
+            while cursor.items < len(plan):
+                self._carry_out(plan[cursor.items], task, engine, display, curves)
+                cursor.items += 1
+                cursor.left = None
+                if cursor.items < len(plan):
+                    journal.after_item()
+            self.state.records.append(self._record(task, cursor))
+            cursor = self.state.cursor = Cursor()
+            journal.after_item()
             yield task
+
+    def _carry_out(self, item: PlanItem, task: Task, engine: Engine, display: Display, curves: Curves) -> None:
+        match item:
+            case Grow():
+                self.method.grow(task, self._key(task, "grow"), self._look(engine))
+            case Fit(phase):
+                self._fit(task, phase, engine, display, curves)
+            case Herd():
+                self._herd(engine, task, item)
+            case Act(name):
+                self.method.act(name, task, self._look(engine))
+            case Evaluate():
+                self._evaluate(engine, task)
+
+    def _fit(self, task: Task, phase: Phase, engine: Engine, display: Display, curves: Curves) -> None:
+        state, cursor = self.state, self.state.cursor
+        draws = self._draws(task, phase, state.memory)
+        done = 0 if cursor.left is None else cursor.left.steps
+        display.start(_leg(task, cursor.items, phase, draws), done)
+        curves.offset = state.step_offset
+        entry = (task.index, phase.name, engine.precision)
+        if entry not in state.precisions[-1:]:
+            state.precisions.append(entry)
+        fitted = engine.fit(self.method, task, phase, draws, self._key(task, phase.name), cursor.left)
+        display.finish()
+        state.step_offset += fitted.steps
+        curves.offset = state.step_offset
+        cursor.images += fitted.images
+        cursor.fit_seconds += fitted.seconds
+
+    def _record(self, task: Task, cursor: Cursor) -> TaskRecord:
+        parameters = sum(p.numel() for p in self.method.network.parameters())
+        rate = cursor.images / max(cursor.fit_seconds, 1e-9)
+        return TaskRecord(task.index, task.classes, task.names, cursor.seconds, rate, parameters)
 
     def _key(self, task: Task, purpose: str) -> Key:
         return self._settings.key.fold("task", task.index, purpose)
@@ -127,15 +156,14 @@ class Sequence:
         memory, chosen = self.state.memory, []
         quota = memory.quota(task.num_seen)
         rank = herd_distinct if how.distinct else herd
+        groups = [self.scenario.class_rows(label) for label in task.classes]
         for replica in range(memory.num_lists):
             key = self._key(task, "herd").fold(replica) if how.augmented else None
-            features = engine.embed(self.method.network, task.train, self.method.embed, key=key)
-            labels = self.scenario.train_labels[task.train]
-            ranked: dict[int, Tensor] = {}
-            for label in task.classes:
-                of_class = labels == label
-                ranked[label] = task.train[of_class][rank(features[of_class], quota)]
-            chosen.append(ranked)
+            ranked = engine.map_groups(
+                self.method.network, groups, self.method.embed, lambda features: rank(features, quota), key=key
+            )
+            pairs = zip(task.classes, groups, ranked, strict=True)
+            chosen.append({label: rows[ranks] for label, rows, ranks in pairs})
         self.state.memory = memory.update(chosen, task.num_seen)
 
     def _evaluate(self, engine: Engine, task: Task) -> None:
@@ -162,8 +190,8 @@ def count_all(method: Method, images: Images, offsets: list[int]) -> dict[tuple[
     }
 
 
-def _leg(task: Task, phase: Phase, draws: Draws) -> Leg:
-    return Leg(task.index, phase.name, phase.epochs, draws.steps_per_epoch, draws.images)
+def _leg(task: Task, place: int, phase: Phase, draws: Draws) -> Leg:
+    return Leg(task.index, place, phase.name, phase.epochs, draws.steps_per_epoch, draws.images)
 
 
 def _refuse_empty(task: Task, phase: Phase, draws: Draws) -> None:

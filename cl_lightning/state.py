@@ -1,21 +1,15 @@
-"""What a run knows between plan items, and how it is kept in files that are whole or not there.
+"""What a run knows, also in the middle of a phase, as tensors and plain values; and back again.
 
-A checkpoint holds tensors and plain values only, describes its own network, and is loaded with ``weights_only=True``,
-strictly.
+A checkpoint describes its own network and is loaded strictly (how it is kept in files: ``checkpoints.py``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
-import pickle
+import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import torch
-
+from cl_lightning.checkpoints import VERSION, Position
 from cl_lightning.data.sources import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
@@ -24,10 +18,28 @@ from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
 from cl_lightning.report.results import TaskRecord
 from cl_lightning.rng import Key
-from cl_lightning.types import Plain
+from cl_lightning.types import Left, Plain
 
-VERSION = 2
-log = logging.getLogger(__name__)
+
+@dataclass
+class Cursor:
+    """Where the task that is being learnt stands."""
+
+    items: int = 0
+    """Finished items of its plan."""
+    left: Left | None = None
+    """The phase that is next, if some of its steps have been taken."""
+    images: int = 0
+    """Trained on in phases of the task, since each was last gone on with."""
+    fit_seconds: float = 0.0
+    """Spent on those."""
+    started: float = field(default_factory=time.monotonic)
+    """When the task was begun, by this process's clock; earlier by what was spent on it before an interruption."""
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the task."""
+        return time.monotonic() - self.started
 
 
 @dataclass
@@ -41,14 +53,27 @@ class RunState:
     """protocol -> read-out -> counts."""
     records: list[TaskRecord] = field(default_factory=list)
     """One for each finished task."""
+    cursor: Cursor = field(default_factory=Cursor)
+    """The place within the task after those."""
+    precisions: list[tuple[int, str, str]] = field(default_factory=list)
+    """(task, phase, precision) of each phase so far; twice where it was changed within one."""
+
+    @property
+    def position(self) -> Position:
+        """How far the run has come."""
+        left = self.cursor.left
+        return Position(len(self.records), self.cursor.items, 0 if left is None else left.steps)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps so far, those within a phase too."""
+        return self.step_offset + self.position.steps
 
 
 def checkpoint_payload(
     method: Method, state: RunState, source: ImageSource, identity: dict[str, Plain]
 ) -> dict[str, Plain]:
-    """Everything of a run at the end of a task; ``identity`` says of which run (protocol, class names, data
-    fingerprint).
-    """
+    """Everything of a run; ``identity`` says of which (protocol, class names, data fingerprint)."""
     return {
         "version": VERSION,
         "identity": identity,
@@ -58,6 +83,8 @@ def checkpoint_payload(
         "memory": _memory_state(state.memory, source),
         "step_offset": state.step_offset,
         "records": [dataclasses.asdict(record) for record in state.records],
+        "cursor": _cursor_state(state.cursor),
+        "precisions": [list(entry) for entry in state.precisions],
         "matrices": {
             protocol: {readout: matrix.to_plain() for readout, matrix in readouts.items()}
             for protocol, readouts in state.matrices.items()
@@ -81,7 +108,22 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
         protocol: {readout: AccuracyMatrix.from_plain(rows) for readout, rows in readouts.items()}
         for protocol, readouts in payload["matrices"].items()
     }
-    return RunState(restore_memory(payload["memory"], source), payload["step_offset"], matrices, records)
+    cursor = _cursor(payload["cursor"])
+    precisions = [(int(task), str(phase), str(precision)) for task, phase, precision in payload["precisions"]]
+    memory = restore_memory(payload["memory"], source)
+    return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions)
+
+
+def _cursor_state(cursor: Cursor) -> dict[str, Plain]:
+    left = None if cursor.left is None else dict(vars(cursor.left))  # dataclasses.asdict would copy the tensors
+    plain = {name: value for name, value in vars(cursor).items() if name != "started"}
+    return {**plain, "left": left, "seconds": cursor.seconds}
+
+
+def _cursor(plain: dict[str, Plain]) -> Cursor:
+    left = None if plain["left"] is None else Left(**plain["left"])
+    started = time.monotonic() - plain["seconds"]
+    return Cursor(plain["items"], left, plain["images"], plain["fit_seconds"], started)
 
 
 def _memory_state(memory: RehearsalMemory, source: ImageSource) -> dict[str, Plain]:
@@ -106,38 +148,3 @@ def restore_network(payload: dict[str, Plain]) -> Network:
     network = build_network(payload["structure"], Key(0))
     network.load_state_dict(payload["weights"], strict=True)
     return network
-
-
-def save_checkpoint(path: Path, payload: dict[str, Plain]) -> None:
-    """Write ``payload`` so that at any instant ``path`` is the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(payload, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def last_checkpoint(folder: Path) -> dict[str, Plain] | None:
-    """The checkpoint of the last task in ``folder`` that can be read; None if there is none.
-
-    One that cannot is told in a warning, and the one before it is taken.
-    """
-    for path in sorted(folder.glob("task_*.pt"), reverse=True):
-        try:
-            return load_checkpoint(path)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            log.warning("%s cannot be read (%s): going back to the one before", path, str(error).splitlines()[0])
-    return None
-
-
-def load_checkpoint(path: Path) -> dict[str, Plain]:
-    """Read a checkpoint without running code from it; ``ValueError`` if it is of another version."""
-    payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    if payload.get("version") != VERSION:
-        raise ValueError(
-            f"{path} has format {payload.get('version')}, this program reads format {VERSION}: "
-            "use the release that wrote it"
-        )
-    return payload

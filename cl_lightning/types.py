@@ -191,6 +191,18 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Left:
+    """Where a phase was left, beside its network: all that is needed to go on from there."""
+
+    steps: int
+    """Optimiser steps taken, at least one."""
+    optimiser: Plain
+    """Moments and counters of the optimiser."""
+    precision: Plain
+    """What mixed precision carries from step to step (the scale of losses in half precision)."""
+
+
+@dataclass(frozen=True)
 class Grow:
     """Let the method make room for the task's classes (and keep a teacher, freeze, initialise from data)."""
 

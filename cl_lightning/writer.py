@@ -16,19 +16,19 @@ import torch
 import yaml
 
 from cl_lightning.build import scaled_epochs
+from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
 from cl_lightning.config.fill import changed_switches
 from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
 from cl_lightning.report.results import build_results, write_atomic, write_results
-from cl_lightning.state import RunState, checkpoint_payload, last_checkpoint, restore, save_checkpoint
-from cl_lightning.types import Herd
-
-_CHECKPOINTS_KEPT = 2
+from cl_lightning.state import RunState, checkpoint_payload, restore
+from cl_lightning.types import Fit, Herd
 
 
 class Writer:
-    """The files of a run, each written whole after every task."""
+    """The files of a run, each written whole."""
 
     def __init__(self, config: Config, scenario: Scenario, method: Method, run_dir: Path) -> None:
         self._config = config
@@ -46,8 +46,8 @@ class Writer:
         plain = dataclasses.asdict(self._config) | {"run_dir": str(self._run_dir)}
         write_atomic(self._run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
 
-    def opening_lines(self, done: int = 0) -> list[str]:
-        """What the user should know before the first step; ``done`` tasks have been learnt already."""
+    def opening_lines(self, state: RunState) -> list[str]:
+        """What the user should know before the first step."""
         config = self._config
         ignored = [] if config.method.rehearsal else [f"{config.method.name} keeps no memory: memory=... is ignored"]
         herds = [item for item in self._method.plan(self._scenario.tasks[0]) if isinstance(item, Herd)]
@@ -72,25 +72,40 @@ class Writer:
             f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
             *ignored,
             f"files in {shown(self._run_dir)}",
-            *([f"going on after task {done}/{len(self._scenario.tasks)}"] if done else []),
+            *([f"going on with {self.place(state)}"] if state.position != Position() else []),
         ]
 
-    def checkpoint(self, state: RunState) -> None:
-        """Before the results: whoever sees a task's result can load its model."""
-        last = state.records[-1].index
-        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity())
-        save_checkpoint(self._checkpoints / f"task_{last:03d}.pt", payload)
-        (self._checkpoints / f"task_{last - _CHECKPOINTS_KEPT:03d}.pt").unlink(missing_ok=True)
+    def place(self, state: RunState) -> str:
+        """Where the run stands, in words."""
+        at, tasks = state.position, self._scenario.tasks
+        if at.tasks == len(tasks):
+            return f"all {at.tasks} tasks done"
+        task = f"task {at.tasks + 1}/{len(tasks)}"
+        if at == Position(at.tasks):
+            return task
+        item = self._method.plan(tasks[at.tasks])[at.items]
+        name = f"phase {item.phase.name}" if isinstance(item, Fit) else type(item).__name__.lower()
+        return f"{task}, {name}" + (f", after step {at.steps}" if at.steps else "")
 
-    def restore(self) -> RunState:
-        """What the run in this folder knew after its last finished task; its networks are put into the method.
+    def keep(self, state: RunState) -> None:
+        """Write the state: a checkpoint that the run can be gone on from."""
+        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity())
+        write_checkpoint(self._checkpoints, state.position, payload)
+
+    def restore(self, processes: Processes) -> RunState | None:
+        """What the run in this folder last kept; its networks are put into the method. None if it has kept nothing yet.
+
+        Every process reads what the first one could read; when this returns, all have read it.
 
         Raises:
-            ValueError: no task has been finished, or the checkpoint is of another run or other data.
+            ValueError: the checkpoint is of another run or other data.
         """
-        payload = last_checkpoint(self._checkpoints)
-        if payload is None:
-            raise ValueError(f"resume={self._run_dir} has finished no task: start the run again in another folder")
+        found = last_checkpoint(self._checkpoints) if processes.writes else None
+        name = processes.agree(None if found is None else found[0].name)
+        if name is None:
+            return None
+        payload = load_checkpoint(self._checkpoints / name) if found is None else found[1]
+        processes.gather(None)
         for name, value in self._identity().items():
             if payload["identity"][name] != value:
                 raise ValueError(
@@ -98,8 +113,8 @@ class Writer:
                     "go on with the same data and configuration, or start a new run"
                 )
         state = restore(payload, self._method, self._scenario.train)
-        self._seconds_before = sum(record.seconds for record in state.records)
-        self._earlier = {"went_on_after_task": len(state.records)}
+        self._seconds_before = sum(record.seconds for record in state.records) + state.cursor.seconds
+        self._earlier = {"went_on_after_task": len(state.records), "went_on_at_step": state.steps}
         return state
 
     @property
@@ -109,23 +124,24 @@ class Writer:
     def _identity(self) -> dict[str, Any]:
         """Of which run a checkpoint is."""
         return {
-            "protocol": self._protocol,
+            "protocol": {name: value for name, value in self._protocol.items() if name != "precision"},
             "class_names": list(self._scenario.class_names),
             "order": list(self._scenario.order),
             "train_fingerprint": self._scenario.train.fingerprint,
         }
 
-    def results(self, state: RunState) -> dict[str, Any]:
-        """Write what is known after the last task."""
+    def results(self, state: RunState, *, write: bool = True) -> dict[str, Any]:
+        """Write (or only return) what is known after the last task."""
         results = build_results(
-            self._protocol,
+            {**self._protocol, **_precision(state)},
             state.records,
             state.matrices,
             main_readout=next(iter(state.matrices["class_incremental"])),
             parameters=state.records[-1].parameters,
             provenance=self._provenance(),
         )
-        write_results(self._run_dir, results, state.matrices)
+        if write:
+            write_results(self._run_dir, results, state.matrices)
         return results
 
     def _provenance(self) -> dict[str, Any]:
@@ -173,6 +189,15 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "method_options": {k: v for k, v in dataclasses.asdict(config.method).items() if k != "name"},
         "seed": config.seed,
     }
+
+
+def _precision(state: RunState) -> dict[str, Any]:
+    """What the phases were trained in; listed one by one where it was changed on the way."""
+    used = list(dict.fromkeys(precision for _, _, precision in state.precisions))
+    if len(used) < 2:
+        return {}
+    listed = [f"task {task + 1} {phase}: {precision}" for task, phase, precision in state.precisions]
+    return {"precision": ", then ".join(used), "precision_of_phases": listed}
 
 
 def epochs(config: Config) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cl_lightning import state
+from cl_lightning import checkpoints, state
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.models.network import Network
 from cl_lightning.models.token_network import TokenNetwork
@@ -58,7 +58,7 @@ def _import(source: Path, target: Path) -> list[str]:
         "network": {"structure": network.structure(), "weights": network.state_dict()},
         "source": {"implementation": "arthurdouillard/dytox", "file": source.name, **found.progress},
     }
-    state.save_checkpoint(target, payload)
+    checkpoints.save_whole(target, payload)
     return [
         f"{source}: {_tasks(network)}{_progress(found)}",
         *_sizes(network),
@@ -72,7 +72,7 @@ def _export(source: Path, target: Path) -> list[str]:
     network = _our_network(path)
     if not isinstance(network, TokenNetwork):
         raise ValueError(f"{path} holds a {network.structure()['kind']}: only method=dytox* has published weights")
-    state.save_checkpoint(target, {"model": export_dytox(network)})
+    checkpoints.save_whole(target, {"model": export_dytox(network)})
     return [
         f"{path}: {_tasks(network)}",
         *_sizes(network),
@@ -82,7 +82,7 @@ def _export(source: Path, target: Path) -> list[str]:
 
 
 def _last_checkpoint(run_dir: Path) -> Path:
-    found = sorted((run_dir / "checkpoints").glob("task_*.pt"))
+    found = checkpoints.list_checkpoints(run_dir / "checkpoints")
     if not found:
         raise FileNotFoundError(f"{run_dir} holds no checkpoints/task_*.pt: type the folder of a run, or a file")
     return found[-1]
@@ -95,11 +95,18 @@ def _our_network(path: Path) -> Network:
         hint = f": type convert.py import {path} ..." if "model" in payload else ""
         raise ValueError(f"{path} is not one of our checkpoints{hint}")
     if payload.get("version") != IMPORTED:
-        payload = state.load_checkpoint(path)  # which says why where the version is not ours
+        payload = _whole(path)  # which says why where the version is not ours
     try:
         return state.restore_network(payload["network"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged: its network cannot be rebuilt ({error})") from error
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    try:
+        return checkpoints.load_checkpoint(path)
+    except checkpoints.AlteredError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 # ---- what is told ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ from cl_lightning.errors import UserError
 
 _CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "trainer.")
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
-_FIXED = ("trainer.precision",)
+_PRECISION = "trainer.precision"
+"""May change where it is asked for by name: the numbers then do, and the results say from which phase on."""
 
 
-def load_saved(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
+def load_saved(run_dir: Path, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Config:
     """The configuration of the run in ``run_dir``, with its files there, and ``overrides`` that change no number.
 
     Groups may be chosen anew where all of them may change: ``trainer=gpu``, ``logger=wandb``. Where the run was told to
-    stop after a task, that is forgotten: who goes on does not want to stop there again.
+    stop after a task, that is forgotten: who goes on does not want to stop there again. ``allow=("precision",)`` lets
+    ``trainer.precision`` change too.
 
     Raises:
         UserError: no run there, an override that would make another run of it, or a configuration of another version.
@@ -32,14 +35,30 @@ def load_saved(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
     file = run_dir / "config.yaml"
     if not file.is_file():
         raise UserError(f"resume={run_dir} is no run, it has no config.yaml: type resume=RUN_DIR, the folder of a run")
+    unknown = [name for name in allow if name != "precision"]
+    if unknown:
+        raise UserError(f"allow={unknown[0]} is not possible: type allow=precision")
+    changes = [_change(override, precision="precision" in allow) for override in overrides]
     saved = yaml.safe_load(file.read_text(encoding="utf-8"))
     saved["run_dir"] = str(run_dir)
     saved["trainer"]["stop_after_task"] = None
     try:
-        return typed(OmegaConf.merge(_schema(saved), saved, *map(_change, overrides)))  # type: ignore[arg-type]
+        return load_plain(saved, *changes)
     except OmegaConfBaseException as error:
         line = " ".join(str(error).split())
         raise UserError(f"resume={run_dir} does not go with this version or these overrides: {line}") from error
+
+
+def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
+    """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
+    for values that do not go with this version.
+    """
+    return typed(OmegaConf.merge(_schema(plain), plain, *changes))  # type: ignore[arg-type]
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """A filled-in configuration as dicts, lists, numbers and strings."""
+    return dataclasses.asdict(config)
 
 
 def _schema(saved: dict[str, Any]) -> DictConfig:
@@ -56,24 +75,30 @@ def _schema(saved: dict[str, Any]) -> DictConfig:
     return merged
 
 
-def may_change(override: str) -> bool:
-    """Whether an override changes no number, so that it may stand beside ``resume=``."""
+def may_change(override: str, *, precision: bool = False) -> bool:
+    """Whether an override changes no number (but for the precision, where that is allowed), so that it may stand beside
+    ``resume=``.
+    """
     key, equals, value = override.partition("=")
     allowed = any(key == name or (name.endswith(".") and key.startswith(name)) for name in _CHANGEABLE)
     chosen = f"{key}." in _CHANGEABLE and value in options(key)
-    return bool(equals) and ((allowed and key not in _FIXED) or chosen)
+    return bool(equals) and ((allowed and (precision or key != _PRECISION)) or chosen)
 
 
-def _change(override: str) -> DictConfig:
+def _change(override: str, *, precision: bool) -> DictConfig:
     """One override as a tree. Raises UserError for what may not change."""
     key, _, value = override.partition("=")
-    if may_change(override) and "." in key:
+    if may_change(override, precision=precision) and "." in key:
         return OmegaConf.from_dotlist([override])
     if may_change(override):
-        chosen = {name: item for name, item in load_option(key, value).items() if f"{key}.{name}" not in _FIXED}
+        chosen = {name: item for name, item in load_option(key, value).items() if f"{key}.{name}" != _PRECISION}
         return OmegaConf.create({key: chosen})
+    if key == _PRECISION:
+        raise UserError(
+            f"{override} changes the numbers of the run: type allow=precision as well, and they will say so"
+        )
     free = ", ".join(name + ("..." if name.endswith(".") else "=...") for name in _CHANGEABLE)
     raise UserError(
         f"{override} is not possible beside resume=: it would make another run of this one, type {free} "
-        f"(not {', '.join(_FIXED)}) or start a new run"
+        f"or start a new run"
     )

@@ -82,16 +82,21 @@ class Draws:
         """Images of the whole phase; an incomplete batch counts as what it is."""
         return self.epochs * self.replicas * min(self.draws_per_replica, self.steps_per_epoch * self.batch)
 
-    def step(self, step: int) -> Draw:
-        """The samples of optimiser step ``step`` (from 0)."""
+    def step(self, step: int, replicas: range | None = None) -> Draw:
+        """The samples of optimiser step ``step`` (from 0), of all replicas or of some."""
         epoch, within = divmod(step, self.steps_per_epoch)
         low = within * self.batch
         high = min(low + self.batch, self.draws_per_replica)
         order = self._order(epoch)
-        parts = [rows[order[r][low:high]] for r, rows in enumerate(self.rows)]
+        wanted = range(self.replicas) if replicas is None else replicas
+        parts = [self.rows[r][order[r][low:high]] for r in wanted]
         offsets = torch.arange(high - low)
-        positions = [(within * self.replicas + r) * self.batch + offsets for r in range(self.replicas)]
+        positions = [(within * self.replicas + r) * self.batch + offsets for r in wanted]
         return Draw(torch.cat(parts), torch.cat(positions), epoch)
+
+    def of(self, replicas: range) -> Share:
+        """The part of every step that belongs to these replicas."""
+        return Share(self, replicas)
 
     def _order(self, epoch: int) -> list[Tensor]:
         """For each replica, indices into its rows."""
@@ -102,6 +107,23 @@ class Draws:
         if self.sampling.order is Order.REPEATED:
             indices = repeated_order(indices, self.replicas)
         return [indices[r :: self.replicas][: self.draws_per_replica] for r in range(self.replicas)]
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """The steps of some of the replicas: what one of several processes loads."""
+
+    draws: Draws
+    replicas: range
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the phase, the same for every share."""
+        return self.draws.total_steps
+
+    def step(self, step: int) -> Draw:
+        """These replicas' samples of optimiser step ``step``."""
+        return self.draws.step(step, self.replicas)
 
 
 def repeated_order(permutation: Tensor, replicas: int) -> Tensor:

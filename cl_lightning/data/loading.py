@@ -6,7 +6,8 @@ Augmentation follows on the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -35,20 +36,23 @@ class Steps(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """All of ``rows`` once, in order: for evaluation and for features. A draw's position is its row."""
+    """Rows in pieces: for evaluation and for features. A draw's position is its row."""
 
-    rows: Tensor
-    size: int
+    pieces: Sequence[Tensor]
+
+    @staticmethod
+    def of(rows: Tensor, size: int) -> Chunks:
+        """All of ``rows`` once, in order, ``size`` at a time; the last piece may be smaller."""
+        return Chunks(rows.split(size) if len(rows) else [])
 
     @property
     def total_steps(self) -> int:
-        """Chunks, the last one possibly smaller."""
-        return -(-len(self.rows) // self.size)
+        """Pieces."""
+        return len(self.pieces)
 
     def step(self, step: int) -> Draw:
-        """Chunk ``step``."""
-        rows = self.rows[step * self.size : (step + 1) * self.size]
-        return Draw(rows, rows, 0)
+        """Piece ``step``."""
+        return Draw(self.pieces[step], self.pieces[step], 0)
 
 
 class RawBatch(NamedTuple):
@@ -129,10 +133,10 @@ class StepDataset(Dataset[RawBatch]):
 
 
 class StepRange(Sampler[int]):
-    """Steps ``start`` .. ``stop`` - 1 in order: what a resumed phase has left."""
+    """Steps in order: what a resumed phase has left, or every other chunk, where two processes share them."""
 
-    def __init__(self, start: int, stop: int) -> None:
-        self._range = range(start, stop)
+    def __init__(self, steps: range) -> None:
+        self._range = steps
 
     def __len__(self) -> int:
         return len(self._range)
@@ -141,8 +145,8 @@ class StepRange(Sampler[int]):
         return iter(self._range)
 
 
-def step_loader(dataset: StepDataset, start: int, workers: int) -> DataLoader[RawBatch]:
-    """A loader over the steps from ``start`` on; the number of workers changes nothing but speed.
+def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader[RawBatch]:
+    """A loader over the ``wanted`` steps; the number of workers changes nothing but speed.
 
     Arrays need no workers: their items are indices.
     """
@@ -150,10 +154,19 @@ def step_loader(dataset: StepDataset, start: int, workers: int) -> DataLoader[Ra
     return DataLoader(
         dataset,
         batch_size=None,
-        sampler=StepRange(start, len(dataset)),
+        sampler=StepRange(wanted),
         num_workers=workers if from_files else 0,
+        worker_init_fn=_end_when_told,
         generator=torch.Generator().manual_seed(0),  # else creating workers would advance the global stream
     )
+
+
+def _end_when_told(worker: int) -> None:
+    """A worker ends when its run says so (SIGTERM), whatever the run has made of that signal for itself; Ctrl-C reaches
+    it too, but it is the run that decides what is still wanted.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class PixelStore:

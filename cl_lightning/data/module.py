@@ -25,18 +25,19 @@ class TaskData(pl.LightningDataModule):
         pixels: PixelStore,
         *,
         workers: int = 0,
-        start: int = 0,
+        wanted: range | None = None,
     ) -> None:
-        """``labels`` are global labels of the source's rows; ``start`` is the first step to load."""
+        """``labels`` are global labels of the source's rows; ``wanted`` are the steps to load, by default all."""
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer chunks than processes: some have none
         self._dataset = StepDataset(source, labels, steps, pipeline)
         self._pipeline = pipeline
         self._pixels = pixels
         self._workers = workers
-        self._start = start
+        self._wanted = range(steps.total_steps) if wanted is None else wanted
 
     def _loader(self) -> DataLoader[RawBatch]:
-        return step_loader(self._dataset, self._start, self._workers)
+        return step_loader(self._dataset, self._wanted, self._workers)
 
     def train_dataloader(self) -> DataLoader[RawBatch]:
         """The phase's steps."""

@@ -1,9 +1,9 @@
-"""What happens beside the steps of a phase: display, curves, and a look at whether the loss is still a number."""
+"""What happens beside the steps of a phase: display, curves, and the places where it can be left."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -12,21 +12,24 @@ from pytorch_lightning.callbacks import Callback
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.loggers import Curves
+from cl_lightning.learning.processes import Processes
+from cl_lightning.types import Left
 
 
 class Monitor(Callback):
     """Advances the display at each step; reads the loss terms from the device every ``every`` steps only."""
 
-    def __init__(self, display: Display, curves: Curves, every: int) -> None:
+    def __init__(self, display: Display, curves: Curves, every: int, processes: Processes) -> None:
         self._display = display
         self._curves = curves
         self._every = every
+        self._processes = processes
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Count the step; now and then log it."""
         assert isinstance(pl_module, Learner)
         batch = args[1]
-        self._display.advance(len(batch.labels), pl_module.steps_done)
+        self._display.advance(len(batch.labels) * self._processes.world, pl_module.steps_done)
         if pl_module.steps_done % self._every == 0:
             self._log(pl_module)
 
@@ -37,15 +40,11 @@ class Monitor(Callback):
             self._log(pl_module)
 
     def _log(self, learner: Learner) -> None:
+        learner.check_finite(wait=True)  # reading the terms waits for the device in any case
         names = list(learner.terms)
-        values = torch.stack([learner.terms[name] for name in names]).tolist()
-        where = f"task {learner.task.index + 1}, phase {learner.phase.name}, step {learner.steps_done}"
-        for name, value in zip(names, values, strict=True):
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"the {name} loss is {value} at {where}: "
-                    f"lower method.{learner.phase.name}.lr={learner.phase.optimiser.lr:g} or lr_scale"
-                )
+        terms = torch.stack([learner.terms[name].float() for name in names])
+        self._processes.average([terms])
+        values = terms.tolist()
         losses = {f"loss/{name}": value for name, value in zip(names, values, strict=True)}
         progress = learner.progress
         self._curves.log(
@@ -58,3 +57,30 @@ class Monitor(Callback):
             },
             learner.steps_done,
         )
+
+
+class Leaving(Protocol):
+    """Who decides whether a phase is left, or kept in a file, after a step."""
+
+    def after_step(self, steps: int, leave: Callable[[], Left]) -> None:
+        """``steps`` of the phase are done; ``leave`` gives what is needed to go on, and waits for the device. May raise
+        ``StoppedError``.
+        """
+        ...
+
+    def amidst(self) -> None:
+        """Between two batches of something that will be done anew. May raise ``StoppedError``."""
+        ...
+
+
+class Keeper(Callback):
+    """Offers every step but the last as a place where the phase can be left: after that one it is over anyway."""
+
+    def __init__(self, leaving: Leaving) -> None:
+        self._leaving = leaving
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """After the step has been logged."""
+        assert isinstance(pl_module, Learner)
+        if pl_module.steps_done < pl_module.length.total_steps:
+            self._leaving.after_step(pl_module.steps_done, pl_module.leave)

@@ -22,6 +22,8 @@ class Leg:
     """A stretch of the run: one phase of one task."""
 
     task: int
+    place: int
+    """Which item of the task's plan it is."""
     phase: str
     epochs: int
     steps_per_epoch: int
@@ -40,7 +42,7 @@ class Display:
         self._legs = list(legs)
         self._num_tasks = num_tasks
         self._current: Leg | None = None
-        self._done_in_leg = 0
+        self._done_in_leg = self._before = 0
         self._seconds_per_image: dict[str, float] = {}
         self._leg_started = self._last_line = time.monotonic()
         self._total = max(1, sum(leg.images for leg in legs))
@@ -53,11 +55,13 @@ class Display:
             self._bar_id = self._bar.add_task("starting", total=self._total)
             self._bar.start()
 
-    def start(self, leg: Leg) -> None:
-        """A phase begins."""
+    def start(self, leg: Leg, steps_done: int = 0) -> None:
+        """A phase begins, or goes on after ``steps_done`` of its steps."""
         if self._legs:
             self._legs.pop(0)
-        self._current, self._done_in_leg = leg, 0
+        before = leg.images * steps_done // max(1, leg.epochs * leg.steps_per_epoch)
+        self._current, self._done_in_leg, self._before = leg, before, before
+        self._done += before
         self._leg_started = time.monotonic()
 
     def advance(self, images: int, steps_done: int) -> None:
@@ -75,7 +79,8 @@ class Display:
         """The current phase has ended."""
         leg = self._current
         assert leg is not None
-        self._seconds_per_image[leg.phase] = (time.monotonic() - self._leg_started) / max(1, self._done_in_leg)
+        shown = max(1, self._done_in_leg - self._before)
+        self._seconds_per_image[leg.phase] = (time.monotonic() - self._leg_started) / shown
         self._done += leg.images - self._done_in_leg  # keep the bar true where the forecast was not
         self._current = None
 
@@ -94,7 +99,7 @@ class Display:
         leg = self._current
         assert leg is not None
         elapsed = max(1e-9, time.monotonic() - self._leg_started)
-        rate = self._done_in_leg / elapsed
+        rate = (self._done_in_leg - self._before) / elapsed
         epoch = min(steps_done // max(1, leg.steps_per_epoch) + 1, leg.epochs)
         return (
             f"task {leg.task + 1}/{self._num_tasks} | {leg.phase} | epoch {epoch}/{leg.epochs} | "

@@ -1,13 +1,15 @@
 """Everything that a plan item needs of Lightning, with no method, memory or file in it: fit a phase, map a function
-over images.
+over images, each shared among the processes of the run.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Chunks, Images, Pipeline, PixelStore
 from cl_lightning.data.module import TaskData
 from cl_lightning.data.scenario import Scenario
-from cl_lightning.learning.callbacks import Monitor
+from cl_lightning.errors import BrokenOffError
+from cl_lightning.learning.callbacks import Keeper, Leaving, Monitor
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.learner import Learner, Length
 from cl_lightning.learning.loggers import Curves
@@ -25,7 +28,9 @@ from cl_lightning.learning.trainer import TrainerOptions, interruptible, make_tr
 from cl_lightning.methods.base import Method
 from cl_lightning.models.network import Network
 from cl_lightning.rng import Key
-from cl_lightning.types import Embed, Phase, Task
+from cl_lightning.types import Embed, Left, Phase, Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Fitted:
 
     steps: int
     images: int
+    """Since it was last gone on with, as ``seconds`` are."""
     seconds: float
 
 
@@ -51,6 +57,7 @@ class Engine:
         log_every: int,
         display: Display,
         curves: Curves,
+        leaving: Leaving,
     ) -> None:
         self._scenario = scenario
         self._pipeline = pipeline
@@ -61,66 +68,139 @@ class Engine:
         self._log_every = log_every
         self._display = display
         self._curves = curves
+        self._leaving = leaving
         self._train_pixels = PixelStore(scenario.train)
         self._test_pixels = self._train_pixels if scenario.test is scenario.train else PixelStore(scenario.test)
 
-    def fit(self, method: Method, task: Task, phase: Phase, draws: Draws, key: Key) -> Fitted:
-        """Train ``method`` for all steps of ``phase``; ``key`` names the phase's random stream."""
-        images_per_step = draws.batch * draws.replicas
-        length = Length(draws.steps_per_epoch, phase.epochs, images_per_step)
-        learner = Learner(method, task, phase, length, draws.replicas, key)
+    @property
+    def precision(self) -> str:
+        """In which phases are trained."""
+        return self._options.precision
+
+    def fit(self, method: Method, task: Task, phase: Phase, draws: Draws, key: Key, left: Left | None = None) -> Fitted:
+        """Train ``method`` for all steps of ``phase``, or for those that are left; ``key`` names the phase's random
+        stream.
+        """
+        processes = self._options.processes
+        length = Length(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
+        before = 0 if left is None else left.steps
+        learner = Learner(method, task, phase, length, draws.replicas, key, processes=processes, left=left)
         data = TaskData(
             self._scenario.train,
             self._scenario.train_labels,
-            draws,
+            draws.of(learner.replicas),
             replace(self._pipeline, key=key),
             self._train_pixels,
             workers=self._workers,
+            wanted=range(before, draws.total_steps),
         )
-        trainer = make_trainer(self._options, [Monitor(self._display, self._curves, self._log_every)])
+        monitor = Monitor(self._display, self._curves, self._log_every, processes)
+        trainer = make_trainer(self._options, [monitor, Keeper(self._leaving)])
         started = time.monotonic()
-        with interruptible(trainer):
+        with interruptible(trainer), _workers_told():
             trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
-        return Fitted(learner.steps_done, draws.images, time.monotonic() - started)
+        images = draws.images * (draws.total_steps - before) // draws.total_steps
+        return Fitted(learner.steps_done, images, time.monotonic() - started)
 
-    def embed(
-        self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False, key: Key | None = None
-    ) -> Tensor:
-        """Embeddings (n, F) float32, on the CPU, of training images; augmented as in training if a ``key`` is given."""
-        pipeline = replace(self._clean, flip=flip) if key is None else replace(self._pipeline, key=key, flip=flip)
-        data = TaskData(
-            self._scenario.train,
-            self._scenario.train_labels,
-            Chunks(rows, self._evaluation_batch),
-            pipeline,
-            self._train_pixels,
-            workers=self._workers,
-        )
-        parts = self._map(network, data, lambda images: embed(images.images).float().cpu(), precision="32-true")
-        return torch.cat(parts).clone()
+    def embed(self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
+        """Embeddings (n, F) float32, on the CPU, of clean training images, on every process."""
+        processes = self._options.processes
+        chunks = Chunks.of(rows, self._evaluation_batch)
+        wanted = processes.share(chunks.total_steps)
+        parts = self._embeddings(network, chunks, wanted, embed, replace(self._clean, flip=flip))
+        return torch.cat(processes.gather_shares(parts))
 
-    def map_test(self, network: Network, rows: Tensor, function: Callable[[Images], Any]) -> list[Any]:
-        """``function`` of each batch of clean evaluation images, in order, each image once."""
+    def map_groups(
+        self,
+        network: Network,
+        groups: Sequence[Tensor],
+        embed: Embed,
+        function: Callable[[Tensor], T],
+        *,
+        key: Key | None = None,
+    ) -> list[T]:
+        """``function`` of the embeddings (n, F) of each group of training rows; augmented as in training if a ``key``
+        is given.
+
+        A group never shares a batch with another, and is one process's work: what comes out does not depend on how many
+        there are. Only what ``function`` returns is exchanged.
+        """
+        processes = self._options.processes
+        mine = [groups[index] for index in processes.share(len(groups))]
+        split = [rows.split(self._evaluation_batch) for rows in mine]
+        chunks = Chunks([chunk for pieces in split for chunk in pieces])
+        pipeline = self._clean if key is None else replace(self._pipeline, key=key)
+        parts = iter(self._embeddings(network, chunks, range(chunks.total_steps), embed, pipeline))
+        found = [function(torch.cat([next(parts) for _ in pieces])) for pieces in split]
+        return processes.gather_shares(found)
+
+    def map_test(self, network: Network, rows: Tensor, function: Callable[[Images], T]) -> list[T]:
+        """``function`` of batches of clean evaluation images, each image once; the outcomes of all processes."""
+        processes = self._options.processes
+        chunks = Chunks.of(rows, self._evaluation_batch)
         data = TaskData(
             self._scenario.test,
             self._scenario.test_labels,
-            Chunks(rows, self._evaluation_batch),
+            chunks,
             self._clean,
             self._test_pixels,
             workers=self._workers,
+            wanted=processes.share(chunks.total_steps),
         )
-        return self._map(network, data, function)
+        return processes.gather_shares(self._map(network, data, function))
+
+    def _embeddings(
+        self, network: Network, chunks: Chunks, wanted: range, embed: Embed, pipeline: Pipeline
+    ) -> list[Tensor]:
+        data = TaskData(
+            self._scenario.train,
+            self._scenario.train_labels,
+            chunks,
+            pipeline,
+            self._train_pixels,
+            workers=self._workers,
+            wanted=wanted,
+        )
+        # Cloned: tensors of inference mode could not take part in a later loss.
+        return self._map(network, data, lambda images: embed(images.images).float().cpu().clone(), precision="32-true")
 
     def _map(
-        self, network: Network, data: TaskData, function: Callable[[Images], Any], precision: str | None = None
-    ) -> list[Any]:
-        found: list[Any] = []
-        probe = Probe(network, lambda images: found.append(function(images)))
+        self, network: Network, data: TaskData, function: Callable[[Images], T], precision: str | None = None
+    ) -> list[T]:
+        found: list[T] = []
+
+        def visit(images: Images) -> None:
+            self._leaving.amidst()
+            found.append(function(images))
+
         trainer = make_trainer(self._options, precision=precision)
-        with interruptible(trainer):
-            trainer.predict(probe, datamodule=data, return_predictions=False)
+        with interruptible(trainer), _workers_told():
+            trainer.predict(Probe(network, visit), datamodule=data, return_predictions=False)
         return found
+
+
+@contextmanager
+def _workers_told() -> Iterator[None]:
+    """A loader's worker that has died, in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        told = next((text for text in _chain(error) if "DataLoader worker" in text), None)
+        if told is None:
+            raise
+        reason = re.search(r"killed by signal: \w+|exited unexpectedly", told)
+        raise BrokenOffError(
+            f"a process that loads images has ended ({reason.group() if reason else 'no reason is known'}; out of "
+            f"memory?): fewer may fit, type trainer.workers=N"
+        ) from error
+
+
+def _chain(error: BaseException | None) -> Iterator[str]:
+    """What an error says, and those behind it: Lightning's tidying up can fail too, and hide the cause."""
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__
 
 
 class DataLook:

@@ -1,18 +1,32 @@
 """Curves of a whole run on one continuous axis, in a CSV file and in Weights & Biases.
 
 Each phase has a Trainer of its own whose steps start at zero; the offset of the steps before it is added here, so that
-a run reads as one.
+a run reads as one, also if it was left and gone on with. The CSV file is what counts: it is written first, cut back to
+the checkpoint when a run goes on, and Weights & Biases is then given what it lacks of it.
 """
 
 from __future__ import annotations
 
-import csv
+import logging
+import os
+import re
+import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
+
+from cl_lightning.learning.curves_file import STEP, TASK, CurvesFile, Row, read_rows
+from cl_lightning.learning.wandb_file import HEADER, read_records
+from cl_lightning.report.results import write_atomic
+
+log = logging.getLogger(__name__)
+
+Status = Literal["success", "failed", "stopped"]
+"""How a run ended; one that was stopped is to be gone on with."""
 
 
 @dataclass(frozen=True)
@@ -28,71 +42,183 @@ class LoggerOptions:
     group: str
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is left of the curves of a run that goes on: points up to step ``steps``, and those of the first ``tasks``
+    tasks.
+    """
+
+    steps: int
+    tasks: int
+
+    def __contains__(self, row: Row) -> bool:
+        return int(row[STEP]) <= self.steps and (TASK not in row or int(row[TASK]) < self.tasks)
+
+
 class Curves:
     """Writes scalars of the current phase at (steps of earlier phases) + (steps in this one)."""
 
-    def __init__(self, loggers: Sequence[Logger]) -> None:
-        self._loggers = list(loggers)
+    def __init__(self, file: CurvesFile | None = None, wandb: WandbRun | None = None) -> None:
+        self._file = file
+        self._wandb = wandb
         self.offset = 0
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
-        """One point of each curve."""
-        for logger in self._loggers:
-            logger.log_metrics(dict(scalars), step=self.offset + step)
+        """One point of each curve.
+
+        Raises:
+            OSError: a full disk, for example, or wandb's own process is gone; it says which.
+        """
+        self._log(scalars, self.offset + step)
 
     def log_task(self, task: int, scalars: Mapping[str, float]) -> None:
-        """One point of each curve over tasks; names get the prefix ``task/``."""
-        point = {f"task/{name}": value for name, value in scalars.items()}
-        for logger in self._loggers:
-            logger.log_metrics({**point, "task/index": task}, step=self.offset)
-            logger.save()
+        """One point of each curve over tasks; names get the prefix ``task/``. Raises like ``log``."""
+        self._log({**{f"task/{name}": value for name, value in scalars.items()}, TASK: task}, self.offset)
+
+    def _log(self, point: Mapping[str, float], step: int) -> None:
+        if self._file is not None:
+            self._file.append(point, step)
+        if self._wandb is not None:
+            self._wandb.send(point, step)
 
     def log_configuration(self, configuration: dict[str, Any]) -> None:
         """What the run was asked to do."""
-        for logger in self._loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.config.update(configuration, allow_val_change=True)
+        if self._wandb is not None:
+            self._wandb.send_configuration(configuration)
 
-    def close(self, ok: bool = True) -> None:
-        """Flush; end the wandb run, so that a next job in this process starts its own."""
-        for logger in self._loggers:
-            logger.save()
-            logger.finalize("success" if ok else "failed")
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish(exit_code=0 if ok else 1)
+    def sync(self) -> None:
+        """Wait until a power cut takes no row of the file away."""
+        if self._file is not None:
+            self._file.sync()
+
+    def close(self, status: Status) -> None:
+        """End the wandb run, so that a next job in this process starts its own; the file needs no end."""
+        try:
+            self.sync()
+        finally:
+            if self._wandb is not None:
+                self._wandb.finish(status)
 
 
-def make_curves(options: LoggerOptions, run_dir: Path, done: tuple[int, int] | None = None) -> Curves:
-    """The loggers of a run.
+class WandbRun:
+    """One run of Weights & Biases, to which every point is given once, in however many parts the run is made.
 
-    ``done`` is (steps, tasks) of a run that goes on: its CSV file is cut back to them, so that nothing is in it twice.
-    The last of these tasks is to be logged again. Weights & Biases gets a second run in the same group.
+    What it has of earlier parts is told by its server or, offline, by the files of these parts. Both may lack the last
+    points before a kill, and may have points after the checkpoint that is gone on from. So points are numbered in a way
+    that does not depend on interruptions: by the steps and the tasks before them.
     """
-    loggers: list[Logger] = []
-    if options.csv:
-        rows = _rows_until(run_dir / "metrics.csv", *done) if done else []
-        loggers.append(CSVLogger(save_dir=run_dir, name="", version="", flush_logs_every_n_steps=50))
+
+    def __init__(self, options: LoggerOptions, run_dir: Path, rows: Sequence[Row], kept: Kept | None) -> None:
+        """Begin a run, or, with ``kept``, go on with the one of this folder; send those of ``rows`` that it lacks.
+
+        Raises:
+            ValueError: it cannot begin; one line for the user.
+        """
+        run_id = _run_id(run_dir, new=kept is None)
+        in_files = _last_number(run_dir, run_id) if options.mode == "offline" else -1
+        self._run = _begin(options, run_dir, run_id)
+        self._last_number = max(in_files, self._run.starting_step - 1)
+        tasks = kept.tasks if kept is not None else 0
+        self._tasks = tasks - sum(TASK in row for row in rows)  # those before the rows, should rows be missing
         for row in rows:
-            loggers[-1].log_metrics(row, step=int(row.pop("step")))  # type: ignore[arg-type]
-    if options.wandb and options.mode != "disabled":
-        loggers.append(_wandb(options, run_dir))
-    return Curves(loggers)
+            self.send({name: _number(value) for name, value in row.items() if name != STEP}, int(row[STEP]))
+
+    def send(self, point: Mapping[str, float], step: int) -> None:
+        """One point, unless the run has it already."""
+        if TASK in point:
+            self._tasks = int(point[TASK]) + 1
+        number = step + self._tasks
+        if number <= self._last_number:
+            return
+        try:
+            self._run.log({**point, "trainer/global_step": step}, step=number, commit=True)
+        except ConnectionError as error:
+            raise ConnectionError(f"wandb's own process is gone ({error})") from error
+
+    def send_configuration(self, configuration: dict[str, Any]) -> None:
+        """What the run was asked to do."""
+        self._run.config.update(configuration, allow_val_change=True)
+
+    def finish(self, status: Status) -> None:
+        """End this part: the run is then called finished, failed, or, if it was stopped, preempted."""
+        try:
+            if status == "stopped":
+                self._run.mark_preempting()
+            self._run.finish(exit_code=0 if status == "success" else 1)
+        except ConnectionError as error:
+            log.warning("wandb's own process is gone (%s): its run lacks the end", error)
 
 
-def _rows_until(path: Path, steps: int, tasks: int) -> list[dict[str, str]]:
-    """What was logged before the end of the last task done, each value as it was written."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-    return [row for row in rows if int(row["step"]) <= steps and int(row.get("task/index", -1)) < tasks - 1]
+def make_curves(options: LoggerOptions, run_dir: Path, kept: Kept | None = None) -> Curves:
+    """The loggers of a run; with ``kept``, of one that goes on: its CSV file is cut back to that.
+
+    Raises:
+        ValueError: the file cannot be read, or wandb cannot start; one line for the user.
+        OSError: the file cannot be written.
+    """
+    rows: list[Row] = []
+    file = None
+    if options.csv:
+        path = run_dir / "metrics.csv"
+        rows = [row for row in read_rows(path) if row in kept] if kept is not None else []
+        file = CurvesFile(path, rows)
+    wandb = WandbRun(options, run_dir, rows, kept) if options.wandb and options.mode != "disabled" else None
+    return Curves(file, wandb)
 
 
-def _wandb(options: LoggerOptions, run_dir: Path) -> WandbLogger:
+def silent_curves() -> Curves:
+    """For a process that leaves writing to another."""
+    return Curves()
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _run_id(run_dir: Path, *, new: bool) -> str:
+    """The name of the run for wandb, chosen once and kept in ``wandb_id``."""
+    path = run_dir / "wandb_id"
+    if new or not path.exists():
+        write_atomic(path, secrets.token_hex(4) + "\n")
+    run_id = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not re.fullmatch(r"[\w-]{1,64}", run_id, re.ASCII):
+        raise ValueError(
+            f"{path} holds {run_id[:40]!r}, no id of a wandb run: delete it, and a new run begins in wandb"
+        )
+    return run_id
+
+
+def _last_number(run_dir: Path, run_id: str) -> int:
+    """The largest number of a point in the files of a run's earlier parts; -1 if they have none.
+
+    Parts that were killed are mended on the way: ``wandb sync`` ends at a record that is torn, or at an empty file.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made when it is imported
+
+    last = -1
+    for path in run_dir.glob(f"wandb/*run-*/run-{run_id}.wandb"):
+        end = 0
+        for data, end in read_records(path):  # noqa: B007 (the last end is what counts)
+            record = Record.FromString(data)
+            if record.WhichOneof("record_type") == "history":
+                last = max(last, record.history.step.num)
+        if end:
+            os.truncate(path, end)
+        elif path.stat().st_size <= len(HEADER):
+            shutil.rmtree(path.parent)
+    return last
+
+
+def _begin(options: LoggerOptions, run_dir: Path, run_id: str) -> Any:
     import wandb
 
     settings = wandb.Settings(console="off", x_disable_stats=False)
     logger = WandbLogger(
+        id=run_id,
+        resume="allow",
         name=options.name,
         group=options.group,
         project=options.project,
@@ -105,6 +231,6 @@ def _wandb(options: LoggerOptions, run_dir: Path) -> WandbLogger:
         run = logger.experiment
     except wandb.errors.Error as error:
         raise ValueError(f"logger=wandb cannot start: {error}; type logger.mode=offline to need no network") from error
-    run.define_metric("task/index")
-    run.define_metric("task/*", step_metric="task/index")
-    return logger
+    run.define_metric(TASK)
+    run.define_metric("task/*", step_metric=TASK)
+    return run

@@ -19,6 +19,9 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from cl_lightning.learning.processes import ALONE, Processes
+from cl_lightning.learning.strategy import distribution
+
 
 @dataclass(frozen=True)
 class TrainerOptions:
@@ -28,6 +31,7 @@ class TrainerOptions:
     precision: str
     deterministic: bool
     run_dir: Path
+    processes: Processes = ALONE
 
 
 def make_trainer(
@@ -38,10 +42,9 @@ def make_trainer(
         warnings.simplefilter("ignore")
         return pl.Trainer(
             accelerator=options.accelerator,
-            devices=1,
             precision=precision or options.precision,  # type: ignore[arg-type]
             max_epochs=1,
-            callbacks=list(callbacks),
+            callbacks=[_OwnSignals(), *callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -51,7 +54,22 @@ def make_trainer(
             deterministic=options.deterministic,
             default_root_dir=options.run_dir,
             inference_mode=True,
+            **distribution(options.processes),
         )
+
+
+class _OwnSignals(Callback):
+    """Keeps SIGTERM for the run. Lightning puts a handler of its own in front, which in a run of several processes
+    talks to the others in the middle of whatever they are doing, and ends the loop without a checkpoint of ours.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Called after Lightning has set its handlers; it takes them back at the end."""
+        if self._handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
 
 
 @contextmanager
@@ -86,6 +104,7 @@ def quieten_lightning() -> None:
         ".*Checkpoint directory.*",
         ".*Experiment logs directory.*",
         ".*lr_scheduler.step.*",
+        ".*Total length of `DataLoader` across ranks is zero.*",
         ".*Trying to infer the `batch_size`.*",
     ):
         warnings.filterwarnings("ignore", message=message)

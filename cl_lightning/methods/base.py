@@ -22,6 +22,11 @@ class Method(ABC):
     them.
     """
 
+    couples_images = False
+    """Whether the loss of an image depends on the other images of its batch. It is then taken within each virtual
+    replica (``learning/replicas.py``).
+    """
+
     def __init__(self, network: Network) -> None:
         self.network = network
         self.teacher: Network | None = None

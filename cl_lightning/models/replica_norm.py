@@ -59,3 +59,11 @@ def set_replicas(module: nn.Module, replicas: int) -> None:
     for layer in module.modules():
         if isinstance(layer, ReplicaBatchNorm2d):
             layer.replicas = replicas
+
+
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """The running means and variances within ``module`` that training steps move: of layers in training mode. Where
+    replicas are spread over processes, their mean over processes is what one process would have.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, ReplicaBatchNorm2d) and layer.training]
+    return [s for layer in layers for s in (layer.running_mean, layer.running_var) if s is not None]

@@ -65,7 +65,7 @@ def steps(order: Order = Order.SHUFFLED) -> Draws:
 
 def raw(source: ArraySource | FolderSource, start: int = 0, workers: int = 0) -> list[RawBatch]:
     dataset = StepDataset(source, source.labels, steps(), AUGMENTED)
-    return list(step_loader(dataset, start, workers))
+    return list(step_loader(dataset, range(start, len(dataset)), workers))
 
 
 def expect_equal(a: RawBatch | Images, b: RawBatch | Images) -> None:
@@ -107,7 +107,7 @@ def test_workers_change_nothing(folder: FolderSource, start: int) -> None:
 def test_arrays_need_no_workers(array: ArraySource, folder: FolderSource) -> None:
     for source, workers in ((array, 0), (folder, 2)):
         dataset = StepDataset(source, source.labels, steps(), AUGMENTED)
-        assert step_loader(dataset, 0, 2).num_workers == workers
+        assert step_loader(dataset, range(len(dataset)), 2).num_workers == workers
 
 
 def test_loading_leaves_the_global_stream_alone(folder: FolderSource) -> None:
@@ -118,20 +118,20 @@ def test_loading_leaves_the_global_stream_alone(folder: FolderSource) -> None:
 
 
 def test_a_range_of_steps() -> None:
-    assert list(StepRange(3, 6)) == [3, 4, 5]
-    assert len(StepRange(3, 6)) == 3
-    assert len(StepRange(6, 6)) == 0
+    assert list(StepRange(range(3, 6))) == [3, 4, 5]
+    assert len(StepRange(range(3, 6))) == 3
+    assert len(StepRange(range(6, 6))) == 0
 
 
 def test_chunks_hold_each_row_once_and_in_order() -> None:
     rows = torch.tensor([5, 3, 8, 0, 9])
-    chunks = Chunks(rows, 2)
+    chunks = Chunks.of(rows, 2)
     draws = [chunks.step(k) for k in range(chunks.total_steps)]
     assert [draw.rows.tolist() for draw in draws] == [[5, 3], [8, 0], [9]]
     assert torch.equal(torch.cat([draw.positions for draw in draws]), rows)
     assert {draw.epoch for draw in draws} == {0}
-    assert Chunks(rows[:0], 2).total_steps == 0
-    assert Chunks(rows[:4], 2).total_steps == 2
+    assert Chunks.of(rows[:0], 2).total_steps == 0
+    assert Chunks.of(rows[:4], 2).total_steps == 2
 
 
 # ---- images ------------------------------------------------------------------------------------------------------
@@ -196,7 +196,9 @@ def test_augmentation_comes_before_the_mirror_and_changes_with_the_epoch() -> No
 
 @pytest.mark.parametrize("start", [0, 5])
 def test_the_data_module_hands_over_ready_images(source: ArraySource | FolderSource, start: int) -> None:
-    data = TaskData(source, source.labels, steps(), AUGMENTED, PixelStore(source), start=start)
+    data = TaskData(
+        source, source.labels, steps(), AUGMENTED, PixelStore(source), wanted=range(start, steps().total_steps)
+    )
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
     assert len(batches) == 12 - start
     for batch, plain in zip(batches, raw(source, start), strict=True):
@@ -206,7 +208,7 @@ def test_the_data_module_hands_over_ready_images(source: ArraySource | FolderSou
 
 
 def test_prediction_goes_through_the_same_rows(array: ArraySource) -> None:
-    data = TaskData(array, LABELS, Chunks(torch.arange(20), 8), CLEAN, PixelStore(array))
+    data = TaskData(array, LABELS, Chunks.of(torch.arange(20), 8), CLEAN, PixelStore(array))
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.predict_dataloader()]
     assert torch.equal(torch.cat([batch.rows for batch in batches]), torch.arange(20))
     assert torch.equal(torch.cat([batch.labels for batch in batches]), LABELS)

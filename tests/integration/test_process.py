@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.wandb_files import read_history
 
 pytestmark = pytest.mark.slow
 SMOKE = ["debug=smoke", "data.increment=5", "trainer.threads=1"]
@@ -65,35 +66,6 @@ def test_wandb_offline_holds_one_run_with_both_axes(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     readout = results["protocol"]["readout"]
     assert tasks == [(t["index"], pytest.approx(t["accuracy"]["class_incremental"][readout])) for t in results["tasks"]]
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Logged rows of an offline file: protocol buffers in the record format of LevelDB's log, behind seven bytes."""
-    from wandb.proto import wandb_internal_pb2
-
-    rows = []
-    for data in leveldb_records(path.read_bytes(), start=7):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
-    return rows
-
-
-def leveldb_records(data: bytes, start: int) -> Iterator[bytes]:
-    """Records are cut into pieces that do not cross blocks of 32 KiB; a piece is checksum, length, kind, content."""
-    block, position, parts = 32768, start, []
-    while position + 7 <= len(data):
-        if block - position % block < 7:
-            position += block - position % block
-            continue
-        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
-        parts.append(data[position + 7 : position + 7 + length])
-        position += 7 + length
-        if kind in (1, 4):  # whole, or last piece
-            yield b"".join(parts)
-            parts = []
 
 
 def test_ctrl_c_keeps_finished_tasks_and_says_where(tmp_path: Path) -> None:

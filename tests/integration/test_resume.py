@@ -14,7 +14,7 @@ import torch
 from cl_lightning.__main__ import main
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.run import execute
-from cl_lightning.state import load_checkpoint
+from cl_lightning.checkpoints import load_checkpoint
 
 SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3,3]", "trainer.progress=none"]
 METHODS = {

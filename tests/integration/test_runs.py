@@ -14,7 +14,8 @@ import yaml
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.rng import Key
 from cl_lightning.run import execute
-from cl_lightning.state import load_checkpoint, restore_network
+from cl_lightning.checkpoints import load_checkpoint
+from cl_lightning.state import restore_network
 
 SHORT = {
     "dytox": ["epochs_scale=0.06"],

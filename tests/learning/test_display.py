@@ -12,8 +12,8 @@ import pytest
 from cl_lightning.learning import display as module
 from cl_lightning.learning.display import Display, Leg, clock
 
-MAIN_1, TUNE_1 = Leg(0, "main", 4, 5, 400), Leg(0, "finetuning", 2, 5, 100)
-MAIN_2, TUNE_2 = Leg(1, "main", 4, 5, 600), Leg(1, "finetuning", 2, 5, 200)
+MAIN_1, TUNE_1 = Leg(0, 1, "main", 4, 5, 400), Leg(0, 3, "finetuning", 2, 5, 100)
+MAIN_2, TUNE_2 = Leg(1, 1, "main", 4, 5, 600), Leg(1, 3, "finetuning", 2, 5, 200)
 LEGS = [MAIN_1, TUNE_1, MAIN_2, TUNE_2]
 
 
@@ -90,7 +90,7 @@ def test_the_last_step_of_the_last_phase_has_nothing_left(at: Callable[[float], 
 
 def test_large_numbers_stay_on_one_line(at: Callable[[float], None]) -> None:
     stream = io.StringIO()
-    long = Leg(8, "a phase with quite a long name [of its own]", 500, 390, 10**9)
+    long = Leg(8, 1, "a phase with quite a long name [of its own]", 500, 390, 10**9)
     display = Display([long], 10, "lines", stream)
     display.start(long)
     at(10)

@@ -17,6 +17,7 @@ from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.mixup import one_hot
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
+from cl_lightning.journal import Bystander
 from cl_lightning.learning.display import Display, Leg
 from cl_lightning.learning.engine import Engine, Fitted
 from cl_lightning.learning.loggers import Curves
@@ -115,7 +116,7 @@ class Record(Curves):
     """Curves that are kept."""
 
     def __init__(self) -> None:
-        super().__init__([])
+        super().__init__()
         self.points: list[dict[str, float]] = []
 
     def log(self, scalars: dict[str, float], step: int) -> None:  # type: ignore[override]
@@ -139,6 +140,7 @@ class Bench:
             log_every=1,
             display=self.display,
             curves=self.curves,
+            leaving=Bystander(),
         )
 
     def fit(
@@ -147,7 +149,7 @@ class Bench:
         """Train on the task's images, or on ``rows`` of each replica."""
         key = Key(seed).fold(task.index, phase.name)
         draws = Draws(rows or [task.train], phase.sampling, phase.epochs, batch, key)
-        self.display.start(Leg(task.index, phase.name, phase.epochs, draws.steps_per_epoch, 0))
+        self.display.start(Leg(task.index, 1, phase.name, phase.epochs, draws.steps_per_epoch, 0))
         fitted = self.engine.fit(method, task, phase, draws, key)
         self.display.finish()
         return fitted, draws

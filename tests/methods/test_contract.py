@@ -17,6 +17,7 @@ from cl_lightning import rng
 from cl_lightning.build import build_memory, build_method
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.files import load_option, options
+from cl_lightning.checkpoints import load_checkpoint, save_whole
 from cl_lightning.config.schema import Config
 from cl_lightning.data.mixup import one_hot
 from cl_lightning.data.scenario import Scenario
@@ -25,14 +26,7 @@ from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.network import branch_scales
 from cl_lightning.rng import Key
-from cl_lightning.state import (
-    RunState,
-    checkpoint_payload,
-    load_checkpoint,
-    restore_memory,
-    restore_network,
-    save_checkpoint,
-)
+from cl_lightning.state import RunState, checkpoint_payload, restore_memory, restore_network
 from cl_lightning.types import (
     Act,
     Batch,
@@ -329,7 +323,7 @@ def test_a_teacher_is_what_was_before_growth(life: Life) -> None:
 def restored(life: Life, settings: Config, scenario: Scenario, folder: Path) -> Life:
     """Through a file into a method built anew from another seed."""
     records = RunState(life.memory)
-    save_checkpoint(folder / "task.pt", checkpoint_payload(life.method, records, scenario.train, {"seed": 0}))
+    save_whole(folder / "task.pt", checkpoint_payload(life.method, records, scenario.train, {"seed": 0}))
     payload = load_checkpoint(folder / "task.pt")
     method = build_method(settings, scenario, Key(123))
     method.network = restore_network(payload["network"])

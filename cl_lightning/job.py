@@ -1,0 +1,165 @@
+"""One job as the command line sees it: in this process or in several, with one line and an exit code for what went
+wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cl_lightning.config.identity import differences, science
+from cl_lightning.config.saved import load_plain, load_saved, to_plain
+from cl_lightning.config.schema import Config
+from cl_lightning.errors import BrokenOffError, UserError
+from cl_lightning.launch import Rank, rank_from, supervise
+from cl_lightning.stop import STOPPED, StoppedError
+
+FAILED = 1
+"""Exit code of a run that diverged, or was broken off by something outside of it."""
+WRONG_CONFIGURATION = 2
+INTERRUPTED = 130
+
+ONE_LINE = "CL_LIGHTNING_ONE_LINE"
+"""Set, for this process and those that it starts, where ``HYDRA_FULL_ERROR`` is not the user's wish but our own way to
+get at Hydra's errors.
+"""
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and ONE_LINE not in os.environ
+
+failures: list[int] = []
+"""Exit codes of this process's jobs that went wrong; a multirun goes on with the others."""
+said: list[str] = []
+"""The lines that told so; empty where another process told it."""
+
+
+class LeftError(BaseException):
+    """The run, and a multirun with it, was told to end; ``code`` is the exit code, and all has been said.
+
+    Like Ctrl-C it is not for those who handle what went wrong in a job.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def attempt(make: Callable[[], Config], *, resume: bool = False) -> float:
+    """Run what ``make`` gives; returns the average incremental accuracy, NaN for a job that went wrong.
+
+    Raises:
+        LeftError: the user, or a scheduler, wants the machine back.
+        KeyboardInterrupt: the user does not want to wait for that.
+    """
+    config = None
+    try:
+        config = make()
+        rank = rank_from(os.environ)
+        if rank is None and config.trainer.devices > 1:
+            return _in_processes(config, resume)
+        _check_started(config, rank)
+        if config.if_exists == "resume" and not resume:
+            resume = _same_run(config)
+        from cl_lightning.run import execute  # heavy
+
+        return execute(config, resume=resume, rank=rank)
+    except (UserError, FloatingPointError, BrokenOffError) as error:
+        if WANTS_TRACEBACK:
+            raise
+        complain(_last_line(error), WRONG_CONFIGURATION if isinstance(error, UserError) else FAILED)
+        return math.nan
+    except StoppedError as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        raise LeftError(STOPPED) from stopped
+    except KeyboardInterrupt:
+        print(f"\nstopped: {_left(config)}", file=sys.stderr)
+        raise
+
+
+def complain(line: str, code: int = WRONG_CONFIGURATION) -> None:
+    """Say what went wrong, and remember that something did."""
+    failures.append(code)
+    said.append(line)
+    print(f"error: {line}", file=sys.stderr)
+
+
+def last_failure() -> tuple[int, str]:
+    """Exit code and line of the job of this process that went wrong last."""
+    return failures[-1], said[-1]
+
+
+def _in_processes(config: Config, resume: bool) -> float:
+    """Start the processes of the run, each with this very configuration, and wait for them."""
+    run_dir = Path(config.run_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps({"config": to_plain(config), "resume": resume}), encoding="utf-8")
+        command = [sys.executable, "-m", "cl_lightning.rank", str(file)]
+        code = supervise(command, config.trainer.devices, logs=run_dir)
+    if code in (STOPPED, INTERRUPTED, 143):
+        raise LeftError(code)
+    if code != 0:
+        failures.append(code)
+        said.append("")
+        return math.nan
+    results: dict[str, Any] = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    return float(results["average_incremental_accuracy"])
+
+
+def run_as_rank(file: Path) -> int:
+    """What a started process does with the ``job.json`` that it was given; returns its exit code."""
+    job = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        attempt(lambda: load_plain(job["config"]), resume=job["resume"])
+    except LeftError as left:
+        return left.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return max(failures, default=0)
+
+
+def _check_started(config: Config, rank: Rank | None) -> None:
+    """Refuse a number of processes that somebody else started and that does not fit. Raises ``UserError``."""
+    if rank is None or rank.world == 1:
+        return
+    replicas, here = config.batch.replicas or 1, int(os.environ.get("LOCAL_WORLD_SIZE", rank.world))
+    if here != config.trainer.devices:
+        raise UserError(
+            f"{here} processes were started on this machine, but trainer.devices={config.trainer.devices}: type "
+            f"trainer.devices={here} (with trainer=ddp or trainer=ddp_cpu), or start {config.trainer.devices}"
+        )
+    if replicas % rank.world:
+        raise UserError(
+            f"{rank.world} processes were started, which does not divide batch.replicas={replicas}: start "
+            f"{' or '.join(str(n) for n in range(1, replicas + 1) if replicas % n == 0)}"
+        )
+
+
+def _same_run(config: Config) -> bool:
+    """Whether ``run_dir`` holds this very run. Raises ``UserError`` if it holds another."""
+    file = Path(config.run_dir) / "config.yaml"
+    if not file.is_file():
+        return False
+    made = science(to_plain(load_saved(Path(config.run_dir))))
+    unlike = differences(made, science(to_plain(config)))
+    if unlike:
+        raise UserError(
+            f"run_dir={config.run_dir} holds another run, with {', '.join(unlike[:3])}: type another run_dir"
+        )
+    return True
+
+
+def _left(config: Config | None) -> str:
+    """What an interrupted run leaves, for its user."""
+    if config is None or not list(Path(config.run_dir).glob("checkpoints/task_*.pt")):
+        return "nothing had been kept yet"
+    return f"what was kept last is in {config.run_dir}; type resume={config.run_dir} to go on"
+
+
+def _last_line(error: BaseException) -> str:
+    """What went wrong, also where a loader's worker wrapped it in its traceback."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].rpartition("UnreadableImageError: ")[2]

@@ -1,0 +1,400 @@
+"""One command, several processes: start the ranks of a run, watch them, end with one line and one exit code.
+
+The supervisor only waits: it loads nothing heavy, and every rank finds in its environment what torchrun would have
+put there. Rank 0 has the terminal; what the others print goes to files. A rank that is blocked in a collective cannot
+leave when another one dies, so whoever started them has to notice it, and to tell the cause from what it brought about.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from cl_lightning.errors import UserError
+from cl_lightning.stop import STOPPED
+
+PEER_GONE = 71
+"""Exit code of a rank that failed only because it waited for another one: not the cause if there is any other."""
+
+STARTED_BY_US = "CL_LIGHTNING_RANK"
+"""Set to 1 in the environment of every process that :func:`supervise` starts."""
+_SUPERVISOR = "CL_LIGHTNING_SUPERVISOR"  # its process id: a rank can tell that it has died already
+_WRONG_CONFIGURATION = 2
+_POLL = 0.05  # seconds
+_WINDOW = 5.0  # seconds after the first failure in which others may end by themselves, before one is called the cause
+_MERCY = 5.0  # seconds between SIGTERM and SIGKILL for the ranks that a failure has left behind
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The place of a process among those that make a run together."""
+
+    index: int
+    """From 0; the one with 0 writes files and owns the terminal."""
+    world: int
+    """How many there are."""
+    local: int
+    """The place among those of its machine, from 0: which of the GPUs is its own."""
+
+
+def rank_from(environment: Mapping[str, str]) -> Rank | None:
+    """The place of this process in a run whose processes somebody else started; None for one that stands alone.
+
+    That is torchrun, or whoever sets the same variables (RANK, WORLD_SIZE, LOCAL_RANK), or SLURM's srun with several
+    tasks. A job script of SLURM that asks for several tasks and calls the program without srun stands alone.
+
+    Raises:
+        UserError: the variables do not fit together.
+    """
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return _place(environment, "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    # SLURM gives a job's script the number of tasks and place 0, though only srun would start the others.
+    is_script = environment.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in environment
+    tasks = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
+    if "SLURM_PROCID" not in environment or is_script or environment.get(tasks, "1") == "1":
+        return None
+    return _place(environment, "SLURM_PROCID", tasks, "SLURM_LOCALID")
+
+
+def _place(environment: Mapping[str, str], index: str, world: str, local: str) -> Rank:
+    def number(name: str, least: int, most: int) -> int:
+        value = environment.get(name, "")
+        if not value.isdecimal() or not least <= int(value) <= most:
+            allowed = f"{least} to {most}" if most < sys.maxsize else f"{least} or more"
+            raise UserError(f"{name}={value} in the environment: it must be {allowed}; to run alone, unset {index}")
+        return int(value)
+
+    count = number(world, 1, sys.maxsize)
+    return Rank(number(index, 0, count - 1), count, number(local, 0, count - 1) if count > 1 else 0)
+
+
+def die_with_parent() -> None:
+    """Let this process be killed when the one that started it dies, however that happens; a rank calls it first.
+
+    On Linux the kernel does it, when the *thread* that started this process ends. Elsewhere a thread of this process
+    looks once a second. A parent that has died before the call is noticed too, where it was :func:`supervise`.
+    """
+    parent = int(os.environ.get(_SUPERVISOR, os.getppid()))
+    if not _killed_by_kernel():
+        threading.Thread(target=_outlive, args=(parent,), name="die_with_parent", daemon=True).start()
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _killed_by_kernel() -> bool:
+    """Ask Linux for SIGKILL at the parent's death (PR_SET_PDEATHSIG, which is 1); whether it will come."""
+    if sys.platform != "linux":
+        return False
+    arguments = [ctypes.c_ulong(number) for number in (signal.SIGKILL, 0, 0, 0)]
+    return int(ctypes.CDLL(None).prctl(1, *arguments)) == 0
+
+
+def _outlive(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def supervise(command: Sequence[str], world: int, *, logs: Path, grace: float = 40.0) -> int:
+    """Start ``world`` copies of ``command`` on this machine and wait for them.
+
+    Each runs in a session of its own, so that Ctrl-C reaches the supervisor alone. The first SIGINT or SIGTERM goes on
+    to rank 0 as SIGTERM, and what rank 0 makes of it is the end of the run; at a further SIGINT all are killed at once.
+    If a rank fails, the others are ended, and one line on stderr names the cause, unless rank 0 was it and has told
+    already. Outside of the main thread no signal is listened to.
+
+    Args:
+        command: what to run; it must become the rank (``exec``), not start it.
+        world: how many, at least 1.
+        logs: the folder for ``rank_1.log`` and so on, to which what all ranks but the first print is added. A file or
+            folder that would be left empty is removed.
+        grace: seconds that rank 0 has to stop after the first signal, and that the others have to end after rank 0.
+
+    Returns:
+        The exit code of rank 0, or of the rank that was the cause (128 + N if signal N killed it); 130 or 143 if the
+        ranks had to be killed after SIGINT or SIGTERM.
+
+    Raises:
+        UserError: ``logs`` cannot be written.
+    """
+    with ExitStack() as stack:
+        wish = stack.enter_context(_listening())
+        port = stack.enter_context(_reserved_port())
+        files = stack.enter_context(_logs(logs, world))
+        ranks = stack.enter_context(_started(command, port, files))
+        verdict = _watch(ranks, wish, grace)
+        _end(ranks, wish, verdict.mercy)
+        for log in filter(None, files) if verdict.code == ranks[0].code == _WRONG_CONFIGURATION else ():
+            os.truncate(log.path, log.start)  # each saw what rank 0 has told
+    broken = (ranks[0].code is None or ranks[0].code < 0) and sys.stderr.isatty()
+    for line in verdict.lines:  # a rank 0 that was killed may have left the cursor hidden, in the middle of a line
+        sys.stderr.write(("\x1b[?25h\n" if broken else "") + line + "\n")
+    return verdict.code
+
+
+@dataclass
+class _Wish:
+    """Whether somebody wants the run to end, since when, and whether at once."""
+
+    by: signal.Signals | None = None
+    since: float = 0.0
+    at_once: bool = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.by is None:
+            self.by, self.since = signal.Signals(number), time.monotonic()
+        elif number == signal.SIGINT:
+            self.at_once = True
+
+
+@contextmanager
+def _listening() -> Iterator[_Wish]:
+    wish, allowed = _Wish(), threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, wish.note) for number in (signal.SIGINT, signal.SIGTERM) if allowed}
+    try:
+        yield wish
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A TCP port for the ranks to meet at, which nobody else on this machine is given meanwhile.
+
+    A port that was found free and let go may be somebody else's before rank 0 listens, seconds later. So it is held,
+    bound and not listening: Linux lets rank 0 listen all the same, because both say SO_REUSEADDR (as torch's store
+    does), but it never gives a held port to who asks for any, nor to an outgoing connection. Other systems might
+    deliver connections to the holder: there the port is let go, and the gap remains.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = int(holder.getsockname()[1])
+        if sys.platform != "linux":
+            holder.close()
+        yield port
+
+
+@dataclass
+class _Process:
+    """A started rank, and how it ended."""
+
+    index: int
+    log: _Log | None
+    popen: subprocess.Popen[bytes]
+    ended: float = 0.0
+    code: int | None = None  # -N if signal N killed it; None while it runs
+
+    def look(self, now: float) -> None:
+        if self.code is None and self.popen.poll() is not None:
+            self.code, self.ended = self.popen.returncode, now
+
+    @property
+    def struck(self) -> bool:
+        """Whether something outside killed it; SIGABRT is how a library gives up by itself."""
+        return self.code is not None and self.code < 0 and self.code != -signal.SIGABRT
+
+
+@contextmanager
+def _started(command: Sequence[str], port: int, files: Sequence[_Log | None]) -> Iterator[list[_Process]]:
+    """The ranks, none of which outlives the block."""
+    ranks: list[_Process] = []
+    sys.stdout.flush()
+    try:
+        for index, log in enumerate(files):
+            own = _environment(index, len(files), port)
+            with nullcontext() if log is None else log.path.open("ab") as out:
+                null = None if out is None else subprocess.DEVNULL
+                # In a session of its own no key reaches it, and reading or writing at the terminal cannot suspend it.
+                popen = subprocess.Popen(command, env=own, stdin=null, stdout=out, stderr=out, start_new_session=True)
+            ranks.append(_Process(index, log, popen))
+        yield ranks
+    finally:
+        for rank in ranks:
+            with suppress(ProcessLookupError, PermissionError):
+                if rank.popen.poll() is None:
+                    os.killpg(rank.popen.pid, signal.SIGKILL)  # with what it started: it leads its session's group
+        for rank in ranks:
+            with suppress(subprocess.TimeoutExpired):
+                rank.popen.wait(10)  # not for ever: a process that hangs in a driver does not obey even SIGKILL
+
+
+def _environment(index: int, world: int, port: int) -> dict[str, str]:
+    """What torchrun would give, and who started the rank."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    # Unbuffered, a log can be followed, and its lines stand in the order in which they were said.
+    unless_set = {"OMP_NUM_THREADS": str(max(1, cores // world))} | ({"PYTHONUNBUFFERED": "1"} if index else {})
+    return {
+        **unless_set,
+        **os.environ,
+        "RANK": str(index),
+        "LOCAL_RANK": str(index),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        STARTED_BY_US: "1",
+        _SUPERVISOR: str(os.getpid()),
+    }
+
+
+@dataclass(frozen=True)
+class _Log:
+    """What one rank prints: what its file holds from ``start`` on."""
+
+    path: Path
+    start: int
+
+    def error(self) -> str | None:
+        """The line that says what went wrong: our own, or the exception below a traceback, else the last one.
+
+        Libraries still warn at exit, and torch marks each line with its rank, so the last line alone may tell little.
+        """
+        said = b""
+        with suppress(OSError), self.path.open("rb") as file:
+            file.seek(max(self.start, file.seek(0, os.SEEK_END) - 65536))
+            said = file.read()
+        found, last, within = None, None, False
+        for line in said.decode("utf-8", "replace").splitlines():
+            line = re.sub(r"^\[rank\d+\]: ?", "", line).rstrip()
+            if line.startswith("Traceback "):
+                within = True
+            elif line.startswith("error: ") or (within and line and not line[0].isspace()):
+                found, within = line.removeprefix("error: "), False
+            last = line.strip() or last
+        return found or last
+
+
+@contextmanager
+def _logs(folder: Path, world: int) -> Iterator[list[_Log | None]]:
+    """A log for each rank but the first; what is empty in the end is removed again."""
+    files: list[_Log | None] = [None]
+    made = [path for path in (folder, *folder.parents) if world > 1 and not path.exists()]
+    try:
+        for index in range(1, world):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"rank_{index}.log"
+            with path.open("ab") as file:
+                files.append(_Log(path, file.tell()))
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}; type another run_dir") from error
+    try:
+        yield files
+    finally:
+        with suppress(OSError):  # a folder in which there is something else by now
+            for log in filter(None, files):
+                if log.path.stat().st_size == 0:
+                    log.path.unlink()
+            for path in made:
+                path.rmdir()
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """How the run ended."""
+
+    code: int
+    lines: tuple[str, ...] = ()
+    mercy: float = 0.0  # seconds that the ranks still running have to end by themselves
+
+
+def _watch(ranks: Sequence[_Process], wish: _Wish, grace: float) -> _Verdict:
+    passed_on = False
+    while True:
+        now = time.monotonic()
+        for rank in ranks:
+            rank.look(now)
+        verdict = _judge(ranks, wish, grace, now)
+        if verdict is not None:
+            return verdict
+        if wish.by is not None and not passed_on:
+            passed_on = True
+            ranks[0].popen.terminate()  # alone: its loaders' workers are its own business
+        time.sleep(_POLL)
+
+
+def _judge(ranks: Sequence[_Process], wish: _Wish, grace: float, now: float) -> _Verdict | None:
+    """How the run has ended; None while it goes on."""
+    first, within = ranks[0], f"within {grace:g} s after"
+    if wish.at_once:
+        return _Verdict(128 + signal.SIGINT, ("stopped: all ranks were killed",))
+    failures = [rank for rank in ranks if _failed(rank, first, wish)]
+    if failures:
+        return _blame(failures, wish) if _settled(ranks, failures, now) else None
+    if first.code == 0:
+        late = [rank for rank in ranks if rank.code is None]
+        if late and now - first.ended < grace:
+            return None
+        return _Verdict(0, tuple(f"warning: rank {rank.index} did not end {within} rank 0" for rank in late))
+    if wish.by is not None and now - wish.since >= grace:
+        line = f"stopped: rank 0 did not end {within} {wish.by.name}, and all ranks were killed"
+        return _Verdict(128 + wish.by, (line,))
+    return None
+
+
+def _failed(rank: _Process, first: _Process, wish: _Wish) -> bool:
+    """Whether a rank's end is a failure: not if rank 0 has left it behind, or if it was told to stop itself."""
+    if rank is first or not rank.code:
+        return bool(rank.code)
+    stopped = wish.by is not None and rank.code in (PEER_GONE, STOPPED, -signal.SIGTERM)
+    return not (stopped or (rank.code == PEER_GONE and first.code == 0))
+
+
+def _settled(ranks: Sequence[_Process], failures: Sequence[_Process], now: float) -> bool:
+    """Whether it is clear enough what happened: a better cause, or rank 0's own words, may take a moment."""
+    told = failures[0] is ranks[0] and failures[0].code != PEER_GONE
+    if told or any(rank.struck for rank in failures) or all(rank.code is not None for rank in ranks):
+        return True
+    return now - min(rank.ended for rank in failures) >= _WINDOW
+
+
+def _blame(failures: Sequence[_Process], wish: _Wish) -> _Verdict:
+    """The end that failures make of the run. They are in order of rank."""
+    if failures[0].index == 0 and failures[0].code == STOPPED:
+        return _Verdict(STOPPED)  # it has left; what that did to the others does not matter
+    cause = min(failures, key=lambda rank: (rank.code == PEER_GONE, not rank.struck, rank.ended))
+    if cause.code == failures[0].code == _WRONG_CONFIGURATION:
+        cause = failures[0]  # the user's mistake, which each rank sees: rank 0 has told it, if it is among them
+    code = cause.code or 0
+    if cause.index == 0 and code in (PEER_GONE, -signal.SIGTERM) and wish.by is not None:
+        return _Verdict(128 + wish.by, ("stopped: rank 0 could not be asked just then, and kept nothing more",))
+    line = _line(cause, code)
+    return _Verdict(code if code > 0 else 128 - code, (line,) if line else (), _MERCY)
+
+
+def _line(cause: _Process, code: int) -> str | None:
+    """What the user reads; None if rank 0 was the cause and has told."""
+    said = cause.log.error() if cause.log is not None else None
+    more = f" ({cause.log.path} has more)" if cause.log is not None and said else ""
+    if code < 0:
+        name = "out of memory?" if code == -signal.SIGKILL else signal.strsignal(-code)
+        return f"error: rank {cause.index} was killed by signal {-code} ({name}){more}"
+    if code == PEER_GONE:
+        return f"error: rank {cause.index} lost the other ranks, none of which has failed{more}"
+    if cause.index == 0:
+        return None
+    return f"error: rank {cause.index}: {said or f'ended with exit code {code}'}{more}"
+
+
+def _end(ranks: Sequence[_Process], wish: _Wish, mercy: float) -> None:
+    """Ask the ranks that still run to end, and wait ``mercy`` seconds for them; who started them also kills them."""
+    deadline = time.monotonic() + mercy
+    for rank in ranks if mercy else ():
+        rank.popen.terminate()
+    while time.monotonic() < deadline and not wish.at_once and any(rank.code is None for rank in ranks):
+        for rank in ranks:
+            rank.look(time.monotonic())
+        time.sleep(_POLL)

@@ -1,0 +1,118 @@
+"""The CSV file of curves: a killed process loses no row of it, and its bytes are a function of its rows alone.
+
+Hence a file that is cut back to a checkpoint and written on has, in the end, the bytes of one that was never cut,
+however often that happens: columns are those that some row has a value for, sorted; values are text, and stay as they
+were written.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cl_lightning.report.results import write_atomic
+
+Row = dict[str, str]
+"""Column -> value as text; what a row has no value for is not in it."""
+
+STEP = "step"
+TASK = "task/index"
+"""The two axes: every row is at a step, those of curves over tasks at a task too. Both are whole numbers."""
+
+
+class CurvesFile:
+    """Rows are appended and handed to the operating system at once; ``sync`` puts them on the disk.
+
+    There is one writer a file. Every operation may raise ``OSError``, which then names the file.
+    """
+
+    def __init__(self, path: Path, kept_rows: Iterable[Row] = ()) -> None:
+        """Replace what is at ``path`` by ``kept_rows``, in one stroke."""
+        self._path = path
+        self._columns: list[str] = []
+        self._replace(list(kept_rows))
+
+    def append(self, values: Mapping[str, float], step: int) -> None:
+        """One more row.
+
+        A column that is new is put in its place in all rows, by replacing the file in one stroke: it rarely happens.
+        """
+        row = {**{name: str(value) for name, value in values.items()}, STEP: str(step)}
+        if row.keys() <= set(self._columns):
+            with _named(self._path), self._path.open("r+b", buffering=0) as file:
+                file.seek(0, os.SEEK_END)
+                left = memoryview(_table(self._columns, [row]).encode())
+                while left:
+                    left = left[file.write(left) :]
+        else:
+            self._replace([*read_rows(self._path), row])
+
+    def sync(self) -> None:
+        """Wait until a power cut takes none of the rows away."""
+        with _named(self._path), self._path.open("r+b") as file:
+            os.fsync(file.fileno())
+
+    def _replace(self, rows: list[Row]) -> None:
+        columns = sorted({STEP}.union(*rows))
+        header = dict(zip(columns, columns, strict=True))
+        with _named(self._path):
+            write_atomic(self._path, _table(columns, [header, *rows]))
+        self._columns = columns
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file of curves, each value as it was written; none if there is no file.
+
+    Where a killed process or a power cut left part of a line, or nothing but zeros, the file ends for us.
+
+    Raises:
+        ValueError: it is not a file of curves.
+        OSError: it cannot be read.
+    """
+    try:
+        data = path.read_bytes().partition(b"\0")[0]
+    except FileNotFoundError:
+        return []
+    text = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(lines, [STEP])
+        if STEP not in header or len(set(header)) < len(header):
+            raise ValueError("columns must be different, and one of them step")
+        return [_row(header, cells) for cells in lines]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f"{path}, line {lines.line_num}, is no line of curves: {error}; delete the file to go on without its rows, "
+            "or type logger=none to go on without curves"
+        ) from error
+
+
+def _row(header: list[str], cells: list[str]) -> Row:
+    """Raises ``ValueError`` if this is no row."""
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} values for {len(header)} columns")
+    row = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
+    for name in (STEP, TASK):
+        value = row.get(name, "missing" if name == STEP else "0")
+        if not value.isdecimal():
+            raise ValueError(f"{name} is {value}, not a whole number")
+    return row
+
+
+def _table(columns: list[str], rows: Iterable[Row]) -> str:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns, restval="").writerows(rows)
+    return text.getvalue()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk does not say by itself which file it was."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error

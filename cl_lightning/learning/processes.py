@@ -1,0 +1,119 @@
+"""The processes that make one run together, and what they tell each other.
+
+Each takes a share of the virtual replicas in training, of the classes in herding and of the test images in evaluation.
+What they exchange is small: gradients (by torch's ``DistributedDataParallel``), ranked rows, counts. Nothing is padded,
+so nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(hours=6)
+"""How long one may wait for another, which may be scanning a large folder or writing to a slow disk. That a process has
+died is noticed by whoever started it, not by this.
+"""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The place of this process among those of the run. With one process all of it is free of cost."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    """The place on this machine: which of its GPUs."""
+    here: int = 1
+    """Processes on this machine."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the one that writes files, logs and the terminal."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """Which of ``count`` equal pieces of work are this process's."""
+        return range(self.rank, count, self.world)
+
+    def replicas(self, count: int) -> range:
+        """Which of the virtual replicas are computed here: consecutive ones, equally many on each process."""
+        assert count % self.world == 0, f"{count} replicas on {self.world} processes"
+        each = count // self.world
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in order of rank, on each of them. They must be small."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def gather_shares(self, values: Sequence[T]) -> list[T]:
+        """What the processes made of their :meth:`share`, in the order of the whole."""
+        shares = self.gather(list(values))
+        total = sum(len(share) for share in shares)
+        return [shares[index % self.world][index // self.world] for index in range(total)]
+
+    def agree(self, value: T) -> T:
+        """The first process's value."""
+        if self.world == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    @torch.no_grad()
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes, in one message."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    @contextmanager
+    def one_before_the_others(self) -> Iterator[None]:
+        """The first process goes through the block before the others do: it downloads and scans, they find it done."""
+        if self.world > 1 and not self.writes:
+            dist.barrier()
+        yield
+        if self.world > 1 and self.writes:
+            dist.barrier()
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined(rank: int, world: int, local: int, here: int, accelerator: str) -> Iterator[Processes]:
+    """Meet the other processes, whose address is in the environment (``MASTER_ADDR``, ``MASTER_PORT``), for the block.
+
+    Args:
+        rank: this process among all, from 0.
+        world: how many there are.
+        local: this process among those of this machine.
+        here: how many those are.
+        accelerator: ``cpu`` (gloo) or ``gpu`` (NCCL, one GPU a process).
+    """
+    gpu = accelerator == "gpu"
+    if gpu:
+        torch.cuda.set_device(local)
+    device = torch.device("cuda", local) if gpu else None
+    dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world, timeout=_PATIENCE, device_id=device)
+    try:
+        yield Processes(rank, world, local, here)
+    finally:
+        dist.destroy_process_group()

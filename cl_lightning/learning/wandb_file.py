@@ -1,0 +1,54 @@
+"""The file in which Weights & Biases keeps a run on this machine, as far as it was really written.
+
+It is a log in the format of LevelDB behind a header of seven bytes: blocks of 32 KiB hold pieces of records, each piece
+with the CRC-32 of its kind and content (4 bytes), length (2), kind (1) and content. wandb hands blocks to the operating
+system when they are full, rarely earlier, or when the run ends: of a process that was killed, the last points are
+missing.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+HEADER = b":W&B\xe1\xbe\x00"
+_BLOCK = 32768
+_PIECE = struct.Struct("<IHB")
+_WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+
+
+def read_records(path: Path) -> Iterator[tuple[bytes, int]]:
+    """The records at the start of the file, each with the byte at which it ends.
+
+    It is over where a record was not written to its end, or is not what was written.
+
+    Raises:
+        ValueError: the file is of another format.
+    """
+    data = path.read_bytes()
+    if data[: len(HEADER)] != HEADER[: len(data)]:
+        raise ValueError(f"{path} is no file of wandb that this program can read: type logger=csv to go on without it")
+    record = b""
+    for kind, content, end in _pieces(data):
+        record += content
+        if kind in (_WHOLE, _LAST):
+            yield record, end
+            record = b""
+
+
+def _pieces(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    place = len(HEADER)
+    while True:
+        if _BLOCK - place % _BLOCK < _PIECE.size:  # too little room for another: it was left empty
+            place += _BLOCK - place % _BLOCK
+        start = place + _PIECE.size
+        if start > len(data):
+            return
+        checksum, length, kind = _PIECE.unpack(data[place:start])
+        place = start + length
+        content = data[start:place]
+        if kind not in (_WHOLE, _FIRST, _MIDDLE, _LAST) or zlib.crc32(bytes([kind]) + content) != checksum:
+            return
+        yield kind, content, place

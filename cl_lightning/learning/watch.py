@@ -1,0 +1,80 @@
+"""Whether losses and gradients are still numbers, without waiting for the device.
+
+A step whose loss or gradient is not finite must not be applied, and to look at a loss is to wait for it. So the verdict
+stays on the device: the loss is multiplied by one or by NaN (which makes the gradient NaN in every process that shares
+it), and the optimiser is told to leave the weights alone by the flag that it has for mixed precision. From then on no
+step is applied. The host reads copies that have arrived, and stops the run a few steps later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_FARTHEST = 32
+"""Steps that the host may be ahead of what it has seen."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    step: int
+    names: tuple[str, ...]
+    values: Tensor
+    """(len(names),) on the host, valid once ``arrived``."""
+    arrived: torch.cuda.Event | None
+
+    def here(self) -> bool:
+        return self.arrived is None or self.arrived.query()
+
+
+class Watch:
+    """Keeps what is not finite away from the weights, and tells of it."""
+
+    def __init__(self) -> None:
+        self._spoilt: Tensor | None = None
+        self._pending: deque[_Seen] = deque()
+
+    def weigh(self, total: Tensor) -> Tensor:
+        """The loss to go backward from: ``total`` itself, or NaN if it, or an earlier one, was not finite."""
+        bad = ~total.detach().isfinite()
+        self._spoilt = bad if self._spoilt is None else self._spoilt | bad
+        return total * torch.where(self._spoilt, math.nan, 1.0)
+
+    def guard(self, optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Let ``optimiser`` (a fused one) skip its next step if a gradient is not finite; returns the gradients' norm,
+        roughly.
+        """
+        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = torch.stack(torch._foreach_norm(grads)).sum()
+        bad = ~norm.isfinite()
+        self._spoilt = bad if self._spoilt is None else self._spoilt | bad
+        optimiser.found_inf = self._spoilt.float()  # type: ignore[attr-defined]
+        return norm
+
+    def note(self, step: int, named: dict[str, Tensor]) -> None:
+        """Send the values of ``step`` to the host, to be looked at when they are there."""
+        values, arrived = torch.stack([value.detach().float() for value in named.values()]), None
+        if values.is_cuda:
+            host = torch.empty(values.shape, pin_memory=True)
+            host.copy_(values, non_blocking=True)
+            values, arrived = host, torch.cuda.Event()
+            arrived.record()
+        self._pending.append(_Seen(step, tuple(named), values, arrived))
+
+    def look(self, *, wait: bool = False) -> tuple[int, str, float] | None:
+        """(step, name, value) of the first value that was not finite, among those that have arrived; with ``wait``,
+        among all.
+        """
+        while self._pending and (wait or self._pending[0].here() or len(self._pending) > _FARTHEST):
+            seen = self._pending.popleft()
+            if seen.arrived is not None:
+                seen.arrived.synchronize()
+            for name, value in zip(seen.names, seen.values.tolist(), strict=True):
+                if not math.isfinite(value):
+                    return seen.step, name, value
+        return None

@@ -1,0 +1,35 @@
+"""``python -m cl_lightning.rank FILE``: one of the processes that ``launch.supervise`` starts for a run."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+from cl_lightning.config.schema import register
+from cl_lightning.job import WANTS_TRACEBACK, run_as_rank
+from cl_lightning.launch import PEER_GONE, die_with_parent
+
+
+def main() -> int:
+    """Run the job in the file; the exit code tells the supervisor whether this process was the cause of an end."""
+    die_with_parent()
+    register()
+    try:
+        return run_as_rank(Path(sys.argv[1]))
+    except Exception as error:
+        if WANTS_TRACEBACK or not _peer_is_gone(error):
+            traceback.print_exc()
+        return PEER_GONE if _peer_is_gone(error) else 1
+
+
+def _peer_is_gone(error: BaseException) -> bool:
+    """Whether this process failed only because it waited for one that had failed."""
+    import torch.distributed as dist
+
+    lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
+    return isinstance(error, dist.DistError) or any(text in str(error) for text in lost)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

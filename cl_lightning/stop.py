@@ -1,0 +1,79 @@
+"""Being asked to stop: Ctrl-C, or SIGTERM from a scheduler that wants the machine back.
+
+The first signal is a wish, which is granted at the next place where the run can be left; the second Ctrl-C is an order.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StoppedError(Exception):
+    """The run was left where it can be gone on with; the message says how."""
+
+
+class Stop:
+    """Whether somebody has asked."""
+
+    def __init__(self) -> None:
+        self.by: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.by is not None
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.by is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.by = signal.Signals(number)
+
+
+@contextmanager
+def listening(leave_after: float | None = None) -> Iterator[Stop]:
+    """Note signals within the block instead of ending; outside of the main thread nothing is changed.
+
+    A process that only helps another one to take its steps cannot know when that one has left: ``leave_after`` seconds
+    after the first signal it is ended on the spot.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    timer = None if leave_after is None else _Timer(leave_after)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if timer is not None:
+            timer.start_once()
+        stop._ask(number, frame)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if timer is not None:
+            timer.cancel()
+
+
+STOPPED = 75
+"""Exit code of a run that was left where it can be gone on with (EX_TEMPFAIL: a scheduler may try again)."""
+
+
+class _Timer:
+    def __init__(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, lambda: os._exit(STOPPED))
+        self._timer.daemon = True
+        self._started = False
+
+    def start_once(self) -> None:
+        if not self._started:
+            self._started = True
+            self._timer.start()
+
+    def cancel(self) -> None:
+        self._timer.cancel()

@@ -1,0 +1,275 @@
+"""Kill a small run again and again, and prove that it ends as if nobody had: `python scripts/kill_test.py kills=50`.
+
+    python scripts/kill_test.py [kills=50] [methods=dytox,icarl] [workers=0,2] [seed=0] [out=DIR] [key=value ...]
+
+A run is made in peace. Then the same run is made once more in another folder and killed with SIGKILL, half of the time
+at a random instant and half of the time at a random call of a place that matters (in the middle of a step, of writing a
+checkpoint, between writing and renaming, while herding, evaluating, reporting); it goes on with resume=, is killed
+again, and so on until it ends, and until enough kills have been made. Results (without provenance), counts, exemplars,
+weights and the rows of the curves must be those of the run in peace. With workers=2, the digits are read from files.
+
+Each process is forked from one that has imported everything, so that a start costs a fraction of a second.
+The exit code is 1 for a difference.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.saved import load_saved
+from cl_lightning.config.schema import Config
+from cl_lightning.errors import UserError
+
+SMALL = (
+    "data.increment=[4,3,3]",
+    "epochs_scale=0.004",
+    "balanced_epochs_scale=0.1",
+    "trainer.threads=1",
+    "trainer.checkpoint_steps=3",
+    "trainer.log_every=2",
+    "trainer.progress=none",
+)
+"""Three tasks with steps enough to be killed in, and a checkpoint every few of them."""
+
+SITES = {
+    "step": ("cl_lightning.methods.base", "Method.after_step"),
+    "backward": ("cl_lightning.learning.watch", "Watch.guard"),
+    "checkpoint, writing": ("cl_lightning.checkpoints", "_Hashing.write"),
+    "checkpoint, written": ("cl_lightning.checkpoints", "_Hashing.finish"),
+    "checkpoint, renamed": ("cl_lightning.checkpoints", "_sync_folder"),
+    "checkpoint, clearing away": ("cl_lightning.checkpoints", "_superseded"),
+    "herding": ("cl_lightning.memory.rehearsal", "RehearsalMemory.update"),
+    "evaluating": ("cl_lightning.sequence", "count_all"),
+    "between items": ("cl_lightning.journal", "Journal.after_item"),
+    "reporting": ("cl_lightning.writer", "write_results"),
+    "results, written": ("cl_lightning.report.results", "_sync_folder"),
+    "curves": ("cl_lightning.learning.loggers", "Curves.log"),
+    "curves of a task": ("cl_lightning.learning.loggers", "Curves.log_task"),
+    "growing": ("cl_lightning.methods.base", "frozen_copy"),
+}
+"""Where it hurts: the process ends at one call of these, before it does anything."""
+_FEW = {"step": 40, "backward": 40, "checkpoint, writing": 60, "curves": 20}
+_DIGITS = Path("digits")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for."""
+
+    kills: int
+    methods: tuple[str, ...]
+    workers: tuple[int, ...]
+    seed: int
+    out: Path
+    overrides: tuple[str, ...]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit code."""
+    try:
+        request = _request(arguments)
+        warm_up()
+        total, hits = 0, Counter[str]()
+        cases = [(method, workers) for method in request.methods for workers in request.workers]
+        for index, (method, workers) in enumerate(cases):
+            wanted = request.kills * (index + 1) // len(cases) - total
+            made = _case(request, method, workers, wanted)
+            total += made.total()
+            hits += made
+    except (UserError, ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except AssertionError as error:
+        print(f"DIFFERENT: {error}", file=sys.stderr)
+        return 1
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(hits.items()))
+    print(f"{total} kills, no difference ({listed})")
+    return 0
+
+
+def _request(arguments: Sequence[str]) -> Request:
+    own = {"kills": "50", "methods": "dytox", "workers": "0", "seed": "0", "out": ""}
+    overrides = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ValueError(f"{argument} is not key=value: type kills=50 methods=dytox,icarl workers=0,2 out=DIR")
+        if key in own:
+            own[key] = value
+        else:
+            overrides.append(argument)
+    out = Path(own["out"]) if own["out"] else Path(tempfile.mkdtemp(prefix="kill_test_"))
+    workers = tuple(int(number) for number in own["workers"].split(","))
+    methods = tuple(own["methods"].split(","))
+    return Request(int(own["kills"]), methods, workers, int(own["seed"]), out.resolve(), tuple(overrides))
+
+
+def _case(request: Request, method: str, workers: int, kills: int) -> Counter[str]:
+    """One method on one number of workers: at least ``kills`` kills, at least one whole run."""
+    chance = random.Random(f"{request.seed} {method} {workers}")
+    folder = request.out / f"{method}_workers{workers}"
+    options = [f"method={method}", *SMALL, *_data(request.out, workers), *request.overrides]
+    peace = folder / "peace"
+    started = time.monotonic()
+    ended = run(compose_typed([*options, f"run_dir={peace}"]), resume=False)
+    assert ended == 0, f"the run in peace ended with {ended}: see {peace}/out.txt"
+    seconds = time.monotonic() - started
+    expected, hits, rounds = outcome(peace), Counter[str](), 0
+    while rounds == 0 or hits.total() < kills:
+        killed = folder / f"killed_{rounds:02d}"
+        hits += _killed_until_done(compose_typed([*options, f"run_dir={killed}"]), seconds, chance)
+        rounds += 1
+        found = outcome(killed)
+        for name, value in expected.items():
+            assert found[name] == value, f"{name} of {killed} is not that of {peace}"
+    print(f"{method}, {workers} workers: {hits.total()} kills in {rounds} runs of {seconds:.0f} s, no difference")
+    return hits
+
+
+def _killed_until_done(config: Config, seconds: float, chance: random.Random) -> Counter[str]:
+    """Start, kill, go on, kill ... until the run ends by itself."""
+    hits, run_dir = Counter[str](), Path(config.run_dir)
+    while True:
+        resume = (run_dir / "config.yaml").exists()
+        resumed = load_saved(run_dir) if resume else config
+        if chance.random() < 0.5:
+            name, ended = "random instant", run(resumed, resume=resume, after=chance.uniform(0.0, seconds / 2))
+        else:
+            name = chance.choice(list(SITES))
+            ended = run(resumed, resume=resume, site=name, call=chance.randint(1, _FEW.get(name, 4)))
+        if ended == 0:
+            return hits
+        assert ended == -signal.SIGKILL, f"{run_dir} ended with {ended}: see {run_dir}/out.txt"
+        hits[name] += 1
+
+
+def run(config: Config, *, resume: bool, after: float | None = None, site: str | None = None, call: int = 1) -> int:
+    """One process: killed ``after`` seconds, or at the ``call``-th call of a ``site``; returns how it ended."""
+    from cl_lightning.run import execute
+
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    child = os.fork()
+    if child == 0:
+        try:
+            told = os.open(run_dir / "out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(told, 1)
+            os.dup2(told, 2)
+            if site is not None:
+                _mine(*SITES[site], call)
+            execute(config, resume=resume)
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
+            os._exit(1)
+    deadline = None if after is None else time.monotonic() + after
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        if deadline is not None and time.monotonic() >= deadline:
+            os.kill(child, signal.SIGKILL)
+            deadline = None
+        time.sleep(0.002)
+
+
+def _mine(module: str, path: str, call: int) -> None:
+    """Let the process die at the ``call``-th call of ``module.path``."""
+    *owners, name = path.split(".")
+    owner: Any = functools.reduce(getattr, owners, importlib.import_module(module))
+    target: Callable[..., Any] = getattr(owner, name)
+    left = call
+
+    @functools.wraps(target)
+    def deadly(*arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return target(*arguments, **options)
+
+    setattr(owner, name, deadly)
+    for other in list(sys.modules.values()):  # and wherever it has been imported by name
+        if getattr(other, "__name__", "").startswith("cl_lightning") and getattr(other, name, None) is target:
+            setattr(other, name, deadly)
+
+
+def outcome(run_dir: Path) -> dict[str, Any]:
+    """Everything that two equal runs have in common."""
+    results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    del results["provenance"]
+    payload = load_checkpoint(list_checkpoints(run_dir / "checkpoints")[-1])
+    weights = {name: weight.tolist() for name, weight in payload["network"]["weights"].items()}
+    texts = {name: (run_dir / name).read_text(encoding="utf-8") for name in ("metrics.csv", "accuracy_matrix.csv")}
+    return {
+        "results": results,
+        "exemplars": payload["memory"],
+        "weights": weights,
+        "steps": payload["step_offset"],
+        **texts,
+    }
+
+
+def _data(out: Path, workers: int) -> list[str]:
+    """Digits from memory, or, for workers to have something to do, the same from files."""
+    if workers == 0:
+        return []
+    root = out / _DIGITS
+    _write_digits(root)
+    return [
+        "data=image_folder",
+        f"data.root={root}",
+        "data.image_size=8",
+        "data.flip=false",
+        "data.suggests.patch_size=2",
+        "model=convit_tiny",
+        "model.patch_size=2",
+        "memory.size=50",
+        f"trainer.workers={workers}",
+    ]
+
+
+def _write_digits(root: Path) -> None:
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    if root.exists():
+        return
+    images, labels = load_digits(return_X_y=True)
+    for index, (image, label) in enumerate(zip(images[:600], labels[:600], strict=True)):
+        file = root / str(label) / f"{index:04d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image.reshape(8, 8) * 15.9).astype("uint8")).resize((9, 9)).save(file)
+
+
+def warm_up() -> None:
+    """Import all that a run imports, and start no thread: what is forked from here must find its locks free."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for module in (
+        "cl_lightning.run",
+        "continuum.scenarios",
+        "continuum.datasets",
+        "scipy.special",
+        "sklearn.datasets",
+    ):
+        importlib.import_module(module)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""A step that is not finite is not applied, on no condition of the host's, and is told with its name."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cl_lightning.learning.watch import Watch
+
+
+def stepped(losses: list[float], optimiser_name: str) -> tuple[list[float], Watch]:
+    """The weight after each step of a loss ``factor * w``, whose gradient is ``factor``."""
+    weight = nn.Parameter(torch.tensor([1.0]))
+    make = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimiser_name]
+    options = {"momentum": 0.9} if optimiser_name == "sgd" else {}
+    optimiser, watch, values = make([weight], lr=0.1, fused=True, **options), Watch(), []
+    for step, factor in enumerate(losses, start=1):
+        optimiser.zero_grad()
+        loss = (factor * weight).sum()
+        watch.weigh(loss).backward()
+        norm = watch.guard(optimiser, [weight])
+        optimiser.step()
+        watch.note(step, {"classification": loss, "gradient": norm})
+        values.append(weight.item())
+    return values, watch
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_nothing_is_applied_from_a_bad_step_on(optimiser: str, bad: float) -> None:
+    good, _ = stepped([1.0, 2.0, 3.0], optimiser)
+    values, watch = stepped([1.0, 2.0, bad, 3.0, 4.0], optimiser)
+    assert values[:2] == good[:2]
+    assert values[2:] == [good[1]] * 3
+    found = watch.look(wait=True)
+    assert found is not None
+    assert found[:2] == (3, "classification")
+    assert str(found[2]) == str(bad)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_the_first_step_may_be_the_bad_one(optimiser: str) -> None:
+    values, _ = stepped([math.nan, 1.0], optimiser)
+    assert values == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_good_steps_are_those_of_the_optimiser_alone(optimiser: str) -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    plain = (
+        torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
+        if optimiser == "sgd"
+        else torch.optim.AdamW([weight], lr=0.1, fused=True)
+    )
+    expected = []
+    for factor in (1.0, 2.0, 3.0):
+        plain.zero_grad()
+        (factor * weight).sum().backward()
+        plain.step()
+        expected.append(weight.item())
+    values, watch = stepped([1.0, 2.0, 3.0], optimiser)
+    assert values == expected
+    assert watch.look(wait=True) is None
+
+
+def test_an_infinite_loss_with_a_finite_gradient_is_bad_too() -> None:
+    weight, watch = nn.Parameter(torch.tensor([1.0])), Watch()
+    optimiser = torch.optim.SGD([weight], lr=0.1, fused=True)
+    loss = weight.sum() + math.inf
+    watch.weigh(loss).backward()
+    watch.guard(optimiser, [weight])
+    optimiser.step()
+    assert weight.item() == 1.0
+
+
+def test_a_gradient_that_overflows_is_bad_though_the_loss_is_finite() -> None:
+    weight, watch = nn.Parameter(torch.tensor([0.0])), Watch()
+    optimiser = torch.optim.SGD([weight], lr=0.1, fused=True)
+    loss = weight.abs().sqrt().sum()  # 0, with an infinite slope
+    watch.weigh(loss).backward()
+    norm = watch.guard(optimiser, [weight])
+    optimiser.step()
+    assert weight.item() == 0.0
+    watch.note(1, {"classification": loss, "gradient": norm})
+    found = watch.look()
+    assert found is not None
+    assert found[:2] == (1, "gradient")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_host_does_not_wait_and_still_hears_of_it() -> None:
+    weight, watch = nn.Parameter(torch.tensor([1.0], device="cuda")), Watch()
+    optimiser = torch.optim.AdamW([weight], lr=0.1, fused=True)
+    for step in range(1, 6):
+        loss = (weight * (math.nan if step == 3 else 1.0)).sum()
+        watch.weigh(loss).backward()
+        norm = watch.guard(optimiser, [weight])
+        with torch.cuda.device(0):
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                optimiser.step()
+                watch.note(step, {"classification": loss, "gradient": norm})
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+    found = watch.look(wait=True)
+    assert found is not None
+    assert found[:2] == (3, "classification")
