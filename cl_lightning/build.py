@@ -42,7 +42,9 @@ _PUBLISHED_BRIGHTNESS = 63 / 255
 def build_scenario(config: Config) -> Scenario:
     """The tasks of ``config.data``."""
     data = config.data
-    train, test = load_sources(data.name, data.root, test_share=data.test_share, with_test=not data.validation)
+    train, test = load_sources(
+        data.name, data.root, test_share=data.test_share, with_test=not data.validation, on_broken=data.on_broken
+    )
     scenario = cut_scenario(
         data.name,
         train,

@@ -9,9 +9,11 @@ import ipaddress
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", WANDB_MODE="disabled")
+os.environ["CL_LIGHTNING_CACHE"] = tempfile.mkdtemp(prefix="cl_lightning-tests-")  # not the developer's own
 os.environ.pop("HYDRA_FULL_ERROR", None)  # users see one line; so do tests
 os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])  # for subprocesses, installed or not
 

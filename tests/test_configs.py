@@ -25,6 +25,8 @@ NEEDS = {
     "model=resnet18": ["method=wa"],
     "model=resnet32": ["method=wa"],
     "model=convit_imagenet": ["data=imagenet100_10steps"],
+    "trainer=ddp": ["batch.replicas=2"],
+    "trainer=ddp_cpu": ["batch.replicas=2"],
 }
 
 

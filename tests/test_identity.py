@@ -15,7 +15,16 @@ def of(*overrides: str) -> dict[str, object]:
 
 
 def test_where_and_how_fast_does_not_count() -> None:
-    changed = ["trainer=cpu", "trainer.workers=2", "logger=wandb", "data.root=elsewhere", "batch.evaluation=7"]
+    changed = [
+        "trainer=cpu",
+        "trainer.workers=2",
+        "logger=wandb",
+        "data.root=elsewhere",
+        "batch.evaluation=7",
+        "data.on_broken=skip",
+        "trainer.checkpoint_steps=7",
+        "if_exists=resume",
+    ]
     assert differences(of(*changed), of()) == []
 
 

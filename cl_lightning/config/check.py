@@ -17,16 +17,27 @@ from cl_lightning.config.schema import (
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
+_REFUSED_STRATEGIES = {
+    "fsdp": "it wraps modules in place and does not unwrap them, so what a later task grows would neither be sharded nor "
+    "kept equal",
+    "ddp_": "it trains in child processes that are thrown away: what a task grew there, its memory and its counts would be "
+    "lost",
+    "deepspeed": "it partitions what a task's growth changes, and has never been tried here",
+}
+"""Beginnings of names of strategies that cannot carry growth, and why."""
+
 
 def check(config: Config) -> None:
     """Raise ``ValueError`` naming the value, what is allowed and the override to type."""
     _one_of("data.augmentation", config.data.augmentation, ("none", "basic", "brightness", "randaugment"))
+    _one_of("data.on_broken", config.data.on_broken, ("error", "skip"))
     _one_of("memory.budget", config.memory.budget, ("total", "per_class", "none"))
     _one_of("memory.scope", config.memory.scope, ("global", "per_replica"))
     _one_of("recipe.finetuning_order", config.recipe.finetuning_order, ("sequential", "shuffled", "repeated"))
     _one_of("trainer.precision", config.trainer.precision, PRECISIONS)
     _one_of("trainer.progress", config.trainer.progress, ("auto", "live", "lines", "none"))
     _one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu"))
+    _one_of("if_exists", config.if_exists, ("refuse", "resume"))
     _one_of("logger.mode", config.logger.mode, ("online", "offline", "disabled"))
     _at_least("epochs_scale", config.epochs_scale, 0.0, exclusive=True)
     _at_least("balanced_epochs_scale", config.balanced_epochs_scale, 0.0, exclusive=True)
@@ -61,17 +72,22 @@ def check(config: Config) -> None:
 
 
 def _check_strategy(config: Config) -> None:
-    trainer = config.trainer
-    if trainer.strategy != "auto":
+    trainer, replicas = config.trainer, config.batch.replicas or 1
+    for prefix, reason in _REFUSED_STRATEGIES.items():
+        if trainer.strategy.startswith(prefix):
+            raise ValueError(f"trainer.strategy={trainer.strategy} is refused: {reason}; type trainer.strategy=ddp")
+    _one_of("trainer.strategy", trainer.strategy, ("auto", "ddp"))
+    _at_least("trainer.devices", trainer.devices, 1)
+    if replicas % trainer.devices:
+        fitting = " or ".join(f"trainer.devices={d}" for d in _divisors(replicas))
         raise ValueError(
-            f"trainer.strategy={trainer.strategy} is refused: growth and memory are tested in one process only so far "
-            "(fsdp cannot wrap parameters that arrive later, spawning loses them), type trainer.strategy=auto"
+            f"trainer.devices={trainer.devices} does not divide batch.replicas={replicas}, which is part of the recipe: "
+            f"type {fitting}, or batch.replicas={trainer.devices} for another recipe"
         )
-    if trainer.devices != 1:
-        raise ValueError(
-            f"trainer.devices={trainer.devices} is refused: several processes are not supported yet, "
-            "type trainer.devices=1 (batch.replicas gives the published multi-process recipe in one process)"
-        )
+    if trainer.checkpoint_steps is not None:
+        _at_least("trainer.checkpoint_steps", trainer.checkpoint_steps, 1)
+    if trainer.checkpoint_minutes is not None:
+        _at_least("trainer.checkpoint_minutes", trainer.checkpoint_minutes, 0.0, exclusive=True)
 
 
 def _check_memory(config: Config) -> None:

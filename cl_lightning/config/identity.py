@@ -7,8 +7,10 @@ from typing import Any
 
 _WITHOUT = (
     "run_dir",
+    "if_exists",
     "logger",
     "data.root",  # where the images are; which they are is in the scenario's fingerprint
+    "data.on_broken",  # what was left out is missing in that fingerprint too
     "data.suggests",  # what it suggested has been filled in elsewhere
     "method.encoder",
     "method.recipe",
@@ -18,6 +20,8 @@ _WITHOUT = (
     "recipe.precision",
     "batch.evaluation",
     "trainer.accelerator",
+    "trainer.checkpoint_minutes",
+    "trainer.checkpoint_steps",
     "trainer.deterministic",
     "trainer.devices",
     "trainer.log_every",

@@ -137,6 +137,7 @@ class DataConfig:
     increment: Any = MISSING
     validation: float = 0.0
     test_share: float = 0.2
+    on_broken: str = "error"
     image_size: int = 32
     crop_padding: int = 0
     flip: bool = False
@@ -249,6 +250,8 @@ class TrainerConfig:
     log_every: int = 20
     progress: str = "auto"
     stop_after_task: int | None = None
+    checkpoint_steps: int | None = None
+    checkpoint_minutes: float | None = 10.0
 
 
 @dataclass
@@ -273,6 +276,7 @@ class Config:
     balanced_epochs_scale: float | None = None
     lr_scale: float | None = None
     run_dir: str = MISSING
+    if_exists: str = "refuse"
     method: MethodConfig = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import http.client
 import logging
+import os
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cl_lightning.data.manifest import find_broken
 from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource, class_folders
 from cl_lightning.rng import Key, scalar
 
@@ -24,13 +26,20 @@ log = logging.getLogger(__name__)
 
 Sources = tuple[ImageSource, ImageSource | None]
 
+_SHOWN = 3
+"""Broken images that a message names; the log has all."""
 _CIFAR = "cifar-100-python"
 _FIRST_HUNDRED = ("n01440764", "n01855672")
 """First and last of the hundred ImageNet classes that come first in alphabetical order."""
 
 
 def load_sources(
-    name: str, root: str | Path | None = None, *, test_share: float = 0.2, with_test: bool = True
+    name: str,
+    root: str | Path | None = None,
+    *,
+    test_share: float = 0.2,
+    with_test: bool = True,
+    on_broken: str = "error",
 ) -> Sources:
     """The training and the test images of a data set; the test source is None without ``with_test``.
 
@@ -43,11 +52,20 @@ def load_sources(
     - ``image_folder``: ``root/train/<class>`` with ``root/val`` or ``root/test``, or else ``root/<class>``, of which
       about ``test_share`` is for testing.
 
-    Raises ValueError if the name is unknown or ``root`` does not hold the data set.
+    Of a data set in files, those that are new or changed are decoded once. With ``on_broken="skip"``, those that do not
+    decode are left out: no other image changes its key or its side.
+
+    Raises ValueError if the name is unknown, ``root`` does not hold the data set, files do not decode
+    (``on_broken="error"``), or a class has only such.
     """
     if name not in _READERS:
         raise ValueError(f"data.name={name} is unknown: type data.name={', '.join(_READERS)}")
-    return _READERS[name](None if root is None else Path(root).expanduser(), with_test, test_share)
+    top = None if root is None else Path(root).expanduser()
+    train, test = _READERS[name](top, with_test, test_share)
+    if top is None or not isinstance(train, FolderSource):
+        return train, test
+    whole = _decodable([train, test] if isinstance(test, FolderSource) else [train], top, skip=on_broken == "skip")
+    return whole[0], whole[1] if len(whole) == 2 else test
 
 
 def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:
@@ -190,6 +208,44 @@ def _advice(draws: Tensor, labels: Tensor) -> str:
     if low <= high:
         return f"type data.test_share between {low} and {high}"
     return "add images, or sort them into data.root/train and data.root/val"
+
+
+def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> list[FolderSource]:
+    """The sources without the images that do not decode. Raises ValueError if there are some, unless they may be left
+    out (``skip``) and leave each class another image.
+    """
+    broken = find_broken(root, sources)
+    told = [
+        f"{os.path.relpath(source.root / source.paths[row], root)} ({why})"
+        for source, rows in zip(sources, broken, strict=True)
+        for row, why in rows.items()
+    ]
+    if not told:
+        return list(sources)
+    for line in told if len(told) > _SHOWN else ():
+        log.info("cannot be decoded: %s", line)
+    shown = ", ".join(told[:_SHOWN]) + (f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else "")
+    found = f"data.root={root} holds {sum(map(len, sources))} images, of which {len(told)} cannot be decoded: {shown}"
+    if not skip:
+        raise ValueError(f"{found}; repair or remove them, or type data.on_broken=skip to leave them out")
+    whole = [_without(source, rows) for source, rows in zip(sources, broken, strict=True)]
+    log.warning("%s; they are left out", found)
+    return whole
+
+
+def _without(source: FolderSource, broken: dict[int, str]) -> FolderSource:
+    whole = torch.ones(len(source), dtype=torch.bool)
+    whole[list(broken)] = False
+    rows = torch.nonzero(whole).flatten()
+    left = source.labels[rows].bincount(minlength=len(source.class_names))
+    if not left.all():
+        label = int(left.argmin())
+        row = next(row for row in broken if source.labels[row] == label)
+        raise ValueError(
+            f"data.on_broken=skip leaves class {source.class_names[label]} of {source.name} without an image: repair "
+            f"{source.root / source.paths[row]} ({broken[row]}), or add others of that class"
+        )
+    return source.select(rows, source.name)
 
 
 def _existing(root: Path | None) -> Path:

@@ -191,16 +191,24 @@ class FolderSource:
     def _decode(self, row: int) -> Image.Image:
         path = self.root / self.paths[row]
         try:
-            with Image.open(path) as image:
-                return _to_rgb(image)
+            return decode(path)
         except MemoryError:
             raise
-        # Depending on the format and on the damage, Pillow's readers raise almost anything.
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UnreadableImageError(
-                f"{path} cannot be read as an image ({reason}): repair or remove the file"
+                f"{path} cannot be read as an image ({reason(error)}): repair or remove the file"
             ) from error
+
+
+def decode(path: Path) -> Image.Image:
+    """The whole picture of a file, in RGB. Depending on format and damage, Pillow's readers raise almost anything."""
+    with Image.open(path) as image:
+        return _to_rgb(image)
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an exception says, or else its name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def class_folders(root: Path) -> tuple[str, ...]:

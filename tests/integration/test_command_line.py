@@ -48,6 +48,13 @@ WRONG_WITH_DATA = {
     "data.order=4": ["data.order=4", "identity", "seed:"],
     "model=timm model.name=swin_tiny_patch4_window7_224": ["model.name=swin_tiny", "vit_tiny_patch16_224"],
     "method=icarl memory=none": ["memory=total"],
+    "data.on_broken=ignore": ["data.on_broken=ignore", "data.on_broken=skip"],
+    "if_exists=overwrite": ["if_exists=overwrite", "if_exists=resume"],
+    "trainer.devices=3 batch.replicas=2": ["trainer.devices=3 does not divide batch.replicas=2", "batch.replicas=3"],
+    "trainer.strategy=ddp_spawn": ["trainer.strategy=ddp_spawn is refused", "memory and its counts", "ddp"],
+    "trainer.strategy=fsdp": ["trainer.strategy=fsdp is refused", "unwrap", "trainer.strategy=ddp"],
+    "trainer.precision=16-mixed trainer=cpu": ["16-mixed needs a GPU", "trainer.precision=bf16-mixed"],
+    "trainer.checkpoint_steps=0": ["trainer.checkpoint_steps=0", "at least 1"],
 }
 """Seen when the data are there, before anything is trained."""
 

@@ -1,0 +1,387 @@
+"""The scan for broken images: what it finds, what it remembers, and that nothing wrong with its memory stops a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cl_lightning.data import manifest
+from cl_lightning.data.manifest import Found, Manifest, find_broken
+from cl_lightning.data.sources import FolderSource
+
+UNKNOWN = "cannot identify image file"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache") / "deep"
+    monkeypatch.setenv("CL_LIGHTNING_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Six images in two parts, of which three are broken in different ways."""
+    top = tmp_path / "pictures"
+    for index, name in enumerate(["train/a/1.png", "train/a/2.jpg", "train/b/1.png", "val/a/1.png", "val/b/1.webp"]):
+        save(top / name, index)
+    Image.new("F", (12, 9), 0.5).save(top / "train/b/2.tif")
+    cut(top / "train/a/2.jpg")
+    (top / "val/a/1.png").write_bytes(b"<html>404</html>")
+    return top
+
+
+def save(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.RandomState(seed).randint(0, 256, (60, 40, 3), np.uint8)).save(path)
+
+
+def cut(path: Path) -> None:
+    """Take the end away: the header is whole, so only decoding tells."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+
+
+def parts(root: Path) -> list[FolderSource]:
+    return [FolderSource.scan(root / part, part) for part in ("train", "val")]
+
+
+def broken(root: Path, threads: int | None = None) -> dict[str, str]:
+    """Path below the root -> reason."""
+    sources = parts(root)
+    found = find_broken(root, sources, threads)
+    return {
+        f"{s.name}/{s.paths[row]}": why for s, rows in zip(sources, found, strict=True) for row, why in rows.items()
+    }
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that have been decoded."""
+    names: list[str] = []
+    decode = manifest.decode
+
+    def watched(path: Path) -> Image.Image:
+        names.append("/".join(path.parts[-3:]))
+        return decode(path)
+
+    monkeypatch.setattr(manifest, "decode", watched)
+    return names
+
+
+def many(root: Path, count: int) -> FolderSource:
+    """Images of one pixel."""
+    (root / "a").mkdir(parents=True)
+    for index in range(count):
+        (root / f"a/{index:04d}.pgm").write_bytes(b"P5 1 1 255\n\0")
+    return FolderSource.scan(root, "many")
+
+
+def kept(cache: Path) -> Path:
+    (file,) = cache.iterdir()
+    return file
+
+
+class TestFinding:
+    @pytest.mark.parametrize("threads", [1, 4, None])
+    def test_broken_files_are_found_and_say_why(self, root: Path, threads: int | None) -> None:
+        found = broken(root, threads)
+        assert sorted(found) == ["train/a/2.jpg", "train/b/2.tif", "val/a/1.png"]
+        assert "truncated" in found["train/a/2.jpg"]
+        assert found["train/b/2.tif"].startswith("pixels of mode F have no fixed range")
+        assert found["val/a/1.png"] == UNKNOWN, "without the path, which is told anyway"
+
+    def test_sources_may_lie_in_the_root_itself_and_share_a_folder(self, root: Path, decoded: list[str]) -> None:
+        whole = FolderSource.scan(root / "train", "all")
+        even, odd = (whole.select(torch.tensor(rows), f"from {rows[0]}") for rows in ([0, 2], [1, 3]))
+        first, second = find_broken(root / "train", [even, odd])
+        assert (list(first), list(second)) == ([], [0, 1])
+        assert len(decoded) == 4
+        assert find_broken(root / "train", [even, odd]) == [first, second]
+        assert len(decoded) == 4
+
+    def test_all_formats_are_known_before_threads_start(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Image, "_initialized", 0)
+        states: list[int] = []
+        monkeypatch.setattr(manifest, "decode", lambda _path: states.append(Image._initialized))
+        broken(root)
+        assert states == [2] * 6
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_images_are_dropped_once_decoded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+    ) -> None:
+        images: list[weakref.ref[Image.Image]] = []
+        alive: list[int] = []
+        decode = manifest.decode
+
+        def watched(path: Path) -> Image.Image:
+            image = decode(path)
+            images.append(weakref.ref(image))
+            alive.append(sum(image() is not None for image in images))
+            return image
+
+        monkeypatch.setattr(manifest, "decode", watched)
+        find_broken(tmp_path / "m", [many(tmp_path / "m", 300)], threads)
+        assert len(alive) == 300
+        assert 1 <= max(alive) <= threads
+
+    def test_no_memory_is_no_broken_file(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_path: Path) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(manifest, "decode", full)
+        with pytest.raises(MemoryError):
+            broken(root)
+
+
+class TestRemembering:
+    def test_nothing_unchanged_is_decoded_again(self, root: Path, decoded: list[str]) -> None:
+        first = broken(root)
+        assert sorted(decoded) == sorted(f"{s.name}/{path}" for s in parts(root) for path in s.paths)
+        decoded.clear()
+        assert broken(root) == first
+        assert decoded == []
+
+    def test_new_changed_and_repaired_files_are(self, root: Path, decoded: list[str]) -> None:
+        broken(root)
+        decoded.clear()
+        save(root / "train/a/2.jpg")
+        save(root / "train/a/3.png")
+        cut(root / "train/b/1.png")
+        os.utime(root / "val/b/1.webp", ns=(1, 1))
+        assert set(broken(root)) == {"train/b/1.png", "train/b/2.tif", "val/a/1.png"}
+        assert sorted(decoded) == ["train/a/2.jpg", "train/a/3.png", "train/b/1.png", "val/b/1.webp"]
+        decoded.clear()
+        broken(root)
+        assert decoded == []
+
+    def test_a_run_without_a_part_forgets_nothing_of_it(self, root: Path, decoded: list[str]) -> None:
+        broken(root)
+        save(root / "train/a/9.png")
+        decoded.clear()
+        find_broken(root, parts(root)[:1])
+        broken(root)
+        assert decoded == ["train/a/9.png"]
+
+    def test_files_that_are_gone_are_forgotten(self, root: Path, cache: Path) -> None:
+        broken(root)
+        assert '"2.jpg"' in kept(cache).read_text()
+        (root / "train/a/2.jpg").unlink()
+        save(root / "train/a/3.png")
+        broken(root)
+        assert '"2.jpg"' not in kept(cache).read_text()
+
+    def test_what_may_be_mended_outside_of_the_file_is_looked_at_again(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused(path: Path) -> None:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(manifest, "decode", refused)
+            assert set(broken(root).values()) == {"Permission denied"}
+        assert len(broken(root)) == 3
+
+    def test_another_pillow_tries_again_what_was_broken(
+        self, root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = broken(root)
+        decoded.clear()
+        monkeypatch.setattr("PIL.__version__", "99.0")
+        assert broken(root) == first
+        assert sorted(decoded) == sorted(first)
+        decoded.clear()
+        broken(root)
+        assert decoded == []
+
+    def test_a_root_is_the_same_by_every_way(
+        self, root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(root)
+        decoded.clear()
+        (root.parent / "link").symlink_to(root)
+        monkeypatch.chdir(root.parent)
+        for way in (Path("pictures"), root.parent / "link", root / "../pictures"):
+            assert len(broken(way)) == 3
+        assert decoded == []
+
+    def test_an_interrupted_scan_is_gone_on_with(
+        self, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = many(tmp_path / "m", 100)
+        decode = manifest.decode
+
+        def interrupted(path: Path) -> Image.Image:
+            if path.name == "0049.pgm":
+                raise KeyboardInterrupt
+            return decode(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(manifest, "decode", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                find_broken(source.root, [source], threads=1)
+        decoded.clear()
+        assert find_broken(source.root, [source]) == [{}]
+        assert sorted(decoded) == [f"m/a/{index:04d}.pgm" for index in range(49, 100)]
+
+    def test_a_killed_scan_loses_little(self, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source = many(tmp_path / "m", 100)
+        monkeypatch.setattr(manifest, "_SAVE_EVERY", 0.0)
+        decode = manifest.decode
+        seen: list[int] = []
+
+        def watched(path: Path) -> Image.Image:
+            if path.name == "0099.pgm":
+                seen.append(len(Manifest(source.root).known("a")))
+            return decode(path)
+
+        monkeypatch.setattr(manifest, "decode", watched)
+        find_broken(source.root, [source], threads=1)
+        assert seen == [96], "three times 32"
+
+    def test_a_long_scan_is_announced_once(
+        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(manifest, "_MANY", 5)
+        broken(root)
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+            f"decoding 6 images of {root} once to find broken ones; what is found is kept in {kept(cache)}"
+        ]
+        caplog.clear()
+        broken(root)
+        monkeypatch.setattr(manifest, "_MANY", 6)
+        kept(cache).unlink()
+        broken(root)
+        assert not caplog.records
+
+
+class TestDamage:
+    """Nothing that is wrong with what was kept changes what is found."""
+
+    @staticmethod
+    def check(root: Path, caplog: pytest.LogCaptureFixture, *, says: str, mended: bool = True) -> None:
+        caplog.clear()
+        assert sorted(broken(root)) == ["train/a/2.jpg", "train/b/2.tif", "val/a/1.png"]
+        (told,) = [record.getMessage() for record in caplog.records]
+        assert says in told
+        caplog.clear()
+        broken(root)
+        assert bool(caplog.records) != mended
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda _text: "",
+            lambda _text: "\x80\x04\x95",
+            lambda _text: "[]",
+            lambda _text: '{"format": 1}',
+            lambda text: text.replace('"format": 1', '"format": 0'),
+            lambda text: text.replace("pictures", "elsewhere"),
+            lambda text: text.rpartition("\n")[0],
+            lambda text: text + "\n",
+        ],
+    )
+    def test_foreign_and_older_files(
+        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[str], str]
+    ) -> None:
+        broken(root)
+        kept(cache).write_text(spoil(kept(cache).read_text()), encoding="utf-8")
+        self.check(root, caplog, says=f"{kept(cache)} is not whole, or of another version")
+
+    @pytest.mark.parametrize(
+        "line",
+        ["", "{}", "[1,2", "[]", '[["1.png"],[1],[],{},""]', '[[["1.png"]],[1],[1],{},""]', '["a","b","c","d",""]'],
+    )
+    def test_damaged_folders(
+        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, decoded: list[str], line: str
+    ) -> None:
+        broken(root)
+        decoded.clear()
+        lines = [
+            f'"train/a"\t{line}' if old.startswith('"train/a"') else old for old in kept(cache).read_text().split("\n")
+        ]
+        kept(cache).write_text("\n".join(lines))
+        self.check(root, caplog, says=f"{kept(cache)} is damaged")
+        assert sorted(decoded) == ["train/a/1.png", "train/a/2.jpg"]
+
+    def test_cut_off_anywhere(self, root: Path, cache: Path) -> None:
+        first = broken(root)
+        text = kept(cache).read_text()
+        for length in range(0, len(text), 7):
+            kept(cache).write_text(text[:length])
+            assert broken(root) == first
+            assert sorted(kept(cache).read_text().split("\n")) == sorted(text.split("\n"))
+
+    def test_a_place_that_cannot_be_written(
+        self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("CL_LIGHTNING_CACHE", str(tmp_path / "file" / "folder"))
+        monkeypatch.setattr(manifest, "_SAVE_EVERY", 0.0)
+        self.check(root, caplog, says="cannot be written (Not a directory): the next run", mended=False)
+
+    def test_a_file_that_cannot_be_read(
+        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(root)
+        file = kept(cache)
+        file.unlink()
+        file.mkdir()
+        self.check(root, caplog, says=f"{file} cannot be read (Is a directory)", mended=False)
+        assert list(cache.iterdir()) == [file], "nothing half-written is left"
+
+
+def test_runs_may_write_at_once(root: Path, cache: Path) -> None:
+    def write(index: int) -> None:
+        mine = Manifest(root)
+        for name in range(200):
+            mine.learn("train/b", f"{name}.png", Found(index, index, None))
+            mine.learn("train/b", "1.png", Found(index, index, None))
+        mine.save()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(40)))
+    known = Manifest(root).known("train/b")
+    assert list(known) == ["1.png"], "the only one that is there"
+    assert known["1.png"].size in range(40)
+    kept(cache)
+
+
+def test_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def folder() -> Path:
+        file = Manifest(tmp_path).file
+        assert file is not None
+        assert file.name.startswith("images-")
+        return file.parent
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("CL_LIGHTNING_CACHE", "~/own")
+    assert folder() == tmp_path / "home/own"
+    monkeypatch.delenv("CL_LIGHTNING_CACHE")
+    assert folder() == tmp_path / "xdg/cl_lightning"
+    for unset in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", unset)
+        assert folder() == tmp_path / "home/.cache/cl_lightning"
+    assert Manifest(tmp_path).file != Manifest(tmp_path / "..").file
+
+
+def test_without_a_home_nothing_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CL_LIGHTNING_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert Manifest(root).file is None
+    assert len(broken(root)) == 3

@@ -1,0 +1,83 @@
+"""Whole runs on several processes: from equal weights the same exemplars and counts, and any number may go on."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cl_lightning import checkpoints
+from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.saved import load_saved
+from cl_lightning.launch import Rank
+from cl_lightning.run import execute
+from tests.distributed.forked import in_processes
+
+pytestmark = pytest.mark.slow
+FEW_STEPS = ["epochs_scale=0.004", "balanced_epochs_scale=0.05", "data.increment=5", "trainer.progress=none"]
+FOUR = ["batch.replicas=4", "batch.size=8", "memory.size=80"]
+
+
+def learn(world: int, run_dir: Path, overrides: list[str], resume: bool = False) -> list[float]:
+    """What ``world`` processes return that make a run together."""
+
+    def work(rank: int, world: int) -> float:
+        checkpoints._KEPT_WITHIN = 99
+        place = Rank(rank, world, rank) if world > 1 else None
+        if resume:
+            return execute(load_saved(run_dir, overrides), resume=True, rank=place)
+        return execute(compose_typed([*FEW_STEPS, *overrides, f"run_dir={run_dir}"]), rank=place)
+
+    return in_processes(world, work)
+
+
+def counted(run_dir: Path) -> dict[str, Any]:
+    """Exemplars and counts of the last checkpoint."""
+    payload = load_checkpoint(list_checkpoints(run_dir / "checkpoints")[-1])
+    return {"memory": payload["memory"], "matrices": payload["matrices"], "tasks": len(payload["records"])}
+
+
+METHODS = {
+    "dytox": ["memory.scope=per_replica", "recipe.herd_augmented=true", "method.finetuning=null"],
+    "icarl": [],
+    "wa": [],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_from_equal_weights_any_number_of_processes_keeps_the_same_images_and_counts_the_same(
+    method: str, tmp_path: Path
+) -> None:
+    options = [f"method={method}", *FOUR, *METHODS[method], "trainer.stop_after_task=0"]
+    learn(1, tmp_path / "one", options)
+    trained = tmp_path / "one" / "checkpoints" / "task_000_item_02.pt"  # grown and trained, nothing chosen yet
+    expected = counted(tmp_path / "one")
+    assert expected["tasks"] == 1
+    for world in (1, 2, 4):
+        again = tmp_path / f"again_{world}"
+        (again / "checkpoints").mkdir(parents=True)
+        shutil.copy(trained, again / "checkpoints")
+        shutil.copy(tmp_path / "one" / "config.yaml", again)
+        values = learn(world, again, ["trainer.stop_after_task=0"], resume=True)
+        assert len(set(values)) == 1, "every process knows the outcome"
+        assert counted(again) == expected
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    learn(2, tmp_path / "run", [*FOUR, "trainer.devices=2", "trainer.checkpoint_steps=2", "trainer.stop_after_task=0"])
+    first = counted(tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "task_000.pt").unlink()  # so that it goes on in the middle of the task
+    values = learn(4, tmp_path / "run", ["trainer.devices=4"], resume=True)
+    assert len(set(values)) == 1
+    payload = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_001.pt")
+    assert len(payload["records"]) == 2
+    assert payload["matrices"]["class_incremental"]["linear"][0] == first["matrices"]["class_incremental"]["linear"][0]
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == ["accuracy_matrix.csv", "checkpoints", "config.yaml", "metrics.csv", "results.json", "run.log"]
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == sorted(steps)
