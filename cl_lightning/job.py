@@ -17,7 +17,8 @@ from cl_lightning.config.identity import differences, science
 from cl_lightning.config.saved import load_plain, load_saved, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import BrokenOffError, UserError
-from cl_lightning.launch import Rank, rank_from, supervise
+from cl_lightning.launch import supervise
+from cl_lightning.place import Rank, rank_from
 from cl_lightning.stop import STOPPED, StoppedError
 
 FAILED = 1
@@ -59,6 +60,8 @@ def attempt(make: Callable[[], Config], *, resume: bool = False) -> float:
     try:
         config = make()
         rank = rank_from(os.environ)
+        if rank is not None and rank.world == 1:
+            rank = None  # one process, whoever started it
         if rank is None and config.trainer.devices > 1:
             return _in_processes(config, resume)
         _check_started(config, rank)
@@ -124,9 +127,9 @@ def run_as_rank(file: Path) -> int:
 
 def _check_started(config: Config, rank: Rank | None) -> None:
     """Refuse a number of processes that somebody else started and that does not fit. Raises ``UserError``."""
-    if rank is None or rank.world == 1:
+    if rank is None:
         return
-    replicas, here = config.batch.replicas or 1, int(os.environ.get("LOCAL_WORLD_SIZE", rank.world))
+    replicas, here = config.batch.replicas or 1, rank.here
     if here != config.trainer.devices:
         raise UserError(
             f"{here} processes were started on this machine, but trainer.devices={config.trainer.devices}: type "

@@ -21,12 +21,12 @@ from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.errors import BrokenOffError, told_to_user
 from cl_lightning.journal import Bystander, Journal
-from cl_lightning.launch import Rank
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
 from cl_lightning.learning.processes import ALONE, Processes, joined
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
+from cl_lightning.place import Rank
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
 from cl_lightning.sequence import Sequence, Settings
@@ -227,10 +227,9 @@ def _task_line(results: dict[str, Any], num_tasks: int) -> str:
 
 def _together(config: Config, rank: Rank | None) -> AbstractContextManager[Processes]:
     """Meet the other processes of the run, if there are any."""
-    if rank is None or rank.world == 1:
+    if rank is None:
         return nullcontext(ALONE)
-    accelerator = _accelerator(config)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", rank.world))
+    accelerator, here = _accelerator(config), rank.here
     with told_to_user():
         if accelerator == "gpu" and here > torch.cuda.device_count():
             raise ValueError(

@@ -38,6 +38,7 @@ from cl_lightning.published.page import count_cells, page
 from cl_lightning.published.stored import StoredRun, condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job, Table, load_table, table_names
 from cl_lightning.published.verdict import Status
+from cl_lightning.stop import STOPPED
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -201,7 +202,7 @@ class Runs:
         with (folder / "console.txt").open("a", encoding="utf-8") as console:
             alone = self._request.jobs == 1
             code = call(command, None if alone else console)
-        if code == INTERRUPTED:
+        if code in (INTERRUPTED, STOPPED):
             self._stopped.set()
         elif code:
             self._failed.append(job)

@@ -21,7 +21,8 @@ import pytest
 
 from cl_lightning import launch
 from cl_lightning.errors import UserError
-from cl_lightning.launch import PEER_GONE, Rank, rank_from, supervise
+from cl_lightning.launch import PEER_GONE, supervise
+from cl_lightning.place import Rank, rank_from
 
 PATIENCE = 30.0  # seconds for what takes milliseconds on an idle machine
 RANK = """
@@ -56,56 +57,19 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_MERCY", 0.2)
 
 
-TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
-SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}
-
-
-@pytest.mark.parametrize(
-    ("environment", "rank"),
-    [
-        ({}, None),
-        ({"RANK": "3"}, None),
-        (TORCHRUN, Rank(3, 4, 1)),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, Rank(0, 1, 0)),
-        (SLURM, Rank(3, 4, 1)),
-        ({**SLURM, "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, None),
-        ({**SLURM, "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"}, None),  # the job's script: nobody starts the others
-        ({**SLURM, "ENVIRONMENT": "BATCH", "SLURM_STEP_ID": "0"}, Rank(3, 4, 1)),  # srun within it
-        ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, None),  # a step of one task in a job of four
-        ({**SLURM, **TORCHRUN, "RANK": "0"}, Rank(0, 4, 1)),  # torchrun, or we, within a job
-    ],
-)
-def test_the_place_is_what_torchrun_or_srun_say(environment: dict[str, str], rank: Rank | None) -> None:
-    assert rank_from(environment) == rank
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"RANK": "4"}, "RANK=4 in the environment: it must be 0 to 3; to run alone, unset RANK"),
-        ({"RANK": "first"}, "RANK=first in the environment: it must be 0 to 3"),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0 in the environment: it must be 1 or more; to run alone, unset RANK"),
-        ({"LOCAL_RANK": ""}, "LOCAL_RANK= in the environment: it must be 0 to 3"),
-    ],
-)
-def test_a_place_that_does_not_fit_is_told(change: dict[str, str], message: str) -> None:
-    with pytest.raises(UserError) as error:
-        rank_from({**TORCHRUN, **change})
-    assert str(error.value).startswith(message)
-
-
 @pytest.mark.parametrize("threads", [None, "7"])
 def test_a_rank_finds_what_torchrun_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: str | None) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(9), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 9)
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    for name in ("OMP_NUM_THREADS", "PYTHONUNBUFFERED"):
+        monkeypatch.delenv(name, raising=False)
     if threads is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
     keep = f"Path({str(tmp_path)!r}, str(rank)).write_text(json.dumps(dict(os.environ) | {{'parent': os.getppid()}}))"
     assert supervise(python(keep), 3, logs=tmp_path / "logs") == 0
     found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
-    assert [rank_from(environment) for environment in found] == [Rank(index, 3, index) for index in range(3)]
-    assert len({environment["MASTER_PORT"] for environment in found}) == 1
+    assert [rank_from(environment) for environment in found] == [Rank(index, 3, index, 3) for index in range(3)]
+    assert [environment.get("PYTHONUNBUFFERED") for environment in found] == [None, "1", "1"]
     same = {"MASTER_ADDR": "127.0.0.1", "LOCAL_WORLD_SIZE": "3", "CL_LIGHTNING_RANK": "1", "parent": os.getpid()}
     same |= {"OMP_NUM_THREADS": threads or "3", "PYTHONPATH": os.environ["PYTHONPATH"]}
     assert all(same.items() <= environment.items() for environment in found)
@@ -195,7 +159,6 @@ def test_a_mistake_that_all_see_is_told_by_rank_0_alone(tmp_path: Path, capfd: p
         ("[rank1]: Traceback (most recent call last):\n[rank1]:   File\n[rank1]: OSError: full\n", "OSError: full"),
         ("Traceback (x):\n  y\nKeyError: 1\n\nDuring ...\n\nTraceback (x):\n  y\nValueError: 2\n", "ValueError: 2"),
         ("error: first\nerror: second\nbye\n\n", "second"),
-        ("one\ntwo\n\n", "two"),
         ("", None),
     ],
 )

@@ -18,10 +18,10 @@ from cl_lightning.config.schema import (
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 _REFUSED_STRATEGIES = {
-    "fsdp": "it wraps modules in place and does not unwrap them, so what a later task grows would neither be sharded nor "
-    "kept equal",
-    "ddp_": "it trains in child processes that are thrown away: what a task grew there, its memory and its counts would be "
-    "lost",
+    "fsdp": "it wraps modules in place and does not unwrap them, so what a later task grows would neither be sharded "
+    "nor kept equal",
+    "ddp_": "it trains in child processes that are thrown away: what a task grew there, its memory and its counts "
+    "would be lost",
     "deepspeed": "it partitions what a task's growth changes, and has never been tried here",
 }
 """Beginnings of names of strategies that cannot carry growth, and why."""
@@ -81,8 +81,8 @@ def _check_strategy(config: Config) -> None:
     if replicas % trainer.devices:
         fitting = " or ".join(f"trainer.devices={d}" for d in _divisors(replicas))
         raise ValueError(
-            f"trainer.devices={trainer.devices} does not divide batch.replicas={replicas}, which is part of the recipe: "
-            f"type {fitting}, or batch.replicas={trainer.devices} for another recipe"
+            f"trainer.devices={trainer.devices} does not divide batch.replicas={replicas}, which is part of the recipe:"
+            f" type {fitting}, or batch.replicas={trainer.devices} for another recipe"
         )
     if trainer.checkpoint_steps is not None:
         _at_least("trainer.checkpoint_steps", trainer.checkpoint_steps, 1)

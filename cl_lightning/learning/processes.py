@@ -7,6 +7,7 @@ so nothing is counted twice.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
 T = TypeVar("T")
@@ -99,7 +101,8 @@ ALONE = Processes()
 
 @contextmanager
 def joined(rank: int, world: int, local: int, here: int, accelerator: str) -> Iterator[Processes]:
-    """Meet the other processes, whose address is in the environment (``MASTER_ADDR``, ``MASTER_PORT``), for the block.
+    """Meet the other processes, whose address is in the environment (``MASTER_ADDR``, ``MASTER_PORT``; srun sets
+    neither, but tells which machine is the first), for the block.
 
     Args:
         rank: this process among all, from 0.
@@ -111,6 +114,9 @@ def joined(rank: int, world: int, local: int, here: int, accelerator: str) -> It
     gpu = accelerator == "gpu"
     if gpu:
         torch.cuda.set_device(local)
+    if "MASTER_ADDR" not in os.environ:
+        slurm = SLURMEnvironment()
+        os.environ.update(MASTER_ADDR=slurm.main_address, MASTER_PORT=str(slurm.main_port))
     device = torch.device("cuda", local) if gpu else None
     dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world, timeout=_PATIENCE, device_id=device)
     try:

@@ -13,7 +13,7 @@ from cl_lightning import checkpoints
 from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.saved import load_saved
-from cl_lightning.launch import Rank
+from cl_lightning.place import Rank
 from cl_lightning.run import execute
 from tests.distributed.forked import in_processes
 
@@ -27,7 +27,7 @@ def learn(world: int, run_dir: Path, overrides: list[str], resume: bool = False)
 
     def work(rank: int, world: int) -> float:
         checkpoints._KEPT_WITHIN = 99
-        place = Rank(rank, world, rank) if world > 1 else None
+        place = Rank(rank, world, rank, world) if world > 1 else None
         if resume:
             return execute(load_saved(run_dir, overrides), resume=True, rank=place)
         return execute(compose_typed([*FEW_STEPS, *overrides, f"run_dir={run_dir}"]), rank=place)
