@@ -29,8 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
 from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.errors import explain
 from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError
@@ -91,6 +95,9 @@ def main(arguments: Sequence[str]) -> int:
             made = _case(request, method, workers, wanted)
             total += made.total()
             hits += made
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error, arguments)}", file=sys.stderr)
+        return 2
     except (UserError, ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
