@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -17,62 +16,54 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cl_lightning.config.compose import typed
+from cl_lightning.config.compose import compose_typed, typed
 from cl_lightning.config.errors import explain
 from cl_lightning.config.files import config_dir
+from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, watch
+from cl_lightning.config.parallel import has_left
 from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config, register
+from cl_lightning.config.sweep_check import mistake_of_job
 from cl_lightning.errors import UserError
-
-DIVERGED = 1
-WRONG_CONFIGURATION = 2
-INTERRUPTED = 130
-_WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
-
-
-_failures: list[int] = []
-"""Exit codes of this process's jobs that went wrong."""
+from cl_lightning.job import (
+    INTERRUPTED,
+    ONE_LINE,
+    WANTS_TRACEBACK,
+    LeftError,
+    attempt,
+    complain,
+    failures,
+    last_failure,
+)
+from cl_lightning.place import rank_from
+from cl_lightning.requeue import requeued_when_left
+from cl_lightning.stop import STOPPED
 
 
 @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
-def _job(composed: DictConfig) -> float:
+def _job(composed: DictConfig) -> float | Failed:
     """One run of one configuration; returns the average incremental accuracy (what a sweeper maximises).
 
-    The user's mistakes are told here and counted, not raised: the other jobs of a multirun go on.
+    The user's mistakes are told here and counted, not raised: the other jobs of a multirun go on. The process may be
+    another one than the command's.
     """
-    return _attempt(lambda: _typed(composed))
+    if has_left():
+        return Failed(STOPPED, "")
+    try:
+        with as_job(), requeued_when_left():
+            value = attempt(lambda: _typed(composed))
+    except LeftError as left:
+        if not is_elsewhere(HydraConfig.get()):
+            raise
+        return Failed(left.code, "it was told to stop")
+    return Failed(*last_failure()) if math.isnan(value) else value
 
 
 def _typed(composed: DictConfig) -> Config:
-    mistake = _shared_folder()
+    mistake = _shared_folder() or mistake_of_job(composed)
     if mistake:
         raise UserError(mistake)
     return typed(composed)
-
-
-def _attempt(make: Callable[[], Config], *, resume: bool = False) -> float:
-    """Run what ``make`` gives."""
-    config = None
-    try:
-        config = make()
-        from cl_lightning.run import execute
-
-        return execute(config, resume=resume)
-    except (UserError, FloatingPointError) as error:
-        if _WANTS_TRACEBACK:
-            raise
-        _complain(_last_line(error), WRONG_CONFIGURATION if isinstance(error, UserError) else DIVERGED)
-        return math.nan
-    except KeyboardInterrupt:
-        print(f"\nstopped: {_left(config)}", file=sys.stderr)
-        raise
-
-
-def _left(config: Config | None) -> str:
-    """What an interrupted run leaves, for its user."""
-    if config is None or not list(Path(config.run_dir).glob("checkpoints/task_*.pt")):
-        return "no task had been finished"
-    return f"the tasks finished so far are in {config.run_dir}; type resume={config.run_dir} to go on"
 
 
 def _saved(arguments: list[str]) -> Config:
@@ -80,10 +71,15 @@ def _saved(arguments: list[str]) -> Config:
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
         raise UserError(f"{flags[0]} does not go with resume=, which takes one run: leave it out")
-    folders = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
+    folders, allowed = _values(arguments, "resume="), _values(arguments, "allow=")
     if len(folders) > 1 or not folders[0]:
         raise UserError("resume= takes one folder: type resume=RUN_DIR")
-    return load_saved(Path(folders[0]), [argument for argument in arguments if not argument.startswith("resume=")])
+    overrides = [argument for argument in arguments if not argument.startswith(("resume=", "allow="))]
+    return load_saved(Path(folders[0]), overrides, allow=allowed)
+
+
+def _values(arguments: list[str], prefix: str) -> list[str]:
+    return [argument.removeprefix(prefix) for argument in arguments if argument.startswith(prefix)]
 
 
 def _shared_folder() -> str | None:
@@ -95,36 +91,44 @@ def _shared_folder() -> str | None:
     return f"{shared[0]} would be one folder for all jobs: type hydra.sweep.dir=DIR" if shared else None
 
 
-def _last_line(error: BaseException) -> str:
-    """What went wrong, also where a loader's worker wrapped it in its traceback."""
-    return str(error).strip().splitlines()[-1].rpartition("UnreadableImageError: ")[2]
+def _start(arguments: list[str]) -> None:
+    """Whatever the command line asks for."""
+    rank = rank_from(os.environ)
+    if any(argument.startswith("resume=") for argument in arguments):
+        attempt(lambda: _saved(arguments), resume=True)
+    elif rank is None or rank.index == 0:
+        if rank is not None and {"-m", "--multirun"} & set(arguments):
+            raise UserError("-m does not go with processes that were started already: type trainer.devices=N instead")
+        _job()
+    else:
+        # Hydra would make this process a folder of its own; the first one's configuration and folder count anyway.
+        attempt(lambda: compose_typed([*arguments, "run_dir=that_of_the_first_process"]))
 
 
 def main() -> None:
     """Entry of ``python -m cl_lightning`` and of the console script; exit code 2 for a wrong configuration."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads crawl where another process wants a core
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise instead of printing and exiting by itself
+    if not WANTS_TRACEBACK:
+        os.environ[ONE_LINE] = "1"
     register()
-    _failures.clear()
+    failures.clear()
+    watch(failures)
     arguments = sys.argv[1:]
     try:
-        if any(argument.startswith("resume=") for argument in arguments):
-            _attempt(lambda: _saved(arguments), resume=True)
-        else:
-            _job()
+        _start(arguments)
+    except LeftError as left:
+        sys.exit(left.code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except UserError as error:
+        complain(str(error))
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
-        if _WANTS_TRACEBACK or (isinstance(error, AssertionError) and "type for root" not in str(error)):
+        if WANTS_TRACEBACK or (isinstance(error, AssertionError) and "type for root" not in str(error)):
             raise
-        _complain(explain(error, arguments))
-    if _failures:
-        sys.exit(max(_failures))
-
-
-def _complain(line: str, code: int = WRONG_CONFIGURATION) -> None:
-    _failures.append(code)
-    print(f"error: {line}", file=sys.stderr)
+        complain(explain(error, arguments))
+    if failures:
+        sys.exit(max(failures))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def _in_processes(config: Config, resume: bool) -> float:
     run_dir = Path(config.run_dir)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.json"
-        file.write_text(json.dumps({"config": to_plain(config), "resume": resume}), encoding="utf-8")
+        file.write_text(json.dumps({"config": to_plain(config), "resume": resume, "typed": sys.argv}), encoding="utf-8")
         command = [sys.executable, "-m", "cl_lightning.rank", str(file)]
         code = supervise(command, config.trainer.devices, logs=run_dir)
     if code in (STOPPED, INTERRUPTED, 143):
@@ -116,6 +116,7 @@ def _in_processes(config: Config, resume: bool) -> float:
 def run_as_rank(file: Path) -> int:
     """What a started process does with the ``job.json`` that it was given; returns its exit code."""
     job = json.loads(file.read_text(encoding="utf-8"))
+    sys.argv = job["typed"]  # for the results' provenance
     try:
         attempt(lambda: load_plain(job["config"]), resume=job["resume"])
     except LeftError as left:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -14,6 +15,7 @@ from cl_lightning.launch import PEER_GONE, die_with_parent
 def main() -> int:
     """Run the job in the file; the exit code tells the supervisor whether this process was the cause of an end."""
     die_with_parent()
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM may tell all processes of a job; the first one will stop us
     register()
     try:
         return run_as_rank(Path(sys.argv[1]))

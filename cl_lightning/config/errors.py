@@ -44,13 +44,19 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
+_PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
+"""Hydra's groups -> options that packages bring which not everybody has."""
+
+
 def _missing_option(text: str) -> str | None:
     """``method=dytx``: no such file in the group."""
     match = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     if match is None:
         return None
     group, value = match.groups()
-    allowed = options(group) or ["(nothing)"]
+    if value in _PLUGINS.get(group, ()):
+        return f'{group}={value} needs packages that are not installed: type pip install "cl-lightning[sweep]"'
+    allowed = ["basic", *_PLUGINS[group]] if group in _PLUGINS else options(group) or ["(nothing)"]
     hint = _nearest(value, allowed, f"{group}=")
     return f"{group}={value} does not exist{hint}: type {group}= one of {', '.join(allowed)}"
 

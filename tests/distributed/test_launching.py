@@ -38,6 +38,7 @@ def test_a_multirun_gives_each_job_its_processes_and_its_own_configuration(tmp_p
     assert files(tmp_path / "sweep") == {"0", "1", "multirun.yaml"}
 
 
+@pytest.mark.long
 def test_torchrun_makes_one_run_in_one_folder(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "cl_lightning"]
     done = finished([*torchrun, *SMOKE, "trainer=ddp_cpu"], tmp_path)

@@ -48,7 +48,9 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(method, marks=[] if method == "dytox" else [pytest.mark.long]) for method in METHODS]
+)
 def test_from_equal_weights_any_number_of_processes_keeps_the_same_images_and_counts_the_same(
     method: str, tmp_path: Path
 ) -> None:

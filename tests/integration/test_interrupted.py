@@ -1,4 +1,4 @@
-"""What comes from outside: signals, full disks, dead loaders, another precision. One clear line, and nothing is lost."""
+"""What comes from outside: signals, full disks, dead loaders. One clear line, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def start(run_dir: Path, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_run_that_is_asked_to_stop_keeps_its_place_and_says_how_to_go_on(
     number: signal.Signals, whole: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +107,7 @@ def test_precision_changes_on_demand_only_and_the_results_say_from_where_on(
     ]
 
 
+@pytest.mark.long
 def test_bf16_goes_on_to_the_bit_too(tmp_path: Path) -> None:
     """Few steps: most CPUs only pretend to calculate in bfloat16, slowly."""
     for name in ("whole", "parts"):

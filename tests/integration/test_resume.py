@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from cl_lightning.__main__ import main
+from cl_lightning.checkpoints import load_checkpoint
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.run import execute
-from cl_lightning.checkpoints import load_checkpoint
 
 SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3,3]", "trainer.progress=none"]
 METHODS = {
@@ -25,6 +25,9 @@ METHODS = {
     "finetune": ["memory=none"],
     "joint": [],
 }
+
+MARKS = {"dytox": [], "icarl": [pytest.mark.slow], "der": [pytest.mark.slow]}
+"""The others are killed again and again in tests/scripts/test_kill_test.py."""
 
 
 def learn(run_dir: Path, *overrides: str) -> None:
@@ -51,7 +54,7 @@ def resume(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
-@pytest.mark.parametrize("method", [pytest.param(m, marks=[] if m == "dytox" else [pytest.mark.slow]) for m in METHODS])
+@pytest.mark.parametrize("method", [pytest.param(m, marks=MARKS.get(m, [pytest.mark.long])) for m in METHODS])
 def test_a_run_in_two_parts_is_the_run_in_one(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = [f"method={method}", *METHODS[method]]
     learn(tmp_path / "whole", *options)

@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 
+from cl_lightning.checkpoints import load_checkpoint
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.rng import Key
 from cl_lightning.run import execute
-from cl_lightning.checkpoints import load_checkpoint
 from cl_lightning.state import restore_network
 
 SHORT = {

@@ -89,6 +89,23 @@ def test_ctrl_c_lets_jobs_side_by_side_leave(tmp_path: Path) -> None:
     assert not (tmp_path / "sweep" / "2" / "config.yaml").exists(), "none is begun any more"
 
 
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes as Linux shows them")
+def test_a_killed_job_is_told(tmp_path: Path) -> None:
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"]
+    process = start(["-m", *joblib, "seed=0,1", "epochs_scale=0.05", "trainer.threads=1"], tmp_path)
+    wait_for(lambda: len(list(tmp_path.glob("sweep/*/run.log"))) == 2, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [child for child in children if "LokyProcess" in Path(f"/proc/{child}/cmdline").read_text()]
+    assert len(workers) == 2
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    (line,) = (line for line in told.splitlines() if not line.startswith("job "))
+    assert line.startswith("error: a job was killed")
+    assert "resume=RUN_DIR" in line
+
+
 # ---- submitit ----------------------------------------------------------------------------------------------------
 
 
@@ -140,8 +157,9 @@ def make_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -
 def test_a_job_that_makes_room_goes_on_when_it_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_slurm(tmp_path / "bin", monkeypatch)
     overrides = ["epochs_scale=0.02", "data.increment=5", "trainer.threads=1"]
+    expected = alone(overrides, tmp_path / "alone")
+    make_slurm(tmp_path / "bin", monkeypatch)
     process = start(["-m", "sweep=slurm", *overrides, "hydra.sweep.dir=sweep"], tmp_path)
     wait_for(lambda: (tmp_path / "sweep" / "0" / "results.json").exists(), process)
     os.kill(int((tmp_path / "task").read_text()), signal.SIGUSR2)
@@ -153,7 +171,7 @@ def test_a_job_that_makes_room_goes_on_when_it_is_started_again(
     assert (
         said.index("stopped at task 2/2") < said.index("this job is preempted") < said.index("going on with task 2/2")
     )
-    assert results(tmp_path / "sweep" / "0") == alone(overrides, tmp_path / "alone")
+    assert results(tmp_path / "sweep" / "0") == expected
 
 
 @pytest.mark.slow
@@ -194,7 +212,7 @@ def test_a_search_sees_no_test_image_and_takes_no_failed_trial(tmp_path: Path) -
     assert f"with memory.size=50 (search/{folder.name})" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_goes_on_with_other_trials_of_the_same_kind(tmp_path: Path) -> None:
     search = ["sweep=search", "lr_scale=interval(1,4)", "hydra.sweeper.storage=sqlite:///search.db"]
     for _ in range(2):
@@ -283,6 +301,7 @@ def test_validation_cannot_be_searched_down_to_test_images(
     assert last == "error: no trial of the search went well: see what each said"
 
 
+@pytest.mark.slow
 def test_without_the_extra_the_rest_works_and_one_line_says_what_to_install(tmp_path: Path) -> None:
     code = """
 import sys

@@ -230,7 +230,7 @@ def test_offline_parts_are_one_run_with_every_point_once_and_can_be_synced(tmp_p
         assert server.ends[run_id][-2:] == [1, 0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_online_parts_are_one_run_with_every_point_once(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     parts = ["- - 600 killed", "500 0 1900 stopped", "1000 0 2100 success"]
@@ -242,7 +242,7 @@ def test_online_parts_are_one_run_with_every_point_once(tmp_path: Path) -> None:
         assert server.ends[run_id] == ["preempting", 1, 0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_csv_file_no_point_is_sent_twice(tmp_path: Path) -> None:
     """A run that is stopped, not killed, has them all; one that begins anew in the same folder is another run."""
     folder = tmp_path / "run"

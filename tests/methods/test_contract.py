@@ -15,9 +15,9 @@ from torch import Tensor
 
 from cl_lightning import rng
 from cl_lightning.build import build_memory, build_method
+from cl_lightning.checkpoints import load_checkpoint, save_whole
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.files import load_option, options
-from cl_lightning.checkpoints import load_checkpoint, save_whole
 from cl_lightning.config.schema import Config
 from cl_lightning.data.mixup import one_hot
 from cl_lightning.data.scenario import Scenario

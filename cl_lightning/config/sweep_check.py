@@ -1,0 +1,101 @@
+"""Mistakes that concern many runs at once: what Hydra's launchers and sweepers would do without a word, or die of with
+a traceback.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import version
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+
+def is_search(hydra: Any) -> bool:
+    """Whether Optuna chooses the runs of the multirun with this ``hydra`` node."""
+    return "optuna" in str(hydra.sweeper._target_)
+
+
+def is_submitit(hydra: Any) -> bool:
+    """Whether submitit makes them, each in a process that speaks into files."""
+    return "submitit" in str(hydra.launcher._target_)
+
+
+def is_slurm(hydra: Any) -> bool:
+    """Whether SLURM makes them."""
+    return str(hydra.launcher._target_).endswith("SlurmLauncher")
+
+
+def mistake_of_multirun(config: DictConfig) -> str | None:
+    """One line on what is wrong with a multirun as a whole, before any of its jobs is started, else ``None``.
+
+    Args:
+        config: as Hydra composed it, without the overrides that differ from job to job, with the node ``hydra``.
+    """
+    sweeps = [text for text in config.hydra.overrides.task if text.startswith("sweep=") and _is_swept(text)]
+    if sweeps:
+        return f"{sweeps[0]} would go through files instead of runs: type sweep=[{sweeps[0].partition('=')[2]}]"
+    mistake = _mistake_of_search(config) if is_search(config.hydra) else _mistake_of_grid(config)
+    return mistake or (_mistake_of_slurm(config) if is_slurm(config.hydra) else None)
+
+
+def mistake_of_job(composed: DictConfig) -> str | None:
+    """One line on what is wrong with this job beside its own configuration ``composed``, else ``None``."""
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    if hydra.mode is RunMode.RUN:
+        choices = [f"{group}={hydra.runtime.choices.get(group)}" for group in ("hydra/launcher", "hydra/sweeper")]
+        idle = [text for text in hydra.overrides.task if text.startswith("sweep=")] + choices
+        idle = [text for text in idle if text.partition("=")[2] not in ("", "null", "None", "basic")]
+        if idle:
+            return f"{idle[0]} is for several runs: type -m as well"
+    elif is_search(hydra):
+        return _looks_at_test_images(composed)  # it may be what is searched for
+    return None
+
+
+def _mistake_of_search(config: DictConfig) -> str | None:
+    sweeper = config.hydra.sweeper
+    if sweeper.direction != "maximize" and getattr(sweeper.direction, "name", None) != "maximize":
+        return "this would look for the worst accuracy: type sweep=search, or hydra.sweeper.direction=maximize"
+    if not (sweeper.params or sweeper.search_space or any(_is_swept(text) for text in config.hydra.overrides.task)):
+        return "there is nothing to search for: type 'lr_scale=interval(0.5,8)', or method.temperature=1,2,4"
+    if str(sweeper.sampler._target_).endswith("GridSampler"):  # dies with a traceback if its last trial fails
+        return "hydra/sweeper/sampler=grid is what -m does with values and commas: leave it and sweep=search out"
+    if sweeper.storage is not None and int(version("optuna").partition(".")[0]) < 4:
+        return f'hydra.sweeper.storage={sweeper.storage} needs a newer Optuna: type pip install "optuna>=4.9,<5"'
+    return _looks_at_test_images(config)
+
+
+def _mistake_of_grid(config: DictConfig) -> str | None:
+    endless = [text for text in config.hydra.overrides.task if _parsed(text).is_interval_sweep()]
+    if not endless:
+        return None
+    return f"{endless[0]} can be searched, not gone through: type sweep=search as well, or values with commas"
+
+
+def _looks_at_test_images(config: DictConfig) -> str | None:
+    if config.data.validation:
+        return None
+    return f"data.validation={config.data.validation} lets a search look at the test images: type data.validation=0.1"
+
+
+def _mistake_of_slurm(config: DictConfig) -> str | None:
+    if shutil.which("srun") is None or shutil.which("sbatch") is None:
+        return "SLURM's sbatch and srun are not on this machine: type hydra/launcher=joblib to stay on it"
+    if config.if_exists != "resume":
+        return "SLURM may start a job again, which would find its own run and stop: type if_exists=resume"
+    return None
+
+
+def _is_swept(override: str) -> bool:
+    return _parsed(override).is_sweep_override()
+
+
+def _parsed(override: str) -> Override:
+    return OverridesParser.create().parse_override(override)
