@@ -160,7 +160,7 @@ def _read(path: Path, altered: str | None) -> Any:
             f"{path} holds more than tensors and plain values, which could be code: it is refused, and nothing in it "
             "has been run"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, KeyError, OSError, ValueError) as error:
         raise AlteredError(altered or f"it cannot be read: {_first_line(error)}") from error
 
 

@@ -186,10 +186,10 @@ def _workers_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        told = next((text for text in _chain(error) if "DataLoader worker" in text), None)
-        if told is None:
+        told = " ".join(text for text in _chain(error) if "DataLoader worker" in text)
+        if not told:
             raise
-        reason = re.search(r"killed by signal: \w+|exited unexpectedly", told)
+        reason = re.search(r"killed by signal: \w+", told) or re.search("exited unexpectedly", told)
         raise BrokenOffError(
             f"a process that loads images has ended ({reason.group() if reason else 'no reason is known'}; out of "
             f"memory?): fewer may fit, type trainer.workers=N"

@@ -24,7 +24,7 @@ def in_processes(world: int, work: Work, seconds: float = 200.0) -> list[Any]:
     started = []
     for rank in range(world):
         here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(there, rank, world, port, work), daemon=True)
+        process = context.Process(target=_child, args=(there, rank, world, port, work))
         process.start()
         there.close()
         started.append((process, here))

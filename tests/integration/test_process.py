@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,12 +23,12 @@ def run(arguments: list[str], cwd: Path, **environment: str) -> subprocess.Compl
 
 
 def test_multirun_gives_each_job_its_folder_and_what_it_gives_alone(tmp_path: Path) -> None:
-    done = run(["-m", *SMOKE, "method=dytox,finetune", "seed=0,1", "hydra.sweep.dir=sweep"], tmp_path)
+    done = run(["-m", *SMOKE, "method=dytox,finetune", "seed=1", "hydra.sweep.dir=sweep"], tmp_path)
     assert done.returncode == 0, done.stderr
     folders = sorted(path for path in (tmp_path / "sweep").iterdir() if path.is_dir())
     found = [json.loads((folder / "results.json").read_text()) for folder in folders]
     assert [(r["protocol"]["method"], r["protocol"]["seed"]) for r in found] == [
-        ("dytox", 0), ("dytox", 1), ("finetune", 0), ("finetune", 1)
+        ("dytox", 1), ("finetune", 1)
     ]  # fmt: skip
     for folder in folders:
         assert (folder / "run.log").is_file()
@@ -68,21 +66,6 @@ def test_wandb_offline_holds_one_run_with_both_axes(tmp_path: Path) -> None:
     assert tasks == [(t["index"], pytest.approx(t["accuracy"]["class_incremental"][readout])) for t in results["tasks"]]
 
 
-def test_ctrl_c_keeps_finished_tasks_and_says_where(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cl_lightning", "epochs_scale=0.01", "run_dir=run", "trainer.threads=1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "run" / "results.json").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
-    assert "stopped: the tasks finished so far are in run" in told
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["tasks"]
-
-
 def test_divergence_is_one_line_that_names_step_and_term(tmp_path: Path) -> None:
     diverging = ["method=finetune", "epochs_scale=0.02", "lr_scale=1e30", "trainer.log_every=1", "run_dir=run"]
     done = run([*diverging, "trainer.progress=none"], tmp_path)
@@ -91,3 +74,4 @@ def test_divergence_is_one_line_that_names_step_and_term(tmp_path: Path) -> None
     assert len(lines) == 1, done.stderr
     assert "classification loss is" in lines[0]
     assert "step" in lines[0]
+    assert list((tmp_path / "run" / "checkpoints").iterdir()), "what was kept before stays"

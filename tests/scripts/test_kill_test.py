@@ -20,7 +20,7 @@ def kill(out: Path, *arguments: str, seconds: int = 280) -> subprocess.Completed
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_anywhere_ends_as_if_nobody_had(tmp_path: Path) -> None:
-    done = kill(tmp_path, "kills=4", "data.increment=5")
+    done = kill(tmp_path, "kills=3", "data.increment=5", "epochs_scale=0.002", "balanced_epochs_scale=0.05")
     assert done.returncode == 0, done.stderr
     assert "no difference" in done.stdout
 
