@@ -76,7 +76,7 @@ def write_checkpoint(folder: Path, position: Position, payload: dict[str, Plain]
     """
     path = folder / position.file_name
     save_whole(path, payload)
-    for old in _superseded(folder):
+    for old in _superseded(folder, position):
         old.unlink(missing_ok=True)
     return path
 
@@ -107,16 +107,16 @@ class _Hashing:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = hashlib.sha256()
-        self._error: OSError | None = None
+        self._error: BaseException | None = None
 
     def write(self, data: Any) -> int:
         """All of ``data``, as far as torch is concerned."""
-        self._digest.update(data)
-        if self._error is None:
-            try:
+        try:
+            if self._error is None:
+                self._digest.update(data)
                 self._file.write(data)
-            except OSError as error:
-                self._error = error
+        except BaseException as error:  # Ctrl-C too
+            self._error = error
         return len(data)
 
     def flush(self) -> None:
@@ -160,7 +160,7 @@ def _read(path: Path, altered: str | None) -> Any:
             f"{path} holds more than tensors and plain values, which could be code: it is refused, and nothing in it "
             "has been run"
         ) from error
-    except (RuntimeError, EOFError, KeyError, OSError, ValueError) as error:
+    except Exception as error:  # what a reader meets in bytes that were something else
         raise AlteredError(altered or f"it cannot be read: {_first_line(error)}") from error
 
 
@@ -182,11 +182,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def _superseded(folder: Path) -> list[Path]:
-    paths = list_checkpoints(folder)
-    ends = [path for path in paths if "_item_" not in path.name]
-    within = [path for path in paths if "_item_" in path.name]
-    return ends[:-1] + within[:-_KEPT_WITHIN]
+def _superseded(folder: Path, last: Position) -> list[Path]:
+    """What may go once the state at ``last`` is kept: older files, what killed writers have left, and files that seem
+    to be later. Those were found altered, or the run would not have been here again.
+    """
+    found = [(position, path) for path in list_checkpoints(folder) if (position := Position.of(path)) is not None]
+    ends = [path for position, path in found if position <= last and position == Position(position.tasks)]
+    within = [path for position, path in found if position <= last and position != Position(position.tasks)]
+    later = [path for position, path in found if position > last]
+    return [*ends[:-1], *within[:-_KEPT_WITHIN], *later, *folder.glob("task_*.partial")]
 
 
 def _altered(path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -29,9 +30,18 @@ def _peer_is_gone(error: BaseException) -> bool:
     """Whether this process failed only because it waited for one that had failed."""
     import torch.distributed as dist
 
-    lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
-    return isinstance(error, dist.DistError) or any(text in str(error) for text in lost)
+    lost = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Connection refused",
+        "remote process exited",  # NCCL
+    )
+    return isinstance(error, dist.DistNetworkError) or any(text in str(error) for text in lost)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # what is left of a group of processes must not wait for the others on its way out

@@ -231,11 +231,12 @@ def _together(config: Config, rank: Rank | None) -> AbstractContextManager[Proce
         return nullcontext(ALONE)
     accelerator, here = _accelerator(config), rank.here
     with told_to_user():
-        if accelerator == "gpu" and here > torch.cuda.device_count():
-            raise ValueError(
-                f"trainer.devices={here}, but torch finds {torch.cuda.device_count()} GPUs here: "
-                f"type trainer.devices={torch.cuda.device_count()}"
+        found = torch.cuda.device_count()
+        if accelerator == "gpu" and here > found:
+            hidden = (
+                " (if a scheduler shows each process one GPU only: type srun --gpu-bind=none)" if found == 1 else ""
             )
+            raise ValueError(f"{here} processes need {here} GPUs, torch finds {found}: start {found}{hidden}")
     return joined(rank.index, rank.world, rank.local, here, accelerator)
 
 

@@ -175,7 +175,9 @@ class Sequence:
         for batch in engine.map_test(self.method.network, rows, lambda images: count_all(self.method, images, offsets)):
             for name, counts in batch.items():
                 sums[name] = sums[name] + counts if name in sums else counts
-        for (protocol, readout), counts in sums.items():
+        shares = engine.gather({name: counts.to_tensor().cpu() for name, counts in sums.items()})
+        for protocol, readout in shares[0]:
+            counts = Counts.from_tensor(torch.stack([s[protocol, readout] for s in shares if s]).sum(dim=0))
             readouts = self.state.matrices.setdefault(protocol, {})
             readouts[readout] = readouts.get(readout, AccuracyMatrix()).with_row(task.index, counts)
 

@@ -149,3 +149,36 @@ def test_a_full_disk_is_an_error_of_the_system_and_not_of_torch(
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(tmp_path, Position(0, 2), payload(2))
     assert [path.name for path in tmp_path.iterdir()] == ["task_000_item_01.pt"]
+
+
+def test_what_seemed_later_and_what_killed_writers_left_goes(tmp_path: Path) -> None:
+    """Two places within the task were damaged, so the run went back to the task's end."""
+    write_checkpoint(tmp_path, Position(1), payload(1))
+    for steps in (40, 50):
+        write_checkpoint(tmp_path, Position(1, 1, steps), payload(steps)).write_bytes(b"torn")
+    (tmp_path / "task_001_item_01_step_00000060.pt.partial").write_bytes(b"half")
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    assert found[0].name == "task_000.pt"
+    write_checkpoint(tmp_path, Position(1, 1, 30), payload(30))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["task_000.pt", "task_001_item_01_step_00000030.pt"]
+
+
+def test_ctrl_c_in_the_middle_of_writing_stays_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch makes a RuntimeError of everything that it meets in a write."""
+
+    class Impatient:
+        def __init__(self, file: Any) -> None:
+            self.left = 3
+
+        def write(self, data: Any) -> int:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return len(data)
+
+    inner = checkpoints._Hashing
+    monkeypatch.setattr(checkpoints, "_Hashing", lambda file: inner(Impatient(file)))  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        save_whole(tmp_path / "task_000.pt", payload())
+    assert not list(tmp_path.iterdir())

@@ -18,6 +18,8 @@ from cl_lightning.errors import UserError
 
 _CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "trainer.")
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
+_CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb")}
+"""What ``trainer=gpu`` or ``logger=wandb`` means here; the rest of the group stays as the run had it."""
 _PRECISION = "trainer.precision"
 """May change where it is asked for by name: the numbers then do, and the results say from which phase on."""
 
@@ -38,7 +40,8 @@ def load_saved(run_dir: Path, overrides: Sequence[str] = (), *, allow: Sequence[
     unknown = [name for name in allow if name != "precision"]
     if unknown:
         raise UserError(f"allow={unknown[0]} is not possible: type allow=precision")
-    changes = [_change(override, precision="precision" in allow) for override in overrides]
+    groups_first = sorted(overrides, key=lambda override: "." in override.partition("=")[0])
+    changes = [_change(override, precision="precision" in allow) for override in groups_first]
     saved = yaml.safe_load(file.read_text(encoding="utf-8"))
     saved["run_dir"] = str(run_dir)
     saved["trainer"]["stop_after_task"] = None
@@ -91,7 +94,7 @@ def _change(override: str, *, precision: bool) -> DictConfig:
     if may_change(override, precision=precision) and "." in key:
         return OmegaConf.from_dotlist([override])
     if may_change(override):
-        chosen = {name: item for name, item in load_option(key, value).items() if f"{key}.{name}" != _PRECISION}
+        chosen = {name: item for name, item in load_option(key, value).items() if name in _CHOSEN[key]}
         return OmegaConf.create({key: chosen})
     if key == _PRECISION:
         raise UserError(

@@ -136,7 +136,9 @@ class Engine:
         return processes.gather_shares(found)
 
     def map_test(self, network: Network, rows: Tensor, function: Callable[[Images], T]) -> list[T]:
-        """``function`` of batches of clean evaluation images, each image once; the outcomes of all processes."""
+        """``function`` of batches of clean evaluation images, each image once over all processes: this one's outcomes.
+        What is made of them is gathered by :meth:`gather`.
+        """
         processes = self._options.processes
         chunks = Chunks.of(rows, self._evaluation_batch)
         data = TaskData(
@@ -148,7 +150,11 @@ class Engine:
             workers=self._workers,
             wanted=processes.share(chunks.total_steps),
         )
-        return processes.gather_shares(self._map(network, data, function))
+        return self._map(network, data, function)
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, each with them all; tensors in them must be on the CPU."""
+        return self._options.processes.gather(value)
 
     def _embeddings(
         self, network: Network, chunks: Chunks, wanted: range, embed: Embed, pipeline: Pipeline

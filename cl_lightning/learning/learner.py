@@ -109,7 +109,7 @@ class Learner(pl.LightningModule):
         """Set batch norm's mode, and give mixed precision back what it had."""
         self.method.train_mode(self.phase)
         self._statistics = running_statistics(self.network)
-        if self._left is not None:
+        if self._left is not None and self._left.precision:  # empty where another precision was used then
             self.trainer.precision_plugin.load_state_dict(self._left.precision)
 
     @property

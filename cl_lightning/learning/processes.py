@@ -54,7 +54,9 @@ class Processes:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in order of rank, on each of them. They must be small."""
+        """The values of all processes, in order of rank, on each of them. They must be small, and on the CPU: a tensor
+        of another process's GPU would arrive on that GPU.
+        """
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -119,7 +121,6 @@ def joined(rank: int, world: int, local: int, here: int, accelerator: str) -> It
         os.environ.update(MASTER_ADDR=slurm.main_address, MASTER_PORT=str(slurm.main_port))
     device = torch.device("cuda", local) if gpu else None
     dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world, timeout=_PATIENCE, device_id=device)
-    try:
-        yield Processes(rank, world, local, here)
-    finally:
-        dist.destroy_process_group()
+    yield Processes(rank, world, local, here)
+    # Not after an error: taking NCCL's communicator down waits for the others, who wait in the middle of something.
+    dist.destroy_process_group()

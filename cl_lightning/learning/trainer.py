@@ -40,11 +40,11 @@ def make_trainer(
     """A Trainer for one call; the phase is one epoch of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=options.accelerator,
             precision=precision or options.precision,  # type: ignore[arg-type]
             max_epochs=1,
-            callbacks=[_OwnSignals(), *callbacks],
+            callbacks=list(callbacks),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -56,20 +56,22 @@ def make_trainer(
             inference_mode=True,
             **distribution(options.processes),
         )
+    _leave_signals_alone(trainer)
+    return trainer
 
 
-class _OwnSignals(Callback):
-    """Keeps SIGTERM for the run. Lightning puts a handler of its own in front, which in a run of several processes
-    talks to the others in the middle of whatever they are doing, and ends the loop without a checkpoint of ours.
+def _leave_signals_alone(trainer: pl.Trainer) -> None:
+    """Keep SIGTERM for the run (``stop.py``).
+
+    Lightning puts a handler of its own in front, which in a run of several processes talks to the others in the middle
+    of whatever they are doing, and ends the loop without a checkpoint of ours; to hear of it, the processes exchange a
+    tensor before every step, and each waits for its device.
     """
-
-    def __init__(self) -> None:
-        self._handler = signal.getsignal(signal.SIGTERM)
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Called after Lightning has set its handlers; it takes them back at the end."""
-        if self._handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._handler)
+    connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
+    assert hasattr(connector, "register_signal_handlers")
+    assert hasattr(loop, "_broadcast_sigterm_tensor")
+    connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 @contextmanager

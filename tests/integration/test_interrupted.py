@@ -72,6 +72,21 @@ def test_a_run_that_is_asked_to_stop_keeps_its_place_and_says_how_to_go_on(
     assert provenance["went_on_at_step"] > 0
 
 
+def test_several_processes_are_left_together_and_one_may_go_on_alone(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start(run_dir, "trainer=ddp_cpu", "batch.replicas=2", "batch.size=16")
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 75, told
+    assert "task 1/3, phase main, after step" in told
+    assert told.count("to go on") == 1
+    assert "Traceback" not in told
+    assert typed(f"resume={run_dir}", "trainer=cpu", "trainer.stop_after_task=0") == 0
+    results = json.loads((run_dir / "results.json").read_text())
+    assert results["provenance"]["went_on_at_step"] > 0
+    assert results["protocol"]["replicas"] == 2
+
+
 def test_the_same_command_again_goes_on_where_that_is_wanted(
     whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

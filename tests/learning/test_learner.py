@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -228,6 +229,30 @@ def test_modes_and_order_of_looking_at_images(bench: Bench) -> None:
     assert seen == [rows[:7].tolist(), rows[7:].tolist()]
     assert not any(training), "features are taken in evaluation mode"
     assert all(method.training), "phases train in training mode, whatever was looked at before"
+
+
+def test_signals_stay_the_runs_own(bench: Bench) -> None:
+    """Lightning would put handlers of its own in front, once its Trainer runs."""
+    method, seen = toy(2), []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def look(images: Tensor) -> Tensor:
+        seen.append(signal.getsignal(signal.SIGTERM))
+        return images.flatten(1)
+
+    def ours(number: int, frame: object) -> None:
+        raise AssertionError("nobody sends a signal")
+
+    signal.signal(signal.SIGTERM, ours)
+    try:
+        method.after_step = lambda progress: seen.append(signal.getsignal(signal.SIGTERM))  # type: ignore[method-assign]
+        bench.fit(method, TASKS[0], PHASE)
+        bench.engine.embed(method.network, torch.arange(9), look)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(seen) > 10
+    assert set(seen) == {ours}
 
 
 # ---- what is trained ---------------------------------------------------------------------------------------------
