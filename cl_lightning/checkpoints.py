@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import pickle
 import re
 import warnings
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from cl_lightning.atomic import replace_file
 from cl_lightning.types import Plain
 
 VERSION = 3
@@ -83,20 +83,14 @@ def write_checkpoint(folder: Path, position: Position, payload: dict[str, Plain]
 
 def save_whole(path: Path, payload: dict[str, Plain]) -> None:
     """Write ``payload`` and its checksum to ``path`` in one stroke."""
+
+    def write(file: BinaryIO) -> None:
+        stream = _Hashing(file)
+        torch.save(payload, stream)  # type: ignore[arg-type]
+        stream.finish()
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            stream = _Hashing(file)
-            torch.save(payload, stream)  # type: ignore[arg-type]
-            stream.finish()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    replace_file(path, write)
 
 
 class _Hashing:
@@ -190,7 +184,7 @@ def _superseded(folder: Path, last: Position) -> list[Path]:
     ends = [path for position, path in found if position <= last and position == Position(position.tasks)]
     within = [path for position, path in found if position <= last and position != Position(position.tasks)]
     later = [path for position, path in found if position > last]
-    return [*ends[:-1], *within[:-_KEPT_WITHIN], *later, *folder.glob("task_*.partial")]
+    return [*ends[:-1], *within[:-_KEPT_WITHIN], *later, *folder.glob(".task_*.part")]
 
 
 def _altered(path: Path) -> str | None:
@@ -209,12 +203,3 @@ def _altered(path: Path) -> str | None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new name itself must survive a power cut.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import yaml
 
+from cl_lightning.atomic import write_atomic
 from cl_lightning.build import scaled_epochs
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
 from cl_lightning.config.fill import changed_switches
@@ -22,7 +23,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
-from cl_lightning.report.results import build_results, write_atomic, write_results
+from cl_lightning.report.results import build_results, write_results
 from cl_lightning.state import RunState, checkpoint_payload, restore
 from cl_lightning.types import Fit, Herd
 

@@ -47,7 +47,7 @@ def test_positions_sort_as_a_run_goes_and_have_names() -> None:
     ]
     assert run == sorted(run)
     assert [Position.of(Path(name)) for name in names] == run
-    assert Position.of(Path("task_000.pt.partial")) is None
+    assert Position.of(Path(".task_000.pt.part")) is None
 
 
 def test_the_last_task_and_the_last_two_places_within_are_kept(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_seemed_later_and_what_killed_writers_left_goes(tmp_path: Path) -> 
     write_checkpoint(tmp_path, Position(1), payload(1))
     for steps in (40, 50):
         write_checkpoint(tmp_path, Position(1, 1, steps), payload(steps)).write_bytes(b"torn")
-    (tmp_path / "task_001_item_01_step_00000060.pt.partial").write_bytes(b"half")
+    (tmp_path / ".task_001_item_01_step_00000060.pt.part").write_bytes(b"half")
     found = last_checkpoint(tmp_path)
     assert found is not None
     assert found[0].name == "task_000.pt"

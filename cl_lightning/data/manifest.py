@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +23,7 @@ from typing import NamedTuple
 import PIL
 from PIL import Image
 
+from cl_lightning.atomic import replace_file
 from cl_lightning.data.sources import FolderSource, decode, reason
 
 log = logging.getLogger(__name__)
@@ -280,11 +281,5 @@ def _cache_folder() -> Path | None:
 def _replace(file: Path, text: str) -> None:
     """Write a file in one step, under a name of its own until then: two runs may do so at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with open(descriptor, "w", encoding="ascii") as stream:
-            stream.write(text)
-        os.replace(part, file)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    replace_file(file, lambda stream: stream.write(text.encode("ascii")), part)

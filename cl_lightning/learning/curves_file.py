@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cl_lightning.report.results import write_atomic
+from cl_lightning.atomic import write_atomic
 
 Row = dict[str, str]
 """Column -> value as text; what a row has no value for is not in it."""

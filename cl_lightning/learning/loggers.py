@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from pytorch_lightning.loggers import WandbLogger
 
+from cl_lightning.atomic import write_atomic
 from cl_lightning.learning.curves_file import STEP, TASK, CurvesFile, Row, read_rows
 from cl_lightning.learning.wandb_file import HEADER, read_records
-from cl_lightning.report.results import write_atomic
 
 log = logging.getLogger(__name__)
 

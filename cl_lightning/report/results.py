@@ -10,11 +10,11 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cl_lightning.atomic import write_atomic
 from cl_lightning.metrics import continual
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.types import Plain
@@ -132,30 +132,3 @@ def _finite(value: Plain) -> Plain:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a file's text so that whoever reads it, after a kill at any instant too, finds all of the old or the new.
-
-    One writer a file: a part left behind by a killed one is overwritten by the next.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new name itself must survive a power cut.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -168,7 +168,7 @@ def test_a_full_disk_is_one_line_and_what_was_kept_is_whole(whole: Path, tmp_pat
     lines = [line for line in told.splitlines() if line]
     assert len(lines) == 1, told
     assert "File too large; what was written before is there: mend this, and type resume=" in lines[0]
-    assert not list(run_dir.rglob("*.partial"))
+    assert not list(run_dir.rglob("*.part"))
     for path in list_checkpoints(run_dir / "checkpoints"):
         load_checkpoint(path)
     assert typed(f"resume={run_dir}") == 0

@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import signal
-import time
 
 import pytest
 
 from cl_lightning.metrics.accuracy import AccuracyMatrix
-from cl_lightning.report.results import TaskRecord, build_results, matrix_csv, write_atomic, write_json, write_results
+from cl_lightning.report.results import TaskRecord, build_results, matrix_csv, write_json, write_results
 
 KEYS = [
     "protocol",
@@ -110,43 +107,3 @@ def test_json_has_no_numbers_that_json_lacks(tmp_path):
 
     text = (tmp_path / "x.json").read_text()
     assert json.loads(text, parse_constant=refuse) == {"a": None, "b": [1, None, {"c": None}], "d": 0.5, "e": None}
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch, call):
-    path = tmp_path / "results.json"
-    write_atomic(path, "old")
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, call, fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomic(path, "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork: the child only writes files
-@pytest.mark.parametrize("delay", [0.001, 0.013, 0.031])
-def test_a_killed_writer_leaves_a_whole_file(tmp_path, delay):
-    path = tmp_path / "results.json"
-    texts = ["a" * 3_000_000, "b" * 3_000_000]
-    write_atomic(path, texts[0])
-    writer = os.fork()
-    if writer == 0:
-        while True:
-            write_atomic(path, texts[1])
-            write_atomic(path, texts[0])
-    time.sleep(delay)
-    os.kill(writer, signal.SIGKILL)
-    os.waitpid(writer, 0)
-    assert path.read_text() in texts
-    write_atomic(path, "c")
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("results.json", "c")]
-
-
-def test_files_have_the_usual_permissions(tmp_path):
-    (tmp_path / "plain").write_text("x")
-    write_atomic(tmp_path / "atomic", "x")
-    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -66,7 +66,7 @@ def test_an_imported_checkpoint_gives_the_golden_scores(tmp_path: Path, capsys: 
     assert network.structure()["encoder"]["drop_path"] == 0.2
     with pytest.raises(ValueError, match="weights-1"):  # nothing takes it for a run
         checkpoints.load_checkpoint(tmp_path / "new" / "o.pt")
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_there_and_back_again(tmp_path: Path) -> None:
