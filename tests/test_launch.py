@@ -299,6 +299,7 @@ OBEDIENT = LISTEN.replace("ANSWER", "sys.exit(75)")
 DEAF = LISTEN.replace("ANSWER", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_rank_0_alone_and_its_answer_is_the_end(begin: Begin, number: signal.Signals) -> None:
     supervised = begin(OBEDIENT)
@@ -308,6 +309,7 @@ def test_the_first_signal_asks_rank_0_alone_and_its_answer_is_the_end(begin: Beg
     assert not supervised.asked(1)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_all_at_once(begin: Begin) -> None:
     supervised = begin(DEAF)
     supervised.process.send_signal(signal.SIGINT)
@@ -316,6 +318,7 @@ def test_a_second_ctrl_c_ends_all_at_once(begin: Begin) -> None:
     assert supervised.end() == (130, "stopped: all ranks were killed\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "number", "end"),
     [
@@ -331,6 +334,7 @@ def test_rank_0_has_so_long_to_stop(begin: Begin, script: str, number: signal.Si
     assert supervised.asked(0) == (script == DEAF)
 
 
+@pytest.mark.slow
 @LINUX
 def test_ctrl_c_at_a_terminal_that_rank_0_goes_on_writing_to(begin: Begin) -> None:
     main, end = pty.openpty()

@@ -55,6 +55,7 @@ def test_slots_broadcast_against_positions() -> None:
         assert torch.equal(grid[slot], rng.uniform(key, positions, slot))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("along", ["positions", "slots", "keys"])
 def test_uniform_in_every_direction(along: str) -> None:
     """Mean, variance, neighbours' correlation and a chi-square over 64 bins, along each address."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 
+import pytest
+
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.identity import differences, science
 
@@ -28,6 +30,7 @@ def test_where_and_how_fast_does_not_count() -> None:
     assert differences(of(*changed), of()) == []
 
 
+@pytest.mark.slow
 def test_everything_else_does() -> None:
     for override in ("seed=1", "data.order=seed:3", "memory.size=100", "recipe.herd_augmented=true", "lr_scale=1"):
         key, _, value = override.partition("=")

@@ -108,6 +108,7 @@ PHASES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(PHASES)
 def test_batches_have_a_part_for_each_replica(made: Draws) -> None:
     for step in range(made.total_steps):

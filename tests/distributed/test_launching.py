@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from cl_lightning import job
+from cl_lightning.config.saved import load_plain
+from tests.integration.commands import typed
+
 pytestmark = pytest.mark.slow
 SMOKE = ["debug=smoke", "data.increment=5", "trainer.progress=none", "batch.replicas=2", "batch.size=16"]
 RUN = {"accuracy_matrix.csv", "checkpoints", "config.yaml", "metrics.csv", "results.json", "run.log"}
@@ -27,15 +31,35 @@ def finished(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.long
 def test_a_multirun_gives_each_job_its_processes_and_its_own_configuration(tmp_path: Path) -> None:
     """Lightning's own launcher would repeat the whole sweep in every process."""
     command = [sys.executable, "-m", "cl_lightning", "-m", *SMOKE, "trainer=ddp_cpu", "seed=3,4", "method=finetune"]
     done = finished([*command, "hydra.sweep.dir=sweep"], tmp_path)
     assert done.stdout.count("Accuracy in % after task (row)") == 2, "one table a job, from one process"
-    for job, seed in (("0", 3), ("1", 4)):
-        assert files(tmp_path / "sweep" / job) == {*RUN, ".hydra"}
-        assert json.loads((tmp_path / "sweep" / job / "results.json").read_text())["protocol"]["seed"] == seed
+    for number, seed in (("0", 3), ("1", 4)):
+        assert files(tmp_path / "sweep" / number) == {*RUN, ".hydra"}
+        assert json.loads((tmp_path / "sweep" / number / "results.json").read_text())["protocol"]["seed"] == seed
     assert files(tmp_path / "sweep") == {"0", "1", "multirun.yaml"}
+
+
+def test_each_job_of_a_multirun_is_handed_on_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To processes that compose nothing: what they are given is the job's own, whole configuration."""
+    given: list[tuple[int, int, str, Path]] = []
+
+    def supervise(command: list[str], world: int, *, logs: Path) -> int:
+        assert command[:3] == [sys.executable, "-m", "cl_lightning.rank"]
+        config = load_plain(json.loads(Path(command[3]).read_text())["config"])
+        given.append((world, config.seed, config.method.name, logs))
+        Path(config.run_dir).joinpath("results.json").write_text('{"average_incremental_accuracy": 0.5}')
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(job, "supervise", supervise)
+    sweep = ["seed=3,4", "hydra.sweep.dir=sweep", "hydra/sweeper=basic"]
+    assert typed("-m", *SMOKE, "trainer=ddp_cpu", "method=finetune", *sweep) == 0
+    assert given == [(2, seed, "finetune", tmp_path / "sweep" / number) for number, seed in (("0", 3), ("1", 4))]
 
 
 @pytest.mark.long

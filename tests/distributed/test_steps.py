@@ -95,6 +95,7 @@ PHASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PHASES)
 def test_one_two_and_four_processes_take_the_same_steps(case: str, tmp_path: Path) -> None:
     phase, kind = PHASES[case]

@@ -10,6 +10,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from cl_lightning.__main__ import main
+from tests.integration.commands import a_few_and_the_rest
 
 WRONG = {
     "method=dytx": ["method=dytx", "did you mean method=dytox", "finetune"],
@@ -79,7 +80,7 @@ def complaint(arguments: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
     return lines[0]
 
 
-@pytest.mark.parametrize("arguments", WRONG | WRONG_WITH_DATA)
+@pytest.mark.parametrize("arguments", a_few_and_the_rest(WRONG | WRONG_WITH_DATA))
 def test_what_is_wrong_is_one_line(
     arguments: str, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_folder_that_holds_a_run_is_not_written_over(
     assert (in_folder / "run" / "results.json").read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_jobs_of_a_multirun_do_not_share_a_folder(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,7 +26,7 @@ METHODS = {
     "joint": [],
 }
 
-MARKS = {"dytox": [], "icarl": [pytest.mark.slow], "der": [pytest.mark.slow]}
+MARKS = {"finetune": [], "dytox": [pytest.mark.slow], "icarl": [pytest.mark.slow], "der": [pytest.mark.slow]}
 """The others are killed again and again in tests/scripts/test_kill_test.py."""
 
 
@@ -116,6 +116,7 @@ def test_a_finished_run_is_only_shown(
     assert outcome(unfinished) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

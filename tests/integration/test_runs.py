@@ -18,7 +18,7 @@ from cl_lightning.run import execute
 from cl_lightning.state import restore_network
 
 SHORT = {
-    "dytox": ["epochs_scale=0.06"],
+    "dytox": ["epochs_scale=0.04"],
     "dytox_plus": ["epochs_scale=0.06"],
     "dytox_plusplus": ["epochs_scale=0.06", "method.sam.rho=0.05"],
     "finetune": ["epochs_scale=0.05"],
@@ -28,6 +28,8 @@ SHORT = {
     "der": ["epochs_scale=0.04"],
 }
 """Enough to learn the first three tasks of digits in seconds."""
+BRIEF = ("dytox", "icarl", "wa", "der")
+"""Those of `make test`: fine-tuning is in the next test, and golden vectors hold the steps of DyTox+ and DyTox++."""
 FLOOR = {"dytox": 0.7, "dytox_plus": 0.6, "dytox_plusplus": 0.5}
 """Last accuracy over six digits (chance: 1/6), 0.85 where nothing is said: DyTox wants more epochs than a test has."""
 SIX_DIGITS = ["trainer.stop_after_task=2", "trainer.progress=none", "trainer.threads=1"]
@@ -41,8 +43,8 @@ def run(run_dir: Path, *overrides: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method",  # the steps of DyTox+ and DyTox++ are held by golden vectors
-    [pytest.param(method, marks=[pytest.mark.long] if method.startswith("dytox_") else []) for method in SHORT],
+    "method",
+    [pytest.param(method, marks=[] if method in BRIEF else [pytest.mark.long]) for method in SHORT],
 )
 def test_every_method_learns_digits(method: str, tmp_path: Path) -> None:
     results = run(tmp_path / "run", f"method={method}", *SHORT[method], *SIX_DIGITS)
@@ -61,6 +63,7 @@ def test_without_memory_plain_training_forgets(tmp_path: Path) -> None:
     assert results["accuracy_matrix"]["class_incremental"]["linear"][-1][-1] >= 0.9, "the newest task is learnt"
 
 
+@pytest.mark.slow
 def test_files_of_a_run(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     short = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS]
@@ -112,7 +115,7 @@ def test_a_checkpoint_holds_the_model_that_was_evaluated(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_equal_seeds_give_equal_runs_and_other_seeds_do_not(tmp_path: Path) -> None:
-    short = ["epochs_scale=0.006", "balanced_epochs_scale=0.1", *THREE_TASKS]
+    short = ["epochs_scale=0.004", "balanced_epochs_scale=0.05", *THREE_TASKS]
     first = run(tmp_path / "a", *short)
     torch.manual_seed(12345)  # whatever happened before in this process
     again, other = run(tmp_path / "b", *short), run(tmp_path / "c", "seed=1", *short)
@@ -150,6 +153,7 @@ def test_two_replicas_keep_the_budget_in_total_whatever_the_scope(scope: str, li
     assert kept[0] != kept[-1] or lists == 1, "each replica chooses on its own augmentations"
 
 
+@pytest.mark.slow
 def test_a_joint_single_task_runs_without_anything_old(tmp_path: Path) -> None:
     results = run(
         tmp_path / "run",

@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from cl_lightning.__main__ import main
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.run import execute
+from tests.integration.commands import a_few_and_the_rest
 
 SMOKE = ["debug=smoke", "data.increment=5", "trainer.threads=1", "method=finetune"]
 
@@ -269,7 +270,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("arguments", WRONG)
+@pytest.mark.parametrize("arguments", a_few_and_the_rest(WRONG))
 def test_what_is_wrong_is_one_line(
     arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,6 +279,7 @@ def test_what_is_wrong_is_one_line(
     assert WRONG[arguments] in line
 
 
+@pytest.mark.slow
 def test_slurm_must_be_there_and_runs_must_be_able_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,6 +292,7 @@ def test_slurm_must_be_there_and_runs_must_be_able_to_go_on(
     assert "type if_exists=resume" in line
 
 
+@pytest.mark.slow
 def test_validation_cannot_be_searched_down_to_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

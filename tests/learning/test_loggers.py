@@ -201,7 +201,7 @@ def offline_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("wandb/offline-run-*/*.wandb"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_offline_parts_are_one_run_with_every_point_once_and_can_be_synced(tmp_path: Path) -> None:
     """Nothing was in wandb's file yet, then less than the checkpoint knows, then who knows what."""
     folder = tmp_path / "run"

@@ -242,6 +242,7 @@ def main_phase(method: Method, current: Task) -> Phase:
 # ---- the contract ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tasks_of_unequal_sizes_are_learnt_one_after_another(life: Life) -> None:
     forecast = [life.method.plan(task(index)) for index in range(len(SIZES))]
     for index in range(len(SIZES)):

@@ -337,6 +337,7 @@ def phases(dytox: DyTox, current: Task) -> dict[str, Phase]:
     return {item.phase.name: item.phase for item in dytox.plan(current) if isinstance(item, Fit)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["erratum_2022_06", "paper_2022_03"])
 def test_joint_training_is_fine_tuned_as_published(recipe: str) -> None:
     assert list(phases(*configured(f"recipe={recipe}", *ONE_TASK))) == ["main", "finetuning"]
@@ -365,6 +366,7 @@ def test_mixup_stays_out_of_fine_tuning_on_demand() -> None:
     assert main_alone == {**both, "finetuning": dataclasses.replace(both["finetuning"], mixing=None)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "softmax_too"),
     [

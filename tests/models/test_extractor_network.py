@@ -211,6 +211,7 @@ def test_transformers_can_be_extractors() -> None:
     torch.testing.assert_close(network(IMAGES, scales).embeddings, network(IMAGES).embeddings)
 
 
+@pytest.mark.slow
 def test_parameters_of_the_published_runs() -> None:
     """Ten extractors and a classifier: 112.20 M.
 

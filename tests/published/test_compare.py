@@ -53,6 +53,7 @@ def compared(arrays: Arrays, folder: Path) -> Comparison:
     return compare(VectorFile(plain.save(folder / "f.npz", arrays)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [
@@ -246,6 +247,7 @@ def test_a_task_that_is_announced_is_missed(small: Arrays, tmp_path: Path) -> No
     assert "teacher" in " ".join(row.note for row in compared(late, tmp_path).rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [("num_heads", 2), ("embed_dim", 12), ("increments", [2, 2]), ("batch", 5)])
 def test_sizes_that_contradict_the_shapes_are_named(small: Arrays, name: str, value: Any, tmp_path: Path) -> None:
     meta = json.loads(str(small["meta.json"])) | {name: value}
@@ -256,6 +258,7 @@ def test_sizes_that_contradict_the_shapes_are_named(small: Arrays, name: str, va
     assert all(row.entry == "meta.json" and name in row.note for row in failed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("meta", "told"),
     [

@@ -68,6 +68,7 @@ def test_default_images_are_within_bounds_and_json_says_what_the_tables_say(
     assert output.out.endswith("All within bounds.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_draws")
 def test_an_operation_that_is_off_by_three_levels_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -81,6 +82,7 @@ def test_an_operation_that_is_off_by_three_levels_fails(
     assert printed.endswith("Not within bounds: invert.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize(
     ("operation", "row", "value", "failed"),
@@ -105,6 +107,7 @@ def test_a_wrong_scale_fails(
     assert capsys.readouterr().out.endswith(f"Not within bounds: {failed}.\n")
 
 
+@pytest.mark.slow
 def test_draws_notice_what_single_images_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another mean, another probability, and a highest magnitude that is never reached: bits are compared by counts."""
     policy = check_augmentation.RandAugment

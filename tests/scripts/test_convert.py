@@ -136,6 +136,7 @@ def test_wrong_input_is_one_line_and_exits_2(tmp_path: Path, capsys: pytest.Capt
     assert {path: path.read_bytes() for path in tmp_path.glob("*.p*")} == before
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_script(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "convert.py"), "import", "p.pth", "o.pt"]
     published(tmp_path / "p.pth")
