@@ -16,11 +16,12 @@ import torch
 
 from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario
 from cl_lightning.checkpoints import list_checkpoints
-from cl_lightning.config.schema import Config
+from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.errors import BrokenOffError, told_to_user
 from cl_lightning.journal import Bystander, Journal
+from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
@@ -189,7 +190,15 @@ def _engine(
         display=display,
         curves=curves,
         leaving=journal,
+        trunks=Trunks(_compiles(trainer)),
     )
+
+
+def _compiles(trainer: TrainerConfig) -> bool:
+    """Whether the networks' trunks are compiled: on a GPU it pays within minutes, on a CPU within hours."""
+    if trainer.compile == "auto":
+        return trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return trainer.compile == "trunk"
 
 
 def _logger_options(config: Config) -> LoggerOptions:

@@ -35,6 +35,7 @@ def check(config: Config) -> None:
     _one_of("memory.scope", config.memory.scope, ("global", "per_replica"))
     _one_of("recipe.finetuning_order", config.recipe.finetuning_order, ("sequential", "shuffled", "repeated"))
     _one_of("trainer.precision", config.trainer.precision, PRECISIONS)
+    _one_of("trainer.compile", config.trainer.compile, ("auto", "none", "trunk"))
     _one_of("trainer.progress", config.trainer.progress, ("auto", "live", "lines", "none"))
     _one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu"))
     _one_of("if_exists", config.if_exists, ("refuse", "resume"))

@@ -247,6 +247,7 @@ class TrainerConfig:
     workers: int = 0
     threads: int | None = None
     deterministic: bool = False
+    compile: str = "auto"
     log_every: int = 20
     progress: str = "auto"
     stop_after_task: int | None = None
@@ -316,6 +317,9 @@ SCHEMAS: dict[str, dict[str, type]] = {
 def register() -> None:
     """Make the types known to Hydra, once."""
     store = ConfigStore.instance()
+    # Hydra copies its sources, the store with them, whenever it is asked for anything, a hundred times for --help. What
+    # it reads from the store it copies anyway, so a store need not have copies.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="schema_config", node=Config)
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():

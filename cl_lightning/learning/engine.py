@@ -20,6 +20,7 @@ from cl_lightning.data.module import TaskData
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.errors import BrokenOffError
 from cl_lightning.learning.callbacks import Keeper, Leaving, Monitor
+from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.learner import Learner, Length
 from cl_lightning.learning.loggers import Curves
@@ -58,6 +59,7 @@ class Engine:
         display: Display,
         curves: Curves,
         leaving: Leaving,
+        trunks: Trunks | None = None,
     ) -> None:
         self._scenario = scenario
         self._pipeline = pipeline
@@ -69,6 +71,7 @@ class Engine:
         self._display = display
         self._curves = curves
         self._leaving = leaving
+        self._trunks = trunks or Trunks(False)
         self._train_pixels = PixelStore(scenario.train)
         self._test_pixels = self._train_pixels if scenario.test is scenario.train else PixelStore(scenario.test)
 
@@ -97,7 +100,9 @@ class Engine:
         monitor = Monitor(self._display, self._curves, self._log_every, processes)
         trainer = make_trainer(self._options, [monitor, Keeper(self._leaving)])
         started = time.monotonic()
-        with interruptible(trainer), _workers_told():
+        networks = [method.network] if method.teacher is None else [method.network, method.teacher]
+        compiled = self._trunks.compiled(networks, draws.batch * len(learner.replicas))
+        with interruptible(trainer), _workers_told(), compiled:
             trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
         images = draws.images * (draws.total_steps - before) // draws.total_steps

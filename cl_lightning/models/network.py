@@ -55,6 +55,10 @@ class Network(nn.Module, ABC):
     def structure(self) -> dict[str, Plain]:
         """A plain mapping with the ``kind`` of network and all that is needed to build its shapes again."""
 
+    def trunks(self) -> list[nn.Module]:
+        """The modules that take images and whose shapes no growth changes: what may be compiled."""
+        return []
+
     def branches(self) -> list[Branch]:
         """The residual branches that stochastic depth acts on; empty where there is none."""
         return []

@@ -73,6 +73,10 @@ class TokenNetwork(Network):
         """All task tokens, oldest first."""
         return torch.cat(list(self.tokens), dim=0)[:, 0]
 
+    def trunks(self) -> list[nn.Module]:
+        """The encoder."""
+        return [self.encoder]
+
     def branches(self) -> list[Branch]:
         """Two branches for each encoder block, then two for each token."""
         encoder = [Branch("encoder", rate) for rate in self.encoder.drop_rates()]
@@ -80,10 +84,10 @@ class TokenNetwork(Network):
 
     def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
         """Task embeddings (B, T, D) and the tokens after each encoder block."""
-        patches_BND, maps = self.encoder(images, scales)
-        scales_TKB = None
+        count, own, scales_TKB = len(self.encoder.drop_rates()), None, None
         if scales is not None:
-            scales_TKB = scales[len(self.encoder.drop_rates()) :].unflatten(0, (len(self.tokens), 2))
+            own, scales_TKB = scales[:count], scales[count:].unflatten(0, (len(self.tokens), 2))
+        patches_BND, maps = self.encoder(images, own)
         return Features(self.decoder(self.tokens_TD(), patches_BND, scales_TKB), maps)
 
     def logits(self, features: Features) -> Tensor:

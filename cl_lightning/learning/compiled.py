@@ -1,0 +1,79 @@
+"""The fixed part of a network, compiled once for a whole run.
+
+What grows changes its shapes with every task, and a graph for each of them would cost more than it gives (torch gives
+up after eight). What does not grow (``Network.trunks``) has one shape for batches of one size, whichever task, student
+or teacher it belongs to. So only that is compiled, only for full batches of training, and the code is kept: a run of
+ten tasks compiles four graphs (with gradient, without, the teacher's, and fine-tuning's).
+
+Modules are not wrapped and parameters keep their names: while a phase is trained, a trunk's ``forward`` is replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_lightning.models.network import Network
+
+_Forward = Callable[..., Any]
+_log = logging.getLogger(__name__)
+
+
+class Trunks:
+    """Compiles the trunks of networks, and remembers what it has compiled."""
+
+    def __init__(self, wanted: bool, backend: str | Callable[..., Any] = "inductor") -> None:
+        """``wanted`` is the off switch; ``backend`` is ``torch.compile``'s."""
+        self._wanted = wanted
+        self._backend = backend
+        self._compiled: dict[type[nn.Module], _Forward] = {}
+
+    @contextmanager
+    def compiled(self, networks: Sequence[Network], batch: int) -> Iterator[None]:
+        """Let the trunks of ``networks`` run compiled, within the block, on ``batch`` images at a time; other batches
+        pass them as they are.
+        """
+        trunks = [trunk for network in networks for trunk in network.trunks()] if self._wanted else []
+        for trunk in trunks:
+            trunk.forward = self._routed(trunk, batch)
+        try:
+            yield
+        finally:
+            for trunk in trunks:  # a copy of the network (a teacher) must not call this one's code
+                del trunk.forward
+
+    def _routed(self, trunk: nn.Module, batch: int) -> _Forward:
+        kind = type(trunk)
+        plain: _Forward = kind.forward
+        if kind not in self._compiled:
+            self._compiled[kind] = torch.compile(plain, dynamic=False, backend=self._backend)
+
+        def forward(images: Tensor, *others: Any) -> Any:
+            if len(images) != batch or not self._wanted:
+                return plain(trunk, images, *others)
+            try:
+                return self._compiled[kind](trunk, images, *others)
+            except _errors() as error:
+                self._give_up(error)
+                return plain(trunk, images, *others)
+
+        return forward
+
+    def _give_up(self, error: Exception) -> None:
+        self._wanted = False
+        cause = getattr(error, "inner_exception", error)
+        reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        _log.warning("the network runs uncompiled, %s (trainer.compile=none saves the attempt)", reason)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What compiling may end with: no compiler for C++ or Triton, or one that fails."""
+    from torch._dynamo.exc import TorchDynamoException  # slow to import, and needed by those who compile alone
+    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+    return TorchDynamoException, CppCompileError, InvalidCxxCompiler

@@ -1,0 +1,132 @@
+"""The trunk of a growing network is compiled once, gives what it gave, and can do without a compiler."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from cl_lightning.learning.compiled import Trunks
+from cl_lightning.methods.base import frozen_copy
+from cl_lightning.models.build import build_network
+from cl_lightning.models.network import Network
+from cl_lightning.rng import Key
+
+ENCODER = {
+    "kind": "convit", "image_size": 8, "channels": 3, "patch_size": 4, "dim": 24, "num_heads": 4, "depth": 2,
+    "mlp_ratio": 2.0, "locality": 1.0, "drop_path": 0.1,
+}  # fmt: skip
+IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    torch._dynamo.reset()
+
+
+def network() -> Network:
+    structure = {
+        "kind": "token_network", "encoder": ENCODER, "diverge": True, "token_expansion": True,
+        "independent_heads": True, "classes": [2],
+    }  # fmt: skip
+    return build_network(structure, Key(0))
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name.startswith("cl_lightning")]
+
+
+def scales(grown: Network) -> torch.Tensor:
+    branches = len(grown.branches())
+    return torch.linspace(0, 1.2, branches * len(IMAGES)).reshape(branches, -1)
+
+
+def test_ten_tasks_compile_a_handful_of_graphs() -> None:
+    counter = CompileCounter()
+    trunks, net = Trunks(True, counter), network()
+    for task in range(10):
+        teacher = frozen_copy(net)
+        net.grow(2, Key(task))
+        net.requires_grad_(True)
+        with trunks.compiled([net, teacher], len(IMAGES)):
+            net(IMAGES, scales(net)).embeddings.sum().backward()
+            with torch.no_grad():
+                teacher(IMAGES)
+        net.requires_grad_(False)  # fine-tuning
+        net.tokens[0].requires_grad_(True)
+        with trunks.compiled([net], len(IMAGES)):
+            net(IMAGES, scales(net))
+    assert 1 <= counter.frame_count <= 4, "whatever has grown, the trunk is the same"
+
+
+@pytest.mark.long
+def test_compiled_code_computes_what_the_modules_do() -> None:
+    net = network()
+    plain = net(IMAGES, scales(net)).embeddings
+    plain.square().sum().backward()
+    expected = [parameter.grad for parameter in net.parameters()]
+    net.zero_grad()
+    with Trunks(True).compiled([net], len(IMAGES)):
+        compiled = net(IMAGES, scales(net)).embeddings
+        compiled.square().sum().backward()
+    torch.testing.assert_close(compiled, plain, atol=1e-6, rtol=1e-5)
+    for parameter, gradient in zip(net.parameters(), expected, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_batches_of_other_sizes_pass_the_modules_themselves() -> None:
+    counter = CompileCounter()
+    net = network()
+    with Trunks(True, counter).compiled([net], len(IMAGES)):
+        net(IMAGES[:3])
+        assert counter.frame_count == 0
+        net(IMAGES)
+    assert counter.frame_count == 1
+
+
+def test_off_is_off_and_a_network_is_itself_again_afterwards() -> None:
+    counter = CompileCounter()
+    net = network()
+    (trunk,) = net.trunks()
+    for wanted in (False, True):
+        with Trunks(wanted, counter).compiled([net], len(IMAGES)):
+            assert ("forward" in vars(trunk)) is wanted
+            assert net(IMAGES).embeddings.shape == (5, 1, 24)
+        assert counter.frame_count == int(wanted)
+        assert "forward" not in vars(trunk), "else a teacher that is copied would run its student's code"
+
+
+def test_without_a_compiler_the_network_runs_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    tried: list[int] = []
+
+    def backend(*arguments: Any) -> Any:
+        tried.append(1)
+        raise RuntimeError("no C++ compiler\nand a long story")
+
+    net = network()
+    expected = net(IMAGES).embeddings
+    trunks = Trunks(True, backend)
+    for _ in range(2):
+        with trunks.compiled([net], len(IMAGES)):
+            assert torch.equal(net(IMAGES).embeddings, expected)
+            assert torch.equal(net(IMAGES).embeddings, expected)
+    assert len(tried) == 1, "tried once, not at every step"
+    (record,) = ours(caplog)
+    assert "no C++ compiler" in record.getMessage()
+    assert "trainer.compile=none" in record.getMessage()
+
+
+@pytest.mark.slow
+def test_a_missing_compiler_is_noticed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/missing/compiler",))
+    net = network()
+    with config.patch(fx_graph_cache=False), Trunks(True).compiled([net], len(IMAGES)):
+        net(IMAGES)
+    (record,) = ours(caplog)
+    assert "/missing/compiler" in record.getMessage()
