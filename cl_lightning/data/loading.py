@@ -174,11 +174,16 @@ class PixelStore:
 
     def __init__(self, source: ImageSource) -> None:
         self._pixels = source.pixels if isinstance(source, ArraySource) else None
+        self.levels = 0 if self._pixels is None else self._pixels[0].numel()
+        """Grey levels of an image; 0 where images are in files."""
 
     def images(self, batch: RawBatch) -> Tensor:
         """The uint8 images of ``batch``, on its device."""
-        if self._pixels is None:
-            return batch.images
-        if self._pixels.device != batch.rows.device:
-            self._pixels = self._pixels.to(batch.rows.device)
-        return self._pixels[batch.rows]
+        return batch.images if self._pixels is None else self.of(batch.rows)
+
+    def of(self, rows: Tensor) -> Tensor:
+        """The images of ``rows`` of an array, on the rows' device."""
+        assert self._pixels is not None
+        if self._pixels.device != rows.device:
+            self._pixels = self._pixels.to(rows.device)
+        return self._pixels[rows]

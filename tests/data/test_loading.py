@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cl_lightning import rng
+from cl_lightning.data import module
 from cl_lightning.data.augment import Augmentation, RandAugment, augment
 from cl_lightning.data.draws import Draw, Draws
 from cl_lightning.data.loading import (
@@ -194,17 +198,46 @@ def test_augmentation_comes_before_the_mirror_and_changes_with_the_epoch() -> No
 # ---- the data module ---------------------------------------------------------------------------------------------
 
 
+def on_cpu() -> Any:
+    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+
+
 @pytest.mark.parametrize("start", [0, 5])
 def test_the_data_module_hands_over_ready_images(source: ArraySource | FolderSource, start: int) -> None:
     data = TaskData(
         source, source.labels, steps(), AUGMENTED, PixelStore(source), wanted=range(start, steps().total_steps)
     )
+    data.trainer = on_cpu()
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
     assert len(batches) == 12 - start
     for batch, plain in zip(batches, raw(source, start), strict=True):
         pixels = PIXELS[plain.rows] if isinstance(source, ArraySource) else plain.images
         images = AUGMENTED.on_device(pixels, plain.positions, plain.epoch)
         expect_equal(batch, Images(images, plain.labels, plain.positions, plain.epoch, plain.rows))
+
+
+@pytest.mark.parametrize(("room", "calls"), [(1, 12), (2, 6), (1000, 3)])
+def test_steps_of_an_epoch_are_augmented_together_within_bounds(
+    array: ArraySource, room: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three epochs of four steps: a call for each step, for two steps, for an epoch."""
+    seen: list[int] = []
+
+    def on_device(pipeline: Pipeline, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
+        seen.append(len(images))
+        return images.float()
+
+    monkeypatch.setattr(Pipeline, "on_device", on_device)
+    phase = steps()
+    batch = len(phase.step(0).rows)
+    monkeypatch.setitem(module._LEVELS_TOGETHER, "cpu", room * batch * PIXELS[0].numel())
+    data = TaskData(array, LABELS, phase, AUGMENTED, PixelStore(array))
+    data.trainer = on_cpu()
+    loader = data.train_dataloader()
+    assert len(loader) == phase.total_steps == 12
+    assert [len(batch.rows) for batch in loader] == [len(phase.step(step).rows) for step in range(12)]
+    assert len(seen) == calls
+    assert max(seen) <= room * batch
 
 
 def test_prediction_goes_through_the_same_rows(array: ArraySource) -> None:

@@ -1,0 +1,78 @@
+"""Timings side by side, and the rows that they become."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a ratio, and what it should be."""
+
+    name: str
+    value: float | None
+    """``None``: not measured here, ``detail`` says why."""
+    at_least: float | None = None
+    at_most: float | None = None
+    detail: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``met``, ``missed``, or a dash where there is no target or no value."""
+        if self.value is None or (self.at_least is None and self.at_most is None):
+            return "-"
+        met = self.value >= (self.at_least or 0.0) and self.value <= (self.at_most or float("inf"))
+        return "met" if met else "missed"
+
+    @property
+    def target(self) -> str:
+        """In words."""
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return "" if self.at_most is None else f"at most {self.at_most:g}"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Timings of two things, taken in turn."""
+
+    first: list[float]
+    second: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Median of first / second over the pairs: what slows a machine for a while slows both."""
+        return statistics.median(a / b for a, b in zip(self.first, self.second, strict=True))
+
+    def milliseconds(self) -> str:
+        """Both medians."""
+        return f"{1e3 * statistics.median(self.first):.1f} / {1e3 * statistics.median(self.second):.1f} ms"
+
+
+def seconds(work: Work, device: str = "cpu") -> float:
+    """How long ``work`` takes, the device's part included."""
+    _wait(device)
+    started = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def paired(first: Work, second: Work, pairs: int, device: str = "cpu", warm: bool = True) -> Pairs:
+    """Time both in turn, ``pairs`` times, after one call of each that does not count."""
+    if warm:
+        first(), second()
+    timings = [(seconds(first, device), seconds(second, device)) for _ in range(pairs)]
+    return Pairs([a for a, _ in timings], [b for _, b in timings])
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

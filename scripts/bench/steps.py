@@ -1,0 +1,157 @@
+"""The training step: at many tasks against at one, and against the plain formulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from cl_lightning.learning.compiled import Trunks
+from cl_lightning.methods.base import frozen_copy
+from cl_lightning.methods.dytox import MAIN_PARTS
+from cl_lightning.models.build import build_network
+from cl_lightning.models.network import branch_scales
+from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.optim.optimiser import make_optimiser
+from cl_lightning.rng import Key
+from cl_lightning.types import Optimiser
+from scripts.bench.measure import Row, paired
+from scripts.bench.plain import PlainNetwork, plain_losses
+
+CIFAR = {
+    "kind": "convit", "image_size": 32, "channels": 3, "patch_size": 4, "dim": 384, "num_heads": 12, "depth": 5,
+    "mlp_ratio": 4.0, "locality": 1.0, "drop_path": 0.1,
+}  # fmt: skip
+"""The published encoder for CIFAR-100."""
+_CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all steps of one benchmark have in common."""
+
+    device: str
+    batch: int
+    pairs: int
+    bf16: bool = False
+    encoder: dict[str, object] | None = None
+
+
+class Step:
+    """A step of DyTox's main phase with ``tasks`` tasks and a teacher: ours, and the plain one on the same weights.
+
+    The teacher has all tasks but the newest; with one task it has that one, so that both ends of a comparison have a
+    teacher.
+    """
+
+    def __init__(self, tasks: int, setting: Setting) -> None:
+        self._setting = setting
+        classes = max(1, _CLASSES // max(tasks, 10))
+        structure = {
+            "kind": "token_network", "encoder": setting.encoder or CIFAR, "diverge": True, "token_expansion": True,
+            "independent_heads": True, "classes": [classes] * max(1, tasks - 1),
+        }  # fmt: skip
+        network = build_network(structure, Key(0))
+        assert isinstance(network, TokenNetwork)
+        self.network = network.to(setting.device)
+        self.teacher = frozen_copy(self.network)
+        assert isinstance(self.teacher, TokenNetwork)
+        self.num_old = sum(self.teacher.classifier.sizes())
+        if tasks > 1:
+            self.network.grow(classes, Key(1))
+        for name, parameters in self.network.parts().items():
+            for parameter in parameters:
+                parameter.requires_grad_(name in MAIN_PARTS)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self._optimiser = make_optimiser(Optimiser("adamw", 1e-5, decay_vectors=False), trained, 1e-5)
+        self._plain, self._plain_teacher = PlainNetwork(self.network), PlainNetwork(self.teacher)
+        draws = torch.Generator().manual_seed(0)
+        size = int(str((setting.encoder or CIFAR)["image_size"]))
+        seen = sum(self.network.classifier.sizes())
+        self._images = torch.randn(setting.batch, 3, size, size, generator=draws).to(setting.device)
+        self._targets = torch.eye(seen)[torch.randint(seen, (setting.batch,), generator=draws)].to(setting.device)
+        positions = torch.arange(setting.batch, device=setting.device)
+        self._scales = branch_scales(self.network.branches(), Key(2), positions, frozenset())
+
+    def ours(self) -> Tensor:
+        """Forward, teacher, loss, backward, optimiser."""
+        return self._step(self._our_scores, lambda: self.teacher.logits(self.teacher(self._images)))
+
+    def plain(self) -> Tensor:
+        """The same, plainly."""
+        return self._step(self._plain_scores, lambda: self._plain_teacher(self._images))
+
+    def _step(self, scores: Callable[[], tuple[Tensor, Tensor | None]], teacher: Callable[[], Tensor]) -> Tensor:
+        self._optimiser.zero_grad()
+        half = torch.autocast(self._setting.device, torch.bfloat16) if self._setting.bf16 else nullcontext()
+        with half:
+            student, divergence = scores()
+            with torch.no_grad():
+                old = teacher()
+        loss = plain_losses(
+            student.float(),
+            None if divergence is None else divergence.float(),
+            old.float(),
+            self._targets,
+            self.num_old,
+        )
+        loss.backward()
+        self._optimiser.step()
+        return loss.detach()
+
+    def _our_scores(self) -> tuple[Tensor, Tensor | None]:
+        features = self.network(self._images, self._scales)
+        return self.network.logits(features), self.network.auxiliary(features)
+
+    def _plain_scores(self) -> tuple[Tensor, Tensor | None]:
+        return self._plain(self._images, self._scales), self._plain.divergence()
+
+    @torch.no_grad()
+    def difference(self) -> float:
+        """Largest difference between the two formulations' scores."""
+        ours, plain = self._our_scores()[0], self._plain_scores()[0]
+        return (ours - plain).abs().max().item()
+
+    def flops(self) -> int:
+        """Counted, of our step."""
+        with FlopCounterMode(display=False) as counter:
+            self.ours()
+        return counter.get_total_flops()
+
+    @contextmanager
+    def compiled(self, trunks: Trunks) -> Iterator[None]:
+        """With the trunks of student and teacher compiled."""
+        with trunks.compiled([self.network, self.teacher], self._setting.batch):
+            yield
+
+
+def against_plain(setting: Setting, tasks: int, at_least: float | None, trunks: Trunks | None) -> Row:
+    """How many times faster our step is than the plain one; compiled if ``trunks`` are given."""
+    step = Step(tasks, setting)
+    if not setting.bf16:
+        difference = step.difference()
+        assert difference < 1e-4, f"the two formulations differ by {difference}"
+    with nullcontext() if trunks is None else step.compiled(trunks):
+        timed = paired(step.plain, step.ours, setting.pairs, setting.device)
+    kind = ("eager" if trunks is None else "compiled") + (", bf16" if setting.bf16 else "")
+    images = f"{setting.batch / sorted(timed.second)[len(timed.second) // 2]:.0f} images/s"
+    name = f"step, plain / ours, {tasks} task{'s' if tasks > 1 else ''}, {kind}"
+    return Row(name, timed.ratio, at_least=at_least, detail=f"{timed.milliseconds()}, {images}")
+
+
+def many_against_one(setting: Setting, tasks: int, at_most: float | None, trunks: Trunks | None) -> Row:
+    """How much longer a step takes with many tasks than with one."""
+    many, one = Step(tasks, setting), Step(1, setting)
+    bound = many.flops() / one.flops()
+    with (
+        nullcontext() if trunks is None else many.compiled(trunks),
+        nullcontext() if trunks is None else one.compiled(trunks),
+    ):
+        timed = paired(many.ours, one.ours, setting.pairs, setting.device)
+    kind = "eager" if trunks is None else "compiled"
+    detail = f"{timed.milliseconds()}; counted operations {bound:.3f}"
+    return Row(f"step, {tasks} tasks / 1 task, {kind}", timed.ratio, at_most=at_most, detail=detail)
