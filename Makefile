@@ -22,7 +22,7 @@ UV := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --for
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-fast test-all check fmt fmt-check lint types imports configs wheel lock clean
+.PHONY: help setup demo bench test test-fast test-all check fmt fmt-check lint types imports configs wheel lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ test-fast: $(READY) ## Run the quick tests, within 2 minutes
 
 test-all: $(READY) ## Run every test, the long ones too
 	$(PYTEST) $(WORKERS) $(ARGS)
+
+bench: $(READY) ## Measure speed, as ratios in one run, within 10 minutes on 2 cores (ARGS="--gpu", "--only herding loop" ...)
+	$(PY) -m scripts.bench $(ARGS)
 
 check: fmt-check lint types imports configs ## Check format, lint, types, directions of imports, configurations
 

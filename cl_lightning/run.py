@@ -20,6 +20,7 @@ from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.errors import BrokenOffError, told_to_user
+from cl_lightning.heap import keep_freed_memory
 from cl_lightning.journal import Bystander, Journal
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
@@ -197,8 +198,12 @@ def _engine(
 def _compiles(trainer: TrainerConfig) -> bool:
     """Whether the networks' trunks are compiled: on a GPU it pays within minutes, on a CPU within hours."""
     if trainer.compile == "auto":
-        return trainer.accelerator != "cpu" and torch.cuda.is_available()
+        return _on_gpu(trainer)
     return trainer.compile == "trunk"
+
+
+def _on_gpu(trainer: TrainerConfig) -> bool:
+    return trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def _logger_options(config: Config) -> LoggerOptions:
@@ -299,6 +304,8 @@ def _job_scope(config: Config, run_dir: Path, resume: bool, processes: Processes
     root.setLevel(logging.INFO)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
+    if config.trainer.keep_memory and not _on_gpu(config.trainer):
+        keep_freed_memory()
     try:
         with warnings.catch_warnings():
             quieten_lightning()

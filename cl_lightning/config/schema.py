@@ -248,6 +248,7 @@ class TrainerConfig:
     threads: int | None = None
     deterministic: bool = False
     compile: str = "auto"
+    keep_memory: bool = True
     log_every: int = 20
     progress: str = "auto"
     stop_after_task: int | None = None

@@ -1,0 +1,194 @@
+"""How fast the house is, as ratios in one run: `make bench`, or `python -m scripts.bench [--gpu] [--only PART ...]`.
+
+Everything is timed in turn with what it is compared with, and the median over pairs is told, so that a busy machine
+disturbs both. The table goes to the terminal, the same with shapes, threads, versions and commit to a JSON file. The
+exit code is 0 whether targets are met or not (`--strict`: 1 if one is missed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cl_lightning.learning.compiled import Trunks
+from scripts.bench import parts, program, roofline, steps
+from scripts.bench.measure import Row
+
+_PLAIN = {1: 1.1, 10: 1.4, 50: 2.8}
+"""Tasks: how many times faster than the plain formulation our step has to be at least."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    device: str
+    batch: int
+    pairs: int
+    quick: bool
+
+
+def _steps(sizes: Sizes, trunks: Trunks | None) -> Iterator[Row]:
+    setting = steps.Setting(sizes.device, sizes.batch, sizes.pairs, encoder=_TINY if sizes.quick else None)
+    at_most = 1.10 if sizes.device == "cuda" else 1.15
+    yield steps.many_against_one(setting, 50, at_most, trunks)
+    for tasks, at_least in _PLAIN.items():
+        yield steps.against_plain(setting, tasks, at_least, trunks)
+
+
+def _eager(sizes: Sizes) -> Iterator[Row]:
+    yield from _steps(sizes, None)
+
+
+def _compiled(sizes: Sizes) -> Iterator[Row]:
+    """The same with compiled trunks."""
+    yield from _steps(sizes, Trunks(True))
+
+
+def _bf16(sizes: Sizes) -> Iterator[Row]:
+    setting = steps.Setting(sizes.device, sizes.batch, sizes.pairs, bf16=True, encoder=_TINY if sizes.quick else None)
+    if sizes.device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        yield Row("step, plain fp32 / ours bf16, 50 tasks", None, 4.5, detail="this CPU computes no bf16")
+        return
+    yield steps.against_plain_in_single(setting, 50, 4.5)
+
+
+def _herding(sizes: Sizes) -> Iterator[Row]:
+    yield from parts.herding(*((500, 64) if sizes.quick else (5000, 3840)), 10, 20, 1 if sizes.quick else 3)
+
+
+def _augmentation(sizes: Sizes) -> Iterator[Row]:
+    yield parts.augmentation(128, sizes.pairs, sizes.device, 10.0)
+    yield parts.augmentation(640, sizes.pairs, sizes.device, 10.0)
+
+
+def _loop(sizes: Sizes) -> Iterator[Row]:
+    yield program.around_the_step(18 if sizes.quick else 99, 1 if sizes.quick else 7, sizes.device, 1.05)
+
+
+def _memory(sizes: Sizes) -> Iterator[Row]:
+    if sizes.device == "cpu" and not Path("/proc/self/status").exists():
+        yield Row("peak memory, 50 tasks / 1 task", None, at_most=1.2, detail="known on Linux only")
+        return
+    yield program.peak_memory(2 if sizes.quick else 50, 4 if sizes.quick else 64, sizes.device, 1.2)
+
+
+def _start(sizes: Sizes) -> Iterator[Row]:
+    yield program.start_of_the_program(3.0)
+
+
+def _roofline(sizes: Sizes) -> Iterator[Row]:
+    on_gpu = sizes.device == "cuda"
+    setting = steps.Setting(sizes.device, sizes.batch, sizes.pairs, bf16=on_gpu, encoder=_TINY if sizes.quick else None)
+    step = steps.Step(10, setting)
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    name = f"roofline / step, 10 tasks, {'bf16, compiled' if on_gpu else 'eager'}"
+    with step.compiled(Trunks(on_gpu)):
+        step.ours()
+        measured = step.ours
+        yield roofline.against_roofline(name, step.uncompiled, measured, sizes.device, dtype, 0.6 if on_gpu else None)
+
+
+PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
+    "start": _start,
+    "herding": _herding,
+    "augmentation": _augmentation,
+    "loop": _loop,
+    "memory": _memory,
+    "steps": _eager,
+    "bf16": _bf16,
+    "roofline": _roofline,
+    "compiled": _compiled,
+}
+_TINY = {**steps.CIFAR, "dim": 24, "num_heads": 4, "depth": 1}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what was asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--gpu", action="store_true", help="on the first CUDA device instead of the CPU")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench.json"), help="the JSON file (%(default)s)")
+    parser.add_argument("--batch", type=int, help="images a step (16 on a CPU, 128 on a GPU)")
+    parser.add_argument("--pairs", type=int, default=5, help="timings of each (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? Numbers mean nothing")
+    parser.add_argument("--strict", action="store_true", help="exit code 1 if a target is missed")
+    asked = parser.parse_args(arguments)
+    if asked.gpu and not torch.cuda.is_available():
+        parser.error("--gpu, but torch sees no CUDA device: leave --gpu out")
+    if asked.pairs < 1 or (asked.batch is not None and asked.batch < 1):
+        parser.error("--pairs and --batch are at least 1")
+    device = "cuda" if asked.gpu else "cpu"
+    sizes = Sizes(device, asked.batch or (128 if asked.gpu else 16), asked.pairs, asked.quick)
+    started, rows = time.monotonic(), list[Row]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for part in asked.only:
+            print(f"{part} ...", file=sys.stderr, flush=True)
+            rows += PARTS[part](sizes)
+    _show(rows)
+    _write(asked.out, rows, sizes, time.monotonic() - started)
+    return int(asked.strict and any(row.verdict == "missed" for row in rows))
+
+
+def _show(rows: list[Row]) -> None:
+    table = Table("what", "ratio", "target", "", "measured")
+    for row in rows:
+        table.add_row(row.name, "n/a" if row.value is None else f"{row.value:.2f}", row.target, row.verdict, row.detail)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _write(out: Path, rows: list[Row], sizes: Sizes, taken: float) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    found = {
+        "rows": [{**dataclasses.asdict(row), "target": row.target, "verdict": row.verdict} for row in rows],
+        "sizes": dataclasses.asdict(sizes),
+        "encoder": _TINY if sizes.quick else steps.CIFAR,
+        "machine": _machine(),
+        "seconds": round(taken, 1),
+    }
+    out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"{taken:.0f} s; written to {out}")
+
+
+def _machine() -> dict[str, Any]:
+    """Where and with what this was measured."""
+    libraries = ("torch", "torchvision", "pytorch-lightning", "timm", "numpy", "pillow")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": platform.processor() or platform.machine(),
+        "cores": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in libraries},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """Of the checkout; with a + where it has been changed."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parent,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
