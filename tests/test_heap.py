@@ -21,7 +21,7 @@ faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def steps(count):
     for _ in range(count):
         [torch.ones(1 << 24) for _ in range(3)]  # blocks of 64 MiB
-steps(2)
+steps(8)
 before = faults()
 steps(5)
 print(faults() - before)

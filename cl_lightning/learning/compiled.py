@@ -22,6 +22,7 @@ from cl_lightning.models.network import Network
 
 _Forward = Callable[..., Any]
 _log = logging.getLogger(__name__)
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns that a CPU has no CUDA
 
 
 class Trunks:

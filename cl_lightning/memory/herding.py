@@ -12,9 +12,6 @@ Legend: n images of one class, F feature size, R rows in question.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -56,16 +53,6 @@ def herd_distinct(features: Tensor, count: int) -> Tensor:
     those of :func:`herd`, from which it differs only from the turn on at which that would choose a row again.
     """
     return _rank(features, count, count, revisit=False)
-
-
-def herd_classes(features_by_class: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
-    """:func:`herd` for each class, ``torch.get_num_threads()`` classes at a time: one search keeps one core busy."""
-    if len(features_by_class) != len(counts):
-        raise ValueError(
-            f"herding got {len(features_by_class)} classes and {len(counts)} counts: pass one count a class"
-        )
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return list(pool.map(herd, features_by_class, counts))
 
 
 def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Tensor:
@@ -119,13 +106,15 @@ class _Quick:
     """A class's inner products in float32, between rows divided by their norms."""
 
     def __init__(self, features: Tensor) -> None:
-        self._rows_nF = features.to(torch.float32).contiguous()
-        raw_nF = self._rows_nF.numpy()
-        # einsum stays on this thread. Rows are scaled after a product: a normalised copy would cost several picks.
-        norms_n = np.sqrt(np.einsum("nf,nf->n", raw_nF, raw_nF)).astype(np.float64)
+        # numpy's BLAS reads a matrix of this size from the caches twice as fast as torch's, and nothing of torch must
+        # run beside it: the threads of both would fight. Rows are scaled after a product: a normalised copy would cost
+        # several picks.
+        self._rows_nF: NDArray[np.float32] = features.to(torch.float32).contiguous().numpy()
+        norms_n = np.sqrt(np.einsum("nf,nf->n", self._rows_nF, self._rows_nF)).astype(np.float64)
         self._scale_n: _Vector = 1 / (norms_n + _NORM_FLOOR)
-        mean_F = torch.from_numpy(self._scale_n).float() @ self._rows_nF / len(norms_n)
-        self.with_mean: _Vector = (self._rows_nF @ mean_F).numpy() * self._scale_n
+        mean_F = self._scale_n.astype(np.float32) @ self._rows_nF / np.float32(len(norms_n))
+        with np.errstate(invalid="ignore", over="ignore"):  # told below
+            self.with_mean: _Vector = (self._rows_nF @ mean_F) * self._scale_n
         if not np.isfinite(self.with_mean).all():
             raise FloatingPointError(
                 "herding got features that are not finite, the network has diverged: lower lr_scale"
@@ -133,20 +122,21 @@ class _Quick:
         self.half_squared_norms: _Vector = np.square(norms_n * self._scale_n) / 2
         # Rounding errors of a sum grow like the square root of its length (Higham & Mary 2019); measured errors, of the
         # row's column and of the mean's together, are ten times smaller, as BLAS sums in blocks.
-        self.error_per_turn = (raw_nF.shape[1] ** 0.5 + 8) * _UNIT_ROUNDOFF
+        self.error_per_turn = (self._rows_nF.shape[1] ** 0.5 + 8) * _UNIT_ROUNDOFF
 
     def column(self, row: int) -> _Vector:
         """(n,) inner products of all rows with one."""
-        return (self._rows_nF @ self._rows_nF[row]).numpy() * (self._scale_n * self._scale_n[row])
+        return (self._rows_nF @ self._rows_nF[row]) * (self._scale_n * self._scale_n[row])
 
 
 class _Exact:
     """Scores in float64, for a few rows at a time; ``picked`` are the picks so far, with repetitions."""
 
     def __init__(self, features: Tensor) -> None:
-        self._features = features
-        self._mean_F: Tensor | None = None
-        self._sum_F = torch.zeros(features.shape[1], dtype=torch.float64)
+        known = features if features.dtype == torch.float64 else features.float()
+        self._rows_nF: _Vector | NDArray[np.float32] = known.numpy()
+        self._mean_F: _Vector | None = None
+        self._sum_F: _Vector = np.zeros(features.shape[1])
         self._summed = 0
         self.picked: list[int] = []
 
@@ -154,24 +144,26 @@ class _Exact:
         """(R,) <w, d_i>, less ||d_i||^2/2 on demand."""
         if self._mean_F is None:
             # In blocks, which stay in the cache: most classes are decided without, the others need it once.
-            sums = [_sum(block) for block in self._features.split(_BLOCK)]
-            self._mean_F = torch.stack(sums).sum(dim=0) / len(self._features)
+            count = len(self._rows_nF)
+            sums = [_sum(self._rows_nF[low : low + _BLOCK]) for low in range(0, count, _BLOCK)]
+            self._mean_F = np.sum(sums, axis=0) / count
         if len(self.picked) > self._summed:
-            self._sum_F += _sum(self._features[self.picked[self._summed :]])
+            self._sum_F += _sum(self._rows_nF[self.picked[self._summed :]])
             self._summed = len(self.picked)
-        rows_RF = self._features[torch.from_numpy(rows)].double()
-        scale_R = _scale(rows_RF)
-        scores_R = (rows_RF @ ((len(self.picked) + 1) * self._mean_F - self._sum_F)) * scale_R
-        if halve_norms:
-            scores_R -= (torch.linalg.vector_norm(rows_RF, dim=1) * scale_R).square() / 2
-        return scores_R.numpy()
+        rows_RF = self._rows_nF[rows].astype(np.float64)
+        norms_R = _norms(rows_RF)
+        scale_R = 1 / (norms_R + _NORM_FLOOR)
+        scores_R: _Vector = (rows_RF @ ((len(self.picked) + 1) * self._mean_F - self._sum_F)) * scale_R
+        return scores_R - np.square(norms_R * scale_R) / 2 if halve_norms else scores_R
 
 
-def _sum(rows_RF: Tensor) -> Tensor:
+def _sum(rows_RF: _Vector | NDArray[np.float32]) -> _Vector:
     """(F,) sum of the normalised rows, in float64."""
-    rows_RF = rows_RF.double()
-    return _scale(rows_RF) @ rows_RF
+    exact_RF = rows_RF.astype(np.float64)
+    total: _Vector = (1 / (_norms(exact_RF) + _NORM_FLOOR)) @ exact_RF
+    return total
 
 
-def _scale(rows_RF: Tensor) -> Tensor:
-    return 1 / (torch.linalg.vector_norm(rows_RF, dim=1) + _NORM_FLOOR)
+def _norms(rows_RF: _Vector) -> _Vector:
+    norms: _Vector = np.sqrt(np.einsum("rf,rf->r", rows_RF, rows_RF))
+    return norms

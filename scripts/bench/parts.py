@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cl_lightning.data.augment import Augmentation, RandAugment, augment
-from cl_lightning.memory.herding import herd_classes
+from cl_lightning.memory.herding import herd
 from cl_lightning.rng import Key
 from scripts.bench.measure import Row, paired, seconds
 
@@ -53,12 +53,14 @@ def herding(images: int, width: int, classes: int, count: int, pairs: int) -> li
     draws = torch.Generator().manual_seed(0)
     centres = torch.randn(classes, 1, width, generator=draws)
     groups = list(centres + torch.randn(classes, images // classes, width, generator=draws))
-    counts = [count] * classes
+
+    def by_us() -> list[Tensor]:
+        return [herd(group, count) for group in groups]
 
     def by(loop: Callable[[Tensor, int], list[int]]) -> list[list[int]]:
         return [loop(group, count) for group in groups]
 
-    ours = [ranks.tolist() for ranks in herd_classes(groups, counts)]
+    ours = [ranks.tolist() for ranks in by_us()]
     assert ours == by(herd_by_products), "herding ranks otherwise than one product a pick"
     assert ours == by(herd_by_differences), "herding ranks otherwise than all differences"
     size = f"{images} x {width}, {classes} classes, {count} each"
@@ -66,7 +68,7 @@ def herding(images: int, width: int, classes: int, count: int, pairs: int) -> li
     for name, loop, at_least in (
         ("all differences", herd_by_differences, 30.0), ("a product a pick", herd_by_products, 2.0)
     ):  # fmt: skip
-        timed = paired(lambda loop=loop: by(loop), lambda: herd_classes(groups, counts), pairs)  # type: ignore[misc]
+        timed = paired(lambda loop=loop: by(loop), by_us, pairs)  # type: ignore[misc]
         rows.append(Row(f"herding, {name} / ours", timed.ratio, at_least, None, f"{timed.milliseconds()}; {size}"))
     return rows
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cl_lightning.memory import herding
-from cl_lightning.memory.herding import herd, herd_classes, herd_distinct
+from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.rng import Key, normal, permutation
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "recipe_herding.npz"
@@ -148,14 +148,6 @@ def test_the_error_bound_of_float32_scores_holds_with_room(size, power):
     assert 0 < error < quick.error_per_turn / 2
 
 
-def test_classes_are_ranked_one_by_one_whatever_their_sizes():
-    features = [draw(seed, rows, 24) for seed, rows in enumerate((30, 30, 7, 0))]
-    ranks = herd_classes(features, [5, 12, 20, 4])
-    assert [r.tolist() for r in ranks] == [herd(f, c).tolist() for f, c in zip(features, (5, 12, 20, 4), strict=True)]
-    assert [len(r) for r in ranks] == [5, 12, 7, 0]
-    assert all(r.dtype == torch.int64 for r in ranks)
-
-
 def test_half_precision_and_strided_features_are_accepted():
     features = draw(5, 20, 32).to(torch.bfloat16)
     assert herd(features, 8).tolist() == slow_herd(features.float(), 8)
@@ -172,5 +164,3 @@ def test_wrong_input_is_one_clear_line():
         herd(torch.zeros(3, 2), -1)
     with pytest.raises(FloatingPointError, match="not finite"):
         herd(torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), 1)
-    with pytest.raises(ValueError, match="2 classes and 1 counts"):
-        herd_classes([torch.zeros(3, 2)] * 2, [1])
