@@ -49,7 +49,8 @@ def _steps(sizes: Sizes, trunks: Trunks | None) -> Iterator[Row]:
     at_most = 1.10 if sizes.device == "cuda" else 1.15
     yield steps.many_against_one(setting, 50, at_most, trunks)
     for tasks, at_least in _PLAIN.items():
-        yield steps.against_plain(setting, tasks, at_least, trunks)
+        often = dataclasses.replace(setting, pairs=sizes.pairs if sizes.quick or tasks > 10 else 2 * sizes.pairs)
+        yield steps.against_plain(often, tasks, at_least, trunks)
 
 
 def _eager(sizes: Sizes) -> Iterator[Row]:
@@ -80,7 +81,7 @@ def _augmentation(sizes: Sizes) -> Iterator[Row]:
 
 
 def _loop(sizes: Sizes) -> Iterator[Row]:
-    yield program.around_the_step(18 if sizes.quick else 99, 1 if sizes.quick else 7, sizes.device, 1.05)
+    yield program.around_the_step(18 if sizes.quick else 99, 1 if sizes.quick else 9, sizes.device, 1.05)
 
 
 def _memory(sizes: Sizes) -> Iterator[Row]:
