@@ -191,7 +191,7 @@ def _engine(
         display=display,
         curves=curves,
         leaving=journal,
-        trunks=Trunks(_compiles(trainer)),
+        trunks=Trunks(_compiles(trainer), asked_for=trainer.compile == "trunk"),
     )
 
 

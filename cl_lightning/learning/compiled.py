@@ -28,9 +28,14 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns 
 class Trunks:
     """Compiles the trunks of networks, and remembers what it has compiled."""
 
-    def __init__(self, wanted: bool, backend: str | Callable[..., Any] = "inductor") -> None:
-        """``wanted`` is the off switch; ``backend`` is ``torch.compile``'s."""
+    def __init__(
+        self, wanted: bool, backend: str | Callable[..., Any] = "inductor", *, asked_for: bool = False
+    ) -> None:
+        """``wanted`` is the off switch; ``backend`` is ``torch.compile``'s; ``asked_for``: say so if nothing can be
+        compiled.
+        """
         self._wanted = wanted
+        self._asked_for = asked_for
         self._backend = backend
         self._compiled: dict[type[nn.Module], _Forward] = {}
 
@@ -40,6 +45,9 @@ class Trunks:
         pass them as they are.
         """
         trunks = [trunk for network in networks for trunk in network.trunks()] if self._wanted else []
+        if self._asked_for and self._wanted and not trunks:
+            self._asked_for = False
+            _log.warning("trainer.compile=trunk is ignored: nothing in this method's network is compiled")
         for trunk in trunks:
             trunk.forward = self._routed(trunk, batch)
         try:

@@ -130,3 +130,16 @@ def test_a_missing_compiler_is_noticed(caplog: pytest.LogCaptureFixture, monkeyp
         net(IMAGES)
     (record,) = ours(caplog)
     assert "/missing/compiler" in record.getMessage()
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_what_cannot_be_compiled_is_said_once_to_who_asked(asked_for: bool, caplog: pytest.LogCaptureFixture) -> None:
+    backbone = {"kind": "cifar_resnet", "depth": 8}
+    net = build_network({"kind": "embedding_network", "backbone": backbone, "bias": True, "classes": [2]}, Key(0))
+    trunks = Trunks(True, CompileCounter(), asked_for=asked_for)
+    for _ in range(2):
+        with trunks.compiled([net], 4):
+            pass
+    assert [record.getMessage().split(":")[0] for record in ours(caplog)] == (
+        ["trainer.compile=trunk is ignored"] if asked_for else []
+    )
