@@ -122,6 +122,7 @@ def test_large_batches_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert augment(images[:0], EVERYTHING, KEY, positions[:0]).shape == (0, 3, 8, 8)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=12), st.integers(0, 2**64 - 1))
 def test_any_positions_and_keys(positions: list[int], key: int) -> None:
     images = random_images(1, 3, 8, 8).expand(len(positions), -1, -1, -1)

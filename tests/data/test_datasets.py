@@ -167,6 +167,7 @@ class TestCifar:
 
 
 class TestImageNet:
+    @pytest.mark.slow
     def test_hundred_classes_are_the_first_of_a_thousand(self, tmp_path: Path) -> None:
         wnids = [f"n{label:08d}" for label in range(1000)]
         touch(tmp_path, [f"train/{wnid}/{file}.JPEG" for wnid in wnids for file in ("b", "a")])

@@ -169,6 +169,7 @@ def test_a_step_is_computed_without_the_others(made: Draws, random: Random) -> N
     assert torch.equal(torch.get_rng_state(), before), "the global stream is left alone"
 
 
+@pytest.mark.slow
 @given(PHASES)
 def test_a_replica_s_positions_and_indices_do_not_depend_on_its_rows(made: Draws) -> None:
     """Replicas with memories of their own draw from them in the same places."""

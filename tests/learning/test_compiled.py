@@ -15,6 +15,7 @@ from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
 from cl_lightning.rng import Key
 
+pytestmark = pytest.mark.slow
 ENCODER = {
     "kind": "convit", "image_size": 8, "channels": 3, "patch_size": 4, "dim": 24, "num_heads": 4, "depth": 2,
     "mlp_ratio": 2.0, "locality": 1.0, "drop_path": 0.1,
@@ -120,7 +121,6 @@ def test_without_a_compiler_the_network_runs_and_one_line_says_so(caplog: pytest
     assert "trainer.compile=none" in record.getMessage()
 
 
-@pytest.mark.slow
 def test_a_missing_compiler_is_noticed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import config
 

@@ -355,6 +355,7 @@ def test_a_restored_method_predicts_grows_and_learns_the_same(
     expect_same(life, again)
 
 
+@pytest.mark.slow
 def test_a_method_restored_in_the_middle_of_a_task_goes_on_the_same(
     life: Life, settings: Config, scenario: Scenario, tmp_path: Path
 ) -> None:

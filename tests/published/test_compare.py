@@ -216,6 +216,7 @@ def test_terms_that_a_task_does_not_have_are_zero(small: Arrays, tmp_path: Path)
     assert failed_entries(compared(wrong, tmp_path)) == {term, scores}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -324,6 +325,7 @@ def swapped(array: np.ndarray) -> np.ndarray:
     return np.concatenate([array[1::-1], array[2:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entry", "change"),
     [
