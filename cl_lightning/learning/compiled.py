@@ -3,7 +3,7 @@
 What grows changes its shapes with every task, and a graph for each of them would cost more than it gives (torch gives
 up after eight). What does not grow (``Network.trunks``) has one shape for batches of one size, whichever task, student
 or teacher it belongs to. So only that is compiled, only for full batches of training, and the code is kept: a run of
-ten tasks compiles four graphs (with gradient, without, the teacher's, and fine-tuning's).
+ten tasks compiles three graphs: trained, frozen in fine-tuning, and the teacher's.
 
 Modules are not wrapped and parameters keep their names: while a phase is trained, a trunk's ``forward`` is replaced.
 """

@@ -13,7 +13,6 @@ import datetime
 import importlib.metadata
 import json
 import platform
-import subprocess
 import sys
 import time
 import warnings
@@ -27,6 +26,7 @@ from rich.table import Table
 
 from cl_lightning.heap import keep_freed_memory
 from cl_lightning.learning.compiled import Trunks
+from cl_lightning.writer import commit
 from scripts.bench import parts, program, roofline, steps
 from scripts.bench.measure import Row
 
@@ -182,17 +182,8 @@ def _machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in libraries},
-        "commit": _commit(),
+        "commit": commit(),
     }
-
-
-def _commit() -> str:
-    """Of the checkout; with a + where it has been changed."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], capture_output=True, text=True, check=False,
-        cwd=Path(__file__).parent,
-    )  # fmt: skip
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

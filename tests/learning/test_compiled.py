@@ -60,7 +60,7 @@ def test_ten_tasks_compile_a_handful_of_graphs() -> None:
         net.tokens[0].requires_grad_(True)
         with trunks.compiled([net], len(IMAGES)):
             net(IMAGES, scales(net))
-    assert 1 <= counter.frame_count <= 4, "whatever has grown, the trunk is the same"
+    assert counter.frame_count == 3, "trained, frozen and as a teacher: whatever has grown, the trunk is the same"
 
 
 @pytest.mark.long
