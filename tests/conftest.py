@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", WANDB_MODE="disabled")
 os.environ["CL_LIGHTNING_CACHE"] = tempfile.mkdtemp(prefix="cl_lightning-tests-")  # not the developer's own
+if shutil.which("nvidia-smi") is None:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: its kernels can then be tried on a CPU
 os.environ.pop("HYDRA_FULL_ERROR", None)  # users see one line; so do tests
 os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])  # for subprocesses, installed or not
 

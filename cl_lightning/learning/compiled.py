@@ -5,7 +5,7 @@ up after eight). What does not grow (``Network.trunks``) has one shape for batch
 or teacher it belongs to. So only that is compiled, only for full batches of training, and the code is kept: a run of
 ten tasks compiles three graphs: trained, frozen in fine-tuning, and the teacher's.
 
-Modules are not wrapped and parameters keep their names: while a phase is trained, a trunk's ``forward`` is replaced.
+Modules are not wrapped and parameters keep their names: while a phase is trained, a trunk's method is replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_lightning.models.network import Network
 
@@ -37,39 +37,38 @@ class Trunks:
         self._wanted = wanted
         self._asked_for = asked_for
         self._backend = backend
-        self._compiled: dict[type[nn.Module], _Forward] = {}
+        self._compiled: dict[_Forward, _Forward] = {}
 
     @contextmanager
     def compiled(self, networks: Sequence[Network], batch: int) -> Iterator[None]:
         """Let the trunks of ``networks`` run compiled, within the block, on ``batch`` images at a time; other batches
         pass them as they are.
         """
-        trunks = [trunk for network in networks for trunk in network.trunks()] if self._wanted else []
+        trunks = [(network, name) for network in networks for name in network.trunks()] if self._wanted else []
         if self._asked_for and self._wanted and not trunks:
             self._asked_for = False
             _log.warning("trainer.compile=trunk is ignored: nothing in this method's network is compiled")
-        for trunk in trunks:
-            trunk.forward = self._routed(trunk, batch)
+        for network, name in trunks:
+            setattr(network, name, self._routed(network, name, batch))
         try:
             yield
         finally:
-            for trunk in trunks:  # a copy of the network (a teacher) must not call this one's code
-                del trunk.forward
+            for network, name in trunks:  # a copy of the network (a teacher) must not call this one's code
+                delattr(network, name)
 
-    def _routed(self, trunk: nn.Module, batch: int) -> _Forward:
-        kind = type(trunk)
-        plain: _Forward = kind.forward
-        if kind not in self._compiled:
-            self._compiled[kind] = torch.compile(plain, dynamic=False, backend=self._backend)
+    def _routed(self, network: Network, name: str, batch: int) -> _Forward:
+        plain: _Forward = getattr(type(network), name)
+        if plain not in self._compiled:
+            self._compiled[plain] = torch.compile(plain, dynamic=False, backend=self._backend)
 
         def forward(images: Tensor, *others: Any) -> Any:
             if len(images) != batch or not self._wanted:
-                return plain(trunk, images, *others)
+                return plain(network, images, *others)
             try:
-                return self._compiled[kind](trunk, images, *others)
+                return self._compiled[plain](network, images, *others)
             except _errors() as error:
                 self._give_up(error)
-                return plain(trunk, images, *others)
+                return plain(network, images, *others)
 
         return forward
 

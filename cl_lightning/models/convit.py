@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_lightning.models.encoder import Encoder
-from cl_lightning.models.layers import MLP, residual, split_heads, trunc_normal_linear
+from cl_lightning.models.gated_attention import gated_attention
+from cl_lightning.models.layers import MLP, residual, trunc_normal_linear
 
 
 def relative_positions(side: int) -> Tensor:
@@ -60,13 +61,9 @@ class GatedPositionalAttention(nn.Module):
 
     def forward(self, z_BND: Tensor) -> Tensor:
         """Attend over the patches of each image; shape (B, N, D) is kept."""
-        q, k = self.qk(z_BND).chunk(2, dim=-1)
-        q, k, v = (split_heads(t, self.num_heads) for t in (q, k, self.v(z_BND)))
-        gate = torch.sigmoid(self.gating_param).view(-1, 1, 1)
-        content = F.scaled_dot_product_attention(q, k, v)
-        position = (gate * self.position_attention()).to(v.dtype) @ v
-        mixed = (1.0 - gate).to(content.dtype) * content + position
-        return self.proj(mixed.transpose(1, 2).reshape(z_BND.shape))
+        gate = torch.sigmoid(self.gating_param)
+        read = gated_attention(self.qk(z_BND), self.v(z_BND), self.position_attention(), gate)
+        return self.proj(read)
 
 
 class Block(nn.Module):
@@ -127,13 +124,22 @@ class ConViT(Encoder):
 
     def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Tokens (B, N, D) after the last block, and those after every block."""
-        x_BND = self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed
+        x_BND = self._embed(images) + self.pos_embed
         maps = []
         for k, block in enumerate(self.blocks):
             pair = (None, None) if scales is None else (scales[2 * k], scales[2 * k + 1])
             x_BND = block(x_BND, *pair)
             maps.append(x_BND)
         return x_BND, tuple(maps)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """What ``patch_embed`` gives, (B, N, D): its patches do not overlap, so it is one product of matrices, which
+        libraries for convolution do not take it for.
+        """
+        size = self.patch_embed.kernel_size[0]
+        patches = images.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)
+        weight = self.patch_embed.weight.flatten(1)
+        return F.linear(patches.flatten(3).flatten(1, 2), weight, self.patch_embed.bias)
 
     def structure(self) -> dict[str, Any]:
         """Sizes to build it again."""

@@ -51,6 +51,12 @@ class TaskClassifier(nn.Module, ABC):
         """The others: what learning the newest task has to train."""
 
 
+def _together(of_heads: list[Tensor]) -> Tensor:
+    """One tensor of those of all heads; heads with fewer classes are padded with zeros."""
+    same = all(tensor.shape == of_heads[0].shape for tensor in of_heads)
+    return torch.stack(of_heads) if same else nn.utils.rnn.pad_sequence(of_heads, batch_first=True)
+
+
 class IndependentHeads(TaskClassifier):
     """Head i reads embedding i; scores are concatenated in order of arrival (DyTox's "1-1" classifiers). Where there is
     one embedding (T = 1), all heads read it.
@@ -76,19 +82,19 @@ class IndependentHeads(TaskClassifier):
     def forward(self, e_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, C)."""
         sizes = self.sizes()
-        weights, biases = zip(*(self._folded(head) for head in self.heads), strict=True)  # type: ignore[arg-type]
-        weight_TcD = nn.utils.rnn.pad_sequence(list(weights), batch_first=True)
-        bias_Tc = nn.utils.rnn.pad_sequence(list(biases), batch_first=True)
+        linear, norm = [head.head for head in self._heads()], [head.norm for head in self._heads()]
+        weight_TcD, bias_Tc = _together([each.weight for each in linear]), _together([each.bias for each in linear])
+        gain_T1D, shift_T1D = (_together(of)[:, None] for of in ([n.weight for n in norm], [n.bias for n in norm]))
+        bias_Tc = bias_Tc + (weight_TcD * shift_T1D).sum(-1)
+        weight_TDc = (weight_TcD * gain_T1D).transpose(1, 2)
         standard_TBD = F.layer_norm(e_BTD, (self.dim,)).transpose(0, 1).expand(len(sizes), -1, -1)
-        scores_TBc = torch.baddbmm(bias_Tc[:, None, :], standard_TBD.to(weight_TcD.dtype), weight_TcD.transpose(1, 2))
+        scores_TBc = torch.baddbmm(bias_Tc[:, None, :], standard_TBD.to(weight_TDc.dtype), weight_TDc)
         if min(sizes) == max(sizes):
             return scores_TBc.transpose(0, 1).flatten(1)
         return torch.cat([scores_TBc[t, :, :size] for t, size in enumerate(sizes)], dim=-1)
 
-    @staticmethod
-    def _folded(head: Head) -> tuple[Tensor, Tensor]:
-        weight = head.head.weight * head.norm.weight
-        return weight, head.head.bias + head.head.weight @ head.norm.bias
+    def _heads(self) -> list[Head]:
+        return list(self.heads)  # type: ignore[arg-type]
 
     def old_parameters(self) -> list[nn.Parameter]:
         """Of all heads but the newest."""

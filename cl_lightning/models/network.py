@@ -55,8 +55,8 @@ class Network(nn.Module, ABC):
     def structure(self) -> dict[str, Plain]:
         """A plain mapping with the ``kind`` of network and all that is needed to build its shapes again."""
 
-    def trunks(self) -> list[nn.Module]:
-        """The modules that take images and whose shapes no growth changes: what may be compiled."""
+    def trunks(self) -> list[str]:
+        """The names of the methods that take images first and whose shapes no growth changes: what may be compiled."""
         return []
 
     def branches(self) -> list[Branch]:

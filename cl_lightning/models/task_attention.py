@@ -4,15 +4,15 @@ The published code runs the block once for every token. The tokens do not depend
 another, so all of them can pass together: keys and values of the patches are computed once, and query i sees its own
 key and the patches'. The result is the loop's, up to rounding; stochastic depth still draws for every (image, task).
 
-Legend: B batch, N patches, T tokens, D width, H heads, E = D / H.
+Legend: B batch, N patches, T tokens, D width.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from cl_lightning.models.layers import MLP, split_heads, trunc_normal_linear
+from cl_lightning.models.layers import MLP, trunc_normal_linear
+from cl_lightning.models.token_attention import token_attention
 
 
 class TaskAttention(nn.Module):
@@ -28,20 +28,10 @@ class TaskAttention(nn.Module):
         for linear in (self.q, self.k, self.v, self.proj):
             trunc_normal_linear(linear)
 
-    def forward(self, tokens_TD: Tensor, patches_BND: Tensor) -> Tensor:
-        """What each token reads from each image, (B, T, D); both inputs are already normalised."""
-        heads = self.num_heads
-        scale = (tokens_TD.shape[-1] // heads) ** -0.5
-        q_HTE, own_k_HTE, own_v_HTE = (
-            split_heads(t[None], heads)[0] for t in (self.q(tokens_TD) * scale, self.k(tokens_TD), self.v(tokens_TD))
-        )
-        k_BHNE, v_BHNE = split_heads(self.k(patches_BND), heads), split_heads(self.v(patches_BND), heads)
-        to_patches_BHTN = q_HTE @ k_BHNE.transpose(-1, -2)
-        to_itself_HT1 = (q_HTE * own_k_HTE).sum(-1, keepdim=True)
-        to_itself_BHT1 = to_itself_HT1.expand(len(patches_BND), -1, -1, -1)
-        weights = torch.cat([to_itself_BHT1, to_patches_BHTN], dim=-1).softmax(dim=-1).to(v_BHNE.dtype)
-        read_BHTE = weights[..., :1] * own_v_HTE + weights[..., 1:] @ v_BHNE
-        return self.proj(read_BHTE.transpose(1, 2).flatten(2))
+    def forward(self, tokens_TD: Tensor, k_BND: Tensor, v_BND: Tensor) -> Tensor:
+        """What each token reads from each image, (B, T, D); the tokens are already normalised."""
+        q_TD, own_k_TD, own_v_TD = self.q(tokens_TD), self.k(tokens_TD), self.v(tokens_TD)
+        return self.proj(token_attention(q_TD, own_k_TD, own_v_TD, k_BND, v_BND, self.num_heads))
 
 
 class TaskAttentionBlock(nn.Module):
@@ -54,11 +44,20 @@ class TaskAttentionBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
 
+    def keys_values(self, patches_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, N, D) of the patches: the half of the block that no task changes."""
+        normal_BND = self.norm1(patches_BND)
+        return self.attn.k(normal_BND), self.attn.v(normal_BND)
+
     def forward(self, tokens_TD: Tensor, patches_BND: Tensor, scales_TKB: Tensor | None = None) -> Tensor:
         """Task embeddings (B, T, D); ``scales_TKB`` (T, 2, B) multiplies the attention and MLP branch per task and
         image.
         """
-        read_BTD = self.attn(self.norm1(tokens_TD), self.norm1(patches_BND))
+        return self.ask(tokens_TD, *self.keys_values(patches_BND), scales_TKB)
+
+    def ask(self, tokens_TD: Tensor, k_BND: Tensor, v_BND: Tensor, scales_TKB: Tensor | None = None) -> Tensor:
+        """:meth:`forward` from what :meth:`keys_values` made of the patches."""
+        read_BTD = self.attn(self.norm1(tokens_TD), k_BND, v_BND)
         if scales_TKB is not None:
             read_BTD = read_BTD * scales_TKB[:, 0].T.unsqueeze(-1).to(read_BTD.dtype)
         e_BTD = tokens_TD + read_BTD

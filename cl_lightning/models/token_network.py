@@ -73,9 +73,16 @@ class TokenNetwork(Network):
         """All task tokens, oldest first."""
         return torch.cat(list(self.tokens), dim=0)[:, 0]
 
-    def trunks(self) -> list[nn.Module]:
-        """The encoder."""
-        return [self.encoder]
+    def trunks(self) -> list[str]:
+        """What is made of the patches before any token asks."""
+        return ["read_patches"]
+
+    def read_patches(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Keys and values (B, N, D) for the tokens, and the patches after each encoder block; ``scales`` are the
+        encoder's.
+        """
+        patches_BND, maps = self.encoder(images, scales)
+        return *self.decoder.keys_values(patches_BND), maps
 
     def branches(self) -> list[Branch]:
         """Two branches for each encoder block, then two for each token."""
@@ -87,8 +94,8 @@ class TokenNetwork(Network):
         count, own, scales_TKB = len(self.encoder.drop_rates()), None, None
         if scales is not None:
             own, scales_TKB = scales[:count], scales[count:].unflatten(0, (len(self.tokens), 2))
-        patches_BND, maps = self.encoder(images, own)
-        return Features(self.decoder(self.tokens_TD(), patches_BND, scales_TKB), maps)
+        k_BND, v_BND, maps = self.read_patches(images, own)
+        return Features(self.decoder.ask(self.tokens_TD(), k_BND, v_BND, scales_TKB), maps)
 
     def logits(self, features: Features) -> Tensor:
         """The classifier's scores, (B, C)."""
