@@ -28,6 +28,7 @@ from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
 from cl_lightning.learning.processes import ALONE, Processes, joined
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
+from cl_lightning.models import kernels
 from cl_lightning.place import Rank
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
@@ -192,6 +193,7 @@ def _engine(
         curves=curves,
         leaving=journal,
         trunks=Trunks(_compiles(trainer), asked_for=trainer.compile == "trunk"),
+        cuda_graphs=trainer.cuda_graphs,
     )
 
 
@@ -306,6 +308,7 @@ def _job_scope(config: Config, run_dir: Path, resume: bool, processes: Processes
         torch.set_num_threads(config.trainer.threads)
     if config.trainer.keep_memory and not _on_gpu(config.trainer):
         keep_freed_memory()
+    kernels.switch(config.trainer.kernels)
     try:
         with warnings.catch_warnings():
             quieten_lightning()

@@ -248,6 +248,8 @@ class TrainerConfig:
     threads: int | None = None
     deterministic: bool = False
     compile: str = "auto"
+    cuda_graphs: bool = True
+    kernels: bool = True
     keep_memory: bool = True
     log_every: int = 20
     progress: str = "auto"

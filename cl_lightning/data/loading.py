@@ -7,7 +7,7 @@ Augmentation follows on the device.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -80,6 +80,12 @@ class Images(NamedTuple):
     positions: Tensor
     epoch: int
     rows: Tensor
+    scales: tuple[Tensor, ...] = ()
+    """(branches, B) for each pass through the network: the multipliers of stochastic depth."""
+
+
+Scales = Callable[[Tensor, int], tuple[Tensor, ...]]
+"""``Images.scales`` for the images at positions (n,), on the device, of an epoch."""
 
 
 @dataclass(frozen=True)

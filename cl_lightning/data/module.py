@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cl_lightning.data.loading import Images, Pipeline, PixelStore, RawBatch, StepDataset, Steps, step_loader
+from cl_lightning.data.loading import (
+    Images,
+    Pipeline,
+    PixelStore,
+    RawBatch,
+    Scales,
+    StepDataset,
+    Steps,
+    step_loader,
+)
 from cl_lightning.data.sources import ImageSource
 
 _LEVELS_TOGETHER = {"cpu": 1 << 21, "cuda": 1 << 23}
@@ -27,12 +36,14 @@ class Ahead:
     """The ``wanted`` steps of an array's images, several of an epoch at a time augmented on the ``device``."""
 
     def __init__(
-        self, dataset: StepDataset, wanted: range, pixels: PixelStore, pipeline: Pipeline, device: torch.device
-    ) -> None:
+        self, dataset: StepDataset, wanted: range, pixels: PixelStore, pipeline: Pipeline, scales: Scales,
+        device: torch.device,
+    ) -> None:  # fmt: skip
         self._dataset = dataset
         self._wanted = wanted
         self._pixels = pixels
         self._pipeline = pipeline
+        self._scales = scales
         self._device = device
 
     def __len__(self) -> int:
@@ -65,8 +76,14 @@ class Ahead:
         )  # fmt: skip
         images = self._pipeline.on_device(self._pixels.of(rows), host, epoch)
         parts = zip(*(values.split(sizes) for values in (images, labels, positions, rows)), strict=True)
-        for part_images, part_labels, part_positions, part_rows in parts:
-            yield Images(part_images, part_labels, part_positions, epoch, part_rows)
+        scales = [drawn.split(sizes, dim=1) for drawn in self._scales(positions, epoch)]
+        for step, (part_images, part_labels, part_positions, part_rows) in enumerate(parts):
+            of_step = tuple(of_pass[step] for of_pass in scales)
+            yield Images(part_images, part_labels, part_positions, epoch, part_rows, of_step)
+
+
+def _no_scales(positions: Tensor, epoch: int) -> tuple[Tensor, ...]:
+    return ()
 
 
 class TaskData(pl.LightningDataModule):
@@ -82,8 +99,11 @@ class TaskData(pl.LightningDataModule):
         *,
         workers: int = 0,
         wanted: range | None = None,
+        scales: Scales = _no_scales,
     ) -> None:
-        """``labels`` are global labels of the source's rows; ``wanted`` are the steps to load, by default all."""
+        """``labels`` are global labels of the source's rows; ``wanted`` are the steps to load, by default all;
+        ``scales`` draws stochastic depth.
+        """
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer chunks than processes: some have none
         self._dataset = StepDataset(source, labels, steps, pipeline)
@@ -91,6 +111,7 @@ class TaskData(pl.LightningDataModule):
         self._pixels = pixels
         self._workers = workers
         self._wanted = range(steps.total_steps) if wanted is None else wanted
+        self._scales = scales
 
     def _loader(self) -> DataLoader[RawBatch]:
         return step_loader(self._dataset, self._wanted, self._workers)
@@ -101,7 +122,7 @@ class TaskData(pl.LightningDataModule):
             return self._loader()
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
-        return Ahead(self._dataset, self._wanted, self._pixels, self._pipeline, device)
+        return Ahead(self._dataset, self._wanted, self._pixels, self._pipeline, self._scales, device)
 
     def predict_dataloader(self) -> DataLoader[RawBatch]:
         """The rows' chunks."""
@@ -122,4 +143,5 @@ class TaskData(pl.LightningDataModule):
             return batch
         images = self._pixels.images(batch)
         images = self._pipeline.on_device(images, batch.host_positions, batch.epoch)
-        return Images(images, batch.labels, batch.positions, batch.epoch, batch.rows)
+        scales = self._scales(batch.positions, batch.epoch)
+        return Images(images, batch.labels, batch.positions, batch.epoch, batch.rows, scales)

@@ -6,57 +6,45 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 
 from cl_lightning.learning.display import Display
-from cl_lightning.learning.learner import Learner
+from cl_lightning.learning.learner import Learner, Point
 from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.processes import Processes
 from cl_lightning.types import Left
 
 
 class Monitor(Callback):
-    """Advances the display at each step; reads the loss terms from the device every ``every`` steps only."""
+    """Advances the display at each step, and logs the points of the curves when they have come from the device."""
 
-    def __init__(self, display: Display, curves: Curves, every: int, processes: Processes) -> None:
+    def __init__(self, display: Display, curves: Curves, processes: Processes) -> None:
         self._display = display
         self._curves = curves
-        self._every = every
         self._processes = processes
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ask to be told of points."""
+        assert isinstance(pl_module, Learner)
+        learner = pl_module
+        learner.report = lambda point: self._log(learner, point)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Count the step; now and then log it."""
+        """Count the step."""
         assert isinstance(pl_module, Learner)
         batch = args[1]
         self._display.advance(len(batch.labels) * self._processes.world, pl_module.steps_done)
-        if pl_module.steps_done % self._every == 0:
-            self._log(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the last step, whatever its number."""
+        """Wait for the points that are still under way."""
         assert isinstance(pl_module, Learner)
-        if pl_module.steps_done % self._every:
-            self._log(pl_module)
+        pl_module.check_finite(wait=True)
 
-    def _log(self, learner: Learner) -> None:
-        learner.check_finite(wait=True)  # reading the terms waits for the device in any case
-        names = list(learner.terms)
-        terms = torch.stack([learner.terms[name].float() for name in names])
-        self._processes.average([terms])
-        values = terms.tolist()
-        losses = {f"loss/{name}": value for name, value in zip(names, values, strict=True)}
-        progress = learner.progress
-        self._curves.log(
-            {
-                **losses,
-                "loss/total": sum(values),
-                "lr": learner.lr,
-                "task": learner.task.index,
-                "epoch": progress.epoch,
-            },
-            learner.steps_done,
-        )
+    def _log(self, learner: Learner, point: Point) -> None:
+        losses = {f"loss/{name}": value for name, value in point.terms.items()}
+        place = {"task": learner.task.index, "epoch": learner.length.epoch(point.step)}
+        total = sum(point.terms.values())
+        self._curves.log({**losses, "loss/total": total, "lr": point.lr, **place}, point.step)
 
 
 class Leaving(Protocol):

@@ -60,6 +60,7 @@ class Engine:
         curves: Curves,
         leaving: Leaving,
         trunks: Trunks | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         self._scenario = scenario
         self._pipeline = pipeline
@@ -72,6 +73,7 @@ class Engine:
         self._curves = curves
         self._leaving = leaving
         self._trunks = trunks or Trunks(False)
+        self._cuda_graphs = cuda_graphs
         self._train_pixels = PixelStore(scenario.train)
         self._test_pixels = self._train_pixels if scenario.test is scenario.train else PixelStore(scenario.test)
 
@@ -87,7 +89,10 @@ class Engine:
         processes = self._options.processes
         length = Length(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
         before = 0 if left is None else left.steps
-        learner = Learner(method, task, phase, length, draws.replicas, key, processes=processes, left=left)
+        learner = Learner(
+            method, task, phase, length, draws.replicas, key,
+            processes=processes, left=left, point_every=self._log_every, cuda_graphs=self._cuda_graphs,
+        )  # fmt: skip
         data = TaskData(
             self._scenario.train,
             self._scenario.train_labels,
@@ -96,8 +101,9 @@ class Engine:
             self._train_pixels,
             workers=self._workers,
             wanted=range(before, draws.total_steps),
+            scales=learner.scales,
         )
-        monitor = Monitor(self._display, self._curves, self._log_every, processes)
+        monitor = Monitor(self._display, self._curves, processes)
         trainer = make_trainer(self._options, [monitor, Keeper(self._leaving)])
         started = time.monotonic()
         networks = [method.network] if method.teacher is None else [method.network, method.teacher]

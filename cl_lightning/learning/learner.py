@@ -7,7 +7,10 @@ fifty epochs of work and one of overhead, and a step number is all that has to b
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,6 +19,7 @@ from torch import Tensor
 from cl_lightning.data.loading import Images
 from cl_lightning.data.mixup import mix_ratio, mixup, one_hot
 from cl_lightning.learning.processes import ALONE, Processes
+from cl_lightning.learning.replay import CudaRecorder, Recorder, Replay
 from cl_lightning.learning.replicas import losses_by_replica
 from cl_lightning.learning.watch import Watch
 from cl_lightning.methods.base import Method
@@ -42,6 +46,19 @@ class Length:
         """Optimiser steps."""
         return self.steps_per_epoch * self.epochs
 
+    def epoch(self, steps_done: int) -> int:
+        """Which is under way after so many steps."""
+        return min(steps_done // self.steps_per_epoch, self.epochs - 1)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the curves."""
+
+    step: int
+    lr: float
+    terms: dict[str, float]
+
 
 class Learner(pl.LightningModule):
     """Trains ``method`` for ``phase`` of ``task``."""
@@ -57,8 +74,12 @@ class Learner(pl.LightningModule):
         *,
         processes: Processes = ALONE,
         left: Left | None = None,
+        point_every: int = 1,
+        cuda_graphs: bool = True,
     ) -> None:
-        """``replicas`` are all virtual replicas of the run, of which ``processes`` says which are computed here."""
+        """``replicas`` are all virtual replicas of the run, of which ``processes`` says which are computed here;
+        ``point_every`` are the steps between two points of the curves; ``cuda_graphs`` lets steps be replayed on a GPU.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.network = method.network
@@ -69,11 +90,15 @@ class Learner(pl.LightningModule):
         self.replicas = processes.replicas(replicas)
         self.key = key
         self.steps_done = 0 if left is None else left.steps
-        self.terms: dict[str, Tensor] = {}
-        """The last step's loss terms, on the device: read them seldom."""
-        self.lr = 0.0
+        self.report: Callable[[Point], None] = _to_nobody
+        """Is told the points of the curves, some steps later, when they have come from the device."""
         self._processes = processes
         self._left = left
+        self._point_every = point_every
+        self._cuda_graphs = cuda_graphs
+        self._rate = math.nan
+        self._take: Callable[..., Tensor] = self._taken
+        self._names: tuple[str, ...] = ()
         self._base_rate = base_rate(phase.optimiser, length.images_per_step)
         self._watch = Watch()
         set_replicas(self.network, len(self.replicas))
@@ -111,12 +136,37 @@ class Learner(pl.LightningModule):
         self._statistics = running_statistics(self.network)
         if self._left is not None and self._left.precision:  # empty where another precision was used then
             self.trainer.precision_plugin.load_state_dict(self._left.precision)
+        if self._cuda_graphs and self._replayable():
+            self.replay(CudaRecorder())
+
+    def _replayable(self) -> bool:
+        """Half precision with a scale is looked after by the host; several processes meet in the middle of a step."""
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        alone = self._processes.world == 1
+        return self.method.steps_alike and self.device.type == "cuda" and alone and not scaled
+
+    def replay(self, recorder: Recorder) -> None:
+        """From now on let ``recorder`` record a step, and replay it. A recorded optimiser reads its rate from the
+        device.
+        """
+        self._take = Replay(self._taken, recorder)
+        device = self._trained[0].device
+        for group in self._optimiser.param_groups:
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+            if "capturable" in group:
+                group["capturable"] = device.type == "cuda"
+
+    def on_fit_end(self) -> None:
+        """Give back what a recorded step holds."""
+        if isinstance(self._take, Replay):
+            self._take.close()
 
     @property
     def progress(self) -> Progress:
         """Where the phase stands."""
-        epoch = min(self.steps_done // self.length.steps_per_epoch, self.length.epochs - 1)
-        return Progress(self.steps_done, self.length.total_steps, epoch, self.length.epochs)
+        return Progress(
+            self.steps_done, self.length.total_steps, self.length.epoch(self.steps_done), self.length.epochs
+        )
 
     def leave(self) -> Left:
         """What is needed to go on after the last step; waits for the device.
@@ -125,68 +175,119 @@ class Learner(pl.LightningModule):
             FloatingPointError: the last steps were not applied, so this is no place to go on from.
         """
         self.check_finite(wait=True)
-        plugin = self.trainer.precision_plugin
-        return Left(self.steps_done, self._optimiser.state_dict(), plugin.state_dict())
+        state = self._optimiser.state_dict()
+        for group in state["param_groups"]:  # as they are without a recorder
+            group["lr"] = float(group["lr"])
+            group["capturable"] = False
+        return Left(self.steps_done, state, self.trainer.precision_plugin.state_dict())
 
     def training_step(self, images: Images, batch_idx: int) -> None:
         """One optimiser step."""
-        optimiser = self.optimizers(use_pl_optimizer=True)
-        self.lr = learning_rate(self.phase.schedule, self._base_rate, images.epoch, self.length.epochs)
-        for group in optimiser.param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.lr
-        batch = self._mixed(images)
-        optimiser.zero_grad()  # type: ignore[union-attr]
-        self.terms = self._backward(batch, images, again=0)
-        sharpness = self.phase.sharpness
-        if sharpness is not None:
-            moved = ascend(self._trained, sharpness.rho, sharpness.adaptive)
-            optimiser.zero_grad()  # type: ignore[union-attr]
-            self._backward(batch, images, again=1)
-            descend(moved)
-        watched = self._guard()
-        optimiser.step()  # type: ignore[union-attr]
-        self._processes.average(self._statistics)
+        self._set_rate(self._rate_at(images.epoch))
+        seen = self._take(*self._fed(images))
         self.steps_done += 1
-        self._watch.note(self.steps_done, watched)
+        if self._makes_point(self.steps_done):
+            self._processes.average([seen])
+        self._processes.average(self._statistics)
+        self._watch.note(self.steps_done, self._names, seen)
         self.method.after_step(self.progress)
         self.check_finite()
 
-    def _guard(self) -> dict[str, Tensor]:
-        """Keep a bad step from being applied; returns what has to be finite. In half precision the gradient may
-        overflow: its own machinery then skips the step and lowers its scale.
+    def scales(self, positions: Tensor, epoch: int) -> tuple[Tensor, ...]:
+        """Stochastic depth's multipliers (branches, n) for the images at ``positions`` of ``epoch``, for each pass
+        through the network; empty where there is none.
         """
-        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
-            return self.terms
-        return {**self.terms, _GRADIENT: self._watch.guard(self._optimiser, self._trained)}
+        key, branches = self.key.fold("drop path", epoch), self.network.branches()
+        passes = 1 if self.phase.sharpness is None else 2
+        drawn = (branch_scales(branches, key.fold(again), positions, self._frozen_parts) for again in range(passes))
+        return tuple(scales for scales in drawn if scales is not None)
 
-    def check_finite(self, *, wait: bool = False) -> None:
-        """Raise ``FloatingPointError``, which names step and term, if a step was not applied because of it."""
-        found = self._watch.look(wait=wait)
-        if found is None:
-            return
-        step, name, value = found
-        what = name if name == _GRADIENT else f"{name} loss"
-        raise FloatingPointError(
-            f"the {what} is {value} at task {self.task.index + 1}, phase {self.phase.name}, step {step}: "
-            f"lower method.{self.phase.name}.lr={self.phase.optimiser.lr:g} or lr_scale"
-        )
+    def _fed(self, images: Images) -> list[Tensor]:
+        """All that differs from step to step."""
+        mixed = self._mixed(images)
+        return [mixed[0] if mixed else images.images, images.labels, *mixed[1:], *images.scales]
 
-    def _mixed(self, images: Images) -> Batch:
-        mixing, classes = self.phase.mixing, self.task.num_seen
+    def _mixed(self, images: Images) -> tuple[Tensor, ...]:
+        """Images and targets, where a recipe mixes them."""
+        mixing = self.phase.mixing
         if mixing is None:
-            return Batch(images.images, images.labels, one_hot(images.labels, classes))
+            return ()
         key = self.key.fold("mixup", self.steps_done)
         ratios = [mix_ratio(key.fold(replica), mixing.alpha) for replica in self.replicas]
-        mixed, targets = mixup(images.images, one_hot(images.labels, classes, mixing.smoothing), ratios)
-        return Batch(mixed, images.labels, targets)
+        return mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
 
-    def _backward(self, batch: Batch, images: Images, again: int) -> dict[str, Tensor]:
-        key = self.key.fold("drop path", images.epoch, again)
-        scales = branch_scales(self.network.branches(), key, images.positions, self._frozen_parts)
+    def _taken(self, images: Tensor, labels: Tensor, *others: Tensor) -> Tensor:
+        """The step itself, from what it is fed; returns what has to be finite (``_names``), and waits for nothing."""
+        mixes = int(self.phase.mixing is not None)
+        targets = others[0] if mixes else one_hot(labels, self.task.num_seen)
+        batch, scales = Batch(images, labels, targets), others[mixes:]
+        optimiser: Any = self.optimizers(use_pl_optimizer=True)
+        optimiser.zero_grad()
+        terms = self._backward(batch, scales[0] if scales else None)
+        sharpness = self.phase.sharpness
+        if sharpness is not None:
+            moved = ascend(self._trained, sharpness.rho, sharpness.adaptive)
+            optimiser.zero_grad()
+            self._backward(batch, scales[1] if scales else None)
+            descend(moved)
+        watched = self._guarded(terms)
+        optimiser.step()
+        self._names = tuple(watched)
+        return torch.stack([value.float() for value in watched.values()])
+
+    def _backward(self, batch: Batch, scales: Tensor | None) -> dict[str, Tensor]:
         outputs = self.method.outputs(self.phase, batch.images, scales)
         terms = losses_by_replica(self.method, self.task, self.phase, batch, outputs, len(self.replicas))
         self.manual_backward(self._watch.weigh(torch.stack(list(terms.values())).sum()))
         return {name: term.detach() for name, term in terms.items()}
 
+    def _guarded(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Keep a bad step from being applied; returns what has to be finite. In half precision the gradient may
+        overflow: its own machinery then skips the step and lowers its scale.
+        """
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return terms
+        return {**terms, _GRADIENT: self._watch.guard(self._optimiser, self._trained)}
+
+    def _rate_at(self, epoch: int) -> float:
+        return learning_rate(self.phase.schedule, self._base_rate, epoch, self.length.epochs)
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self._optimiser.param_groups:
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = rate
+            elif rate != self._rate:
+                group["lr"].fill_(rate)
+        self._rate = rate
+
+    def check_finite(self, *, wait: bool = False) -> None:
+        """Look at the steps whose values have come from the device, with ``wait`` at all, and report the points of
+        the curves among them.
+
+        Raises:
+            FloatingPointError: names step and term, if a step was not applied because of it.
+        """
+        for step, values in self._watch.arrived(wait=wait):
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    raise self._not_finite(step, name, value)
+            if self._makes_point(step):
+                terms = {name: value for name, value in values.items() if name != _GRADIENT}
+                self.report(Point(step, self._rate_at((step - 1) // self.length.steps_per_epoch), terms))
+
+    def _makes_point(self, step: int) -> bool:
+        return step % self._point_every == 0 or step == self.length.total_steps
+
+    def _not_finite(self, step: int, name: str, value: float) -> FloatingPointError:
+        what = name if name == _GRADIENT else f"{name} loss"
+        return FloatingPointError(
+            f"the {what} is {value} at task {self.task.index + 1}, phase {self.phase.name}, step {step}: "
+            f"lower method.{self.phase.name}.lr={self.phase.optimiser.lr:g} or lr_scale"
+        )
+
 
 _GRADIENT = "gradient"
+
+
+def _to_nobody(point: Point) -> None:
+    """Nobody draws curves."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ _FARTHEST = 32
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Sent:
     step: int
     names: tuple[str, ...]
     values: Tensor
@@ -37,13 +37,11 @@ class Watch:
 
     def __init__(self) -> None:
         self._spoilt: Tensor | None = None
-        self._pending: deque[_Seen] = deque()
+        self._pending: deque[_Sent] = deque()
 
     def weigh(self, total: Tensor) -> Tensor:
         """The loss to go backward from: ``total`` itself, or NaN if it, or an earlier one, was not finite."""
-        bad = ~total.detach().isfinite()
-        self._spoilt = bad if self._spoilt is None else self._spoilt | bad
-        return total * torch.where(self._spoilt, math.nan, 1.0)
+        return total * torch.where(self._mark(~total.detach().isfinite()), math.nan, 1.0)
 
     def guard(self, optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Let ``optimiser`` (a fused one) skip its next step if a gradient is not finite; returns the gradients' norm,
@@ -51,30 +49,30 @@ class Watch:
         """
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = torch.stack(torch._foreach_norm(grads)).sum()
-        bad = ~norm.isfinite()
-        self._spoilt = bad if self._spoilt is None else self._spoilt | bad
-        optimiser.found_inf = self._spoilt.float()  # type: ignore[attr-defined]
+        optimiser.found_inf = self._mark(~norm.isfinite()).float()  # type: ignore[attr-defined]
         return norm
 
-    def note(self, step: int, named: dict[str, Tensor]) -> None:
-        """Send the values of ``step`` to the host, to be looked at when they are there."""
-        values, arrived = torch.stack([value.detach().float() for value in named.values()]), None
+    def _mark(self, bad: Tensor) -> Tensor:
+        if self._spoilt is None:
+            self._spoilt = bad.clone()
+        else:  # in place: a recorded step looks for it where it was
+            self._spoilt |= bad
+        return self._spoilt
+
+    def note(self, step: int, names: Sequence[str], values: Tensor) -> None:
+        """Send what ``names`` were at ``step``, (len(names),), to the host, to be looked at when it is there."""
+        values, arrived = values.detach(), None
         if values.is_cuda:
-            host = torch.empty(values.shape, pin_memory=True)
+            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             host.copy_(values, non_blocking=True)
             values, arrived = host, torch.cuda.Event()
             arrived.record()
-        self._pending.append(_Seen(step, tuple(named), values, arrived))
+        self._pending.append(_Sent(step, tuple(names), values, arrived))
 
-    def look(self, *, wait: bool = False) -> tuple[int, str, float] | None:
-        """(step, name, value) of the first value that was not finite, among those that have arrived; with ``wait``,
-        among all.
-        """
+    def arrived(self, *, wait: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
+        """Steps and their values by name, of those that have arrived since; with ``wait``, of all."""
         while self._pending and (wait or self._pending[0].here() or len(self._pending) > _FARTHEST):
-            seen = self._pending.popleft()
-            if seen.arrived is not None:
-                seen.arrived.synchronize()
-            for name, value in zip(seen.names, seen.values.tolist(), strict=True):
-                if not math.isfinite(value):
-                    return seen.step, name, value
-        return None
+            sent = self._pending.popleft()
+            if sent.arrived is not None:
+                sent.arrived.synchronize()
+            yield sent.step, dict(zip(sent.names, sent.values.tolist(), strict=True))

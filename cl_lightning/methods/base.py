@@ -27,6 +27,12 @@ class Method(ABC):
     replica (``learning/replicas.py``).
     """
 
+    steps_alike = False
+    """Whether all steps of a phase are one computation on other tensors: :meth:`outputs` and :meth:`losses` read no
+    number of the host that changes within a phase, and wait for no device. Such a step is recorded once on a GPU, and
+    replayed (``learning/replay.py``).
+    """
+
     def __init__(self, network: Network) -> None:
         self.network = network
         self.teacher: Network | None = None

@@ -48,6 +48,7 @@ class DEROptions:
 class DER(Method):
     """An extractor a task."""
 
+    steps_alike = True
     network: ExtractorNetwork
 
     def __init__(self, network: ExtractorNetwork, main: Phase, second: Phase, options: DEROptions) -> None:

@@ -66,6 +66,7 @@ class DyToxOptions:
 class DyTox(Method):
     """Dynamic token expansion."""
 
+    steps_alike = True
     network: TokenNetwork
 
     def __init__(self, network: TokenNetwork, main: Phase, finetuning: Phase | None, options: DyToxOptions) -> None:

@@ -18,6 +18,8 @@ from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Outputs, Phase,
 class Finetune(Method):
     """Softmax cross-entropy over the classes seen, on the view of ``main``."""
 
+    steps_alike = True
+
     def __init__(self, network: Network, main: Phase, *, rehearsal: bool) -> None:
         super().__init__(network)
         self._main = main

@@ -34,6 +34,7 @@ CLASS_MEANS = "class_means"
 class ICaRL(Method):
     """Sigmoid classification and distillation; nearest mean of exemplars."""
 
+    steps_alike = True
     network: EmbeddingNetwork
 
     def __init__(self, network: EmbeddingNetwork, main: Phase, *, rehearsal: bool) -> None:

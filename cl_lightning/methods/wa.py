@@ -43,6 +43,7 @@ class WAOptions:
 class WA(Method):
     """Weight alignment."""
 
+    steps_alike = True
     network: EmbeddingNetwork
 
     def __init__(self, network: EmbeddingNetwork, main: Phase, options: WAOptions) -> None:

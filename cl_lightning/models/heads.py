@@ -6,6 +6,7 @@ Legend: B batch, T tasks, D width, C classes, c classes of one task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +52,10 @@ class TaskClassifier(nn.Module, ABC):
         """The others: what learning the newest task has to train."""
 
 
-def _together(of_heads: list[Tensor]) -> Tensor:
+def _together(of_heads: Sequence[Tensor]) -> Tensor:
     """One tensor of those of all heads; heads with fewer classes are padded with zeros."""
     same = all(tensor.shape == of_heads[0].shape for tensor in of_heads)
-    return torch.stack(of_heads) if same else nn.utils.rnn.pad_sequence(of_heads, batch_first=True)
+    return torch.stack(list(of_heads)) if same else nn.utils.rnn.pad_sequence(list(of_heads), batch_first=True)
 
 
 class IndependentHeads(TaskClassifier):

@@ -27,9 +27,7 @@ def token_attention(
     return by_operators(q_TD, own_k_TD, own_v_TD, k_BND, v_BND, heads)
 
 
-def by_operators(
-    q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int
-) -> Tensor:
+def by_operators(q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int) -> Tensor:
     """The same on any device."""
     scale = (q_TD.shape[-1] // heads) ** -0.5
     q_HTE, own_k_HTE, own_v_HTE = (split_heads(t[None], heads)[0] for t in (q_TD * scale, own_k_TD, own_v_TD))
@@ -43,13 +41,11 @@ def by_operators(
 
 
 @torch.library.custom_op("cl_lightning::token_attention", mutates_args=())
-def fused(
-    q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int
-) -> Tensor:
+def fused(q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int) -> Tensor:
     """By the kernel."""
     from cl_lightning.models.kernels import token_attention as kernel
 
-    return kernel.forward(*(t.contiguous() for t in (q_TD, own_k_TD, own_v_TD, k_BND, v_BND)), heads)
+    return kernel.forward(tuple(t.contiguous() for t in (q_TD, own_k_TD, own_v_TD, k_BND, v_BND)), heads)
 
 
 @torch.library.custom_op("cl_lightning::token_attention_backward", mutates_args=())
@@ -58,8 +54,8 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     from cl_lightning.models.kernels import token_attention as kernel
 
-    inputs = (q_TD, own_k_TD, own_v_TD, k_BND, v_BND, d_out_BTD)
-    *shared, d_k, d_v = kernel.backward(*(t.contiguous() for t in inputs), heads)
+    inputs = tuple(t.contiguous() for t in (q_TD, own_k_TD, own_v_TD, k_BND, v_BND, d_out_BTD))
+    *shared, d_k, d_v = kernel.backward(inputs, heads)
     d_q, d_own_k, d_own_v = (parts.sum(0).to(q_TD.dtype) for parts in shared)
     return d_q, d_own_k, d_own_v, d_k, d_v
 

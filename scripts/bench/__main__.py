@@ -44,10 +44,15 @@ class Sizes:
     quick: bool
 
 
+def _setting(sizes: Sizes) -> steps.Setting:
+    """On a GPU a step is as in training: in bf16, and replayed."""
+    encoder, on_gpu = _TINY if sizes.quick else None, sizes.device == "cuda"
+    return steps.Setting(sizes.device, sizes.batch, sizes.pairs, bf16=on_gpu, replay=on_gpu, encoder=encoder)
+
+
 def _steps(sizes: Sizes, trunks: Trunks | None) -> Iterator[Row]:
-    setting = steps.Setting(sizes.device, sizes.batch, sizes.pairs, encoder=_TINY if sizes.quick else None)
-    at_most = 1.10 if sizes.device == "cuda" else 1.15
-    yield steps.many_against_one(setting, 50, at_most, trunks)
+    setting, on_gpu = _setting(sizes), sizes.device == "cuda"
+    yield steps.many_against_one(setting, 50, 1.10 if on_gpu else 1.15, trunks)
     for tasks, at_least in _PLAIN.items():
         often = dataclasses.replace(setting, pairs=sizes.pairs if sizes.quick or tasks > 10 else 2 * sizes.pairs)
         yield steps.against_plain(often, tasks, at_least, trunks)
@@ -63,7 +68,7 @@ def _compiled(sizes: Sizes) -> Iterator[Row]:
 
 
 def _bf16(sizes: Sizes) -> Iterator[Row]:
-    setting = steps.Setting(sizes.device, sizes.batch, sizes.pairs, bf16=True, encoder=_TINY if sizes.quick else None)
+    setting = dataclasses.replace(_setting(sizes), bf16=True)
     if sizes.device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         yield Row("step, plain fp32 / ours bf16, 50 tasks", None, 4.5, detail="this CPU computes no bf16")
         return
@@ -81,7 +86,8 @@ def _augmentation(sizes: Sizes) -> Iterator[Row]:
 
 
 def _loop(sizes: Sizes) -> Iterator[Row]:
-    yield program.around_the_step(18 if sizes.quick else 99, 1 if sizes.quick else 9, sizes.device, 1.05)
+    steps, pairs = (18, 1) if sizes.quick else (390, 5) if sizes.device == "cuda" else (99, 9)
+    yield program.around_the_step(steps, pairs, sizes.device, 1.05, sizes.quick)
 
 
 def _memory(sizes: Sizes) -> Iterator[Row]:
@@ -97,13 +103,10 @@ def _start(sizes: Sizes) -> Iterator[Row]:
 
 def _roofline(sizes: Sizes) -> Iterator[Row]:
     on_gpu = sizes.device == "cuda"
-    setting = steps.Setting(sizes.device, sizes.batch, sizes.pairs, bf16=on_gpu, encoder=_TINY if sizes.quick else None)
-    step = steps.Step(10, setting)
+    step = steps.Step(10, _setting(sizes))
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    name = f"roofline / step, 10 tasks, {'bf16, compiled' if on_gpu else 'eager'}"
-    with step.compiled(Trunks(on_gpu)):
-        step.ours()
-        measured = step.ours
+    name = f"roofline / step, 10 tasks, {'compiled, replayed, bf16' if on_gpu else 'eager'}"
+    with step.compiled(Trunks(True) if on_gpu else None) as measured:
         yield roofline.against_roofline(name, step.uncompiled, measured, sizes.device, dtype, 0.6 if on_gpu else None)
 
 

@@ -19,16 +19,22 @@ from cl_lightning import build
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.data.draws import Draws
 from cl_lightning.data.module import TaskData
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.sources import ArraySource
 from cl_lightning.journal import Bystander
 from cl_lightning.learning import engine
+from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display, Leg
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.learner import Learner, Length
 from cl_lightning.learning.loggers import LoggerOptions, make_curves
+from cl_lightning.learning.replay import CudaRecorder
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
+from cl_lightning.models.build import build_network
 from cl_lightning.rng import Key
-from cl_lightning.types import Fit
+from cl_lightning.types import Fit, Task
 from scripts.bench.measure import Row, paired, seconds
+from scripts.bench.steps import CIFAR
 
 
 class _Bare(Learner):
@@ -48,38 +54,49 @@ class _Idle(Learner):
 
     def training_step(self, images: Any, batch_idx: int) -> None:
         self.steps_done += 1
-        self.terms = {"classification": torch.zeros(())}
+        self._watch.note(self.steps_done, ("classification",), torch.zeros(1))
+        self.check_finite()
 
 
 class Loop:
-    """DyTox's first phase on digits: in the engine, as a run has it, and as a bare loop."""
+    """DyTox's first phase: in the engine, as a run has it, and as a bare loop around the same steps. On a CPU these are
+    of digits; on a GPU of made-up images, by the published network for CIFAR-100 in bf16, compiled and replayed.
+    """
 
-    def __init__(self, steps: int, device: str, folder: Path) -> None:
+    def __init__(self, steps: int, device: str, folder: Path, quick: bool = False) -> None:
         quieten_lightning()
         config = compose_typed([f"run_dir={folder}", "trainer.threads=null"])
-        self._scenario = build.build_scenario(config)
+        on_gpu = device == "cuda"
+        real = on_gpu and not quick
+        self._scenario = _made_up() if real else build.build_scenario(config)
         self._method = build.build_method(config, self._scenario, Key(0))
         self._task = self._scenario.tasks[0]
+        if real:
+            structure = {"kind": "token_network", "encoder": CIFAR, "diverge": True, "classes": []}
+            self._method.network = build_network(structure, Key(0))
         self._method.grow(self._task, Key(0), None)  # type: ignore[arg-type]
-        if device == "cuda":
-            self._method.network.cuda()
+        self._method.network.to(device)
         (phase,) = [item.phase for item in self._method.plan(self._task) if isinstance(item, Fit)]
         pipeline = build.build_pipeline(config, self._scenario, Key(0))
-        assert config.batch.size
-        draws = Draws([self._task.train], phase.sampling, 1, config.batch.size, Key(0))
+        batch = 128 if real else config.batch.size
+        assert batch
+        draws = Draws([self._task.train], phase.sampling, 1, batch, Key(0))
         self._phase = dataclasses.replace(phase, epochs=max(1, round(steps / draws.steps_per_epoch)))
         self._draws = dataclasses.replace(draws, epochs=self._phase.epochs)
         self._pipeline = pipeline
         self._device = torch.device(device)
+        self._half = on_gpu
         self.steps = self._draws.total_steps
+        self.trunks = Trunks(on_gpu)
+        self.what = f"steps of {'made-up images of 32 pixels, batch 128, bf16' if real else 'digits'}"
         display = Display([], len(self._scenario.tasks), "none")
         display.start(Leg(0, 1, phase.name, self._phase.epochs, draws.steps_per_epoch, 0))
         curves = make_curves(LoggerOptions(True, False, "", None, "offline", "bench", ""), folder)
-        accelerator = "gpu" if device == "cuda" else "cpu"
+        precision = "bf16-mixed" if on_gpu else "32-true"
+        options = TrainerOptions("gpu" if on_gpu else "cpu", precision, deterministic=False, run_dir=folder)
         self._engine = Engine(
-            self._scenario, pipeline, TrainerOptions(accelerator, "32-true", deterministic=False, run_dir=folder),
-            workers=0, evaluation_batch=256, log_every=config.trainer.log_every, display=display, curves=curves,
-            leaving=Bystander(),
+            self._scenario, pipeline, options, workers=0, evaluation_batch=256, log_every=config.trainer.log_every,
+            display=display, curves=curves, leaving=Bystander(), trunks=self.trunks,
         )  # fmt: skip
 
     def engine(self) -> None:
@@ -92,13 +109,20 @@ class Loop:
         learner = _Bare(self._method, self._task, self._phase, length, 1, Key(0))
         learner.configure_optimizers()
         learner._statistics = []
+        if self._device.type == "cuda":
+            learner.replay(CudaRecorder())
         pixels = self._engine._train_pixels
         source, labels = self._scenario.train, self._scenario.train_labels
-        data = TaskData(source, labels, self._draws, dataclasses.replace(self._pipeline, key=Key(0)), pixels)
+        pipeline = dataclasses.replace(self._pipeline, key=Key(0))
+        data = TaskData(source, labels, self._draws, pipeline, pixels, scales=learner.scales)
         data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=self._device))  # type: ignore[assignment]
-        for number, images in enumerate(data.train_dataloader()):
-            learner.training_step(images, number)
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=self._half)
+        with self.trunks.compiled([self._method.network], self._draws.batch):
+            for number, images in enumerate(data.train_dataloader()):
+                with half:
+                    learner.training_step(images, number)
         learner.check_finite(wait=True)
+        learner.on_fit_end()
 
     def idle(self) -> float:
         """Seconds a step of everything around the arithmetic, over so many steps that the start does not count."""
@@ -112,13 +136,27 @@ class Loop:
             return min(seconds(fit, self._device.type) for _ in range(3)) / longer.total_steps
 
 
-def around_the_step(steps: int, pairs: int, device: str, at_most: float | None) -> Row:
+def _made_up() -> Scenario:
+    """Ten tasks of ten classes of 500 images of 32 pixels."""
+    draws, count, names = torch.Generator().manual_seed(0), 50_000, tuple(map(str, range(100)))
+    pixels = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=draws)
+    labels = torch.arange(count) % 100
+    source = ArraySource("made up", pixels, labels, names)
+    tasks = []
+    for index in range(10):
+        classes = tuple(range(10 * index, 10 * index + 10))
+        rows = torch.nonzero(torch.isin(labels, torch.tensor(classes))).flatten()
+        tasks.append(Task(index, classes, names[classes[0] : classes[-1] + 1], rows, rows))
+    return Scenario("made up", source, source, tuple(tasks), names, tuple(range(100)), labels, labels, 32, 3, "test")
+
+
+def around_the_step(steps: int, pairs: int, device: str, at_most: float | None, quick: bool = False) -> Row:
     """How much longer the engine takes than the bare loop."""
     with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(steps, device, Path(folder))
+        loop = Loop(steps, device, Path(folder), quick)
         timed = paired(loop.engine, loop.bare, pairs, device)
         idle = loop.idle()
-    detail = f"{timed.milliseconds()} for {loop.steps} steps of digits; {1e6 * idle:.0f} us a step with idle steps"
+    detail = f"{timed.milliseconds()} for {loop.steps} {loop.what}; {1e6 * idle:.0f} us a step with idle steps"
     return Row("Lightning, display, curves / bare loop", timed.ratio, at_most=at_most, detail=detail)
 
 

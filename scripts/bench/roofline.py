@@ -14,14 +14,38 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
+import cl_lightning.models.gated_attention
+import cl_lightning.models.token_attention  # noqa: F401 (both define the operators that are counted below)
 from scripts.bench.measure import Row, seconds
 
 _VIEWS = frozenset({
     "view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach",
     "as_strided", "split", "split_with_sizes", "chunk", "unbind", "alias", "reshape",
 })  # fmt: skip
+
+
+@register_flop_formula(torch.ops.cl_lightning.gated_attention)
+def _gated(qk: Any, v: Any, position: Any, gate: Any, *_: Any, **__: Any) -> int:
+    """Scores, and what is read."""
+    return 2 * 2 * v[0] * v[1] ** 2 * v[2]
+
+
+@register_flop_formula(torch.ops.cl_lightning.gated_attention_backward)
+def _gated_backward(qk: Any, v: Any, *_: Any, **__: Any) -> int:
+    """The scores again, and a gradient each of weights, values, queries and keys."""
+    return 5 * 2 * v[0] * v[1] ** 2 * v[2]
+
+
+@register_flop_formula(torch.ops.cl_lightning.token_attention)
+def _asked(q: Any, own_k: Any, own_v: Any, k: Any, *_: Any, **__: Any) -> int:
+    return 2 * 2 * q[0] * k[0] * k[1] * k[2]
+
+
+@register_flop_formula(torch.ops.cl_lightning.token_attention_backward)
+def _asked_backward(q: Any, own_k: Any, own_v: Any, k: Any, *_: Any, **__: Any) -> int:
+    return 5 * 2 * q[0] * k[0] * k[1] * k[2]
 
 
 class Count(TorchDispatchMode):

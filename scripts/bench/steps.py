@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from cl_lightning.learning.compiled import Trunks
+from cl_lightning.learning.replay import CudaRecorder, Replay
 from cl_lightning.methods.base import frozen_copy
 from cl_lightning.methods.dytox import MAIN_PARTS
 from cl_lightning.models.build import build_network
@@ -38,6 +39,8 @@ class Setting:
     batch: int
     pairs: int
     bf16: bool = False
+    replay: bool = False
+    """On a GPU: record our step once, and replay it."""
     encoder: dict[str, object] | None = None
 
 
@@ -128,10 +131,20 @@ class Step:
         return counter.get_total_flops()
 
     @contextmanager
-    def compiled(self, trunks: Trunks) -> Iterator[None]:
-        """With the trunks of student and teacher compiled."""
-        with trunks.compiled([self.network, self.teacher], self._setting.batch):
-            yield
+    def compiled(self, trunks: Trunks | None) -> Iterator[Callable[[], Tensor]]:
+        """Ours, with the trunks of student and teacher compiled if ``trunks`` are given, and, in a setting with
+        ``replay``, recorded.
+        """
+        with nullcontext() if trunks is None else trunks.compiled([self.network, self.teacher], self._setting.batch):
+            yield self._replayed() if self._setting.replay else self.ours
+
+    def _replayed(self) -> Callable[[], Tensor]:
+        for group in self._optimiser.param_groups:
+            group["capturable"] = True
+        replay = Replay(lambda images: self.ours(), CudaRecorder())
+        for _ in range(4):  # the fourth is recorded
+            replay(self._images)
+        return lambda: replay(self._images)
 
 
 def against_plain(setting: Setting, tasks: int, at_least: float | None, trunks: Trunks | None) -> Row:
@@ -140,18 +153,24 @@ def against_plain(setting: Setting, tasks: int, at_least: float | None, trunks: 
     if not setting.bf16:
         difference = step.difference()
         assert difference < 1e-4, f"the two formulations differ by {difference}"
-    with nullcontext() if trunks is None else step.compiled(trunks):
-        timed = paired(step.plain, step.ours, setting.pairs, setting.device)
-    kind = ("eager" if trunks is None else "compiled") + (", bf16" if setting.bf16 else "")
+    with step.compiled(trunks) as ours:
+        timed = paired(step.plain, ours, setting.pairs, setting.device)
     images = f"{setting.batch / sorted(timed.second)[len(timed.second) // 2]:.0f} images/s"
-    name = f"step, plain / ours, {tasks} task{'s' if tasks > 1 else ''}, {kind}"
+    name = f"step, plain / ours, {tasks} task{'s' if tasks > 1 else ''}, {_kind(setting, trunks)}"
     return Row(name, timed.ratio, at_least=at_least, detail=f"{timed.milliseconds()}, {images}")
+
+
+def _kind(setting: Setting, trunks: Trunks | None) -> str:
+    words = ["eager" if trunks is None else "compiled"]
+    words += ["replayed"] * setting.replay + ["bf16"] * setting.bf16
+    return ", ".join(words)
 
 
 def against_plain_in_single(setting: Setting, tasks: int, at_least: float | None) -> Row:
     """How many times faster our step is in half precision than the plain one in single precision."""
     plain, ours = Step(tasks, replace(setting, bf16=False)), Step(tasks, setting)
-    timed = paired(plain.plain, ours.ours, setting.pairs, setting.device)
+    with ours.compiled(None) as step:
+        timed = paired(plain.plain, step, setting.pairs, setting.device)
     return Row(
         f"step, plain fp32 / ours bf16, {tasks} tasks", timed.ratio, at_least=at_least, detail=timed.milliseconds()
     )
@@ -161,11 +180,7 @@ def many_against_one(setting: Setting, tasks: int, at_most: float | None, trunks
     """How much longer a step takes with many tasks than with one."""
     many, one = Step(tasks, setting), Step(1, setting)
     bound = many.flops() / one.flops()
-    with (
-        nullcontext() if trunks is None else many.compiled(trunks),
-        nullcontext() if trunks is None else one.compiled(trunks),
-    ):
-        timed = paired(many.ours, one.ours, setting.pairs, setting.device)
-    kind = "eager" if trunks is None else "compiled"
+    with many.compiled(trunks) as of_many, one.compiled(trunks) as of_one:
+        timed = paired(of_many, of_one, setting.pairs, setting.device)
     detail = f"{timed.milliseconds()}; counted operations {bound:.3f}"
-    return Row(f"step, {tasks} tasks / 1 task, {kind}", timed.ratio, at_most=at_most, detail=detail)
+    return Row(f"step, {tasks} tasks / 1 task, {_kind(setting, trunks)}", timed.ratio, at_most=at_most, detail=detail)

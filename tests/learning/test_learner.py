@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import signal
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from cl_lightning.data.mixup import one_hot
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.journal import Bystander
+from cl_lightning.learning import learner
+from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display, Leg
 from cl_lightning.learning.engine import Engine, Fitted
+from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
@@ -32,6 +36,7 @@ from cl_lightning.optim.schedule import learning_rate
 from cl_lightning.rng import Key
 from cl_lightning.types import (
     Batch,
+    Left,
     Mixing,
     Optimiser,
     Order,
@@ -45,6 +50,7 @@ from cl_lightning.types import (
     Task,
     View,
 )
+from tests.learning.recorder import ByHand
 
 SIZES = (2, 1, 2)
 A_CLASS = 12
@@ -127,11 +133,12 @@ class Record(Curves):
 class Bench:
     """An engine over the images above."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, on_gpu: bool = False, trunks: Trunks | None = None) -> None:
         source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
         scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
         self.curves, self.display = Record(), Display([], len(TASKS), "none")
-        options = TrainerOptions("cpu", "32-true", deterministic=False, run_dir=folder)
+        accelerator, precision = ("gpu", "bf16-mixed") if on_gpu else ("cpu", "32-true")
+        options = TrainerOptions(accelerator, precision, deterministic=False, run_dir=folder)
         self.engine = Engine(
             scenario,
             CLEAN,
@@ -142,6 +149,7 @@ class Bench:
             display=self.display,
             curves=self.curves,
             leaving=Bystander(),
+            trunks=trunks,
         )
 
     def fit(
@@ -389,3 +397,138 @@ def test_two_replicas_are_two_processes_that_average_their_gradients(bench: Benc
     step = before - flat(method.network)
     torch.testing.assert_close(step, (separate[0] + separate[1]) / 2, atol=1e-5, rtol=1e-4)
     assert (step - together).abs().max() > 1e-3, "batch norm sees each half alone"
+
+
+# ---- replayed steps ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sharp", [False, True])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_replayed_steps_are_the_steps(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, optimiser: str, sharp: bool
+) -> None:
+    """Noise, mixing, a rate that changes, and a last batch that is smaller."""
+    schedule = Schedule("steps", milestones=(0.5,), gamma=0.5)
+    phase = dataclasses.replace(
+        PHASE, optimiser=Optimiser(optimiser, 0.125), schedule=schedule,
+        mixing=Mixing(0.8), sharpness=Sharpness(0.05) if sharp else None, sampling=Sampling(drop_last=False),
+    )  # fmt: skip
+    plain = toy(2, drop_path=0.5)
+    _, draws = bench.fit(plain, TASKS[0], phase, batch=10)
+    points, recorder = list(bench.curves.points), ByHand()
+    bench.curves.points.clear()
+    monkeypatch.setattr(Learner, "_replayable", lambda self: True)
+    monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
+    replayed = toy(2, drop_path=0.5)
+    bench.fit(replayed, TASKS[0], phase, batch=10)
+    assert recorder.records == 1
+    assert recorder.runs + recorder.replays == draws.total_steps
+    assert recorder.runs > 3, "the smaller batches run"
+    torch.testing.assert_close(flat(replayed.network), flat(plain.network), atol=1e-7, rtol=1e-6)
+    assert [point["step"] for point in points] == [point["step"] for point in bench.curves.points]
+    for ours, theirs in zip(bench.curves.points, points, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_what_is_left_of_replayed_steps_is_what_is_left_of_steps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Left] = []
+
+    class Keeps(Bystander):
+        def after_step(self, steps: int, leave: Callable[[], Left]) -> None:
+            if steps == 6:
+                kept.append(leave())
+
+    monkeypatch.setattr(bench.engine, "_leaving", Keeps())
+    phase = dataclasses.replace(PHASE, optimiser=Optimiser("adamw", 0.125))
+    bench.fit(toy(2), TASKS[0], phase)
+    monkeypatch.setattr(Learner, "_replayable", lambda self: True)
+    monkeypatch.setattr(learner, "CudaRecorder", ByHand)
+    bench.fit(toy(2), TASKS[0], phase)
+    plain, replayed = (left.optimiser["param_groups"] for left in kept)  # type: ignore[index,call-overload]
+    assert plain == replayed
+
+
+# ---- on a GPU ------------------------------------------------------------------------------------------------------
+
+
+def dytox() -> DyTox:
+    """At its second task: with a teacher, and something frozen."""
+    encoder = {**CONVIT, "image_size": 8, "dim": 32, "drop_path": 0.5}
+    structure = {"kind": "token_network", "encoder": encoder, "diverge": True, "classes": []}
+    main = dataclasses.replace(PHASE, trains=MAIN_PARTS, epochs=8, optimiser=Optimiser("adamw", 0.01))
+    method = DyTox(build_network(structure, Key(0)), main, None, DyToxOptions())  # type: ignore[arg-type]
+    for task in TASKS[:2]:
+        method.grow(task, Key(1), None)  # type: ignore[arg-type]
+    return method
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_on_a_gpu_replayed_steps_are_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
+    """Main phase, then a phase with a frozen encoder and a rate that changes; bits and all."""
+    quieten_lightning()
+    weights, points = [], []
+    for replayed in (False, True):
+        with monkeypatch.context() as patch:
+            if not replayed:
+                patch.setattr(Learner, "_replayable", lambda self: False)
+            bench, method = Bench(tmp_path, on_gpu=True, trunks=Trunks(compiled)), dytox()
+            bench.fit(method, TASKS[1], method._main)
+            schedule = Schedule("steps", milestones=(0.5,), gamma=0.5)
+            second = dataclasses.replace(method._main, name="second", trains=FINETUNING_PARTS, schedule=schedule)
+            bench.fit(method, TASKS[1], second)
+            weights.append(flat(method.network).cpu())
+            points.append(bench.curves.points)
+    assert weights[0].isfinite().all()
+    torch.testing.assert_close(weights[1], weights[0], atol=1e-6, rtol=1e-5)
+    assert len(points[0]) == len(points[1]) == 2 * 8 * 3
+    for ours, theirs in zip(points[1], points[0], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_phase_goes_on_where_it_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quieten_lightning()
+    left: list[tuple[Left, Method]] = []
+
+    class Keeps(Bystander):
+        def after_step(self, steps: int, leave: Callable[[], Left]) -> None:
+            if steps == 10:
+                left.append((copy.deepcopy(leave()), copy.deepcopy(method)))
+
+    bench, method = Bench(tmp_path, on_gpu=True), dytox()
+    monkeypatch.setattr(bench.engine, "_leaving", Keeps())
+    _, draws = bench.fit(method, TASKS[1], method._main)
+    ((where, again),) = left
+    monkeypatch.setattr(bench.engine, "_leaving", Bystander())
+    bench.display.start(Leg(1, 1, "main", 8, draws.steps_per_epoch, 0), 10)
+    bench.engine.fit(again, TASKS[1], method._main, draws, Key(0).fold(1, "main"), where)
+    torch.testing.assert_close(flat(again.network), flat(method.network), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_step_that_waits_runs_unrecorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    quieten_lightning()
+
+    class Waits(Toy):
+        steps_alike = True
+
+        def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+            terms = super().losses(task, phase, batch, outputs)
+            assert terms["classification"].item() > 0
+            return terms
+
+    method = Waits(toy(2).network)
+    fitted, draws = Bench(tmp_path, on_gpu=True).fit(method, TASKS[0], PHASE)
+    assert fitted.steps == draws.total_steps
+    assert flat(method.network).isfinite().all()
+    assert any("trainer.cuda_graphs=false" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_loss_that_is_no_number_ends_the_run_some_steps_later(tmp_path: Path) -> None:
+    quieten_lightning()
+    method = dytox()
+    method.network.encoder.pos_embed.data[..., 0] = torch.nan  # type: ignore[union-attr,index,operator]
+    with pytest.raises(FloatingPointError, match=r"classification loss is nan at task 2, phase main, step 1"):
+        Bench(tmp_path, on_gpu=True).fit(method, TASKS[1], method._main)

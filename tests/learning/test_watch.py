@@ -10,6 +10,8 @@ from torch import nn
 
 from cl_lightning.learning.watch import Watch
 
+NAMES = ("classification", "gradient")
+
 
 def stepped(losses: list[float], optimiser_name: str) -> tuple[list[float], Watch]:
     """The weight after each step of a loss ``factor * w``, whose gradient is ``factor``."""
@@ -23,7 +25,7 @@ def stepped(losses: list[float], optimiser_name: str) -> tuple[list[float], Watc
         watch.weigh(loss).backward()
         norm = watch.guard(optimiser, [weight])
         optimiser.step()
-        watch.note(step, {"classification": loss, "gradient": norm})
+        watch.note(step, NAMES, torch.stack([loss, norm]))
         values.append(weight.item())
     return values, watch
 
@@ -35,10 +37,10 @@ def test_nothing_is_applied_from_a_bad_step_on(optimiser: str, bad: float) -> No
     values, watch = stepped([1.0, 2.0, bad, 3.0, 4.0], optimiser)
     assert values[:2] == good[:2]
     assert values[2:] == [good[1]] * 3
-    found = watch.look(wait=True)
-    assert found is not None
-    assert found[:2] == (3, "classification")
-    assert str(found[2]) == str(bad)
+    seen = dict(watch.arrived(wait=True))
+    assert list(seen) == [1, 2, 3, 4, 5]
+    assert str(seen[3]["classification"]) == str(bad)
+    assert all(math.isfinite(value) for step in (1, 2) for value in seen[step].values())
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
@@ -63,7 +65,8 @@ def test_good_steps_are_those_of_the_optimiser_alone(optimiser: str) -> None:
         expected.append(weight.item())
     values, watch = stepped([1.0, 2.0, 3.0], optimiser)
     assert values == expected
-    assert watch.look(wait=True) is None
+    assert [step for step, _ in watch.arrived(wait=True)] == [1, 2, 3]
+    assert list(watch.arrived(wait=True)) == [], "told once"
 
 
 def test_an_infinite_loss_with_a_finite_gradient_is_bad_too() -> None:
@@ -84,10 +87,11 @@ def test_a_gradient_that_overflows_is_bad_though_the_loss_is_finite() -> None:
     norm = watch.guard(optimiser, [weight])
     optimiser.step()
     assert weight.item() == 0.0
-    watch.note(1, {"classification": loss, "gradient": norm})
-    found = watch.look()
-    assert found is not None
-    assert found[:2] == (1, "gradient")
+    watch.note(1, NAMES, torch.stack([loss, norm]))
+    ((step, values),) = watch.arrived()
+    assert step == 1
+    assert values["classification"] == 0.0
+    assert not math.isfinite(values["gradient"])
 
 
 @pytest.mark.gpu
@@ -102,9 +106,8 @@ def test_on_a_gpu_the_host_does_not_wait_and_still_hears_of_it() -> None:
             torch.cuda.set_sync_debug_mode("error")
             try:
                 optimiser.step()
-                watch.note(step, {"classification": loss, "gradient": norm})
+                watch.note(step, NAMES, torch.stack([loss, norm]))
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-    found = watch.look(wait=True)
-    assert found is not None
-    assert found[:2] == (3, "classification")
+    seen = dict(watch.arrived(wait=True))
+    assert [step for step, values in seen.items() if not math.isfinite(values["classification"])] == [3]

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from cl_lightning import rng
 from cl_lightning.build import build_memory, build_method
@@ -303,6 +306,46 @@ def test_growth_moves_no_old_score(life: Life, case: str) -> None:
             if case not in MOVES_OLD_SCORES:
                 torch.testing.assert_close(old, before[name], atol=1e-6, rtol=1e-6)
         life.fit(task(index), main_phase(life.method, task(index)))
+
+
+class Operators(TorchDispatchMode):
+    """What is computed, tensors left out, and what of it the host would wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[str, str]] = []
+        self.waits: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, of_host = func._overloadpacket.__name__, tree_map(_without_tensor, (args, kwargs or {}))
+        self.done.append((name, str(of_host)))
+        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if by_mask or name in {"_local_scalar_dense", "nonzero", "masked_select", "_unique2"}:
+            self.waits.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def _without_tensor(value: object) -> object:
+    return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else value
+
+
+def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_no_device(life: Life) -> None:
+    """What a recorded step reads of the host stays as it was (``Method.steps_alike``)."""
+    assert life.method.steps_alike, "a method whose steps are not alike needs no line here, but a reason"
+    for index in range(2):
+        for item in life.method.plan(task(index)):
+            if isinstance(item, Fit):
+                life.method.train_mode(item.phase)
+                traces = []
+                for step in (1, 2):
+                    life.method.network.zero_grad()
+                    with Operators() as seen:
+                        torch.stack(list(life.losses(task(index), item.phase).values())).sum().backward()
+                    life.method.after_step(Progress(step, 2, step - 1, 2))
+                    assert not seen.waits
+                    traces.append(seen.done)
+                assert traces[0] == traces[1]
+            life.carry_out(item, task(index))
 
 
 def test_a_teacher_is_what_was_before_growth(life: Life) -> None:

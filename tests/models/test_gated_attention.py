@@ -25,7 +25,7 @@ def _inputs(images: int, patches: int, heads: int, width: int) -> tuple[Tensor, 
     return qk, v, position, torch.sigmoid(torch.randn(heads, generator=draws))
 
 
-@pytest.mark.parametrize("images, patches, heads, width", [(5, 64, 2, 32), (2, 9, 3, 8)])
+@pytest.mark.parametrize(("images", "patches", "heads", "width"), [(5, 64, 2, 32), (2, 9, 3, 8)])
 def test_kernel_is_the_operators(images: int, patches: int, heads: int, width: int) -> None:
     inputs = _inputs(images, patches, heads, width)
     weight = torch.randn(inputs[1].shape, generator=torch.Generator().manual_seed(1))
@@ -36,7 +36,8 @@ def test_kernel_is_the_operators(images: int, patches: int, heads: int, width: i
     (wanted * weight).sum().backward()
     torch.testing.assert_close(out.double().cpu(), wanted, atol=1e-5, rtol=1e-5)
     for found, right in zip(ours, exact, strict=True):
-        assert found.grad is not None and right.grad is not None
+        assert found.grad is not None
+        assert right.grad is not None
         torch.testing.assert_close(found.grad.double().cpu(), right.grad, atol=2e-5, rtol=2e-5)
 
 

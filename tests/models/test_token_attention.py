@@ -24,7 +24,9 @@ def _inputs(images: int, tokens: int, patches: int, dim: int) -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize("images, tokens, patches, heads, width", [(5, 10, 64, 2, 32), (9, 1, 9, 3, 8), (2, 17, 4, 1, 16)])
+@pytest.mark.parametrize(
+    ("images", "tokens", "patches", "heads", "width"), [(5, 10, 64, 2, 32), (9, 1, 9, 3, 8), (2, 17, 4, 1, 16)]
+)
 def test_kernel_is_the_operators(images: int, tokens: int, patches: int, heads: int, width: int) -> None:
     inputs = _inputs(images, tokens, patches, heads * width)
     ours = [each.clone().to(DEVICE).requires_grad_() for each in inputs]
@@ -35,7 +37,8 @@ def test_kernel_is_the_operators(images: int, tokens: int, patches: int, heads: 
     (out.cpu() * weight).sum().backward()
     (wanted * weight).sum().backward()
     for found, right in zip(ours, exact, strict=True):
-        assert found.grad is not None and right.grad is not None
+        assert found.grad is not None
+        assert right.grad is not None
         torch.testing.assert_close(found.grad.double().cpu(), right.grad, atol=2e-5, rtol=2e-5)
 
 

@@ -92,7 +92,7 @@ def _backward(  # type: ignore[no-untyped-def]
 def forward(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor) -> Tensor:
     """What the heads read, (B, N, D)."""
     out = torch.empty_like(v_BND)
-    images, patches, dim = v_BND.shape
+    images, _, dim = v_BND.shape
     heads = len(gate_H)
     _forward[(images * heads,)](
         qk_BN2D, v_BND, position_HNN, gate_H, out, (dim // heads) ** -0.5, **_sizes(v_BND, heads), num_warps=WARPS

@@ -90,8 +90,11 @@ def _backward(  # type: ignore[no-untyped-def]
     tl.store(d_own_v + partial, sum_v, token)
 
 
-def forward(q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int) -> Tensor:
-    """What each token reads from each image, (B, T, D)."""
+def forward(inputs: tuple[Tensor, ...], heads: int) -> Tensor:
+    """What each token reads from each image, (B, T, D), from the tokens' queries, keys and values (T, D) and the
+    patches' keys and values (B, N, D), all contiguous and of one type.
+    """
+    q_TD, own_k_TD, own_v_TD, k_BND, v_BND = inputs
     images, dim = len(k_BND), k_BND.shape[-1]
     out = k_BND.new_empty(images, len(q_TD), dim)
     _forward[(images * heads,)](
@@ -101,25 +104,28 @@ def forward(q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor, v_B
     return out
 
 
-def backward(
-    q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor, v_BND: Tensor, d_out_BTD: Tensor, heads: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of the five inputs of :func:`forward`; the tokens' as partial sums (groups, T, D), float32."""
+def backward(inputs: tuple[Tensor, ...], heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of the five inputs of :func:`forward`, which are followed by the outcome's gradient (B, T, D); the
+    tokens' as partial sums (groups, T, D), float32.
+    """
+    q_TD, own_k_TD, own_v_TD, k_BND, v_BND, d_out_BTD = inputs
     images, dim = len(k_BND), k_BND.shape[-1]
     groups = triton.cdiv(images, IMAGES_A_PROGRAM)
-    shared = [torch.empty(groups, len(q_TD), dim, dtype=torch.float32, device=q_TD.device) for _ in range(3)]
+    d_q, d_own_k, d_own_v = (
+        torch.empty(groups, len(q_TD), dim, dtype=torch.float32, device=q_TD.device) for _ in range(3)
+    )
     d_k, d_v = torch.empty_like(k_BND), torch.empty_like(v_BND)
     _backward[(groups * heads,)](
-        q_TD, own_k_TD, own_v_TD, k_BND, v_BND, d_out_BTD, *shared, d_k, d_v, (dim // heads) ** -0.5, images,
-        **_sizes(q_TD, k_BND, heads), IMAGES=IMAGES_A_PROGRAM, num_warps=WARPS,
+        q_TD, own_k_TD, own_v_TD, k_BND, v_BND, d_out_BTD, d_q, d_own_k, d_own_v, d_k, d_v, (dim // heads) ** -0.5,
+        images, **_sizes(q_TD, k_BND, heads), IMAGES=IMAGES_A_PROGRAM, num_warps=WARPS,
     )  # fmt: skip
-    return shared[0], shared[1], shared[2], d_k, d_v
+    return d_q, d_own_k, d_own_v, d_k, d_v
 
 
 def _sizes(q_TD: Tensor, k_BND: Tensor, heads: int) -> dict[str, object]:
     tokens, (_, patches, dim) = len(q_TD), k_BND.shape
     sizes: dict[str, object] = {"T": tokens, "N": patches, "H": heads, "E": dim // heads}
     for name in ("T", "N", "E"):
-        sizes[f"P_{name}"] = max(16, triton.next_power_of_2(sizes[name]))  # type: ignore[no-untyped-call]
+        sizes[f"P_{name}"] = max(16, triton.next_power_of_2(sizes[name]))
     sizes["PRECISION"] = "ieee" if k_BND.dtype == torch.float32 else "tf32"  # of half precision there is only one
     return sizes
