@@ -65,7 +65,7 @@ class Loop:
 
     def __init__(self, steps: int, device: str, folder: Path, quick: bool = False) -> None:
         quieten_lightning()
-        config = compose_typed([f"run_dir={folder}", "trainer.threads=null"])
+        config = compose_typed([f"run_dir={folder}", "trainer.threads=null", "data.mean=null", "data.std=null"])
         on_gpu = device == "cuda"
         real = on_gpu and not quick
         self._scenario = _made_up() if real else build.build_scenario(config)
@@ -106,6 +106,7 @@ class Loop:
     def bare(self) -> None:
         """A loop over the same batches and steps."""
         length = Length(self._draws.steps_per_epoch, self._phase.epochs, self._draws.batch)
+        self._method.network.to(self._device)  # Lightning has put it back on the CPU
         learner = _Bare(self._method, self._task, self._phase, length, 1, Key(0))
         learner.configure_optimizers()
         learner._statistics = []

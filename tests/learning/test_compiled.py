@@ -143,3 +143,20 @@ def test_what_cannot_be_compiled_is_said_once_to_who_asked(asked_for: bool, capl
     assert [record.getMessage().split(":")[0] for record in ours(caplog)] == (
         ["trainer.compile=trunk is ignored"] if asked_for else []
     )
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_compiled_code_computes_what_the_network_does() -> None:
+    """In half precision, our kernels and the combined small ones included."""
+    net, images, found = network().cuda(), IMAGES.cuda(), []
+    noise = scales(net).cuda()
+    for trunks in (Trunks(False), Trunks(True)):
+        net.zero_grad()
+        with trunks.compiled([net], len(IMAGES)), torch.autocast("cuda", torch.bfloat16):
+            embeddings = net(images, noise).embeddings
+        embeddings.float().square().sum().backward()
+        gradients = [parameter.grad.flatten() for parameter in net.parameters() if parameter.grad is not None]
+        found.append((embeddings.detach().float(), torch.cat(gradients)))
+    for ours, plain in zip(found[1], found[0], strict=True):
+        assert (ours - plain).norm() / plain.norm() < 0.02
+    assert trunks._wanted, "it was compiled"

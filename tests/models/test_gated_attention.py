@@ -48,4 +48,5 @@ def test_the_cpu_computes_by_operators() -> None:
 
 def test_kernel_can_be_traced() -> None:
     """Shapes and types are known without running it: what compiling needs."""
-    torch.library.opcheck(module.fused, _inputs(2, 9, 3, 8), test_utils=("test_schema", "test_faketensor"))
+    inputs = tuple(each.to(DEVICE) for each in _inputs(2, 9, 3, 8))
+    torch.library.opcheck(module.fused, inputs, test_utils=("test_schema", "test_faketensor"))
