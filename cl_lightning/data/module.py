@@ -26,9 +26,9 @@ from cl_lightning.data.loading import (
 )
 from cl_lightning.data.sources import ImageSource
 
-_LEVELS_TOGETHER = {"cpu": 1 << 21, "cuda": 1 << 23}
-"""So many grey levels of several steps are augmented together: on a CPU what stays in the caches, and memory is no
-concern on a GPU (2,700 images of CIFAR's size).
+_LEVELS_TOGETHER = {"cpu": 1 << 21, "cuda": 1 << 25}
+"""So many grey levels of several steps are augmented together: on a CPU what stays in the caches; on a GPU an epoch of
+a task of CIFAR's size, since some 600 operators are started by the host, however many images there are.
 """
 
 
@@ -78,7 +78,7 @@ class Ahead:
         parts = zip(*(values.split(sizes) for values in (images, labels, positions, rows)), strict=True)
         scales = [drawn.split(sizes, dim=1) for drawn in self._scales(positions, epoch)]
         for step, (part_images, part_labels, part_positions, part_rows) in enumerate(parts):
-            of_step = tuple(of_pass[step] for of_pass in scales)
+            of_step = tuple(of_pass[step].contiguous() for of_pass in scales)  # else compiled code meets other strides
             yield Images(part_images, part_labels, part_positions, epoch, part_rows, of_step)
 
 

@@ -61,6 +61,9 @@ class CudaRecorder:
 class Replay:
     """``work``, a function of tensors, recorded once it has run a few times; what is fed in other shapes, as the last
     batch of an epoch may be, runs unrecorded.
+
+    What is fed is copied to the same place from the first step on, not only once a step is recorded: code that was
+    compiled for it then is what is recorded, whatever tensors come from outside. (To compile while recording fails.)
     """
 
     def __init__(self, work: Work, recorder: Recorder) -> None:
@@ -74,18 +77,21 @@ class Replay:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The outcome; that of a replay is overwritten by the next one."""
-        if self._replay is not None and [each.shape for each in inputs] == [each.shape for each in self._inputs]:
-            torch._foreach_copy_(self._inputs, inputs)
+        if not self._inputs and not self._given_up:
+            self._inputs = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in inputs]
+        if self._given_up or [each.shape for each in inputs] != [each.shape for each in self._inputs]:
+            return self._recorder.run(self._work, inputs)
+        torch._foreach_copy_(self._inputs, inputs)
+        if self._replay is not None:
             self._replay()
             assert self._outcome is not None
             return self._outcome
         self._runs += 1
-        if self._runs <= _EAGER_STEPS or self._replay is not None or self._given_up:
-            return self._recorder.run(self._work, inputs)
-        return self._recorded(inputs)
+        if self._runs <= _EAGER_STEPS:
+            return self._recorder.run(self._work, self._inputs)
+        return self._recorded()
 
-    def _recorded(self, inputs: Sequence[Tensor]) -> Tensor:
-        self._inputs = [each.clone() for each in inputs]
+    def _recorded(self) -> Tensor:
         try:
             self._replay, self._outcome = self._recorder.record(self._work, self._inputs)
         except RuntimeError as error:
@@ -93,10 +99,11 @@ class Replay:
             _log.warning(
                 "steps are not replayed, %s (trainer.cuda_graphs=false saves the attempt)", str(error).split("\n")[0]
             )
-            return self._recorder.run(self._work, inputs)
+            return self._recorder.run(self._work, self._inputs)
         self._replay()
         return self._outcome
 
     def close(self) -> None:
         """Give the recorded step's memory back."""
-        self._replay, self._outcome, self._inputs, self._given_up = None, None, [], True
+        self._replay, self._outcome, self._given_up = None, None, True
+        self._inputs.clear()

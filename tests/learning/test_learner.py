@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from cl_lightning import rng
+from cl_lightning.data import module
 from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.mixup import one_hot
@@ -26,6 +28,7 @@ from cl_lightning.learning.display import Display, Leg
 from cl_lightning.learning.engine import Engine, Fitted
 from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.loggers import Curves
+from cl_lightning.learning.replay import Work
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.methods.base import Method
@@ -430,6 +433,31 @@ def test_replayed_steps_are_the_steps(
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
+@pytest.mark.slow
+def test_the_trunk_is_compiled_once_and_never_while_a_step_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs of batches that lie otherwise in memory: the noise of several steps is drawn together."""
+    found, trunk = [], CompileCounter()
+
+    class Counts(ByHand):
+        def record(self, work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], Tensor]:
+            found.append(trunk.frame_count)
+            return super().record(work, inputs)
+
+    quieten_lightning()
+    monkeypatch.setattr(learner, "CudaRecorder", Counts)
+    monkeypatch.setitem(module._LEVELS_TOGETHER, "cpu", 64 * 8)
+    for replayed in (False, True):
+        torch._dynamo.reset()
+        trunk.clear()
+        monkeypatch.setattr(Learner, "_replayable", lambda self, yes=replayed: yes)
+        method = dytox()
+        Bench(tmp_path, trunks=Trunks(True, trunk)).fit(method, TASKS[1], method._main)
+        found.append(trunk.frame_count)
+    assert found == [2, 2, 2], "student and teacher"
+
+
 def test_what_is_left_of_replayed_steps_is_what_is_left_of_steps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Left] = []
 
@@ -464,7 +492,9 @@ def dytox() -> DyTox:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
-def test_on_a_gpu_replayed_steps_are_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
+def test_on_a_gpu_replayed_steps_are_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, compiled: bool
+) -> None:
     """Main phase, then a phase with a frozen encoder and a rate that changes; bits and all."""
     quieten_lightning()
     weights, points = [], []
@@ -479,6 +509,7 @@ def test_on_a_gpu_replayed_steps_are_the_steps(tmp_path: Path, monkeypatch: pyte
             bench.fit(method, TASKS[1], second)
             weights.append(flat(method.network).cpu())
             points.append(bench.curves.points)
+    assert not [record for record in caplog.records if record.name.startswith("cl_lightning")], "nothing was given up"
     assert weights[0].isfinite().all()
     torch.testing.assert_close(weights[1], weights[0], atol=1e-6, rtol=1e-5)
     assert len(points[0]) == len(points[1]) == 2 * 8 * 3
