@@ -107,7 +107,23 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         curves.close(status)
     if processes.writes:
         sys.stdout.write(render_table(results, str(shown(run_dir)), width=100) + "\n")
+        if config.report.page:
+            _report(config, sequence, pipeline, run_dir)
     return float(results["average_incremental_accuracy"])
+
+
+def _report(config: Config, sequence: Sequence, pipeline: Pipeline, run_dir: Path) -> None:
+    """Write the run's page. A run that has learnt everything does not fail for a picture."""
+    from cl_lightning.portrait import paint  # both bring matplotlib
+    from cl_lightning.report.shown import write_portrait
+    from cl_lightning.report.write import write_report
+
+    try:
+        write_portrait(run_dir, paint(config, sequence.scenario, sequence.method, sequence.state, pipeline))
+        sys.stdout.write(f"Report: {shown(write_report(run_dir))}\n")
+    except Exception as error:
+        log.debug("the report", exc_info=True)
+        log.warning("the report could not be written (%s): python -m cl_lightning.report %s", error, shown(run_dir))
 
 
 def _settings(config: Config, key: Key) -> Settings:

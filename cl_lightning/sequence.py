@@ -27,7 +27,8 @@ from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
-from cl_lightning.report.results import TaskRecord
+from cl_lightning.metrics.answers import Answers, answers
+from cl_lightning.report.results import PhaseRecord, TaskRecord
 from cl_lightning.rng import Key
 from cl_lightning.state import Cursor, RunState
 from cl_lightning.types import Act, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Task
@@ -123,6 +124,7 @@ class Sequence:
         fitted = engine.fit(self.method, task, phase, draws, self._key(task, phase.name), cursor.left)
         display.finish()
         state.step_offset += fitted.steps
+        state.phases.append(PhaseRecord(task.index, phase.name, fitted.steps, fitted.images, fitted.seconds))
         curves.offset = state.step_offset
         cursor.images += fitted.images
         cursor.fit_seconds += fitted.seconds
@@ -172,24 +174,31 @@ class Sequence:
         offsets = [t.classes[0] for t in tasks] + [task.num_seen]
         rows = torch.cat([t.test for t in tasks])
         sums: dict[tuple[str, str], Counts] = {}
-        for batch in engine.map_test(self.method.network, rows, lambda images: count_all(self.method, images, offsets)):
+        given: list[Answers] = []
+        found = engine.map_test(self.method.network, rows, lambda images: evaluate_all(self.method, images, offsets))
+        for batch, answered in found:
+            given = [given[0] + answered] if given else [answered]
             for name, counts in batch.items():
                 sums[name] = sums[name] + counts if name in sums else counts
         shares = engine.gather({name: counts.to_tensor().cpu() for name, counts in sums.items()})
+        answered_by_all = [answered.cpu() for share in engine.gather([a.cpu() for a in given]) for answered in share]
+        self.state.answers = sum(answered_by_all[1:], answered_by_all[0])
         for protocol, readout in shares[0]:
             counts = Counts.from_tensor(torch.stack([s[protocol, readout] for s in shares if s]).sum(dim=0))
             readouts = self.state.matrices.setdefault(protocol, {})
             readouts[readout] = readouts.get(readout, AccuracyMatrix()).with_row(task.index, counts)
 
 
-def count_all(method: Method, images: Images, offsets: list[int]) -> dict[tuple[str, str], Counts]:
-    """Counts of one batch by (protocol, read-out), the method's main read-out first."""
+def evaluate_all(method: Method, images: Images, offsets: list[int]) -> tuple[dict[tuple[str, str], Counts], Answers]:
+    """Counts of one batch by (protocol, read-out), the method's main read-out first, and the answers of that one."""
     scores = method.predict(images.images)
-    return {
+    counts = {
         (protocol, readout): count(logits, images.labels, offsets, within=protocol == "task_incremental")
         for protocol in ("class_incremental", "task_incremental")
         for readout, logits in scores.items()
     }
+    main, logits = next(iter(scores.items()))
+    return counts, answers(method.readouts()[main].probabilities(logits), images.labels, num_old=offsets[-2])
 
 
 def _leg(task: Task, place: int, phase: Phase, draws: Draws) -> Leg:

@@ -14,9 +14,10 @@ from cl_lightning.data.sources import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.metrics.answers import Answers
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
-from cl_lightning.report.results import TaskRecord
+from cl_lightning.report.results import PhaseRecord, TaskRecord
 from cl_lightning.rng import Key
 from cl_lightning.types import Left, Plain
 
@@ -57,6 +58,10 @@ class RunState:
     """The place within the task after those."""
     precisions: list[tuple[int, str, str]] = field(default_factory=list)
     """(task, phase, precision) of each phase so far; twice where it was changed within one."""
+    phases: list[PhaseRecord] = field(default_factory=list)
+    """One for each finished phase."""
+    answers: Answers | None = None
+    """Of the last evaluation, by the main read-out, with all classes competing."""
 
     @property
     def position(self) -> Position:
@@ -85,6 +90,8 @@ def checkpoint_payload(
         "records": [dataclasses.asdict(record) for record in state.records],
         "cursor": _cursor_state(state.cursor),
         "precisions": [list(entry) for entry in state.precisions],
+        "phases": [dataclasses.asdict(phase) for phase in state.phases],
+        "answers": None if state.answers is None else state.answers.to_plain(),
         "matrices": {
             protocol: {readout: matrix.to_plain() for readout, matrix in readouts.items()}
             for protocol, readouts in state.matrices.items()
@@ -111,7 +118,9 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
     cursor = _cursor(payload["cursor"])
     precisions = [(int(task), str(phase), str(precision)) for task, phase, precision in payload["precisions"]]
     memory = restore_memory(payload["memory"], source)
-    return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions)
+    phases = [PhaseRecord(**phase) for phase in payload.get("phases", ())]  # earlier files of this format lack them
+    answers = None if payload.get("answers") is None else Answers.from_plain(payload["answers"])
+    return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers)
 
 
 def _cursor_state(cursor: Cursor) -> dict[str, Plain]:

@@ -140,6 +140,7 @@ class Writer:
             main_readout=next(iter(state.matrices["class_incremental"])),
             parameters=state.records[-1].parameters,
             provenance=self._provenance(),
+            phases=state.phases,
         )
         if write:
             write_results(self._run_dir, results, state.matrices)

@@ -59,7 +59,7 @@ SITES = {
     "file, renamed": ("cl_lightning.atomic", "_sync_folder"),
     "checkpoint, clearing away": ("cl_lightning.checkpoints", "_superseded"),
     "herding": ("cl_lightning.memory.rehearsal", "RehearsalMemory.update"),
-    "evaluating": ("cl_lightning.sequence", "count_all"),
+    "evaluating": ("cl_lightning.sequence", "evaluate_all"),
     "between items": ("cl_lightning.journal", "Journal.after_item"),
     "reporting": ("cl_lightning.writer", "write_results"),
     "curves": ("cl_lightning.learning.loggers", "Curves.log"),

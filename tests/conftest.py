@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", WANDB_MODE="disabled")
+os.environ["CL_LIGHTNING_REPORT"] = "false"  # a page takes seconds; tests of it ask for it
 os.environ["CL_LIGHTNING_CACHE"] = tempfile.mkdtemp(prefix="cl_lightning-tests-")  # not the developer's own
 if shutil.which("nvidia-smi") is None:
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: its kernels can then be tried on a CPU

@@ -48,6 +48,7 @@ def check(config: Config) -> None:
     _at_least("batch.evaluation", config.batch.evaluation, 1)
     _at_least("trainer.workers", config.trainer.workers, 0)
     _at_least("trainer.log_every", config.trainer.log_every, 1)
+    _at_least("report.exemplars", config.report.exemplars, 0)
     _share("data.validation", config.data.validation)
     _share("data.test_share", config.data.test_share)
     _at_least("data.crop_padding", config.data.crop_padding, 0)

@@ -9,6 +9,7 @@ _WITHOUT = (
     "run_dir",
     "if_exists",
     "logger",
+    "report",
     "data.root",  # where the images are; which they are is in the scenario's fingerprint
     "data.on_broken",  # what was left out is missing in that fingerprint too
     "data.suggests",  # what it suggested has been filled in elsewhere
@@ -22,8 +23,10 @@ _WITHOUT = (
     "trainer.accelerator",
     "trainer.checkpoint_minutes",
     "trainer.checkpoint_steps",
+    "trainer.cuda_graphs",
     "trainer.deterministic",
     "trainer.devices",
+    "trainer.keep_memory",
     "trainer.log_every",
     "trainer.progress",
     "trainer.stop_after_task",  # how much of the run there is

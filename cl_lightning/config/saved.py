@@ -16,7 +16,7 @@ from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.schema import SCHEMAS, Config
 from cl_lightning.errors import UserError
 
-_CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "trainer.")
+_CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "report.", "trainer.")
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
 _CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb")}
 """What ``trainer=gpu`` or ``logger=wandb`` means here; the rest of the group stays as the run had it."""

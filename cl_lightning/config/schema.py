@@ -272,6 +272,15 @@ class LoggerConfig:
 
 
 @dataclass
+class ReportConfig:
+    """The page that each run writes."""
+
+    page: bool = True
+    attention: bool = False
+    exemplars: int = 8
+
+
+@dataclass
 class Config:
     """The whole configuration of a run."""
 
@@ -289,6 +298,7 @@ class Config:
     batch: BatchConfig = field(default_factory=BatchConfig)
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
+    report: ReportConfig = field(default_factory=ReportConfig)
 
 
 SCHEMAS: dict[str, dict[str, type]] = {

@@ -63,6 +63,14 @@ class Network(nn.Module, ABC):
         """The residual branches that stochastic depth acts on; empty where there is none."""
         return []
 
+    def task_tokens(self) -> Tensor | None:
+        """(T, D) what a network of tokens asks the patches with, oldest first; for pictures."""
+        return None
+
+    def attention(self, images: Tensor) -> Tensor | None:
+        """(B, T, h, w) the share of each patch in what each token reads, mean over heads; for pictures."""
+        return None
+
     def auxiliary(self, features: Features) -> Tensor | None:
         """Scores (B, C_new + 1) of the auxiliary head, where there is one."""
         return None

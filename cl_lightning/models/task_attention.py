@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cl_lightning.models.layers import MLP, trunc_normal_linear
-from cl_lightning.models.token_attention import token_attention
+from cl_lightning.models.token_attention import patch_weights, token_attention
 
 
 class TaskAttention(nn.Module):
@@ -32,6 +32,11 @@ class TaskAttention(nn.Module):
         """What each token reads from each image, (B, T, D); the tokens are already normalised."""
         q_TD, own_k_TD, own_v_TD = self.q(tokens_TD), self.k(tokens_TD), self.v(tokens_TD)
         return self.proj(token_attention(q_TD, own_k_TD, own_v_TD, k_BND, v_BND, self.num_heads))
+
+    def weights(self, tokens_TD: Tensor, k_BND: Tensor) -> Tensor:
+        """(B, T, N) with which the tokens read the patches, mean over heads."""
+        q_TD, own_k_TD = self.q(tokens_TD), self.k(tokens_TD)
+        return patch_weights(q_TD, own_k_TD, k_BND, self.num_heads)[..., 1:].mean(dim=1)
 
 
 class TaskAttentionBlock(nn.Module):
@@ -54,6 +59,10 @@ class TaskAttentionBlock(nn.Module):
         image.
         """
         return self.ask(tokens_TD, *self.keys_values(patches_BND), scales_TKB)
+
+    def look(self, tokens_TD: Tensor, k_BND: Tensor) -> Tensor:
+        """(B, T, N) how much of each patch each token reads."""
+        return self.attn.weights(self.norm1(tokens_TD), k_BND)
 
     def ask(self, tokens_TD: Tensor, k_BND: Tensor, v_BND: Tensor, scales_TKB: Tensor | None = None) -> Tensor:
         """:meth:`forward` from what :meth:`keys_values` made of the patches."""

@@ -29,15 +29,20 @@ def token_attention(
 
 def by_operators(q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor, v_BND: Tensor, heads: int) -> Tensor:
     """The same on any device."""
-    scale = (q_TD.shape[-1] // heads) ** -0.5
-    q_HTE, own_k_HTE, own_v_HTE = (split_heads(t[None], heads)[0] for t in (q_TD * scale, own_k_TD, own_v_TD))
-    k_BHNE, v_BHNE = split_heads(k_BND, heads), split_heads(v_BND, heads)
-    to_patches_BHTN = q_HTE @ k_BHNE.transpose(-1, -2)
-    to_itself_HT1 = (q_HTE * own_k_HTE).sum(-1, keepdim=True)
-    to_itself_BHT1 = to_itself_HT1.expand(len(k_BND), -1, -1, -1)
-    weights = torch.cat([to_itself_BHT1, to_patches_BHTN], dim=-1).softmax(dim=-1).to(v_BHNE.dtype)
+    own_v_HTE, v_BHNE = split_heads(own_v_TD[None], heads)[0], split_heads(v_BND, heads)
+    weights = patch_weights(q_TD, own_k_TD, k_BND, heads).to(v_BHNE.dtype)
     read_BHTE = weights[..., :1] * own_v_HTE + weights[..., 1:] @ v_BHNE
     return read_BHTE.transpose(1, 2).flatten(2)
+
+
+def patch_weights(q_TD: Tensor, own_k_TD: Tensor, k_BND: Tensor, heads: int) -> Tensor:
+    """(B, H, T, 1 + N) softmax over a token itself, first, and the patches."""
+    scale = (q_TD.shape[-1] // heads) ** -0.5
+    q_HTE, own_k_HTE = (split_heads(t[None], heads)[0] for t in (q_TD * scale, own_k_TD))
+    to_patches_BHTN = q_HTE @ split_heads(k_BND, heads).transpose(-1, -2)
+    to_itself_HT1 = (q_HTE * own_k_HTE).sum(-1, keepdim=True)
+    to_itself_BHT1 = to_itself_HT1.expand(k_BND.shape[0], -1, -1, -1)  # len() would fix the batch in an export
+    return torch.cat([to_itself_BHT1, to_patches_BHTN], dim=-1).softmax(dim=-1)
 
 
 @torch.library.custom_op("cl_lightning::token_attention", mutates_args=())

@@ -101,6 +101,17 @@ class TokenNetwork(Network):
         """The classifier's scores, (B, C)."""
         return self.classifier(features.embeddings)
 
+    def task_tokens(self) -> Tensor:
+        """Those that have been learnt."""
+        return self.tokens_TD().detach()
+
+    @torch.no_grad()
+    def attention(self, images: Tensor) -> Tensor:
+        """What is left to the patches when each token has looked at itself sums to one at most."""
+        k_BND, _, _ = self.read_patches(images)
+        weights_BTN = self.decoder.look(self.tokens_TD(), k_BND)
+        return weights_BTN.unflatten(-1, (int(weights_BTN.shape[-1] ** 0.5), -1))
+
     def auxiliary(self, features: Features) -> Tensor | None:
         """The divergence head's scores (B, C_new + 1), from the newest embedding; output 0 stands for any old class."""
         return None if self.divergence is None else self.divergence(features.embeddings[:, -1])

@@ -7,6 +7,7 @@ speeds, versions, host. All numbers derive from the counts of the accuracy matri
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -39,6 +40,19 @@ class TaskRecord:
     """Of the network after the task."""
 
 
+@dataclass(frozen=True)
+class PhaseRecord:
+    """What a phase of a task took."""
+
+    task: int
+    phase: str
+    steps: int
+    """Optimiser steps."""
+    images: int
+    """Trained on since it was last gone on with, as ``seconds`` are."""
+    seconds: float
+
+
 def build_results(
     protocol: Mapping[str, Plain],
     tasks: Sequence[TaskRecord],
@@ -46,6 +60,7 @@ def build_results(
     main_readout: str,
     parameters: int,
     provenance: Mapping[str, Plain],
+    phases: Sequence[PhaseRecord] = (),
 ) -> dict[str, Plain]:
     """Assemble ``results.json``: plain values, accuracies in [0, 1], None for what does not apply.
 
@@ -74,7 +89,11 @@ def build_results(
         "forgetting": continual.forgetting(R),
         "backward_transfer": continual.backward_transfer(R),
         "parameters": parameters,
-        "provenance": {**provenance, "tasks": [_speed(record) for record in tasks]},
+        "provenance": {
+            **provenance,
+            "tasks": [_speed(record) for record in tasks],
+            "phases": [dataclasses.asdict(phase) for phase in phases],
+        },
     }
 
 

@@ -1,0 +1,128 @@
+"""What a run's report shows beside its numbers: taken of network, memory and data while they are at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.identity import differences, science
+from cl_lightning.config.schema import Config
+from cl_lightning.data.loading import Pipeline
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
+from cl_lightning.memory.rehearsal import RehearsalMemory
+from cl_lightning.methods.base import Method
+from cl_lightning.published.tables import Job, Table, load_table, table_names
+from cl_lightning.report.shown import Portrait, Published
+from cl_lightning.state import RunState
+
+_ATTENDED = 4
+"""Images that attention is shown of."""
+_PROBABILITIES = {
+    "sigmoid": "Confidence: the sigmoid of the score; those of all classes do not sum to one.",
+    "softmax": "Confidence: the softmax of the scores.",
+}
+
+
+def paint(config: Config, scenario: Scenario, method: Method, state: RunState, pipeline: Pipeline) -> Portrait:
+    """The portrait after the last task done."""
+    tokens, given = method.network.task_tokens(), state.answers
+    attended, attention = _attention(scenario, method, state, pipeline) if config.report.attention else (None, None)
+    readout = next(iter(method.readouts().values()))
+    counts = _different(state.memory)
+    shown = config.report.exemplars
+    return Portrait(
+        published=published_curve(config),
+        probabilities=_PROBABILITIES[readout.probability],
+        confusion=None if given is None else given.confusion.numpy(),
+        reliability=None if given is None else given.reliability.numpy(),
+        tokens=None if tokens is None else tokens.float().cpu().numpy(),
+        exemplars={label: _pixels(scenario.train, rows[:shown], scenario.image_size) for label, rows in counts.items()}
+        if shown
+        else {},
+        exemplar_counts={label: len(rows) for label, rows in counts.items()},
+        attended=attended,
+        attention=attention,
+    )
+
+
+def _different(memory: RehearsalMemory) -> dict[int, Tensor]:
+    """Rows of each class over all lists, each once, best first."""
+    rows: dict[int, dict[int, None]] = {}
+    for replica in range(memory.num_lists):
+        for label, of_class in memory.exemplars(replica).items():
+            rows.setdefault(label, {}).update(dict.fromkeys(of_class.tolist()))
+    return {label: torch.tensor(list(of_class)) for label, of_class in rows.items() if of_class}
+
+
+def _pixels(source: ImageSource, rows: Tensor, size: int) -> NDArray[np.uint8]:
+    """(n, H, W, channels) images, as evaluation sees them before they are normalised."""
+    if isinstance(source, ArraySource):
+        images = source.pixels[rows]
+    else:
+        assert isinstance(source, FolderSource)
+        images = torch.stack([source.load_test(row, size) for row in rows.tolist()])
+    return images.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _attention(
+    scenario: Scenario, method: Method, state: RunState, pipeline: Pipeline
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
+    """The first test image of some tasks, oldest and newest among them, and what the tokens read of it."""
+    done = scenario.tasks[: len(state.records)]
+    chosen = sorted({round(place) for place in np.linspace(0, len(done) - 1, min(_ATTENDED, len(done)))})
+    pixels = _pixels(scenario.test, torch.stack([done[task].test[0] for task in chosen]), scenario.image_size)
+    clean = dataclasses.replace(pipeline, augmentation=None)
+    images = clean.on_device(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.arange(len(pixels)), 0)
+    network = method.network.eval()
+    found = network.attention(images.to(next(network.parameters()).device))
+    return (None, None) if found is None else (pixels, found.float().cpu().numpy())
+
+
+def published_curve(config: Config) -> Published | None:
+    """The first published curve that is found of the very protocol of ``config``, whatever its seed and class order."""
+    made = science(dataclasses.asdict(config))
+    for table, job in _candidates(config):
+        cell = table.rows[job.row].cells[job.column]
+        with _beside_hydra():
+            wanted = science(dataclasses.asdict(compose_typed([f"run_dir={job.path}", *job.overrides])))
+        differing = [line for line in differences(made, wanted) if not line.startswith(("seed=", "data.order="))]
+        if not differing:
+            return Published(table.rows[job.row].title, cell.curve_source, cell.curve)
+    return None
+
+
+def _candidates(config: Config) -> Iterator[tuple[Table, Job]]:
+    """Cells with a curve, of the same method and data: to compose the configuration of each takes a moment."""
+    for name in table_names():
+        table = load_table(name)
+        seen = set()
+        for job in table.jobs():
+            with_curve = bool(table.rows[job.row].cells[job.column].curve)
+            same = f"method={config.method.name}" in job.overrides and any(
+                override.startswith(f"data={config.data.name}") for override in job.overrides
+            )
+            if with_curve and same and (job.row, job.column) not in seen:
+                seen.add((job.row, job.column))
+                yield table, job
+
+
+@contextmanager
+def _beside_hydra() -> Iterator[None]:
+    """Compose a configuration within a job of Hydra, and leave Hydra as it was."""
+    instance = GlobalHydra.instance()
+    before = instance.hydra
+    try:
+        yield
+    finally:
+        instance.clear()
+        if before is not None:
+            instance.initialize(before)

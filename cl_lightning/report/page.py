@@ -1,0 +1,263 @@
+"""``report.html``: one file that opens anywhere, offline, light or dark, on a phone and on paper."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cl_lightning.report import figures, pictures
+from cl_lightning.report.figures import Draw, main_matrix, task_confusion
+from cl_lightning.report.shown import Shown
+from cl_lightning.types import Plain
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#16181b;--soft:#5b626b;--paper:#fcfcfb;--card:#f2f3f1;--line:#d6d9d5}
+@media (prefers-color-scheme:dark){:root{--ink:#e7e9ea;--soft:#9aa3ab;--paper:#15171a;--card:#1f2327;--line:#373d43}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:74rem;padding:1.2rem;background:var(--paper);color:var(--ink);
+ font:15px/1.5 system-ui,sans-serif}
+h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0}
+h2{font-size:1.05rem;margin:0 0 .5rem}
+p{margin:.4rem 0}
+.soft,figcaption,.tile span{color:var(--soft)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.7rem;margin:1rem 0}
+.tile{background:var(--card);border-radius:.5rem;padding:.6rem .8rem}
+.tile b{display:block;font-size:1.25rem;white-space:nowrap;font-variant-numeric:tabular-nums}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,29rem),1fr));gap:1rem}
+section{border:1px solid var(--line);border-radius:.5rem;padding:.9rem 1rem;min-width:0}
+.grid>.all{grid-column:1/-1}
+figure{margin:0}
+figure svg{width:100%;height:auto;display:block;margin:auto}
+figcaption{font-size:.9rem;margin-top:.4rem}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
+th,td{padding:.15rem .55rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+td.text,th.text{text-align:left;white-space:normal;overflow-wrap:anywhere}
+details summary{cursor:pointer;color:var(--soft);margin-top:.5rem}
+.memory{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.6rem}
+.memory div{min-width:0;font-size:.85rem}
+.memory img{display:block;max-width:100%;height:2.4rem;image-rendering:pixelated}
+@media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f2f2f2;--line:#bbb}
+ body{font-size:10.5pt;max-width:none;padding:0}.grid{display:block}
+ section{break-inside:avoid;margin:0 0 .8rem}details{display:none}figure svg{max-height:10cm}}
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A figure and what is to be said of it."""
+
+    name: str
+    title: str
+    draw: Draw
+    caption: Callable[[Shown], str]
+    wide: bool = False
+
+
+def _accuracy_caption(shown: Shown) -> str:
+    told = "After each task, the share of right answers to the test images of all classes learnt so far."
+    published = shown.portrait.published
+    if published is None:
+        return told + " No published curve of this very protocol is known."
+    return f"{told} Dashed: published, {published.name} ({published.source})."
+
+
+def _confusion_caption(shown: Shown) -> str:
+    share = task_confusion(shown)
+    assert share is not None
+    apart = share - np.diag(np.diag(share))
+    row, column = np.unravel_index(apart.argmax(), apart.shape)
+    newest = apart[:-1, -1].mean()
+    return (
+        f"After the last task. Most often images of task {row + 1} are taken for classes of task {column + 1} "
+        f"({apart[row, column]:.1f} %); old tasks lose {newest:.1f} % of their images to the newest on average."
+    )
+
+
+def _calibration_caption(shown: Shown) -> str:
+    return (
+        "Answers in ten bins of confidence, the larger the point the more images; the error is the mean distance "
+        f"between confidence and accuracy. {shown.portrait.probabilities}"
+    ).strip()
+
+
+def _fixed(text: str) -> Callable[[Shown], str]:
+    return lambda shown: text
+
+
+SECTIONS = (
+    Section("accuracy", "Accuracy on all classes seen", figures.accuracy, _accuracy_caption),
+    Section("matrix", "Accuracy matrix", figures.matrix, _fixed("By the main protocol and read-out.")),
+    Section(
+        "tasks",
+        "Each task over time",
+        figures.tasks_over_time,
+        _fixed("Accuracy on the test images of one task, all classes seen competing."),
+    ),
+    Section(
+        "forgetting",
+        "Forgetting",
+        figures.forgetting,
+        _fixed("Best accuracy of an old task so far, less its present one (Chaudhry et al. 2018)."),
+    ),
+    Section("confusion", "Which tasks lose to which", figures.confusion, _confusion_caption),
+    Section("calibration", "Confidence and accuracy", figures.calibration, _calibration_caption),
+    Section(
+        "losses", "Loss", figures.losses, _fixed("Terms as they are summed, on one axis over all phases."), wide=False
+    ),
+    Section("rate", "Learning rate", figures.learning_rate, _fixed("Dotted lines: a new task.")),
+    Section("tokens", "Task tokens", figures.tokens, _fixed("Cosine of the angle between the tokens of two tasks.")),
+    Section("speed", "Time", figures.speed, _fixed("Training alone, without evaluation and herding.")),
+    Section(
+        "attention",
+        "What the task tokens look at",
+        figures.attention,
+        _fixed("Share of each patch in what a task's token reads, mean over heads; bright is more."),
+        wide=True,
+    ),
+)
+"""In the page's order."""
+
+
+def page(shown: Shown, drawn: Mapping[str, str]) -> str:
+    """The page's text; ``drawn`` are the figures (SVG) by section."""
+    parts = [_figure(section, shown, drawn[section.name]) for section in SECTIONS if section.name in drawn]
+    parts.insert(2, _matrix_table(shown))
+    parts += [_confused_classes(shown), _memory(shown), _table("Protocol", shown.results["protocol"])]
+    parts.append(_table("Provenance", shown.results["provenance"]))
+    body = "\n".join(part for part in parts if part)
+    title = html.escape(_title(shown))
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1">\n<title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n{_head(shown, title)}\n"
+        f'<main class="grid">\n{body}\n</main>\n</body>\n</html>\n'
+    )
+
+
+def _title(shown: Shown) -> str:
+    protocol = shown.results["protocol"]
+    return f"{protocol['method']} on {protocol['data']}, {len(protocol['tasks'])} tasks, seed {protocol['seed']}"
+
+
+def _head(shown: Shown, title: str) -> str:
+    results = shown.results
+    protocol, done = results["protocol"], len(results["tasks"])
+    unfinished = (
+        "" if done == len(protocol["tasks"]) else f" <b>Unfinished: {done} of {len(protocol['tasks'])} tasks.</b>"
+    )
+    told = (
+        f"{_words(protocol['evaluation'])}, read-out {protocol['readout']}; {protocol['model']}, memory "
+        f"{protocol['memory']}, recipe {protocol['recipe']}, {protocol['precision']}; "
+        f"started {results['provenance'].get('started', 'at an unknown time')}"
+    )
+    tiles = [
+        ("average incremental accuracy", _percent(results["average_incremental_accuracy"])),
+        ("last accuracy", _percent(results["last_accuracy"])),
+        ("forgetting", _percent(results["forgetting"])),
+        ("backward transfer", _percent(results["backward_transfer"])),
+        ("parameters", f"{results['parameters']:,}"),
+        ("time", _time(results["provenance"].get("seconds"))),
+    ]
+    made = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles)
+    return (
+        f'<header>\n<h1>{title}</h1>\n<p class="soft">{html.escape(told)}.{unfinished}</p>\n'
+        f'<div class="tiles">{made}</div>\n</header>'
+    )
+
+
+def _figure(section: Section, shown: Shown, svg: str) -> str:
+    inline = pictures.inline_svg(svg, section.name, html.escape(section.title))
+    caption = html.escape(section.caption(shown))
+    return _section(
+        section.name, section.title, f"<figure>{inline}<figcaption>{caption}</figcaption></figure>", section.wide
+    )
+
+
+def _section(name: str, title: str, inside: str, wide: bool = False) -> str:
+    return f'<section id="{name}"{" class=all" if wide else ""}>\n<h2>{html.escape(title)}</h2>\n{inside}\n</section>'
+
+
+def _matrix_table(shown: Shown) -> str:
+    R = main_matrix(shown)
+    seen = [100 * t["accuracy"][shown.results["protocol"]["evaluation"]][shown.results["protocol"]["readout"]]
+            for t in shown.results["tasks"]]  # fmt: skip
+    head = "".join(f"<th>{task + 1}</th>" for task in range(len(R)))
+    rows = "".join(
+        f"<tr><th>{after + 1}</th>{''.join(f'<td>{value:.1f}</td>' for value in row)}"
+        f"{'<td></td>' * (len(R) - len(row))}<td><b>{all_seen:.1f}</b></td></tr>"
+        for after, (row, all_seen) in enumerate(zip(R, seen, strict=True))
+    )
+    table = f"<table><thead><tr><th>after</th>{head}<th>all seen</th></tr></thead><tbody>{rows}</tbody></table>"
+    note = '<p class="soft">Accuracy in % after task (row) on task (column).</p>'
+    return _section("numbers", "The numbers", f'<div class="scroll">{table}</div>{note}')
+
+
+def _confused_classes(shown: Shown, most: int = 12) -> str:
+    counts = shown.portrait.confusion
+    if counts is None:
+        return ""
+    names = [name for task in shown.results["tasks"] for name in task["names"]]
+    apart = counts - np.diag(np.diag(counts))
+    order = np.argsort(apart, axis=None, kind="stable")[::-1][:most]
+    pairs = [divmod(int(at), len(counts)) for at in order]
+    rows = "".join(
+        f'<tr><td class="text">{html.escape(names[i])}</td><td class="text">{html.escape(names[j])}</td>'
+        f"<td>{apart[i, j]}</td><td>{100 * apart[i, j] / max(1, counts[i].sum()):.1f}</td></tr>"
+        for i, j in pairs
+        if apart[i, j]
+    )
+    if not rows:
+        return ""
+    head = '<tr><th class="text">images of</th><th class="text">taken for</th><th>images</th><th>%</th></tr>'
+    return _section("classes", "Classes most often confused", f'<div class="scroll"><table>{head}{rows}</table></div>')
+
+
+def _memory(shown: Shown) -> str:
+    exemplars, counts = shown.portrait.exemplars, shown.portrait.exemplar_counts
+    if not exemplars:
+        return ""
+    names = [name for task in shown.results["tasks"] for name in task["names"]]
+    cells = "".join(
+        f'<div>{html.escape(names[label])} <span class="soft">{counts[label]}</span>'
+        f'<img alt="exemplars of {html.escape(names[label])}" src="{pictures.strip(images)}"></div>'
+        for label, images in sorted(exemplars.items())
+    )
+    told = f"{sum(counts.values())} images of {len(counts)} classes; the first of each class, in order of herding."
+    return _section("memory", "Memory", f'<p class="soft">{told}</p><div class="memory">{cells}</div>', wide=True)
+
+
+def _table(title: str, values: Mapping[str, Plain]) -> str:
+    rows = "".join(
+        f'<tr><th class="text">{html.escape(name)}</th><td class="text">{html.escape(_plain(value))}</td></tr>'
+        for name, value in values.items()
+        if name not in ("tasks", "phases") or title == "Protocol"
+    )
+    return _section(title.lower(), title, f'<div class="scroll"><table>{rows}</table></div>')
+
+
+def _plain(value: Plain) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_plain(item)}" for name, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_plain, value))
+    return str(value)
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f} %"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "n/a"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", "-")

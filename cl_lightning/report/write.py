@@ -1,0 +1,33 @@
+"""From a run's files to its page and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cl_lightning.atomic import replace_file, write_atomic
+from cl_lightning.report.page import SECTIONS, page
+from cl_lightning.report.pictures import to_png, to_svg
+from cl_lightning.report.shown import FOLDER, read_shown
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.html`` and, in ``report/``, each figure as SVG and PNG; returns the page's path.
+
+    Raises:
+        ValueError: there is no run that has finished a task.
+    """
+    shown = read_shown(run_dir)
+    folder = run_dir / FOLDER
+    folder.mkdir(exist_ok=True)
+    drawn: dict[str, str] = {}
+    for section in SECTIONS:
+        figure = section.draw(shown)
+        if figure is None:
+            continue
+        drawn[section.name] = svg = to_svg(figure)
+        png = to_png(figure)
+        write_atomic(folder / f"{section.name}.svg", svg)
+        replace_file(folder / f"{section.name}.png", lambda file, png=png: file.write(png))  # type: ignore[misc]
+    path = run_dir / "report.html"
+    write_atomic(path, page(shown, drawn))
+    return path

@@ -1,0 +1,186 @@
+"""The page holds the run's numbers, needs nothing beside itself, and is there for whatever a run has to show."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cl_lightning.report.__main__ import main
+from cl_lightning.report.page import SECTIONS
+from cl_lightning.report.shown import Portrait, read_portrait, read_shown
+from cl_lightning.report.write import write_report
+from tests.report.a_run import CONFUSION, full_portrait, write_run
+
+pytestmark = pytest.mark.slow
+
+
+class Outline(HTMLParser):
+    """Elements, their nesting, texts by section, and whatever would be fetched."""
+
+    VOID = frozenset({"meta", "img", "br", "path", "use", "rect", "line"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.sections: dict[str, str] = {}
+        self.fetched: list[str] = []
+        self.lost: list[str] = []
+        self._section = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if named.get("id"):
+            self.ids.append(str(named["id"]))
+        if tag == "section":
+            self._section = str(named["id"])
+            self.sections[self._section] = ""
+        for name in ("src", "href", "xlink:href"):
+            value = named.get(name)
+            if value and not value.startswith(("data:", "#")):
+                self.fetched.append(value)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.lost.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self._section and "style" not in self.open:
+            self.sections[self._section] += data + " "
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_run(tmp_path_factory.mktemp("report") / "run")
+    assert write_report(folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(run: Path) -> str:
+    return (run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def outline(text: str) -> Outline:
+    return Outline(text)
+
+
+def test_the_page_is_whole_and_needs_nothing_else(text: str, outline: Outline) -> None:
+    assert not outline.lost
+    assert not outline.open
+    assert not outline.fetched
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert not re.findall(r"<script|<link", text)
+    assert len(set(outline.ids)) == len(outline.ids), "figures bring ids of their own"
+    for reference in re.findall(r'(?:href="|url\()#([^")]+)', text):
+        assert reference in outline.ids
+
+
+def test_every_section_is_there_and_every_figure_is_a_file_too(run: Path, outline: Outline) -> None:
+    names = [section.name for section in SECTIONS]
+    assert set(names) | {"numbers", "classes", "memory", "protocol", "provenance"} == set(outline.sections)
+    for name in names:
+        assert (run / "report" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
+        with Image.open(run / "report" / f"{name}.png") as picture:
+            assert picture.width > 300
+            assert len(picture.getcolors(1 << 20) or []) > 2, "something is drawn"
+
+
+def test_numbers(outline: Outline, text: str) -> None:
+    numbers = outline.sections["numbers"].split()
+    assert [float(word) for word in numbers if re.fullmatch(r"\d+\.\d", word)] == [
+        90.0, 90.0, 70.0, 80.0, 73.3, 60.0, 60.0, 90.0, 67.5,
+    ]  # fmt: skip
+    head = text[text.index("<header>") : text.index("</header>")]
+    for told in ("76.9 %", "67.5 %", "25.0 %", "1 min 15 s", "1,002"):
+        assert told in head
+    assert "DyTox, somewhere (Table 9)" in outline.sections["accuracy"]
+    assert "sigmoid" in outline.sections["calibration"]
+    # Of the 50 images of task 2, 14 were taken for task 3; 10 of 100 of task 1 are, and 28 % on the average of both.
+    assert "images of task 2 are taken for classes of task 3 (28.0 %)" in outline.sections["confusion"]
+    assert "19.0 %" in outline.sections["confusion"]
+    assert "8 images of 2 classes" in outline.sections["memory"]
+
+
+def test_classes_most_often_confused_come_first(outline: Outline) -> None:
+    words = outline.sections["classes"].split()
+    assert words[words.index("%") + 1 :][:6] == ["<b>lynx</b>", "&", "co", "fox", "14", "28.0"]
+    assert CONFUSION[2, 3] == 14
+
+
+def test_names_are_text_and_not_markup(text: str) -> None:
+    assert "<b>lynx" not in text
+    assert "&lt;b&gt;lynx&lt;/b&gt; &amp; co" in text
+
+
+def test_the_page_is_a_function_of_the_files(run: Path, text: str) -> None:
+    write_report(run)
+    assert (run / "report.html").read_text(encoding="utf-8") == text
+
+
+def test_a_portrait_survives_its_files(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    found, given = read_portrait(folder), full_portrait()
+    assert found.published == given.published
+    assert found.exemplar_counts == given.exemplar_counts
+    for name in ("confusion", "reliability", "tokens", "attended", "attention"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(given, name))
+    np.testing.assert_array_equal(found.exemplars[3], given.exemplars[3])
+
+
+def test_a_run_with_little_to_show_has_a_page_too(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", Portrait())
+    (folder / "metrics.csv").unlink()
+    outline = Outline(write_report(folder).read_text(encoding="utf-8"))
+    assert {"accuracy", "matrix", "tasks", "forgetting", "speed", "numbers", "protocol", "provenance"} == set(
+        outline.sections
+    )
+    assert "No published curve" in outline.sections["accuracy"]
+
+
+def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert "has no results.json" in capsys.readouterr().err
+    (tmp_path / "results.json").write_text("{]")
+    with pytest.raises(ValueError, match="no results.json of a run"):
+        read_shown(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium here: how the page looks was not tried")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_in_a_browser(run: Path, tmp_path: Path, width: int) -> None:
+    """Nothing sticks out to the right, and there is ink in every part of the page."""
+    picture = tmp_path / "page.png"
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}",
+    ]  # fmt: skip
+    page = f"file://{run / 'report.html'}"
+    subprocess.run(
+        ["chromium", *options, f"--window-size={max(width, 500)},3000", f"--screenshot={picture}", page],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    with Image.open(picture) as shot:
+        levels = np.asarray(shot.convert("L"), dtype=int)
+    assert np.ptp(levels[:, -8:]) == 0, "the right margin is empty"
+    for band in np.array_split(levels[:2400], 8):
+        assert np.ptp(band) > 60
