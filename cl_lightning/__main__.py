@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cl_lightning.config.compose import compose_typed, typed
 from cl_lightning.config.errors import explain
 from cl_lightning.config.files import config_dir
-from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, watch
+from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.parallel import has_left
 from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config, register
@@ -38,6 +38,9 @@ from cl_lightning.job import (
 from cl_lightning.place import rank_from
 from cl_lightning.requeue import requeued_when_left
 from cl_lightning.stop import STOPPED
+
+_VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
+"""Flags that Hydra does not know -> overrides."""
 
 
 @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
@@ -63,7 +66,9 @@ def _typed(composed: DictConfig) -> Config:
     mistake = _shared_folder() or mistake_of_job(composed)
     if mistake:
         raise UserError(mistake)
-    return typed(composed)
+    config = typed(composed)
+    config.logger.group = config.logger.group or sweep_group(config)
+    return config
 
 
 def _saved(arguments: list[str]) -> Config:
@@ -114,7 +119,7 @@ def main() -> None:
     register()
     failures.clear()
     watch(failures)
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] = [_VERBOSITY.get(argument, argument) for argument in sys.argv[1:]]
     try:
         _start(arguments)
     except LeftError as left:

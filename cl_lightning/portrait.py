@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_apart
 from cl_lightning.config.identity import differences, science
 from cl_lightning.config.schema import Config
 from cl_lightning.data.loading import Pipeline
@@ -21,7 +22,8 @@ from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.published.tables import Job, Table, load_table, table_names
-from cl_lightning.report.shown import Portrait, Published
+from cl_lightning.report.panels import Panels
+from cl_lightning.report.shown import Portrait, Published, Shown, write_portrait
 from cl_lightning.state import RunState
 
 _ATTENDED = 4
@@ -30,6 +32,47 @@ _PROBABILITIES = {
     "sigmoid": "Confidence: the sigmoid of the score; those of all classes do not sum to one.",
     "softmax": "Confidence: the softmax of the scores.",
 }
+
+
+log = logging.getLogger(__name__)
+
+
+class Painter:
+    """Makes what people look at. A run that has learnt for hours does not end for a picture: where one cannot be made,
+    a line says so.
+    """
+
+    def __init__(self, config: Config, scenario: Scenario, method: Method, pipeline: Pipeline) -> None:
+        self._config = config
+        self._scenario = scenario
+        self._method = method
+        self._pipeline = pipeline
+
+    def panels(self, state: RunState, results: dict[str, Any]) -> Panels:
+        """For a dashboard, of the tasks done."""
+        from cl_lightning.report.dashboard import panels  # brings matplotlib
+
+        try:
+            return panels(Shown(results, (), self._portrait(state)))
+        except Exception as error:
+            log.warning("the dashboard's pictures could not be made (%s)", error)
+            log.debug("the dashboard's pictures", exc_info=True)
+            return Panels()
+
+    def report(self, state: RunState, run_dir: Path) -> Path | None:
+        """The run's page, and the figures beside it."""
+        from cl_lightning.report.write import write_report  # brings matplotlib
+
+        try:
+            write_portrait(run_dir, self._portrait(state))
+            return write_report(run_dir)
+        except Exception as error:
+            log.warning("the report could not be written (%s): type python -m cl_lightning.report %s", error, run_dir)
+            log.debug("the report", exc_info=True)
+            return None
+
+    def _portrait(self, state: RunState) -> Portrait:
+        return paint(self._config, self._scenario, self._method, state, self._pipeline)
 
 
 def paint(config: Config, scenario: Scenario, method: Method, state: RunState, pipeline: Pipeline) -> Portrait:
@@ -92,8 +135,7 @@ def published_curve(config: Config) -> Published | None:
     made = science(dataclasses.asdict(config))
     for table, job in _candidates(config):
         cell = table.rows[job.row].cells[job.column]
-        with _beside_hydra():
-            wanted = science(dataclasses.asdict(compose_typed([f"run_dir={job.path}", *job.overrides])))
+        wanted = science(dataclasses.asdict(compose_apart([f"run_dir={job.path}", *job.overrides])))
         differing = [line for line in differences(made, wanted) if not line.startswith(("seed=", "data.order="))]
         if not differing:
             return Published(table.rows[job.row].title, cell.curve_source, cell.curve)
@@ -113,16 +155,3 @@ def _candidates(config: Config) -> Iterator[tuple[Table, Job]]:
             if with_curve and same and (job.row, job.column) not in seen:
                 seen.add((job.row, job.column))
                 yield table, job
-
-
-@contextmanager
-def _beside_hydra() -> Iterator[None]:
-    """Compose a configuration within a job of Hydra, and leave Hydra as it was."""
-    instance = GlobalHydra.instance()
-    before = instance.hydra
-    try:
-        yield
-    finally:
-        instance.clear()
-        if before is not None:
-            instance.initialize(before)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import sys
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,19 @@ from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.errors import BrokenOffError, told_to_user
-from cl_lightning.heap import keep_freed_memory
 from cl_lightning.journal import Bystander, Journal
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
 from cl_lightning.learning.processes import ALONE, Processes, joined
-from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
-from cl_lightning.models import kernels
+from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.place import Rank
+from cl_lightning.portrait import Painter
+from cl_lightning.report.panels import Panels
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
+from cl_lightning.scope import Verbosity, job_scope
 from cl_lightning.sequence import Sequence, Settings
 from cl_lightning.state import RunState
 from cl_lightning.stop import Stop, StoppedError, listening
@@ -58,7 +58,11 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
     with _together(config, rank) as processes:
         config, resume = processes.agree((config, resume))
         run_dir = Path(config.run_dir).resolve()
-        with _job_scope(config, run_dir, resume, processes), _how_to_go_on(run_dir):
+        with told_to_user():
+            _check_place(config, run_dir, resume)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            scope = job_scope(config, run_dir, writes=processes.writes, on_gpu=_on_gpu(config.trainer))
+        with scope, _how_to_go_on(run_dir):
             return processes.agree(_learn(config, run_dir, resume, processes))
 
 
@@ -72,14 +76,15 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         last = _last_task(config, scenario)
         legs = sequence.forecast(last)
         pipeline = build_pipeline(config, scenario, key)
-        writer = Writer(config, scenario, method, run_dir)
+        writer, painter = Writer(config, scenario, method, run_dir), Painter(config, scenario, method, pipeline)
         if resume:
             sequence.state = writer.restore(processes) or sequence.state
         state = sequence.state
         curves = _curves(config, run_dir, state if resume else None, processes)
     at = state.position
     ahead = [leg for leg in legs if (leg.task, leg.place) >= (at.tasks, at.items)]
-    display = Display(ahead, len(scenario.tasks), config.trainer.progress if processes.writes else "none")
+    told = processes.writes and config.verbose > Verbosity.QUIET
+    display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
     status: Status = "failed"
     results: dict[str, Any] = {}
     try:
@@ -88,13 +93,14 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         for line in writer.opening_lines(state):
             _tell(display, line)
         curves.log_configuration(dataclasses.asdict(config))
+        draw = partial(painter.panels, state)
         if state.records:
-            results = _log_task(writer, state, curves, processes, again=at.items > 0 or at.steps > 0)
+            results = _log_task(writer, state, curves, processes, draw, again=at.items > 0 or at.steps > 0)
         with listening(None if processes.writes else _LEAVE_AFTER) as stop:
             journal = _journal(config, writer, state, curves, stop, processes)
             engine = _engine(config, scenario, pipeline, run_dir, display, curves, journal, processes)
             for task in sequence.run(engine, display, curves, journal) if at.tasks <= last else ():
-                results = _log_task(writer, state, curves, processes)
+                results = _log_task(writer, state, curves, processes, draw)
                 _tell(display, _task_line(results, len(scenario.tasks)))
                 if task.index == last:
                     break
@@ -106,24 +112,11 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         display.close()
         curves.close(status)
     if processes.writes:
-        sys.stdout.write(render_table(results, str(shown(run_dir)), width=100) + "\n")
-        if config.report.page:
-            _report(config, sequence, pipeline, run_dir)
+        page = painter.report(state, run_dir) if config.report.page else None
+        if config.verbose > Verbosity.QUIET:
+            sys.stdout.write(render_table(results, str(shown(run_dir)), width=100) + "\n")
+            sys.stdout.write("" if page is None else f"Report: {shown(page)}\n")
     return float(results["average_incremental_accuracy"])
-
-
-def _report(config: Config, sequence: Sequence, pipeline: Pipeline, run_dir: Path) -> None:
-    """Write the run's page. A run that has learnt everything does not fail for a picture."""
-    from cl_lightning.portrait import paint  # both bring matplotlib
-    from cl_lightning.report.shown import write_portrait
-    from cl_lightning.report.write import write_report
-
-    try:
-        write_portrait(run_dir, paint(config, sequence.scenario, sequence.method, sequence.state, pipeline))
-        sys.stdout.write(f"Report: {shown(write_report(run_dir))}\n")
-    except Exception as error:
-        log.debug("the report", exc_info=True)
-        log.warning("the report could not be written (%s): python -m cl_lightning.report %s", error, shown(run_dir))
 
 
 def _settings(config: Config, key: Key) -> Settings:
@@ -142,19 +135,25 @@ def _last_task(config: Config, scenario: Scenario) -> int:
 
 
 def _log_task(
-    writer: Writer, state: RunState, curves: Curves, processes: Processes, *, again: bool = False
+    writer: Writer,
+    state: RunState,
+    curves: Curves,
+    processes: Processes,
+    draw: Callable[[dict[str, Any]], Panels],
+    *,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Results and a point of the curves for the last task done; the point is there already if this is ``again``."""
     results = writer.results(state, write=processes.writes)
     if not again:
-        curves.log_task(state.records[-1].index, _task_scalars(results))
+        curves.log_task(state.records[-1].index, _task_scalars(results), lambda: draw(results))
     return results
 
 
 def _tell(display: Display, line: str) -> None:
     """To the console and into the run's log."""
     display.say(line)
-    log.info(line)
+    log.info(line, extra={"told": True})
 
 
 def _curves(config: Config, run_dir: Path, state: RunState | None, processes: Processes) -> Curves:
@@ -235,6 +234,7 @@ def _logger_options(config: Config) -> LoggerOptions:
         mode=logger.mode,
         name=logger.name or f"{group}_seed{config.seed}",
         group=logger.group or group,
+        quiet=config.verbose == Verbosity.QUIET,
     )
 
 
@@ -304,60 +304,3 @@ def _how_to_go_on(run_dir: Path) -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or str(error)
         raise BrokenOffError(f"{where}{reason}; what was written before is there: mend this, and {again}") from error
-
-
-@contextmanager
-def _job_scope(config: Config, run_dir: Path, resume: bool, processes: Processes) -> Iterator[None]:
-    """What one job of a multirun changes in this process is undone for the next: log file, warnings, threads,
-    environment.
-    """
-    with told_to_user():
-        _check_place(config, run_dir, resume)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        handlers = _log_handlers(run_dir, processes)
-    root, package = logging.getLogger(), logging.getLogger("cl_lightning")
-    level, threads, environment = root.level, torch.get_num_threads(), dict(os.environ)
-    root.addHandler(handlers[0])
-    package.addHandler(handlers[1])
-    root.setLevel(logging.INFO)
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
-    if config.trainer.keep_memory and not _on_gpu(config.trainer):
-        keep_freed_memory()
-    kernels.switch(config.trainer.kernels)
-    try:
-        with warnings.catch_warnings():
-            quieten_lightning()
-            yield
-    except StoppedError as stopped:
-        log.info("%s", stopped)
-        raise
-    except Exception:
-        package.removeHandler(handlers[1])
-        log.exception("the run ended with an error")
-        raise
-    finally:
-        root.removeHandler(handlers[0])
-        package.removeHandler(handlers[1])
-        handlers[0].close()
-        root.setLevel(level)
-        torch.set_num_threads(threads)
-        os.environ.clear()
-        os.environ.update(environment)
-
-
-def _log_handlers(run_dir: Path, processes: Processes) -> tuple[logging.Handler, logging.Handler]:
-    """Into the run's log, and to the console, where what is ignored must be seen; only the first process has both."""
-    file: logging.Handler = _QuietFile(run_dir / "run.log") if processes.writes else logging.NullHandler()
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    console = logging.StreamHandler(sys.stderr)
-    console.setLevel(logging.WARNING if processes.writes else logging.ERROR)
-    console.setFormatter(logging.Formatter("warning: %(message)s"))
-    return file, console
-
-
-class _QuietFile(logging.FileHandler):
-    """A log that a full disk does not make noisy: what matters fails by itself, and is told once."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name in logging)
-        """Nothing."""

@@ -9,6 +9,7 @@ follow from counts alone, so a phase that would take no step is refused at once.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -89,7 +90,9 @@ class Sequence:
         for task in self.scenario.tasks[len(self.state.records) :]:
             plan = self.method.plan(task)
             while cursor.items < len(plan):
-                self._carry_out(plan[cursor.items], task, engine, display, curves)
+                item, begun = plan[cursor.items], time.monotonic()
+                self._carry_out(item, task, engine, display, curves)
+                log.debug("task %d: %s took %.1f s", task.index + 1, _name(item), time.monotonic() - begun)
                 cursor.items += 1
                 cursor.left = None
                 if cursor.items < len(plan):
@@ -199,6 +202,10 @@ def evaluate_all(method: Method, images: Images, offsets: list[int]) -> tuple[di
     }
     main, logits = next(iter(scores.items()))
     return counts, answers(method.readouts()[main].probabilities(logits), images.labels, num_old=offsets[-2])
+
+
+def _name(item: PlanItem) -> str:
+    return f"phase {item.phase.name}" if isinstance(item, Fit) else type(item).__name__.lower()
 
 
 def _leg(task: Task, place: int, phase: Phase, draws: Draws) -> Leg:

@@ -38,6 +38,7 @@ def check(config: Config) -> None:
     _one_of("trainer.compile", config.trainer.compile, ("auto", "none", "trunk"))
     _one_of("trainer.progress", config.trainer.progress, ("auto", "live", "lines", "none"))
     _one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu"))
+    _one_of("verbose", config.verbose, (0, 1, 2))
     _one_of("if_exists", config.if_exists, ("refuse", "resume"))
     _one_of("logger.mode", config.logger.mode, ("online", "offline", "disabled"))
     _at_least("epochs_scale", config.epochs_scale, 0.0, exclusive=True)
@@ -172,7 +173,7 @@ def _divisors(number: int) -> Iterable[int]:
     return (d for d in range(1, number + 1) if number % d == 0)
 
 
-def _one_of(name: str, value: str | None, allowed: tuple[str, ...]) -> None:
+def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name}={value} is not a choice: type {' or '.join(f'{name}={a}' for a in allowed)}")
 

@@ -43,3 +43,14 @@ def compose_typed(overrides: Sequence[str]) -> Config:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return typed(compose("config", overrides=list(overrides)))
+
+
+def compose_apart(overrides: Sequence[str]) -> Config:
+    """:func:`compose_typed` within a job of Hydra, which it leaves as it was."""
+    before = GlobalHydra.instance().hydra
+    try:
+        return compose_typed(overrides)
+    finally:
+        GlobalHydra.instance().clear()
+        if before is not None:
+            GlobalHydra.instance().initialize(before)

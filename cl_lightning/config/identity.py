@@ -8,6 +8,7 @@ from typing import Any
 _WITHOUT = (
     "run_dir",
     "if_exists",
+    "verbose",
     "logger",
     "report",
     "data.root",  # where the images are; which they are is in the scenario's fingerprint

@@ -16,6 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
 from cl_lightning.config.parallel import as_job_beside_others, is_side_by_side, leaving_together
+from cl_lightning.config.schema import Config
 from cl_lightning.config.search import Search
 from cl_lightning.config.sweep_check import is_search, is_slurm, is_submitit, mistake_of_multirun
 from cl_lightning.errors import UserError
@@ -164,3 +165,20 @@ def _library(error: BaseException) -> str:
 def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+_NO_GROUP = ("method", "data", "seed", "data.order", "data.root", "run_dir", "if_exists", "verbose", "debug", "sweep")
+"""Keys in which runs of one group may differ, or that are in its name anyway; so may trainer, logger and report."""
+
+
+def sweep_group(config: Config) -> str:
+    """The group of a run on a dashboard: runs that differ in seed and class order alone share it, so that a mean over
+    it means something. Method and data, then whatever else was typed.
+    """
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    told = [word for word in typed if not _names_no_group(word.partition("=")[0].lstrip("+~"))]
+    return " ".join([f"{config.method.name}_{config.data.name}", *sorted(told)])[:128]  # what wandb takes
+
+
+def _names_no_group(key: str) -> bool:
+    return key in _NO_GROUP or key.split(".")[0] in ("trainer", "logger", "report", "hydra")

@@ -16,7 +16,7 @@ from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.schema import SCHEMAS, Config
 from cl_lightning.errors import UserError
 
-_CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "report.", "trainer.")
+_CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "report.", "trainer.", "verbose")
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
 _CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb")}
 """What ``trainer=gpu`` or ``logger=wandb`` means here; the rest of the group stays as the run had it."""
@@ -91,7 +91,7 @@ def may_change(override: str, *, precision: bool = False) -> bool:
 def _change(override: str, *, precision: bool) -> DictConfig:
     """One override as a tree. Raises UserError for what may not change."""
     key, _, value = override.partition("=")
-    if may_change(override, precision=precision) and "." in key:
+    if may_change(override, precision=precision) and ("." in key or key in _CHANGEABLE):
         return OmegaConf.from_dotlist([override])
     if may_change(override):
         chosen = {name: item for name, item in load_option(key, value).items() if name in _CHOSEN[key]}

@@ -290,6 +290,7 @@ class Config:
     lr_scale: float | None = None
     run_dir: str = MISSING
     if_exists: str = "refuse"
+    verbose: int = 1
     method: MethodConfig = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING

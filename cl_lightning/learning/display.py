@@ -14,7 +14,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-_SECONDS_BETWEEN_LINES = 10.0
+_FIRST_LINES, _LAST_LINES = 10.0, 300.0
+"""Seconds between two plain lines: at first, and at most. In between a tenth of the time that has passed."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Display:
         self._current: Leg | None = None
         self._done_in_leg = self._before = 0
         self._seconds_per_image: dict[str, float] = {}
-        self._leg_started = self._last_line = time.monotonic()
+        self._started = self._leg_started = self._last_line = time.monotonic()
         self._total = max(1, sum(leg.images for leg in legs))
         self._done = 0
         self._bar: Progress | None = None
@@ -71,9 +72,13 @@ class Display:
         self._done += images
         if self._bar is not None:
             self._bar.update(self._bar_id, completed=self._done, description=self._line(steps_done))
-        elif self._mode == "lines" and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+        elif self._mode == "lines" and time.monotonic() - self._last_line >= self._between_lines():
             self._last_line = time.monotonic()
             self._console.print(self._line(steps_done), highlight=False, markup=False, soft_wrap=True)
+
+    def _between_lines(self) -> float:
+        """A log of a day is not to be a thousand times as long as one of a minute."""
+        return min(_LAST_LINES, max(_FIRST_LINES, (time.monotonic() - self._started) / 10))
 
     def finish(self) -> None:
         """The current phase has ended."""

@@ -7,12 +7,13 @@ the checkpoint when a run goes on, and Weights & Biases is then given what it la
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from pytorch_lightning.loggers import WandbLogger
 from cl_lightning.atomic import write_atomic
 from cl_lightning.learning.curves_file import STEP, TASK, CurvesFile, Row, read_rows
 from cl_lightning.learning.wandb_file import HEADER, read_records
+from cl_lightning.report.panels import Panels, Picture
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class LoggerOptions:
     mode: str
     name: str
     group: str
+    quiet: bool = False
+    """wandb tells nothing on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,18 @@ class Curves:
         """
         self._log(scalars, self.offset + step)
 
-    def log_task(self, task: int, scalars: Mapping[str, float]) -> None:
-        """One point of each curve over tasks; names get the prefix ``task/``. Raises like ``log``."""
-        self._log({**{f"task/{name}": value for name, value in scalars.items()}, TASK: task}, self.offset)
+    def log_task(self, task: int, scalars: Mapping[str, float], panels: Callable[[], Panels] = Panels) -> None:
+        """One point of each curve over tasks; names get the prefix ``task/``. ``panels`` makes what a dashboard shows
+        beside it, and is asked where there is one. Raises like ``log``.
+        """
+        point = {**{f"task/{name}": value for name, value in scalars.items()}, TASK: task}
+        self._log(point, self.offset, panels if self._wandb is not None else Panels)
 
-    def _log(self, point: Mapping[str, float], step: int) -> None:
+    def _log(self, point: Mapping[str, float], step: int, panels: Callable[[], Panels] = Panels) -> None:
         if self._file is not None:
             self._file.append(point, step)
         if self._wandb is not None:
-            self._wandb.send(point, step)
+            self._wandb.send(point, step, panels())
 
     def log_configuration(self, configuration: dict[str, Any]) -> None:
         """What the run was asked to do."""
@@ -98,6 +105,9 @@ class Curves:
         finally:
             if self._wandb is not None:
                 self._wandb.finish(status)
+
+
+_NOTHING = Panels()
 
 
 class WandbRun:
@@ -123,15 +133,16 @@ class WandbRun:
         for row in rows:
             self.send({name: _number(value) for name, value in row.items() if name != STEP}, int(row[STEP]))
 
-    def send(self, point: Mapping[str, float], step: int) -> None:
-        """One point, unless the run has it already."""
+    def send(self, point: Mapping[str, float], step: int, panels: Panels = _NOTHING) -> None:
+        """One point, and what is shown beside it, unless the run has it already."""
         if TASK in point:
             self._tasks = int(point[TASK]) + 1
         number = step + self._tasks
         if number <= self._last_number:
             return
         try:
-            self._run.log({**point, "trainer/global_step": step}, step=number, commit=True)
+            beside = _media(panels)
+            self._run.log({**point, **beside, "trainer/global_step": step}, step=number, commit=True)
         except ConnectionError as error:
             raise ConnectionError(f"wandb's own process is gone ({error})") from error
 
@@ -212,10 +223,32 @@ def _last_number(run_dir: Path, run_id: str) -> int:
     return last
 
 
+def _media(panels: Panels) -> dict[str, Any]:
+    """Tables, pictures and galleries as wandb's own things, in sections ``tables``, ``report`` and ``memory``."""
+    if not panels.tables and not panels.pictures:
+        return {}
+    from PIL import Image
+
+    import wandb
+
+    def picture(of: Picture) -> Any:
+        return wandb.Image(Image.open(io.BytesIO(of.png)), caption=of.caption or None)
+
+    tables = {
+        f"tables/{name}": wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+        for name, (columns, rows) in panels.tables.items()
+    }
+    pictures = {
+        f"memory/{name}" if name == "exemplars" else f"report/{name}": [picture(of) for of in gallery]
+        for name, gallery in panels.pictures.items()
+    }
+    return {**tables, **{name: of[0] if len(of) == 1 else of for name, of in pictures.items()}}
+
+
 def _begin(options: LoggerOptions, run_dir: Path, run_id: str) -> Any:
     import wandb
 
-    settings = wandb.Settings(console="off", x_disable_stats=False)
+    settings = wandb.Settings(console="off", x_disable_stats=False, silent=options.quiet or None)
     logger = WandbLogger(
         id=run_id,
         resume="allow",

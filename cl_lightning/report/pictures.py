@@ -59,9 +59,14 @@ def _once(element: str) -> str:
 
 
 def strip(images: NDArray[np.uint8]) -> str:
-    """A data URI of images (n, H, W, channels) side by side, with a pixel between them."""
+    """:func:`strip_png` as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(strip_png(images)).decode("ascii")
+
+
+def strip_png(images: NDArray[np.uint8]) -> bytes:
+    """Images (n, H, W, channels) side by side, with a pixel between them."""
     apart = [np.pad(image, ((0, 0), (0, 1), (0, 0))) for image in images]
     row = np.concatenate(apart, axis=1)[:, :-1]
     data = io.BytesIO()
     Image.fromarray(row.squeeze(-1) if row.shape[-1] == 1 else row).save(data, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+    return data.getvalue()

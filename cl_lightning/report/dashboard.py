@@ -1,0 +1,34 @@
+"""The report's tables and pictures for a dashboard, as the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cl_lightning.report import figures
+from cl_lightning.report.figures import main_matrix
+from cl_lightning.report.panels import Panels, Picture
+from cl_lightning.report.pictures import strip_png, to_png
+from cl_lightning.report.shown import Shown
+
+_MOST_CLASSES = 100
+"""Exemplars are sent of so many classes at most: the newest."""
+
+
+def panels(shown: Shown) -> Panels:
+    """Of the tasks done so far."""
+    rows = [(i + 1, j + 1, value) for i, row in enumerate(main_matrix(shown)) for j, value in enumerate(row)]
+    drawn = {
+        "accuracy_matrix": figures.matrix(shown),
+        "tasks": figures.tasks_over_time(shown),
+        "confusion_of_tasks": figures.confusion(shown),
+        "calibration": figures.calibration(shown),
+    }
+    pictures: dict[str, Sequence[Picture]] = {
+        name: [Picture(to_png(figure))] for name, figure in drawn.items() if figure is not None
+    }
+    names = [name for task in shown.results["tasks"] for name in task["names"]]
+    newest = sorted(shown.portrait.exemplars)[-_MOST_CLASSES:]
+    gallery = [Picture(strip_png(shown.portrait.exemplars[label]), names[label]) for label in newest]
+    if gallery:
+        pictures["exemplars"] = gallery
+    return Panels({"accuracy": (("after task", "on task", "accuracy in %"), rows)}, pictures)

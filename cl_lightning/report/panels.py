@@ -1,0 +1,23 @@
+"""What a dashboard shows of a task beside curves, as plain data: who sends it draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and what it shows."""
+
+    png: bytes
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """By name; a name with several pictures is a gallery."""
+
+    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[float]]]] = field(default_factory=dict)
+    """Columns and rows."""
+    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)

@@ -1,0 +1,99 @@
+"""What a job changes in its process, and takes back for the next one of a multirun: logs, warnings, environment.
+
+How much is told: quiet runs say nothing but warnings and errors, loud ones also what otherwise is only in ``run.log``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+import torch
+
+from cl_lightning.config.schema import Config
+from cl_lightning.heap import keep_freed_memory
+from cl_lightning.learning.trainer import quieten_lightning
+from cl_lightning.models import kernels
+from cl_lightning.stop import StoppedError
+
+log = logging.getLogger(__name__)
+
+
+class Verbosity(IntEnum):
+    """The values of ``verbose``."""
+
+    QUIET = 0
+    NORMAL = 1
+    LOUD = 2
+
+
+@contextmanager
+def job_scope(config: Config, run_dir: Path, *, writes: bool, on_gpu: bool) -> Iterator[None]:
+    """For the block: the run's log in ``run_dir``, which exists, and to the console what its verbosity asks for; only
+    the process that ``writes`` has both.
+    """
+    file, console = _log_handlers(run_dir, writes, Verbosity(config.verbose))
+    root, package = logging.getLogger(), logging.getLogger("cl_lightning")
+    levels, threads, environment = (root.level, package.level), torch.get_num_threads(), dict(os.environ)
+    root.addHandler(file)
+    package.addHandler(console)
+    root.setLevel(logging.INFO)
+    if config.verbose == Verbosity.LOUD:
+        package.setLevel(logging.DEBUG)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    if config.trainer.keep_memory and not on_gpu:
+        keep_freed_memory()
+    kernels.switch(config.trainer.kernels)
+    try:
+        with warnings.catch_warnings():
+            quieten_lightning()
+            yield
+    except StoppedError as stopped:
+        log.info("%s", stopped)
+        raise
+    except Exception:
+        package.removeHandler(console)
+        log.exception("the run ended with an error")
+        raise
+    finally:
+        root.removeHandler(file)
+        package.removeHandler(console)
+        file.close()
+        root.setLevel(levels[0])
+        package.setLevel(levels[1])
+        torch.set_num_threads(threads)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _log_handlers(run_dir: Path, writes: bool, verbosity: Verbosity) -> tuple[logging.Handler, logging.Handler]:
+    file: logging.Handler = _QuietFile(run_dir / "run.log") if writes else logging.NullHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    console = logging.StreamHandler(sys.stderr)
+    level = logging.DEBUG if verbosity is Verbosity.LOUD else logging.WARNING
+    console.setLevel(level if writes else logging.ERROR)
+    console.setFormatter(_Lines())
+    console.addFilter(lambda record: not getattr(record, "told", False))
+    return file, console
+
+
+class _Lines(logging.Formatter):
+    """``warning: ...``, ``info: ...``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """In one line."""
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+class _QuietFile(logging.FileHandler):
+    """A log that a full disk does not make noisy: what matters fails by itself, and is told once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name in logging)
+        """Nothing."""
