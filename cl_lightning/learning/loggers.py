@@ -248,7 +248,7 @@ def _media(panels: Panels) -> dict[str, Any]:
 def _begin(options: LoggerOptions, run_dir: Path, run_id: str) -> Any:
     import wandb
 
-    settings = wandb.Settings(console="off", x_disable_stats=False, silent=options.quiet or None)
+    settings = wandb.Settings(console="off", x_disable_stats=False, silent=options.quiet)
     logger = WandbLogger(
         id=run_id,
         resume="allow",
