@@ -1,0 +1,135 @@
+"""Runs that differ in seed and class order alone form a group; its name is its method, and what sets it apart."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cl_lightning.compare.measured import Measured
+from cl_lightning.compare.select import named, once_each
+from cl_lightning.compare.settings import COMPARED, differing, value_of, words
+
+
+@dataclass(frozen=True)
+class Group:
+    """Repetitions of one experiment."""
+
+    name: str
+    runs: tuple[Measured, ...]
+    differs: Mapping[str, str]
+    """What sets it apart from other groups, in words."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What its runs were made under."""
+        return self.runs[0].settings
+
+    @property
+    def question(self) -> Mapping[str, Any]:
+        """The part of it that makes numbers comparable."""
+        return {key: value_of(self.settings, key) for key in COMPARED}
+
+
+def group(
+    runs: Sequence[Measured], differ: Sequence[str] = (), across: Sequence[str] = ()
+) -> tuple[list[Group], list[str]]:
+    """The groups among ``runs``, in the order of their names, and lines that tell what to know of them.
+
+    Args:
+        runs: answers to one question, see ``select.refuse_mixture``.
+        differ: in what the question does differ; groups differ in it too.
+        across: what of it the user has asked for; it is part of every group's name.
+
+    Raises:
+        UserError: two runs of a group have the same seed and class order, and different results.
+    """
+    skipped, notes = _not_in_all(runs)
+    kept = {run.name: _told_apart(run, differ, skipped) for run in runs}
+    keys = {name: json.dumps(settings, sort_keys=True) for name, settings in kept.items()}
+    runs, again = once_each(runs, keys)
+    members: dict[str, list[Measured]] = {}
+    for run in runs:
+        members.setdefault(keys[run.name], []).append(run)
+    settings = [kept[members[key][0].name] for key in members]
+    names, tells = _names(settings, across), _tells(settings)
+    groups = [Group(name, tuple(own), told) for name, told, own in zip(names, tells, members.values(), strict=True)]
+    groups.sort(key=lambda one: one.name)
+    return groups, [*notes, *again, *filter(None, map(_of_several_commits, groups))]
+
+
+def _not_in_all(runs: Sequence[Measured]) -> tuple[set[str], list[str]]:
+    """Settings that cannot be compared, as they come from a file that some runs lack."""
+    lacking = [run for run in runs if not run.from_config]
+    if not lacking:
+        return set(), []
+    line = f"no config.yaml beside the results of {named(lacking)}: options of networks and images are not compared"
+    return {key for run in runs for key in run.from_config}, [line]
+
+
+def _told_apart(run: Measured, differ: Sequence[str], skipped: set[str]) -> dict[str, Any]:
+    """What makes the run's group: all but the question, which is common, save for what may differ in it."""
+    return {
+        key: value
+        for key, value in run.settings.items()
+        if key in differ or (key not in COMPARED and key not in skipped)
+    }
+
+
+def _names(settings: Sequence[Mapping[str, Any]], across: Sequence[str]) -> list[str]:
+    """A name each: the method, what differs across questions, and among groups of a method as few of the differences
+    as tell them apart, each where it deviates from the most common value.
+    """
+    names = [str(one["method"]) for one in settings]
+    for method in set(names):
+        own = [index for index, one in enumerate(settings) if one["method"] == method]
+        here = [settings[index] for index in own]
+        for key in _naming([*across, *differing(here)], here):
+            values = [words(key, value_of(one, key)) for one in here]
+            usual = None if key in across else _most_common(values)
+            for index, value in zip(own, values, strict=True):
+                names[index] += "" if value == usual else f" {key}={value}"
+    several = [key for key in across if len({words(key, value_of(one, key)) for one in settings}) > 1]
+    for index, one in enumerate(settings):  # a method that is there under one question only
+        lacking = [key for key in several if f" {key}=" not in names[index]]
+        names[index] += "".join(f" {key}={words(key, value_of(one, key))}" for key in lacking)
+    return names
+
+
+def _naming(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those of ``keys``, in turn, that tell settings apart which those before left together."""
+    chosen: list[str] = []
+
+    def cells(used: Sequence[str]) -> int:
+        return len({json.dumps([value_of(one, key) for key in used], sort_keys=True) for one in settings})
+
+    for key in keys:
+        if cells([*chosen, key]) > cells(chosen):
+            chosen.append(key)
+    return chosen
+
+
+def _most_common(values: Sequence[str]) -> str | None:
+    """None where two values are equally common: then each is told."""
+    ranked = Counter(values).most_common(2)
+    return None if len(ranked) > 1 and ranked[0][1] == ranked[1][1] else ranked[0][0]
+
+
+def _tells(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """All that differs, in words; a method's options only from those of the same method."""
+    common = [key for key in differing(settings) if key != "method" and not key.startswith("method.")]
+    tells = []
+    for one in settings:
+        same = [other for other in settings if other["method"] == one["method"]]
+        keys = [*common, *(key for key in differing(same) if key.startswith("method."))]
+        tells.append({key: words(key, value_of(one, key)) for key in keys})
+    return tells
+
+
+def _of_several_commits(one: Group) -> str | None:
+    commits = sorted({run.commit for run in one.runs})
+    if len(commits) < 2:
+        return None
+    return f"the runs of {one.name} were made with {len(commits)} commits: {', '.join(commits)}"
