@@ -108,7 +108,9 @@ def _why(group: Group, baseline: Group, pairs: int) -> str:
             f"{_repeats(baseline.runs)} in {baseline.name}"
         )
     single = len(group.runs) + len(baseline.runs) - 2 * pairs
-    return f"{single} of the runs have no partner with their seed and class order" if single else ""
+    return (
+        f"runs without a partner of the same seed and class order, in one of the two groups: {single}" if single else ""
+    )
 
 
 def _repeats(runs: Sequence[Measured]) -> str:

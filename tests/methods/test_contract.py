@@ -331,7 +331,9 @@ def _without_tensor(value: object) -> object:
 
 def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_no_device(life: Life) -> None:
     """What a recorded step reads of the host stays as it was (``Method.steps_alike``)."""
-    assert life.method.steps_alike, "one whose steps are not alike is slow on a GPU: let this test make an exception of it"
+    assert life.method.steps_alike, (
+        "one whose steps are not alike is slow on a GPU: let this test make an exception of it"
+    )
     for index in range(2):
         for item in life.method.plan(task(index)):
             if isinstance(item, Fit):
