@@ -72,6 +72,10 @@ def save(figure: Figure, path: Path) -> None:
     from matplotlib import rc_context
 
     suffix = path.suffix[1:].lower()
-    dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[suffix]
+    made_by = {
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "png": {"Software": None},
+    }[suffix]
     with rc_context({"svg.hashsalt": "cl_lightning"}):
-        replace_file(path, lambda file: figure.savefig(file, format=suffix, dpi=_DOTS_PER_INCH, metadata=dated))
+        replace_file(path, lambda file: figure.savefig(file, format=suffix, dpi=_DOTS_PER_INCH, metadata=made_by))

@@ -10,7 +10,7 @@ from typing import Any
 
 from cl_lightning.compare.measured import Measured
 from cl_lightning.compare.select import named, once_each
-from cl_lightning.compare.settings import COMPARED, differing, value_of, words
+from cl_lightning.compare.settings import COMPARED, differing, distinct, value_of, words
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Group:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What its runs were made under."""
-        return self.runs[0].settings
+        """What its runs were made under, as far as the files of any of them tell."""
+        return {key: value for run in reversed(self.runs) for key, value in run.settings.items()}
 
     @property
     def question(self) -> Mapping[str, Any]:
@@ -46,8 +46,7 @@ def group(
     Raises:
         UserError: two runs of a group have the same seed and class order, and different results.
     """
-    skipped, notes = _not_in_all(runs)
-    kept = {run.name: _told_apart(run, differ, skipped) for run in runs}
+    kept, notes = _told_apart(runs, differ)
     keys = {name: json.dumps(settings, sort_keys=True) for name, settings in kept.items()}
     runs, again = once_each(runs, keys)
     members: dict[str, list[Measured]] = {}
@@ -60,41 +59,55 @@ def group(
     return groups, [*notes, *again, *filter(None, map(_of_several_commits, groups))]
 
 
-def _not_in_all(runs: Sequence[Measured]) -> tuple[set[str], list[str]]:
-    """Settings that cannot be compared, as they come from a file that some runs lack."""
+def _told_apart(runs: Sequence[Measured], differ: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Run -> what makes its group: all but the question, which is common, save for what differs in it.
+
+    A run whose configuration is not there lacks some of it. It belongs to the group that agrees in the rest, if that is
+    one, and else stands for itself. A line tells of such runs.
+    """
+    full = {
+        run.name: {key: value for key, value in run.settings.items() if key in differ or key not in COMPARED}
+        for run in runs
+    }
     lacking = [run for run in runs if not run.from_config]
     if not lacking:
-        return set(), []
-    line = f"no config.yaml beside the results of {named(lacking)}: options of networks and images are not compared"
-    return {key for run in runs for key in run.from_config}, [line]
+        return full, []
+    unknown = {key for run in runs for key in run.from_config}
 
+    def rest(settings: Mapping[str, Any]) -> str:
+        return json.dumps({key: value for key, value in settings.items() if key not in unknown}, sort_keys=True)
 
-def _told_apart(run: Measured, differ: Sequence[str], skipped: set[str]) -> dict[str, Any]:
-    """What makes the run's group: all but the question, which is common, save for what may differ in it."""
-    return {
-        key: value
-        for key, value in run.settings.items()
-        if key in differ or (key not in COMPARED and key not in skipped)
-    }
+    whole: dict[str, dict[str, dict[str, Any]]] = {}
+    for settings in (full[run.name] for run in runs if run.from_config):
+        whole.setdefault(rest(settings), {})[json.dumps(settings, sort_keys=True)] = settings
+    for run in lacking:
+        candidates = list(whole.get(rest(full[run.name]), {}).values())
+        if len(candidates) == 1:
+            full[run.name] = candidates[0]
+    line = (
+        f"no config.yaml beside the results of {named(lacking)}: options of networks and images are not known of them"
+    )
+    return full, [line]
 
 
 def _names(settings: Sequence[Mapping[str, Any]], across: Sequence[str]) -> list[str]:
-    """A name each: the method, what differs across questions, and among groups of a method as few of the differences
-    as tell them apart, each where it deviates from the most common value.
+    """A name each: the method, in what the question differs, and where that is several groups' as few differences as
+    tell them apart, each where it deviates from the most common value.
     """
-    names = [str(one["method"]) for one in settings]
-    for method in set(names):
-        own = [index for index, one in enumerate(settings) if one["method"] == method]
+    several = [key for key in across if len(distinct(settings, key)) > 1]
+    starts = [
+        " ".join([str(one["method"]), *(f"{key}={words(key, value_of(one, key))}" for key in several)])
+        for one in settings
+    ]
+    names = list(starts)
+    for start in set(starts):
+        own = [index for index, other in enumerate(starts) if other == start]
         here = [settings[index] for index in own]
-        for key in _naming([*across, *differing(here)], here):
+        for key in _naming(differing(here), here):
             values = [words(key, value_of(one, key)) for one in here]
-            usual = None if key in across else _most_common(values)
+            usual = _most_common(values)
             for index, value in zip(own, values, strict=True):
                 names[index] += "" if value == usual else f" {key}={value}"
-    several = [key for key in across if len({words(key, value_of(one, key)) for one in settings}) > 1]
-    for index, one in enumerate(settings):  # a method that is there under one question only
-        lacking = [key for key in several if f" {key}=" not in names[index]]
-        names[index] += "".join(f" {key}={words(key, value_of(one, key))}" for key in lacking)
     return names
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cl_lightning.compare.groups import Group
 from cl_lightning.compare.measured import METRICS, Measured
 from cl_lightning.compare.select import did_you_mean
+from cl_lightning.compare.settings import ABSENT
 from cl_lightning.errors import UserError
 from cl_lightning.metrics.spread import Spread, spread
 
@@ -88,7 +89,8 @@ def differences(groups: Sequence[Group], baseline: Group) -> list[Difference]:
 
 
 def _difference(group: Group, baseline: Group) -> Difference:
-    other = [key for key, value in group.question.items() if value != baseline.question[key]]
+    ours, against = group.question, baseline.question
+    other = [key for key in ours if ABSENT not in (ours[key], against[key]) and ours[key] != against[key]]
     if other:
         return Difference(group, {}, 0, f"no difference is taken, as {other[0]} is another")
     if group.settings["tasks_done"] != baseline.settings["tasks_done"]:

@@ -37,7 +37,7 @@ def test_prints_a_table_and_says_the_rest_elsewhere(runs: Path, capsys: pytest.C
     assert told.err.splitlines() == [
         "note: runs/begun is left out: 1 of 3 tasks are done (--unfinished keeps it)",
         "note: no config.yaml beside the results of runs/d0, runs/d1 (4 runs): options of networks and images are not "
-        "compared",
+        "known of them",
     ]
 
 
@@ -105,14 +105,14 @@ def test_ctrl_c_ends_with_its_code(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cl_lightning.compare.__main__.collect", interrupted)
+    monkeypatch.setattr("cl_lightning.compare.command.collect", interrupted)
     assert typed("anywhere") == 130
     assert capsys.readouterr().err == "\nstopped\n"
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     code = (
-        "import sys, cl_lightning.compare.__main__; print([name for name in "
+        "import sys, cl_lightning.compare.command; print([name for name in "
         "('torch', 'matplotlib', 'scipy', 'hydra', 'pandas', 'numpy') if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
