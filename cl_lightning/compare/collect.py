@@ -158,7 +158,11 @@ def _problem(content: Any) -> str | None:
             return "no method or seed"
         if not (tasks and 0 < len(tasks) <= len(protocol["tasks"])):
             return f"{len(tasks)} tasks of {len(protocol['tasks'])}"
-        _ = content["parameters"], content["provenance"].get("commit"), protocol["data"], protocol["order"]
+        if not isinstance(content["parameters"], int):
+            return "no number of parameters"
+        if not all(isinstance(protocol.get(part, {}), dict) for part in ("method_options", "recipe_switches")):
+            return "options that are no mapping"
+        _ = content["provenance"].get("commit"), protocol["data"], protocol["order"]
         if not all(isinstance(name, str) for task in tasks for name in task["names"]):
             return "classes without names"
         for evaluation, readouts in content["accuracy_matrix"].items():

@@ -99,16 +99,26 @@ def _names(settings: Sequence[Mapping[str, Any]], across: Sequence[str]) -> list
         " ".join([str(one["method"]), *(f"{key}={words(key, value_of(one, key))}" for key in several)])
         for one in settings
     ]
-    names = list(starts)
-    for start in set(starts):
-        own = [index for index, other in enumerate(starts) if other == start]
+    names = _told_more(starts, settings)
+    again = _told_more(names, settings)  # options of what is null elsewhere tell apart where it is not
+    for index, name in enumerate(again):
+        before = again[:index].count(name)
+        names[index] = f"{name} ({before + 1})" if again.count(name) > 1 else name
+    return names
+
+
+def _told_more(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names that say more, where several settings have one."""
+    more = list(names)
+    for name in set(names):
+        own = [index for index, other in enumerate(names) if other == name]
         here = [settings[index] for index in own]
         for key in _naming(differing(here), here):
             values = [words(key, value_of(one, key)) for one in here]
             usual = _most_common(values)
             for index, value in zip(own, values, strict=True):
-                names[index] += "" if value == usual else f" {key}={value}"
-    return names
+                more[index] += "" if value == usual else f" {key}={value}"
+    return more
 
 
 def _naming(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:

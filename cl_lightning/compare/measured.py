@@ -35,7 +35,7 @@ class Measured:
     """Accuracy in % on all classes seen, after each task."""
     numbers: Mapping[str, float]
     """:data:`METRICS` in % or points, without those that need an old task where there is none."""
-    parameters: int | None
+    parameters: int
     planned: int
     """Tasks of the whole run."""
     classes_seen: tuple[int, ...]

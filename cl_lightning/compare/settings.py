@@ -8,6 +8,7 @@ and class order are neither: they are what is repeated.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -81,7 +82,8 @@ def words(key: str, value: Any) -> str:
             runs = [(size, len(list(equal))) for size, equal in groupby(value)]
             return "+".join(f"{times}x{size}" if times > 1 else str(size) for size, times in runs)
         case list() if key == "class_names" and len(value) > _SHOWN_NAMES:
-            return f"{', '.join(map(str, value[:_SHOWN_NAMES]))} ... ({len(value)} names)"
+            sum_of_all = zlib.crc32(json.dumps(value).encode())
+            return f"{', '.join(map(str, value[:_SHOWN_NAMES]))} ... ({len(value)} names, checksum {sum_of_all:08x})"
         case str():
             return value
         case _:

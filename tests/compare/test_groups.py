@@ -75,6 +75,17 @@ def test_the_usual_value_goes_without_saying_where_there_is_one(tmp_path: Path) 
     }
 
 
+def test_options_of_a_part_that_another_group_lacks_still_tell_groups_apart(tmp_path: Path) -> None:
+    for name, finetuning in (("none", None), ("slow", {"lr": 0.1}), ("fast", {"lr": 0.5}), ("long", {"lr": 0.9})):
+        write_run(tmp_path / name, 8, method_options={"finetuning": finetuning})
+    assert set(names_of(tmp_path)) == {
+        "dytox method.finetuning=null",
+        "dytox method.finetuning.lr=0.1",
+        "dytox method.finetuning.lr=0.5",
+        "dytox method.finetuning.lr=0.9",
+    }
+
+
 def test_options_that_only_the_configuration_has_make_groups_too(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 8, config=CONFIG)
     write_run(tmp_path / "b", 8, config={**CONFIG, "model": {"name": "convit_tiny", "dim": 96}})
@@ -110,7 +121,7 @@ def test_a_run_without_its_configuration_joins_the_one_group_that_it_can_belong_
         (
             "class_names",
             {"names": (*NAMES[:2], ("ape", "bee"))},
-            "class_names is ape, cat, cow ... (6 names) in {a} and",
+            "class_names is ape, cat, cow ... (6 names, checksum e30a6181) in {a} and",
         ),
     ],
 )
