@@ -47,7 +47,7 @@ def draw(summaries: Sequence[Summary]) -> Figure:
     repeated = [len(summary.group.runs) for summary in summaries if len(summary.group.runs) > 1]
     note = "line: mean; band: one standard deviation" if repeated else "one run each"
     note += "; thin: each run" if any(runs <= FEW for runs in repeated) else ""
-    figure.legend(loc="outside lower center", ncols=1, fontsize=9, frameon=False, title=note, title_fontsize=8)
+    figure.legend(loc="outside lower center", handlelength=4, fontsize=9, frameon=False, title=note, title_fontsize=8)
     return figure
 
 
