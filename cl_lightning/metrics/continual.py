@@ -11,8 +11,10 @@ but one. The ``legacy_continuum_*`` functions repeat that, to recognise publishe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cl_lightning.metrics.accuracy import AccuracyMatrix
+if TYPE_CHECKING:  # it needs torch, these formulae do not
+    from cl_lightning.metrics.accuracy import AccuracyMatrix
 
 Matrix = Sequence[Sequence[float]]
 

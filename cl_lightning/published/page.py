@@ -9,6 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping
 
+from cl_lightning.metrics.spread import Spread
 from cl_lightning.published.layout import Block, Grid, Items
 from cl_lightning.published.stored import StoredRun
 from cl_lightning.published.tables import METRICS, Cell, Job, Table
@@ -17,7 +18,6 @@ from cl_lightning.published.verdict import (
     ContrastVerdict,
     Differ,
     Outcome,
-    Spread,
     Status,
     judge_cell,
     judge_contrast,

@@ -6,16 +6,13 @@ mean of every metric lies in its band; anything less is called what it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import mean, stdev
 
+from cl_lightning.metrics.spread import Spread, spread
 from cl_lightning.published.stored import StoredRun
 from cl_lightning.published.tables import Contrast, Job, Range, Table
-
-_LEVEL = 0.95
 
 
 class Status(StrEnum):
@@ -46,25 +43,6 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A mean in % (or points), with what is known of its uncertainty."""
-
-    mean: float
-    std: float | None
-    """Sample standard deviation; None for a single value."""
-    count: int
-
-    @property
-    def half_width(self) -> float | None:
-        """Of the 95 % interval of the mean by Student's t; None for a single value."""
-        if self.std is None:
-            return None
-        from scipy.stats import t
-
-        return float(t.ppf((1 + _LEVEL) / 2, self.count - 1)) * self.std / math.sqrt(self.count)
-
-
-@dataclass(frozen=True)
 class CellVerdict:
     """A cell as it stands."""
 
@@ -87,11 +65,6 @@ class ContrastVerdict:
 
 Differ = Callable[[StoredRun, Job], Sequence[str]]
 """In which values a stored run was made under another configuration than its job's."""
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation of at least one value."""
-    return Spread(mean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
 def judge_cell(table: Table, row: str, column: str, found: Mapping[Job, StoredRun], differ: Differ) -> CellVerdict:

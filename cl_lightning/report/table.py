@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cl_lightning.metrics import continual
-from cl_lightning.types import Plain
+
+if TYPE_CHECKING:  # it needs torch, a table does not
+    from cl_lightning.types import Plain
 
 _GAP = "..."
 _CELL = len("100.00") + 2

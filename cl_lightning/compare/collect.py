@@ -1,0 +1,184 @@
+"""Find the results of runs below folders, and read them; what cannot be read is named and left out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cl_lightning.config.identity import science
+from cl_lightning.errors import UserError
+
+RESULTS = "results.json"
+_WITHOUT_RUNS = ("checkpoints", "wandb", "__pycache__")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a run, read."""
+
+    name: str
+    """The folder, or the file that was named, as it would be typed."""
+    results: Mapping[str, Any]
+    config: Mapping[str, Any] | None
+    """Flat, see ``config.identity.science``; None where the run's ``config.yaml`` is not beside its results."""
+    test_images: int | None
+    """All that were evaluated on; None where ``accuracy_matrix.csv`` is not beside the results."""
+
+
+def collect(places: Sequence[Path], leave_out: Sequence[Path] = ()) -> tuple[list[Found], list[str]]:
+    """Read every run in or below ``places``: folders of any depth, or single files with results.
+
+    Args:
+        places: runs, multiruns, folders of such, or JSON files like those of ``docs/results``.
+        leave_out: runs, or folders of runs, that are passed over.
+
+    Returns:
+        The runs, each file once, in the order of their names; lines that tell what was left out.
+
+    Raises:
+        UserError: a place that does not exist or holds no results, or nothing that could be read.
+    """
+    files, again, begun = _files(places)
+    hidden = [place.resolve() for place in leave_out]
+    for place, asked in zip(hidden, leave_out, strict=True):
+        if not any(_is_in(file, place) for file in files):
+            raise UserError(f"--leave-out {asked} holds none of the runs: type the folder of one")
+    notes = [f"{file} was found twice: it counts once" for file in again]
+    notes += [f"{folder} is left out: it has no {RESULTS} yet" for folder in begun if not _hidden(folder, hidden)]
+    found = []
+    for resolved, file in files.items():
+        if _hidden(resolved, hidden):
+            continue
+        try:
+            found.append(_read(file))
+        except ValueError as error:
+            notes.append(f"{file} is left out: {error}")
+    if not found:
+        raise UserError("; ".join(["no results are left to compare", *notes]))
+    return found, notes
+
+
+def _hidden(path: Path, places: Sequence[Path]) -> bool:
+    return any(_is_in(path.resolve(), place) for place in places)
+
+
+def _is_in(file: Path, place: Path) -> bool:
+    return file == place or place in file.parents
+
+
+def _files(places: Sequence[Path]) -> tuple[dict[Path, Path], list[Path], list[Path]]:
+    """Resolved path -> path as typed; the paths that came again; runs that have been begun, and no more."""
+    files: dict[Path, Path] = {}
+    again, begun = [], []
+    for place in places:
+        below = list(_below(place))
+        begun += [path for path in below if path.is_dir()]
+        if not below:
+            raise UserError(f"{place} holds no {RESULTS}: type the folder of a run or of several")
+        for file in (path for path in below if not path.is_dir()):
+            if file.resolve() in files:
+                again.append(file)
+            files.setdefault(file.resolve(), file)
+    return files, again, begun
+
+
+def _below(place: Path) -> Iterator[Path]:
+    """Files with results, and folders of runs that have none yet."""
+    if place.is_file():
+        yield place
+        return
+    if not place.is_dir():
+        raise UserError(f"{place} does not exist: type the folder of a run or of several")
+    for folder, inner, files in os.walk(place):
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _WITHOUT_RUNS)
+        if RESULTS in files:
+            yield Path(folder) / RESULTS
+        elif "config.yaml" in files:
+            yield Path(folder)
+
+
+def _read(file: Path) -> Found:
+    """Raises ValueError, in a few words, for a file that is none of ours."""
+    content = _json(file)
+    problem = _problem(content)
+    if problem:
+        raise ValueError(f"it has another format ({problem})")
+    alone = file.name != RESULTS
+    config = content.get("config") if alone else _config(file.with_name("config.yaml"))
+    images = None if alone else _test_images(file.with_name("accuracy_matrix.csv"), len(content["tasks"]))
+    return Found(str(file if alone else file.parent), content, config, images)
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"it cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ValueError("it is no JSON, perhaps cut off") from error
+
+
+def _config(file: Path) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file.name} beside it cannot be read") from error
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"{file.name} beside it is no configuration")
+    return science(plain)
+
+
+def _test_images(file: Path, tasks: int) -> int | None:
+    """Sum over the tasks evaluated last; None where that is not known."""
+    if not file.is_file():
+        return None
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = [row for row in csv.DictReader(lines) if int(row["after_task"]) == tasks - 1]
+        first = [row for row in rows if (row["protocol"], row["readout"]) == (rows[0]["protocol"], rows[0]["readout"])]
+        return sum(int(row["total"]) for row in first) or None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file.name} beside it cannot be read") from error
+
+
+def _problem(content: Any) -> str | None:
+    """What makes this no ``results.json``; None if nothing does."""
+    try:
+        protocol, tasks = content["protocol"], content["tasks"]
+        if not (isinstance(protocol["method"], str) and isinstance(protocol["seed"], int)):
+            return "no method or seed"
+        if not (tasks and 0 < len(tasks) <= len(protocol["tasks"])):
+            return f"{len(tasks)} tasks of {len(protocol['tasks'])}"
+        if not isinstance(content["parameters"], int):
+            return "no number of parameters"
+        if not all(isinstance(protocol.get(part, {}), dict) for part in ("method_options", "recipe_switches")):
+            return "options that are no mapping"
+        _ = content["provenance"].get("commit"), protocol["data"], protocol["order"]
+        if not all(isinstance(name, str) for task in tasks for name in task["names"]):
+            return "classes without names"
+        for evaluation, readouts in content["accuracy_matrix"].items():
+            for readout, R in readouts.items():
+                seen = [task["accuracy"][evaluation][readout] for task in tasks]
+                if [len(row) for row in R] != list(range(1, len(tasks) + 1)):
+                    return "an accuracy matrix of another size"
+                if not all(_is_share(value) for row in [seen, *R] for value in row):
+                    return "an accuracy that is no number from 0 to 1"
+        _ = content["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
+    except KeyError as error:
+        return f"no {error.args[0]}"
+    except (TypeError, AttributeError):
+        return "not the keys of a run's results"
+    return None
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1  # NaN is not

@@ -1,0 +1,54 @@
+"""What a command line asks for, from the files of runs to a text and a picture."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+
+from cl_lightning.atomic import write_atomic
+from cl_lightning.compare.collect import collect
+from cl_lightning.compare.formats import Comparison, render
+from cl_lightning.compare.groups import group
+from cl_lightning.compare.measured import measure
+from cl_lightning.compare.options import Options
+from cl_lightning.compare.select import refuse_mixture, select, without_unfinished
+from cl_lightning.compare.statistics import baseline_among, differences, summarise
+
+
+def compare(options: Options) -> tuple[Comparison, list[str]]:
+    """The comparison that was asked for, and what to know of it, in lines.
+
+    Raises:
+        UserError: runs that cannot be compared as asked.
+    """
+    found, notes = collect(options.places, options.leave_out)
+    chosen = {run.name for run in select([measure(one) for one in found], options.only)}
+    runs = [measure(one, options.evaluation, options.readout) for one in found if one.name in chosen]
+    if not options.unfinished:
+        runs, left = without_unfinished(runs)
+        notes += left
+    across = refuse_mixture(runs, options.across)
+    groups, more = group(runs, across, options.across)
+    baseline = baseline_among(groups, options.baseline)
+    summaries = summarise(groups)
+    ordered = [summary.group for summary in summaries]
+    return Comparison(summaries, differences(ordered, baseline), baseline), [*notes, *more]
+
+
+def deliver(comparison: Comparison, options: Options) -> None:
+    """Print or write the text, and draw the figure. Raises ``OSError`` where there is no room or no right to write."""
+    text = render(comparison, options.form, shutil.get_terminal_size((120, 40)).columns)
+    if options.figure is not None:
+        from cl_lightning.compare.figure import draw, save
+
+        save(draw(comparison.summaries), options.figure)
+    if options.out is not None:
+        write_atomic(options.out, text)
+    else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal without a plus-minus sign
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    for file in filter(None, (options.out, options.figure)):
+        sys.stderr.write(f"wrote {file}\n")

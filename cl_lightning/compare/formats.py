@@ -1,0 +1,148 @@
+"""A comparison as text for a terminal, Markdown, LaTeX (booktabs) or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cl_lightning.compare.groups import Group
+from cl_lightning.compare.measured import METRICS
+from cl_lightning.compare.page import page
+from cl_lightning.compare.settings import value_of, words
+from cl_lightning.compare.statistics import PAIRED, Difference, Summary
+from cl_lightning.metrics.spread import Spread
+from cl_lightning.published.layout import Block, Grid, Items, as_markdown, as_text
+
+FORMATS = {"table": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv"}
+"""Format -> suffix of a file that has it."""
+
+_SETTINGS = (
+    "method",
+    "data",
+    "classes",
+    "tasks",
+    "tasks_done",
+    "evaluates_on",
+    "evaluation",
+    "readout",
+    "model",
+    "memory",
+    "memory_scope",
+    "recipe",
+    "replicas",
+    "batch",
+    "precision",
+    "epochs",
+    "lr_scale",
+    "augmentation",
+)
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that is told of some groups."""
+
+    summaries: Sequence[Summary]
+    """Best first."""
+    differences: Sequence[Difference]
+    baseline: Group
+
+
+def render(comparison: Comparison, form: str, width: int) -> str:
+    """The whole text, in one of :data:`FORMATS`; ``width`` is that of the terminal."""
+    if form == "csv":
+        return as_csv(comparison)
+    blocks = page(comparison.summaries, comparison.differences, comparison.baseline)
+    match form:
+        case "markdown":
+            return as_markdown(blocks)
+        case "latex":
+            return as_latex(blocks)
+        case _:
+            return as_text(blocks, width)
+
+
+def as_latex(blocks: Sequence[Block]) -> str:
+    """Paragraphs, ``tabular`` environments with booktabs' rules, lists."""
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(_latex(block) for block in blocks) + "\n"
+
+
+def _latex(block: Block) -> str:
+    match block:
+        case str():
+            return f"\\noindent {_escaped(block)}"
+        case Items(items):
+            return "\n".join(["\\begin{itemize}", *(f"  \\item {_escaped(item)}" for item in items), "\\end{itemize}"])
+        case Grid(heads, lines):
+            rows = [f"{' & '.join(map(_escaped, line))} \\\\" for line in [heads, *lines]]
+            columns = "l" + "r" * (len(heads) - 1)
+            inner = ["\\toprule", rows[0], "\\midrule", *rows[1:], "\\bottomrule"]
+            return "\n".join([f"\\begin{{tabular}}{{{columns}}}", *inner, "\\end{tabular}"])
+
+
+def _escaped(text: str) -> str:
+    signed = re.sub(r"(?<![\w}])-(?=\d)", "\0", text)
+    parts = [re.sub(r"[\\~^<>±&%$#_{}]", lambda found: _SPECIAL[found[0]], part) for part in signed.split("`")]
+    marked = [f"\\texttt{{{part}}}" if index % 2 else part for index, part in enumerate(parts)]
+    return "".join(marked).replace("\0", "$-$").replace("**", "")
+
+
+def as_csv(comparison: Comparison) -> str:
+    """A line for each group: settings, means and deviations, differences, accuracies after each task. In % or points;
+    an empty cell is what does not apply.
+    """
+    rows = [dict(_cells(comparison, summary)) for summary in comparison.summaries]
+    tasks = max(len(summary.curve) for summary in comparison.summaries)
+    curve = [f"after_task_{task}_{part}" for task in range(1, tasks + 1) for part in ("mean", "std")]
+    heads = list(dict.fromkeys(name for row in rows for name in row if name not in curve)) + curve
+    text = io.StringIO()
+    writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _cells(comparison: Comparison, summary: Summary) -> Iterator[tuple[str, str]]:
+    group = summary.group
+    yield "group", group.name
+    yield "runs", str(len(group.runs))
+    for metric in METRICS:
+        yield from _mean_and_std(metric, summary.metrics[metric])
+    yield from _mean_and_std("parameters", summary.parameters)
+    yield "baseline", comparison.baseline.name
+    difference = next((one for one in comparison.differences if one.group is group), None)
+    yield "pairs", "" if difference is None else str(difference.pairs)
+    for metric in PAIRED:
+        value = None if difference is None else difference.metrics.get(metric)
+        yield from _mean_and_std(f"{metric}_difference", value)
+        width = None if value is None else value.half_width
+        yield f"{metric}_difference_low", "" if value is None or width is None else _number(value.mean - width)
+        yield f"{metric}_difference_high", "" if value is None or width is None else _number(value.mean + width)
+    for key in dict.fromkeys((*_SETTINGS, *group.differs)):
+        yield key, words(key, value_of(group.settings, key))
+    yield "seeds", " ".join(map(str, sorted({run.seed for run in group.runs})))
+    yield "orders", " ".join(sorted({run.order for run in group.runs}))
+    yield "commits", " ".join(sorted({run.commit for run in group.runs}))
+    for task, value in enumerate(summary.curve, 1):
+        yield from _mean_and_std(f"after_task_{task}", value)
+
+
+def _mean_and_std(name: str, value: Spread | None) -> Iterator[tuple[str, str]]:
+    yield f"{name}_mean", "" if value is None else _number(value.mean)
+    yield f"{name}_std", "" if value is None or value.std is None else _number(value.std)
+
+
+def _number(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")

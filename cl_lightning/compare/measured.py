@@ -1,0 +1,125 @@
+"""One run as a comparison sees it: its numbers under one evaluation and read-out, and what they were measured under."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from cl_lightning.compare.collect import Found
+from cl_lightning.compare.settings import from_config, from_protocol, words
+from cl_lightning.errors import UserError
+from cl_lightning.metrics import continual
+
+METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "backward_transfer": "BWT"}
+"""Name -> heading, of what is in % or points."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run, measured in one way."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """Flat, without what is repeated."""
+    from_config: frozenset[str]
+    """Keys of ``settings`` that only the run's configuration has."""
+    seed: int
+    order: str
+    """Of the classes, as it was typed."""
+    classes: tuple[str, ...]
+    """In order of arrival, as far as the run got."""
+    curve: tuple[float, ...]
+    """Accuracy in % on all classes seen, after each task."""
+    numbers: Mapping[str, float]
+    """:data:`METRICS` in % or points, without those that need an old task where there is none."""
+    parameters: int
+    planned: int
+    """Tasks of the whole run."""
+    classes_seen: tuple[int, ...]
+    """After each task."""
+    commit: str
+    content: str
+    """All results without provenance: equal for two runs that did the same."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all tasks have been learnt."""
+        return len(self.curve) == self.planned
+
+    @property
+    def repeat(self) -> tuple[int, tuple[str, ...]]:
+        """What is repeated: runs of two groups that agree in it are a pair."""
+        return self.seed, self.classes
+
+
+def measure(found: Found, evaluation: str | None = None, readout: str | None = None) -> Measured:
+    """The numbers of a run.
+
+    Args:
+        found: its files.
+        evaluation: ``class_incremental`` or ``task_incremental``; None: the run's main one.
+        readout: ``linear``, ``nme`` ...; None: the main one of the run, which is its method's own.
+
+    Raises:
+        UserError: the run was not evaluated in this way.
+    """
+    results, protocol = found.results, found.results["protocol"]
+    offered: Mapping[str, Mapping[str, Sequence[Sequence[float]]]] = results["accuracy_matrix"]
+    evaluation, readout = evaluation or protocol["evaluation"], readout or protocol["readout"]
+    _offered("--evaluation", evaluation, offered, found)
+    _offered("--readout", readout, offered[evaluation], found)
+    R = [[100 * value for value in row] for row in offered[evaluation][readout]]
+    curve = tuple(100 * task["accuracy"][evaluation][readout] for task in results["tasks"])
+    more = from_config(found.config or {})
+    finished = len(curve) == len(protocol["tasks"])
+    return Measured(
+        name=found.name,
+        settings={
+            **from_protocol(protocol),
+            **more,
+            **_counted(found, finished),
+            "evaluation": evaluation,
+            "readout": readout,
+        },
+        from_config=frozenset(more),
+        seed=protocol["seed"],
+        order=words("order", protocol["order"]),
+        classes=tuple(name for task in results["tasks"] for name in task["names"]),
+        curve=curve,
+        numbers=_numbers(curve, R),
+        parameters=results["parameters"],
+        planned=len(protocol["tasks"]),
+        classes_seen=tuple(accumulate(len(task["names"]) for task in results["tasks"])),
+        commit=str(results["provenance"].get("commit") or "unknown"),
+        content=json.dumps({k: v for k, v in results.items() if k not in ("provenance", "config")}, sort_keys=True),
+    )
+
+
+def _numbers(curve: Sequence[float], R: continual.Matrix) -> dict[str, float]:
+    numbers = {
+        "avg": sum(curve) / len(curve),
+        "last": curve[-1],
+        "forgetting": continual.forgetting(R),
+        "backward_transfer": continual.backward_transfer(R),
+    }
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def _counted(found: Found, finished: bool) -> dict[str, Any]:
+    """What can only be told from what a run saw: which classes, and how many images it was tested on."""
+    tasks = found.results["tasks"]
+    if not finished:
+        return {"tasks_done": f"{len(tasks)} of {len(found.results['protocol']['tasks'])}"}
+    done: dict[str, Any] = {"tasks_done": "all"}
+    if found.config is None or found.config.get("data.classes") is not None:
+        return done  # which classes are left depends on their order
+    done["class_names"] = sorted(name for task in tasks for name in task["names"])
+    return done if found.test_images is None else done | {"test_images": found.test_images}
+
+
+def _offered(option: str, wanted: str, offered: Mapping[str, Any], found: Found) -> None:
+    if wanted not in offered:
+        raise UserError(f"{found.name} has no {wanted}: type {option} {' or '.join(offered)}")

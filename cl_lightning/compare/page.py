@@ -1,0 +1,142 @@
+"""A comparison as paragraphs, grids and lists, for a terminal, Markdown and LaTeX alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from cl_lightning.compare.groups import Group
+from cl_lightning.compare.measured import METRICS
+from cl_lightning.compare.settings import ABSENT, distinct, value_of, words
+from cl_lightning.compare.statistics import PAIRED, Difference, Summary
+from cl_lightning.metrics.spread import Spread
+from cl_lightning.published.layout import Block, Grid, Items
+
+_SHARED = ("data", "tasks", "evaluates_on", "test_images", "model", "memory", "recipe", "epochs", "batch", "precision")
+_COLUMNS = 10
+"""Tasks that find room beside each other; more are written one below the other."""
+_NONE = "n/a"
+_WHOLE = "{:,.0f}"
+
+
+def page(summaries: Sequence[Summary], differences: Sequence[Difference], baseline: Group) -> list[Block]:
+    """What was measured under what, numbers, differences, curves, and what sets the groups apart."""
+    groups = [summary.group for summary in summaries]
+    blocks: list[Block] = [_heading(groups), _numbers(summaries), _reading(summaries)]
+    if differences:
+        blocks += _differences(differences, baseline)
+    blocks += ["Accuracy on all classes seen, after each task:", *_curves(summaries)]
+    return [*blocks, "Made with:", _made(groups)]
+
+
+def how_evaluated(groups: Sequence[Group]) -> str:
+    """The evaluation, and the read-out where it is one."""
+    settings = [group.settings for group in groups]
+    evaluation = " and ".join(str(value).replace("_", "-") for value in distinct(settings, "evaluation"))
+    readouts = distinct(settings, "readout")
+    return f"{evaluation}, {f'{readouts[0]} read-out' if len(readouts) == 1 else 'read-outs as named below'}"
+
+
+def _heading(groups: Sequence[Group]) -> str:
+    settings = [group.settings for group in groups]
+    shared = [(key, distinct(settings, key)) for key in _SHARED]
+    told = [f"{key}={words(key, one[0])}" for key, one in shared if len(one) == 1 and one[0] != ABSENT]
+    return f"{how_evaluated(groups).capitalize()}. The same for all: {'; '.join(told)}."
+
+
+def _numbers(summaries: Sequence[Summary]) -> Grid:
+    lines = [
+        [
+            f"`{summary.group.name}`",
+            str(len(summary.group.runs)),
+            *(_spread(summary.metrics[metric], "{:.2f}") for metric in METRICS),
+            _spread(summary.parameters, _WHOLE),
+        ]
+        for summary in summaries
+    ]
+    return Grid(["group", "runs", *METRICS.values(), "parameters"], lines)
+
+
+def _reading(summaries: Sequence[Summary]) -> str:
+    text = (
+        "In %, mean ± standard deviation (n - 1) over the runs of a group, which differ in seed and class order alone. "
+        "Best Avg first."
+    )
+    single = [f"`{summary.group.name}`" for summary in summaries if len(summary.group.runs) == 1]
+    return f"{text} A single run has no deviation: {', '.join(single)}." if single else text
+
+
+def _spread(value: Spread | None, form: str) -> str:
+    if value is None:
+        return _NONE
+    if value.std is None or (value.std == 0 and form == _WHOLE):
+        return form.format(value.mean)
+    return f"{form.format(value.mean)} ± {form.format(value.std)}"
+
+
+def _differences(differences: Sequence[Difference], baseline: Group) -> list[Block]:
+    intro = (
+        f"Less `{baseline.name}`, in points: mean ± standard deviation over pairs of runs with the same seed and class "
+        "order, and the 95 % interval of the mean by Student's t, each by itself."
+    )
+    heads = ["group", "pairs", *(heading for metric in PAIRED for heading in (METRICS[metric], "95 % interval"))]
+    lines = []
+    for difference in differences:
+        if difference.pairs:
+            cells = [cell for metric in PAIRED for cell in _points(difference.metrics[metric])]
+            lines.append([f"`{difference.group.name}`", str(difference.pairs), *cells])
+    blocks: list[Block] = [intro]
+    if lines:
+        blocks.append(Grid(heads, lines))
+    why = [f"`{difference.group.name}`: {difference.why}." for difference in differences if difference.why]
+    return [*blocks, Items(why)] if why else blocks
+
+
+def _points(value: Spread) -> tuple[str, str]:
+    width = value.half_width
+    if value.std is None or width is None:
+        return f"{value.mean:+.2f}", "none for one pair"
+    return f"{value.mean:+.2f} ± {value.std:.2f}", f"{value.mean - width:+.2f} to {value.mean + width:+.2f}"
+
+
+def _curves(summaries: Sequence[Summary]) -> list[Block]:
+    """A grid for each sequence of classes seen: groups as lines, or as columns where there are many tasks."""
+    blocks: list[Block] = []
+    by_classes: Callable[[Summary], tuple[int, ...]] = lambda summary: summary.classes_seen  # noqa: E731
+    for seen, together in groupby(sorted(summaries, key=by_classes), by_classes):
+        own = list(together)
+        names = [f"`{summary.group.name}`" for summary in own]
+        cells = [[_spread(value, "{:.1f}") for value in summary.curve] for summary in own]
+        if len(seen) <= _COLUMNS:
+            lines = [[name, *line] for name, line in zip(names, cells, strict=True)]
+            blocks.append(Grid(["classes seen", *map(str, seen)], lines))
+        else:
+            lines = [[str(number), *line] for number, line in zip(seen, zip(*cells, strict=True), strict=True)]
+            blocks.append(Grid(["classes seen", *names], lines))
+    return blocks
+
+
+def _made(groups: Sequence[Group]) -> Items:
+    return Items([f"`{group.name}`: {'; '.join(_told(group))}." for group in groups])
+
+
+def _told(group: Group) -> list[str]:
+    seeds = sorted({run.seed for run in group.runs})
+    orders = sorted({run.order for run in group.runs})
+    commits = sorted({run.commit for run in group.runs})
+    return [
+        *(f"{key}={value}" for key, value in group.differs.items()),
+        f"{_plural('seed', seeds)} {', '.join(map(str, seeds))}",
+        f"{_plural('class order', orders)} {', '.join(orders)}",
+        f"{_plural('commit', commits)} {', '.join(commits)}",
+    ]
+
+
+def _plural(word: str, of: Sequence[object]) -> str:
+    return word if len(of) == 1 else f"{word}s"
+
+
+def question(group: Group) -> str:
+    """What a group's numbers answer, in words, for a title."""
+    shown = [f"{key}={words(key, value_of(group.settings, key))}" for key in ("data", "tasks", "evaluates_on")]
+    return "; ".join(shown)

@@ -1,0 +1,152 @@
+"""Which runs stand in one comparison: chosen, finished, each once, and all of them answers to the same question."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cl_lightning.compare.measured import Measured
+from cl_lightning.compare.settings import ABSENT, COMPARED, FOLLOWS, distinct, is_meant, value_of, words
+from cl_lightning.errors import UserError
+
+
+def select(runs: Sequence[Measured], only: Mapping[str, Sequence[str]]) -> list[Measured]:
+    """The runs that have, of each key in ``only``, one of the values typed.
+
+    Raises:
+        UserError: a key or a value that no run has.
+    """
+    for key, typed in only.items():
+        known = sorted({name for run in runs for name in _described(run)})
+        if key not in known:
+            raise UserError(f"--only {key}={typed[0]}: no run has a {key}{did_you_mean(key, known)}")
+        for one in typed:
+            if not any(_has(run, key, one) for run in runs):
+                there = " or ".join(f"{key}={words(key, value)}" for value in distinct(map(_described, runs), key))
+                raise UserError(f"--only {key}={one} leaves no run: type --only {there}")
+    left = [run for run in runs if all(any(_has(run, key, one) for one in typed) for key, typed in only.items())]
+    if not left:
+        both = " ".join(f"--only {key}={' or '.join(typed)}" for key, typed in only.items())
+        raise UserError(f"no run is all of {both}: type fewer of them")
+    return left
+
+
+def did_you_mean(typed: str, known: Sequence[str]) -> str:
+    """A suggestion where one is near, else what there is."""
+    near = difflib.get_close_matches(typed, known, 1)
+    return f" (did you mean {near[0]}?)" if near else f": type one of {', '.join(known)}"
+
+
+def _described(run: Measured) -> Mapping[str, Any]:
+    return {**run.settings, "seed": run.seed, "order": run.order}
+
+
+def _has(run: Measured, key: str, typed: str) -> bool:
+    value = value_of(_described(run), key)
+    return value != ABSENT and is_meant(key, value, typed)
+
+
+def without_unfinished(runs: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
+    """The finished runs, and a line for each of the others.
+
+    Raises:
+        UserError: none is finished.
+    """
+    notes = [
+        f"{run.name} is left out: {run.settings['tasks_done']} tasks are done (--unfinished keeps it)"
+        for run in runs
+        if not run.finished
+    ]
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        raise UserError(f"none of {named(runs)} is finished: type --unfinished to compare what is there")
+    return finished, notes
+
+
+def once_each(runs: Sequence[Measured], same: Mapping[str, object]) -> tuple[list[Measured], list[str]]:
+    """Runs that are one run found in two places are counted once, with a line.
+
+    Args:
+        runs: all of them.
+        same: name of a run -> the group that it belongs to.
+
+    Raises:
+        UserError: two runs of one seed, class order and protocol whose numbers differ.
+    """
+    kept: dict[object, Measured] = {}
+    notes = []
+    for run in runs:
+        first = kept.setdefault((same[run.name], run.repeat), run)
+        if first is run:
+            continue
+        if first.content != run.content:
+            both = json.loads(first.content), json.loads(run.content)
+            unlike = ", ".join(key for key in sorted({*both[0], *both[1]}) if both[0].get(key) != both[1].get(key))
+            avg, other = first.numbers["avg"], run.numbers["avg"]
+            raise UserError(
+                f"{first.name} and {run.name} have the same protocol, seed {run.seed} and class order, and another "
+                f"{unlike} (Avg {avg:.2f} and {other:.2f}): type --leave-out {run.name}, or the other one"
+            )
+        notes.append(f"{run.name} is the same run as {first.name}: it counts once")
+    return list(kept.values()), notes
+
+
+def refuse_mixture(runs: Sequence[Measured], across: Sequence[str] = ()) -> tuple[str, ...]:
+    """Let pass runs that answer the same question, up to what ``across`` allows.
+
+    Returns:
+        In which parts of the question they do differ: those of ``across``, then what differs because they do.
+
+    Raises:
+        UserError: they do not; it says in what, which runs, and what to type. Or ``across`` has a key that is no part
+            of the question.
+    """
+    for key in across:
+        if key not in COMPARED:
+            known = {name for run in runs for name in run.settings}
+            why = "tells groups apart by itself" if key in known else "is nothing that runs are compared under"
+            raise UserError(f"--across {key} is not possible, {key} {why}: type one of {', '.join(COMPARED)}")
+    differing = [key for key in COMPARED if len(_known(runs, key)) > 1]
+    allowed = _with_followers(across, differing)
+    reasons = [key for key in differing if key not in allowed]
+    reasons = [key for key in reasons if not any(key in FOLLOWS.get(other, ()) for other in reasons)]
+    if not reasons:
+        return tuple(dict.fromkeys(key for key in [*across, *differing] if key in differing))
+    told = "; ".join(f"{key} is {_who(runs, key)}" for key in reasons)
+    one = words(reasons[0], _known(runs, reasons[0])[0])
+    raise UserError(
+        f"these runs are not comparable: {told}: type --only {reasons[0]}={_quoted(one)} (or the other) to choose, or "
+        f"{' '.join(f'--across {key}' for key in reasons)} to have them in one table"
+    )
+
+
+def _with_followers(keys: Iterable[str], differing: Sequence[str]) -> set[str]:
+    """``keys`` and what differs because they do."""
+    chosen: set[str] = set()
+    new = set(keys)
+    while new:
+        chosen |= new
+        new = {follower for key in new & set(differing) for follower in FOLLOWS.get(key, ())} - chosen
+    return chosen
+
+
+def _known(runs: Sequence[Measured], key: str) -> list[Any]:
+    """The values of a key; a run whose files do not have it is no evidence of a difference."""
+    return [value for value in distinct([run.settings for run in runs], key) if value != ABSENT]
+
+
+def _who(runs: Sequence[Measured], key: str) -> str:
+    holders = [(value, [run for run in runs if value_of(run.settings, key) == value]) for value in _known(runs, key)]
+    return " and ".join(f"{words(key, value)} in {named(own, 1)}" for value, own in holders)
+
+
+def named(runs: Sequence[Measured], most: int = 2) -> str:
+    """A few of the runs by name, and how many more there are."""
+    shown = ", ".join(run.name for run in runs[:most])
+    return shown + (f" ({len(runs)} runs)" if len(runs) > most else "")
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if " " in value else value

@@ -1,0 +1,66 @@
+"""Small runs with made-up counts: files as a run writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cl_lightning.compare.collect import collect
+from cl_lightning.compare.measured import Measured, measure
+from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.report.results import TaskRecord, build_results, write_results
+
+NAMES = (("cat", "dog"), ("owl", "elk"), ("ape", "cow"))
+PROTOCOL: dict[str, Any] = {
+    "method": "dytox",
+    "data": "pets",
+    "classes": 6,
+    "tasks": [2, 2, 2],
+    "order": "identity",
+    "evaluates_on": "test",
+    "model": "convit_tiny",
+    "memory": "20 in total",
+    "recipe": "clean",
+    "recipe_switches": {"finetuning_order": "shuffled"},
+    "epochs": "5 main",
+    "method_options": {"temperature": 1.0, "finetuning": {"epochs": 20}},
+    "seed": 0,
+}
+
+
+def write_run(
+    folder: Path,
+    last: int,
+    *,
+    done: int = 3,
+    names: tuple[tuple[str, ...], ...] = NAMES,
+    commit: str = "abc",
+    readouts: tuple[str, ...] = ("linear",),
+    config: dict[str, Any] | None = None,
+    **protocol: Any,
+) -> Path:
+    """A run that has all 10 test images of a task right when it is new, and ``last`` of them later."""
+    rows = tuple(tuple((10 if task == after else last, 10, 10) for task in range(after + 1)) for after in range(done))
+    worse = tuple(tuple((hits - 1, 10, 10) for hits, _, _ in row) for row in rows)
+    matrices = {
+        evaluation: {name: AccuracyMatrix(rows if name == "linear" else worse) for name in readouts}
+        for evaluation in ("class_incremental", "task_incremental")
+    }
+    first = [sum(len(one) for one in names[:task]) for task in range(done)]
+    records = [
+        TaskRecord(task, tuple(range(first[task], first[task] + len(names[task]))), names[task], 1.0, 1.0, 1000 + task)
+        for task in range(done)
+    ]
+    results = build_results({**PROTOCOL, **protocol}, records, matrices, readouts[0], 1234, {"commit": commit})
+    folder.mkdir(parents=True)
+    write_results(folder, results, matrices)
+    if config is not None:
+        (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return folder
+
+
+def measured(folder: Path) -> list[Measured]:
+    """All runs below a folder."""
+    return [measure(found) for found in collect([folder])[0]]
