@@ -26,7 +26,8 @@ p{margin:.4rem 0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.7rem;margin:1rem 0}
 .tile{background:var(--card);border-radius:.5rem;padding:.6rem .8rem}
 .tile b{display:block;font-size:1.25rem;white-space:nowrap;font-variant-numeric:tabular-nums}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,29rem),1fr));gap:1rem}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,29rem),1fr));gap:1rem;
+ grid-auto-flow:dense}
 section{border:1px solid var(--line);border-radius:.5rem;padding:.9rem 1rem;min-width:0}
 .grid>.all{grid-column:1/-1}
 figure{margin:0}
@@ -35,11 +36,13 @@ figcaption{font-size:.9rem;margin-top:.4rem}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
 th,td{padding:.15rem .55rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-td.text,th.text{text-align:left;white-space:normal;overflow-wrap:anywhere}
+td.text,th.text{text-align:left;vertical-align:top}
+td.text{white-space:normal;overflow-wrap:anywhere}
 details summary{cursor:pointer;color:var(--soft);margin-top:.5rem}
 .memory{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.6rem}
 .memory div{min-width:0;font-size:.85rem}
-.memory img{display:block;max-width:100%;height:2.4rem;image-rendering:pixelated}
+.memory img{display:block;max-width:100%;height:2.4rem;object-fit:contain;object-position:left;
+ image-rendering:pixelated}
 @media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f2f2f2;--line:#bbb}
  body{font-size:10.5pt;max-width:none;padding:0}.grid{display:block}
  section{break-inside:avoid;margin:0 0 .8rem}details{display:none}figure svg{max-height:10cm}}
