@@ -28,6 +28,8 @@ from cl_lightning.state import RunState
 
 _ATTENDED = 4
 """Images that attention is shown of."""
+_MOST_EXEMPLARS, _SIDE = 800, 48
+"""Exemplars in a page, of all classes together, and their largest side in pixels: a page of some megabytes."""
 _PROBABILITIES = {
     "sigmoid": "Confidence: the sigmoid of the score; those of all classes do not sum to one.",
     "softmax": "Confidence: the softmax of the scores.",
@@ -81,16 +83,18 @@ def paint(config: Config, scenario: Scenario, method: Method, state: RunState, p
     attended, attention = _attention(scenario, method, state, pipeline) if config.report.attention else (None, None)
     readout = next(iter(method.readouts().values()))
     counts = _different(state.memory)
-    shown = config.report.exemplars
+    shown = min(config.report.exemplars, max(1, _MOST_EXEMPLARS // max(1, len(counts))))
     return Portrait(
         published=published_curve(config),
         probabilities=_PROBABILITIES[readout.probability],
         confusion=None if given is None else given.confusion.numpy(),
         reliability=None if given is None else given.reliability.numpy(),
         tokens=None if tokens is None else tokens.float().cpu().numpy(),
-        exemplars={label: _pixels(scenario.train, rows[:shown], scenario.image_size) for label, rows in counts.items()}
-        if shown
-        else {},
+        exemplars={
+            label: _small(_pixels(scenario.train, rows[:shown], scenario.image_size))
+            for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]
+            if shown
+        },
         exemplar_counts={label: len(rows) for label, rows in counts.items()},
         attended=attended,
         attention=attention,
@@ -114,6 +118,17 @@ def _pixels(source: ImageSource, rows: Tensor, size: int) -> NDArray[np.uint8]:
         assert isinstance(source, FolderSource)
         images = torch.stack([source.load_test(row, size) for row in rows.tolist()])
     return images.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images (n, H, W, channels) no larger than a page shows them."""
+    factor = _SIDE / max(images.shape[1:3])
+    if factor >= 1:
+        return images
+    size = [max(1, round(factor * side)) for side in images.shape[1:3]]
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    small = torch.nn.functional.interpolate(pixels, size, mode="area").round().to(torch.uint8)
+    return small.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _attention(
