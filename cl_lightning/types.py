@@ -73,6 +73,27 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Readout:
+    """How classes are read from a network's features, as data: what scores are, and what they say of probabilities."""
+
+    probability: str = "softmax"
+    """``softmax``: of all scores together, so that the probabilities of an image sum to one. ``sigmoid``: of each score
+    by itself, for scores trained as one yes-or-no question a class; they need not sum to one.
+    """
+    temperature: float = 1.0
+    """What scores are divided by first, > 0: that of the training."""
+    means: Tensor | None = None
+    """(C, F) class means of normalised features: scores are minus the squared distances to them. ``None``: the
+    network's own scores.
+    """
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """(B, C) in [0, 1] from scores (B, C); of the classes given, so that softmax depends on which those are."""
+        scaled = scores.float() / self.temperature
+        return scaled.sigmoid() if self.probability == "sigmoid" else scaled.softmax(dim=-1)
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a training step sees, on the device, augmented, normalised and mixed."""
 

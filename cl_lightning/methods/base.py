@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cl_lightning.models.network import Network
 from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Look, Outputs, Phase, Plain, PlanItem, Progress, Task
+from cl_lightning.types import Batch, Look, Outputs, Phase, Plain, PlanItem, Progress, Readout, Task
 
 
 class Method(ABC):
@@ -66,6 +66,12 @@ class Method(ABC):
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         """Scores (B, C) of all classes seen, for each read-out by name; the first is the method's main one."""
         return {"linear": self.network.logits(self.network(images))}
+
+    def readouts(self) -> dict[str, Readout]:
+        """What the scores of each read-out of :meth:`predict` are, in the same order, for those who use a trained
+        model: override it where classes were not learnt by softmax cross-entropy, or are not read by the classifier.
+        """
+        return {"linear": Readout()}
 
     def act(self, name: str, task: Task, look: Look) -> None:
         """Carry out the plan item ``Act(name)``."""

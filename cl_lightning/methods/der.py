@@ -28,7 +28,21 @@ from cl_lightning.losses.classification import cross_entropy, group_old
 from cl_lightning.methods.base import Method
 from cl_lightning.models.extractor_network import ExtractorNetwork
 from cl_lightning.rng import Key
-from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, Plain, PlanItem, Task
+from cl_lightning.types import (
+    Act,
+    Batch,
+    Evaluate,
+    Fit,
+    Grow,
+    Herd,
+    Look,
+    Outputs,
+    Phase,
+    Plain,
+    PlanItem,
+    Readout,
+    Task,
+)
 
 RESET_CLASSIFIER = "reset_classifier"
 _RESET_KEY = "reset_key"
@@ -105,6 +119,11 @@ class DER(Method):
         assert self._reset_key is not None
         self.network.reset_classifier(self._reset_key)
         return None
+
+    def readouts(self) -> dict[str, Readout]:
+        """Softmax, at the second stage's temperature once there has been one."""
+        staged = self._options.rehearsal and len(self.network.extractors) > 1
+        return {"linear": Readout("softmax", self._options.temperature if staged else 1.0)}
 
     def extra_state(self) -> dict[str, Plain]:
         """The key of the second stage's classifier: a run may be interrupted between growth and reset."""

@@ -30,7 +30,7 @@ from cl_lightning.losses.distillation import softmax_distillation
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.token_network import TokenNetwork
 from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, PlanItem, Task
+from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, PlanItem, Readout, Task
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,10 @@ class DyTox(Method):
             grouped = group_old(batch.targets, task.num_old)
             terms["divergence"] = self._options.divergence_weight * self._classify(outputs.auxiliary, grouped)
         return terms
+
+    def readouts(self) -> dict[str, Readout]:
+        """Sigmoids, unless the recipe classifies by softmax."""
+        return {"linear": Readout("softmax" if self._options.softmax else "sigmoid")}
 
 
 MAIN_PARTS = ("encoder", "decoder", "new_token", "new_head", "divergence")

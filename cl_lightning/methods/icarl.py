@@ -26,7 +26,21 @@ from cl_lightning.losses.classification import binary_cross_entropy
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.embedding_network import EmbeddingNetwork
 from cl_lightning.rng import Key
-from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, Plain, PlanItem, Task
+from cl_lightning.types import (
+    Act,
+    Batch,
+    Evaluate,
+    Fit,
+    Grow,
+    Herd,
+    Look,
+    Outputs,
+    Phase,
+    Plain,
+    PlanItem,
+    Readout,
+    Task,
+)
 
 CLASS_MEANS = "class_means"
 
@@ -102,6 +116,12 @@ class ICaRL(Method):
         near = nearest_mean_scores(features.embeddings[:, 0], self.class_means.to(images.device))
         missing = linear.shape[1] - near.shape[1]
         return {"nme": F.pad(near, (0, missing), value=-torch.inf), "linear": linear}
+
+    def readouts(self) -> dict[str, Readout]:
+        """``linear`` was trained by sigmoids. ``nme`` was trained by nothing: softmax of minus the squared distances
+        (classes as Gaussians of equal width) ranks the classes, and says little of how sure the answer is.
+        """
+        return {"nme": Readout("softmax", means=self.class_means), "linear": Readout("sigmoid")}
 
     def extra_state(self) -> dict[str, Plain]:
         """The class means."""

@@ -34,7 +34,7 @@ def by_operators(q_TD: Tensor, own_k_TD: Tensor, own_v_TD: Tensor, k_BND: Tensor
     k_BHNE, v_BHNE = split_heads(k_BND, heads), split_heads(v_BND, heads)
     to_patches_BHTN = q_HTE @ k_BHNE.transpose(-1, -2)
     to_itself_HT1 = (q_HTE * own_k_HTE).sum(-1, keepdim=True)
-    to_itself_BHT1 = to_itself_HT1.expand(len(k_BND), -1, -1, -1)
+    to_itself_BHT1 = to_itself_HT1.expand(k_BND.shape[0], -1, -1, -1)  # len() would fix the batch in an export
     weights = torch.cat([to_itself_BHT1, to_patches_BHTN], dim=-1).softmax(dim=-1).to(v_BHNE.dtype)
     read_BHTE = weights[..., :1] * own_v_HTE + weights[..., 1:] @ v_BHNE
     return read_BHTE.transpose(1, 2).flatten(2)
