@@ -53,20 +53,22 @@ def _parser() -> Parser:
 
 
 def _export(given: argparse.Namespace) -> int:
+    from cl_lightning.config.saved import load_learnt
     from cl_lightning.deploy.exporting import export, prepare  # heavy, as those below
     from cl_lightning.deploy.formats import FORMATS
-    from cl_lightning.deploy.run_model import open_run
+    from cl_lightning.deploy.run_model import model_of
     from cl_lightning.deploy.verification import sample
 
-    model = open_run(given.run_dir, given.checkpoint)
+    config = load_learnt(given.run_dir)
+    model = model_of(config, given.run_dir, given.checkpoint)
     readout = model.readout(given.readout)
-    images = sample(model, given.run_dir, given.images)
+    images = sample(model, config.data, given.images)
     wanted = list(dict.fromkeys(given.formats or _NAMES))
     possible = [name for name in wanted if not FORMATS[name].missing()]
     for name in wanted:
         if name not in possible:
-            missing = ", ".join(FORMATS[name].missing())
-            say(f'{name} is left out, because {missing} is not installed: type pip install "cl-lightning[onnx]"')
+            lacking = ", ".join(FORMATS[name].missing())
+            say(f'{name} is left out, it needs {lacking}: type pip install "cl-lightning[onnx]"')
     if not possible:
         return PARTLY
     prepare(given.out, given.overwrite)

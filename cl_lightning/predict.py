@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cl_lightning.deploy.command import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, device_named, positive, say
+from cl_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from cl_lightning.deploy.model import TrainedModel
@@ -49,6 +50,8 @@ def _predict(given: argparse.Namespace) -> int:
     from cl_lightning.deploy.listing import listing
     from cl_lightning.deploy.predictions import Classifier, classify
 
+    if given.out is not None and given.out.is_dir():
+        raise UserError(f"--out {given.out} is a folder: type the name of a file")
     files = image_files(given.images)
     form = given.format or {".csv": "csv", ".json": "json"}.get(given.out.suffix if given.out else "", "table")
     model = _opened(given)
@@ -84,7 +87,9 @@ def _explain(classifier: Classifier, task: int | None) -> None:
     method, data = model.protocol["method"], model.protocol["data"]
     say(f"{model.place}: {method} on {data}, {model.stage}; read-out {classifier.readout}")
     say(f"probability: {meaning(model.readouts[classifier.readout])}")
-    if task is not None:
+    if task is None:
+        say("task: the one that brought the predicted class, counted from 1")
+    else:
         names = ", ".join(model.class_names[label] for label in classifier.labels)
         say(f"task {task} was given: only {names} compete")
 

@@ -77,7 +77,7 @@ def _missing(run_dir: Path) -> str:
         return "there is no such folder: type the folder of a run, with config.yaml and checkpoints/"
     below = sorted(path.parent for path in run_dir.glob("*/config.yaml"))
     if below:
-        return f"but {len(below)} folders in it are: type {below[0]}, for example"
+        return f"but {len(below)} of the folders in it are: type {below[0]}, for example"
     return "it has no config.yaml: type the folder of a run, with config.yaml and checkpoints/"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cl_lightning.deploy.model import TrainedModel
@@ -39,7 +39,7 @@ def describe(model: TrainedModel, readout: str) -> dict[str, Plain]:
     side, channels = model.preprocessing.image_size, model.preprocessing.channels
     return {
         "format": FORMAT,
-        "from": model.place,
+        "from": "/".join(Path(model.place).parts[-3:]),  # of this machine, nothing that is above the run
         "stage": model.stage,
         "classes": list(model.class_names),
         "tasks": list(model.task_sizes),
@@ -68,7 +68,8 @@ def save_weights(model: TrainedModel, file: Path) -> None:
     """Weights and buffers of the network, and class means where a read-out has them."""
     tensors = {_NETWORK + name: tensor for name, tensor in model.network.state_dict().items()}
     tensors |= {_MEANS + name: each.means for name, each in model.readouts.items() if each.means is not None}
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, file)
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    file.write_bytes(save(plain))  # what writes files there makes them unreadable for others
 
 
 def sha256(file: Path) -> str:

@@ -53,6 +53,8 @@ def _write_program(model: TrainedModel, readout: str, file: Path) -> None:
     dynamic = {"images": {0: torch.export.Dim("batch", min=1)}}
     with _quiet(), torch.no_grad():
         program = torch.export.export(scorer, (example,), dynamic_shapes=dynamic)
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # has paths of this machine in it
         stream = io.BytesIO()  # given a path, torch insists on its ending
         torch.export.save(program, stream)
     file.write_bytes(stream.getvalue())

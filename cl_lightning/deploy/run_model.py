@@ -28,7 +28,11 @@ def open_run(run_dir: Path, checkpoint: Path | None = None, device: str = "cpu")
     Raises:
         UserError: no run there, no finished task, a checkpoint that is altered, of another format or of another run.
     """
-    config = load_learnt(run_dir)
+    return model_of(load_learnt(run_dir), run_dir, checkpoint, device)
+
+
+def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, device: str = "cpu") -> TrainedModel:
+    """:func:`open_run` where the run's configuration has been read already."""
     file = _newest(run_dir) if checkpoint is None else _named(run_dir, checkpoint)
     payload = _read(file)
     identity = payload["identity"]

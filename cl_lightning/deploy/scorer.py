@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cl_lightning.methods.icarl import nearest_mean_scores
+from cl_lightning.methods.icarl import minus_squared_distances
 from cl_lightning.models.network import Network
 from cl_lightning.types import Readout
 
@@ -25,4 +25,4 @@ class Scorer(nn.Module):
         features = self.network(images)
         if self.means is None:
             return self.network.logits(features)
-        return nearest_mean_scores(features.embeddings[:, 0], self.means)
+        return minus_squared_distances(features.embeddings[:, 0], self.means)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning import rng
-from cl_lightning.config.saved import load_learnt
+from cl_lightning.config.schema import DataConfig
 from cl_lightning.data.datasets import IN_FILES, at_hand, load_sources
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.formats import Scores
@@ -55,16 +55,16 @@ class Comparison:
         return self.difference <= TOLERANCE * self.scale and self.changed == 0
 
 
-def sample(model: TrainedModel, run_dir: Path, typed: Sequence[str]) -> Sample:
-    """Images that the user names; else evaluation images of the run's data, if they are at hand without a download;
-    else random ones.
+def sample(model: TrainedModel, data: DataConfig, typed: Sequence[str]) -> Sample:
+    """Images that the user names; else evaluation images of ``data`` (the run's own), if they are at hand without a
+    download; else random ones.
     """
     if typed:
         images = _read(model, _spread(image_files(typed)))
         if len(images) == 0:
             raise UserError(f"--images {' '.join(typed)}: none could be read as an image, type others or leave it out")
         return Sample(images, f"{len(images)} images of --images")
-    return _of_data(model, run_dir) or _random(model)
+    return _of_data(model, data) or _random(model)
 
 
 def compare(model: TrainedModel, readout: str, scores: Scores, images: Tensor) -> Comparison:
@@ -80,8 +80,7 @@ def compare(model: TrainedModel, readout: str, scores: Scores, images: Tensor) -
     return Comparison(float(torch.stack(differences).max()), float(live.abs().max()), int(changed))
 
 
-def _of_data(model: TrainedModel, run_dir: Path) -> Sample | None:
-    data = load_learnt(run_dir).data
+def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
     if not at_hand(data.name, data.root):
         return None
     if data.name in IN_FILES:
@@ -91,7 +90,7 @@ def _of_data(model: TrainedModel, run_dir: Path) -> Sample | None:
             images = _read(model, _spread(image_files([str(folder)])))
         except UserError:  # the folder is there and what was in it is not
             return None
-        return Sample(images, f"{len(images)} images below {folder}") if len(images) else None
+        return Sample(images, f"{len(images)} images of {data.name}") if len(images) else None
     train, test = load_sources(data.name, data.root, with_test=not data.validation)
     source = test or train
     assert isinstance(source, ArraySource)

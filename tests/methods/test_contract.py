@@ -267,6 +267,10 @@ def test_every_read_out_scores_all_classes_seen(life: Life) -> None:
         scores = predict(life.method)
         assert all(s.shape == (len(IMAGES), task(index).num_seen) for s in scores.values())
         assert not any(s.isnan().any() for s in scores.values())
+        assert list(life.method.readouts()) == list(scores), "each is described, and in the same order"
+        for name, readout in life.method.readouts().items():
+            sums = readout.probabilities(scores[name]).sum(dim=1)
+            assert (readout.probability == "softmax") == torch.allclose(sums, torch.ones(len(IMAGES)), atol=1e-5)
         names.append(list(scores))
     assert names == [names[0]] * len(SIZES), "read-outs, and which comes first, stay the same"
 
@@ -331,7 +335,9 @@ def _without_tensor(value: object) -> object:
 
 def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_no_device(life: Life) -> None:
     """What a recorded step reads of the host stays as it was (``Method.steps_alike``)."""
-    assert life.method.steps_alike, "one whose steps are not alike is slow on a GPU: let this test make an exception of it"
+    assert life.method.steps_alike, (
+        "one whose steps are not alike is slow on a GPU: let this test make an exception of it"
+    )
     for index in range(2):
         for item in life.method.plan(task(index)):
             if isinstance(item, Fit):
