@@ -48,15 +48,20 @@ def _read_weights(model: TrainedModel, readout: str, file: Path) -> Scores:
     return lambda images: again.predict(images)[readout]
 
 
-def _write_program(model: TrainedModel, readout: str, file: Path) -> None:
-    scorer, example = Scorer(model.network, model.readouts[readout]), _example(model)
-    dynamic = {"images": {0: torch.export.Dim("batch", min=1)}}
+def traced(model: TrainedModel, readout: str) -> torch.export.ExportedProgram:
+    """The read-out as a graph of torch's own operators, for batches of any size."""
+    scorer = Scorer(model.network, model.readouts[readout])
     with _quiet(), torch.no_grad():
-        program = torch.export.export(scorer, (example,), dynamic_shapes=dynamic)
-        for node in program.graph.nodes:
-            node.meta.pop("stack_trace", None)  # has paths of this machine in it
-        stream = io.BytesIO()  # given a path, torch insists on its ending
-        torch.export.save(program, stream)
+        program = torch.export.export(scorer, (_example(model),), dynamic_shapes=_any_batch())
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # has paths of this machine in it
+    return program
+
+
+def _write_program(model: TrainedModel, readout: str, file: Path) -> None:
+    stream = io.BytesIO()  # given a path, torch insists on its ending
+    with _quiet():
+        torch.export.save(traced(model, readout), stream)
     file.write_bytes(stream.getvalue())
 
 
@@ -73,7 +78,7 @@ def _write_onnx(model: TrainedModel, readout: str, file: Path) -> None:
             (example,),
             str(file),
             dynamo=True,
-            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+            dynamic_shapes=_any_batch(),
             input_names=["images"],
             output_names=["scores"],
             external_data=False,  # one file; ONNX allows 2 GB
@@ -91,6 +96,10 @@ def _example(model: TrainedModel) -> Tensor:
     """Two images: torch takes a batch of one for a constant."""
     side = model.preprocessing.image_size
     return torch.zeros(2, model.preprocessing.channels, side, side)
+
+
+def _any_batch() -> dict[str, dict[int, torch.export.Dim]]:
+    return {"images": {0: torch.export.Dim("batch", min=1)}}
 
 
 @contextmanager

@@ -72,18 +72,23 @@ def test_an_export_predicts_like_its_run(icarl: Run, tmp_path: Path, capsys: Cap
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dytox", "icarl", "der"])
-def test_a_program_serves_batches_of_every_size_by_torch_alone(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: Captured
-) -> None:
-    run: Run = request.getfixturevalue(name)
-    assert export(run.folder, "--out", tmp_path, "--formats", "torch_export") == 0
-    readout = run.model.readout(None)
-    assert f"read-out {readout}" in capsys.readouterr().err
+def test_a_program_is_read_by_torch_alone(dytox: Run, tmp_path: Path, capsys: Captured) -> None:
+    assert export(dytox.folder, "--out", tmp_path, "--formats", "torch_export") == 0
+    assert "read-out linear" in capsys.readouterr().err
     file = (tmp_path / "model.pt2").read_bytes()
     assert b"cl_lightning::" not in file, "no operators of ours"
     assert str(Path(formats.__file__).parents[2]).encode() not in file, "no paths of this machine"
-    program = torch.export.load(tmp_path / "model.pt2").module()
+    serves_every_batch(torch.export.load(tmp_path / "model.pt2").module(), dytox, "linear")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "readout"), [("icarl", "nme"), ("der", "linear")])
+def test_every_kind_of_network_and_read_out_is_traced(name: str, readout: str, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(name)
+    serves_every_batch(formats.traced(run.model, readout).module(), run, readout)
+
+
+def serves_every_batch(program: formats.Scores, run: Run, readout: str) -> None:
     for size in (1, 2, 7, 33):
         images = pictures(size)
         found = program(run.model.preprocessing.normalised(images))
