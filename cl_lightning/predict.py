@@ -50,8 +50,8 @@ def _predict(given: argparse.Namespace) -> int:
     from cl_lightning.deploy.listing import listing
     from cl_lightning.deploy.predictions import Classifier, classify
 
-    if given.out is not None and given.out.is_dir():
-        raise UserError(f"--out {given.out} is a folder: type the name of a file")
+    if given.out is not None:
+        _make_room(given.out)
     files = image_files(given.images)
     form = given.format or {".csv": "csv", ".json": "json"}.get(given.out.suffix if given.out else "", "table")
     model = _opened(given)
@@ -68,6 +68,16 @@ def _predict(given: argparse.Namespace) -> int:
         f"({len(outcome.predictions) / outcome.seconds:.0f} images/s){skipped}"
     )
     return PARTLY if outcome.skipped else DONE
+
+
+def _make_room(out: Path) -> None:
+    """Before anything is computed: a folder for the file, which must not be a folder itself."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: type the name of a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error.strerror}): type another file") from error
 
 
 def _opened(given: argparse.Namespace) -> TrainedModel:
@@ -117,7 +127,6 @@ def _write(text: str, out: Path | None) -> None:
         return
     from cl_lightning.atomic import write_atomic
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, text)
 
 

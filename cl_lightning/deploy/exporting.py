@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cl_lightning.atomic import write_atomic
+from cl_lightning.data.sources import reason
 from cl_lightning.deploy.exported import DESCRIPTION, describe, sha256
 from cl_lightning.deploy.formats import FORMATS, Format
 from cl_lightning.deploy.model import TrainedModel
-from cl_lightning.deploy.verification import TOLERANCE, Sample, compare
+from cl_lightning.deploy.verification import TOLERANCE, Comparison, Sample, compare
 from cl_lightning.errors import UserError
 from cl_lightning.types import Plain
 
@@ -54,26 +55,42 @@ def export(model: TrainedModel, readout: str, folder: Path, formats: Sequence[st
 def _write(
     model: TrainedModel, readout: str, folder: Path, each: Format, sample: Sample, say: Say
 ) -> dict[str, Plain] | None:
-    """What the description says of the file; None if it does not agree."""
+    """What the description says of the file; None if it cannot be made, or does not agree."""
     part = folder / f".part-{each.file}"
     try:
-        each.write(model, readout, part)
-        found = compare(model, readout, each.read(model, readout, part), sample.images)
-        told = f"largest difference of a score {found.difference:.1e}, of scores up to {found.scale:.3g}"
-        if not found.agrees:
-            say(
-                f"error: {each.file} is not the model and was removed: {told}, another class for {found.changed} of "
-                f"{len(sample.images)} images (allowed: {TOLERANCE:g} of the largest score, and none)"
-            )
+        found = _made(model, readout, each, part, sample, say)
+        if found is None:
             return None
         part.replace(folder / each.file)
     finally:
         part.unlink(missing_ok=True)
     size = (folder / each.file).stat().st_size
-    say(f"{folder / each.file}: {size / 1e6:.2f} MB; {told}")
+    say(f"{folder / each.file}: {size / 1e6:.2f} MB; {_told(found)}")
     return {
         "sha256": sha256(folder / each.file),
         "compared_on": sample.told,
         "largest_difference": found.difference,
         "largest_score": found.scale,
     }
+
+
+def _made(model: TrainedModel, readout: str, each: Format, part: Path, sample: Sample, say: Say) -> Comparison | None:
+    try:
+        each.write(model, readout, part)
+        found = compare(model, readout, each.read(model, readout, part), sample.images)
+    except OSError:  # a full disk is not the format's fault
+        raise
+    except Exception as error:  # exporters and runtimes raise almost anything for a network that they cannot carry
+        say(f"error: {each.file} cannot be made of this network ({type(error).__name__}: {reason(error)})")
+        return None
+    if found.agrees:
+        return found
+    say(
+        f"error: {each.file} is not the model and was removed: {_told(found)}, another class for {found.changed} of "
+        f"{len(sample.images)} images (allowed: {TOLERANCE:g} of the largest score, and none)"
+    )
+    return None
+
+
+def _told(found: Comparison) -> str:
+    return f"largest difference of a score {found.difference:.1e}, of scores up to {found.scale:.3g}"

@@ -118,6 +118,20 @@ def test_a_file_that_is_not_the_model_is_removed(
     assert "error: model.safetensors is not the model and was removed" in capsys.readouterr().err
 
 
+def test_a_network_that_a_format_cannot_carry_is_told_in_one_line(
+    der: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no such operator\nand a long story")
+
+    quick = formats.FORMATS["safetensors"]
+    monkeypatch.setitem(formats.FORMATS, "torch_export", formats.Format("model.pt2", refuse, quick.read))
+    assert export(der.folder, "--out", tmp_path, "--formats", "torch_export", "safetensors") == 1
+    line = "error: model.pt2 cannot be made of this network (RuntimeError: no such operator)\n"
+    assert line in capsys.readouterr().err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+
+
 def test_differences_are_judged_by_the_scale_of_scores() -> None:
     assert Comparison(difference=9e-4, scale=10, changed=0).agrees
     assert not Comparison(difference=1.1e-3, scale=10, changed=0).agrees
