@@ -62,12 +62,12 @@ def _predict(given: argparse.Namespace) -> int:
         say(f"error: none of {len(files)} files could be read as an image")
         return WRONG_INPUT
     _write(listing(outcome, classifier, form), given.out)
-    skipped = f", {len(outcome.skipped)} skipped" if outcome.skipped else ""
-    say(
-        f"{len(outcome.predictions)} images in {outcome.seconds:.2f} s "
-        f"({len(outcome.predictions) / outcome.seconds:.0f} images/s){skipped}"
+    count, skipped = len(outcome.predictions), len(outcome.skipped)
+    images = (
+        f"{count} image{'' if count == 1 else 's'} in {outcome.seconds:.2f} s ({count / outcome.seconds:.0f} images/s)"
     )
-    return PARTLY if outcome.skipped else DONE
+    say(images + (f", {skipped} skipped" if skipped else ""))
+    return PARTLY if skipped else DONE
 
 
 def _make_room(out: Path) -> None:

@@ -137,16 +137,12 @@ def _collect(reading: list[tuple[Path, Future[Tensor]]]) -> tuple[Tensor, list[P
 
 def meaning(readout: Readout) -> str:
     """How probabilities come from scores, in words."""
-    scores = "score" if readout.temperature == 1 else f"score / {readout.temperature:g}"
     if readout.means is not None:
         return (
             "softmax of minus the squared distance to each class mean; nothing was trained to make these probabilities,"
             " they rank the classes"
         )
+    score = "score" if readout.temperature == 1 else f"score / {readout.temperature:g}"
     if readout.probability == "sigmoid":
-        return f"sigmoid of each class's {scores} by itself, as in training: they need not sum to one"
-    return (
-        f"softmax of the classes' {scores}s, as in training"
-        if readout.temperature == 1
-        else (f"softmax of each class's {scores}, as in training")
-    )
+        return f"sigmoid of each class's {score} by itself, as in training: they need not sum to one"
+    return f"softmax of {score} over the classes that compete, as in training"
