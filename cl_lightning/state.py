@@ -123,6 +123,15 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
     return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers)
 
 
+def restore_learnt(payload: dict[str, Plain], method: Method) -> None:
+    """Put what a checkpoint's run has learnt into ``method``, which has not been used yet: what predicts, and nothing
+    that goes on learning (teacher, memory, place in a task), so that no data are needed.
+    """
+    method.network = restore_network(payload["network"])
+    method.network.eval()
+    method.load_extra_state(payload["extra"])
+
+
 def _cursor_state(cursor: Cursor) -> dict[str, Plain]:
     left = None if cursor.left is None else dict(vars(cursor.left))  # dataclasses.asdict would copy the tensors
     plain = {name: value for name, value in vars(cursor).items() if name != "started"}

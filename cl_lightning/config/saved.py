@@ -52,6 +52,35 @@ def load_saved(run_dir: Path, overrides: Sequence[str] = (), *, allow: Sequence[
         raise UserError(f"resume={run_dir} does not go with this version or these overrides: {line}") from error
 
 
+def load_learnt(run_dir: Path) -> Config:
+    """The configuration of the run in ``run_dir``, to use what it has learnt: weights come from its checkpoints.
+
+    Raises:
+        UserError: no run there, or one whose configuration this version cannot read.
+    """
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{run_dir} is no run, {_missing(run_dir)}")
+    try:
+        saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+        saved["run_dir"] = str(run_dir)
+        if "pretrained" in saved["model"]:
+            saved["model"]["pretrained"] = False  # weights that would only be replaced, and a download
+        return load_plain(saved)
+    except (OmegaConfBaseException, yaml.YAMLError, KeyError, TypeError, StopIteration, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{file} cannot be read by this version ({line}): use the version that made the run") from error
+
+
+def _missing(run_dir: Path) -> str:
+    if not run_dir.is_dir():
+        return "there is no such folder: type the folder of a run, with config.yaml and checkpoints/"
+    below = sorted(path.parent for path in run_dir.glob("*/config.yaml"))
+    if below:
+        return f"but {len(below)} of the folders in it are: type {below[0]}, for example"
+    return "it has no config.yaml: type the folder of a run, with config.yaml and checkpoints/"
+
+
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
     """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 Sources = tuple[ImageSource, ImageSource | None]
 
+IN_FILES = frozenset({"imagenet100", "imagenet1000", "image_folder"})
+"""Data sets whose images are files of any size; the others are arrays of one size."""
+
 _SHOWN = 3
 """Broken images that a message names; the log has all."""
 _CIFAR = "cifar-100-python"
@@ -66,6 +69,14 @@ def load_sources(
         return train, test
     whole = _decodable([train, test] if isinstance(test, FolderSource) else [train], top, skip=on_broken == "skip")
     return whole[0], whole[1] if len(whole) == 2 else test
+
+
+def at_hand(name: str, root: str | Path | None) -> bool:
+    """Whether an array's images can be had without a download; for a data set in files, whether ``root`` is there."""
+    top = None if root is None else Path(root).expanduser()
+    if name in IN_FILES or name == "cifar100":
+        return top is not None and (top / _CIFAR if name == "cifar100" else top).is_dir()
+    return name in _READERS
 
 
 def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:

@@ -48,6 +48,19 @@ class Scenario:
         return torch.nonzero(self.train_labels == label).flatten()
 
 
+def without_images(
+    name: str, class_names: Sequence[str], sizes: Sequence[int], image_size: int, channels: int
+) -> Scenario:
+    """A scenario whose data are not at hand: tasks of ``sizes`` classes and no image, which is enough to build networks
+    and methods from, and to read what they have learnt.
+    """
+    names, none = tuple(class_names), torch.empty(0, dtype=torch.int64)
+    source = ArraySource(name, torch.empty(0, channels, image_size, image_size, dtype=torch.uint8), none, names)
+    tasks = _tasks(sizes, names, [none] * len(sizes), [none] * len(sizes))
+    order = tuple(range(len(names)))
+    return Scenario(name, source, source, tasks, names, order, none, none, image_size, channels, "test")
+
+
 def build_scenario(
     name: str,
     train: ImageSource,

@@ -179,14 +179,7 @@ class FolderSource:
 
     def load_test(self, row: int, size: int) -> Tensor:
         """(3, size, size) uint8: short side to 256/224 of ``size``, bicubically, then the centre."""
-        image = self._decode(row)
-        short = size * 256 // 224
-        width, height = image.size
-        # The long side is cut down, not rounded, as torchvision does.
-        scaled = (short, short * height // width) if width <= height else (short * width // height, short)
-        image = image.resize(scaled, Image.Resampling.BICUBIC)
-        left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
-        return _to_tensor(image.crop((left, top, left + size, top + size)))
+        return _to_tensor(centre(self._decode(row), size, evaluated_short_side(size)))
 
     def _decode(self, row: int) -> Image.Image:
         path = self.root / self.paths[row]
@@ -204,6 +197,21 @@ def decode(path: Path) -> Image.Image:
     """The whole picture of a file, in RGB. Depending on format and damage, Pillow's readers raise almost anything."""
     with Image.open(path) as image:
         return _to_rgb(image)
+
+
+def evaluated_short_side(size: int) -> int:
+    """Pixels that the short side of a file is scaled to before its centre of ``size`` pixels is evaluated on."""
+    return size * 256 // 224
+
+
+def centre(image: Image.Image, size: int, short: int) -> Image.Image:
+    """The central square of ``size`` pixels, after the short side was scaled to ``short``, bicubically."""
+    width, height = image.size
+    # The long side is cut down, not rounded, as torchvision does.
+    scaled = (short, short * height // width) if width <= height else (short * width // height, short)
+    image = image.resize(scaled, Image.Resampling.BICUBIC)
+    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
+    return image.crop((left, top, left + size, top + size))
 
 
 def reason(error: Exception) -> str:

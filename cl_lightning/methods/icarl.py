@@ -141,9 +141,14 @@ class ICaRL(Method):
 def nearest_mean_scores(e_BF: Tensor, means_CF: Tensor) -> Tensor:
     """(B, C): minus the squared distance between normalised features and class means, always in float32."""
     with torch.autocast(e_BF.device.type, enabled=False):
-        unit_BF = F.normalize(e_BF.float(), dim=-1)
-        squares_BC = unit_BF.square().sum(-1, keepdim=True) + means_CF.square().sum(-1)
-        return 2 * unit_BF @ means_CF.T - squares_BC
+        return minus_squared_distances(e_BF.float(), means_CF)
+
+
+def minus_squared_distances(e_BF: Tensor, means_CF: Tensor) -> Tensor:
+    """The same of float32 features where nothing computes in mixed precision: an export need not speak of it."""
+    unit_BF = F.normalize(e_BF, dim=-1)
+    squares_BC = unit_BF.square().sum(-1, keepdim=True) + means_CF.square().sum(-1)
+    return 2 * unit_BF @ means_CF.T - squares_BC
 
 
 MAIN_PARTS = ("backbone", "classifier")

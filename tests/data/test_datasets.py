@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_lightning.data.datasets import load_sources
+from cl_lightning.data.datasets import _READERS, IN_FILES, at_hand, load_sources
 from cl_lightning.data.sources import ArraySource, FolderSource
 
 FINE_NAMES = [f"thing {label}" for label in range(100)]
@@ -38,6 +38,25 @@ def refusal(*args: object, **kwargs: object) -> str:
     with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
         load_sources(*args, **kwargs)  # type: ignore[arg-type]
     return str(caught.value)
+
+
+def test_data_sets_in_files_are_known_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, ["train/a/1.pgm", "train/b/1.pgm", "val/a/2.pgm", "val/b/2.pgm"])
+    assert set(_READERS) > IN_FILES
+    for name in ("digits", "image_folder"):
+        train, _ = load_sources(name, tmp_path)
+        assert isinstance(train, FolderSource) == (name in IN_FILES)
+
+
+def test_what_would_have_to_be_downloaded_is_not_at_hand(tmp_path: Path) -> None:
+    assert at_hand("digits", None)
+    assert at_hand("image_folder", tmp_path)
+    assert not at_hand("image_folder", tmp_path / "nowhere")
+    assert not at_hand("cifar100", tmp_path)
+    assert not at_hand("cifar100", None)
+    (tmp_path / "cifar-100-python").mkdir()
+    assert at_hand("cifar100", str(tmp_path))
+    assert not at_hand("unheard_of", tmp_path)
 
 
 class TestDigits:

@@ -267,6 +267,10 @@ def test_every_read_out_scores_all_classes_seen(life: Life) -> None:
         scores = predict(life.method)
         assert all(s.shape == (len(IMAGES), task(index).num_seen) for s in scores.values())
         assert not any(s.isnan().any() for s in scores.values())
+        assert list(life.method.readouts()) == list(scores), "each is described, and in the same order"
+        for name, readout in life.method.readouts().items():
+            sums = readout.probabilities(scores[name]).sum(dim=1)
+            assert (readout.probability == "softmax") == torch.allclose(sums, torch.ones(len(IMAGES)), atol=1e-5)
         names.append(list(scores))
     assert names == [names[0]] * len(SIZES), "read-outs, and which comes first, stay the same"
 

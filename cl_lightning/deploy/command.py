@@ -1,0 +1,82 @@
+"""What the commands beside ``python -m cl_lightning`` have in common: one line and an exit code for what goes wrong.
+
+Nothing heavy is imported here, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from cl_lightning.errors import UserError
+
+DONE = 0
+PARTLY = 1
+"""Exit code where something could not be used or made, and the rest was."""
+WRONG_INPUT = 2
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments whose mistakes are told in one line."""
+
+    def __init__(self, command: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=f"python -m cl_lightning.{command}",
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """One line on stderr, exit code 2."""
+        self.exit(WRONG_INPUT, f"error: {' '.join(message.split())}: type {self.prog} --help\n")
+
+
+def carried_out(command: Callable[[], int]) -> int:
+    """The exit code of ``command``; what the user can mend is told in one line."""
+    try:
+        return command()
+    except UserError as error:
+        say(f"error: {error}")
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        say("\nstopped")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"error: {where}{error.strerror or error}")
+        return PARTLY
+
+
+def say(line: str) -> None:
+    """To stderr: stdout is for results."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number, 1 or more")
+    return number
+
+
+def device_named(name: str) -> str:
+    """A device that torch has here, for ``auto``, ``cpu`` or ``cuda``. Raises ``UserError`` where there is no GPU."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda, but torch finds no GPU here: type --device cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

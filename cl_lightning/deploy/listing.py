@@ -1,0 +1,80 @@
+"""Predictions as text: a table to be read, CSV and JSON to be computed with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.cells import cell_len
+
+from cl_lightning.deploy.predictions import Classifier, Outcome, Prediction, meaning
+
+FORMATS = ("table", "csv", "json")
+
+
+def listing(outcome: Outcome, classifier: Classifier, form: str) -> str:
+    """The text of all predictions in one of ``FORMATS``, ending in a line break."""
+    if form == "json":
+        return _json(outcome, classifier)
+    return _csv(outcome.predictions) if form == "csv" else _table(outcome.predictions)
+
+
+def name_of(file: Path) -> str:
+    """The path, with what is not UTF-8 in it escaped."""
+    return str(file).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _table(predictions: Sequence[Prediction]) -> str:
+    """Columns as wide as they must be; further guesses for an image stand below the first one."""
+    rows = [("file", "class", "probability", "task")]
+    for prediction in predictions:
+        for rank, guess in enumerate(prediction.guesses):
+            name = "" if rank else name_of(prediction.file)
+            rows.append((name, guess.name, f"{guess.probability:.4f}", str(guess.task)))
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(2)]
+    return "".join(
+        f"{_padded(file, widths[0])}  {_padded(name, widths[1])}  {probability:>11}  {task:>4}\n"
+        for file, name, probability, task in rows
+    )
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cell_len(text))
+
+
+def _csv(predictions: Sequence[Prediction]) -> str:
+    """A line for each file and rank."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "rank", "class", "probability", "task", "score"])
+    for prediction in predictions:
+        for rank, guess in enumerate(prediction.guesses, start=1):
+            row = [guess.name, f"{guess.probability:.6g}", guess.task, f"{guess.score:.6g}"]
+            writer.writerow([name_of(prediction.file), rank, *row])
+    return text.getvalue()
+
+
+def _json(outcome: Outcome, classifier: Classifier) -> str:
+    """Everything, with what the numbers mean."""
+    model = classifier.model
+    plain = {
+        "model": {"from": model.place, "stage": model.stage, "protocol": dict(model.protocol), "commit": model.commit},
+        "readout": classifier.readout,
+        "probability": meaning(model.readouts[classifier.readout]),
+        "classes": [model.class_names[label] for label in classifier.labels],
+        "images": [
+            {
+                "file": name_of(prediction.file),
+                "guesses": [
+                    {"class": g.name, "probability": g.probability, "task": g.task, "score": g.score}
+                    for g in prediction.guesses
+                ],
+            }
+            for prediction in outcome.predictions
+        ],
+        "skipped": [{"file": name_of(each.file), "reason": each.reason} for each in outcome.skipped],
+    }
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,90 @@
+"""A trained model as those who use it see it: images to scores to probabilities of named classes, wherever it came
+from (a run's checkpoint, an export).
+
+Legend: B batch, C classes learnt.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from cl_lightning.deploy.preprocessing import Preprocessing
+from cl_lightning.errors import UserError
+from cl_lightning.models.network import Network
+from cl_lightning.types import Plain, Readout
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A network that goes on learning nothing, and what its numbers mean."""
+
+    place: str
+    """What it was read from, for messages."""
+    stage: str
+    """How much it has learnt, in words: a run need not have been finished."""
+    network: Network
+    """In evaluation mode."""
+    predict: Callable[[Tensor], Mapping[str, Tensor]]
+    """Normalised images (B, channels, side, side) on the network's device -> scores (B, C) by read-out."""
+    readouts: Mapping[str, Readout]
+    """What those scores are; the first is the method's main read-out."""
+    class_names: tuple[str, ...]
+    """Of the C classes, in order of arrival."""
+    task_sizes: tuple[int, ...]
+    """Classes that each task brought."""
+    preprocessing: Preprocessing
+    protocol: Mapping[str, Plain]
+    """What the model was trained under (``results.json``)."""
+    commit: str | None = None
+    """Of the code that trained it, where it is known."""
+
+    def readout(self, name: str | None) -> str:
+        """``name``, or the main one's for None. Raises ``UserError`` if there is no such read-out."""
+        if name is not None and name not in self.readouts:
+            raise UserError(
+                f"--readout {name} does not exist: {self.place} has {', '.join(self.readouts)}, "
+                f"type --readout {next(iter(self.readouts))}"
+            )
+        chosen = next(iter(self.readouts)) if name is None else name
+        means = self.readouts[chosen].means
+        if means is not None and len(means) < len(self.class_names):
+            others = [other for other, readout in self.readouts.items() if readout.means is None]
+            raise UserError(
+                f"--readout {chosen} has the means of {len(means)} of {len(self.class_names)} classes, because "
+                f"{self.place} was left within a task: type --readout {' or '.join(others)}"
+            )
+        return chosen
+
+    def classes_of(self, task: int | None) -> range:
+        """The labels that compete: those of a task, counted from 1, or all. Raises ``UserError`` for no such task."""
+        if task is None:
+            return range(len(self.class_names))
+        if not 1 <= task <= len(self.task_sizes):
+            raise UserError(
+                f"--task {task} is not among the {len(self.task_sizes)} tasks that {self.place} has learnt: "
+                f"type --task 1{f' to {len(self.task_sizes)}' if len(self.task_sizes) > 1 else ''}"
+            )
+        first = sum(self.task_sizes[: task - 1])
+        return range(first, first + self.task_sizes[task - 1])
+
+    def task_of(self, label: int) -> int:
+        """The task that brought a class, counted from 1."""
+        return 1 + bisect_right(list(accumulate(self.task_sizes)), label)
+
+    @torch.inference_mode()
+    def scores(self, images: Tensor, readout: str) -> Tensor:
+        """(B, C) float32, on the CPU, of uint8 images (B, channels, side, side) as ``preprocessing`` reads them.
+
+        Raises ``UserError`` if a score is not a number: the training had diverged.
+        """
+        device = next(self.network.parameters()).device
+        found = self.predict(self.preprocessing.normalised(images.to(device)))[readout].float().cpu()
+        if not found.isfinite().all():
+            raise UserError(f"{self.place} gives scores that are not finite: it had diverged, use another run")
+        return found

@@ -1,0 +1,69 @@
+"""From an image file to what a trained network sees, as the evaluation of its run did it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_lightning.data.augment import normalise
+from cl_lightning.data.sources import centre, decode, reason
+from cl_lightning.errors import UnreadableImageError
+from cl_lightning.types import Plain
+
+_MOST_PIXELS = 1 << 28
+"""Of a scaled image: a strip of one pixel's width would otherwise fill the memory."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Decode to RGB (alpha is dropped, sixteen bits become eight, orientation tags are ignored, as in training), scale
+    the short side bicubically, cut out the central square, take the luma where there is one channel, normalise.
+    """
+
+    image_size: int
+    """Side of the square, in pixels."""
+    short_side: int
+    """What the short side is scaled to, in pixels: 256/224 of ``image_size`` for a data set in files, ``image_size``
+    for one of small images of one size.
+    """
+    channels: int
+    """3: RGB; 1: luma (ITU-R 601)."""
+    mean: tuple[float, ...]
+    """One a channel, of pixels in [0, 1]."""
+    std: tuple[float, ...]
+
+    def read(self, path: Path) -> Tensor:
+        """(channels, side, side) uint8. Raises ``UnreadableImageError``, which says why and not which file."""
+        try:
+            image = decode(path)
+            self._check_shape(image.width, image.height)
+            square = centre(image, self.image_size, self.short_side)
+            pixels = torch.from_numpy(np.array(square if self.channels == 3 else square.convert("L")))
+            return pixels.reshape(self.image_size, self.image_size, self.channels).permute(2, 0, 1).contiguous()
+        except OSError as error:
+            why = error.strerror if error.errno is not None and error.strerror else reason(error)
+            raise UnreadableImageError(why.replace(f" {str(path)!r}", "")) from error
+        except Exception as error:  # Pillow's readers raise almost anything
+            raise UnreadableImageError(reason(error)) from error
+
+    def _check_shape(self, width: int, height: int) -> None:
+        if self.short_side**2 * max(width, height) > _MOST_PIXELS * min(width, height):
+            raise ValueError(f"{width} x {height} pixels are too long a strip to be scaled to {self.short_side}")
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Float32 of the shape of the uint8 ``images`` (B, channels, side, side), on their device."""
+        return normalise(images, self.mean, self.std)
+
+    def to_plain(self) -> dict[str, Plain]:
+        """For ``model.json``."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_plain(plain: dict[str, Plain]) -> Preprocessing:
+        """The inverse of :meth:`to_plain`."""
+        return Preprocessing(**{**plain, "mean": tuple(plain["mean"]), "std": tuple(plain["std"])})

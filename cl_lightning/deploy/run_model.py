@@ -1,0 +1,143 @@
+"""The model that a run has learnt, from the run's folder alone: its data need not be at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cl_lightning.build import build_method, build_pipeline
+from cl_lightning.checkpoints import AlteredError, Position, list_checkpoints, load_checkpoint
+from cl_lightning.config.saved import load_learnt
+from cl_lightning.config.schema import Config
+from cl_lightning.data.datasets import IN_FILES
+from cl_lightning.data.scenario import Scenario, without_images
+from cl_lightning.data.sources import evaluated_short_side
+from cl_lightning.deploy.model import TrainedModel
+from cl_lightning.deploy.preprocessing import Preprocessing
+from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.rng import Key
+from cl_lightning.state import restore_learnt
+from cl_lightning.types import Plain
+
+
+def open_run(run_dir: Path, checkpoint: Path | None = None, device: str = "cpu") -> TrainedModel:
+    """What the run in ``run_dir`` knew after its newest finished task, or in another ``checkpoint`` of it (a path, or
+    the name of a file in its ``checkpoints/``).
+
+    Raises:
+        UserError: no run there, no finished task, a checkpoint that is altered, of another format or of another run.
+    """
+    return model_of(load_learnt(run_dir), run_dir, checkpoint, device)
+
+
+def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, device: str = "cpu") -> TrainedModel:
+    """:func:`open_run` where the run's configuration has been read already."""
+    file = _newest(run_dir) if checkpoint is None else _named(run_dir, checkpoint)
+    payload = _read(file)
+    identity = payload["identity"]
+    _check_same_run(file, identity["protocol"], config)
+    structure = payload["network"]["structure"]
+    sizes: tuple[int, ...] = tuple(structure["classes"])
+    names = tuple(identity["class_names"])
+    scenario = without_images(
+        config.data.name, names, identity["protocol"]["tasks"], config.data.image_size, _channels(structure)
+    )
+    with told_to_user():
+        method = build_method(config, scenario, Key(config.seed))
+        restore_learnt(payload, method)
+        preprocessing = _preprocessing(config, scenario)
+    method.network.to(device)
+    return TrainedModel(
+        place=str(file),
+        stage=_stage(len(payload["records"]), len(sizes), identity["protocol"]["tasks"]),
+        network=method.network,
+        predict=method.predict,
+        readouts=method.readouts(),
+        class_names=names[: sum(sizes)],
+        task_sizes=sizes,
+        preprocessing=preprocessing,
+        protocol=identity["protocol"],
+        commit=_commit(run_dir),
+    )
+
+
+def _newest(run_dir: Path) -> Path:
+    """The end of the last task that the run has finished."""
+    kept = list_checkpoints(run_dir / "checkpoints")
+    ends = [path for path in kept if (at := Position.of(path)) is not None and at == Position(at.tasks)]
+    if ends:
+        return ends[-1]
+    if kept:
+        raise UserError(
+            f"{run_dir} has not finished a task yet: type resume={run_dir} to go on with it, or "
+            f"--checkpoint {kept[-1].name} to use it as it is"
+        )
+    raise UserError(f"{run_dir} has no checkpoint: type resume={run_dir} to go on with the run, or another folder")
+
+
+def _named(run_dir: Path, checkpoint: Path) -> Path:
+    inside = run_dir / "checkpoints" / checkpoint
+    found = next((path for path in (checkpoint, inside) if path.is_file()), None)
+    if found is None:
+        kept = [path.name for path in list_checkpoints(run_dir / "checkpoints")]
+        there = f"type --checkpoint {' or '.join(kept)}" if kept else f"{run_dir} has none"
+        raise UserError(f"--checkpoint {checkpoint} does not exist: {there}")
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with told_to_user():
+            return load_checkpoint(file)
+    except AlteredError as error:
+        raise UserError(f"{file} cannot be used ({error}): type --checkpoint with another file of the run") from error
+
+
+def _check_same_run(file: Path, protocol: dict[str, Plain], config: Config) -> None:
+    for name, value in (("method", config.method.name), ("data", config.data.name), ("model", config.model.name)):
+        if protocol[name] != value:
+            raise UserError(
+                f"{file} is of a run with {name}={protocol[name]}, {config.run_dir} is one with {name}={value}: "
+                f"type a checkpoint of that run"
+            )
+
+
+def _channels(structure: Plain) -> int:
+    """Of the images that a network with this description sees."""
+    found = _find(structure, "channels")
+    assert isinstance(found, int), "every encoder and backbone describes its channels"
+    return found
+
+
+def _find(plain: Plain, name: str) -> Plain:
+    """The first value of that name in nested mappings and lists; None if there is none."""
+    if isinstance(plain, dict) and name in plain:
+        return plain[name]
+    inner = plain.values() if isinstance(plain, dict) else plain if isinstance(plain, list) else ()
+    return next((found for value in inner if (found := _find(value, name)) is not None), None)
+
+
+def _preprocessing(config: Config, scenario: Scenario) -> Preprocessing:
+    pipeline = build_pipeline(config, scenario, Key(config.seed))
+    size = pipeline.image_size
+    short = evaluated_short_side(size) if config.data.name in IN_FILES else size
+    return Preprocessing(size, short, scenario.channels, pipeline.mean, pipeline.std)
+
+
+def _stage(finished: int, grown: int, sizes: list[int]) -> str:
+    """Where the checkpoint was written."""
+    classes = f"{sum(sizes[:grown])} of {sum(sizes)} classes"
+    if grown > finished:
+        return f"left within task {grown} of {len(sizes)}, {classes}"
+    if finished < len(sizes):
+        return f"unfinished: used as it was after task {finished} of {len(sizes)}, {classes}"
+    return f"all {len(sizes)} tasks, {sum(sizes)} classes"
+
+
+def _commit(run_dir: Path) -> str | None:
+    try:
+        results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+        return str(results["provenance"]["commit"]) if results["provenance"]["commit"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

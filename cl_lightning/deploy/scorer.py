@@ -1,0 +1,28 @@
+"""One read-out of a network as a module: images in, scores out, nothing else. What exports are made of."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cl_lightning.methods.icarl import minus_squared_distances
+from cl_lightning.models.network import Network
+from cl_lightning.types import Readout
+
+
+class Scorer(nn.Module):
+    """Normalised images (B, channels, side, side) -> scores (B, C)."""
+
+    means: Tensor | None
+
+    def __init__(self, network: Network, readout: Readout) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("means", readout.means)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores as :class:`~cl_lightning.types.Readout` describes them."""
+        features = self.network(images)
+        if self.means is None:
+            return self.network.logits(features)
+        return minus_squared_distances(features.embeddings[:, 0], self.means)

@@ -1,0 +1,124 @@
+"""Whether an exported file computes what the run's own model computes, on real images where there are some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from cl_lightning import rng
+from cl_lightning.config.schema import DataConfig
+from cl_lightning.data.datasets import IN_FILES, at_hand, load_sources
+from cl_lightning.data.sources import ArraySource
+from cl_lightning.deploy.formats import Scores
+from cl_lightning.deploy.image_files import image_files
+from cl_lightning.deploy.model import TrainedModel
+from cl_lightning.errors import UnreadableImageError, UserError
+
+T = TypeVar("T")
+
+TOLERANCE = 1e-4
+"""Of the difference of two scores, relative to the largest score: float32 in another order of operations."""
+_COUNT = 64
+_SIZES = (1, 7)
+"""Batches that are tried besides one of all images: what was traced with one size may serve no other."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images to compare on."""
+
+    images: Tensor
+    """(n, channels, side, side) uint8."""
+    told: str
+    """Where they are from."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far an exported file is from the model."""
+
+    difference: float
+    """Largest, of any score."""
+    scale: float
+    """Largest score, without its sign."""
+    changed: int
+    """Images of which another class has the highest score."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the file may be used; scores that are not numbers never agree."""
+        return self.difference <= TOLERANCE * self.scale and self.changed == 0
+
+
+def sample(model: TrainedModel, data: DataConfig, typed: Sequence[str]) -> Sample:
+    """Images that the user names; else evaluation images of ``data`` (the run's own), if they are at hand without a
+    download; else random ones.
+    """
+    if typed:
+        images = _read(model, _spread(image_files(typed)))
+        if len(images) == 0:
+            raise UserError(f"--images {' '.join(typed)}: none could be read as an image, type others or leave it out")
+        return Sample(images, f"{len(images)} images of --images")
+    return _of_data(model, data) or _random(model)
+
+
+def compare(model: TrainedModel, readout: str, scores: Scores, images: Tensor) -> Comparison:
+    """The file against the model: all images in one batch, and in small ones. ``model`` is on the CPU."""
+    normalised = model.preprocessing.normalised(images)
+    with torch.inference_mode():
+        live = model.predict(normalised)[readout]
+    with torch.no_grad():
+        pieces = [normalised, *(normalised[:size] for size in _SIZES)]
+        found = [scores(piece) for piece in pieces]
+    differences = [(those - live[: len(those)]).abs().max() for those in found]
+    changed = (found[0].argmax(dim=1) != live.argmax(dim=1)).sum()
+    return Comparison(float(torch.stack(differences).max()), float(live.abs().max()), int(changed))
+
+
+def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
+    if not at_hand(data.name, data.root):
+        return None
+    if data.name in IN_FILES:
+        parts = [Path(data.root).expanduser() / part for part in ("val", "test", ".")]
+        folder = next(part for part in parts if part.is_dir())
+        try:
+            images = _read(model, _spread(image_files([str(folder)])))
+        except UserError:  # the folder is there and what was in it is not
+            return None
+        return Sample(images, f"{len(images)} images of {data.name}") if len(images) else None
+    train, test = load_sources(data.name, data.root, with_test=not data.validation)
+    source = test or train
+    assert isinstance(source, ArraySource)
+    images = source.pixels[_spread(range(len(source)))]
+    return Sample(images, f"{len(images)} images of {source.name}")
+
+
+def _random(model: TrainedModel) -> Sample:
+    side, channels = model.preprocessing.image_size, model.preprocessing.channels
+    draws = rng.uniform(rng.Key(0).fold("export"), torch.arange(_COUNT)[:, None], torch.arange(channels * side * side))
+    pixels = (draws * 256).to(torch.uint8).view(_COUNT, channels, side, side)
+    return Sample(
+        pixels, f"{_COUNT} random images, because the run's data are not at hand (type --images for real ones)"
+    )
+
+
+def _read(model: TrainedModel, files: Sequence[Path]) -> Tensor:
+    """The images of those files that can be read."""
+    images = []
+    for file in files:
+        try:
+            images.append(model.preprocessing.read(file))
+        except UnreadableImageError:
+            continue
+    return torch.stack(images) if images else torch.empty(0)
+
+
+def _spread(items: Sequence[T]) -> list[T]:
+    """At most ``_COUNT`` of them, at equal distances."""
+    step = max(1, len(items) // _COUNT)
+    return list(items[::step][:_COUNT])

@@ -1,0 +1,134 @@
+"""``python -m cl_lightning.predict RUN_DIR IMAGES...``: classes of pictures, by what a run has learnt."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cl_lightning.deploy.command import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, device_named, positive, say
+from cl_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from cl_lightning.deploy.model import TrainedModel
+    from cl_lightning.deploy.predictions import Classifier, Skipped
+
+_EPILOG = """\
+task: the one that brought the predicted class, counted from 1. Nothing else is inferred of it.
+Exit codes: 0 all images; 1 some could not be read, and were named; 2 wrong input, or no image could be read."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out the command line; returns the exit code."""
+    given = _parser().parse_intermixed_args(arguments)
+    return carried_out(lambda: _predict(given))
+
+
+def _parser() -> Parser:
+    parser = Parser("predict", "Classify pictures with what a run has learnt.", _EPILOG)
+    parser.add_argument("model", metavar="RUN_DIR", type=Path, help="folder of a run, or of an export")
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, quoted patterns ('DIR/**/*.png')")
+    parser.add_argument("--top", type=positive, default=1, metavar="K", help="guesses an image (default 1)")
+    parser.add_argument("--task", type=int, metavar="N", help="only the classes of task N compete, counted from 1")
+    parser.add_argument("--readout", help="how classes are read: linear, or nme of iCaRL (default: the method's own)")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="of the run (default: its newest finished task)"
+    )
+    parser.add_argument(
+        "--format", choices=("table", "csv", "json"), help="default: by the suffix of --out, else table"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
+    parser.add_argument("--batch", type=positive, default=64, metavar="B", help="images at a time (default 64)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: a GPU if any")
+    return parser
+
+
+def _predict(given: argparse.Namespace) -> int:
+    from cl_lightning.deploy.image_files import image_files  # heavy, as those below
+    from cl_lightning.deploy.listing import listing
+    from cl_lightning.deploy.predictions import Classifier, classify
+
+    if given.out is not None:
+        _make_room(given.out)
+    files = image_files(given.images)
+    form = given.format or {".csv": "csv", ".json": "json"}.get(given.out.suffix if given.out else "", "table")
+    model = _opened(given)
+    classifier = Classifier(model, model.readout(given.readout), model.classes_of(given.task), given.top)
+    _explain(classifier, given.task)
+    outcome = classify(classifier, files, given.batch, _watch(len(files)))
+    if not outcome.predictions:
+        say(f"error: none of {len(files)} files could be read as an image")
+        return WRONG_INPUT
+    _write(listing(outcome, classifier, form), given.out)
+    count, skipped = len(outcome.predictions), len(outcome.skipped)
+    images = (
+        f"{count} image{'' if count == 1 else 's'} in {outcome.seconds:.2f} s ({count / outcome.seconds:.0f} images/s)"
+    )
+    say(images + (f", {skipped} skipped" if skipped else ""))
+    return PARTLY if skipped else DONE
+
+
+def _make_room(out: Path) -> None:
+    """Before anything is computed: a folder for the file, which must not be a folder itself."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: type the name of a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error.strerror}): type another file") from error
+
+
+def _opened(given: argparse.Namespace) -> TrainedModel:
+    from cl_lightning.deploy.exported import is_export, load_exported
+    from cl_lightning.deploy.run_model import open_run
+
+    device = device_named(given.device)
+    if is_export(given.model) and given.checkpoint is None:
+        return load_exported(given.model, device)
+    return open_run(given.model, given.checkpoint, device)
+
+
+def _explain(classifier: Classifier, task: int | None) -> None:
+    from cl_lightning.deploy.predictions import meaning
+
+    model = classifier.model
+    method, data = model.protocol["method"], model.protocol["data"]
+    say(f"{model.place}: {method} on {data}, {model.stage}; read-out {classifier.readout}")
+    say(f"probability: {meaning(model.readouts[classifier.readout])}")
+    if task is None:
+        say("task: the one that brought the predicted class, counted from 1")
+    else:
+        names = ", ".join(model.class_names[label] for label in classifier.labels)
+        say(f"task {task} was given: only {names} compete")
+
+
+def _watch(total: int) -> Callable[[int, list[Skipped]], None]:
+    """Names what is skipped, and counts where somebody looks on."""
+    from cl_lightning.deploy.listing import name_of
+
+    on_terminal = sys.stderr.isatty()
+
+    def watch(done: int, skipped: list[Skipped]) -> None:
+        for each in skipped:
+            say(f"skipped {name_of(each.file)}: {each.reason}")
+        if on_terminal and total > done:
+            sys.stderr.write(f"{done} of {total} images\r")
+            sys.stderr.flush()
+
+    return watch
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    from cl_lightning.atomic import write_atomic
+
+    write_atomic(out, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

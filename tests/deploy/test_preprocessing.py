@@ -1,0 +1,109 @@
+"""Files are seen as evaluation sees them, whatever their mode and size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cl_lightning.data.sources import FolderSource, evaluated_short_side
+from cl_lightning.deploy.preprocessing import Preprocessing
+from cl_lightning.errors import UnreadableImageError
+from tests.deploy.runs import pictures
+
+GREY = Preprocessing(8, 8, 1, (0.5,), (0.25,))
+COLOUR = Preprocessing(16, evaluated_short_side(16), 3, (0.5,) * 3, (0.25,) * 3)
+
+
+def colourful(width: int, height: int) -> Image.Image:
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    levels = np.stack([across * 255 // width, down * 255 // height, (across * down) % 256], axis=-1)
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+def in_mode(mode: str) -> Image.Image:
+    image = colourful(30, 21)
+    if mode == "I;16":
+        return Image.fromarray((np.arange(30 * 21).reshape(21, 30) * 100).astype(np.uint16))
+    if mode == "RGBA":
+        image.putalpha(image.convert("L"))
+        return image
+    return image.quantize(16) if mode == "P" else image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
+def test_a_file_is_seen_as_the_evaluation_of_a_folder_sees_it(mode: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    in_mode(mode).save(tmp_path / "a" / "1.png")
+    evaluated = FolderSource.scan(tmp_path, "folder").load_test(0, 16)
+    seen = COLOUR.read(tmp_path / "a" / "1.png")
+    assert torch.equal(seen, evaluated)
+    assert seen.shape == (3, 16, 16)
+    assert len(seen.unique()) > (1 if mode == "1" else 10), "no flat picture was compared"
+
+
+def test_an_orientation_tag_is_ignored_as_in_training(tmp_path: Path) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = 6  # turned by 90 degrees
+    colourful(30, 21).save(tmp_path / "turned.png", exif=tag)
+    colourful(30, 21).save(tmp_path / "plain.png")
+    assert torch.equal(COLOUR.read(tmp_path / "turned.png"), COLOUR.read(tmp_path / "plain.png"))
+
+
+def test_grey_images_of_the_networks_size_pass_unchanged(tmp_path: Path) -> None:
+    image = pictures(1)[0]
+    Image.fromarray(image[0].numpy()).save(tmp_path / "grey.png")
+    Image.fromarray(image[0].numpy()).convert("RGBA").save(tmp_path / "colour.png")
+    assert torch.equal(GREY.read(tmp_path / "grey.png"), image)
+    assert torch.equal(GREY.read(tmp_path / "colour.png"), image)
+
+
+def test_where_there_is_one_channel_colours_become_their_luma(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), (200, 100, 50)).save(tmp_path / "1.png")
+    assert GREY.read(tmp_path / "1.png").unique().tolist() == [round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)]
+
+
+def test_the_centre_is_kept_of_an_oblong_image(tmp_path: Path) -> None:
+    """Black, but for a white square in the middle."""
+    wide = np.zeros((8, 40), dtype=np.uint8)
+    wide[:, 16:24] = 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert GREY.read(tmp_path / "wide.png").unique().tolist() == [255]
+
+
+def test_normalising_takes_mean_and_deviation() -> None:
+    levels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+    assert GREY.normalised(levels).flatten().tolist() == pytest.approx([-2.0, 2.0])
+
+
+def test_it_comes_back_from_its_description() -> None:
+    assert Preprocessing.from_plain(COLOUR.to_plain()) == COLOUR
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"no picture", "cannot identify image file"), (b"", "cannot identify image file"), (None, "No such file")],
+)
+def test_what_is_no_image_says_why_and_not_where(content: bytes | None, why: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=why) as told:
+        GREY.read(tmp_path / "x.png")
+    assert str(tmp_path) not in str(told.value)
+
+
+def test_a_truncated_file_is_no_image(tmp_path: Path) -> None:
+    colourful(64, 64).save(tmp_path / "whole.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-600])
+    with pytest.raises(UnreadableImageError, match="truncated"):
+        COLOUR.read(tmp_path / "half.jpg")
+
+
+def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (1, 60000)).save(tmp_path / "strip.png")
+    large = Preprocessing(224, 256, 3, (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(UnreadableImageError, match="1 x 60000 pixels are too long a strip"):
+        large.read(tmp_path / "strip.png")
