@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import sys
 import warnings
@@ -32,6 +33,7 @@ from cl_lightning.models import kernels
 from cl_lightning.place import Rank
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
+from cl_lightning.scenarios import inherited
 from cl_lightning.sequence import Sequence, Settings
 from cl_lightning.state import RunState
 from cl_lightning.stop import Stop, StoppedError, listening
@@ -70,21 +72,25 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         method = build_method(config, scenario, key)
         sequence = Sequence(scenario, method, RunState(build_memory(config)), _settings(config, key))
         last = _last_task(config, scenario)
-        legs = sequence.forecast(last)
         pipeline = build_pipeline(config, scenario, key)
         writer = Writer(config, scenario, method, run_dir)
-        if resume:
-            sequence.state = writer.restore(processes) or sequence.state
+        kept = writer.restore(processes) if resume else None
+        if kept is None and config.extends is not None:
+            sequence.state = inherited(config, method, scenario)
+        elif kept is not None:
+            sequence.state = kept
         state = sequence.state
+        ahead = sequence.forecast(last)
         curves = _curves(config, run_dir, state if resume else None, processes)
     at = state.position
-    ahead = [leg for leg in legs if (leg.task, leg.place) >= (at.tasks, at.items)]
     display = Display(ahead, len(scenario.tasks), config.trainer.progress if processes.writes else "none")
     status: Status = "failed"
     results: dict[str, Any] = {}
     try:
         if processes.writes:
             writer.start()
+            if kept is None and state.records:
+                writer.keep(state)  # from here on the run needs nothing of the one before it
         for line in writer.opening_lines(state):
             _tell(display, line)
         curves.log_configuration(dataclasses.asdict(config))
@@ -107,7 +113,8 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         curves.close(status)
     if processes.writes:
         sys.stdout.write(render_table(results, str(shown(run_dir)), width=100) + "\n")
-    return float(results["average_incremental_accuracy"])
+    average = results["average_incremental_accuracy"]
+    return math.nan if average is None else float(average)
 
 
 def _settings(config: Config, key: Key) -> Settings:
@@ -224,20 +231,22 @@ def _logger_options(config: Config) -> LoggerOptions:
 
 def _task_scalars(results: dict[str, Any]) -> dict[str, float]:
     last = results["tasks"][-1]
-    scalars = {
-        "accuracy": results["last_accuracy"],
-        "average_incremental_accuracy": results["average_incremental_accuracy"],
-    }
-    for name in ("forgetting", "backward_transfer"):
-        if results[name] is not None:
-            scalars[name] = results[name]
+    scalars = {"accuracy": results["last_accuracy"]}
+    scalars |= {name: results[name] for name in ("average_incremental_accuracy", "forgetting", "backward_transfer")}
     for protocol_name, readouts in last["accuracy"].items():
         scalars |= {f"accuracy/{protocol_name}/{readout}": value for readout, value in readouts.items()}
-    return scalars
+    return {name: value for name, value in scalars.items() if value is not None}
 
 
 def _task_line(results: dict[str, Any], num_tasks: int) -> str:
     done = len(results["tasks"])
+    if results["last_accuracy"] is None:
+        protocol = results["protocol"]
+        newest = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]][-1][-1]
+        return (
+            f"after task {done}/{num_tasks}: {100 * newest:.1f} % of its own classes; tasks without test images were "
+            "not evaluated"
+        )
     return f"after task {done}/{num_tasks}: {100 * results['last_accuracy']:.1f} % of all classes seen so far"
 
 
@@ -297,6 +306,7 @@ def _job_scope(config: Config, run_dir: Path, resume: bool, processes: Processes
     """
     with told_to_user():
         _check_place(config, run_dir, resume)
+        fresh = not run_dir.exists()
         run_dir.mkdir(parents=True, exist_ok=True)
         handlers = _log_handlers(run_dir, processes)
     root, package = logging.getLogger(), logging.getLogger("cl_lightning")
@@ -324,10 +334,19 @@ def _job_scope(config: Config, run_dir: Path, resume: bool, processes: Processes
         root.removeHandler(handlers[0])
         package.removeHandler(handlers[1])
         handlers[0].close()
+        if fresh and processes.writes:
+            _leave_no_trace(run_dir)
         root.setLevel(level)
         torch.set_num_threads(threads)
         os.environ.clear()
         os.environ.update(environment)
+
+
+def _leave_no_trace(run_dir: Path) -> None:
+    """Take away a folder that was made for a run which did not begin: a mistake was told, and nothing came of it."""
+    if [entry.name for entry in run_dir.iterdir()] == ["run.log"]:
+        (run_dir / "run.log").unlink()
+        run_dir.rmdir()
 
 
 def _log_handlers(run_dir: Path, processes: Processes) -> tuple[logging.Handler, logging.Handler]:

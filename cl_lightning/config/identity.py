@@ -8,6 +8,7 @@ from typing import Any
 _WITHOUT = (
     "run_dir",
     "if_exists",
+    "extends.run",  # where the tasks before were learnt; which those are is in the rest
     "logger",
     "data.root",  # where the images are; which they are is in the scenario's fingerprint
     "data.on_broken",  # what was left out is missing in that fingerprint too

@@ -34,22 +34,36 @@ def load_saved(run_dir: Path, overrides: Sequence[str] = (), *, allow: Sequence[
     Raises:
         UserError: no run there, an override that would make another run of it, or a configuration of another version.
     """
-    file = run_dir / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"resume={run_dir} is no run, it has no config.yaml: type resume=RUN_DIR, the folder of a run")
+    saved = read_saved(run_dir, "resume")
     unknown = [name for name in allow if name != "precision"]
     if unknown:
         raise UserError(f"allow={unknown[0]} is not possible: type allow=precision")
     groups_first = sorted(overrides, key=lambda override: "." in override.partition("=")[0])
-    changes = [_change(override, precision="precision" in allow) for override in groups_first]
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-    saved["run_dir"] = str(run_dir)
-    saved["trainer"]["stop_after_task"] = None
+    changes = [change(override, precision="precision" in allow) for override in groups_first]
     try:
         return load_plain(saved, *changes)
     except OmegaConfBaseException as error:
         line = " ".join(str(error).split())
         raise UserError(f"resume={run_dir} does not go with this version or these overrides: {line}") from error
+
+
+def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
+    """What ``config.yaml`` of the run in ``run_dir`` holds, with its files there; ``word=RUN_DIR`` is what was typed.
+
+    Raises ``UserError`` if there is no run.
+    """
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{word}={run_dir} is no run, it has no config.yaml: type {word}=RUN_DIR, the folder of a run")
+    try:
+        saved: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        saved["trainer"]["stop_after_task"] = None
+        saved["run_dir"] = str(run_dir)
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{word}={run_dir} has a config.yaml that is damaged: type {word}=RUN_DIR of another run"
+        ) from error
+    return dict(saved)
 
 
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
@@ -88,7 +102,7 @@ def may_change(override: str, *, precision: bool = False) -> bool:
     return bool(equals) and ((allowed and (precision or key != _PRECISION)) or chosen)
 
 
-def _change(override: str, *, precision: bool) -> DictConfig:
+def change(override: str, *, precision: bool = False) -> DictConfig:
     """One override as a tree. Raises UserError for what may not change."""
     key, _, value = override.partition("=")
     if may_change(override, precision=precision) and "." in key:

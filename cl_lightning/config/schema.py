@@ -272,6 +272,27 @@ class LoggerConfig:
 
 
 @dataclass
+class LearntFolderConfig:
+    """A folder whose classes were added to a finished run as a task."""
+
+    folder: str = MISSING
+    test_share: float = 0.2
+    on_broken: str = "error"
+    changed: list[str] = field(default_factory=list)
+    """In what the task is learnt otherwise than the one before: ``key=before (not now)``."""
+
+
+@dataclass
+class ExtendsConfig:
+    """Which finished run this one goes on with, and what it adds to it; written by ``learn=``, never typed."""
+
+    run: str = MISSING
+    """Its folder: read until this run has kept a state of its own."""
+    folders: list[LearntFolderConfig] = field(default_factory=list)
+    """All that were added so far, in order; the last one is what this run learns."""
+
+
+@dataclass
 class Config:
     """The whole configuration of a run."""
 
@@ -289,6 +310,7 @@ class Config:
     batch: BatchConfig = field(default_factory=BatchConfig)
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
+    extends: ExtendsConfig | None = None
 
 
 SCHEMAS: dict[str, dict[str, type]] = {

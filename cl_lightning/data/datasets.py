@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 Sources = tuple[ImageSource, ImageSource | None]
 
+CHANNELS = {"digits": 1, "cifar100": 3}
+"""Of the data sets whose images are arrays; the others are folders of files, read in colour."""
+
 _SHOWN = 3
 """Broken images that a message names; the log has all."""
 _CIFAR = "cifar-100-python"
@@ -66,6 +69,13 @@ def load_sources(
         return train, test
     whole = _decodable([train, test] if isinstance(test, FolderSource) else [train], top, skip=on_broken == "skip")
     return whole[0], whole[1] if len(whole) == 2 else test
+
+
+def at_hand(name: str, root: str | Path | None) -> bool:
+    """Whether :func:`load_sources` could find a data set where it says, without a download."""
+    if name == "digits":
+        return True
+    return root is not None and (Path(root).expanduser() / (_CIFAR if name == "cifar100" else "")).is_dir()
 
 
 def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:
