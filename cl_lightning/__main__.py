@@ -62,8 +62,6 @@ def _job(composed: DictConfig) -> float | Failed:
 
 def _typed(composed: DictConfig) -> Config:
     mistake = _shared_folder() or mistake_of_job(composed)
-    if composed.get("extends") is not None:
-        mistake = "extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER"
     if mistake:
         raise UserError(mistake)
     return typed(composed)
@@ -110,8 +108,12 @@ def _shared_folder() -> str | None:
 def _start(arguments: list[str]) -> None:
     """Whatever the command line asks for."""
     rank = rank_from(os.environ)
+    if any(argument.startswith(("extends", "+extends")) for argument in arguments):
+        raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
     if any(argument.startswith("learn=") for argument in arguments):
         attempt(lambda: _learns(arguments))
+    elif any(argument.startswith("data.new=") for argument in arguments):
+        raise UserError("data.new= is what a finished run learns: type learn=RUN_DIR data.new=FOLDER")
     elif any(argument.startswith("resume=") for argument in arguments):
         attempt(lambda: _saved(arguments), resume=True)
     elif rank is None or rank.index == 0:

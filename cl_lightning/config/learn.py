@@ -48,16 +48,14 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     saved = read_saved(run_dir, "learn")
     given = {name: _last(overrides, name) for name in _OWN}
     folder = _folder(given["data.new"], run_dir)
-    target = _target(given["run_dir"], run_dir, folder)
-    # The run's own scale of a task's epochs is among what follows, so nothing is left to fill in.
     changes = [_change(override) for override in overrides if override.partition("=")[0] not in _OWN]
     try:
         before = load_plain(saved)
         config = load_plain(saved, *changes)
         entry = _entry(folder, before, given, differences(science(to_plain(before)), science(to_plain(config))))
-    except (OmegaConfBaseException, AssertionError) as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"learn={run_dir} does not go with this version or these overrides: {line}") from error
+    except OmegaConfBaseException as error:
+        raise UserError(_wrong_value(error, overrides, run_dir)) from error
+    target = _target(given["run_dir"], run_dir, folder)
     earlier = [] if before.extends is None else before.extends.folders
     extends = ExtendsConfig(str(run_dir.resolve()), [*earlier, entry])
     config = dataclasses.replace(config, run_dir=str(target), if_exists="refuse", extends=extends)
@@ -113,10 +111,21 @@ def _change(override: str) -> DictConfig:
         return OmegaConf.from_dotlist([override])
     if may_change(override):
         return change(override)
-    near = difflib.get_close_matches(key, _FREE, n=1)
+    names = (*_FREE, *_OF_THE_FOLDER, "run_dir")
+    near = difflib.get_close_matches(key, [name for name in names if not name.endswith(".")], n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    free = ", ".join(name + ("..." if name.endswith(".") else "=...") for name in (*_FREE, *_OF_THE_FOLDER))
+    free = ", ".join(f"{name}KEY=..." if name.endswith(".") else f"{name}=..." for name in names)
     raise UserError(
         f"{override} is not possible beside learn={hint}: network and method are those of the run, "
-        f"type {free}, logger..., trainer... or start a new run"
+        f"type {free}, logger.KEY=..., trainer.KEY=... or start a new run"
     )
+
+
+def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str], run_dir: Path) -> str:
+    """One line for a value of the wrong type, or a key that the run's own choices do not have."""
+    reason, at = str(error).splitlines()[0], str(error.full_key or "")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if at and (key == at or key.endswith(f".{at}") or key.startswith(f"{at}.")):
+            return f"{override} is not possible beside learn={run_dir}: {reason}"
+    return f"learn={run_dir} does not go with this version: {reason}"
