@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from cl_lightning.bundle.__main__ import main as bundle
-from cl_lightning.checkpoints import last_checkpoint
+from cl_lightning.checkpoints import last_checkpoint, save_whole
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.saved import to_plain
 from cl_lightning.data import datasets
 from cl_lightning.data.loading import Pipeline
+from cl_lightning.memory.herding import herd
 from cl_lightning.rng import Key
 from cl_lightning.state import restore_network
 from tests.integration.commands import typed
@@ -96,7 +101,7 @@ def test_the_checkpoint_predicts_all_classes(learnt: Path) -> None:
     assert found is not None
     payload = found[1]
     assert payload["identity"]["class_names"] == ["0", "1", "2", "3", "five", "four"]
-    keys = {label: keys for label, keys in payload["memory"]["lists"][0].items()}
+    keys = payload["memory"]["lists"][0]
     assert all(isinstance(key, int) for label in range(4) for key in keys[label])
     assert all(key.startswith("+3/four/") for key in keys[5])
     network = restore_network(payload["network"]).eval()
@@ -111,17 +116,21 @@ def test_the_checkpoint_predicts_all_classes(learnt: Path) -> None:
 def test_an_interrupted_run_goes_on_to_the_same_end(
     finished: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cl_lightning.memory import herding
+    """Ctrl-C while exemplars are chosen; by the time that it goes on, the run before is gone."""
+    run_dir, before = tmp_path / "stopped", tmp_path / "before"
+    shutil.copytree(finished, before)
 
-    def stop(*_: object, **__: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+    def herd_and_stop(features: torch.Tensor, count: int) -> torch.Tensor:
+        if not (run_dir / "told").exists():
+            (run_dir / "told").touch()
+            signal.raise_signal(signal.SIGINT)
+        return herd(features, count)
 
-    run_dir = tmp_path / "stopped"
     with monkeypatch.context() as patched:
-        patched.setattr("cl_lightning.sequence.herd", lambda *given: (stop(), herding.herd(*given))[1])
-        code = typed(f"learn={finished}", f"data.new={finished.parent}/more", f"run_dir={run_dir}")
-    assert code == 75
-    assert (run_dir / "checkpoints" / "task_002_item_01.pt").is_file() is False or True
+        patched.setattr("cl_lightning.sequence.herd", herd_and_stop)
+        assert typed(f"learn={before}", f"data.new={finished.parent}/more", f"run_dir={run_dir}") == 75
+    assert len(results(run_dir)["tasks"]) == 2
+    shutil.rmtree(before)
     assert typed(f"resume={run_dir}") == 0
     assert matrix(run_dir) == matrix(learnt)
 
@@ -137,14 +146,14 @@ def test_a_bundle_is_enough_to_learn_more(
     hidden.rename(learnt.parent / "hidden")
     try:
         assert bundle(["import", str(tmp_path / "run.bundle"), str(run_dir)]) == 0
-        assert "6 classes with 200 exemplars" in capsys.readouterr().out.replace("198", "200")
+        assert "a run of 6 classes with 198 exemplars" in capsys.readouterr().out
         folder = write_digits(tmp_path / "last", six=6)
         assert typed(f"learn={run_dir}", f"data.new={folder}", f"run_dir={tmp_path}/new") == 0
     finally:
         (learnt.parent / "hidden").rename(hidden)
-    told = capsys.readouterr()
-    assert "tasks 1 to 2 will not be evaluated: the digits are gone" in told.err
-    assert "task 3 will not be evaluated" in told.err
+    warned = capsys.readouterr().err
+    assert "tasks 1 to 2 will not be evaluated: the digits are gone" in warned
+    assert "task 3 will not be evaluated" in warned
     newest = matrix(tmp_path / "new")[-1]
     assert newest[:3] == [None, None, None]
     assert newest[3] is not None
@@ -203,27 +212,66 @@ def test_mistakes_are_told_and_nothing_is_written(
         "known": 'class "3" is known already: rename the folder 3, or leave it out',
         "blank": "holds no image",
     }
-    for name, told in mistakes.items():
+    for name, expected in mistakes.items():
         assert typed(f"learn={finished}", f"data.new={tmp_path}/{name}", f"run_dir={tmp_path}/new") == 2
         error = capsys.readouterr().err.strip()
-        assert told in error
+        assert expected in error
         assert len(error.splitlines()) == 1
     assert not (tmp_path / "new").exists()
     assert contents(finished) == before
 
 
-def test_a_run_that_is_not_finished_or_needs_all_images_learns_nothing_more(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = write_digits(tmp_path / "new", six=6)
-    short = ["debug=smoke", "data.classes=4", "model=resnet8", "logger=none"]
-    assert typed("method=finetune", *short, "trainer.stop_after_task=0", f"run_dir={tmp_path}/half") == 0
-    assert typed("method=joint", *short, f"run_dir={tmp_path}/joint") == 0
+@pytest.fixture
+def altered(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def change(run_dir: Path, **values: Any) -> None:
+    """Rewrite parts of a run's last state."""
+    found = last_checkpoint(run_dir / "checkpoints")
+    assert found is not None
+    save_whole(found[0], {**found[1], **values})
+
+
+def told(capsys: pytest.CaptureFixture[str], run_dir: Path, *arguments: str) -> str:
+    """The one line that is said when the run should learn more, and does not."""
+    folder = run_dir.parent / "new"
+    if not folder.exists():
+        write_digits(folder, six=6)
     capsys.readouterr()
-    assert typed(f"learn={tmp_path}/half", f"data.new={folder}") == 2
-    assert "is not finished (1 of 2 tasks are learnt): type resume=" in capsys.readouterr().err
-    assert typed(f"learn={tmp_path}/joint", f"data.new={folder}") == 2
-    assert "trains on all images of all tasks" in capsys.readouterr().err
-    assert bundle(["export", f"{tmp_path}/half", f"{tmp_path}/b"]) == 2
+    assert typed(f"learn={run_dir}", f"data.new={folder}", *arguments) == 2
+    assert sorted(path.name for path in run_dir.parent.iterdir()) == ["new", "run"], "nothing is written"
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_a_run_that_is_not_finished_is_refused(altered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = last_checkpoint(altered / "checkpoints")
+    assert found is not None
+    change(altered, records=found[1]["records"][:1])
+    assert f"{altered} is not finished (1 of 2 tasks are learnt): type resume={altered} first" in told(capsys, altered)
+    assert bundle(["export", str(altered), str(altered.parent / "b")]) == 2
     assert "is not finished" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["half", "joint", "new"]
+    change(altered, version=2)
+    assert "has format 2, this program reads format 3" in told(capsys, altered)
+    shutil.rmtree(altered / "checkpoints")
+    assert "is not finished: type resume=" in told(capsys, altered)
+
+
+def test_a_method_that_needs_all_images_is_refused(altered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joint = compose_typed(["method=joint", "data.classes=4", f"run_dir={altered}", "trainer.progress=none"])
+    (altered / "config.yaml").write_text(yaml.safe_dump(to_plain(joint)))
+    assert "method=joint trains on all images of all tasks" in told(capsys, altered)
+
+
+def test_a_memory_that_would_not_last_is_refused(altered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "memory.size=4 is smaller than the 5 classes seen" in told(capsys, altered, "memory.size=4")
+
+
+def test_without_the_images_that_it_remembers_a_run_is_refused(
+    altered: Path, no_digits: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = told(capsys, altered)
+    assert "needs the images that the run remembers, and its data are not there (the digits are gone)" in line
+    assert "python -m cl_lightning.bundle" in line
