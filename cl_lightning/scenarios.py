@@ -158,7 +158,7 @@ def kept_of_extended(config: Config) -> Kept:
                 f"type learn={config.run_dir} data.new=FOLDER to teach it more"
             )
         return kept
-    before, payload = read_finished(Path(config.extends.run), "learn")
+    before, payload = read_finished(Path(config.extends.run), "learn=")
     root = config.data.root  # may have been typed anew
     return kept_of(dataclasses.replace(before, data=dataclasses.replace(before.data, root=root)), payload)
 
@@ -168,14 +168,14 @@ def read_finished(run_dir: Path, word: str) -> tuple[Config, dict[str, Any]]:
 
     Raises ``UserError`` if it is not finished, or not of this version.
     """
-    config = load_saved(run_dir)
+    config = load_saved(run_dir, word=word)
     with told_to_user():
         found = last_checkpoint(run_dir / "checkpoints")
     tasks = 0 if found is None else len(found[1]["identity"]["protocol"]["tasks"])
     done = 0 if found is None else len(found[1]["records"])
     if found is None or done < tasks:
         of = f" ({done} of {tasks} tasks are learnt)" if tasks else ""
-        raise UserError(f"{word}={run_dir} is not finished{of}: type resume={run_dir} first")
+        raise UserError(f"{word}{run_dir} is not finished{of}: type resume={run_dir} first")
     return config, found[1]
 
 
@@ -213,14 +213,16 @@ def _remembered(payload: dict[str, Any]) -> dict[int | str, int]:
 
 
 def _trained_on(config: Config, fingerprint: str) -> ArraySource | FolderSource:
-    where = f"learn={config.run_dir} needs the images that the run remembers"
-    mend = "type data.root=DIR, where its data are, or take the run from a bundle (python -m cl_lightning.bundle)"
+    where = f"{config.run_dir} remembers images that are not here"
+    mend = (
+        "put its data back, type data.root=DIR beside learn=, or take it from a bundle (python -m cl_lightning.bundle)"
+    )
     try:
         train = (_first_data(config) if config.extends is None else _extended(config, evaluated=False)).train
     except (ValueError, UserError, OSError) as error:
-        raise ValueError(f"{where}, and its data are not there ({error}): {mend}") from error
+        raise ValueError(f"{where} ({error}): {mend}") from error
     if train.fingerprint != fingerprint:
-        raise ValueError(f"{where}, and data.root={config.data.root} holds other images than it was trained on: {mend}")
+        raise ValueError(f"{where} (data.root={config.data.root} holds others than it was trained on): {mend}")
     assert isinstance(train, ArraySource | FolderSource)
     return train
 
@@ -249,7 +251,7 @@ def inherited(config: Config, method: Method, scenario: Scenario) -> RunState:
                 f"method={config.method.name} trains on all images of all tasks, and a run keeps only its exemplars: "
                 "type learn= with a run of another method, or start a new run on all images"
             )
-    _, payload = read_finished(Path(config.extends.run), "learn")
+    _, payload = read_finished(Path(config.extends.run), "learn=")
     state = restore(payload, method, scenario.train)
     budget = Budget(config.memory.budget, config.memory.size or 0)
     state.memory = dataclasses.replace(state.memory, budget=budget)

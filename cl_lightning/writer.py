@@ -206,7 +206,7 @@ def _extended(config: Config, scenario: Scenario) -> list[str]:
     folders = config.extends.folders
     first = len(scenario.tasks) - len(folders) + 1
     return [
-        f"task {first + place}: folder {Path(entry.folder).name}, fingerprint {fingerprint}"
+        f"task {first + place}: folder {entry.name}, fingerprint {fingerprint}"
         + "".join(f", {change}" for change in entry.changed)
         for place, (entry, fingerprint) in enumerate(zip(folders, scenario.fingerprints[1:], strict=True))
     ]

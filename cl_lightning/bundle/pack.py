@@ -31,7 +31,7 @@ def export_run(run_dir: Path, file: Path) -> tuple[int, int]:
         raise UserError(f"{file} exists already: type another FILE")
     if not file.absolute().parent.is_dir():
         raise UserError(f"{file.parent} does not exist: type FILE in a folder that does")
-    config, payload = read_finished(run_dir, "export")
+    config, payload = read_finished(run_dir, "export ")
     with told_to_user():
         kept = kept_of(config, payload)
         for name in _TEXTS:
@@ -90,7 +90,7 @@ def _restore(archive: Archive, part: Path, run_dir: Path) -> tuple[int, int]:
     saved = yaml.safe_load(archive.read("config.yaml"))
     saved["run_dir"] = str(run_dir.absolute())
     (part / "config.yaml").write_text(yaml.safe_dump(saved, sort_keys=False), encoding="utf-8")
-    load_saved(part)
+    load_saved(part, word="import ")
     json.loads(archive.read("results.json"))
     kept = read_kept(part / EXEMPLARS)
     return len(kept.source), len(kept.source.class_names)

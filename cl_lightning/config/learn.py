@@ -45,9 +45,9 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     Raises:
         UserError: no run, no folder, a new place that is taken, or an override that would make another network of it.
     """
-    saved = read_saved(run_dir, "learn")
+    saved = read_saved(run_dir, "learn=")
     given = {name: _last(overrides, name) for name in _OWN}
-    folder = _folder(given["data.new"], run_dir)
+    folder = _folder(given["data.new"], f"learn={run_dir}")
     changes = [_change(override) for override in overrides if override.partition("=")[0] not in _OWN]
     try:
         before = load_plain(saved)
@@ -64,14 +64,27 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     return config
 
 
+def moved(config: Config, folder: str) -> Config:
+    """The configuration of a run that goes on, where the folder that it learns lies elsewhere by now.
+
+    Raises ``UserError`` if it learns none, or there is no such folder.
+    """
+    extends = config.extends
+    if extends is None:
+        raise UserError(f"data.new={folder} is not possible: {config.run_dir} was not made by learn=, leave it out")
+    place = str(_folder(folder, f"resume={config.run_dir}"))
+    folders = [*extends.folders[:-1], dataclasses.replace(extends.folders[-1], folder=place)]
+    return dataclasses.replace(config, extends=dataclasses.replace(extends, folders=folders))
+
+
 def _last(overrides: Sequence[str], name: str) -> str | None:
     found = [override.partition("=")[2] for override in overrides if override.startswith(f"{name}=")]
     return found[-1] if found else None
 
 
-def _folder(typed: str | None, run_dir: Path) -> Path:
+def _folder(typed: str | None, beside: str) -> Path:
     if not typed:
-        raise UserError(f"learn={run_dir} needs new classes: type data.new=FOLDER, with one folder of images per class")
+        raise UserError(f"{beside} needs new classes: type data.new=FOLDER, with one folder of images per class")
     folder = Path(typed).expanduser()
     if not folder.is_dir():
         raise UserError(f"data.new={typed} does not exist: type data.new=FOLDER, with one folder of images per class")
@@ -94,9 +107,10 @@ def _target(typed: str | None, run_dir: Path, folder: Path) -> Path:
 
 def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: list[str]) -> LearntFolderConfig:
     data = before.data
-    shared = {"test_share": data.test_share, "on_broken": data.on_broken, "folder": str(folder), "changed": changed}
+    shared = {"test_share": data.test_share, "on_broken": data.on_broken, "changed": changed}
+    where = {"name": folder.name, "folder": str(folder)}
     typed = {name.partition(".")[2]: given[name] for name in _OF_THE_FOLDER if given[name] is not None}
-    node = OmegaConf.merge(OmegaConf.structured(LearntFolderConfig), shared, typed)
+    node = OmegaConf.merge(OmegaConf.structured(LearntFolderConfig), where, shared, typed)
     read = dataclasses.replace(data, test_share=node.test_share, on_broken=node.on_broken)
     with told_to_user():
         check(dataclasses.replace(before, data=read))

@@ -275,7 +275,10 @@ class LoggerConfig:
 class LearntFolderConfig:
     """A folder whose classes were added to a finished run as a task."""
 
+    name: str = MISSING
+    """Of the folder, as it was called when its classes were added."""
     folder: str = MISSING
+    """Where it is now."""
     test_share: float = 0.2
     on_broken: str = "error"
     changed: list[str] = field(default_factory=list)

@@ -32,7 +32,7 @@ def run(saved: str, tmp_path: Path) -> Path:
 def test_the_run_s_own_configuration_with_one_folder_more(run: Path) -> None:
     config = load_learn(run, [f"data.new={run.parent}/pets"])
     assert config.run_dir == str(run.parent / "run_plus_pets")
-    assert config.extends == ExtendsConfig(str(run), [LearntFolderConfig(str(run.parent / "pets"))])
+    assert config.extends == ExtendsConfig(str(run), [LearntFolderConfig("pets", str(run.parent / "pets"))])
     assert (config.data.classes, config.trainer.stop_after_task, config.if_exists) == (4, None, "refuse")
     assert sorted(path.name for path in run.parent.iterdir()) == ["pets", "run"]
 

@@ -116,7 +116,7 @@ def test_the_checkpoint_predicts_all_classes(learnt: Path) -> None:
 def test_an_interrupted_run_goes_on_to_the_same_end(
     finished: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while exemplars are chosen; by the time that it goes on, the run before is gone."""
+    """Ctrl-C while exemplars are chosen; by the time that it goes on, the run before is gone and the folder moved."""
     run_dir, before = tmp_path / "stopped", tmp_path / "before"
     shutil.copytree(finished, before)
 
@@ -131,7 +131,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
         assert typed(f"learn={before}", f"data.new={finished.parent}/more", f"run_dir={run_dir}") == 75
     assert len(results(run_dir)["tasks"]) == 2
     shutil.rmtree(before)
-    assert typed(f"resume={run_dir}") == 0
+    shutil.copytree(finished.parent / "more", tmp_path / "moved")
+    assert typed(f"resume={run_dir}", f"data.new={tmp_path}/moved") == 0
     assert matrix(run_dir) == matrix(learnt)
 
 
@@ -273,5 +274,5 @@ def test_without_the_images_that_it_remembers_a_run_is_refused(
     altered: Path, no_digits: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = told(capsys, altered)
-    assert "needs the images that the run remembers, and its data are not there (the digits are gone)" in line
+    assert f"{altered} remembers images that are not here (the digits are gone): put its data back" in line
     assert "python -m cl_lightning.bundle" in line
