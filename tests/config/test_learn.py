@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.learn import load_learn
+from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import ExtendsConfig, LearntFolderConfig
 from cl_lightning.errors import UserError
 from tests.integration.commands import a_few_and_the_rest
+from tests.integration.commands import typed as typed_command
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,7 @@ def test_what_is_not_possible_is_told_in_one_line(run: Path, typed: str) -> None
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_place_that_is_taken_is_refused(run: Path) -> None:
     (run.parent / "taken").mkdir()
     assert load_learn(run, [f"data.new={run.parent}/pets", f"run_dir={run.parent}/taken"]), "it is empty"
@@ -106,3 +109,34 @@ def test_a_folder_that_is_no_run_is_refused(run: Path, text: str | None, told: s
     (run / "config.yaml").unlink() if text is None else (run / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=f"^learn={run} .*{told}"):
         load_learn(run, [f"data.new={run.parent}/pets"])
+
+
+def test_a_folder_that_was_moved_is_named_beside_resume(run: Path) -> None:
+    config = load_learn(run, [f"data.new={run.parent}/pets"])
+    (run.parent / "pets").rename(run.parent / "animals")
+    there = moved(config, f"{run.parent}/animals").extends
+    assert there is not None
+    assert (there.folders[0].name, there.folders[0].folder) == ("pets", f"{run.parent}/animals")
+    assert config.extends is not None
+    assert config.extends.folders[0].folder == f"{run.parent}/pets", "a copy"
+    with pytest.raises(UserError, match="does not exist"):
+        moved(config, f"{run.parent}/pets")
+    with pytest.raises(UserError, match="was not made by learn="):
+        moved(dataclasses.replace(config, extends=None), f"{run.parent}/animals")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["data.new=x"], "data.new= is what a finished run learns: type learn=RUN_DIR data.new=FOLDER"),
+        (["extends.run=x"], "extends is written by learn=, not typed"),
+        (["learn=", "data.new=x"], "learn= takes one folder"),
+        (["learn=a", "learn=b"], "learn= takes one folder"),
+        (["learn=a", "data.new=x", "-m"], "-m does not go with learn="),
+        (["learn=a", "resume=b"], "resume= does not go with learn="),
+    ],
+)
+def test_what_does_not_go_together_is_told(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed_command(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {told}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_lightning.data.datasets import load_sources
+from cl_lightning.data.datasets import at_hand, load_sources
 from cl_lightning.data.sources import ArraySource, FolderSource
 
 FINE_NAMES = [f"thing {label}" for label in range(100)]
@@ -383,3 +383,13 @@ class TestBroken:
         touch(tmp_path, ["train/a/1.png", "train/b/1.png", "val/a/2.png"], b"nothing")
         assert re.search("class folder .*val/b does not exist", refusal("image_folder", tmp_path))
         assert list(cache.iterdir()) == []
+
+
+def test_what_is_at_hand_is_told_without_a_download(tmp_path: Path) -> None:
+    assert at_hand("digits", None)
+    assert not at_hand("cifar100", tmp_path)
+    assert not at_hand("cifar100", None)
+    (tmp_path / "cifar-100-python").mkdir()
+    assert at_hand("cifar100", tmp_path)
+    assert at_hand("image_folder", tmp_path)
+    assert not at_hand("image_folder", tmp_path / "nowhere")
