@@ -1,8 +1,8 @@
 """From the configuration to the tasks: those of a data set, and those that were added to a finished run since.
 
 A run that adds a task needs of the past what the memory holds. It keeps those images in ``exemplars/`` of its own
-folder, so that neither the run before nor the old training data are needed once it has begun. Old test images are used
-where they are, and are the ones that the run was told of; where they are not, old tasks are evaluated on nothing.
+folder, so that neither the run before nor the old training data are needed once it has begun. Old tasks are evaluated
+on their own test images where these are at hand, and on nothing where they are not.
 """
 
 from __future__ import annotations

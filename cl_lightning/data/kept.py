@@ -9,6 +9,7 @@ training sees what it saw before: pixels of arrays in ``pixels.safetensors``; of
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from cl_lightning.atomic import replace_file, write_atomic
 from cl_lightning.data.sources import EXTENSIONS, ArraySource, FolderSource
 
 FORMAT = 1
@@ -60,13 +62,14 @@ def write_kept(folder: Path, kept: Kept) -> None:
     part.mkdir(parents=True)
     source = kept.source
     if isinstance(source, ArraySource):
-        save_file({"pixels": source.pixels.contiguous().cpu()}, part / PIXELS)
+        stored = save({"pixels": source.pixels.contiguous().cpu()})
+        replace_file(part / PIXELS, lambda file: file.write(stored))
         files = None
     else:
         (part / FILES).mkdir()
         files = [f"{row:06d}{Path(path).suffix.lower()}" for row, path in enumerate(source.paths)]
         for path, name in zip(source.paths, files, strict=True):
-            shutil.copyfile(source.root / path, part / FILES / name)
+            _copy(source.root / path, part / FILES / name)
     index = {
         "format": FORMAT,
         "class_names": list(source.class_names),
@@ -78,8 +81,16 @@ def write_kept(folder: Path, kept: Kept) -> None:
         "labels": source.labels.tolist(),
         "files": files,
     }
-    (part / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    write_atomic(part / INDEX, json.dumps(index, indent=1) + "\n")
     part.rename(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The bytes of a file, on the disk when this returns: a checkpoint will rely on them."""
+    with source.open("rb") as stream, target.open("wb") as file:
+        shutil.copyfileobj(stream, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_kept(folder: Path) -> Kept:
