@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cl_lightning.config.compose import compose_typed, typed
 from cl_lightning.config.errors import explain
 from cl_lightning.config.files import config_dir
+from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.parallel import has_left
 from cl_lightning.config.saved import load_saved
@@ -79,8 +80,23 @@ def _saved(arguments: list[str]) -> Config:
     folders, allowed = _values(arguments, "resume="), _values(arguments, "allow=")
     if len(folders) > 1 or not folders[0]:
         raise UserError("resume= takes one folder: type resume=RUN_DIR")
-    overrides = [argument for argument in arguments if not argument.startswith(("resume=", "allow="))]
-    return load_saved(Path(folders[0]), overrides, allow=allowed)
+    overrides = [argument for argument in arguments if not argument.startswith(("resume=", "allow=", "data.new="))]
+    config = load_saved(Path(folders[0]), overrides, allow=allowed)
+    elsewhere = _values(arguments, "data.new=")
+    return moved(config, elsewhere[-1]) if elsewhere else config
+
+
+def _learns(arguments: list[str]) -> Config:
+    """The configuration that ``learn=RUN_DIR data.new=FOLDER`` means: a run that goes on with a finished one."""
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    if flags:
+        raise UserError(f"{flags[0]} does not go with learn=, which takes one run: leave it out")
+    if any(argument.startswith("resume=") for argument in arguments):
+        raise UserError("resume= does not go with learn=: type resume=NEW alone to go on with what learn= began")
+    folders = _values(arguments, "learn=")
+    if len(folders) > 1 or not folders[0]:
+        raise UserError("learn= takes one folder: type learn=RUN_DIR data.new=FOLDER")
+    return load_learn(Path(folders[0]), [argument for argument in arguments if not argument.startswith("learn=")])
 
 
 def _values(arguments: list[str], prefix: str) -> list[str]:
@@ -99,8 +115,14 @@ def _shared_folder() -> str | None:
 def _start(arguments: list[str]) -> None:
     """Whatever the command line asks for."""
     rank = rank_from(os.environ)
-    if any(argument.startswith("resume=") for argument in arguments):
+    if any(argument.startswith(("extends", "+extends")) for argument in arguments):
+        raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
+    if any(argument.startswith("learn=") for argument in arguments):
+        attempt(lambda: _learns(arguments))
+    elif any(argument.startswith("resume=") for argument in arguments):
         attempt(lambda: _saved(arguments), resume=True)
+    elif any(argument.startswith("data.new=") for argument in arguments):
+        raise UserError("data.new= is what a finished run learns: type learn=RUN_DIR data.new=FOLDER")
     elif rank is None or rank.index == 0:
         if rank is not None and {"-m", "--multirun"} & set(arguments):
             raise UserError("-m does not go with processes that were started already: type trainer.devices=N instead")

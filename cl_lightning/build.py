@@ -9,7 +9,6 @@ from typing import Any
 
 from cl_lightning.config.schema import (
     Config,
-    DataConfig,
     DERConfig,
     DyToxConfig,
     FinetuneConfig,
@@ -19,17 +18,15 @@ from cl_lightning.config.schema import (
     WAConfig,
 )
 from cl_lightning.data.augment import Augmentation, RandAugment
-from cl_lightning.data.datasets import load_sources
 from cl_lightning.data.loading import Pipeline
-from cl_lightning.data.orders import class_order
 from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.scenario import build_scenario as cut_scenario
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 from cl_lightning.methods import der, dytox, icarl, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 from cl_lightning.models.build import Structure, build_network
 from cl_lightning.rng import Key
+from cl_lightning.scenarios import extended_scenario, plain_scenario
 from cl_lightning.types import Mixing, Optimiser, Order, Phase, Sampling, Schedule, Sharpness, View
 
 MAIN = "main"
@@ -40,37 +37,8 @@ _PUBLISHED_BRIGHTNESS = 63 / 255
 
 
 def build_scenario(config: Config) -> Scenario:
-    """The tasks of ``config.data``."""
-    data = config.data
-    train, test = load_sources(
-        data.name, data.root, test_share=data.test_share, with_test=not data.validation, on_broken=data.on_broken
-    )
-    scenario = cut_scenario(
-        data.name,
-        train,
-        test,
-        order=_classes(data, len(train.class_names)),
-        increment=data.increment,
-        initial=data.initial,
-        validation=data.validation,
-        image_size=data.image_size,
-    )
-    if scenario.image_size != data.image_size:
-        raise ValueError(
-            f"data.image_size={data.image_size} but the images of {data.name} have {scenario.image_size} pixels: "
-            f"type data.image_size={scenario.image_size}"
-        )
-    return scenario
-
-
-def _classes(data: DataConfig, available: int) -> tuple[int, ...]:
-    """The classes to learn, in order of arrival."""
-    if data.classes is not None and not 1 <= data.classes <= available:
-        raise ValueError(
-            f"data.classes={data.classes} is not among the {available} classes of {data.name}: "
-            f"type data.classes=1 to {available}, or data.classes=null"
-        )
-    return class_order(data.name, data.order, available)[: data.classes]
+    """The tasks of ``config.data``, and those that were added to a finished run."""
+    return plain_scenario(config) if config.extends is None else extended_scenario(config)
 
 
 def build_memory(config: Config) -> RehearsalMemory:

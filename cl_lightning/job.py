@@ -110,7 +110,8 @@ def _in_processes(config: Config, resume: bool) -> float:
         said.append("")
         return math.nan
     results: dict[str, Any] = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
-    return float(results["average_incremental_accuracy"])
+    average = results["average_incremental_accuracy"]
+    return math.nan if average is None else float(average)
 
 
 def run_as_rank(file: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -31,6 +32,7 @@ from cl_lightning.portrait import Painter
 from cl_lightning.report.panels import Panels
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
+from cl_lightning.scenarios import inherited
 from cl_lightning.scope import Verbosity, job_scope
 from cl_lightning.sequence import Sequence, Settings
 from cl_lightning.state import RunState
@@ -60,8 +62,9 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
         run_dir = Path(config.run_dir).resolve()
         with told_to_user():
             _check_place(config, run_dir, resume)
+            fresh = not run_dir.exists()
             run_dir.mkdir(parents=True, exist_ok=True)
-            scope = job_scope(config, run_dir, writes=processes.writes, on_gpu=_on_gpu(config.trainer))
+            scope = job_scope(config, run_dir, fresh=fresh, writes=processes.writes, on_gpu=_on_gpu(config.trainer))
         with scope, _how_to_go_on(run_dir):
             return processes.agree(_learn(config, run_dir, resume, processes))
 
@@ -74,15 +77,17 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         method = build_method(config, scenario, key)
         sequence = Sequence(scenario, method, RunState(build_memory(config)), _settings(config, key))
         last = _last_task(config, scenario)
-        legs = sequence.forecast(last)
         pipeline = build_pipeline(config, scenario, key)
         writer, painter = Writer(config, scenario, method, run_dir), Painter(config, scenario, method, pipeline)
-        if resume:
-            sequence.state = writer.restore(processes) or sequence.state
+        kept = writer.restore(processes) if resume else None
+        if kept is None and config.extends is not None:
+            sequence.state = inherited(config, method, scenario)
+        elif kept is not None:
+            sequence.state = kept
         state = sequence.state
+        ahead = sequence.forecast(last)
         curves = _curves(config, run_dir, state if resume else None, processes)
     at = state.position
-    ahead = [leg for leg in legs if (leg.task, leg.place) >= (at.tasks, at.items)]
     told = processes.writes and config.verbose > Verbosity.QUIET
     display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
     status: Status = "failed"
@@ -90,6 +95,8 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
     try:
         if processes.writes:
             writer.start()
+            if kept is None and state.records:
+                writer.keep(state)  # from here on the run needs nothing of the one before it
         for line in writer.opening_lines(state):
             _tell(display, line)
         curves.log_configuration(dataclasses.asdict(config))
@@ -116,7 +123,8 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         if config.verbose > Verbosity.QUIET:
             sys.stdout.write(render_table(results, str(shown(run_dir)), width=100) + "\n")
             sys.stdout.write("" if page is None else f"Report: {shown(page)}\n")
-    return float(results["average_incremental_accuracy"])
+    average = results["average_incremental_accuracy"]
+    return math.nan if average is None else float(average)
 
 
 def _settings(config: Config, key: Key) -> Settings:
@@ -240,20 +248,22 @@ def _logger_options(config: Config) -> LoggerOptions:
 
 def _task_scalars(results: dict[str, Any]) -> dict[str, float]:
     last = results["tasks"][-1]
-    scalars = {
-        "accuracy": results["last_accuracy"],
-        "average_incremental_accuracy": results["average_incremental_accuracy"],
-    }
-    for name in ("forgetting", "backward_transfer"):
-        if results[name] is not None:
-            scalars[name] = results[name]
+    scalars = {"accuracy": results["last_accuracy"]}
+    scalars |= {name: results[name] for name in ("average_incremental_accuracy", "forgetting", "backward_transfer")}
     for protocol_name, readouts in last["accuracy"].items():
         scalars |= {f"accuracy/{protocol_name}/{readout}": value for readout, value in readouts.items()}
-    return scalars
+    return {name: value for name, value in scalars.items() if value is not None}
 
 
 def _task_line(results: dict[str, Any], num_tasks: int) -> str:
     done = len(results["tasks"])
+    if results["last_accuracy"] is None:
+        protocol = results["protocol"]
+        newest = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]][-1][-1]
+        return (
+            f"after task {done}/{num_tasks}: {100 * newest:.1f} % of its own classes; tasks without test images were "
+            "not evaluated"
+        )
     return f"after task {done}/{num_tasks}: {100 * results['last_accuracy']:.1f} % of all classes seen so far"
 
 

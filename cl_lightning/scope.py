@@ -34,9 +34,9 @@ class Verbosity(IntEnum):
 
 
 @contextmanager
-def job_scope(config: Config, run_dir: Path, *, writes: bool, on_gpu: bool) -> Iterator[None]:
+def job_scope(config: Config, run_dir: Path, *, fresh: bool, writes: bool, on_gpu: bool) -> Iterator[None]:
     """For the block: the run's log in ``run_dir``, which exists, and to the console what its verbosity asks for; only
-    the process that ``writes`` has both.
+    the process that ``writes`` has both. A ``fresh`` folder in which no run has begun is taken away again.
     """
     file, console = _log_handlers(run_dir, writes, Verbosity(config.verbose))
     root, package = logging.getLogger(), logging.getLogger("cl_lightning")
@@ -66,11 +66,20 @@ def job_scope(config: Config, run_dir: Path, *, writes: bool, on_gpu: bool) -> I
         root.removeHandler(file)
         package.removeHandler(console)
         file.close()
+        if fresh and writes:
+            _leave_no_trace(run_dir)
         root.setLevel(levels[0])
         package.setLevel(levels[1])
         torch.set_num_threads(threads)
         os.environ.clear()
         os.environ.update(environment)
+
+
+def _leave_no_trace(run_dir: Path) -> None:
+    """Take away a folder that was made for a run which did not begin: a mistake was told, and nothing came of it."""
+    if [entry.name for entry in run_dir.iterdir()] == ["run.log"]:
+        (run_dir / "run.log").unlink()
+        run_dir.rmdir()
 
 
 def _log_handlers(run_dir: Path, writes: bool, verbosity: Verbosity) -> tuple[logging.Handler, logging.Handler]:

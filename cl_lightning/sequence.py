@@ -66,13 +66,18 @@ class Sequence:
         self._settings = settings
 
     def forecast(self, last: int | None = None) -> list[Leg]:
-        """All phases up to task ``last`` (``None``: all), with lengths; refuses those that would take no step."""
+        """All phases that lie ahead up to task ``last`` (``None``: all), with lengths; refuses those that would take no
+        step.
+        """
         memory, legs = self.state.memory, []
+        at = self.state.position
         tasks = self.scenario.tasks if last is None else self.scenario.tasks[: last + 1]
         if any(isinstance(item, Herd) for item in self.method.plan(tasks[0])):
             memory.quota(tasks[-1].num_seen)  # refuses a budget that would not last
-        for task in tasks:
+        for task in tasks[at.tasks :]:
             for place, item in enumerate(self.method.plan(task)):
+                if (task.index, place) < (at.tasks, at.items):
+                    continue
                 if isinstance(item, Herd):
                     first = {label: self.scenario.class_rows(label) for label in task.classes}
                     memory = memory.update([first] * memory.num_lists, task.num_seen)

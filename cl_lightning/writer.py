@@ -20,10 +20,12 @@ from cl_lightning.build import scaled_epochs
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
 from cl_lightning.config.fill import changed_switches
 from cl_lightning.config.schema import Config
+from cl_lightning.data.kept import write_kept
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
 from cl_lightning.report.results import build_results, write_results
+from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
 from cl_lightning.state import RunState, checkpoint_payload, restore
 from cl_lightning.types import Fit, Herd
 
@@ -43,7 +45,9 @@ class Writer:
         self._commit = commit()  # of the code that runs, not of what is checked out when it ends
 
     def start(self) -> None:
-        """The configuration as it is in force."""
+        """The configuration as it is in force; of a run that goes on with another, also what that remembers."""
+        if self._config.extends is not None and not (self._run_dir / EXEMPLARS).exists():
+            write_kept(self._run_dir / EXEMPLARS, kept_of_extended(self._config))
         plain = dataclasses.asdict(self._config) | {"run_dir": str(self._run_dir)}
         write_atomic(self._run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
 
@@ -72,6 +76,7 @@ class Writer:
             f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
             f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
             *ignored,
+            *_extension_lines(config, self._scenario),
             f"files in {shown(self._run_dir)}",
             *([f"going on with {self.place(state)}"] if state.position != Position() else []),
         ]
@@ -108,9 +113,10 @@ class Writer:
         payload = load_checkpoint(self._checkpoints / name) if found is None else found[1]
         processes.gather(None)
         for name, value in self._identity().items():
-            if payload["identity"][name] != value:
+            made = payload["identity"].get(name)
+            if made != value:
                 raise ValueError(
-                    f"resume={self._run_dir} was made with another {name}: {payload['identity'][name]}, not {value}; "
+                    f"resume={self._run_dir} was made with another {name}: {made}, not {value}; "
                     "go on with the same data and configuration, or start a new run"
                 )
         state = restore(payload, self._method, self._scenario.train)
@@ -129,6 +135,7 @@ class Writer:
             "class_names": list(self._scenario.class_names),
             "order": list(self._scenario.order),
             "train_fingerprint": self._scenario.train.fingerprint,
+            **({"fingerprints": list(self._scenario.fingerprints)} if self._scenario.fingerprints else {}),
         }
 
     def results(self, state: RunState, *, write: bool = True) -> dict[str, Any]:
@@ -190,7 +197,34 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "augmentation": config.data.augmentation,
         "method_options": {k: v for k, v in dataclasses.asdict(config.method).items() if k != "name"},
         "seed": config.seed,
+        **({} if config.extends is None else {"extended": _extended(config, scenario)}),
     }
+
+
+def _extended(config: Config, scenario: Scenario) -> list[str]:
+    """Where the tasks come from that were added to a finished run, and in what they were learnt otherwise."""
+    assert config.extends is not None
+    folders = config.extends.folders
+    first = len(scenario.tasks) - len(folders) + 1
+    return [
+        f"task {first + place}: folder {entry.name}, fingerprint {fingerprint}"
+        + "".join(f", {change}" for change in entry.changed)
+        for place, (entry, fingerprint) in enumerate(zip(folders, scenario.fingerprints[1:], strict=True))
+    ]
+
+
+def _extension_lines(config: Config, scenario: Scenario) -> list[str]:
+    """What a run learns beyond the one before it, and on what it is evaluated."""
+    if config.extends is None:
+        return []
+    task, without = scenario.tasks[-1], [str(task.index + 1) for task in scenario.tasks if len(task.test) == 0]
+    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on"
+    missing = f"not evaluated, for want of test images: tasks {', '.join(without)}" if without else ""
+    return [
+        f"learns {', '.join(task.names)} from {config.extends.folders[-1].folder} ({images})",
+        f"goes on with {shown(Path(config.extends.run))}",
+        *([missing] if missing else []),
+    ]
 
 
 def _precision(state: RunState) -> dict[str, Any]:

@@ -9,6 +9,7 @@ _WITHOUT = (
     "run_dir",
     "if_exists",
     "verbose",
+    "extends.run",  # where the tasks before were learnt; which those are is in the rest
     "logger",
     "report",
     "data.root",  # where the images are; which they are is in the scenario's fingerprint

@@ -24,32 +24,49 @@ _PRECISION = "trainer.precision"
 """May change where it is asked for by name: the numbers then do, and the results say from which phase on."""
 
 
-def load_saved(run_dir: Path, overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Config:
+def load_saved(
+    run_dir: Path, overrides: Sequence[str] = (), *, allow: Sequence[str] = (), word: str = "resume="
+) -> Config:
     """The configuration of the run in ``run_dir``, with its files there, and ``overrides`` that change no number.
 
     Groups may be chosen anew where all of them may change: ``trainer=gpu``, ``logger=wandb``. Where the run was told to
     stop after a task, that is forgotten: who goes on does not want to stop there again. ``allow=("precision",)`` lets
-    ``trainer.precision`` change too.
+    ``trainer.precision`` change too. ``word`` is what was typed before the folder.
 
     Raises:
         UserError: no run there, an override that would make another run of it, or a configuration of another version.
     """
-    file = run_dir / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"resume={run_dir} is no run, it has no config.yaml: type resume=RUN_DIR, the folder of a run")
+    saved = read_saved(run_dir, word)
     unknown = [name for name in allow if name != "precision"]
     if unknown:
         raise UserError(f"allow={unknown[0]} is not possible: type allow=precision")
     groups_first = sorted(overrides, key=lambda override: "." in override.partition("=")[0])
-    changes = [_change(override, precision="precision" in allow) for override in groups_first]
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-    saved["run_dir"] = str(run_dir)
-    saved["trainer"]["stop_after_task"] = None
+    changes = [change(override, precision="precision" in allow) for override in groups_first]
     try:
         return load_plain(saved, *changes)
     except OmegaConfBaseException as error:
         line = " ".join(str(error).split())
-        raise UserError(f"resume={run_dir} does not go with this version or these overrides: {line}") from error
+        raise UserError(f"{word}{run_dir} does not go with this version or these overrides: {line}") from error
+
+
+def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
+    """What ``config.yaml`` of the run in ``run_dir`` holds, with its files there; ``word`` is what was typed before the
+    folder.
+
+    Raises ``UserError`` if there is no run.
+    """
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{word}{run_dir} is no run, it has no config.yaml: type {word}RUN_DIR, the folder of a run")
+    try:
+        saved: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        saved["trainer"]["stop_after_task"] = None
+        saved["run_dir"] = str(run_dir)
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{word}{run_dir} has a config.yaml that is damaged: type {word}RUN_DIR, another run"
+        ) from error
+    return dict(saved)
 
 
 def load_learnt(run_dir: Path) -> Config:
@@ -117,7 +134,7 @@ def may_change(override: str, *, precision: bool = False) -> bool:
     return bool(equals) and ((allowed and (precision or key != _PRECISION)) or chosen)
 
 
-def _change(override: str, *, precision: bool) -> DictConfig:
+def change(override: str, *, precision: bool = False) -> DictConfig:
     """One override as a tree. Raises UserError for what may not change."""
     key, _, value = override.partition("=")
     if may_change(override, precision=precision) and ("." in key or key in _CHANGEABLE):

@@ -281,6 +281,30 @@ class ReportConfig:
 
 
 @dataclass
+class LearntFolderConfig:
+    """A folder whose classes were added to a finished run as a task."""
+
+    name: str = MISSING
+    """Of the folder, as it was called when its classes were added."""
+    folder: str = MISSING
+    """Where it is now."""
+    test_share: float = 0.2
+    on_broken: str = "error"
+    changed: list[str] = field(default_factory=list)
+    """In what the task is learnt otherwise than the one before: ``key=before (not now)``."""
+
+
+@dataclass
+class ExtendsConfig:
+    """Which finished run this one goes on with, and what it adds to it; written by ``learn=``, never typed."""
+
+    run: str = MISSING
+    """Its folder: read until this run has kept a state of its own."""
+    folders: list[LearntFolderConfig] = field(default_factory=list)
+    """All that were added so far, in order; the last one is what this run learns."""
+
+
+@dataclass
 class Config:
     """The whole configuration of a run."""
 
@@ -300,6 +324,7 @@ class Config:
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
     report: ReportConfig = field(default_factory=ReportConfig)
+    extends: ExtendsConfig | None = None
 
 
 SCHEMAS: dict[str, dict[str, type]] = {

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 Sources = tuple[ImageSource, ImageSource | None]
 
-IN_FILES = frozenset({"imagenet100", "imagenet1000", "image_folder"})
-"""Data sets whose images are files of any size; the others are arrays of one size."""
+CHANNELS = {"digits": 1, "cifar100": 3}
+"""Of the data sets whose images are arrays; the others are folders of files, read in colour."""
 
 _SHOWN = 3
 """Broken images that a message names; the log has all."""
@@ -72,11 +72,10 @@ def load_sources(
 
 
 def at_hand(name: str, root: str | Path | None) -> bool:
-    """Whether an array's images can be had without a download; for a data set in files, whether ``root`` is there."""
-    top = None if root is None else Path(root).expanduser()
-    if name in IN_FILES or name == "cifar100":
-        return top is not None and (top / _CIFAR if name == "cifar100" else top).is_dir()
-    return name in _READERS
+    """Whether :func:`load_sources` could find a data set where it says, without a download."""
+    if name == "digits":
+        return True
+    return root is not None and (Path(root).expanduser() / (_CIFAR if name == "cifar100" else "")).is_dir()
 
 
 def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:

@@ -42,6 +42,10 @@ class Scenario:
     """Side of the square images that the network sees."""
     channels: int
     evaluates_on: Literal["test", "validation"]
+    fingerprints: tuple[str, ...] = ()
+    """Where tasks were added to a finished run: of the training images that each part brought, the first data set's
+    first. Empty otherwise.
+    """
 
     def class_rows(self, label: int) -> Tensor:
         """(n,) int64, the training rows of a global class, ascending."""

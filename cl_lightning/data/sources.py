@@ -68,29 +68,43 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Images of one size, held in memory; the key of an image is its index."""
+    """Images of one size, held in memory; the key of an image is its index, unless ``keys`` says another."""
 
     name: str
     pixels: Tensor
     """(n, C, H, W) uint8."""
     labels: Tensor
     class_names: tuple[str, ...]
+    keys: tuple[int | str, ...] | None = None
+    """Of each row, where the images come from elsewhere and keep the names that they had there."""
 
     def __post_init__(self) -> None:
         assert self.pixels.dtype == torch.uint8, "pixels must be uint8"
         assert self.pixels.ndim == 4, "pixels must be (n, C, H, W)"
         _check_labels(self.labels, len(self.pixels), self.class_names)
+        _check_keys(self.keys, len(self.pixels))
+
+    def select(self, rows: Tensor, name: str) -> ArraySource:
+        """The source of these rows alone, with the same keys and classes."""
+        keys = tuple(self.key(row) for row in rows.tolist())
+        return ArraySource(name, self.pixels[rows], self.labels[rows], self.class_names, keys)
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def key(self, row: int) -> int:
-        return row
+    def key(self, row: int) -> int | str:
+        return row if self.keys is None else self.keys[row]
 
     def row(self, key: int | str) -> int:
+        if self.keys is not None:
+            return _row_of(key, self._rows, self.name)
         if type(key) is not int or not 0 <= key < len(self):
             raise ValueError(f"image {key!r} is not in {self.name}, which holds images 0..{len(self) - 1}")
         return key
+
+    @cached_property
+    def _rows(self) -> dict[int | str, int]:
+        return {key: row for row, key in enumerate(self.keys or ())}
 
     @property
     def fingerprint(self) -> str:
@@ -99,6 +113,8 @@ class ArraySource:
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b(repr(tuple(self.pixels.shape)).encode(), digest_size=16)
+        if self.keys is not None:
+            digest.update(repr(self.keys).encode())
         digest.update(self.labels.contiguous().numpy().data)
         digest.update(self.pixels.reshape(-1).numpy().data)
         return digest.hexdigest()
@@ -106,7 +122,8 @@ class ArraySource:
 
 @dataclass(frozen=True, eq=False)
 class FolderSource:
-    """Image files in one folder per class; the key of an image is its path below ``root``, with forward slashes.
+    """Image files in one folder per class; the key of an image is its path below ``root``, with forward slashes, unless
+    ``keys`` says another.
 
     Only paths are kept: a file is decoded each time that it is asked for. Every colour mode is converted to
     RGB; orientation tags are ignored, as in the published experiments.
@@ -115,11 +132,15 @@ class FolderSource:
     name: str
     root: Path
     paths: tuple[str, ...]
+    """Below ``root``, or absolute where the files lie in several places."""
     labels: Tensor
     class_names: tuple[str, ...]
+    keys: tuple[int | str, ...] | None = None
+    """Of each row, where the files come from elsewhere and keep the names that they had there."""
 
     def __post_init__(self) -> None:
         _check_labels(self.labels, len(self.paths), self.class_names)
+        _check_keys(self.keys, len(self.paths))
 
     @classmethod
     def scan(cls, root: Path, name: str, classes: Sequence[str] | None = None) -> FolderSource:
@@ -142,15 +163,18 @@ class FolderSource:
     def select(self, rows: Tensor, name: str) -> FolderSource:
         """The source of these rows alone, with the same keys and classes."""
         paths = tuple(self.paths[row] for row in rows.tolist())
-        return FolderSource(name, self.root, paths, self.labels[rows], self.class_names)
+        keys = None if self.keys is None else tuple(self.keys[row] for row in rows.tolist())
+        return FolderSource(name, self.root, paths, self.labels[rows], self.class_names, keys)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def key(self, row: int) -> str:
-        return self.paths[row]
+    def key(self, row: int) -> int | str:
+        return self.paths[row] if self.keys is None else self.keys[row]
 
     def row(self, key: int | str) -> int:
+        if self.keys is not None:
+            return _row_of(key, self._rows, self.name)
         try:
             return self._rows[key]
         except KeyError:
@@ -158,7 +182,7 @@ class FolderSource:
 
     @cached_property
     def _rows(self) -> dict[int | str, int]:
-        return {path: row for row, path in enumerate(self.paths)}
+        return {key: row for row, key in enumerate(self.keys or self.paths)}
 
     @property
     def fingerprint(self) -> str:
@@ -167,8 +191,8 @@ class FolderSource:
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for path, label in zip(self.paths, self.labels.tolist(), strict=True):
-            digest.update(f"{path}\0{label}\n".encode())
+        for key, label in zip(self.keys or self.paths, self.labels.tolist(), strict=True):
+            digest.update(f"{key}\0{label}\n".encode())
         return digest.hexdigest()
 
     def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
@@ -180,6 +204,15 @@ class FolderSource:
     def load_test(self, row: int, size: int) -> Tensor:
         """(3, size, size) uint8: short side to 256/224 of ``size``, bicubically, then the centre."""
         return _to_tensor(centre(self._decode(row), size, evaluated_short_side(size)))
+
+    def load_as(self, row: int, size: int, channels: int) -> Tensor:
+        """(channels, size, size) uint8, for a place among an array's images: as :meth:`load_test`, but a picture that
+        has this size already stays as it is; one channel is luminance.
+        """
+        image = self._decode(row)
+        if image.size != (size, size):
+            image = centre(image, size, evaluated_short_side(size))
+        return _to_tensor(image) if channels == 3 else torch.from_numpy(np.array(image.convert("L")))[None]
 
     def _decode(self, row: int) -> Image.Image:
         path = self.root / self.paths[row]
@@ -291,3 +324,14 @@ def _check_labels(labels: Tensor, count: int, class_names: tuple[str, ...]) -> N
     assert labels.dtype == torch.int64, "labels must be int64"
     assert labels.shape == (count,), "there must be one label for each image"
     assert count == 0 or 0 <= int(labels.min()) <= int(labels.max()) < len(class_names), "labels must number the names"
+
+
+def _check_keys(keys: tuple[int | str, ...] | None, count: int) -> None:
+    assert keys is None or len(keys) == len(set(keys)) == count, "there must be one key for each image, its own"
+
+
+def _row_of(key: int | str, rows: dict[int | str, int], name: str) -> int:
+    try:
+        return rows[key]
+    except KeyError:
+        raise ValueError(f"image {key!r} is not in {name}, which holds {len(rows)} images") from None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cl_lightning import rng
 from cl_lightning.config.schema import DataConfig
-from cl_lightning.data.datasets import IN_FILES, at_hand, load_sources
+from cl_lightning.data.datasets import CHANNELS, at_hand, load_sources
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.formats import Scores
 from cl_lightning.deploy.image_files import image_files
@@ -83,7 +83,7 @@ def compare(model: TrainedModel, readout: str, scores: Scores, images: Tensor) -
 def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
     if not at_hand(data.name, data.root):
         return None
-    if data.name in IN_FILES:
+    if data.name not in CHANNELS:
         parts = [Path(data.root).expanduser() / part for part in ("val", "test", ".")]
         folder = next(part for part in parts if part.is_dir())
         try:

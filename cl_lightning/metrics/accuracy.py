@@ -97,7 +97,9 @@ def _rank_of_label(logits_BC: Tensor, labels_B: Tensor, rivals_BC: Tensor) -> Te
 class AccuracyMatrix:
     """Counts of every evaluation of one protocol and read-out: row i, after task i, has tasks 0 to i.
 
-    It is a value: :meth:`with_row` returns another one.
+    A task whose test images are no longer at hand when a later one is added has a total of 0 there: it was not
+    evaluated, and what would need it is None. The task learnt last always has images. It is a value: :meth:`with_row`
+    returns another one.
     """
 
     rows: tuple[tuple[tuple[int, int, int], ...], ...] = ()
@@ -109,7 +111,7 @@ class AccuracyMatrix:
                 need = f"evaluate tasks 0 to {after} after task {after}"
                 raise ValueError(f"row {after} of an accuracy matrix has {len(row)} tasks: {need}")
             for task, (hits1, hits5, total) in enumerate(row):
-                if not 0 <= hits1 <= hits5 <= total or total == 0:
+                if not 0 <= hits1 <= hits5 <= total or (total == 0 and task == after):
                     got = f"{hits1} and {hits5} right of {total} images after task {after}"
                     raise ValueError(f"task {task} has {got}: each task needs test images, each counted once")
 
@@ -125,13 +127,17 @@ class AccuracyMatrix:
         hits1, hits5, total = counts.to_tensor().tolist()
         return AccuracyMatrix((*self.rows[:after_task], tuple(zip(hits1, hits5, total, strict=True))))
 
-    def accuracies(self, top: int = 1) -> list[list[float]]:
-        """R: ``R[i][j]`` in [0, 1] on task j after task i; ``top`` is 1 or 5."""
-        return [[cell[_column(top)] / cell[2] for cell in row] for row in self.rows]
+    def accuracies(self, top: int = 1) -> list[list[float | None]]:
+        """R: ``R[i][j]`` in [0, 1] on task j after task i, None where it was not evaluated; ``top`` is 1 or 5."""
+        return [[cell[_column(top)] / cell[2] if cell[2] else None for cell in row] for row in self.rows]
 
-    def seen(self, after_task: int, top: int = 1) -> float:
-        """Accuracy in [0, 1] on all tasks seen after ``after_task``: test images weigh the same, tasks do not."""
+    def seen(self, after_task: int, top: int = 1) -> float | None:
+        """Accuracy in [0, 1] on all tasks seen after ``after_task``: test images weigh the same, tasks do not. None if
+        one of them was not evaluated: what is left would be another, mostly easier, question.
+        """
         row = self.rows[after_task]
+        if not all(cell[2] for cell in row):
+            return None
         return sum(cell[_column(top)] for cell in row) / sum(cell[2] for cell in row)
 
     def to_plain(self) -> Plain:

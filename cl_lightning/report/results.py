@@ -127,7 +127,8 @@ def matrix_csv(matrices: Matrices) -> str:
         for readout, matrix in readouts.items():
             for after, row in enumerate(matrix.rows):
                 writer.writerows(
-                    [protocol, readout, after, task, hits, n, hits / n] for task, (hits, _, n) in enumerate(row)
+                    [protocol, readout, after, task, hits, n, hits / n if n else ""]
+                    for task, (hits, _, n) in enumerate(row)
                 )
     return text.getvalue()
 

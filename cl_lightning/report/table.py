@@ -24,6 +24,9 @@ _CELL = len("100.00") + 2
 _GAP_CELL = len(_GAP) + 2
 _FIXED = len("after") + 2 + len("all seen")
 _MAX_ROWS = 60
+_NOT_EVALUATED = (
+    "n/a in the matrix: not evaluated, the test images of that task were not at hand; what needs them is n/a too."
+)
 
 
 def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -> str:
@@ -57,6 +60,7 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
         _summary(results),
         Text("In %. Avg: mean over tasks of the accuracy on all classes seen. Last: its last value. *: main result."),
         Text("BWT (backward transfer): mean over all pairs of an old task and a later one. n/a: nothing is old yet."),
+        *([Text(_NOT_EVALUATED)] if any(None in row for row in R) else []),
         Text(""),
         Text(f"Protocol: {_protocol_line(results)}"),
         Text(f"Files: {run_dir}/ (results.json, accuracy_matrix.csv)"),
@@ -86,7 +90,7 @@ def _render(parts: Sequence[RenderableType], width: int) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
-def _matrix(results: Mapping[str, Plain], R: Sequence[Sequence[float]], shown: Sequence[int]) -> Table:
+def _matrix(results: Mapping[str, Plain], R: continual.Matrix, shown: Sequence[int]) -> Table:
     protocol = results["protocol"]
     seen = [task["accuracy"][protocol["evaluation"]][protocol["readout"]] for task in results["tasks"]]
     table = _table()
@@ -129,7 +133,8 @@ def _summary(results: Mapping[str, Plain]) -> Table:
             seen = [task["accuracy"][evaluation][readout] for task in results["tasks"]]
             main = (evaluation, readout) == (protocol["evaluation"], protocol["readout"])
             name = f"{_words(evaluation)}, {readout}{' *' if main else ''}"
-            numbers = (sum(seen) / len(seen), seen[-1], continual.forgetting(R), continual.backward_transfer(R))
+            average = None if None in seen else sum(seen) / len(seen)
+            numbers = (average, seen[-1], continual.forgetting(R), continual.backward_transfer(R))
             table.add_row(name, *map(_percent, numbers))
     return table
 

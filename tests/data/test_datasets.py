@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_lightning.data.datasets import _READERS, IN_FILES, at_hand, load_sources
+from cl_lightning.data.datasets import _READERS, CHANNELS, at_hand, load_sources
 from cl_lightning.data.sources import ArraySource, FolderSource
 
 FINE_NAMES = [f"thing {label}" for label in range(100)]
@@ -42,10 +42,10 @@ def refusal(*args: object, **kwargs: object) -> str:
 
 def test_data_sets_in_files_are_known_by_name(tmp_path: Path) -> None:
     touch(tmp_path, ["train/a/1.pgm", "train/b/1.pgm", "val/a/2.pgm", "val/b/2.pgm"])
-    assert set(_READERS) > IN_FILES
+    assert set(_READERS) > set(CHANNELS)
     for name in ("digits", "image_folder"):
         train, _ = load_sources(name, tmp_path)
-        assert isinstance(train, FolderSource) == (name in IN_FILES)
+        assert isinstance(train, FolderSource) == (name not in CHANNELS)
 
 
 def test_what_would_have_to_be_downloaded_is_not_at_hand(tmp_path: Path) -> None:
@@ -402,3 +402,13 @@ class TestBroken:
         touch(tmp_path, ["train/a/1.png", "train/b/1.png", "val/a/2.png"], b"nothing")
         assert re.search("class folder .*val/b does not exist", refusal("image_folder", tmp_path))
         assert list(cache.iterdir()) == []
+
+
+def test_what_is_at_hand_is_told_without_a_download(tmp_path: Path) -> None:
+    assert at_hand("digits", None)
+    assert not at_hand("cifar100", tmp_path)
+    assert not at_hand("cifar100", None)
+    (tmp_path / "cifar-100-python").mkdir()
+    assert at_hand("cifar100", tmp_path)
+    assert at_hand("image_folder", tmp_path)
+    assert not at_hand("image_folder", tmp_path / "nowhere")

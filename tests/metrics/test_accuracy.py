@@ -123,3 +123,13 @@ def test_matrix_refuses_gaps_and_impossible_counts():
         matrix.with_row(0, counts_of((5, 5, 4)))
     with pytest.raises(ValueError, match="top-3"):
         matrix.accuracies(top=3)
+
+
+def test_a_task_without_test_images_was_not_evaluated():
+    """An old task's images may be gone; those of the task learnt last may not."""
+    matrix = AccuracyMatrix().with_row(0, counts_of((1, 2, 4))).with_row(1, counts_of((0, 0, 0), (3, 4, 4)))
+    assert matrix.accuracies() == [[0.25], [None, 0.75]]
+    assert (matrix.seen(0), matrix.seen(1), matrix.seen(1, top=5)) == (0.25, None, None)
+    assert AccuracyMatrix.from_plain(matrix.to_plain()) == matrix
+    with pytest.raises(ValueError, match="task 1 has 0 and 0 right of 0 images"):
+        matrix.with_row(1, counts_of((1, 2, 4), (0, 0, 0)))

@@ -86,3 +86,14 @@ def test_averages_use_counts_where_tasks_are_unequal():
 def test_a_matrix_with_a_hole_is_refused():
     with pytest.raises(ValueError, match="row 1 of an accuracy matrix has 1 tasks"):
         forgetting([[0.5], [0.5]])
+
+
+def test_what_needs_a_missing_evaluation_is_missing():
+    R = [[0.9], [0.8, 0.9], [None, 0.7, 1.0]]
+    assert forgetting_by_task(R) == [None, pytest.approx(0.2)]
+    assert (forgetting(R), backward_transfer(R), final_backward_transfer(R)) == (None, None, None)
+    later = [[0.9], [None, 0.9], [0.6, 0.7, 1.0]]
+    assert forgetting_by_task(later) == [None, pytest.approx(0.2)], "what is missing might have been the best"
+    assert final_backward_transfer(later) == pytest.approx((-0.3 - 0.2) / 2), "it looks at first and last only"
+    matrix = AccuracyMatrix((((1, 2, 4),), ((0, 0, 0), (3, 4, 4))))
+    assert (average_incremental_accuracy(matrix), last_accuracy(matrix)) == (None, None)

@@ -107,3 +107,12 @@ def test_json_has_no_numbers_that_json_lacks(tmp_path):
 
     text = (tmp_path / "x.json").read_text()
     assert json.loads(text, parse_constant=refuse) == {"a": None, "b": [1, None, {"c": None}], "d": 0.5, "e": None}
+
+
+def test_what_was_not_evaluated_is_null_and_an_empty_cell():
+    matrices = {"class_incremental": {"linear": AccuracyMatrix((((40, 45, 50),), ((0, 0, 0), (9, 10, 10))))}}
+    r = build_results({}, TASKS, matrices, "linear", 110, {})
+    assert r["accuracy_matrix"]["class_incremental"]["linear"] == [[0.8], [None, 0.9]]
+    assert [r[key] for key in KEYS[3:7]] == [None] * 4
+    assert [task["accuracy"]["class_incremental"]["linear"] for task in r["tasks"]] == [0.8, None]
+    assert "class_incremental,linear,1,0,0,0,\n" in matrix_csv(matrices)

@@ -82,3 +82,11 @@ def test_brackets_are_text_and_not_markup():
     results["protocol"]["note"] = "[bold]x[/bold] :smile:"
     assert "note=[bold]x[/bold] :smile:" in render_table(results, "run[0]", 100)
     assert "run[0]/" in render_table(results, "run[0]", 100)
+
+
+def test_a_task_that_was_not_evaluated_is_no_number():
+    text = render_table(results_of([[(40, 45, 50)], [(0, 0, 0), (9, 10, 10)]]), "out/run", 100)
+    assert cells(text, "2") == ["2", "n/a", "90.00", "n/a"]
+    assert cells(text, "class-incremental,")[-4:] == ["n/a"] * 4
+    assert "not evaluated, the test images of that task were not at hand" in text
+    assert "not at hand" not in render_table(results_of([[(40, 45, 50)]]), "out/run", 100)

@@ -1,0 +1,77 @@
+"""``python -m cl_lightning.bundle``: a finished run with the images that it remembers, in one file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cl_lightning.errors import UserError
+
+_FAILED = 1
+_WRONG = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out what was typed; returns the exit code: 2 for wrong input, 1 where a disk failed."""
+    typed = _parser().parse_args(arguments)
+    try:
+        typed.run(typed)
+    except UserError as error:
+        return _complain(str(error), _WRONG)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", _FAILED)
+    except KeyboardInterrupt:
+        return _complain("stopped: nothing was written", _INTERRUPTED)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cl_lightning.bundle", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="export | import")
+    export = commands.add_parser("export", help="write a finished run to a file")
+    export.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    export.add_argument("file", type=Path, metavar="FILE")
+    export.set_defaults(run=_export)
+    restore = commands.add_parser("import", help="restore a run from such a file")
+    restore.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    restore.set_defaults(run=_import)
+    return parser
+
+
+def _export(typed: argparse.Namespace) -> None:
+    _prepare()
+    from cl_lightning.bundle.pack import export_run  # heavy
+
+    exemplars, size = export_run(typed.run_dir, typed.file)
+    print(f"{typed.file}: {exemplars} exemplars, {size / 1e6:.1f} MB")
+
+
+def _import(typed: argparse.Namespace) -> None:
+    _prepare()
+    from cl_lightning.bundle.pack import import_run  # heavy
+
+    exemplars, classes = import_run(typed.file, typed.run_dir)
+    print(f"{typed.run_dir}: a run of {classes} classes with {exemplars} exemplars")
+    print(f"type python -m cl_lightning learn={typed.run_dir} data.new=FOLDER to teach it more")
+
+
+def _prepare() -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from cl_lightning.config.schema import register
+
+    register()
+
+
+def _complain(line: str, code: int) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""A finished run with the images that it remembers as one file, and back again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from cl_lightning.bundle.archive import Archive, Item, opened, pack
+from cl_lightning.bundle.plain import decode, encode
+from cl_lightning.checkpoints import VERSION, Position, load_checkpoint, save_whole
+from cl_lightning.config.saved import load_saved
+from cl_lightning.data.kept import read_kept, write_kept
+from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.scenarios import EXEMPLARS, kept_of, read_finished
+
+_TEXTS = ("config.yaml", "results.json", "accuracy_matrix.csv")
+
+
+def export_run(run_dir: Path, file: Path) -> tuple[int, int]:
+    """Write the run in ``run_dir`` to ``file``; returns the number of exemplars and the size in bytes.
+
+    Raises:
+        UserError: no finished run, its exemplars' images are not there, or ``file`` exists.
+        OSError: no room, or no right to write.
+    """
+    if file.exists():
+        raise UserError(f"{file} exists already: type another FILE")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"{file.parent} does not exist: type FILE in a folder that does")
+    config, payload = read_finished(run_dir, "export ")
+    with told_to_user():
+        kept = kept_of(config, payload)
+        for name in _TEXTS:
+            if not (run_dir / name).is_file():
+                raise ValueError(f"{run_dir} has no {name}: type resume={run_dir} to have it written again")
+    with tempfile.TemporaryDirectory() as aside:
+        write_kept(Path(aside) / EXEMPLARS, kept)
+        images = [path for path in sorted((Path(aside) / EXEMPLARS).rglob("*")) if path.is_file()]
+        text, tensors = encode(payload)
+        items = [
+            *(Item(name, run_dir / name) for name in _TEXTS),
+            Item("state.json", text),
+            Item("state.safetensors", tensors),
+            *(Item(path.relative_to(aside).as_posix(), path) for path in images),
+        ]
+        return len(kept.source), pack(file, items)
+
+
+def import_run(file: Path, run_dir: Path) -> tuple[int, int]:
+    """Restore the run in ``file`` to ``run_dir``, which is there in the end with all of it, or not at all.
+
+    Returns the number of exemplars and of classes.
+
+    Raises:
+        UserError: ``file`` is no bundle or was altered, or ``run_dir`` exists.
+        OSError: no room, or no right to write.
+    """
+    if run_dir.exists() and not (run_dir.is_dir() and not any(run_dir.iterdir())):
+        raise UserError(f"{run_dir} exists already: type another RUN_DIR")
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: type FILE, which python -m cl_lightning.bundle export has written")
+    part = run_dir.absolute().with_name(f".{run_dir.absolute().name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with opened(file) as archive:
+            part.mkdir(parents=True)
+            found = _restore(archive, part, run_dir)
+        part.replace(run_dir.absolute())
+    except ValueError as error:
+        raise UserError(f"{file} is refused: {' '.join(str(error).split())}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return found
+
+
+def _restore(archive: Archive, part: Path, run_dir: Path) -> tuple[int, int]:
+    for name in archive.names:
+        if not name.startswith("state."):
+            archive.unpack(name, part)
+    payload = decode(archive.read("state.json"), archive.read("state.safetensors"))
+    if not isinstance(payload, dict) or payload.get("version") != VERSION:
+        raise ValueError(f"its state is of another format than {VERSION}: use the release that wrote it")
+    checkpoint = part / "checkpoints" / Position(len(payload["records"])).file_name
+    save_whole(checkpoint, payload)
+    load_checkpoint(checkpoint)  # holds nothing that could not be read again
+    saved = yaml.safe_load(archive.read("config.yaml"))
+    saved["run_dir"] = str(run_dir.absolute())
+    (part / "config.yaml").write_text(yaml.safe_dump(saved, sort_keys=False), encoding="utf-8")
+    load_saved(part, word="import ")
+    json.loads(archive.read("results.json"))
+    kept = read_kept(part / EXEMPLARS)
+    return len(kept.source), len(kept.source.class_names)

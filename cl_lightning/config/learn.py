@@ -1,0 +1,145 @@
+"""The configuration that ``learn=RUN_DIR data.new=FOLDER`` means: that of a finished run, with one task more."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cl_lightning.config.check import check
+from cl_lightning.config.identity import differences, science
+from cl_lightning.config.saved import change, load_plain, may_change, read_saved, to_plain
+from cl_lightning.config.schema import Config, ExtendsConfig, LearntFolderConfig
+from cl_lightning.errors import UserError, told_to_user
+
+_FREE = (
+    "balanced_epochs_scale",
+    "batch.size",
+    "data.augmentation",
+    "epochs_scale",
+    "lr_scale",
+    "memory.size",
+    "method.classifier.",
+    "method.finetuning.",
+    "method.main.",
+    "seed",
+    "trainer.precision",
+)
+"""What a new task may do otherwise, beside what any run may change: how long and how it is trained, and how much is
+remembered. What the network is made of has been decided.
+"""
+_OF_THE_FOLDER = ("data.test_share", "data.on_broken")
+_OWN = ("data.new", "run_dir", *_OF_THE_FOLDER)
+
+
+def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
+    """The configuration of the run that learns one more task than the run in ``run_dir``.
+
+    ``overrides`` hold ``data.new=FOLDER`` and may hold ``run_dir=NEW``, what concerns the reading of that folder, and
+    what a task may do otherwise than those before it.
+
+    Raises:
+        UserError: no run, no folder, a new place that is taken, or an override that would make another network of it.
+    """
+    saved = read_saved(run_dir, "learn=")
+    given = {name: _last(overrides, name) for name in _OWN}
+    folder = _folder(given["data.new"], f"learn={run_dir}")
+    changes = [_change(override) for override in overrides if override.partition("=")[0] not in _OWN]
+    try:
+        before = load_plain(saved)
+        config = load_plain(saved, *changes)
+        entry = _entry(folder, before, given, differences(science(to_plain(before)), science(to_plain(config))))
+    except OmegaConfBaseException as error:
+        raise UserError(_wrong_value(error, overrides, run_dir)) from error
+    target = _target(given["run_dir"], run_dir, folder)
+    earlier = [] if before.extends is None else before.extends.folders
+    extends = ExtendsConfig(str(run_dir.resolve()), [*earlier, entry])
+    config = dataclasses.replace(config, run_dir=str(target), if_exists="refuse", extends=extends)
+    with told_to_user():
+        check(config)
+    return config
+
+
+def moved(config: Config, folder: str) -> Config:
+    """The configuration of a run that goes on, where the folder that it learns lies elsewhere by now.
+
+    Raises ``UserError`` if it learns none, or there is no such folder.
+    """
+    extends = config.extends
+    if extends is None:
+        raise UserError(f"data.new={folder} is not possible: {config.run_dir} was not made by learn=, leave it out")
+    place = str(_folder(folder, f"resume={config.run_dir}"))
+    folders = [*extends.folders[:-1], dataclasses.replace(extends.folders[-1], folder=place)]
+    return dataclasses.replace(config, extends=dataclasses.replace(extends, folders=folders))
+
+
+def _last(overrides: Sequence[str], name: str) -> str | None:
+    found = [override.partition("=")[2] for override in overrides if override.startswith(f"{name}=")]
+    return found[-1] if found else None
+
+
+def _folder(typed: str | None, beside: str) -> Path:
+    if not typed:
+        raise UserError(f"{beside} needs new classes: type data.new=FOLDER, with one folder of images per class")
+    folder = Path(typed).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data.new={typed} does not exist: type data.new=FOLDER, with one folder of images per class")
+    return folder.resolve()
+
+
+def _target(typed: str | None, run_dir: Path, folder: Path) -> Path:
+    own = run_dir.resolve()
+    target = Path(typed).expanduser() if typed else own.with_name(f"{own.name}_plus_{folder.name}")
+    if target.is_dir() and not any(target.iterdir()):
+        return target
+    if (target / "config.yaml").is_file():
+        raise UserError(
+            f"run_dir={target} holds a run already: type resume={target} to go on with it, or another run_dir=NEW"
+        )
+    if target.exists():
+        raise UserError(f"run_dir={target} exists already: type another run_dir=NEW")
+    return target
+
+
+def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: list[str]) -> LearntFolderConfig:
+    data = before.data
+    shared = {"test_share": data.test_share, "on_broken": data.on_broken, "changed": changed}
+    where = {"name": folder.name, "folder": str(folder)}
+    typed = {name.partition(".")[2]: given[name] for name in _OF_THE_FOLDER if given[name] is not None}
+    node = OmegaConf.merge(OmegaConf.structured(LearntFolderConfig), where, shared, typed)
+    read = dataclasses.replace(data, test_share=node.test_share, on_broken=node.on_broken)
+    with told_to_user():
+        check(dataclasses.replace(before, data=read))
+    entry = OmegaConf.to_object(node)
+    assert isinstance(entry, LearntFolderConfig)
+    return entry
+
+
+def _change(override: str) -> DictConfig:
+    key = override.partition("=")[0]
+    if any(key == name or (name.endswith(".") and key.startswith(name)) for name in _FREE):
+        return OmegaConf.from_dotlist([override])
+    if may_change(override):
+        return change(override)
+    names = (*_FREE, *_OF_THE_FOLDER, "run_dir")
+    near = difflib.get_close_matches(key, [name for name in names if not name.endswith(".")], n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    free = ", ".join(f"{name}KEY=..." if name.endswith(".") else f"{name}=..." for name in names)
+    raise UserError(
+        f"{override} is not possible beside learn={hint}: network and method are those of the run, "
+        f"type {free}, logger.KEY=..., trainer.KEY=... or start a new run"
+    )
+
+
+def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str], run_dir: Path) -> str:
+    """One line for a value of the wrong type, or a key that the run's own choices do not have."""
+    reason, at = str(error).splitlines()[0], str(error.full_key or "")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if at and (key == at or key.endswith(f".{at}") or key.startswith(f"{at}.")):
+            return f"{override} is not possible beside learn={run_dir}: {reason}"
+    return f"learn={run_dir} does not go with this version: {reason}"

@@ -1,0 +1,258 @@
+"""From the configuration to the tasks: those of a data set, and those that were added to a finished run since.
+
+A run that adds a task needs of the past what the memory holds. It keeps those images in ``exemplars/`` of its own
+folder, so that neither the run before nor the old training data are needed once it has begun. Old tasks are evaluated
+on their own test images where these are at hand, and on nothing where they are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cl_lightning.checkpoints import last_checkpoint
+from cl_lightning.config.saved import load_saved
+from cl_lightning.config.schema import Config, DataConfig, LearntFolderConfig
+from cl_lightning.data.datasets import CHANNELS, at_hand, load_sources
+from cl_lightning.data.extension import Part, extend, new_part
+from cl_lightning.data.kept import INDEX, Kept, read_kept
+from cl_lightning.data.orders import class_order
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.scenario import build_scenario as cut_scenario
+from cl_lightning.data.sources import ArraySource, FolderSource
+from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.memory.rehearsal import Budget
+from cl_lightning.methods.base import Method
+from cl_lightning.state import RunState, restore
+from cl_lightning.types import Fit, View
+
+log = logging.getLogger(__name__)
+
+EXEMPLARS = "exemplars"
+"""Where a run keeps the images that it remembers of tasks learnt by a run before it."""
+
+
+def plain_scenario(config: Config) -> Scenario:
+    """The tasks of ``config.data``."""
+    data = config.data
+    train, test = load_sources(
+        data.name, data.root, test_share=data.test_share, with_test=not data.validation, on_broken=data.on_broken
+    )
+    scenario = cut_scenario(
+        data.name,
+        train,
+        test,
+        order=_classes(data, len(train.class_names)),
+        increment=data.increment,
+        initial=data.initial,
+        validation=data.validation,
+        image_size=data.image_size,
+    )
+    if scenario.image_size != data.image_size:
+        raise ValueError(
+            f"data.image_size={data.image_size} but the images of {data.name} have {scenario.image_size} pixels: "
+            f"type data.image_size={scenario.image_size}"
+        )
+    return scenario
+
+
+def _classes(data: DataConfig, available: int) -> tuple[int, ...]:
+    """The classes to learn, in order of arrival."""
+    if data.classes is not None and not 1 <= data.classes <= available:
+        raise ValueError(
+            f"data.classes={data.classes} is not among the {available} classes of {data.name}: "
+            f"type data.classes=1 to {available}, or data.classes=null"
+        )
+    return class_order(data.name, data.order, available)[: data.classes]
+
+
+def extended_scenario(config: Config) -> Scenario:
+    """The tasks that the run before has learnt, and the one that ``config.extends`` adds.
+
+    Raises:
+        ValueError: the folder's classes cannot be a task, or the exemplars are not there.
+    """
+    return _extended(config, evaluated=True)
+
+
+def _extended(config: Config, *, evaluated: bool) -> Scenario:
+    """``evaluated``: look for old test images too."""
+    assert config.extends is not None
+    kept = kept_of_extended(config)
+    new = _of_folder(config.extends.folders[-1], config)
+    try:
+        return extend(config.data.name, kept, _old_tests(config, kept) if evaluated else [], new)
+    except ValueError as error:
+        raise ValueError(f"data.new={config.extends.folders[-1].folder}: {error}") from error
+
+
+def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
+    """The folder's classes as the only task of a scenario of their own."""
+    data = config.data
+    try:
+        train, test = load_sources(
+            "image_folder", entry.folder,
+            test_share=entry.test_share, with_test=not data.validation, on_broken=entry.on_broken,
+        )  # fmt: skip
+        number = len(train.class_names)
+        return cut_scenario(
+            entry.folder, train, test, order=range(number), increment=number, validation=data.validation,
+            image_size=data.image_size,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(str(error).replace("data.root", "data.new")) from error
+
+
+# ---- old test images ---------------------------------------------------------------------------------------------
+
+
+def _old_tests(config: Config, kept: Kept) -> list[Part]:
+    """What tasks before can be evaluated on; a warning names those that cannot, and why."""
+    assert config.extends is not None
+    folders = config.extends.folders[:-1]
+    bounds = list(accumulate(kept.sizes, initial=0))
+    first = len(kept.sizes) - len(folders)
+    parts: list[Part] = []
+    for place, fingerprint in enumerate(kept.fingerprints):
+        tasks = f"tasks 1 to {first}" if place == 0 and first > 1 else f"task {first + place if place else 1}"
+        try:
+            if place == 0:
+                scenario = _first_data(config)
+                part = Part(scenario.test, scenario.test_labels)
+            else:
+                scenario = _of_folder(folders[place - 1], config)
+                part = new_part(scenario.test, scenario.test_labels, bounds[first + place - 1], first + place)
+            if scenario.train.fingerprint != fingerprint:
+                raise ValueError("other images than the run was trained on are there")
+            parts.append(part)
+        except (ValueError, UserError, OSError) as error:
+            log.warning("%s will not be evaluated: %s", tasks, " ".join(str(error).split()))
+    return parts
+
+
+def _first_data(config: Config) -> Scenario:
+    """The data set that the first run began with, if it is where it was."""
+    data = config.data
+    if not at_hand(data.name, data.root):
+        raise ValueError(f"data.root={data.root} does not hold {data.name}")
+    return plain_scenario(dataclasses.replace(config, extends=None))
+
+
+# ---- exemplars ---------------------------------------------------------------------------------------------------
+
+
+def kept_of_extended(config: Config) -> Kept:
+    """What a run that adds a task remembers of those before: its own copy, or what the run before remembers."""
+    assert config.extends is not None
+    own = Path(config.run_dir) / EXEMPLARS
+    if (own / INDEX).is_file():
+        kept = read_kept(own)
+        if len(kept.fingerprints) > len(config.extends.folders):
+            raise ValueError(
+                f"{config.run_dir} comes from a bundle, with the images that it remembers in the end and no others: "
+                f"type learn={config.run_dir} data.new=FOLDER to teach it more"
+            )
+        return kept
+    before, payload = read_finished(Path(config.extends.run), "learn=")
+    root = config.data.root  # may have been typed anew
+    return kept_of(dataclasses.replace(before, data=dataclasses.replace(before.data, root=root)), payload)
+
+
+def read_finished(run_dir: Path, word: str) -> tuple[Config, dict[str, Any]]:
+    """Configuration and last state of a finished run; ``word`` is what was typed before the folder.
+
+    Raises ``UserError`` if it is not finished, or not of this version.
+    """
+    config = load_saved(run_dir, word=word)
+    with told_to_user():
+        found = last_checkpoint(run_dir / "checkpoints")
+    tasks = 0 if found is None else len(found[1]["identity"]["protocol"]["tasks"])
+    done = 0 if found is None else len(found[1]["records"])
+    if found is None or done < tasks:
+        of = f" ({done} of {tasks} tasks are learnt)" if tasks else ""
+        raise UserError(f"{word}{run_dir} is not finished{of}: type resume={run_dir} first")
+    return config, found[1]
+
+
+def kept_of(config: Config, payload: dict[str, Any]) -> Kept:
+    """What a finished run remembers, as images: from its own copy, or from the data that it was trained on.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    identity = payload["identity"]
+    keys = _remembered(payload)
+    names, sizes = tuple(identity["class_names"]), tuple(identity["protocol"]["tasks"])
+    fingerprints = tuple(identity.get("fingerprints") or [identity["train_fingerprint"]])
+    channels = CHANNELS.get(config.data.name, 3)
+    own = Path(config.run_dir) / EXEMPLARS
+    if (own / INDEX).is_file() and (kept := read_kept(own)).sizes == sizes and kept.holds(keys):
+        source = kept.source
+    elif keys:
+        source = _trained_on(config, identity["train_fingerprint"])
+    else:
+        source = _nothing(config.data, channels)
+    rows = torch.tensor([source.row(key) for key in keys], dtype=torch.int64)
+    labels = torch.tensor(list(keys.values()), dtype=torch.int64)
+    chosen = dataclasses.replace(source.select(rows, EXEMPLARS), labels=labels, class_names=names)
+    if isinstance(chosen, FolderSource):
+        chosen = dataclasses.replace(chosen, keys=tuple(keys))
+    return Kept(chosen, sizes, config.data.image_size, channels, fingerprints)
+
+
+def _remembered(payload: dict[str, Any]) -> dict[int | str, int]:
+    """Key of each exemplar of any replica -> global label: classes ascending, best first."""
+    lists = payload["memory"]["lists"]
+    labels = sorted({int(label) for kept in lists for label in kept})
+    return {key: label for label in labels for kept in lists for key in kept.get(label, ())}
+
+
+def _trained_on(config: Config, fingerprint: str) -> ArraySource | FolderSource:
+    where = f"{config.run_dir} remembers images that are not here"
+    mend = (
+        "put its data back, type data.root=DIR beside learn=, or take it from a bundle (python -m cl_lightning.bundle)"
+    )
+    try:
+        train = (_first_data(config) if config.extends is None else _extended(config, evaluated=False)).train
+    except (ValueError, UserError, OSError) as error:
+        raise ValueError(f"{where} ({error}): {mend}") from error
+    if train.fingerprint != fingerprint:
+        raise ValueError(f"{where} (data.root={config.data.root} holds others than it was trained on): {mend}")
+    assert isinstance(train, ArraySource | FolderSource)
+    return train
+
+
+def _nothing(data: DataConfig, channels: int) -> ArraySource | FolderSource:
+    none = torch.empty(0, dtype=torch.int64)
+    if data.name in CHANNELS:
+        pixels = torch.empty(0, channels, data.image_size, data.image_size, dtype=torch.uint8)
+        return ArraySource(EXEMPLARS, pixels, none, (), ())
+    return FolderSource(EXEMPLARS, Path("/"), (), none, (), ())
+
+
+# ---- what the run before has learnt ------------------------------------------------------------------------------
+
+
+def inherited(config: Config, method: Method, scenario: Scenario) -> RunState:
+    """The state of the run that ``config`` extends; its networks are put into ``method``.
+
+    Raises:
+        ValueError: the method needs all images of old tasks.
+    """
+    assert config.extends is not None
+    for item in method.plan(scenario.tasks[-1]):
+        if isinstance(item, Fit) and item.phase.view is View.CUMULATIVE:
+            raise ValueError(
+                f"method={config.method.name} trains on all images of all tasks, and a run keeps only its exemplars: "
+                "type learn= with a run of another method, or start a new run on all images"
+            )
+    _, payload = read_finished(Path(config.extends.run), "learn=")
+    state = restore(payload, method, scenario.train)
+    budget = Budget(config.memory.budget, config.memory.size or 0)
+    state.memory = dataclasses.replace(state.memory, budget=budget)
+    return state
