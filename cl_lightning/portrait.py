@@ -135,7 +135,9 @@ def _attention(
     scenario: Scenario, method: Method, state: RunState, pipeline: Pipeline
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
     """The first test image of some tasks, oldest and newest among them, and what the tokens read of it."""
-    done = scenario.tasks[: len(state.records)]
+    done = [task for task in scenario.tasks[: len(state.records)] if len(task.test)]
+    if not done:
+        return None, None
     chosen = sorted({round(place) for place in np.linspace(0, len(done) - 1, min(_ATTENDED, len(done)))})
     pixels = _pixels(scenario.test, torch.stack([done[task].test[0] for task in chosen]), scenario.image_size)
     clean = dataclasses.replace(pipeline, augmentation=None)

@@ -7,6 +7,7 @@ their markers too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import Any, Literal
@@ -57,10 +58,15 @@ def styled(draw: Draw) -> Draw:
 
 
 def main_matrix(shown: Shown) -> list[list[float]]:
-    """R[i][j] in %: on task j after task i, by the main protocol and read-out."""
+    """R[i][j] in %: on task j after task i, by the main protocol and read-out; NaN where there were no test images."""
     protocol = shown.results["protocol"]
     rows = shown.results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
-    return [[100 * value for value in row] for row in rows]
+    return [[percent(value) for value in row] for row in rows]
+
+
+def percent(value: float | None) -> float:
+    """In %; NaN for what was not measured."""
+    return math.nan if value is None else 100 * value
 
 
 def seen_classes(shown: Shown) -> list[int]:
@@ -81,7 +87,7 @@ def accuracy(shown: Shown) -> Figure:
     classes, markers = seen_classes(shown), cycle(_MARKERS)
     for protocol, readouts in shown.results["tasks"][-1]["accuracy"].items():
         for readout in readouts:
-            values = [100 * task["accuracy"][protocol][readout] for task in shown.results["tasks"]]
+            values = [percent(task["accuracy"][protocol][readout]) for task in shown.results["tasks"]]
             style = "-" if protocol == shown.results["protocol"]["evaluation"] else ":"
             axes.plot(classes, values, style, marker=next(markers), label=f"{_words(protocol)}, {readout}")
     published = shown.portrait.published
@@ -130,11 +136,16 @@ def forgetting(shown: Shown) -> Figure | None:
     R = main_matrix(shown)
     if len(R) < 2:
         return None
+    lost = {
+        k: [fall for task in range(k) if not math.isnan(fall := max(R[i][task] for i in range(task, k)) - R[k][task])]
+        for k in range(1, len(R))
+    }
+    after = [k for k, values in lost.items() if values]
+    if not after:
+        return None
     figure, axes = _axes()
-    after = list(range(1, len(R)))
-    lost = [[max(R[i][task] for i in range(task, k)) - R[k][task] for task in range(k)] for k in after]
-    axes.bar([k + 1 for k in after], [float(np.mean(values)) for values in lost], color=COLOURS[1], label="mean")
-    axes.plot([k + 1 for k in after], [max(values) for values in lost], "^", color=INK, label="most forgotten task")
+    axes.bar([k + 1 for k in after], [float(np.mean(lost[k])) for k in after], color=COLOURS[1], label="mean")
+    axes.plot([k + 1 for k in after], [max(lost[k]) for k in after], "^", color=INK, label="most forgotten task")
     axes.set(xlabel="after task", ylabel="points of accuracy lost")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
@@ -150,7 +161,7 @@ def task_confusion(shown: Shown) -> NDArray[np.float64] | None:
         return None
     boundaries = [0, *seen_classes(shown)]
     between = between_tasks(torch.from_numpy(counts), boundaries).double()
-    share: NDArray[np.float64] = (100 * between / between.sum(dim=1, keepdim=True).clamp(min=1)).numpy()
+    share: NDArray[np.float64] = (100 * between / between.sum(dim=1, keepdim=True)).numpy()  # NaN: no test images
     return share
 
 

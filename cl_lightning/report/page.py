@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cl_lightning.report import figures, pictures
-from cl_lightning.report.figures import Draw, main_matrix, task_confusion
+from cl_lightning.report.figures import Draw, main_matrix, percent, task_confusion
 from cl_lightning.report.shown import Shown
 from cl_lightning.types import Plain
 
@@ -71,7 +72,7 @@ def _accuracy_caption(shown: Shown) -> str:
 def _confusion_caption(shown: Shown) -> str:
     share = task_confusion(shown)
     assert share is not None
-    apart = share - np.diag(np.diag(share))
+    apart = np.nan_to_num(share - np.diag(np.diag(share)))
     row, column = np.unravel_index(apart.argmax(), apart.shape)
     newest = apart[:-1, -1].mean()
     return (
@@ -186,12 +187,12 @@ def _section(name: str, title: str, inside: str, wide: bool = False) -> str:
 
 def _matrix_table(shown: Shown) -> str:
     R = main_matrix(shown)
-    seen = [100 * t["accuracy"][shown.results["protocol"]["evaluation"]][shown.results["protocol"]["readout"]]
+    seen = [percent(t["accuracy"][shown.results["protocol"]["evaluation"]][shown.results["protocol"]["readout"]])
             for t in shown.results["tasks"]]  # fmt: skip
     head = "".join(f"<th>{task + 1}</th>" for task in range(len(R)))
     rows = "".join(
-        f"<tr><th>{after + 1}</th>{''.join(f'<td>{value:.1f}</td>' for value in row)}"
-        f"{'<td></td>' * (len(R) - len(row))}<td><b>{all_seen:.1f}</b></td></tr>"
+        f"<tr><th>{after + 1}</th>{''.join(f'<td>{_number(value)}</td>' for value in row)}"
+        f"{'<td></td>' * (len(R) - len(row))}<td><b>{_number(all_seen)}</b></td></tr>"
         for after, (row, all_seen) in enumerate(zip(R, seen, strict=True))
     )
     table = f"<table><thead><tr><th>after</th>{head}<th>all seen</th></tr></thead><tbody>{rows}</tbody></table>"
@@ -248,6 +249,10 @@ def _plain(value: Plain) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_plain, value))
     return str(value)
+
+
+def _number(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.1f}"
 
 
 def _percent(value: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ from cl_lightning.report.__main__ import main
 from cl_lightning.report.page import SECTIONS
 from cl_lightning.report.shown import Portrait, read_portrait, read_shown
 from cl_lightning.report.write import write_report
-from tests.report.a_run import CONFUSION, full_portrait, write_run
+from tests.report.a_run import CONFUSION, full_portrait, stored, write_run
 
 pytestmark = pytest.mark.slow
 
@@ -155,6 +157,25 @@ def test_a_run_with_little_to_show_has_a_page_too(tmp_path: Path) -> None:
         outline.sections
     )
     assert "No published curve" in outline.sections["accuracy"]
+
+
+def test_tasks_without_test_images_have_no_numbers(tmp_path: Path) -> None:
+    """As in a run that learnt one more task on another machine: what is not known is no zero."""
+    portrait = full_portrait()
+    assert portrait.confusion is not None
+    unknown = portrait.confusion.copy()
+    unknown[:2] = 0
+    folder = write_run(tmp_path / "run", dataclasses.replace(portrait, confusion=unknown))
+    results = stored(folder)
+    rows = results["accuracy_matrix"]["class_incremental"]["linear"]
+    rows[2][0] = None
+    results["tasks"][2]["accuracy"]["class_incremental"]["linear"] = None
+    results |= {"last_accuracy": None, "average_incremental_accuracy": None, "forgetting": None}
+    (folder / "results.json").write_text(json.dumps(results))
+    outline = Outline(write_report(folder).read_text(encoding="utf-8"))
+    assert "3 n/a 60.0 90.0 n/a" in " ".join(outline.sections["numbers"].split())
+    assert "nan" not in " ".join(outline.sections.values())
+    assert "images of task 2 are taken for classes of task 3" in outline.sections["confusion"]
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
