@@ -75,7 +75,11 @@ def at_hand(name: str, root: str | Path | None) -> bool:
     """Whether :func:`load_sources` could find a data set where it says, without a download."""
     if name == "digits":
         return True
-    return root is not None and (Path(root).expanduser() / (_CIFAR if name == "cifar100" else "")).is_dir()
+    return (
+        name in _READERS
+        and root is not None
+        and (Path(root).expanduser() / (_CIFAR if name == "cifar100" else "")).is_dir()
+    )
 
 
 def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:
