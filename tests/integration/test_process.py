@@ -48,6 +48,7 @@ def test_a_wrong_job_of_a_multirun_is_told_and_the_others_run(
     assert (tmp_path / "sweep" / "1" / "results.json").is_file()
 
 
+@pytest.mark.long
 def test_wandb_offline_holds_one_run_with_both_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")

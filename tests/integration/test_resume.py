@@ -26,7 +26,12 @@ METHODS = {
     "joint": [],
 }
 
-MARKS = {"finetune": [], "dytox": [pytest.mark.slow], "icarl": [pytest.mark.slow], "der": [pytest.mark.slow]}
+MARKS = {
+    "finetune": [pytest.mark.slow],
+    "dytox": [pytest.mark.slow],
+    "icarl": [pytest.mark.slow],
+    "der": [pytest.mark.slow],
+}
 """The others are killed again and again in tests/scripts/test_kill_test.py."""
 
 

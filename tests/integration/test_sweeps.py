@@ -62,7 +62,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> No
 # ---- side by side ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jobs_side_by_side_give_what_they_give_alone_and_a_wrong_one_is_told(tmp_path: Path) -> None:
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"]
     done = run(["-m", *SMOKE, *joblib, "memory.size=3,50"], tmp_path)

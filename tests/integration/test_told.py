@@ -77,7 +77,7 @@ def test_quiet_and_loud(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     level = logging.getLogger("cl_lightning").level
     for flag, folder in (("-q", "quiet"), ("-v", "loud")):
         run_dir = tmp_path / folder
-        only_one = ["data.increment=10", "method=finetune", "epochs_scale=0.01"]
+        only_one = ["data.increment=10", "method=finetune", "epochs_scale=0.001"]
         assert typed(flag, *only_one, f"run_dir={run_dir}", f"hydra.run.dir={run_dir}", "trainer.progress=lines") == 0
         told = capfd.readouterr()
         assert "of all classes seen so far" in (run_dir / "run.log").read_text()

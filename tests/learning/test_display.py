@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -63,6 +64,40 @@ def test_lines_come_at_intervals(at: Callable[[float], None]) -> None:
         display.advance(4, steps_done=second)
     assert len(lines(stream)) == 3
     assert [re.search(r"epoch (\d)", line).group(1) for line in lines(stream)] == ["3", "4", "4"]  # type: ignore[union-attr]
+
+
+def test_a_long_run_tells_more_seldom(at: Callable[[float], None]) -> None:
+    """Every ten seconds, then after a tenth of the time that has passed, at most five minutes."""
+    stream, hours = io.StringIO(), 10
+    leg = Leg(0, 1, "main", 500, 1000, 10**9)
+    display = Display([leg], 1, "lines", stream)
+    display.start(leg)
+    told: list[int] = []
+    for second in range(1, hours * 3600, 5):
+        at(second)
+        before = len(lines(stream))
+        display.advance(128, steps_done=second)
+        told += [second] * (len(lines(stream)) - before)
+    gaps = [b - a for a, b in pairwise(told)]
+    assert gaps == sorted(gaps)
+    assert gaps[0] in range(10, 16)
+    assert gaps[-1] in range(300, 306)
+    assert len(told) < 160
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_colours_are_off_where_they_are_not_wanted(
+    at: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, colours: bool
+) -> None:
+    if not colours:
+        monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    display = Display(LEGS, 2, "live", stream)
+    display.start(MAIN_1)
+    display.advance(100, steps_done=7)
+    display.close()
+    coloured = re.findall(r"\x1b\[(?:[0-9]+;)*(?:3[0-7]|38;5;[0-9]+|9[0-7])m", stream.getvalue())
+    assert bool(coloured) is colours
 
 
 def test_the_speed_is_that_of_the_phase_alone(at: Callable[[float], None]) -> None:

@@ -333,6 +333,7 @@ def _without_tensor(value: object) -> object:
     return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else value
 
 
+@pytest.mark.slow
 def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_no_device(life: Life) -> None:
     """What a recorded step reads of the host stays as it was (``Method.steps_alike``)."""
     assert life.method.steps_alike, (

@@ -344,6 +344,7 @@ def test_joint_training_is_fine_tuned_as_published(recipe: str) -> None:
     assert list(phases(*configured(f"recipe={recipe}", "recipe.finetune_joint=false", *ONE_TASK))) == ["main"]
 
 
+@pytest.mark.slow
 def test_joint_training_is_not_fine_tuned_with_the_clean_recipe() -> None:
     assert list(phases(*configured(*ONE_TASK))) == ["main"]
     assert list(phases(*configured("recipe.finetune_joint=true", *ONE_TASK))) == ["main", "finetuning"]

@@ -23,6 +23,7 @@ Arrays = dict[str, np.ndarray]
 # ---- the slow re-implementation is the published one -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_plain_implementation_gives_the_published_numbers() -> None:
     golden = VectorFile(GOLDEN / "dytox_small.npz")
     tasks = golden.tasks()

@@ -77,7 +77,7 @@ def in_this_process(command: list[str], console: Any) -> int:
     return 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_table_from_nothing_to_its_page(
     tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
