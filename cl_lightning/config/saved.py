@@ -30,7 +30,7 @@ def load_saved(
     """The configuration of the run in ``run_dir``, with its files there, and ``overrides`` that change no number.
 
     Groups may be chosen anew where all of them may change: ``trainer=gpu``, ``logger=wandb``. Where the run was told to
-    stop after a task, that is forgotten: who goes on does not want to stop there again. ``allow=("precision",)`` lets
+    stop after a task, that is forgotten: who goes on does not want to stop there again. So is ``verbose``. ``allow=("precision",)`` lets
     ``trainer.precision`` change too. ``word`` is what was typed before the folder.
 
     Raises:
@@ -61,6 +61,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
     try:
         saved: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         saved["trainer"]["stop_after_task"] = None
+        saved.pop("verbose", None)  # how much was told then says nothing of what is wanted now
         saved["run_dir"] = str(run_dir)
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise UserError(

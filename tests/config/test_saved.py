@@ -19,3 +19,10 @@ def test_a_group_beside_resume_changes_what_it_names_and_keeps_the_rest(tmp_path
         assert resumed.trainer.accelerator == "cpu"
         assert (resumed.trainer.workers, resumed.trainer.log_every) == (8, 7)
         assert (resumed.logger.csv, resumed.logger.project) == (False, "mine")
+
+
+def test_how_much_is_told_is_asked_for_anew(tmp_path: Path) -> None:
+    config = compose_typed([f"run_dir={tmp_path}", "verbose=0"])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
+    assert load_saved(tmp_path).verbose == 1
+    assert load_saved(tmp_path, ["verbose=2"]).verbose == 2
