@@ -30,8 +30,8 @@ def load_saved(
     """The configuration of the run in ``run_dir``, with its files there, and ``overrides`` that change no number.
 
     Groups may be chosen anew where all of them may change: ``trainer=gpu``, ``logger=wandb``. Where the run was told to
-    stop after a task, that is forgotten: who goes on does not want to stop there again. So is ``verbose``. ``allow=("precision",)`` lets
-    ``trainer.precision`` change too. ``word`` is what was typed before the folder.
+    stop after a task, that is forgotten: who goes on does not want to stop there again. So is ``verbose``.
+    ``allow=("precision",)`` lets ``trainer.precision`` change too. ``word`` is what was typed before the folder.
 
     Raises:
         UserError: no run there, an override that would make another run of it, or a configuration of another version.
