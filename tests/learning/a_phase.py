@@ -1,0 +1,149 @@
+"""Small phases through the real Trainer, and what is seen of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cl_lightning import rng
+from cl_lightning.data.draws import Draws
+from cl_lightning.data.loading import Pipeline
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.sources import ArraySource
+from cl_lightning.journal import Bystander
+from cl_lightning.learning.compiled import Trunks
+from cl_lightning.learning.display import Display, Leg
+from cl_lightning.learning.engine import Engine, Fitted
+from cl_lightning.learning.loggers import Curves
+from cl_lightning.learning.trainer import TrainerOptions
+from cl_lightning.losses.classification import cross_entropy
+from cl_lightning.methods.base import Method
+from cl_lightning.models.build import build_network
+from cl_lightning.models.network import Network
+from cl_lightning.rng import Key
+from cl_lightning.types import (
+    Batch,
+    Optimiser,
+    Order,
+    Outputs,
+    Phase,
+    PlanItem,
+    Progress,
+    Sampling,
+    Schedule,
+    Task,
+    View,
+)
+
+SIZES = (2, 1, 2)
+A_CLASS = 12
+LABELS = torch.arange(5 * A_CLASS) % 5
+PIXELS = rng.integers(Key(0), torch.arange(60 * 64), 256).to(torch.uint8).view(60, 1, 8, 8)
+CLEAN = Pipeline(8, (0.5,), (0.5,), None)
+IMAGES = CLEAN.on_device(PIXELS, torch.arange(60), 0)
+CONVIT = {"kind": "convit", "image_size": 8, "channels": 1, "patch_size": 4, "dim": 8, "num_heads": 2, "depth": 1}
+PARTS = ("backbone", "classifier")
+PHASE = Phase("main", View.NEW, 3, Optimiser("sgd", 0.1, momentum=0.0), Schedule("constant"), PARTS)
+LIST = Sampling(Order.SEQUENTIAL)
+
+
+def tasks() -> tuple[Task, ...]:
+    made, start = [], 0
+    for index, size in enumerate(SIZES):
+        classes = tuple(range(start, start + size))
+        rows = torch.cat([torch.nonzero(torch.eq(LABELS, label)).flatten() for label in classes])
+        made.append(Task(index, classes, tuple(map(str, classes)), rows, rows))
+        start += size
+    return tuple(made)
+
+
+TASKS = tasks()
+
+
+class Toy(Method):
+    """Softmax classification that remembers what it was shown."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.batches: list[Batch] = []
+        self.scales: list[Tensor | None] = []
+        self.training: list[bool] = []
+        self.progress: list[Progress] = []
+        self.weights: list[Tensor] = []
+        self.broken = 1.0
+
+    def plan(self, task: Task) -> list[PlanItem]:
+        raise AssertionError("nobody asks")
+
+    def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
+        self.scales.append(scales)
+        self.training.append(self.network.training)
+        return super().outputs(phase, images, scales)
+
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+        self.batches.append(batch)
+        return {"classification": self.broken * cross_entropy(outputs.logits, batch.targets)}
+
+    def after_step(self, progress: Progress) -> None:
+        self.progress.append(progress)
+        self.weights.append(flat(self.network))
+
+
+def flat(network: Network) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def toy(*sizes: int, drop_path: float = 0.0, resnet: bool = False) -> Toy:
+    encoder = {**CONVIT, "drop_path": drop_path}
+    backbone = (
+        {"kind": "cifar_resnet", "depth": 8, "channels": 1} if resnet else {"kind": "class_token", "encoder": encoder}
+    )
+    structure = {"kind": "embedding_network", "backbone": backbone, "bias": True, "classes": list(sizes)}
+    return Toy(build_network(structure, Key(0)))
+
+
+class Record(Curves):
+    """Curves that are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[dict[str, float]] = []
+
+    def log(self, scalars: dict[str, float], step: int) -> None:  # type: ignore[override]
+        self.points.append({**scalars, "step": step})
+
+
+class Bench:
+    """An engine over the images above."""
+
+    def __init__(self, folder: Path, *, on_gpu: bool = False, trunks: Trunks | None = None) -> None:
+        source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
+        scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
+        self.curves, self.display = Record(), Display([], len(TASKS), "none")
+        accelerator, precision = ("gpu", "bf16-mixed") if on_gpu else ("cpu", "32-true")
+        options = TrainerOptions(accelerator, precision, deterministic=False, run_dir=folder)
+        self.engine = Engine(
+            scenario,
+            CLEAN,
+            options,
+            workers=0,
+            evaluation_batch=7,
+            log_every=1,
+            display=self.display,
+            curves=self.curves,
+            leaving=Bystander(),
+            trunks=trunks,
+        )
+
+    def fit(
+        self, method: Method, task: Task, phase: Phase, rows: list[Tensor] | None = None, batch: int = 4, seed: int = 0
+    ) -> tuple[Fitted, Draws]:
+        """Train on the task's images, or on ``rows`` of each replica."""
+        key = Key(seed).fold(task.index, phase.name)
+        draws = Draws(rows or [task.train], phase.sampling, phase.epochs, batch, key)
+        self.display.start(Leg(task.index, 1, phase.name, phase.epochs, draws.steps_per_epoch, 0))
+        fitted = self.engine.fit(method, task, phase, draws, key)
+        self.display.finish()
+        return fitted, draws
