@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_lightning.deploy.command import DONE, PARTLY, Parser, carried_out, say
+from cl_lightning.command import DONE, PARTLY, Parser, carried_out, say
 
 _NAMES = ("safetensors", "torch_export", "onnx")
 _EPILOG = """\

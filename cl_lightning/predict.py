@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_lightning.deploy.command import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, device_named, positive, say
+from cl_lightning.command import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, positive, say
 from cl_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,10 +84,19 @@ def _opened(given: argparse.Namespace) -> TrainedModel:
     from cl_lightning.deploy.exported import is_export, load_exported
     from cl_lightning.deploy.run_model import open_run
 
-    device = device_named(given.device)
+    device = _device(given.device)
     if is_export(given.model) and given.checkpoint is None:
         return load_exported(given.model, device)
     return open_run(given.model, given.checkpoint, device)
+
+
+def _device(name: str) -> str:
+    """A device that torch has here, for ``auto``, ``cpu`` or ``cuda``. Raises ``UserError`` where there is no GPU."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda, but torch finds no GPU here: type --device cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _explain(classifier: Classifier, task: int | None) -> None:

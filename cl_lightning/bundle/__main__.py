@@ -8,26 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_lightning.errors import UserError
-
-_FAILED = 1
-_WRONG = 2
-_INTERRUPTED = 130
+from cl_lightning.command import DONE, carried_out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out what was typed; returns the exit code: 2 for wrong input, 1 where a disk failed."""
+    """Carry out what was typed; returns the exit code: 2 for wrong input, 1 where a disk failed. What is stopped has
+    written nothing.
+    """
     typed = _parser().parse_args(arguments)
-    try:
-        typed.run(typed)
-    except UserError as error:
-        return _complain(str(error), _WRONG)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", _FAILED)
-    except KeyboardInterrupt:
-        return _complain("stopped: nothing was written", _INTERRUPTED)
-    return 0
+    return carried_out(lambda: typed.run(typed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,21 +33,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _export(typed: argparse.Namespace) -> None:
+def _export(typed: argparse.Namespace) -> int:
     _prepare()
     from cl_lightning.bundle.pack import export_run  # heavy
 
     exemplars, size = export_run(typed.run_dir, typed.file)
     print(f"{typed.file}: {exemplars} exemplars, {size / 1e6:.1f} MB")
+    return DONE
 
 
-def _import(typed: argparse.Namespace) -> None:
+def _import(typed: argparse.Namespace) -> int:
     _prepare()
     from cl_lightning.bundle.pack import import_run  # heavy
 
     exemplars, classes = import_run(typed.file, typed.run_dir)
     print(f"{typed.run_dir}: a run of {classes} classes with {exemplars} exemplars")
     print(f"type python -m cl_lightning learn={typed.run_dir} data.new=FOLDER to teach it more")
+    return DONE
 
 
 def _prepare() -> None:
@@ -66,11 +57,6 @@ def _prepare() -> None:
     from cl_lightning.config.schema import register
 
     register()
-
-
-def _complain(line: str, code: int) -> int:
-    print(f"error: {line}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Mean and deviation over seeds and class orders of runs that were made under one protocol, paired "
         "differences, curves. Runs that answer another question (data, tasks, evaluation) are refused, not averaged.",
-        epilog="Exit code: 0, or 2 for what is not possible. Lines on what was left out go to standard error.",
+        epilog="Exit code: 0, 2 for what is not possible, 1 where a disk failed. Notes go to standard error.",
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="DIR", help="a run, a multirun, or any folder of such")
     add = parser.add_argument

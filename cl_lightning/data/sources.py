@@ -206,12 +206,10 @@ class FolderSource:
         return _to_tensor(centre(self._decode(row), size, evaluated_short_side(size)))
 
     def load_as(self, row: int, size: int, channels: int) -> Tensor:
-        """(channels, size, size) uint8, for a place among an array's images: as :meth:`load_test`, but a picture that
-        has this size already stays as it is; one channel is luminance.
+        """(channels, size, size) uint8, for a place among an array's images: short side to ``size``, then the centre,
+        so that a picture of this size stays as it is; one channel is luminance. Predictions see pictures so too.
         """
-        image = self._decode(row)
-        if image.size != (size, size):
-            image = centre(image, size, evaluated_short_side(size))
+        image = centre(self._decode(row), size, size)
         return _to_tensor(image) if channels == 3 else torch.from_numpy(np.array(image.convert("L")))[None]
 
     def _decode(self, row: int) -> Image.Image:

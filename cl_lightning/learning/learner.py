@@ -178,7 +178,8 @@ class Learner(pl.LightningModule):
         state = self._optimiser.state_dict()
         for group in state["param_groups"]:  # as they are without a recorder
             group["lr"] = float(group["lr"])
-            group["capturable"] = False
+            if "capturable" in group:
+                group["capturable"] = False
         return Left(self.steps_done, state, self.trainer.precision_plugin.state_dict())
 
     def training_step(self, images: Images, batch_idx: int) -> None:

@@ -58,7 +58,7 @@ class GatedPositionalAttention(nn.Module):
         """(H, N, N), rows sum to one; the same for every image."""
         offsets_3NN = self.relative.permute(2, 0, 1)  # type: ignore[operator]
         weight_H3, bias_H = self.pos_proj.weight, self.pos_proj.bias
-        # Three products and not one of matrices, which mixed precision would round, and which is no faster.
+        # Three products and not one of matrices, which mixed precision would round.
         scores_HNN = sum(weight_H3[:, c, None, None] * offsets_3NN[c] for c in range(3)) + bias_H[:, None, None]
         return scores_HNN.softmax(dim=-1)
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cl_lightning.command import DONE, WRONG_INPUT, Parser, carried_out, say
+
+_EPILOG = "Everything is taken from the files of the runs: no data, no network, no GPU."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the reports that were asked for; returns the exit code, 2 for a folder that holds no run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cl_lightning.report",
-        description="Write RUN_DIR/report.html and the figures in RUN_DIR/report/ again, from the files of the run.",
-    )
+    parser = Parser("report", "Write RUN_DIR/report.html and the figures in RUN_DIR/report/ again.", _EPILOG)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run that has finished a task at least")
-    asked = parser.parse_args(arguments)
+    runs: list[Path] = parser.parse_args(arguments).runs
+    return carried_out(lambda: _write(runs))
+
+
+def _write(runs: Sequence[Path]) -> int:
     from cl_lightning.report.write import write_report  # brings matplotlib, which --help does not need
 
-    code = 0
-    for run_dir in asked.runs:
+    code = DONE
+    for run_dir in runs:
         try:
             sys.stdout.write(f"{write_report(run_dir)}\n")
         except ValueError as error:
-            sys.stderr.write(f"error: {error}\n")
-            code = 2
+            say(f"error: {error}")
+            code = WRONG_INPUT
     return code
 
 

@@ -13,6 +13,7 @@ from cl_lightning.data.extension import Part, extend, new_part
 from cl_lightning.data.kept import Kept
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource, FolderSource
+from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.types import Task
 
 GREY = torch.arange(0, 250, 10, dtype=torch.uint8)[:24].view(6, 1, 2, 2).contiguous()
@@ -72,7 +73,9 @@ def test_a_picture_of_the_right_size_stays_and_others_are_brought_to_it(tmp_path
     Image.fromarray(noise).save(tmp_path / "right.png")
     Image.fromarray(np.repeat(np.repeat(noise, 4, 0), 6, 1)).save(tmp_path / "wide.png")
     assert torch.equal(source.load_as(0, 8, 3), torch.from_numpy(noise).permute(2, 0, 1))
-    assert torch.equal(source.load_as(1, 8, 3), source.load_test(1, 8))
+    assert torch.equal(
+        source.load_as(1, 8, 3), Preprocessing(8, 8, 3, (0.5,) * 3, (0.5,) * 3).read(tmp_path / "wide.png")
+    )
     luminance = (noise * [0.299, 0.587, 0.114]).sum(-1)
     grey = source.load_as(0, 8, 1)
     assert grey.shape == (1, 8, 8)

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from cl_lightning.command import carried_out
 from cl_lightning.config.schema import DataConfig
 from cl_lightning.deploy import formats
-from cl_lightning.deploy.command import carried_out
 from cl_lightning.deploy.exported import load_exported
 from cl_lightning.deploy.verification import Comparison, compare, sample
 from cl_lightning.errors import UserError

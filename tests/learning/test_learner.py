@@ -6,14 +6,12 @@ import copy
 import dataclasses
 import signal
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from cl_lightning.data.mixup import one_hot
-from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
 from cl_lightning.models.build import build_network
@@ -36,13 +34,6 @@ from tests.learning.a_phase import (
     flat,
     toy,
 )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    quieten_lightning()  # as a run does; pytest undoes it
-    return Bench(tmp_path)
-
 
 # ---- steps -------------------------------------------------------------------------------------------------------
 

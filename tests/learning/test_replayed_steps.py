@@ -47,13 +47,6 @@ from tests.learning.a_phase import (
 )
 from tests.learning.recorder import ByHand
 
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    quieten_lightning()  # as a run does; pytest undoes it
-    return Bench(tmp_path)
-
-
 # ---- replayed steps ------------------------------------------------------------------------------------------------
 
 
@@ -83,6 +76,16 @@ def test_replayed_steps_are_the_steps(
     assert [point["step"] for point in points] == [point["step"] for point in bench.curves.points]
     for ours, theirs in zip(bench.curves.points, points, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_replaying_has_an_off_switch(bench: Bench, monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
+    recorder = ByHand()
+    monkeypatch.setattr(Learner, "_replayable", lambda self: True)
+    monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
+    monkeypatch.setattr(bench.engine, "_cuda_graphs", wanted)
+    bench.fit(toy(2), TASKS[0], PHASE)
+    assert (recorder.replays > 0) is wanted
 
 
 @pytest.mark.slow

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from cl_lightning.models import gated_attention as module
+from cl_lightning.models import kernels
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("there is no Triton for this platform", allow_module_level=True)
@@ -50,3 +52,14 @@ def test_kernel_can_be_traced() -> None:
     """Shapes and types are known without running it: what compiling needs."""
     inputs = tuple(each.to(DEVICE) for each in _inputs(2, 9, 3, 8))
     torch.library.opcheck(module.fused, inputs, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_kernels_serve_on_a_gpu_alone_and_can_be_switched_off() -> None:
+    on_gpu, on_cpu = SimpleNamespace(is_cuda=True), torch.zeros(1)
+    try:
+        for wanted in (False, True):
+            kernels.switch(wanted)
+            assert kernels.serve(on_gpu) is wanted  # type: ignore[arg-type]
+            assert not kernels.serve(on_cpu)
+    finally:
+        kernels.switch(True)

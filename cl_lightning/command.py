@@ -71,12 +71,3 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number, 1 or more")
     return number
-
-
-def device_named(name: str) -> str:
-    """A device that torch has here, for ``auto``, ``cpu`` or ``cuda``. Raises ``UserError`` where there is no GPU."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda, but torch finds no GPU here: type --device cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
