@@ -227,9 +227,8 @@ def _media(panels: Panels) -> dict[str, Any]:
     """Tables, pictures and galleries as wandb's own things, in sections ``tables``, ``report`` and ``memory``."""
     if not panels.tables and not panels.pictures:
         return {}
-    from PIL import Image
-
     import wandb
+    from PIL import Image
 
     def picture(of: Picture) -> Any:
         return wandb.Image(Image.open(io.BytesIO(of.png)), caption=of.caption or None)
