@@ -9,19 +9,22 @@ from typing import Any
 
 from cl_lightning.config.schema import (
     Config,
+    DAFormerConfig,
     DERConfig,
     DyToxConfig,
     FinetuneConfig,
     ICaRLConfig,
     JointConfig,
     PhaseConfig,
+    TaskTransformerConfig,
     WAConfig,
 )
 from cl_lightning.data.augment import Augmentation, RandAugment
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
-from cl_lightning.methods import der, dytox, icarl, wa
+from cl_lightning.methods import daformer, der, dytox, icarl, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 from cl_lightning.models.build import Structure, build_network
@@ -97,29 +100,65 @@ def _embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bo
 
 
 def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
-    method, recipe = config.method, config.recipe
+    method = config.method
     assert isinstance(method, DyToxConfig)
+    decoder = {"kind": "task_attention", "expansion": method.token_expansion}
+    network = _task_network(config, scenario, decoder, key)
+    phases = _expanding_phases(config, dytox.MAIN_PARTS, dytox.FINETUNING_PARTS)
+    return dytox.DyTox(network, *phases, _expanding_options(config, scenario))
+
+
+def _daformer(config: Config, scenario: Scenario, key: Key) -> Method:
+    method = config.method
+    assert isinstance(method, DAFormerConfig)
+    decoder = {"kind": "dual_attention", "expansion": method.bank_expansion, "out_proj": method.out_proj}
+    network = _task_network(config, scenario, decoder, key)
+    phases = _expanding_phases(config, daformer.MAIN_PARTS, daformer.FINETUNING_PARTS)
+    neighbours, given = None, method.neighbours
+    if given is not None:
+        loss = Neighbours(given.form, given.k, given.temperature, given.margin)
+        neighbours = daformer.NeighbourTerm(loss, given.weight)
+    return daformer.DAFormer(network, *phases, _expanding_options(config, scenario), neighbours)
+
+
+def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: Key) -> Any:
+    method = config.method
+    assert isinstance(method, TaskTransformerConfig)
     structure = {
-        "kind": "token_network",
+        "kind": "task_network",
         "encoder": encoder_structure(config, scenario),
+        "decoder": decoder,
         "diverge": method.divergence_weight > 0,
-        "token_expansion": method.token_expansion,
         "independent_heads": method.independent_heads,
         "classes": [],
     }
+    return build_network(structure, key)
+
+
+def _expanding_phases(
+    config: Config, main_parts: tuple[str, ...], finetuning_parts: tuple[str, ...]
+) -> tuple[Phase, Phase | None]:
+    """DyTox's two phases, whatever grows."""
+    method, recipe = config.method, config.recipe
+    assert isinstance(method, TaskTransformerConfig)
     mixing = None if method.mixup is None else Mixing(method.mixup.alpha, method.mixup.smoothing)
     sharpness = None if method.sam is None else Sharpness(method.sam.rho, method.sam.adaptive)
-    parts = [part for part in dytox.MAIN_PARTS if structure["diverge"] or part != "divergence"]
+    parts = [part for part in main_parts if method.divergence_weight > 0 or part != "divergence"]
     main = _phase(MAIN, method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
-    finetuning = None
-    if method.finetuning is not None:
-        view = View.BALANCED if recipe.herd_after_finetuning else View.MEMORY
-        mixing_too = mixing if method.mixup and method.mixup.in_finetuning else None
-        finetuning = _phase("finetuning", method.finetuning, config, view, dytox.FINETUNING_PARTS, mixing=mixing_too)
-        order = Order(recipe.finetuning_order or "shuffled")
-        sampling = Sampling(order, bool(recipe.order_ignores_seed), bool(recipe.finetuning_drop_last))
-        finetuning = dataclasses.replace(finetuning, sampling=sampling)
-    options = dytox.DyToxOptions(
+    if method.finetuning is None:
+        return main, None
+    view = View.BALANCED if recipe.herd_after_finetuning else View.MEMORY
+    mixing_too = mixing if method.mixup and method.mixup.in_finetuning else None
+    finetuning = _phase("finetuning", method.finetuning, config, view, finetuning_parts, mixing=mixing_too)
+    order = Order(recipe.finetuning_order or "shuffled")
+    sampling = Sampling(order, bool(recipe.order_ignores_seed), bool(recipe.finetuning_drop_last))
+    return main, dataclasses.replace(finetuning, sampling=sampling)
+
+
+def _expanding_options(config: Config, scenario: Scenario) -> dytox.DyToxOptions:
+    method, recipe = config.method, config.recipe
+    assert isinstance(method, TaskTransformerConfig)
+    return dytox.DyToxOptions(
         distillation=method.distillation,
         temperature=method.temperature,
         divergence_weight=method.divergence_weight,
@@ -132,7 +171,6 @@ def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
         herd_after_finetuning=bool(recipe.herd_after_finetuning),
         finetune_first=bool(recipe.finetune_joint) and len(scenario.tasks) == 1,
     )
-    return dytox.DyTox(build_network(structure, key), main, finetuning, options)  # type: ignore[arg-type]
 
 
 def _finetune(config: Config, scenario: Scenario, key: Key) -> Method:
@@ -169,6 +207,7 @@ def _der(config: Config, scenario: Scenario, key: Key) -> Method:
 
 _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     DyToxConfig: _dytox,
+    DAFormerConfig: _daformer,
     FinetuneConfig: _finetune,
     JointConfig: _joint,
     ICaRLConfig: _icarl,

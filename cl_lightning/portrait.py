@@ -79,7 +79,7 @@ class Painter:
 
 def paint(config: Config, scenario: Scenario, method: Method, state: RunState, pipeline: Pipeline) -> Portrait:
     """The portrait after the last task done."""
-    tokens, given = method.network.task_tokens(), state.answers
+    tokens, given = method.network.task_vectors(), state.answers
     attended, attention = _attention(scenario, method, state, pipeline) if config.report.attention else (None, None)
     readout = next(iter(method.readouts().values()))
     counts = _different(state.memory)
@@ -134,7 +134,7 @@ def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _attention(
     scenario: Scenario, method: Method, state: RunState, pipeline: Pipeline
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
-    """The first test image of some tasks, oldest and newest among them, and what the tokens read of it."""
+    """The first test image of some tasks, oldest and newest among them, and what is read of it for each task."""
     done = [task for task in scenario.tasks[: len(state.records)] if len(task.test)]
     if not done:
         return None, None

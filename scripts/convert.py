@@ -18,9 +18,9 @@ from typing import Any
 from cl_lightning import checkpoints, state
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.models.network import Network
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.checkpoint import PublishedCheckpoint, load_plain, read_checkpoint
-from cl_lightning.published.weights import export_dytox, import_dytox
+from cl_lightning.published.weights import export_dytox, import_network
 
 IMPORTED = "weights-1"
 """The ``version`` of an imported file: not a number, so that nothing takes it for the checkpoint of a run."""
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _import(source: Path, target: Path) -> list[str]:
     found = read_checkpoint(source)
-    network = import_dytox(found.weights, found.arguments)
+    network = import_network(found.weights, found.arguments)
     payload: dict[str, Any] = {
         "version": IMPORTED,
         "network": {"structure": network.structure(), "weights": network.state_dict()},
@@ -70,7 +70,7 @@ def _import(source: Path, target: Path) -> list[str]:
 def _export(source: Path, target: Path) -> list[str]:
     path = _last_checkpoint(source) if source.is_dir() else source
     network = _our_network(path)
-    if not isinstance(network, TokenNetwork):
+    if not isinstance(network, TaskNetwork):
         raise ValueError(f"{path} holds a {network.structure()['kind']}: only method=dytox* has published weights")
     checkpoints.save_whole(target, {"model": export_dytox(network)})
     return [
@@ -112,7 +112,7 @@ def _whole(path: Path) -> dict[str, Any]:
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 
-def _tasks(network: TokenNetwork) -> str:
+def _tasks(network: TaskNetwork) -> str:
     sizes = network.classifier.sizes()
     return f"DyTox, {len(sizes)} task{'s' * (len(sizes) > 1)} of {_listed(sizes)} classes"
 
@@ -128,7 +128,7 @@ def _progress(found: PublishedCheckpoint) -> str:
     return f" ({told})" if told else ""
 
 
-def _sizes(network: TokenNetwork) -> list[str]:
+def _sizes(network: TaskNetwork) -> list[str]:
     sizes = network.encoder.structure()
     side, channels = sizes["image_size"], sizes["channels"]
     divergence = sum(p.numel() for p in network.parts()["divergence"])
@@ -141,7 +141,7 @@ def _sizes(network: TokenNetwork) -> list[str]:
     ]
 
 
-def _told(network: TokenNetwork, found: PublishedCheckpoint) -> str:
+def _told(network: TaskNetwork, found: PublishedCheckpoint) -> str:
     known = found.arguments or {}
     parts = [
         f"{option}={value:g} ({'from the arguments' if option in known else 'the published default'})"
@@ -150,7 +150,7 @@ def _told(network: TokenNetwork, found: PublishedCheckpoint) -> str:
     return "not in the weights: " + ", ".join(parts)
 
 
-def _unseen(network: TokenNetwork) -> list[tuple[str, float]]:
+def _unseen(network: TaskNetwork) -> list[tuple[str, float]]:
     """What a run was told and weights do not hold, by the published names of the options."""
     sizes = network.encoder.structure()
     return [("drop_path", sizes["drop_path"]), ("locality_strength", sizes["locality"])]

@@ -122,7 +122,7 @@ MISTAKE = "print('error: no such class', file=sys.stderr); sys.exit(2)"
         ((WAIT, "print('last'); sys.exit(3)"), 3, "error: rank 1: last (LOGS/rank_1.log has more)"),
         ((WAIT, "sys.exit(3)"), 3, "error: rank 1: ended with exit code 3"),
         ((WAIT, "os.kill(os.getpid(), 9)"), 137, "error: rank 1 was killed by signal 9 (out of memory?)"),
-        ((WAIT, "os.kill(os.getpid(), 1)"), 129, "error: rank 1 was killed by signal 1 (Hangup)"),
+        ((WAIT, "os.kill(os.getpid(), 10)"), 138, "error: rank 1 was killed by signal 10 (User defined signal 1)"),
         (("os.kill(os.getpid(), 9)", WAIT), 137, "error: rank 0 was killed by signal 9 (out of memory?)"),
         (("sys.exit(1)", WAIT), 1, ""),  # rank 0 has told its own error
         (("sys.exit(75)", WAIT), 75, ""),

@@ -9,9 +9,10 @@ from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
     ConViTConfig,
-    DyToxConfig,
+    DAFormerConfig,
     JointConfig,
     PhaseConfig,
+    TaskTransformerConfig,
     TimmConfig,
 )
 
@@ -70,8 +71,10 @@ def check(config: Config) -> None:
             _check_phase(f"method.{name}", phase)
     if isinstance(config.method, JointConfig) and config.method.rehearsal:
         raise ValueError("method.rehearsal=true has no meaning for joint training: type method.rehearsal=false")
-    if isinstance(config.method, DyToxConfig):
-        _check_dytox(config, config.method)
+    if isinstance(config.method, TaskTransformerConfig):
+        _check_task_transformer(config, config.method)
+    if isinstance(config.method, DAFormerConfig):
+        _check_neighbours(config.method)
 
 
 def _check_strategy(config: Config) -> None:
@@ -129,7 +132,7 @@ def _check_model(config: Config) -> None:
         _at_least("model.mlp_ratio", model.mlp_ratio, 0.0, exclusive=True)
     if isinstance(model, CifarResNetConfig) and (model.depth < 8 or (model.depth - 2) % 6):
         raise ValueError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
-    if isinstance(config.method, DyToxConfig) and not isinstance(model, ConViTConfig | TimmConfig):
+    if isinstance(config.method, TaskTransformerConfig) and not isinstance(model, ConViTConfig | TimmConfig):
         raise ValueError(
             f"model={model.name} has no patch tokens for method={config.method.name}: "
             "type model=convit_cifar, model=convit_tiny or model=timm"
@@ -155,7 +158,7 @@ def _check_phase(name: str, phase: PhaseConfig) -> None:
         _at_least(f"{name}.reference_batch", phase.reference_batch, 1)
 
 
-def _check_dytox(config: Config, method: DyToxConfig) -> None:
+def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> None:
     _at_least("method.divergence_weight", method.divergence_weight, 0.0)
     if method.mixup is not None:
         _at_least("method.mixup.alpha", method.mixup.alpha, 0.0, exclusive=True)
@@ -167,6 +170,21 @@ def _check_dytox(config: Config, method: DyToxConfig) -> None:
                 "trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): "
                 "type trainer.precision=bf16-mixed"
             )
+
+
+def _check_neighbours(method: DAFormerConfig) -> None:
+    given = method.neighbours
+    if given is None:
+        return
+    _one_of("method.neighbours.form", given.form, ("similarity", "distance", "order"))
+    _at_least("method.neighbours.k", given.k, 1)
+    _at_least("method.neighbours.temperature", given.temperature, 0.0, exclusive=True)
+    _at_least("method.neighbours.margin", given.margin, 0.0)
+    _at_least("method.neighbours.weight", given.weight, 0.0)
+    if not method.distillation:
+        raise ValueError(
+            "method.neighbours needs the teacher of method.distillation=true: type that, or method.neighbours=null"
+        )
 
 
 def _divisors(number: int) -> Iterable[int]:

@@ -28,7 +28,7 @@ def fill_in(config: Config) -> Config:
     An explicit value always wins over a recipe, and a recipe over a suggestion of the data.
     """
     data = config.data.suggests
-    recipe = _fill_recipe(config.recipe, config.method.recipe or data.recipe)
+    recipe = _fill_recipe(config.recipe, data.recipe or config.method.recipe)
     model = _fill_model(config.model, data.models.get(config.method.encoder, ""), config.data)
     memory = config.memory if config.method.rehearsal else MemoryConfig("none", 0)
     size = {"total": data.memory, "per_class": data.memory_per_class}.get(memory.budget, 0)
@@ -58,7 +58,7 @@ def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _fill_recipe(recipe: RecipeConfig, suggested: str) -> RecipeConfig:
+def _fill_recipe(recipe: RecipeConfig, suggested: str | None) -> RecipeConfig:
     if recipe.name != "auto":
         return recipe
     if suggested == "auto" or suggested not in options("recipe"):

@@ -64,17 +64,43 @@ class MethodConfig:
 
 
 @dataclass
-class DyToxConfig(MethodConfig):
-    """DyTox, DyTox+ and DyTox++."""
+class TaskTransformerConfig(MethodConfig):
+    """What the transformers of DyTox's family have in common."""
 
     distillation: bool = True
     temperature: float = 1.0
     divergence_weight: float = 0.1
-    token_expansion: bool = True
     independent_heads: bool = True
     mixup: MixupConfig | None = None
     sam: SamConfig | None = None
     finetuning: PhaseConfig | None = None
+
+
+@dataclass
+class DyToxConfig(TaskTransformerConfig):
+    """DyTox, DyTox+ and DyTox++."""
+
+    token_expansion: bool = True
+
+
+@dataclass
+class NeighboursConfig:
+    """Distillation of neighbourhoods."""
+
+    form: str = "similarity"
+    k: int = 8
+    temperature: float = 0.1
+    margin: float = 0.1
+    weight: float = 1.0
+
+
+@dataclass
+class DAFormerConfig(TaskTransformerConfig):
+    """DAFormer-M and DAFormer-S."""
+
+    bank_expansion: bool = True
+    out_proj: bool = False
+    neighbours: NeighboursConfig | None = None
 
 
 @dataclass
@@ -113,7 +139,7 @@ class DERConfig(MethodConfig):
 class SuggestsConfig:
     """What a data set proposes where the user says nothing."""
 
-    recipe: str = "clean"
+    recipe: str | None = None
     models: dict[str, str] = field(default_factory=dict)
     patch_size: int = 4
     memory: int = 2000
@@ -330,6 +356,7 @@ class Config:
 SCHEMAS: dict[str, dict[str, type]] = {
     "method": {
         "dytox": DyToxConfig,
+        "daformer": DAFormerConfig,
         "finetune": FinetuneConfig,
         "joint": JointConfig,
         "icarl": ICaRLConfig,

@@ -14,12 +14,13 @@ task on).
 DyTox+ adds MixUp (``Phase.mixing``), DyTox++ also adaptive sharpness-aware minimisation (``Phase.sharpness``):
 variations of the phases, not of the method. What a recipe changes (sampling, schedule, frozen parts) is in the phases
 too, and in ``DyToxOptions`` where it is a loss or the order of steps 3 and 4. What the paper's ablation takes away is
-the network's to say (``models/token_network.py``): nothing here depends on it.
+the network's to say (``models.task_network.py``): nothing here depends on it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,8 @@ from torch import Tensor
 from cl_lightning.losses.classification import binary_cross_entropy, cross_entropy, group_old
 from cl_lightning.losses.distillation import softmax_distillation
 from cl_lightning.methods.base import Method, frozen_copy
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.network import Network
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.rng import Key
 from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, PlanItem, Readout, Task
 
@@ -67,69 +69,110 @@ class DyTox(Method):
     """Dynamic token expansion."""
 
     steps_alike = True
-    network: TokenNetwork
+    network: TaskNetwork
 
-    def __init__(self, network: TokenNetwork, main: Phase, finetuning: Phase | None, options: DyToxOptions) -> None:
+    def __init__(self, network: TaskNetwork, main: Phase, finetuning: Phase | None, options: DyToxOptions) -> None:
         super().__init__(network)
         self._main = main
         self._finetuning = finetuning
         self._options = options
-        self._classify = cross_entropy if options.softmax else binary_cross_entropy
 
     def plan(self, task: Task) -> list[PlanItem]:
         """Grow, learn, herd, balance, evaluate."""
-        return [Grow(), Fit(self._main_phase(task)), *self._rehearsal(task), Evaluate()]
-
-    def _rehearsal(self, task: Task) -> list[PlanItem]:
-        """Herding and balanced fine-tuning, in the order that was asked for."""
-        options = self._options
-        if not options.rehearsal:
-            return []
-        herd: list[PlanItem] = [Herd(augmented=options.herd_augmented, distinct=options.herd_distinct)]
-        if self._finetuning is None or (task.index == 0 and not options.finetune_first):
-            return herd
-        balance: list[PlanItem] = [Fit(self._finetuning)]
-        return balance + herd if options.herd_after_finetuning else herd + balance
-
-    def _main_phase(self, task: Task) -> Phase:
-        if task.index < self._options.sharpness_from_task:
-            return dataclasses.replace(self._main, sharpness=None)
-        return self._main
+        return plan_task(task, self._main, self._finetuning, self._options)
 
     def grow(self, task: Task, key: Key, look: Look) -> None:
         """Keep the teacher, then let the network append what the task needs."""
-        distil = self._options.distillation and task.index > 0
-        self.teacher = frozen_copy(self.network) if distil else None
+        self.teacher = keep_teacher(self.network, task, self._options)
         self.network.grow(task.num_new, key)
 
     def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
         """Scores, and the divergence head's while it is trained."""
-        features = self.network(images, scales)
-        auxiliary = self.network.auxiliary(features) if "divergence" in phase.trains else None
-        return Outputs(self.network.logits(features), features, auxiliary)
+        return score(self.network, phase, images, scales)
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         """Section 3.3: classification, distillation of all old classes, divergence; fine-tuning classifies only."""
-        classification = self._classify(outputs.logits, batch.targets)
-        if phase.name != self._main.name or task.index == 0:
-            return {"classification": classification}
-        terms = {"classification": classification}
-        if self.teacher is not None:
-            share_old = task.num_old / task.num_seen
-            with torch.no_grad():
-                old = self.teacher.logits(self.teacher(batch.images))
-            distilled = softmax_distillation(outputs.logits[:, : task.num_old], old, self._options.temperature)
-            if not self._options.distillation_class_mean:
-                distilled = distilled * task.num_old
-            terms = {"classification": (1 - share_old) * classification, "distillation": share_old * distilled}
-        if outputs.auxiliary is not None:
-            grouped = group_old(batch.targets, task.num_old)
-            terms["divergence"] = self._options.divergence_weight * self._classify(outputs.auxiliary, grouped)
-        return terms
+        if phase.name != self._main.name:
+            return balanced_terms(batch, outputs, self._options)
+        remembered = ask_teacher(self.teacher, batch.images)
+        return main_terms(task, batch, outputs, None if remembered is None else remembered.logits, self._options)
 
     def readouts(self) -> dict[str, Readout]:
         """Sigmoids, unless the recipe classifies by softmax."""
-        return {"linear": Readout("softmax" if self._options.softmax else "sigmoid")}
+        return read_by(self._options)
+
+
+# ---- what is DyTox's and not its tokens': other decoders are trained in the same way ---------------------------------
+
+
+def plan_task(task: Task, main: Phase, finetuning: Phase | None, options: DyToxOptions) -> list[PlanItem]:
+    """The steps above; the first tasks may be trained without sharpness-aware steps."""
+    if task.index < options.sharpness_from_task:
+        main = dataclasses.replace(main, sharpness=None)
+    return [Grow(), Fit(main), *_rehearse(task, finetuning, options), Evaluate()]
+
+
+def _rehearse(task: Task, finetuning: Phase | None, options: DyToxOptions) -> list[PlanItem]:
+    """Herding and balanced fine-tuning, in the order that was asked for."""
+    if not options.rehearsal:
+        return []
+    herd: list[PlanItem] = [Herd(augmented=options.herd_augmented, distinct=options.herd_distinct)]
+    if finetuning is None or (task.index == 0 and not options.finetune_first):
+        return herd
+    balance: list[PlanItem] = [Fit(finetuning)]
+    return balance + herd if options.herd_after_finetuning else herd + balance
+
+
+def keep_teacher(network: TaskNetwork, task: Task, options: DyToxOptions) -> Network | None:
+    """The network before it grows, from the second task on."""
+    return frozen_copy(network) if options.distillation and task.index > 0 else None
+
+
+def score(network: TaskNetwork, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
+    """A training forward pass; the divergence head is asked while it is trained."""
+    features = network(images, scales)
+    auxiliary = network.auxiliary(features) if "divergence" in phase.trains else None
+    return Outputs(network.logits(features), features, auxiliary)
+
+
+@torch.no_grad()
+def ask_teacher(teacher: Network | None, images: Tensor) -> Outputs | None:
+    """What the teacher, if there is one, makes of the same images."""
+    if teacher is None:
+        return None
+    features = teacher(images)
+    return Outputs(teacher.logits(features), features)
+
+
+def balanced_terms(batch: Batch, outputs: Outputs, options: DyToxOptions) -> dict[str, Tensor]:
+    """Of fine-tuning: classification alone."""
+    return {"classification": _classify(options)(outputs.logits, batch.targets)}
+
+
+def main_terms(
+    task: Task, batch: Batch, outputs: Outputs, old_BC: Tensor | None, options: DyToxOptions
+) -> dict[str, Tensor]:
+    """Of the main phase; ``old_BC`` are the teacher's scores, where there is a teacher."""
+    terms = balanced_terms(batch, outputs, options)
+    if old_BC is not None:
+        share_old = task.num_old / task.num_seen
+        distilled = softmax_distillation(outputs.logits[:, : task.num_old], old_BC, options.temperature)
+        if not options.distillation_class_mean:
+            distilled = distilled * task.num_old
+        terms = {name: (1 - share_old) * term for name, term in terms.items()} | {"distillation": share_old * distilled}
+    if outputs.auxiliary is not None and task.index > 0:
+        grouped = group_old(batch.targets, task.num_old)
+        terms["divergence"] = options.divergence_weight * _classify(options)(outputs.auxiliary, grouped)
+    return terms
+
+
+def _classify(options: DyToxOptions) -> Callable[[Tensor, Tensor], Tensor]:
+    return cross_entropy if options.softmax else binary_cross_entropy
+
+
+def read_by(options: DyToxOptions) -> dict[str, Readout]:
+    """How scores become probabilities: as they were learnt."""
+    return {"linear": Readout("softmax" if options.softmax else "sigmoid")}
 
 
 MAIN_PARTS = ("encoder", "decoder", "new_token", "new_head", "divergence")

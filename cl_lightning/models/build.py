@@ -9,13 +9,16 @@ from typing import Any
 
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.convit import ConViT
+from cl_lightning.models.dual_attention import DualAttentionBlock
 from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingNetwork
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.extractor_network import ExtractorNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.resnet import CifarResNet, ResNet18
+from cl_lightning.models.task_attention import TaskAttentionBlock
+from cl_lightning.models.task_decoder import TaskDecoder
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.models.timm_vit import TimmViT
-from cl_lightning.models.token_network import TokenNetwork
 from cl_lightning.rng import Key, torch_seeded
 
 Structure = dict[str, Any]
@@ -52,14 +55,28 @@ def _without_kind(structure: Structure) -> Structure:
     return {key: value for key, value in structure.items() if key != "kind"}
 
 
-def _token_network(structure: Structure) -> TokenNetwork:
-    """A structure that does not say what grows (of an older checkpoint) means the published network."""
-    return TokenNetwork(
-        build_encoder(structure["encoder"]),
-        diverge=structure["diverge"],
-        token_expansion=structure.get("token_expansion", True),
-        independent_heads=structure.get("independent_heads", True),
-    )
+def build_decoder(structure: Structure, encoder: Encoder) -> TaskDecoder:
+    """What reads the patches of ``encoder`` for each task."""
+    options, sizes = _without_kind(structure), (encoder.dim, encoder.num_heads)
+    kinds: dict[str, Callable[[], TaskDecoder]] = {
+        "task_attention": lambda: TaskAttentionBlock(*sizes, encoder.mlp_ratio, **options),
+        "dual_attention": lambda: DualAttentionBlock(*sizes, encoder.num_patches, encoder.mlp_ratio, **options),
+    }
+    return kinds[structure["kind"]]()
+
+
+def _task_network(structure: Structure) -> TaskNetwork:
+    encoder = build_encoder(structure["encoder"])
+    decoder = build_decoder(structure["decoder"], encoder)
+    return TaskNetwork(encoder, decoder, diverge=structure["diverge"], independent_heads=structure["independent_heads"])
+
+
+def _token_network(structure: Structure) -> TaskNetwork:
+    """What DyTox's network was called before there were other decoders; without the words of the ablation (of a still
+    older checkpoint) the published one is meant.
+    """
+    decoder = {"kind": "task_attention", "expansion": structure.get("token_expansion", True)}
+    return _task_network({"independent_heads": True, **structure, "decoder": decoder})
 
 
 def _extractor_network(structure: Structure) -> ExtractorNetwork:
@@ -71,6 +88,7 @@ def _extractor_network(structure: Structure) -> ExtractorNetwork:
 
 
 _NETWORKS: dict[str, Callable[[Structure], Network]] = {
+    "task_network": _task_network,
     "token_network": _token_network,
     "embedding_network": lambda s: EmbeddingNetwork(build_backbone(s["backbone"]), bias=s["bias"]),
     "extractor_network": _extractor_network,

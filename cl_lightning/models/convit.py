@@ -112,7 +112,7 @@ class ConViT(Encoder):
             "dim": dim, "num_heads": num_heads, "depth": depth,
             "mlp_ratio": mlp_ratio, "locality": locality, "drop_path": drop_path,
         }  # fmt: skip
-        num_patches = (image_size // patch_size) ** 2
+        self.num_patches = num_patches = (image_size // patch_size) ** 2
         self.drop_path = drop_path
         self.mlp_ratio = mlp_ratio
         self.patch_embed = nn.Conv2d(channels, dim, kernel_size=patch_size, stride=patch_size)

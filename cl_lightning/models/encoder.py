@@ -15,6 +15,8 @@ class Encoder(nn.Module, ABC):
     """Stochastic-depth rate that the decoder behind it should use."""
     mlp_ratio: float
     """Hidden width of its MLPs over D, which the decoder shares."""
+    num_patches: int
+    """N."""
 
     def __init__(self, *, dim: int, num_heads: int) -> None:
         super().__init__()

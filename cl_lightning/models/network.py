@@ -63,12 +63,14 @@ class Network(nn.Module, ABC):
         """The residual branches that stochastic depth acts on; empty where there is none."""
         return []
 
-    def task_tokens(self) -> Tensor | None:
-        """(T, D) what a network of tokens asks the patches with, oldest first; for pictures."""
+    def task_vectors(self) -> Tensor | None:
+        """(T, F) what each task brought to a network in which something grows in front of the heads, oldest first; for
+        pictures.
+        """
         return None
 
     def attention(self, images: Tensor) -> Tensor | None:
-        """(B, T, h, w) the share of each patch in what each token reads, mean over heads; for pictures."""
+        """(B, T, h, w) the share of each patch in what is read for each task, mean over heads; for pictures."""
         return None
 
     def auxiliary(self, features: Features) -> Tensor | None:

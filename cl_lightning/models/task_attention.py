@@ -1,4 +1,4 @@
-"""The task-attention block (DyTox, section 3.2): a token per task asks the patches of an image for what its task needs.
+"""DyTox's decoder (section 3.2): a token per task asks the patches of an image for what its task needs.
 
 The published code runs the block once for every token. The tokens do not depend on the image and never attend to one
 another, so all of them can pass together: keys and values of the patches are computed once, and query i sees its own
@@ -9,10 +9,13 @@ Legend: B batch, N patches, T tokens, D width.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from cl_lightning.models.layers import MLP, trunc_normal_linear
+from cl_lightning.models.task_decoder import Prepared, TaskDecoder, scaled, split_newest
 from cl_lightning.models.token_attention import patch_weights, token_attention
+from cl_lightning.types import Plain
 
 
 class TaskAttention(nn.Module):
@@ -39,38 +42,58 @@ class TaskAttention(nn.Module):
         return patch_weights(q_TD, own_k_TD, k_BND, self.num_heads)[..., 1:].mean(dim=1)
 
 
-class TaskAttentionBlock(nn.Module):
-    """Task attention and an MLP, on the tokens' residual stream; shared by all tasks ("TAB" in DyTox)."""
+class TaskAttentionBlock(TaskDecoder):
+    """A token for each task; task attention and an MLP, shared by all tasks, on the tokens' residual stream ("TAB" in
+    DyTox).
+    """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
-        super().__init__()
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, *, expansion: bool = True) -> None:
+        super().__init__(expansion=expansion)
+        self.dim = dim
         self.norm1 = nn.LayerNorm(dim)
         self.attn = TaskAttention(dim, num_heads)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
+        self.tokens = nn.ParameterList()
 
-    def keys_values(self, patches_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, N, D) of the patches: the half of the block that no task changes."""
+    def append(self) -> None:
+        """A token, truncated normal."""
+        self.tokens.append(nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.dim), std=0.02)))
+
+    def count(self) -> int:
+        """As many embeddings as tokens."""
+        return len(self.tokens)
+
+    def tokens_TD(self) -> Tensor:  # noqa: N802 (shape suffix)
+        """All task tokens, oldest first."""
+        return torch.cat(list(self.tokens), dim=0)[:, 0]
+
+    def prepare(self, patches_BND: Tensor) -> Prepared:
+        """Keys and values (B, N, D) of the patches."""
         normal_BND = self.norm1(patches_BND)
         return self.attn.k(normal_BND), self.attn.v(normal_BND)
 
-    def forward(self, tokens_TD: Tensor, patches_BND: Tensor, scales_TKB: Tensor | None = None) -> Tensor:
-        """Task embeddings (B, T, D); ``scales_TKB`` (T, 2, B) multiplies the attention and MLP branch per task and
-        image.
-        """
-        return self.ask(tokens_TD, *self.keys_values(patches_BND), scales_TKB)
+    def read(self, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
+        """Every token asks, then passes the MLP."""
+        tokens_TD = self.tokens_TD()
+        e_BTD = tokens_TD + scaled(self.attn(self.norm1(tokens_TD), *prepared), scales_TKB, 0)
+        return e_BTD + scaled(self.mlp(self.norm2(e_BTD)), scales_TKB, 1)
 
-    def look(self, tokens_TD: Tensor, k_BND: Tensor) -> Tensor:
-        """(B, T, N) how much of each patch each token reads."""
-        return self.attn.weights(self.norm1(tokens_TD), k_BND)
+    def attention(self, prepared: Prepared) -> Tensor:
+        """What is left to the patches when each token has looked at itself sums to one at most."""
+        return self.attn.weights(self.norm1(self.tokens_TD()), prepared[0])
 
-    def ask(self, tokens_TD: Tensor, k_BND: Tensor, v_BND: Tensor, scales_TKB: Tensor | None = None) -> Tensor:
-        """:meth:`forward` from what :meth:`keys_values` made of the patches."""
-        read_BTD = self.attn(self.norm1(tokens_TD), k_BND, v_BND)
-        if scales_TKB is not None:
-            read_BTD = read_BTD * scales_TKB[:, 0].T.unsqueeze(-1).to(read_BTD.dtype)
-        e_BTD = tokens_TD + read_BTD
-        hidden_BTD = self.mlp(self.norm2(e_BTD))
-        if scales_TKB is not None:
-            hidden_BTD = hidden_BTD * scales_TKB[:, 1].T.unsqueeze(-1).to(hidden_BTD.dtype)
-        return e_BTD + hidden_BTD
+    def task_vectors(self) -> Tensor:
+        """The tokens."""
+        return self.tokens_TD().detach()
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """The block, old tokens, newest token."""
+        grown = {id(token) for token in self.tokens}
+        old, newest = split_newest(self.tokens)
+        shared = [parameter for parameter in self.parameters() if id(parameter) not in grown]
+        return {"decoder": shared, "old_tokens": old, "new_token": newest}
+
+    def structure(self) -> dict[str, Plain]:
+        """The encoder says the rest."""
+        return {"kind": "task_attention", "expansion": self.expansion}

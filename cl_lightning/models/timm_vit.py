@@ -35,6 +35,7 @@ class TimmViT(Encoder):
         super().__init__(dim=vit.embed_dim, num_heads=vit.blocks[0].attn.num_heads)
         self.vit = vit
         self.drop_path = drop_path
+        self.num_patches = vit.patch_embed.num_patches
         self.mlp_ratio = vit.blocks[0].mlp.fc1.out_features / vit.embed_dim
         self._sizes = {
             "name": name, "image_size": image_size, "channels": channels,

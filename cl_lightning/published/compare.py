@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from cl_lightning.published import dytox_vectors, recipe_vectors
+from cl_lightning.published import model_vectors, recipe_vectors
 from cl_lightning.published.difference import Row, Verdict
-from cl_lightning.published.vectors import META, VectorFile
+from cl_lightning.published.vectors import META, VectorFile, is_daformer
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,9 @@ class Comparison:
         return not any(row.verdict.failed for row in self.rows)
 
 
-def _is_daformer(file: VectorFile) -> bool:
-    return "variant" in file.meta or any("/key_banks." in name for name in file.names())
-
-
-def _refuse_daformer(file: VectorFile) -> Iterable[Row]:
-    raise ValueError(f"{file.path} is a file of DAFormer: DAFormer is not there yet")
-
-
 KINDS = {
-    "daformer": Kind("DAFormer", _is_daformer, _refuse_daformer, dytox_vectors.is_input),
-    "dytox": Kind("DyTox", lambda file: META in file, dytox_vectors.rows, dytox_vectors.is_input),
+    "daformer": Kind("DAFormer", is_daformer, model_vectors.rows, model_vectors.is_input),
+    "dytox": Kind("DyTox", lambda file: META in file, model_vectors.rows, model_vectors.is_input),
     "recipe": Kind("recipe of DyTox", recipe_vectors.matches, recipe_vectors.rows, recipe_vectors.is_input),
 }
 """By name; a file is of the first kind that it matches."""
@@ -71,7 +63,7 @@ def compare(file: VectorFile) -> Comparison:
     """Compare all that can be compared, and list what cannot.
 
     Raises:
-        ValueError: a kind of file that is not there (yet), or one in which nothing can be checked.
+        ValueError: no kind of file that we know, or one in which nothing can be checked.
     """
     kind = kind_of(file)
     rows = list(kind.rows(file))

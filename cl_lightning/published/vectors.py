@@ -2,7 +2,8 @@
 
 A file is a NumPy archive (.npz). Entries of a model file: ``meta.json`` (sizes and hyper-parameters), ``x`` (images),
 ``task{t}/params/NAME`` (all parameters when task t starts training) and, by task, what was computed from them. A recipe
-file has herding ranks, learning rates and sampling orders. Names of parameters are ``weights.GOLDEN``.
+file has herding ranks, learning rates and sampling orders. Names of parameters are ``weights.GOLDEN`` for DyTox,
+``weights.GOLDEN_DAFORMER`` for DAFormer.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_lightning.models.token_network import TokenNetwork
-from cl_lightning.published.weights import GOLDEN, import_dytox
+from cl_lightning.models.task_network import TaskNetwork
+from cl_lightning.published.weights import GOLDEN, GOLDEN_DAFORMER, Names, import_network
 
 META = "meta.json"
 
@@ -68,12 +69,22 @@ class VectorFile:
         return {name: self[prefix + name] for name in self.names(prefix)}
 
 
-def rebuild(file: VectorFile, task: int) -> TokenNetwork:
+def is_daformer(file: VectorFile) -> bool:
+    """Whether it is DAFormer's network: it says which variant, or has banks of keys."""
+    return "variant" in file.meta or any("/key_banks." in name for name in file.names())
+
+
+def names_in(file: VectorFile) -> Names:
+    """Whose names the parameters have."""
+    return GOLDEN_DAFORMER if is_daformer(file) else GOLDEN
+
+
+def rebuild(file: VectorFile, task: int) -> TaskNetwork:
     """The network as it stood when ``task`` started training, with whatever sizes its parameters have.
 
     ``ValueError`` names a parameter that is missing, too much or of another shape.
     """
-    return import_dytox(file.folder(f"task{task}/params/"), names=GOLDEN)
+    return import_network(file.folder(f"task{task}/params/"), names=names_in(file))
 
 
 def _read(path: Path) -> dict[str, np.ndarray | bytes]:

@@ -1,6 +1,7 @@
-"""Weights of the published DyTox in our network and back: their names, and the sizes that shapes tell.
+"""Weights of the published DyTox and DAFormer in our network and back: their names, and the sizes that shapes tell.
 
-Names and shapes are those of the state dict of the authors' repository at its last public commit (30 June 2022).
+Names and shapes of DyTox are those of the state dict of the authors' repository at its last public commit (30 June
+2022). DAFormer is known by its files of golden vectors alone.
 Nothing here reads files: ``published/checkpoint.py`` does.
 
 Legend: D width, H heads, N patches, T tasks.
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from cl_lightning.models.build import build_network
 from cl_lightning.models.convit import ConViT
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.rng import Key
 
 State = Mapping[str, Tensor]
@@ -28,45 +29,88 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Names:
-    """Others' names of the parameters of our :class:`TokenNetwork`: a one-to-one change of prefixes."""
+    """Others' names of the parameters of our :class:`TaskNetwork`: a one-to-one change of prefixes."""
 
+    model: str
+    """Whose network it is."""
     prefixes: tuple[tuple[str, str], ...]
-    """(theirs, ours)."""
+    """(theirs, ours), the longer ones first."""
+    decoder: Mapping[str, Any]
+    """What ``structure`` says of such a decoder."""
+    grown: str
+    """Our prefix of what a task brings to it."""
+    uncalled: tuple[str, ...] = ()
+    """Their prefixes of layers that are built and never called."""
 
     def ours(self, theirs: str) -> str | None:
         """Our name, or ``None`` for what has no place in our network."""
         return next((ours + theirs[len(start) :] for start, ours in self.prefixes if theirs.startswith(start)), None)
+
+    def without_uncalled(self, state: State) -> dict[str, Tensor]:
+        """All that is computed with."""
+        return {name: value for name, value in state.items() if not name.startswith(self.uncalled or "\0")}
+
+    def our_shape(self, ours: str, theirs: Tensor) -> Tensor:
+        """A tensor of theirs in the shape of ours: a bank of keys is a convolution of size 1 there."""
+        as_convolution = ours.startswith(self.grown) and theirs.ndim == 4 and theirs.shape[2:] == (1, 1)
+        return theirs.flatten(1) if as_convolution else theirs
 
     def theirs(self, ours: str) -> str:
         """Their name; all of our parameters have one."""
         return next(theirs + ours[len(start) :] for theirs, start in self.prefixes if ours.startswith(start))
 
 
+_TASK_ATTENTION = {"kind": "task_attention", "expansion": True}
+
 PUBLISHED = Names(
+    "DyTox",
     (
         ("pos_embed", "encoder.pos_embed"),
         ("patch_embed.proj.", "encoder.patch_embed."),
         ("sabs.", "encoder.blocks."),
+        ("task_tokens.", "decoder.tokens."),
         ("tabs.0.", "decoder."),
-        ("task_tokens.", "tokens."),
         ("head.", "classifier.heads."),
         ("head_div.", "divergence."),
-    )
+    ),
+    _TASK_ATTENTION,
+    "decoder.tokens.",
 )
 """The state dict of a published checkpoint."""
 
 GOLDEN = Names(
+    "DyTox",
     (
         ("pos_embed", "encoder.pos_embed"),
         ("patch_embed.", "encoder.patch_embed."),
         ("encoder.", "encoder.blocks."),
+        ("task_tokens.", "decoder.tokens."),
         ("decoder.", "decoder."),
-        ("task_tokens.", "tokens."),
         ("head.", "classifier.heads."),
         ("head_div.", "divergence."),
-    )
+    ),
+    _TASK_ATTENTION,
+    "decoder.tokens.",
 )
-"""Files of golden vectors (``published/vectors.py``)."""
+"""Files of DyTox's golden vectors (``published/vectors.py``)."""
+
+GOLDEN_DAFORMER = Names(
+    "DAFormer",
+    (
+        ("pos_embed", "encoder.pos_embed"),
+        ("patch_embed.", "encoder.patch_embed."),
+        ("encoder.", "encoder.blocks."),
+        ("key_banks.", "decoder.banks."),
+        *((f"decoder.attn.to_{name}.", f"decoder.attn.{name}.") for name in "qkv"),
+        ("decoder.", "decoder."),
+        ("head.", "classifier.heads."),
+        ("head_div.", "divergence."),
+    ),
+    {"kind": "dual_attention", "expansion": True, "out_proj": False},
+    "decoder.banks.",
+    uncalled=("decoder.attn.proj.",),
+)
+"""Files of DAFormer's golden vectors."""
 
 _SAME_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16)
 _ONLY_INDEPENDENT = "only independent heads, one a task (ind_clf 1-1), can be represented"
@@ -88,7 +132,7 @@ def structure_of(state: State, arguments: Mapping[str, Any] | None = None, names
     return _structure(_renamed(_stripped(state), names), names, arguments or {})
 
 
-def import_dytox(state: State, arguments: Mapping[str, Any] | None = None, names: Names = PUBLISHED) -> TokenNetwork:
+def import_network(state: State, arguments: Mapping[str, Any] | None = None, names: Names = PUBLISHED) -> TaskNetwork:
     """Our network with these weights: built from what :func:`structure_of` finds and loaded strictly.
 
     Weights are float32, or half precision, which float32 holds exactly. Arguments and errors are those of
@@ -96,13 +140,13 @@ def import_dytox(state: State, arguments: Mapping[str, Any] | None = None, names
     """
     renamed = _renamed(_stripped(state), names)
     network = build_network(_structure(renamed, names, arguments or {}), Key(0))
-    assert isinstance(network, TokenNetwork)
+    assert isinstance(network, TaskNetwork)
     _check_entries({name: tuple(value.shape) for name, value in network.state_dict().items()}, renamed, names)
     network.load_state_dict(renamed, strict=True)
     return network
 
 
-def export_dytox(network: TokenNetwork, names: Names = PUBLISHED) -> dict[str, Tensor]:
+def export_dytox(network: TaskNetwork, names: Names = PUBLISHED) -> dict[str, Tensor]:
     """The weights of our network by the published names: copies on the CPU.
 
     Raises:
@@ -112,8 +156,14 @@ def export_dytox(network: TokenNetwork, names: Names = PUBLISHED) -> dict[str, T
     if not isinstance(network.encoder, ConViT):
         kind = network.structure()["encoder"]["kind"]
         raise ValueError(f"the encoder is {kind}: only model=convit_* has published names")
-    for name in ("token_expansion", "independent_heads"):
-        if not getattr(network, name):
+    structure = network.structure()
+    if structure["decoder"]["kind"] != "task_attention":
+        raise ValueError(f"the decoder is {structure['decoder']['kind']}: only method=dytox* has published names")
+    for name, kept in (
+        ("token_expansion", structure["decoder"]["expansion"]),
+        ("independent_heads", structure["independent_heads"]),
+    ):
+        if not kept:
             raise ValueError(f"the network has {name}=false: only one token and one head a task have published names")
     return {names.theirs(name): value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
@@ -129,7 +179,7 @@ def _stripped(state: State) -> dict[str, Tensor]:
 
 def _renamed(state: State, names: Names) -> dict[str, Tensor]:
     renamed = {}
-    for name, value in state.items():
+    for name, value in names.without_uncalled(state).items():
         _refuse_other_models(name)
         if not isinstance(value, Tensor):
             raise ValueError(f"{name} is of type {type(value).__name__}, not a tensor: these are no weights")
@@ -137,8 +187,8 @@ def _renamed(state: State, names: Names) -> dict[str, Tensor]:
             raise ValueError(f"{name} is {value.dtype}: weights must be float32, or float16 or bfloat16")
         ours = names.ours(name)
         if ours is None:
-            raise ValueError(f"{name} has no place in DyTox's network as published")
-        renamed[ours] = value
+            raise ValueError(f"{name} has no place in {names.model}'s network as published")
+        renamed[ours] = names.our_shape(ours, value)
     return renamed
 
 
@@ -178,15 +228,19 @@ def _structure(state: State, names: Names, arguments: Mapping[str, Any]) -> dict
     else:
         diverge = len(classes) == 1 and _number(arguments, "head_div", 0.1) > 0
     encoder = {"kind": "convit", **_encoder_sizes(state, names), **_unseen(arguments)}
-    return {"kind": "token_network", "encoder": encoder, "diverge": diverge, "classes": classes}
+    shared = len(classes) > 1 and _count(state, names.grown, names) == 1
+    return {
+        "kind": "task_network", "encoder": encoder, "decoder": {**names.decoder, "expansion": not shared},
+        "diverge": diverge, "independent_heads": True, "classes": classes,
+    }  # fmt: skip
 
 
 def _classes(state: State, names: Names) -> list[int]:
-    """Classes of each head; as many heads as tokens."""
-    heads = _count(state, "classifier.heads.", names)
-    tokens = _count(state, "tokens.", names)
-    if heads != tokens:
-        raise ValueError(f"{tokens} task_tokens.* and {heads} head.*: {_ONLY_INDEPENDENT}")
+    """Classes of each head; as many heads as tasks brought something to the decoder, or one that serves all heads."""
+    heads, grown = _count(state, "classifier.heads.", names), _count(state, names.grown, names)
+    serves_all = grown == 1 and names.decoder["kind"] != "task_attention"  # of DyTox nobody published that
+    if heads != grown and not serves_all:
+        raise ValueError(f"{grown} {names.theirs(names.grown)}* and {heads} head.*: {_ONLY_INDEPENDENT}")
     return [_shape(state, f"classifier.heads.{task}.head.weight", 2, names)[0] for task in range(heads)]
 
 
@@ -236,7 +290,7 @@ def _ratio(hidden: int, dim: int) -> float:
 def _shape(state: State, name: str, ndim: int, names: Names) -> tuple[int, ...]:
     """The shape of an entry from which a size is read."""
     if name not in state:
-        raise ValueError(f"{names.theirs(name)} is missing: these are no weights of DyTox as published")
+        raise ValueError(f"{names.theirs(name)} is missing: these are no weights of {names.model} as published")
     shape = tuple(state[name].shape)
     if len(shape) != ndim or 0 in shape:
         raise ValueError(f"{names.theirs(name)} is of shape {shape}: it must have {ndim} dimensions, none of them 0")

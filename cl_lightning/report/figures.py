@@ -232,12 +232,12 @@ def learning_rate(shown: Shown) -> Figure | None:
 
 @styled
 def tokens(shown: Shown) -> Figure | None:
-    """How alike the task tokens are."""
+    """How alike are the tokens, or whatever else a task brought."""
     vectors = shown.portrait.tokens
     if vectors is None or len(vectors) < 2:
         return None
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
-    return _heat_map(units @ units.T, "token of task", "token of task", "cosine", (-1, 1), "RdBu_r", digits=2)
+    return _heat_map(units @ units.T, "brought by task", "brought by task", "cosine", (-1, 1), "RdBu_r", digits=2)
 
 
 @styled
@@ -265,7 +265,7 @@ def speed(shown: Shown) -> Figure | None:
 
 @styled
 def attention(shown: Shown) -> Figure | None:
-    """Where each task's token looks, over example images."""
+    """Where the network looks for each task, over example images."""
     images, maps = shown.portrait.attended, shown.portrait.attention
     if images is None or maps is None:
         return None

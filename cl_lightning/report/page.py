@@ -113,13 +113,18 @@ SECTIONS = (
         "losses", "Loss", figures.losses, _fixed("Terms as they are summed, on one axis over all phases."), wide=False
     ),
     Section("rate", "Learning rate", figures.learning_rate, _fixed("Dotted lines: a new task.")),
-    Section("tokens", "Task tokens", figures.tokens, _fixed("Cosine of the angle between the tokens of two tasks.")),
+    Section(
+        "tokens",
+        "What tasks brought",
+        figures.tokens,
+        _fixed("Cosine of the angle between what two tasks brought to the network: their tokens, or banks of keys."),
+    ),
     Section("speed", "Time", figures.speed, _fixed("Training alone, without evaluation and herding.")),
     Section(
         "attention",
-        "What the task tokens look at",
+        "Where the network looks for each task",
         figures.attention,
-        _fixed("Share of each patch in what a task's token reads, mean over heads; bright is more."),
+        _fixed("Share of each patch in what is read for a task, mean over heads; bright is more."),
         wide=True,
     ),
 )

@@ -47,7 +47,7 @@ class Portrait:
     reliability: NDArray[np.int64] | None = None
     """(2, K, 3), as ``metrics.answers.Answers.reliability``."""
     tokens: NDArray[np.float32] | None = None
-    """(T, D)."""
+    """(T, F) what each task brought: its token, or its bank of keys."""
     exemplars: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     """Class -> some of its exemplars (n, H, W, channels)."""
     exemplar_counts: Mapping[int, int] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Portrait:
     attended: NDArray[np.uint8] | None = None
     """(n, H, W, channels) images that attention was taken of."""
     attention: NDArray[np.float32] | None = None
-    """(n, T, h, w): share of each patch in what each task's token reads, mean over heads."""
+    """(n, T, h, w): share of each patch in what is read for each task, mean over heads."""
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from cl_lightning.models.convit import ConViT, GatedPositionalAttention
 from cl_lightning.models.heads import IndependentHeads
-from cl_lightning.models.task_attention import TaskAttention
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.task_attention import TaskAttention, TaskAttentionBlock
+from cl_lightning.models.task_network import TaskNetwork
 
 
 class PlainNetwork(nn.Module):
     """``network`` again, its parameters shared, evaluated plainly."""
 
-    def __init__(self, network: TokenNetwork) -> None:
+    def __init__(self, network: TaskNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -32,9 +32,11 @@ class PlainNetwork(nn.Module):
         network = self.network
         x_BND, left = _encode(network.encoder, images, scales)
         embeddings = []
-        for t, token in enumerate(network.tokens):
+        decoder = network.decoder
+        assert isinstance(decoder, TaskAttentionBlock)
+        for t, token in enumerate(decoder.tokens):
             pair = (None, None) if left is None else (left[2 * t], left[2 * t + 1])
-            embeddings.append(_ask(network, token, x_BND, *pair))
+            embeddings.append(_ask(decoder, token, x_BND, *pair))
         classifier = network.classifier
         assert isinstance(classifier, IndependentHeads)
         self.newest = embeddings[-1]
@@ -73,9 +75,10 @@ def _gated_attention(attn: GatedPositionalAttention, z_BND: Tensor) -> Tensor:
     return attn.proj((weights @ v).transpose(1, 2).reshape(size, patches, width))
 
 
-def _ask(network: TokenNetwork, token: Tensor, x_BND: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
+def _ask(
+    block: TaskAttentionBlock, token: Tensor, x_BND: Tensor, first: Tensor | None, second: Tensor | None
+) -> Tensor:
     """One task's embedding, (B, D)."""
-    block = network.decoder
     e_B1D = token.expand(len(x_BND), -1, -1)
     e_B1D = e_B1D + _scaled(_class_attention(block.attn, block.norm1(torch.cat([e_B1D, x_BND], dim=1))), first)
     return (e_B1D + _scaled(block.mlp(block.norm2(e_B1D)), second))[:, 0]

@@ -72,7 +72,10 @@ class Loop:
         self._method = build.build_method(config, self._scenario, Key(0))
         self._task = self._scenario.tasks[0]
         if real:
-            structure = {"kind": "token_network", "encoder": CIFAR, "diverge": True, "classes": []}
+            structure = {
+                "kind": "task_network", "encoder": CIFAR, "decoder": {"kind": "task_attention"}, "diverge": True,
+                "independent_heads": True, "classes": [],
+            }  # fmt: skip
             self._method.network = build_network(structure, Key(0))
         self._method.grow(self._task, Key(0), None)  # type: ignore[arg-type]
         self._method.network.to(device)

@@ -16,7 +16,7 @@ from cl_lightning.methods.base import frozen_copy
 from cl_lightning.methods.dytox import MAIN_PARTS
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import branch_scales
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.optim.optimiser import make_optimiser
 from cl_lightning.rng import Key
 from cl_lightning.types import Optimiser
@@ -55,14 +55,14 @@ class Step:
         self._setting = setting
         classes = max(1, _CLASSES // max(tasks, 10))
         structure = {
-            "kind": "token_network", "encoder": setting.encoder or CIFAR, "diverge": True, "token_expansion": True,
-            "independent_heads": True, "classes": [classes] * max(1, tasks - 1),
+            "kind": "task_network", "encoder": setting.encoder or CIFAR, "decoder": {"kind": "task_attention"},
+            "diverge": True, "independent_heads": True, "classes": [classes] * max(1, tasks - 1),
         }  # fmt: skip
         network = build_network(structure, Key(0))
-        assert isinstance(network, TokenNetwork)
+        assert isinstance(network, TaskNetwork)
         self.network = network.to(setting.device)
         self.teacher = frozen_copy(self.network)
-        assert isinstance(self.teacher, TokenNetwork)
+        assert isinstance(self.teacher, TaskNetwork)
         self.num_old = sum(self.teacher.classifier.sizes())
         if tasks > 1:
             self.network.grow(classes, Key(1))

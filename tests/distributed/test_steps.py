@@ -21,7 +21,7 @@ from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.rng import Key
 from cl_lightning.types import Batch, Mixing, Optimiser, Outputs, Phase, Sharpness, Task
 from tests.distributed.forked import in_processes
-from tests.learning.test_learner import CLEAN, LABELS, PHASE, PIXELS, TASKS, Record, Toy, flat, toy
+from tests.learning.a_phase import CLEAN, LABELS, PHASE, PIXELS, TASKS, Record, Toy, flat, toy
 
 REPLICAS = 4
 ROWS = [TASKS[0].train[start::4][:5].repeat(4) for start in range(4)]

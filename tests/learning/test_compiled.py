@@ -30,7 +30,7 @@ def _forget() -> None:
 
 def network() -> Network:
     structure = {
-        "kind": "token_network", "encoder": ENCODER, "diverge": True, "token_expansion": True,
+        "kind": "task_network", "encoder": ENCODER, "decoder": {"kind": "task_attention"}, "diverge": True,
         "independent_heads": True, "classes": [2],
     }  # fmt: skip
     return build_network(structure, Key(0))
@@ -57,7 +57,7 @@ def test_ten_tasks_compile_a_handful_of_graphs() -> None:
             with torch.no_grad():
                 teacher(IMAGES)
         net.requires_grad_(False)  # fine-tuning
-        net.tokens[0].requires_grad_(True)
+        net.decoder.tokens[0].requires_grad_(True)
         with trunks.compiled([net], len(IMAGES)):
             net(IMAGES, scales(net))
     assert counter.frame_count == 3, "trained, frozen and as a teacher: whatever has grown, the trunk is the same"

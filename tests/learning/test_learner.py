@@ -133,7 +133,10 @@ def test_signals_stay_the_runs_own(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("name", "trains"), [("main", MAIN_PARTS), ("finetuning", FINETUNING_PARTS)])
 def test_frozen_parts_do_not_change(bench: Bench, name: str, trains: tuple[str, ...]) -> None:
-    structure = {"kind": "token_network", "encoder": CONVIT, "diverge": True, "classes": []}
+    structure = {
+        "kind": "task_network", "encoder": CONVIT, "decoder": {"kind": "task_attention"}, "diverge": True,
+        "independent_heads": True, "classes": [],
+    }  # fmt: skip
     phase = dataclasses.replace(PHASE, name=name, trains=trains, optimiser=Optimiser("adamw", 0.01, weight_decay=0.1))
     main = dataclasses.replace(phase, name="main")
     method = DyTox(build_network(structure, Key(0)), main, phase, DyToxOptions())  # type: ignore[arg-type]

@@ -137,7 +137,10 @@ def test_what_is_left_of_replayed_steps_is_what_is_left_of_steps(bench: Bench, m
 def dytox() -> DyTox:
     """At its second task: with a teacher, and something frozen."""
     encoder = {**CONVIT, "image_size": 8, "dim": 32, "drop_path": 0.5}
-    structure = {"kind": "token_network", "encoder": encoder, "diverge": True, "classes": []}
+    structure = {
+        "kind": "task_network", "encoder": encoder, "decoder": {"kind": "task_attention"}, "diverge": True,
+        "independent_heads": True, "classes": [],
+    }  # fmt: skip
     main = dataclasses.replace(PHASE, trains=MAIN_PARTS, epochs=8, optimiser=Optimiser("adamw", 0.01))
     method = DyTox(build_network(structure, Key(0)), main, None, DyToxOptions())  # type: ignore[arg-type]
     for task in TASKS[:2]:

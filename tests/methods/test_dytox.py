@@ -16,9 +16,10 @@ from cl_lightning.config.compose import compose_typed
 from cl_lightning.data.mixup import one_hot
 from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
 from cl_lightning.models.convit import ConViT
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.task_attention import TaskAttentionBlock
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.optim.sam import ascend, descend
-from cl_lightning.published.dytox_vectors import NO_GRADIENT, Rebuilt, total
+from cl_lightning.published.model_vectors import NO_GRADIENT, Rebuilt, total
 from cl_lightning.published.vectors import VectorFile
 from cl_lightning.published.weights import GOLDEN as PUBLISHED_NAMES
 from cl_lightning.rng import Key, torch_seeded
@@ -53,7 +54,8 @@ def task(index: int, *sizes: int) -> Task:
 def method(*sizes: int, main: Phase = MAIN, finetuning: Phase | None = FINETUNING, **options: Any) -> DyTox:
     """DyTox that has grown by ``sizes``."""
     with torch_seeded(Key(0)):
-        network = TokenNetwork(ConViT(image_size=16, patch_size=4, dim=24, num_heads=4, depth=2))
+        encoder = ConViT(image_size=16, patch_size=4, dim=24, num_heads=4, depth=2)
+        network = TaskNetwork(encoder, TaskAttentionBlock(24, 4))
     dytox = DyTox(network, main, finetuning, DyToxOptions(**options))
     for index in range(len(sizes)):
         dytox.grow(task(index, *sizes), Key(index), NOTHING)

@@ -50,7 +50,7 @@ def test_rebuilding_takes_sizes_from_shapes(golden: VectorFile, tmp_path: Path) 
     assert (sizes["image_size"], sizes["channels"], sizes["num_heads"], sizes["depth"]) == (6, 1, 2, 1)
     assert network.decoder.mlp.fc1.out_features == 7
     assert network.structure()["classes"] == [4, 1]
-    assert torch.equal(network.tokens[1].data, torch.from_numpy(arrays["task1/params/task_tokens.1"]))
+    assert torch.equal(network.decoder.tokens[1].data, torch.from_numpy(arrays["task1/params/task_tokens.1"]))
 
 
 def test_other_layouts_of_numbers_are_the_same_numbers(tmp_path: Path) -> None:

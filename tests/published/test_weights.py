@@ -17,21 +17,25 @@ from torch import Tensor
 
 from cl_lightning.models.build import build_network
 from cl_lightning.models.encoder import Encoder
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.task_attention import TaskAttentionBlock
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.checkpoint import load_plain, read_checkpoint
 from cl_lightning.published.vectors import VectorFile, rebuild
 from cl_lightning.published.weights import GOLDEN as GOLDEN_NAMES
-from cl_lightning.published.weights import _ratio, export_dytox, import_dytox, structure_of
+from cl_lightning.published.weights import _ratio, export_dytox, import_network, structure_of
 from cl_lightning.rng import Key
 from tests.golden import GOLDEN
 
 State = dict[str, Tensor]
 
 
-def network(classes: tuple[int, ...] = (3, 2), diverge: bool = True, **sizes: Any) -> TokenNetwork:
+def network(classes: tuple[int, ...] = (3, 2), diverge: bool = True, **sizes: Any) -> TaskNetwork:
     options = {"image_size": 8, "patch_size": 4, "dim": 12, "num_heads": 3, "depth": 2, "mlp_ratio": 2.5} | sizes
     encoder = {"kind": "convit", "channels": 3, "locality": 1.0, "drop_path": 0.1, **options}
-    structure = {"kind": "token_network", "encoder": encoder, "diverge": diverge, "classes": list(classes)}
+    structure = {
+        "kind": "task_network", "encoder": encoder, "decoder": {"kind": "task_attention"}, "diverge": diverge,
+        "independent_heads": True, "classes": list(classes),
+    }  # fmt: skip
     return build_network(structure, Key(0))  # type: ignore[return-value]
 
 
@@ -55,7 +59,7 @@ def published(classes: tuple[int, ...] = (3, 2), **sizes: Any) -> State:
 def test_ours_come_back_the_same(classes: tuple[int, ...], sizes: dict[str, Any]) -> None:
     ours = network(classes, **sizes)
     state = export_dytox(ours)
-    back = import_dytox(state)
+    back = import_network(state)
     assert back.structure() == ours.structure() == structure_of(state) | ours.structure()
     assert list(back.state_dict()) == list(ours.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(back.state_dict().values(), ours.state_dict().values(), strict=True))
@@ -92,7 +96,7 @@ def test_imported_weights_give_the_golden_scores(task: int, prefix: str) -> None
     for name, value in golden.folder(f"task{task}/params/").items():
         start = next((start for start in theirs if name.startswith(start)), "")
         state[prefix + theirs.get(start, "") + name.removeprefix(start)] = value
-    ours = import_dytox(state)
+    ours = import_network(state)
     with torch.no_grad():
         features = ours(golden.images)
         torch.testing.assert_close(ours.logits(features), golden[f"task{task}/logits"], atol=1e-5, rtol=0)
@@ -120,7 +124,7 @@ def test_the_ratio_gives_the_hidden_width_again(dim: int, hidden: int) -> None:
 
 def test_half_precision_is_held_exactly() -> None:
     state = {name: value.half() for name, value in published().items()}
-    ours = import_dytox(state)
+    ours = import_network(state)
     assert all(p.dtype == torch.float32 for p in ours.parameters())
     assert torch.equal(ours.get_parameter("encoder.pos_embed").half(), state["pos_embed"])
 
@@ -148,7 +152,7 @@ def test_what_weights_do_not_hold_is_published_or_from_the_arguments() -> None:
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        import_dytox(published(), arguments)
+        import_network(published(), arguments)
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ ONE_D = torch.zeros(12)
 )
 def test_what_cannot_be_represented_is_refused_by_name(state: State, told: str) -> None:
     with pytest.raises(ValueError, match=told) as caught:
-        import_dytox(state)
+        import_network(state)
     assert "\n" not in str(caught.value)
 
 
@@ -208,7 +212,7 @@ def test_heads_that_all_predict_everything_are_told_by_the_divergence_head() -> 
     """Mode 1-n: the second head has all five classes. Only the divergence head knows that two of them are new."""
     state = published((3, 5)) | {k: v for k, v in published((3, 2)).items() if k.startswith("head_div.")}
     with pytest.raises(ValueError, match=r"head_div.head.weight .* \(3, 12\), .* \(6, 12\).*only independent"):
-        import_dytox(state)
+        import_network(state)
 
 
 class Foreign(Encoder):
@@ -224,11 +228,15 @@ class Foreign(Encoder):
 
 def test_only_what_has_published_names_is_exported() -> None:
     structure = network().structure()
-    for option in ("token_expansion", "independent_heads"):
-        with pytest.raises(ValueError, match=f"{option}=false"):
-            export_dytox(build_network(structure | {option: False}, Key(0)))  # type: ignore[arg-type]
+    for told, changed in {
+        "token_expansion=false": {"decoder": {"kind": "task_attention", "expansion": False}},
+        "independent_heads=false": {"independent_heads": False},
+        "the decoder is dual_attention: only method=dytox": {"decoder": {"kind": "dual_attention"}},
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            export_dytox(build_network(structure | changed, Key(0)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the encoder is timm_vit: only model=convit"):
-        export_dytox(TokenNetwork(Foreign(dim=12, num_heads=3)))
+        export_dytox(TaskNetwork(Foreign(dim=12, num_heads=3), TaskAttentionBlock(12, 3)))
 
 
 # ---- checkpoints -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import torch
 from cl_lightning import checkpoints, state
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.vectors import VectorFile, rebuild
 from cl_lightning.published.weights import export_dytox
 from cl_lightning.rng import Key
@@ -24,7 +24,7 @@ from tests.golden import GOLDEN
 ROOT = Path(__file__).parents[2]
 
 
-def golden_network(task: int = 2) -> TokenNetwork:
+def golden_network(task: int = 2) -> TaskNetwork:
     return rebuild(VectorFile(GOLDEN / "dytox_small.npz"), task)
 
 

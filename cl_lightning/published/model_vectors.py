@@ -1,4 +1,4 @@
-"""A file of DyTox's golden vectors against our network, losses and optimisers.
+"""A file of DyTox's or DAFormer's golden vectors against our network, losses and optimisers.
 
 What a task is compared in: forward values, loss terms, gradients, MixUp, AdamW steps on the fixed batch, one
 sharpness-aware step. The teacher of a task is the network as it stood when the task before it started.
@@ -16,14 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from cl_lightning.data.mixup import mixup, one_hot
-from cl_lightning.methods.base import frozen_copy
-from cl_lightning.methods.dytox import MAIN_PARTS, DyTox, DyToxOptions
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.methods import daformer, dytox
+from cl_lightning.methods.base import Method, frozen_copy
+from cl_lightning.methods.daformer import DAFormer
+from cl_lightning.methods.dytox import DyTox, DyToxOptions
+from cl_lightning.models.build import build_network
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.optim.optimiser import make_optimiser
 from cl_lightning.optim.sam import ascend, descend
 from cl_lightning.published.difference import Row, Verdict, absent, difference, failure, lacking
-from cl_lightning.published.vectors import META, VectorFile, rebuild
-from cl_lightning.published.weights import GOLDEN
+from cl_lightning.published.vectors import META, VectorFile, is_daformer, names_in, rebuild
+from cl_lightning.published.weights import Names
+from cl_lightning.rng import Key
 from cl_lightning.types import Batch, Optimiser, Phase, Schedule, Task, View
 
 FORWARD = 1e-5
@@ -38,6 +42,7 @@ NO_GRADIENT = "attn.pos_proj.bias"
 """Adds the same to all positions before a softmax: its true gradient is zero. Adam divides what rounding leaves of it
 by its own size, so that the sign of each step is arbitrary."""
 _OPTIONAL = ("tokens",)
+_NEW_BANK = "new_key_bank_is_zero"
 
 
 def gradient_bound(theirs: Tensor) -> float:
@@ -119,18 +124,21 @@ class Rebuilt:
         self.network = rebuild(file, index)
         self.task = _task(index, self.network)
         self.optimiser = Optimiser("adamw", self.settings.lr, self.settings.weight_decay, decay_vectors=False)
-        self.phase = Phase("main", View.MERGED, 1, self.optimiser, Schedule("constant"), MAIN_PARTS)
+        parts = (daformer if is_daformer(file) else dytox).MAIN_PARTS
+        self.phase = Phase("main", View.MERGED, 1, self.optimiser, Schedule("constant"), parts)
         options = DyToxOptions(
             temperature=self.settings.distillation_tau, divergence_weight=self.settings.head_div_weight
         )
-        self.method = DyTox(self.network, self.phase, None, options)
+        made: Callable[..., Method] = DAFormer if is_daformer(file) else DyTox
+        self.method = made(self.network, self.phase, None, options)
         if index > 0:
             self.method.teacher = frozen_copy(_teacher(file, self.task))
         self.trained: list[nn.Parameter] = []
         for name, part in self.network.parts().items():
             for parameter in part:
-                parameter.requires_grad_(name in MAIN_PARTS)
-            self.trained += part if name in MAIN_PARTS else []
+                parameter.requires_grad_(name in parts)
+            self.trained += part if name in parts else []
+        self.names = names_in(file)
         self.batch = _batch(file, self.task, self.network)
         self._start = {name: value.clone() for name, value in self.network.state_dict().items()}
 
@@ -171,7 +179,7 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def _task(index: int, network: TokenNetwork) -> Task:
+def _task(index: int, network: TaskNetwork) -> Task:
     sizes = network.classifier.sizes()
     if len(sizes) != index + 1:
         raise ValueError(f"task{index}/params have {len(sizes)} heads: task {index} must have {index + 1}")
@@ -179,7 +187,7 @@ def _task(index: int, network: TokenNetwork) -> Task:
     return Task(index, classes, tuple(map(str, classes)), torch.empty(0), torch.empty(0))
 
 
-def _teacher(file: VectorFile, task: Task) -> TokenNetwork:
+def _teacher(file: VectorFile, task: Task) -> TaskNetwork:
     before = f"task{task.index - 1}/params"
     try:
         teacher = rebuild(file, task.index - 1)
@@ -190,7 +198,7 @@ def _teacher(file: VectorFile, task: Task) -> TokenNetwork:
     return teacher
 
 
-def _batch(file: VectorFile, task: Task, network: TokenNetwork) -> Batch:
+def _batch(file: VectorFile, task: Task, network: TaskNetwork) -> Batch:
     images, labels = file.images, file[f"task{task.index}/y"]
     sizes = network.encoder.structure()
     shape = (sizes["channels"], sizes["image_size"], sizes["image_size"])
@@ -237,7 +245,7 @@ def rows(file: VectorFile) -> Iterator[Row]:
             yield failure(f"task{index}", str(error))
             continue
         yield from _sizes(file, rebuilt)
-        for part in (_forward, _losses, _gradients, _mixup, _adamw, _sharpness):
+        for part in (_growth, _forward, _losses, _gradients, _mixup, _adamw, _sharpness):
             rebuilt.restart()
             yield from part(file, f"task{index}/", rebuilt)
 
@@ -256,6 +264,23 @@ def _sizes(file: VectorFile, rebuilt: Rebuilt) -> Iterator[Row]:
     for name, value in found.items():
         if said[name] != value:
             yield failure(META, f"{name} is {said[name]}, the entries of task {task.index} say {value}")
+
+
+def _growth(file: VectorFile, prefix: str, rebuilt: Rebuilt) -> Iterator[Row]:
+    """What a file says of a bank that has just been appended."""
+    entry, index = f"{prefix}{_NEW_BANK}", rebuilt.task.index
+    if entry not in file:
+        return
+    grown = rebuild(file, index - 1) if index > 0 else _before_any_task(rebuilt.network)
+    grown.grow(1, Key(0))
+    zero = all(not parameter.any() for parameter in grown.parts()["new_bank"])
+    yield _entry(file, entry, torch.tensor(zero), 0.0)
+
+
+def _before_any_task(network: TaskNetwork) -> TaskNetwork:
+    built = build_network({**network.structure(), "classes": []}, Key(0))
+    assert isinstance(built, TaskNetwork)
+    return built
 
 
 @torch.no_grad()
@@ -287,8 +312,10 @@ def _terms(file: VectorFile, folder: str, terms: dict[str, Tensor], with_total: 
 
 def _gradients(file: VectorFile, prefix: str, rebuilt: Rebuilt) -> Iterator[Row]:
     rebuilt.backward()
+    folder = f"{prefix}grads/"
     for name, parameter in rebuilt.network.named_parameters():
-        yield _entry(file, f"{prefix}grads/{GOLDEN.theirs(name)}", parameter.grad, gradient_bound)
+        yield _parameter(file, folder, rebuilt.names, name, parameter.grad, gradient_bound)
+    yield from _uncalled(file, folder, rebuilt.names)
 
 
 def _mixup(file: VectorFile, prefix: str, rebuilt: Rebuilt) -> Iterator[Row]:
@@ -334,13 +361,37 @@ def _parameters(
 ) -> Iterator[Row]:
     """All parameters; ``reach`` excuses the one without a true gradient as far as Adam's steps can have taken it."""
     for name, parameter in rebuilt.network.named_parameters():
-        entry = folder + GOLDEN.theirs(name)
         excused = reach is not None and name.endswith(NO_GRADIENT)
-        row = _entry(file, entry, parameter, reach if excused and reach is not None else bound)
+        row = _parameter(
+            file, folder, rebuilt.names, name, parameter, reach if excused and reach is not None else bound
+        )
         if excused and row.verdict is Verdict.EQUAL:
             note = "its true gradient is zero: Adam steps along rounding noise"
-            row = Row(entry, Verdict.EXCUSED, row.absolute, row.relative, row.bound, note)
+            row = Row(row.entry, Verdict.EXCUSED, row.absolute, row.relative, row.bound, note)
         yield row
+
+
+def _parameter(
+    file: VectorFile,
+    folder: str,
+    names: Names,
+    ours: str,
+    value: Tensor | None,
+    bound: float | Callable[[Tensor], float],
+) -> Row:
+    """Our parameter ``ours``, or its gradient, against theirs."""
+    entry = folder + names.theirs(ours)
+    if entry not in file:
+        return lacking(entry)
+    theirs = names.our_shape(ours, file[entry])
+    return difference(entry, value, theirs, bound if isinstance(bound, float) else bound(theirs))
+
+
+def _uncalled(file: VectorFile, folder: str, names: Names) -> Iterator[Row]:
+    """Gradients of what is never called: there is none."""
+    for name in file.names(folder):
+        if name.startswith(names.uncalled or "\0"):
+            yield difference(folder + name, None, file[folder + name], 0.0)
 
 
 def _entry(

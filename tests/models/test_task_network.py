@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from cl_lightning.models.convit import ConViT, GatedPositionalAttention
 from cl_lightning.models.heads import IndependentHeads
 from cl_lightning.models.network import branch_scales
 from cl_lightning.models.task_attention import TaskAttentionBlock
-from cl_lightning.models.token_network import TokenNetwork
+from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.vectors import VectorFile, rebuild
 from cl_lightning.rng import Key, torch_seeded
 from tests.golden import GOLDEN
@@ -24,10 +26,16 @@ def golden() -> VectorFile:
     return VectorFile(GOLDEN / "dytox_small.npz")
 
 
-def network(classes: list[int], growth: dict[str, bool] | None = None, **sizes: int) -> TokenNetwork:
+def network(classes: list[int], growth: dict[str, Any] | None = None, **sizes: int) -> TaskNetwork:
     options = {"image_size": 16, "patch_size": 4, "dim": 24, "num_heads": 4, "depth": 2} | sizes
-    structure = {"kind": "token_network", "encoder": {"kind": "convit", **options}, "diverge": True, "classes": classes}
+    structure = {
+        "kind": "task_network", "encoder": {"kind": "convit", **options}, "decoder": {"kind": "task_attention"},
+        "diverge": True, "independent_heads": True, "classes": classes,
+    }  # fmt: skip
     return build_network({**structure, **(growth or {})}, Key(0))  # type: ignore[return-value]
+
+
+ONE_TOKEN = {"kind": "task_attention", "expansion": False}
 
 
 def count(*modules: nn.Module) -> int:
@@ -94,13 +102,16 @@ def one_token_at_a_time(
 @pytest.mark.parametrize("stochastic_depth", [False, True])
 def test_all_tokens_at_once_equal_the_loop_over_tokens(num_tasks: int, stochastic_depth: bool) -> None:
     with torch_seeded(Key(1)):
-        block = TaskAttentionBlock(24, 4).double()
-        tokens = torch.randn(num_tasks, 24, dtype=torch.double, requires_grad=True)
+        block = TaskAttentionBlock(24, 4)
+        for _ in range(num_tasks):
+            block.append()
+        for parameter in block.double().tokens:
+            nn.init.normal_(parameter)
         patches = torch.randn(5, 16, 24, dtype=torch.double, requires_grad=True)
         scales = torch.rand(num_tasks, 2, 5, dtype=torch.double) if stochastic_depth else None
-    ours, loop = block(tokens, patches, scales), one_token_at_a_time(block, tokens, patches, scales)
+    ours, loop = block(patches, scales), one_token_at_a_time(block, block.tokens_TD(), patches, scales)
     torch.testing.assert_close(ours, loop, atol=1e-12, rtol=1e-12)
-    inputs = [tokens, patches, *block.parameters()]
+    inputs = [patches, *block.parameters()]
     for a, b in zip(
         torch.autograd.grad(ours.sin().sum(), inputs), torch.autograd.grad(loop.sin().sum(), inputs), strict=True
     ):
@@ -156,7 +167,7 @@ def test_initial_weights_follow_the_published_rules() -> None:
             assert attention.pos_proj.weight[h1 + 3 * h2].tolist() == [2.0 * (h2 - 1), 2.0 * (h1 - 1), -1.0]
     assert attention.pos_proj.weight[9:].abs().max() < 0.1
     assert attention.qk.weight.std().item() == pytest.approx(0.02, rel=0.02)
-    assert net.tokens[1].std().item() == pytest.approx(0.02, rel=0.2)
+    assert net.decoder.tokens[1].std().item() == pytest.approx(0.02, rel=0.2)
     bound = 384**-0.5
     head = net.classifier.heads[0].head  # type: ignore[union-attr]
     assert bound * 0.9 < head.weight.abs().max() <= bound
@@ -181,8 +192,8 @@ def test_growth_draws_from_its_key_and_task() -> None:
     a, b, c = network([2, 2]), network([2, 2]), network([2])
     c.grow(2, Key(99))
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
-    assert not torch.equal(a.tokens[0], a.tokens[1])
-    assert not torch.equal(a.tokens[1], c.tokens[1])
+    assert not torch.equal(a.decoder.tokens[0], a.decoder.tokens[1])
+    assert not torch.equal(a.decoder.tokens[1], c.decoder.tokens[1])
 
 
 def test_parts_are_disjoint_and_cover_every_parameter() -> None:
@@ -232,7 +243,7 @@ def test_dropping_both_branches_of_all_blocks_leaves_the_input_of_the_encoder() 
 # ---- what the ablation takes away --------------------------------------------------------------------------------
 
 KINDS = [
-    {"token_expansion": tokens, "independent_heads": heads, "diverge": diverge}
+    {"decoder": {"kind": "task_attention", "expansion": tokens}, "independent_heads": heads, "diverge": diverge}
     for tokens in (True, False)
     for heads in (True, False)
     for diverge in (True, False)
@@ -241,10 +252,10 @@ IMAGES = rng.normal(Key(5), torch.arange(4 * 3 * 16 * 16)).view(4, 3, 16, 16)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_kind_of_network_has_the_parts_of_the_published_one(kind: dict[str, bool]) -> None:
+def test_every_kind_of_network_has_the_parts_of_the_published_one(kind: dict[str, Any]) -> None:
     for tasks in (1, 2, 3):
         net = network([3, 2, 4][:tasks], kind)
-        tokens = tasks if kind["token_expansion"] else 1
+        tokens = tasks if kind["decoder"]["expansion"] else 1
         features = net(IMAGES, torch.ones(len(net.branches()), 4))
         assert features.embeddings.shape == (4, tokens, 24)
         assert net.logits(features).shape == (4, sum([3, 2, 4][:tasks]))
@@ -262,7 +273,7 @@ def test_every_kind_of_network_has_the_parts_of_the_published_one(kind: dict[str
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_kind_of_network_is_rebuilt_from_its_structure(kind: dict[str, bool]) -> None:
+def test_every_kind_of_network_is_rebuilt_from_its_structure(kind: dict[str, Any]) -> None:
     net = network([3, 2, 4], kind)
     again = build_network(net.structure(), Key(123))
     again.load_state_dict(net.state_dict(), strict=True)
@@ -275,13 +286,26 @@ def test_every_kind_of_network_is_rebuilt_from_its_structure(kind: dict[str, boo
         assert torch.equal(weight, again.state_dict()[name]), name
 
 
-def test_a_structure_that_does_not_say_what_grows_means_the_published_network() -> None:
-    net = network([3, 2])
-    assert (net.token_expansion, net.independent_heads) == (True, True)
-    explicit = network([3, 2], {"token_expansion": True, "independent_heads": True})
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), explicit.parameters(), strict=True))
-    assert [name for name in net.state_dict() if not name.startswith(("encoder.", "decoder."))] == [
-        "tokens.0", "tokens.1",
+@pytest.mark.parametrize("expansion", [True, False])
+def test_checkpoints_of_before_there_were_other_decoders_are_read(expansion: bool) -> None:
+    """Then the tokens stood beside the decoder, and a still older structure did not say what grows."""
+    net = network([3, 2], None if expansion else {"decoder": ONE_TOKEN})
+    older = {**net.structure(), "kind": "token_network"}
+    for name in ("decoder", *(["independent_heads"] if expansion else [])):
+        del older[name]
+    read = build_network(older if expansion else older | {"token_expansion": False}, Key(9))
+    assert read.structure() == net.structure()
+    weights = {name.replace("decoder.tokens.", "tokens."): value for name, value in net.state_dict().items()}
+    assert "tokens.0" in weights
+    read.load_state_dict(weights, strict=True)
+    assert torch.equal(read.logits(read(IMAGES)), net.logits(net(IMAGES)))
+
+
+def test_names_of_weights_stay_what_they_are() -> None:
+    assert [name for name in network([3, 2]).state_dict() if not name.startswith(("encoder.", "decoder.norm"))] == [
+        *(f"decoder.attn.{name}" for name in ("q.weight", "k.weight", "v.weight", "proj.weight", "proj.bias")),
+        *(f"decoder.mlp.{name}" for name in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")),
+        "decoder.tokens.0", "decoder.tokens.1",
         "classifier.heads.0.norm.weight", "classifier.heads.0.norm.bias",
         "classifier.heads.0.head.weight", "classifier.heads.0.head.bias",
         "classifier.heads.1.norm.weight", "classifier.heads.1.norm.bias",
@@ -292,14 +316,14 @@ def test_a_structure_that_does_not_say_what_grows_means_the_published_network() 
 
 @pytest.mark.parametrize("independent_heads", [True, False])
 def test_without_token_expansion_growth_leaves_the_token_and_moves_no_old_score(independent_heads: bool) -> None:
-    net = network([3], {"token_expansion": False, "independent_heads": independent_heads})
+    net = network([3], {"decoder": ONE_TOKEN, "independent_heads": independent_heads})
     with torch.no_grad():
-        net.tokens[0] += 0.3
-    token, scores = net.tokens[0].detach().clone(), net.logits(net(IMAGES))
+        net.decoder.tokens[0] += 0.3
+    token, scores = net.decoder.tokens[0].detach().clone(), net.logits(net(IMAGES))
     for size in (2, 4):
         net.grow(size, Key(1))
-    assert len(net.tokens) == 1
-    assert torch.equal(net.tokens[0], token)
+    assert len(net.decoder.tokens) == 1
+    assert torch.equal(net.decoder.tokens[0], token)
     torch.testing.assert_close(net.logits(net(IMAGES))[:, :3], scores, atol=1e-6, rtol=1e-6)
 
 

@@ -1,0 +1,154 @@
+"""DAFormer's decoder: ordinary self-attention beside attention to a learned bank of keys, for every task.
+
+Wang et al., DAFormer (IEEE TMM), as its public code computes it. The *self branch* (short-term) is softmax(q k) v. The
+*key-bank branch* (long-term) is softmax(q W + b) v, where W (P, E) and b (P) belong to a task and not to an image: row
+p is the address of patch p, the same for all heads. So a bank is an address book over positions, not a store of values.
+The branches are added; and where DyTox sends one token through its decoder, here all patches pass once a task and are
+averaged. A new task's bank is zero: uniform attention, the mean value. DAFormer-M has a bank for each task, DAFormer-S
+one for all (``expansion=False``).
+
+Computed in an exact cheaper form. The self branch, queries and values do not depend on the task: once. The mean over
+patches commutes with the MLP's second linear map: e = mean(u) + fc2(mean(gelu(fc1(norm2(u))))), with u the residual
+stream behind attention; so does stochastic depth, which is one number per image, task and branch. All tasks pass
+together, as many at a time as ``_ROWS_TOGETHER`` says.
+
+Legend: B batch, N patches, P = N keys of a bank, T tasks (t of them at a time), D width, H heads, E = D / H.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cl_lightning.models.layers import MLP, split_heads, trunc_normal_linear
+from cl_lightning.models.task_decoder import Prepared, TaskDecoder, flat, scaled
+from cl_lightning.types import Plain
+
+_ROWS_TOGETHER = {"cpu": 1 << 15, "cuda": 1 << 19}
+"""Patches of all images and tasks that pass the MLP at a time: more needs memory and, where arithmetic fills the
+device, saves nothing.
+"""
+
+
+class KeyBank(nn.Module):
+    """One task's keys and their biases."""
+
+    def __init__(self, num_keys: int, head_dim: int, *, zero: bool) -> None:
+        """All zeros, or as PyTorch initialises a convolution of ``head_dim`` inputs."""
+        super().__init__()
+        bound = 0.0 if zero else head_dim**-0.5
+        self.weight = nn.Parameter(torch.empty(num_keys, head_dim).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(num_keys).uniform_(-bound, bound))
+
+
+class DualAttention(nn.Module):
+    """Queries, keys and values of the patches: the half of dual attention that tasks share."""
+
+    def __init__(self, dim: int, num_heads: int, *, out_proj: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim, bias=False)
+        self.k = nn.Linear(dim, dim, bias=False)
+        self.v = nn.Linear(dim, dim, bias=False)
+        self.proj = nn.Linear(dim, dim) if out_proj else None
+        for linear in (self.q, self.k, self.v, self.proj):
+            if linear is not None:
+                trunc_normal_linear(linear)
+
+    def forward(self, z_BND: Tensor) -> Prepared:
+        """Scaled queries (B, H, N, E), values (B, H, N, E) and what the self branch reads (B, H, N, E)."""
+        q, k, v = (split_heads(linear(z_BND), self.num_heads) for linear in (self.q, self.k, self.v))
+        scale = q.shape[-1] ** -0.5
+        return q * scale, v, F.scaled_dot_product_attention(q, k, v)
+
+
+class DualAttentionBlock(TaskDecoder):
+    """A key bank for each task; dual attention and an MLP, shared by all tasks, on the patches' residual stream."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_patches: int,
+        mlp_ratio: float = 4.0,
+        *,
+        expansion: bool = True,
+        out_proj: bool = False,
+    ) -> None:
+        """``out_proj`` adds the output projection that the public code builds and never calls."""
+        super().__init__(expansion=expansion)
+        self._bank_shape = (num_patches, dim // num_heads)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = DualAttention(dim, num_heads, out_proj=out_proj)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+        self.banks = nn.ModuleList()
+
+    def append(self) -> None:
+        """A key bank: the first one random, the others zero."""
+        self.banks.append(KeyBank(*self._bank_shape, zero=len(self.banks) > 0))
+
+    def count(self) -> int:
+        """As many embeddings as banks."""
+        return len(self.banks)
+
+    def _stacked(self) -> tuple[Tensor, Tensor]:
+        """Keys (T, P, E) and biases (T, P) of all banks."""
+        banks: list[KeyBank] = list(self.banks)  # type: ignore[arg-type]
+        return torch.stack([bank.weight for bank in banks]), torch.stack([bank.bias for bank in banks])
+
+    def prepare(self, patches_BND: Tensor) -> Prepared:
+        """The patches themselves, and what :class:`DualAttention` makes of them."""
+        return patches_BND, *self.attn(self.norm1(patches_BND))
+
+    def read(self, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
+        """Every bank is read, as many at a time as fit."""
+        x_BND = prepared[0]
+        rows = x_BND.shape[0] * x_BND.shape[1]
+        together = max(1, _ROWS_TOGETHER.get(x_BND.device.type, 1 << 15) // rows)
+        keys, biases = self._stacked()
+        scales = [None] * len(keys) if scales_TKB is None else scales_TKB.split(together)
+        groups = zip(keys.split(together), biases.split(together), scales, strict=False)
+        return torch.cat([self._read(prepared, *group) for group in groups], dim=1)
+
+    def _read(self, prepared: Prepared, keys_tPE: Tensor, biases_tP: Tensor, scales_tKB: Tensor | None) -> Tensor:
+        """Embeddings (B, t, D) of some tasks."""
+        x_BND, q, v, own_BHNE = prepared
+        weights_BHNtP = key_weights(q, keys_tPE, biases_tP).to(v.dtype)
+        read_BHMe = weights_BHNtP.flatten(2, 3) @ v  # M = N t rows of an image and head
+        both_BHNtE = read_BHMe.unflatten(2, weights_BHNtP.shape[2:4]) + own_BHNE.unsqueeze(3)
+        read_BtND = both_BHNtE.permute(0, 3, 2, 1, 4).flatten(3)
+        if self.attn.proj is not None:
+            read_BtND = self.attn.proj(read_BtND)
+        u_BtND = x_BND.unsqueeze(1) + scaled(read_BtND, scales_tKB, 0)
+        hidden_BtF = F.gelu(self.mlp.fc1(self.norm2(u_BtND))).mean(dim=2)
+        return u_BtND.mean(dim=2) + scaled(self.mlp.fc2(hidden_BtF), scales_tKB, 1)
+
+    def attention(self, prepared: Prepared) -> Tensor:
+        """Of the key-bank branch, mean over the patches that ask; the self branch is the same for all tasks."""
+        return key_weights(prepared[1], *self._stacked()).mean(dim=(1, 2))
+
+    def task_vectors(self) -> Tensor:
+        """Keys and biases of each bank in a row."""
+        keys_TPE, biases_TP = self._stacked()
+        return flat([torch.cat([keys, bias[:, None]], dim=1) for keys, bias in zip(keys_TPE, biases_TP, strict=True)])
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """The block, old banks, newest bank."""
+        of_banks = [list(bank.parameters()) for bank in self.banks]
+        grown = {id(parameter) for bank in of_banks for parameter in bank}
+        shared = [parameter for parameter in self.parameters() if id(parameter) not in grown]
+        old = [parameter for bank in of_banks[:-1] for parameter in bank]
+        return {"decoder": shared, "old_banks": old, "new_bank": of_banks[-1] if of_banks else []}
+
+    def structure(self) -> dict[str, Plain]:
+        """The encoder says the rest."""
+        return {"kind": "dual_attention", "expansion": self.expansion, "out_proj": self.attn.proj is not None}
+
+
+def key_weights(q_BHNE: Tensor, keys_tPE: Tensor, biases_tP: Tensor) -> Tensor:
+    """(B, H, N, t, P) softmax of scaled queries over the keys of each bank."""
+    tasks, num_keys, _ = keys_tPE.shape
+    scores = F.linear(q_BHNE, keys_tPE.flatten(0, 1), biases_tP.flatten())
+    return scores.unflatten(-1, (tasks, num_keys)).softmax(dim=-1)

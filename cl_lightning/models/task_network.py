@@ -1,0 +1,127 @@
+"""The network of DyTox's family: an encoder, a decoder in which something grows for each task, and a head per task.
+
+Douillard et al., DyTox (CVPR 2022), section 3; DAFormer differs in the decoder alone. A new task adds what the decoder
+wants for it (a token, a bank of keys) and a small head; everything else is shared. The divergence head tells the newest
+classes from "any old class"; it trains what the newest task brought to differ, and is never used to predict.
+
+DyTox's ablation takes two things away, each alone or both: what later tasks bring to the decoder (the first task's then
+serves all, T = 1), which is also DAFormer-S, and the independence of the heads (``heads.JointHead``).
+
+Legend: B batch, N patches, T embeddings, D width, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_lightning import rng
+from cl_lightning.models.encoder import Encoder
+from cl_lightning.models.heads import Head, IndependentHeads, JointHead, TaskClassifier
+from cl_lightning.models.network import Branch, Network
+from cl_lightning.models.older_names import moved
+from cl_lightning.models.task_decoder import Prepared, TaskDecoder
+from cl_lightning.rng import Key
+from cl_lightning.types import Features
+
+
+class TaskNetwork(Network):
+    """Encoder, decoder, classifier, divergence head."""
+
+    def __init__(
+        self, encoder: Encoder, decoder: TaskDecoder, *, diverge: bool = True, independent_heads: bool = True
+    ) -> None:
+        """Build without any class; :meth:`grow` adds tasks.
+
+        Args:
+            encoder: images to patch tokens.
+            decoder: patch tokens to an embedding for each task.
+            diverge: have a divergence head from the second task on.
+            independent_heads: a task brings a head of its own; without, one head reads all embeddings.
+        """
+        super().__init__()
+        self.encoder = encoder
+        self.diverge = diverge
+        self.independent_heads = independent_heads
+        self.decoder = decoder
+        dim, grows = encoder.dim, decoder.expansion
+        self.classifier: TaskClassifier = (
+            IndependentHeads(dim) if independent_heads else JointHead(dim, input_grows=grows)
+        )
+        self.divergence: Head | None = None
+        self.register_load_state_dict_pre_hook(moved("tokens.", "decoder.tokens."))  # once the only decoder's
+
+    def grow(self, num_new: int, key: Key) -> None:
+        """Let decoder and classifier grow, replace the divergence head (from the second task on)."""
+        task = len(self.classifier.sizes())
+        with rng.torch_seeded(key.fold("token network", task)):  # a name of before there were other decoders
+            self.decoder.grow()
+            self.classifier.grow(num_new)
+            if self.diverge and task > 0:
+                self.divergence = Head(self.encoder.dim, num_new + 1)
+        self.to(next(self.parameters()).device)
+
+    def trunks(self) -> list[str]:
+        """What is made of the patches before any task is looked at."""
+        return ["read_patches"]
+
+    def read_patches(self, images: Tensor, scales: Tensor | None = None) -> tuple[Prepared, tuple[Tensor, ...]]:
+        """What the decoder prepares, and the patches after each encoder block; ``scales`` are the encoder's."""
+        patches_BND, maps = self.encoder(images, scales)
+        return self.decoder.prepare(patches_BND), maps
+
+    def branches(self) -> list[Branch]:
+        """Two branches for each encoder block, then two for each embedding."""
+        encoder = [Branch("encoder", rate) for rate in self.encoder.drop_rates()]
+        return encoder + [Branch("decoder", self.encoder.drop_path)] * (2 * self.decoder.count())
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
+        """Task embeddings (B, T, D) and the tokens after each encoder block."""
+        count, own, scales_TKB = len(self.encoder.drop_rates()), None, None
+        if scales is not None:
+            own, scales_TKB = scales[:count], scales[count:].unflatten(0, (self.decoder.count(), 2))
+        prepared, maps = self.read_patches(images, own)
+        return Features(self.decoder.read(prepared, scales_TKB), maps)
+
+    def logits(self, features: Features) -> Tensor:
+        """The classifier's scores, (B, C)."""
+        return self.classifier(features.embeddings)
+
+    def task_vectors(self) -> Tensor:
+        """Those that have been learnt."""
+        return self.decoder.task_vectors()
+
+    @torch.no_grad()
+    def attention(self, images: Tensor) -> Tensor:
+        """Where the decoder looks for each task."""
+        weights_BTN = self.decoder.attention(self.read_patches(images)[0])
+        return weights_BTN.unflatten(-1, (int(weights_BTN.shape[-1] ** 0.5), -1))
+
+    def auxiliary(self, features: Features) -> Tensor | None:
+        """The divergence head's scores (B, C_new + 1), from the newest embedding; output 0 stands for any old class."""
+        return None if self.divergence is None else self.divergence(features.embeddings[:, -1])
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Encoder, the decoder's parts, and heads split into old and newest; a head that serves all tasks is the
+        newest.
+        """
+        return {
+            "encoder": list(self.encoder.parameters()),
+            **self.decoder.parts(),
+            "old_heads": self.classifier.old_parameters(),
+            "new_head": self.classifier.new_parameters(),
+            "divergence": [] if self.divergence is None else list(self.divergence.parameters()),
+        }
+
+    def structure(self) -> dict[str, Any]:
+        """The encoder's sizes, what grows, and the classes of each task."""
+        return {
+            "kind": "task_network",
+            "encoder": self.encoder.structure(),
+            "decoder": self.decoder.structure(),
+            "diverge": self.diverge,
+            "independent_heads": self.independent_heads,
+            "classes": self.classifier.sizes(),
+        }
