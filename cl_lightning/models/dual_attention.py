@@ -22,12 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_lightning.models.layers import MLP, split_heads, trunc_normal_linear
-from cl_lightning.models.task_decoder import Prepared, TaskDecoder, flat, scaled
+from cl_lightning.models.task_decoder import Prepared, TaskDecoder
 from cl_lightning.types import Plain
 
-_ROWS_TOGETHER = {"cpu": 1 << 15, "cuda": 1 << 19}
+_ROWS_TOGETHER = {"cpu": 1 << 13, "cuda": 1 << 19}
 """Patches of all images and tasks that pass the MLP at a time: more needs memory and, where arithmetic fills the
 device, saves nothing.
+"""
+_COLUMNS = 8
+"""Added to queries, keys and values: a bank's biases are one more column of its keys, which meets a one in the query. A
+whole eight, because kernels of attention ask for that.
 """
 
 
@@ -57,10 +61,11 @@ class DualAttention(nn.Module):
                 trunc_normal_linear(linear)
 
     def forward(self, z_BND: Tensor) -> Prepared:
-        """Scaled queries (B, H, N, E), values (B, H, N, E) and what the self branch reads (B, H, N, E)."""
+        """Scaled queries (B, H, N, E), values (B, H, N, E) and what the self branch reads (B, N, D)."""
         q, k, v = (split_heads(linear(z_BND), self.num_heads) for linear in (self.q, self.k, self.v))
-        scale = q.shape[-1] ** -0.5
-        return q * scale, v, F.scaled_dot_product_attention(q, k, v)
+        own_BHNE = F.scaled_dot_product_attention(q, k, v)
+        one = F.pad(q * q.shape[-1] ** -0.5, (0, 1), value=1.0)
+        return F.pad(one, (0, _COLUMNS - 1)), F.pad(v, (0, _COLUMNS)), own_BHNE.transpose(1, 2).flatten(2)
 
 
 class DualAttentionBlock(TaskDecoder):
@@ -93,10 +98,11 @@ class DualAttentionBlock(TaskDecoder):
         """As many embeddings as banks."""
         return len(self.banks)
 
-    def _stacked(self) -> tuple[Tensor, Tensor]:
-        """Keys (T, P, E) and biases (T, P) of all banks."""
+    def _stacked(self) -> Tensor:
+        """(T, P, F) keys and, in the next column, biases of all banks; F - E - 1 columns of zeros."""
         banks: list[KeyBank] = list(self.banks)  # type: ignore[arg-type]
-        return torch.stack([bank.weight for bank in banks]), torch.stack([bank.bias for bank in banks])
+        keys_TPF = torch.stack([torch.cat([bank.weight, bank.bias[:, None]], dim=1) for bank in banks])
+        return F.pad(keys_TPF, (0, _COLUMNS - 1))
 
     def prepare(self, patches_BND: Tensor) -> Prepared:
         """The patches themselves, and what :class:`DualAttention` makes of them."""
@@ -105,34 +111,33 @@ class DualAttentionBlock(TaskDecoder):
     def read(self, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
         """Every bank is read, as many at a time as fit."""
         x_BND = prepared[0]
-        rows = x_BND.shape[0] * x_BND.shape[1]
-        together = max(1, _ROWS_TOGETHER.get(x_BND.device.type, 1 << 15) // rows)
-        keys, biases = self._stacked()
+        together = max(1, _ROWS_TOGETHER.get(x_BND.device.type, 1 << 13) // (x_BND.shape[0] * x_BND.shape[1]))
+        keys = self._stacked().split(together)
         scales = [None] * len(keys) if scales_TKB is None else scales_TKB.split(together)
-        groups = zip(keys.split(together), biases.split(together), scales, strict=False)
-        return torch.cat([self._read(prepared, *group) for group in groups], dim=1)
+        read = [self._read(prepared, *group) for group in zip(keys, scales, strict=True)]
+        return torch.cat(read).transpose(0, 1)
 
-    def _read(self, prepared: Prepared, keys_tPE: Tensor, biases_tP: Tensor, scales_tKB: Tensor | None) -> Tensor:
-        """Embeddings (B, t, D) of some tasks."""
-        x_BND, q, v, own_BHNE = prepared
-        weights_BHNtP = key_weights(q, keys_tPE, biases_tP).to(v.dtype)
-        read_BHMe = weights_BHNtP.flatten(2, 3) @ v  # M = N t rows of an image and head
-        both_BHNtE = read_BHMe.unflatten(2, weights_BHNtP.shape[2:4]) + own_BHNE.unsqueeze(3)
-        read_BtND = both_BHNtE.permute(0, 3, 2, 1, 4).flatten(3)
-        if self.attn.proj is not None:
-            read_BtND = self.attn.proj(read_BtND)
-        u_BtND = x_BND.unsqueeze(1) + scaled(read_BtND, scales_tKB, 0)
-        hidden_BtF = F.gelu(self.mlp.fc1(self.norm2(u_BtND))).mean(dim=2)
-        return u_BtND.mean(dim=2) + scaled(self.mlp.fc2(hidden_BtF), scales_tKB, 1)
+    def _read(self, prepared: Prepared, keys_tPF: Tensor, scales_tKB: Tensor | None) -> Tensor:
+        """Embeddings (t, B, D) of some tasks."""
+        x_BND, q, v, own_BND = prepared
+        read_tBND = _read_keys(q, keys_tPF, v)
+        if self.attn.proj is None and scales_tKB is None:
+            u_tBND = (x_BND + own_BND) + read_tBND
+        else:
+            both_tBND = read_tBND + own_BND
+            both_tBND = both_tBND if self.attn.proj is None else self.attn.proj(both_tBND)
+            u_tBND = x_BND + _scaled(both_tBND, scales_tKB, 0)
+        hidden_tBF = F.gelu(self.mlp.fc1(self.norm2(u_tBND))).mean(dim=2)
+        return u_tBND.mean(dim=2) + _scaled(self.mlp.fc2(hidden_tBF), scales_tKB, 1)
 
     def attention(self, prepared: Prepared) -> Tensor:
         """Of the key-bank branch, mean over the patches that ask; the self branch is the same for all tasks."""
-        return key_weights(prepared[1], *self._stacked()).mean(dim=(1, 2))
+        q_BHNF, keys_TPF = prepared[1], self._stacked()
+        return torch.einsum("bhnf,tpf->bhntp", q_BHNF, keys_TPF).softmax(dim=-1).mean(dim=(1, 2))
 
     def task_vectors(self) -> Tensor:
         """Keys and biases of each bank in a row."""
-        keys_TPE, biases_TP = self._stacked()
-        return flat([torch.cat([keys, bias[:, None]], dim=1) for keys, bias in zip(keys_TPE, biases_TP, strict=True)])
+        return self._stacked()[..., : 1 - _COLUMNS].detach().flatten(1)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The block, old banks, newest bank."""
@@ -147,8 +152,20 @@ class DualAttentionBlock(TaskDecoder):
         return {"kind": "dual_attention", "expansion": self.expansion, "out_proj": self.attn.proj is not None}
 
 
-def key_weights(q_BHNE: Tensor, keys_tPE: Tensor, biases_tP: Tensor) -> Tensor:
-    """(B, H, N, t, P) softmax of scaled queries over the keys of each bank."""
-    tasks, num_keys, _ = keys_tPE.shape
-    scores = F.linear(q_BHNE, keys_tPE.flatten(0, 1), biases_tP.flatten())
-    return scores.unflatten(-1, (tasks, num_keys)).softmax(dim=-1)
+def _read_keys(q_BHNF: Tensor, keys_tPF: Tensor, v_BHNF: Tensor) -> Tensor:
+    """(t, B, N, D) what the patches of each image read through each bank: one attention whose batch is tasks times
+    images, so that weights of every patch to every key never stand in memory.
+    """
+    images, heads = q_BHNF.shape[:2]
+    tasks = len(keys_tPF)
+    q, v = (z.expand(tasks, -1, -1, -1, -1).flatten(0, 1) for z in (q_BHNF, v_BHNF))
+    keys = keys_tPF.to(q.dtype)[:, None, None].expand(-1, images, heads, -1, -1).flatten(0, 1)
+    read = F.scaled_dot_product_attention(q, keys, v, scale=1.0)[..., :-_COLUMNS]
+    return read.transpose(1, 2).flatten(2).unflatten(0, (tasks, images))
+
+
+def _scaled(branch_tBX: Tensor, scales_tKB: Tensor | None, branch: int) -> Tensor:
+    """A residual branch of (t, B, ...), multiplied per task and image if ``scales_tKB`` are given."""
+    if scales_tKB is None:
+        return branch_tBX
+    return branch_tBX * scales_tKB[:, branch].to(branch_tBX.dtype)[(...,) + (None,) * (branch_tBX.ndim - 2)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_lightning.models.layers import MLP, trunc_normal_linear
-from cl_lightning.models.task_decoder import Prepared, TaskDecoder, scaled, split_newest
+from cl_lightning.models.task_decoder import Prepared, TaskDecoder, split_newest
 from cl_lightning.models.token_attention import patch_weights, token_attention
 from cl_lightning.types import Plain
 
@@ -76,8 +76,8 @@ class TaskAttentionBlock(TaskDecoder):
     def read(self, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
         """Every token asks, then passes the MLP."""
         tokens_TD = self.tokens_TD()
-        e_BTD = tokens_TD + scaled(self.attn(self.norm1(tokens_TD), *prepared), scales_TKB, 0)
-        return e_BTD + scaled(self.mlp(self.norm2(e_BTD)), scales_TKB, 1)
+        e_BTD = tokens_TD + _scaled(self.attn(self.norm1(tokens_TD), *prepared), scales_TKB, 0)
+        return e_BTD + _scaled(self.mlp(self.norm2(e_BTD)), scales_TKB, 1)
 
     def attention(self, prepared: Prepared) -> Tensor:
         """What is left to the patches when each token has looked at itself sums to one at most."""
@@ -97,3 +97,10 @@ class TaskAttentionBlock(TaskDecoder):
     def structure(self) -> dict[str, Plain]:
         """The encoder says the rest."""
         return {"kind": "task_attention", "expansion": self.expansion}
+
+
+def _scaled(branch_BTD: Tensor, scales_TKB: Tensor | None, branch: int) -> Tensor:
+    """A residual branch, multiplied per task and image if ``scales_TKB`` are given."""
+    if scales_TKB is None:
+        return branch_BTD
+    return branch_BTD * scales_TKB[:, branch].T.unsqueeze(-1).to(branch_BTD.dtype)

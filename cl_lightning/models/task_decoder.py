@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from cl_lightning.types import Plain
@@ -75,19 +74,6 @@ class TaskDecoder(nn.Module, ABC):
         return self.read(self.prepare(patches_BND), scales_TKB)
 
 
-def scaled(branch_BTD: Tensor, scales_TKB: Tensor | None, branch: int) -> Tensor:
-    """A residual branch of (B, T, ...), multiplied per task and image by row ``branch`` of ``scales_TKB``, if given."""
-    if scales_TKB is None:
-        return branch_BTD
-    scale_BT = scales_TKB[:, branch].T.to(branch_BTD.dtype)
-    return branch_BTD * scale_BT.view(*scale_BT.shape, *[1] * (branch_BTD.ndim - 2))
-
-
 def split_newest(grown: nn.ParameterList) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """What old tasks brought, and the newest: where one serves all tasks it is the newest."""
     return list(grown)[:-1], list(grown)[-1:]
-
-
-def flat(of_tasks: list[Tensor]) -> Tensor:
-    """(T, F) of one tensor a task."""
-    return torch.stack([tensor.detach().flatten() for tensor in of_tasks])
