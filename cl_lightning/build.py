@@ -115,7 +115,7 @@ def _daformer(config: Config, scenario: Scenario, key: Key) -> Method:
     network = _task_network(config, scenario, decoder, key)
     phases = _expanding_phases(config, daformer.MAIN_PARTS, daformer.FINETUNING_PARTS)
     neighbours, given = None, method.neighbours
-    if given is not None:
+    if given.form != "none":
         loss = Neighbours(given.form, given.k, given.temperature, given.margin)
         neighbours = daformer.NeighbourTerm(loss, given.weight)
     return daformer.DAFormer(network, *phases, _expanding_options(config, scenario), neighbours)

@@ -174,16 +174,15 @@ def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> No
 
 def _check_neighbours(method: DAFormerConfig) -> None:
     given = method.neighbours
-    if given is None:
-        return
-    _one_of("method.neighbours.form", given.form, ("similarity", "distance", "order"))
+    _one_of("method.neighbours.form", given.form, ("none", "similarity", "distance", "order"))
     _at_least("method.neighbours.k", given.k, 1)
     _at_least("method.neighbours.temperature", given.temperature, 0.0, exclusive=True)
     _at_least("method.neighbours.margin", given.margin, 0.0)
     _at_least("method.neighbours.weight", given.weight, 0.0)
-    if not method.distillation:
+    if given.form != "none" and not method.distillation:
         raise ValueError(
-            "method.neighbours needs the teacher of method.distillation=true: type that, or method.neighbours=null"
+            f"method.neighbours.form={given.form} needs a teacher: type method.distillation=true, "
+            "or method.neighbours.form=none"
         )
 
 

@@ -87,7 +87,7 @@ class DyToxConfig(TaskTransformerConfig):
 class NeighboursConfig:
     """Distillation of neighbourhoods."""
 
-    form: str = "similarity"
+    form: str = "none"
     k: int = 8
     temperature: float = 0.1
     margin: float = 0.1
@@ -100,7 +100,7 @@ class DAFormerConfig(TaskTransformerConfig):
 
     bank_expansion: bool = True
     out_proj: bool = False
-    neighbours: NeighboursConfig | None = None
+    neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
 
 
 @dataclass
