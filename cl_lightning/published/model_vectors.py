@@ -315,7 +315,7 @@ def _gradients(file: VectorFile, prefix: str, rebuilt: Rebuilt) -> Iterator[Row]
     folder = f"{prefix}grads/"
     for name, parameter in rebuilt.network.named_parameters():
         yield _parameter(file, folder, rebuilt.names, name, parameter.grad, gradient_bound)
-    yield from _uncalled(file, folder, rebuilt.names)
+    yield from _uncalled(file, folder, rebuilt)
 
 
 def _mixup(file: VectorFile, prefix: str, rebuilt: Rebuilt) -> Iterator[Row]:
@@ -369,6 +369,7 @@ def _parameters(
             note = "its true gradient is zero: Adam steps along rounding noise"
             row = Row(row.entry, Verdict.EXCUSED, row.absolute, row.relative, row.bound, note)
         yield row
+    yield from _uncalled(file, folder, rebuilt)
 
 
 def _parameter(
@@ -387,11 +388,13 @@ def _parameter(
     return difference(entry, value, theirs, bound if isinstance(bound, float) else bound(theirs))
 
 
-def _uncalled(file: VectorFile, folder: str, names: Names) -> Iterator[Row]:
-    """Gradients of what is never called: there is none."""
+def _uncalled(file: VectorFile, folder: str, rebuilt: Rebuilt) -> Iterator[Row]:
+    """What is never called has no gradient, and stays what it was."""
+    start = f"task{rebuilt.task.index}/params/"
     for name in file.names(folder):
-        if name.startswith(names.uncalled or "\0"):
-            yield difference(folder + name, None, file[folder + name], 0.0)
+        if name.startswith(rebuilt.names.uncalled or "\0"):
+            ours = None if folder.endswith("grads/") else file[start + name]
+            yield difference(folder + name, ours, file[folder + name], 0.0)
 
 
 def _entry(

@@ -1,4 +1,4 @@
-"""DyTox once more, slow and literal: tensors in a dict, a loop over tokens, every attention map written out.
+"""DyTox and DAFormer once more, slow and literal: tensors in a dict, a loop over tasks, all attention written out.
 
 Shares nothing with the package. It computes all entries of a golden file from parameters, images and labels, so that
 it can be held against the published numbers, and it can then make files of any sizes. By the formulae of the papers:
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -121,14 +122,34 @@ def ask(p: State, token: Tensor, x: Tensor, heads: int) -> Tensor:
     return (e + mlp(p, "decoder.mlp", norm(p, "decoder.norm2", e)))[:, 0]
 
 
+def look_up(p: State, bank: str, x: Tensor, heads: int) -> Tensor:
+    """DAFormer's embedding of a task (B, D): patches attend to each other and to a bank of keys, and are averaged."""
+    z = norm(p, "decoder.norm1", x)
+    width = z.shape[-1] // heads
+    parts = []
+    for h in range(heads):
+        cut = slice(h * width, (h + 1) * width)
+        q, k, v = (linear(p, f"decoder.attn.to_{n}", z)[..., cut] for n in "qkv")
+        q = q * width**-0.5
+        keys = q @ p[f"{bank}.weight"][:, :, 0, 0].T + p[f"{bank}.bias"]
+        parts.append(softmax(q @ k.transpose(1, 2)) @ v + softmax(keys) @ v)
+    x = x + torch.cat(parts, dim=-1)
+    return (x + mlp(p, "decoder.mlp", norm(p, "decoder.norm2", x))).mean(1)
+
+
 def forward(p: State, x: Tensor) -> State:
     heads = len(p["encoder.0.attn.gating_param"])
     out = {"tokens": encode(p, x)}
-    embeddings, logits = [], []
-    while f"task_tokens.{len(logits)}" in p:
+    embeddings: list[Tensor] = []
+    while f"task_tokens.{len(embeddings)}" in p:
+        embeddings.append(ask(p, p[f"task_tokens.{len(embeddings)}"], out["tokens"], heads))
+    while f"key_banks.{len(embeddings)}.bias" in p:
+        embeddings.append(look_up(p, f"key_banks.{len(embeddings)}", out["tokens"], heads))
+    logits: list[Tensor] = []
+    while f"head.{len(logits)}.head.weight" in p:
         i = len(logits)
-        embeddings.append(ask(p, p[f"task_tokens.{i}"], out["tokens"], heads))
-        logits.append(linear(p, f"head.{i}.head", norm(p, f"head.{i}.norm", embeddings[-1])))
+        e = embeddings[i if len(embeddings) > 1 else 0]  # one serves all heads
+        logits.append(linear(p, f"head.{i}.head", norm(p, f"head.{i}.norm", e)))
     out |= {"embeddings": torch.stack(embeddings, dim=1), "logits": torch.cat(logits, dim=1)}
     if "head_div.head.weight" in p:
         out["divergence_logits"] = linear(p, "head_div.head", norm(p, "head_div.norm", embeddings[-1]))
@@ -166,9 +187,12 @@ def losses(p: State, teacher: State | None, x: Tensor, targets: Tensor, meta: di
 
 
 def trained(p: State) -> list[str]:
-    """All but old tokens and old heads."""
-    last = sum(name.startswith("task_tokens.") for name in p) - 1
-    old = tuple(f"{part}.{i}" for part in ("task_tokens", "head") for i in range(last))
+    """All but old tokens or banks, old heads, and the projection that DAFormer never calls."""
+    heads = sum(name.startswith("head.") and name.endswith(".head.bias") for name in p)
+    grown = sum(name.startswith("task_tokens.") or bool(re.fullmatch(r"key_banks\.\d+\.bias", name)) for name in p)
+    old = [f"head.{i}" for i in range(heads - 1)]
+    old += [f"{part}.{i}" for part in ("task_tokens", "key_banks") for i in range(grown - 1)]
+    old += ["decoder.attn.proj"] if "key_banks.0.bias" in p else []
     return [name for name in p if not any(name == o or name.startswith(f"{o}.") for o in old)]
 
 
@@ -269,12 +293,24 @@ def draw(meta: dict[str, Any], hidden: int, channels: int, seed: int) -> tuple[T
     def head(name: str, classes: int) -> State:
         return affine(f"{name}.head", classes, dim) | layer_norm(f"{name}.norm")
 
+    variant = meta.get("variant")  # of DAFormer: M, a bank for each task, or S, one bank
+    projections = "qkv" if variant is None else ("to_q", "to_k", "to_v")
+
+    def brought(task: int) -> State:
+        if variant is None:
+            return {f"task_tokens.{task}": normal(1, 1, dim)}
+        if variant == "S" and task > 0:
+            return {}
+        keys = (meta["image_size"] // patch) ** 2
+        bank = {f"key_banks.{task}.weight": normal(keys, dim // heads, 1, 1), f"key_banks.{task}.bias": normal(keys)}
+        return bank if task == 0 else {name: value * 0.1 for name, value in bank.items()}
+
     p: State = {
         "pos_embed": normal(1, (meta["image_size"] // patch) ** 2, dim),
         "patch_embed.weight": normal(dim, channels, patch, patch),
         "patch_embed.bias": normal(dim),
         **block("decoder"),
-        **{f"decoder.attn.{n}.weight": normal(dim, dim, std=dim**-0.5) for n in "qkv"},
+        **{f"decoder.attn.{n}.weight": normal(dim, dim, std=dim**-0.5) for n in projections},
     }
     for k in range(meta["num_sab"]):
         attention = f"encoder.{k}.attn"
@@ -285,7 +321,7 @@ def draw(meta: dict[str, Any], hidden: int, channels: int, seed: int) -> tuple[T
     labels, states = [], []
     for task, new in enumerate(meta["increments"]):
         p = {name: value + normal(*value.shape, std=0.02) for name, value in p.items()}
-        p |= {f"task_tokens.{task}": normal(1, 1, dim)} | head(f"head.{task}", new)
+        p |= brought(task) | head(f"head.{task}", new)
         if task > 0 and meta["head_div_weight"] > 0:
             p = {n: v for n, v in p.items() if not n.startswith("head_div.")} | head("head_div", new + 1)
         labels.append(torch.randint(sum(meta["increments"][: task + 1]), (meta["batch"],), generator=g))

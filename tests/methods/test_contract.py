@@ -87,12 +87,15 @@ CASES = {name: [f"method={name}", *MODELS[load_option("method", name)["encoder"]
         *MODELS["transformer"],
     ],
     "dytox, published recipe": ["method=dytox_plusplus", "recipe=erratum_2022_06", *MODELS["transformer"]],
+    "daformer, neighbours": ["method=daformer_m", "method.neighbours.form=similarity", *MODELS["transformer"]],
+    "daformer with one head": ["method=daformer_m", "method.independent_heads=false", *MODELS["transformer"]],
+    "daformer, published recipe": ["method=daformer_m", "recipe=daformer", *MODELS["transformer"]],
     "finetune with a resnet": ["method=finetune", *MODELS["cnn"]],
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],
     "der with a transformer": ["method=der", *MODELS["transformer"]],
 }
-MOVES_OLD_SCORES = {"der", "der with a transformer", "dytox with one head"}
+MOVES_OLD_SCORES = {"der", "der with a transformer", "dytox with one head", "daformer with one head"}
 """A new extractor or token is read for old classes too."""
 NO_GRADIENT = ("pos_proj.bias",)
 """Adds the same to all positions before a softmax."""
