@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.compose import compose_typed, typed
-from cl_lightning.config.errors import explain
+from cl_lightning.config.errors import explain, merges_into_null
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
@@ -150,8 +150,9 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except UserError as error:
         complain(str(error))
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
-        if WANTS_TRACEBACK or (isinstance(error, AssertionError) and "type for root" not in str(error)):
+    except (HydraException, OmegaConfBaseException, AssertionError, AttributeError) as error:
+        ours = isinstance(error, AssertionError | AttributeError) and not merges_into_null(error)
+        if WANTS_TRACEBACK or ours:
             raise
         complain(explain(error, arguments))
     if failures:

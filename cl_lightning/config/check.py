@@ -161,10 +161,10 @@ def _check_phase(name: str, phase: PhaseConfig) -> None:
 def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> None:
     _at_least("method.divergence_weight", method.divergence_weight, 0.0)
     if method.mixup is not None:
-        _at_least("method.mixup.alpha", method.mixup.alpha, 0.0, exclusive=True)
+        _at_least("method.mixup.alpha", method.mixup.alpha, 0.0)
         _share("method.mixup.smoothing", method.mixup.smoothing)
     if method.sam is not None:
-        _at_least("method.sam.rho", method.sam.rho, 0.0, exclusive=True)
+        _at_least("method.sam.rho", method.sam.rho, 0.0)
         if config.trainer.precision == "16-mixed":
             raise ValueError(
                 "trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): "

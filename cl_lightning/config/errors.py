@@ -61,15 +61,22 @@ def _missing_option(text: str) -> str | None:
     return f"{group}={value} does not exist{hint}: type {group}= one of {', '.join(allowed)}"
 
 
+def merges_into_null(error: BaseException) -> bool:
+    """Whether an ``AssertionError`` or ``AttributeError`` says that a value was put into a group that is null."""
+    return any(sign in str(error) for sign in ("type for root", "object_type=NoneType"))
+
+
 def _inside_null(text: str, arguments: Sequence[str]) -> str | None:
-    """``method.sam.rho=3`` where ``method.sam`` is null: OmegaConf merges into nothing."""
+    """``method.finetuning.lr=1``, or ``method.finetuning={lr: 1}``, where that is null: nothing to merge into."""
+    whole = re.search(r"full_key: ([\w.]+)\n.*\n.*object_type=NoneType", text)
+    if whole is not None:
+        given = [a for a in arguments if a.startswith(f"{whole[1]}=")] or [f"{whole[1]}={{...}}"]
+        return f"{given[-1]} is not possible: {whole[1]} is null here, choose an option that has it"
     if "Unexpected type for root: NoneType" not in text:
         return None
     deep = [a for a in arguments if a.partition("=")[0].count(".") >= 2] or ["the override"]
     parent = deep[-1].partition("=")[0].rpartition(".")[0]
-    leaf, _, value = deep[-1].rpartition(".")[2].partition("=")
-    mend = f"type '{parent}={{{leaf}: {value}}}' or choose an option that has it"
-    return f"{deep[-1]} is not possible: {parent} is null here, {mend}"
+    return f"{deep[-1]} is not possible: {parent} is null here, choose an option that has it"
 
 
 def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:

@@ -13,9 +13,11 @@ from cl_lightning.config.schema import (
     Config,
     DataConfig,
     MemoryConfig,
+    MethodConfig,
     ModelConfig,
     RecipeConfig,
     ResNet18Config,
+    TaskTransformerConfig,
 )
 
 _SMALL = 64
@@ -34,6 +36,7 @@ def fill_in(config: Config) -> Config:
     size = {"total": data.memory, "per_class": data.memory_per_class}.get(memory.budget, 0)
     return dataclasses.replace(
         config,
+        method=_without_what_is_off(config.method),
         epochs_scale=_or(config.epochs_scale, data.epochs_scale),
         balanced_epochs_scale=_or(config.balanced_epochs_scale, data.balanced_epochs_scale),
         lr_scale=_or(config.lr_scale, data.lr_scale.get(config.method.encoder, 1.0)),
@@ -52,6 +55,17 @@ def fill_in(config: Config) -> Config:
             threads=_or(config.trainer.threads, data.threads),
         ),
     )
+
+
+def _without_what_is_off(method: MethodConfig) -> MethodConfig:
+    """MixUp with alpha 0 and sharpness-aware steps of radius 0 are none. Their options are there all the same, so that
+    ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null.
+    """
+    if not isinstance(method, TaskTransformerConfig):
+        return method
+    mixup = None if method.mixup is not None and method.mixup.alpha == 0 else method.mixup
+    sam = None if method.sam is not None and method.sam.rho == 0 else method.sam
+    return dataclasses.replace(method, mixup=mixup, sam=sam)
 
 
 def _or(value: Any, default: Any) -> Any:
