@@ -27,7 +27,7 @@ from rich.table import Table
 from cl_lightning.heap import keep_freed_memory
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.writer import commit
-from scripts.bench import parts, program, roofline, steps
+from scripts.bench import dual, parts, program, roofline, steps
 from scripts.bench.measure import Row
 
 _PLAIN = {1: 1.1, 10: 1.4, 50: 2.8}
@@ -110,6 +110,11 @@ def _roofline(sizes: Sizes) -> Iterator[Row]:
         yield roofline.against_roofline(name, step.uncompiled, measured, sizes.device, dtype, 0.6 if on_gpu else None)
 
 
+def _dual(sizes: Sizes) -> Iterator[Row]:
+    batch = 4 if sizes.quick else 256 if sizes.device == "cuda" else 64
+    yield dual.evaluation(10, batch, sizes.pairs, sizes.device, 1.4, _TINY if sizes.quick else None)
+
+
 PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "start": _start,
     "herding": _herding,
@@ -118,6 +123,7 @@ PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "memory": _memory,
     "steps": _eager,
     "bf16": _bf16,
+    "daformer": _dual,
     "roofline": _roofline,
     "compiled": _compiled,
 }
