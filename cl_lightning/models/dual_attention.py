@@ -110,8 +110,7 @@ class DualAttentionBlock(TaskDecoder):
 
     def read(self, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
         """Every bank is read, as many at a time as fit."""
-        x_BND = prepared[0]
-        together = max(1, _ROWS_TOGETHER.get(x_BND.device.type, 1 << 13) // (x_BND.shape[0] * x_BND.shape[1]))
+        together = _tasks_together(prepared[0], self.count())
         keys = self._stacked().split(together)
         scales = [None] * len(keys) if scales_TKB is None else scales_TKB.split(together)
         read = [self._read(prepared, *group) for group in zip(keys, scales, strict=True)]
@@ -150,6 +149,12 @@ class DualAttentionBlock(TaskDecoder):
     def structure(self) -> dict[str, Plain]:
         """The encoder says the rest."""
         return {"kind": "dual_attention", "expansion": self.expansion, "out_proj": self.attn.proj is not None}
+
+
+def _tasks_together(x_BND: Tensor, tasks: int) -> int:
+    if torch.compiler.is_compiling():  # an export is for batches of any size
+        return tasks
+    return max(1, _ROWS_TOGETHER[x_BND.device.type] // (x_BND.shape[0] * x_BND.shape[1]))
 
 
 def _read_keys(q_BHNF: Tensor, keys_tPF: Tensor, v_BHNF: Tensor) -> Tensor:

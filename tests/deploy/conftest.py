@@ -50,6 +50,11 @@ def der(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(tmp_path_factory, "method=der", *CNN)
 
 
+@pytest.fixture(scope="session")
+def daformer(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(tmp_path_factory, "method=daformer_m", *TRANSFORMER)
+
+
 @pytest.fixture(scope="module")
 def runs_are_read_once() -> Iterator[None]:
     """For commands that are typed many times: what is read from a folder does not change between them."""

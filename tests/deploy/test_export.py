@@ -82,7 +82,7 @@ def test_a_program_is_read_by_torch_alone(dytox: Run, tmp_path: Path, capsys: Ca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "readout"), [("icarl", "nme"), ("der", "linear")])
+@pytest.mark.parametrize(("name", "readout"), [("icarl", "nme"), ("der", "linear"), ("daformer", "linear")])
 def test_every_kind_of_network_and_read_out_is_traced(name: str, readout: str, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(name)
     serves_every_batch(formats.traced(run.model, readout).module(), run, readout)
