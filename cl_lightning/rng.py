@@ -67,13 +67,23 @@ class Key:
         return Key(value)
 
 
+def streams(key: Key, positions: Tensor) -> Tensor:
+    """The stream of each position as a number, int64: all that a device needs to draw what belongs to it
+    (:func:`bits_of`), so that noise of any size can be fed to a step as 64 bits.
+    """
+    return _mix((positions.to(torch.int64) + 1) * _signed(_GOLDEN) + _signed(key.value & _MASK))
+
+
+def bits_of(streams: Tensor, slots: int | Tensor = 0) -> Tensor:
+    """64 random bits for each slot of ``streams``, as int64; both broadcast."""
+    if isinstance(slots, Tensor):
+        return _mix(streams + (slots.to(torch.int64) + 1) * _signed(_GOLDEN))
+    return _mix(streams + _signed(((slots + 1) * _GOLDEN) & _MASK))
+
+
 def bits(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:
     """64 random bits for each (position, slot), as int64; ``positions`` and ``slots`` broadcast."""
-    golden = _signed(_GOLDEN)
-    inner = _mix((positions.to(torch.int64) + 1) * golden + _signed(key.value & _MASK))
-    if isinstance(slots, Tensor):
-        return _mix(inner + (slots.to(torch.int64) + 1) * golden)
-    return _mix(inner + _signed(((slots + 1) * _GOLDEN) & _MASK))
+    return bits_of(streams(key, positions), slots)
 
 
 def uniform(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:

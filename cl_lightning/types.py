@@ -8,7 +8,7 @@ Legend: B batch, T tasks seen, D width, C classes seen, F feature size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -85,6 +85,10 @@ class Readout:
     means: Tensor | None = None
     """(C, F) class means of normalised features: scores are minus the squared distances to them. ``None``: the
     network's own scores.
+    """
+    by_network: bool = True
+    """Whether network and means are all that scores are made of; ``False``: the method does more (it infers a task), so
+    that no exported graph has this read-out.
     """
 
     def probabilities(self, scores: Tensor) -> Tensor:
@@ -209,6 +213,10 @@ class Phase:
     sharpness: Sharpness | None = None
     drop_path_in_frozen: bool = False
     """Keep stochastic depth in parts that are not trained (as published)."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Part -> its learning rate over the optimiser's (one, where nothing is said); the schedule's own rates, before
+    warm-up and at the end, are all parts' alike.
+    """
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Images(NamedTuple):
     epoch: int
     rows: Tensor
     scales: tuple[Tensor, ...] = ()
-    """(branches, B) for each pass through the network: the multipliers of stochastic depth."""
+    """(slots, B) for each pass through the network: what is random in it (stochastic depth)."""
 
 
 Scales = Callable[[Tensor, int], tuple[Tensor, ...]]

@@ -23,9 +23,8 @@ from cl_lightning.learning.replay import CudaRecorder, Recorder, Replay
 from cl_lightning.learning.replicas import losses_by_replica
 from cl_lightning.learning.watch import Watch
 from cl_lightning.methods.base import Method
-from cl_lightning.models.network import branch_scales
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
-from cl_lightning.optim.optimiser import base_rate, make_optimiser
+from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
 from cl_lightning.optim.sam import ascend, descend
 from cl_lightning.optim.schedule import learning_rate
 from cl_lightning.rng import Key
@@ -96,7 +95,7 @@ class Learner(pl.LightningModule):
         self._left = left
         self._point_every = point_every
         self._cuda_graphs = cuda_graphs
-        self._rate = math.nan
+        self._epoch_of_rate = -1
         self._take: Callable[..., Tensor] = self._taken
         self._names: tuple[str, ...] = ()
         self._base_rate = base_rate(phase.optimiser, length.images_per_step)
@@ -108,19 +107,20 @@ class Learner(pl.LightningModule):
         )  # fmt: skip
 
     def _freeze(self) -> list[torch.nn.Parameter]:
-        trained = []
+        trained, self._factors = [], []
         for name, parameters in self.network.parts().items():
             for parameter in parameters:
                 parameter.requires_grad_(name in self.phase.trains)
                 parameter.grad = None
                 if name in self.phase.trains:
                     trained.append(parameter)
+                    self._factors.append(self.phase.rates.get(name, 1.0))
         assert trained, f"phase {self.phase.name} trains nothing of {list(self.network.parts())}"
         return trained
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """A new optimiser for the phase, over what it trains; the one that was left, where the phase goes on."""
-        self._optimiser = make_optimiser(self.phase.optimiser, self._trained, self._base_rate)
+        self._optimiser = make_optimiser(self.phase.optimiser, self._trained, self._base_rate, self._factors)
         if self._left is not None:
             self._optimiser.load_state_dict(self._left.optimiser)
         return self._optimiser
@@ -184,7 +184,7 @@ class Learner(pl.LightningModule):
 
     def training_step(self, images: Images, batch_idx: int) -> None:
         """One optimiser step."""
-        self._set_rate(self._rate_at(images.epoch))
+        self._set_rate(images.epoch)
         seen = self._take(*self._fed(images))
         self.steps_done += 1
         if self._makes_point(self.steps_done):
@@ -195,12 +195,13 @@ class Learner(pl.LightningModule):
         self.check_finite()
 
     def scales(self, positions: Tensor, epoch: int) -> tuple[Tensor, ...]:
-        """Stochastic depth's multipliers (branches, n) for the images at ``positions`` of ``epoch``, for each pass
-        through the network; empty where there is none.
+        """What the network wants to be random (``Network.noise``; stochastic depth's multipliers), (slots, n) for the
+        images at ``positions`` of ``epoch``, for each pass through the network; empty where nothing is.
         """
-        key, branches = self.key.fold("drop path", epoch), self.network.branches()
+        key, steps = self.key.fold("drop path", epoch), positions // self.length.images_per_step
         passes = 1 if self.phase.sharpness is None else 2
-        drawn = (branch_scales(branches, key.fold(again), positions, self._frozen_parts) for again in range(passes))
+        noise, frozen = self.network.noise, self._frozen_parts
+        drawn = (noise(key.fold(again), positions, steps, frozen) for again in range(passes))
         return tuple(scales for scales in drawn if scales is not None)
 
     def _fed(self, images: Images) -> list[Tensor]:
@@ -250,16 +251,19 @@ class Learner(pl.LightningModule):
             return terms
         return {**terms, _GRADIENT: self._watch.guard(self._optimiser, self._trained)}
 
-    def _rate_at(self, epoch: int) -> float:
-        return learning_rate(self.phase.schedule, self._base_rate, epoch, self.length.epochs)
+    def _rate_at(self, epoch: int, factor: float = 1.0) -> float:
+        return learning_rate(self.phase.schedule, self._base_rate * factor, epoch, self.length.epochs)
 
-    def _set_rate(self, rate: float) -> None:
+    def _set_rate(self, epoch: int) -> None:
+        """Of each group of the optimiser; a recorded one reads it from the device, so it is written when it changes."""
+        changed = epoch != self._epoch_of_rate
         for group in self._optimiser.param_groups:
+            rate = self._rate_at(epoch, group.get(FACTOR, 1.0))
             if not isinstance(group["lr"], Tensor):
                 group["lr"] = rate
-            elif rate != self._rate:
+            elif changed:
                 group["lr"].fill_(rate)
-        self._rate = rate
+        self._epoch_of_rate = epoch
 
     def check_finite(self, *, wait: bool = False) -> None:
         """Look at the steps whose values have come from the device, with ``wait`` at all, and report the points of

@@ -13,7 +13,9 @@ from cl_lightning.models.dual_attention import DualAttentionBlock
 from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingNetwork
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.extractor_network import ExtractorNetwork
+from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
+from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.resnet import CifarResNet, ResNet18
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_decoder import TaskDecoder
@@ -87,9 +89,20 @@ def _extractor_network(structure: Structure) -> ExtractorNetwork:
     return ExtractorNetwork(lambda: build_backbone(structure["backbone"]))
 
 
+def _masked_network(structure: Structure) -> MaskedNetwork:
+    """With the tasks that are packed; one that is still open is grown by whoever wants it."""
+    options = {key: value for key, value in structure.items() if key not in ("kind", "vit", "classes", "packed")}
+    network = MaskedNetwork(PlainViT(**_without_kind(structure["vit"])), **options)
+    for size in structure["classes"][: structure.get("packed", 0)]:
+        network.grow(size, Key(0))
+        network.pack()
+    return network
+
+
 _NETWORKS: dict[str, Callable[[Structure], Network]] = {
     "task_network": _task_network,
     "token_network": _token_network,
     "embedding_network": lambda s: EmbeddingNetwork(build_backbone(s["backbone"]), bias=s["bias"]),
     "extractor_network": _extractor_network,
+    "masked_network": _masked_network,
 }

@@ -1,8 +1,9 @@
 """What every network of the house offers, whatever grows in it.
 
 A network describes itself: :meth:`Network.structure` is a plain mapping from which the same shapes can be built again,
-so that a checkpoint is restored from its own contents and loaded strictly. Stochastic depth enters as a tensor, never
-as hidden state: a network names the drop rate of each of its residual branches and receives their multipliers.
+so that a checkpoint is restored from its own contents and loaded strictly. Noise enters as a tensor, never as hidden
+state: a network says what it wants to be random in a step (:meth:`Network.noise`; for most of them the multipliers of
+their residual branches) and is given it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Network(nn.Module, ABC):
         """Embed ``images`` (B, channels, height, width).
 
         ``scales`` (branches, B) multiplies the residual branches in the order of :meth:`branches`: 0 for a skipped
-        branch, 1 / (1 - rate) for a kept one. ``None`` means no stochastic depth.
+        branch, 1 / (1 - rate) for a kept one. ``None`` means no stochastic depth. (A network with other noise says in
+        :meth:`noise` what it is.)
         """
 
     @abstractmethod
@@ -62,6 +64,17 @@ class Network(nn.Module, ABC):
     def branches(self) -> list[Branch]:
         """The residual branches that stochastic depth acts on; empty where there is none."""
         return []
+
+    def noise(self, key: Key, positions: Tensor, steps: Tensor, frozen: frozenset[str]) -> Tensor | None:
+        """What is random in a pass of training: (slots, B), a column for each image, or ``None``.
+
+        Args:
+            key: of the epoch and pass.
+            positions: (B,) of the images within the epoch: what differs between images.
+            steps: (B,) of each image's step within the epoch: what all images of a step share.
+            frozen: parts that are not trained and shall have no stochastic depth.
+        """
+        return branch_scales(self.branches(), key, positions, frozen)
 
     def task_vectors(self) -> Tensor | None:
         """(T, F) what each task brought to a network in which something grows in front of the heads, oldest first; for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,15 +18,23 @@ def base_rate(optimiser: Optimiser, images_per_step: int) -> float:
     return optimiser.lr * images_per_step / optimiser.reference_batch
 
 
-def make_optimiser(optimiser: Optimiser, parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """AdamW (betas 0.9, 0.999, eps 1e-8) or SGD with momentum; vectors get no weight decay unless ``decay_vectors``."""
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": optimiser.weight_decay},
-        {"params": vectors, "weight_decay": optimiser.weight_decay if optimiser.decay_vectors else 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+FACTOR = "factor"
+"""In a group of the optimiser: its learning rate over the phase's, where that is not one."""
+
+
+def make_optimiser(
+    optimiser: Optimiser, parameters: Sequence[nn.Parameter], lr: float, factors: Sequence[float] = ()
+) -> torch.optim.Optimizer:
+    """AdamW (betas 0.9, 0.999, eps 1e-8) or SGD with momentum; vectors get no weight decay unless ``decay_vectors``.
+
+    ``factors`` multiply the learning rate of each parameter (none: all are one). Parameters of one factor make two
+    groups, matrices and vectors.
+    """
+    own = list(factors) or [1.0] * len(parameters)
+    groups = []
+    for factor in dict.fromkeys(own):
+        members = [p for p, its in zip(parameters, own, strict=True) if its == factor]
+        groups += _groups(optimiser, members, {} if factor == 1.0 else {"lr": lr * factor, FACTOR: factor})
     match optimiser.name:
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, fused=True)
@@ -33,3 +42,13 @@ def make_optimiser(optimiser: Optimiser, parameters: Sequence[nn.Parameter], lr:
             return torch.optim.SGD(groups, lr=lr, momentum=optimiser.momentum, fused=True)
         case _:
             raise AssertionError(optimiser.name)
+
+
+def _groups(optimiser: Optimiser, parameters: Sequence[nn.Parameter], rate: dict[str, float]) -> list[dict[str, Any]]:
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": optimiser.weight_decay, **rate},
+        {"params": vectors, "weight_decay": optimiser.weight_decay if optimiser.decay_vectors else 0.0, **rate},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,204 @@
+"""MEAT: meta-attention for continual learning with vision transformers.
+
+Xue, Zhang, Song & Song, "Meta-attention for ViT-backed Continual Learning" (CVPR 2022). A transformer that has been
+trained before is frozen. A task learns which of the patches attention may look at (a bit for each patch and block),
+which weights of the MLPs it uses (a bit for each), and a head: bits and head are all that is kept, and nothing that was
+learnt is ever changed. In a task:
+
+1. **grow**: a head, and logits of masks that keep everything;
+2. **main phase** on the new images: L = CE + alpha L_dc, the cross-entropy of the task's own classes and the control of
+   how many tokens are dropped (``losses/drop_control.py``);
+3. **pack**: logits become bits (``models/masked_network.py``);
+4. **class means** in the features of the frozen, unmasked transformer, where a read-out asks for them.
+
+Without a transformer from elsewhere the first task trains it, unmasked, with its head (our option, for lack of weights;
+the paper starts from ImageNet's). Without token masks this is about Piggyback, without any masks a classifier on frozen
+features: the paper's cheap baselines.
+
+The paper is told the task of a test image: task-incremental accuracy, which is counted for every method, is its
+protocol. To be asked without, a task has to be inferred, which is ours. Read-outs:
+
+- ``linear``: all heads' scores side by side, each through its own masks;
+- ``entropy``: the task whose own answer is surest, by entropy over the logarithm of its number of classes;
+- ``class_mean``: the task of the nearest class mean of unmasked features.
+
+The last two score the classes of the inferred task above all others. A task can be inferred once it has been packed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cl_lightning.losses.classification import cross_entropy
+from cl_lightning.losses.drop_control import drop_control
+from cl_lightning.methods.base import Method
+from cl_lightning.methods.icarl import CLASS_MEANS, nearest_mean_scores
+from cl_lightning.models.masked_network import MaskedNetwork
+from cl_lightning.rng import Key
+from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Look, Outputs, Phase, Plain, PlanItem, Readout, Task
+
+PACK = "pack"
+READOUTS = ("linear", "entropy", "class_mean")
+Weights = Mapping[str, Tensor]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MEATOptions:
+    """What MEAT leaves to choose; the defaults are the paper's."""
+
+    keep: float = 0.9
+    """lambda: the share of tokens to keep."""
+    drop_weight: float = 2.0
+    """alpha: of the drop control."""
+    readouts: tuple[str, ...] = READOUTS
+    """Of those above; the first is the main one."""
+
+
+class MEAT(Method):
+    """Masks on a frozen transformer."""
+
+    steps_alike = True
+    network: MaskedNetwork
+
+    def __init__(
+        self,
+        network: MaskedNetwork,
+        main: Phase,
+        backbone: Phase | None,
+        options: MEATOptions,
+        load: Callable[[], Weights] | None = None,
+    ) -> None:
+        """``backbone`` trains the transformer in the first task; without it ``load`` gives the transformer's weights,
+        when the first task begins.
+        """
+        super().__init__(network)
+        self._main = main
+        self._backbone = backbone
+        self._options = options
+        self._load = load
+        self.couples_images = "token_masks" in main.trains  # the drop control looks at means over a batch
+        self.class_means = torch.empty(0, network.vit.dim)
+        """(C, D) float32 on the CPU, rows of length one: of classes whose task has been learnt."""
+
+    def plan(self, task: Task) -> list[PlanItem]:
+        """Grow, learn, pack, average, evaluate."""
+        phase = self._main if self._backbone is None or task.index > 0 else self._backbone
+        means: list[PlanItem] = [Act(CLASS_MEANS)] if "class_mean" in self._options.readouts else []
+        return [Grow(), Fit(phase), Act(PACK), *means, Evaluate()]
+
+    def grow(self, task: Task, key: Key, look: Look) -> None:
+        """Before the first task, load the transformer."""
+        if task.index == 0 and self._load is not None:
+            self.network.vit.load_state_dict(self._load(), strict=True)
+        self.network.grow(task.num_new, key)
+
+    def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
+        """The newest task's scores alone; ``scales`` is the noise of masks and depth (``MaskedNetwork.noise``)."""
+        features = self.network.newest(images, scales)
+        return Outputs(self.network.newest_logits(features), features)
+
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+        """Of the task's own classes, and of its token masks where it has them."""
+        own = slice(task.num_old, task.num_seen)
+        terms = {"classification": cross_entropy(outputs.logits[:, own], batch.targets[:, own])}
+        if outputs.features.maps:
+            control = drop_control(outputs.features.maps, self._options.keep)
+            terms["drop_control"] = self._options.drop_weight * control
+        return terms
+
+    def act(self, name: str, task: Task, look: Look) -> None:
+        """Pack the task's masks, or average its images' features."""
+        match name:
+            case "pack":
+                self._pack(task)
+            case "class_means":
+                self.class_means = torch.cat([self.class_means[: task.num_old], self._means(task, look)])
+            case _:
+                super().act(name, task, look)
+
+    def _pack(self, task: Task) -> None:
+        for kind, dropped in self.network.pack().items():
+            _log.info("task %d: its masks drop %.4f %% of the %s", task.index + 1, 100 * dropped, kind)
+            if dropped == 0:
+                _log.warning(
+                    "task %d: no mask of the %s has moved, they are as without masks: type a larger "
+                    "method.%s_rate, epochs_scale or lr_scale",
+                    task.index + 1, kind, {"tokens": "token", "weights": "ffn"}[kind],
+                )  # fmt: skip
+
+    def _means(self, task: Task, look: Look) -> Tensor:
+        rows = [look.rows_of(label) for label in task.classes]
+        embedded = F.normalize(look.embed(torch.cat(rows), self.network.plain), dim=-1)
+        means = [of_class.mean(dim=0) for of_class in embedded.split([len(its_rows) for its_rows in rows])]
+        return F.normalize(torch.stack(means), dim=-1)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        """Scores by read-out."""
+        linear = self.network.logits(self.network(images))
+        made = {
+            "linear": lambda: linear,
+            "entropy": lambda: self._of_inferred(linear, self._surest(linear)),
+            "class_mean": lambda: self._of_inferred(linear, self._nearest(images)),
+        }
+        return {name: made[name]() for name in self._options.readouts}
+
+    def _of_inferred(self, linear_BC: Tensor, task_B: Tensor) -> Tensor:
+        """Log-probabilities within each task; those of other tasks are moved below all of the inferred one's."""
+        sizes = self.network.sizes()
+        within_BC = torch.cat([part.float().log_softmax(dim=-1) for part in linear_BC.split(sizes, dim=1)], dim=1)
+        task_C = torch.cat([torch.full((size,), task, device=linear_BC.device) for task, size in enumerate(sizes)])
+        own_BC = task_C == task_B[:, None]
+        lowest_B1 = within_BC.masked_fill(~own_BC, torch.inf).amin(dim=1, keepdim=True)
+        return torch.where(own_BC, within_BC, within_BC + (lowest_B1 - 1))
+
+    def _surest(self, linear_BC: Tensor) -> Tensor:
+        """(B,) tasks; one with a single class has nothing to be sure of."""
+        unsure = []
+        for part in linear_BC.split(self.network.sizes(), dim=1)[: self._inferable()]:
+            p = part.float().softmax(dim=-1)
+            entropy_B = -(p * p.clamp_min(1e-30).log()).sum(dim=-1)
+            unsure.append(entropy_B / math.log(part.shape[1]) if part.shape[1] > 1 else torch.ones_like(entropy_B))
+        return torch.stack(unsure).argmin(dim=0)
+
+    def _nearest(self, images: Tensor) -> Tensor:
+        """(B,) tasks; the first, until there are means."""
+        means_CD = self.class_means.to(images.device)
+        if len(means_CD) == 0:
+            return torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        class_B = nearest_mean_scores(self.network.plain(images), means_CD).argmax(dim=1)
+        ends = torch.tensor(self.network.sizes()).cumsum(0).to(images.device)
+        return torch.bucketize(class_B, ends, right=True)
+
+    def _inferable(self) -> int:
+        return max(1, len(self.network.kept))
+
+    def readouts(self) -> dict[str, Readout]:
+        """Softmax of each; a task is inferred by the method, so only ``linear`` can be exported."""
+        return {name: Readout("softmax", by_network=name == "linear") for name in self._options.readouts}
+
+    def extra_state(self) -> dict[str, Plain]:
+        """The class means."""
+        return {CLASS_MEANS: self.class_means}
+
+    def load_extra_state(self, state: dict[str, Plain]) -> None:
+        """Take the class means back."""
+        self.class_means = state[CLASS_MEANS].float().cpu()
+
+
+def main_parts(*, token_masks: bool, ffn_masks: bool) -> tuple[str, ...]:
+    """What the main phase trains."""
+    masked = [name for name, wanted in (("token_masks", token_masks), ("ffn_masks", ffn_masks)) if wanted]
+    return (*masked, "head")
+
+
+BACKBONE_PARTS = ("backbone", "head")
+"""What the first task trains where it makes the transformer."""

@@ -1,0 +1,299 @@
+"""The network of MEAT: a frozen transformer and, for each task, masks and a head (Xue et al., CVPR 2022).
+
+The newest task's masks are learnt as logits (``models/masks.py``); :meth:`MaskedNetwork.pack` turns them into bits, and
+bits and head are all that is kept of a task. A task sees an image through its own masks, so T tasks are T passes. A
+task without masks (the one that trains the transformer itself, or all tasks where only heads are learnt) sees it
+through the transformer as it is: one pass for all of them.
+
+Legend: B batch, T tasks, L token-masked blocks, N patches, D width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_lightning import rng
+from cl_lightning.models import masks
+from cl_lightning.models.layers import trunc_normal_linear
+from cl_lightning.models.network import Branch, Network, branch_scales
+from cl_lightning.models.plain_vit import BlockMasks, PlainViT
+from cl_lightning.rng import Key
+from cl_lightning.types import Features
+
+BACKBONE = "backbone"
+_STREAMS = 2
+"""Rows of the noise that are streams, before those of stochastic depth."""
+
+
+class TaskBits(nn.Module):
+    """What is kept of a task's masks: bits, or nothing of a task without masks."""
+
+    token_bits: Tensor | None
+    ffn_bits: Tensor | None
+
+    def __init__(self, token_mask: Tensor | None, ffn_mask: Tensor | None) -> None:
+        super().__init__()
+        self.register_buffer("token_bits", None if token_mask is None else masks.pack(token_mask))
+        self.register_buffer("ffn_bits", None if ffn_mask is None else masks.pack(ffn_mask))
+
+
+class MaskedNetwork(Network):
+    """Transformer, masks, heads."""
+
+    def __init__(
+        self,
+        vit: PlainViT,
+        *,
+        token_mask_blocks: Sequence[int],
+        ffn_masks: bool = True,
+        plain_first: bool = False,
+        temperature: float = 1.0,
+        gap: float = 8.0,
+    ) -> None:
+        """Build without any class; :meth:`grow` adds tasks.
+
+        Args:
+            vit: the shared transformer.
+            token_mask_blocks: blocks whose patches a task masks, ascending from 0; empty: none.
+            ffn_masks: a task masks each weight of all MLPs.
+            plain_first: the first task has no masks: it trains the transformer.
+            temperature: of the relaxation, > 0.
+            gap: keep logit minus drop logit before anything is learnt (two gamma; 8: 0.99966 is kept).
+        """
+        super().__init__()
+        self.vit = vit
+        self.heads = nn.ModuleList()
+        self.kept = nn.ModuleList()
+        self.token_logits: nn.Parameter | None = None
+        self.ffn_logits: nn.ParameterList | None = None
+        self._options = {
+            "token_mask_blocks": list(token_mask_blocks), "ffn_masks": ffn_masks, "plain_first": plain_first,
+            "temperature": temperature, "gap": gap,
+        }  # fmt: skip
+        self._masked_blocks = list(token_mask_blocks)
+        self._ffn_masks = ffn_masks
+        self._plain_first = plain_first
+        self._temperature = temperature
+        self._gap = gap
+        self._folded: dict[int, list[BlockMasks]] = {}
+        self.register_load_state_dict_pre_hook(_forget)
+
+    # ---- what grows --------------------------------------------------------------------------------------------------
+
+    def grow(self, num_new: int, key: Key) -> None:
+        """Pack what is still open, add a head and masks that keep everything: no task starts from another's."""
+        if len(self.kept) < len(self.heads):
+            self.pack()
+        task, device = len(self.heads), self.vit.cls_token.device
+        head = nn.Linear(self.vit.dim, num_new)
+        with rng.torch_seeded(key.fold("masked network", task)):
+            trunc_normal_linear(head)
+        self.heads.append(head.to(device))
+        if self._has_masks(task):
+            self._open_masks(device)
+
+    def _has_masks(self, task: int) -> bool:
+        return bool(self._masked_blocks or self._ffn_masks) and not (self._plain_first and task == 0)
+
+    def _open_masks(self, device: torch.device) -> None:
+        """Vectors, not matrices: the optimiser shall not decay them."""
+
+        def logits(count: int) -> nn.Parameter:
+            return nn.Parameter(torch.full((count,), self._gap, device=device))
+
+        if self._masked_blocks:
+            self.token_logits = logits(len(self._masked_blocks) * self.vit.num_patches)
+        if self._ffn_masks:
+            self.ffn_logits = nn.ParameterList(logits(weight.numel()) for weight in self._ffn_weights())
+
+    def _ffn_weights(self) -> list[nn.Parameter]:
+        return [linear.weight for block in self.vit.layers() for linear in (block.mlp.fc1, block.mlp.fc2)]
+
+    @torch.no_grad()
+    def pack(self) -> dict[str, float]:
+        """Turn the newest task's logits into bits; returns which share of its bits drops something, by kind."""
+        tokens, ffn = self._learnt()
+        self.kept.append(TaskBits(tokens, ffn).to(self.vit.cls_token.device))
+        self.token_logits, self.ffn_logits = None, None
+        self._folded.clear()
+        named = {"tokens": tokens, "weights": ffn}
+        return {name: 1 - mask.double().mean().item() for name, mask in named.items() if mask is not None}
+
+    def _learnt(self) -> tuple[Tensor | None, Tensor | None]:
+        """The newest task's masks, flat bool."""
+        tokens = None if self.token_logits is None else masks.kept(self.token_logits.detach())
+        ffn = None if self.ffn_logits is None else torch.cat([masks.kept(each.detach()) for each in self.ffn_logits])
+        return tokens, ffn
+
+    def sizes(self) -> list[int]:
+        """Classes of each task."""
+        return [head.out_features for head in self.heads]  # type: ignore[misc]
+
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def branches(self) -> list[Branch]:
+        """Two for each block."""
+        return [Branch(BACKBONE, rate) for rate in self.vit.drop_rates()]
+
+    def noise(self, key: Key, positions: Tensor, steps: Tensor, frozen: frozenset[str]) -> Tensor | None:
+        """(slots, B) int64: the stream of each image, from which its token masks are drawn in each layer; the stream of
+        its step, the same for all images, from which the weights' are; and, where there is stochastic depth, whether
+        each branch is taken (0 or 1).
+        """
+        scales = branch_scales(self.branches(), key, positions, frozen)
+        taken = [] if scales is None else [(scales > 0).to(torch.int64)]
+        if not taken and self.token_logits is None and self.ffn_logits is None:
+            return None
+        drawn = [rng.streams(key.fold("token masks"), positions), rng.streams(key.fold("weight masks"), steps)]
+        return torch.cat([torch.stack(drawn), *taken])
+
+    def newest(self, images: Tensor, noise: Tensor | None = None) -> Features:
+        """The newest task's embedding (B, 1, D) through masks as they are learnt, and as maps the token masks (B, N) of
+        each masked block. Without ``noise`` masks are what the logits say, and still learn.
+        """
+        tokens_LBN = self._token_masks(len(images), noise)
+        open_blocks = self._block_masks(dict(zip(self._masked_blocks, tokens_LBN, strict=False)), self._weights(noise))
+        embedding_BD = self.vit(images, open_blocks, self._scales(noise))
+        return Features(embedding_BD[:, None], tuple(tokens_LBN))
+
+    def newest_logits(self, features: Features) -> Tensor:
+        """(B, C) scores of which only the newest task's are asked for; the others are minus infinity."""
+        scores = self.heads[-1](features.embeddings[:, 0])
+        return nn.functional.pad(scores, (sum(self.sizes()[:-1]), 0), value=-torch.inf)
+
+    def _token_masks(self, count: int, noise: Tensor | None) -> list[Tensor]:
+        if self.token_logits is None:
+            return []
+        logits_LN = self.token_logits.view(len(self._masked_blocks), -1)
+        if noise is None:
+            drawn = masks.sample(logits_LN[:, None], _no_noise(logits_LN), self._temperature).expand(-1, count, -1)
+        else:
+            drawn = masks.token_masks(logits_LN, noise[0], self._temperature)
+        return list(drawn.unbind())
+
+    def _weights(self, noise: Tensor | None) -> list[Tensor]:
+        if self.ffn_logits is None:
+            return []
+        found, first = [], 0
+        for weight, logits in zip(self._ffn_weights(), self.ffn_logits, strict=True):
+            if noise is None:
+                mask = masks.sample(logits, _no_noise(logits), self._temperature)
+                found.append(weight * mask.view_as(weight))
+            else:
+                found.append(masks.masked_weight(weight, logits, noise[1, 0], first, self._temperature))
+            first += (logits.numel() + 1) // 2
+        return found
+
+    def _scales(self, noise: Tensor | None) -> Tensor | None:
+        if noise is None or len(noise) == _STREAMS:
+            return None
+        rates = torch.tensor(self.vit.drop_rates()).to(noise.device, non_blocking=True)
+        return noise[_STREAMS:] / (1 - rates)[:, None]
+
+    def _block_masks(self, tokens: dict[int, Tensor], weights: Sequence[Tensor]) -> list[BlockMasks]:
+        pairs = zip(weights[::2], weights[1::2], strict=True) if weights else [(None, None)] * len(self.vit.blocks)
+        return [BlockMasks(tokens=tokens.get(k), fc1=fc1, fc2=fc2) for k, (fc1, fc2) in enumerate(pairs)]
+
+    # ---- evaluation --------------------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
+        """Embeddings (B, T, D), each through its own task's masks without noise."""
+        plain = None if all(map(self._has_masks, range(len(self.heads)))) else self.plain(images)
+        tasks = [self.through(images, task) if self._has_masks(task) else plain for task in range(len(self.heads))]
+        return Features(torch.stack(tasks, dim=1))  # type: ignore[arg-type]
+
+    def plain(self, images: Tensor) -> Tensor:
+        """(B, D) through the transformer as it is, without masks."""
+        return self.vit(images)
+
+    def through(self, images: Tensor, task: int) -> Tensor:
+        """(B, D) through the masks of ``task``."""
+        return self.vit(images, self.folded(task))
+
+    def folded(self, task: int) -> list[BlockMasks]:
+        """The masks of ``task``, its weights multiplied with them. Those of packed tasks are kept from one batch to the
+        next (a copy of all MLP weights for each task), until mode, device or weights change.
+        """
+        keeps = task < len(self.kept) and not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if task not in self._folded:
+            found = self._fold(*self._masks_of(task))
+            if not keeps:
+                return found
+            self._folded[task] = found
+        return self._folded[task]
+
+    def _masks_of(self, task: int) -> tuple[Tensor | None, Tensor | None]:
+        if task >= len(self.kept):
+            return self._learnt()
+        bits, tokens, ffn = self.kept[task], None, None
+        if bits.token_bits is not None:
+            tokens = masks.unpack(bits.token_bits, len(self._masked_blocks) * self.vit.num_patches)  # type: ignore[arg-type]
+        if bits.ffn_bits is not None:
+            ffn = masks.unpack(bits.ffn_bits, sum(weight.numel() for weight in self._ffn_weights()))  # type: ignore[arg-type]
+        return tokens, ffn
+
+    def _fold(self, tokens: Tensor | None, ffn: Tensor | None) -> list[BlockMasks]:
+        weights, seen = self._ffn_weights(), {}
+        if tokens is not None:
+            rows = tokens.float().view(len(self._masked_blocks), -1)
+            seen = {k: _seen(row_N) for k, row_N in zip(self._masked_blocks, rows, strict=True)}
+        folded: list[Tensor] = []
+        if ffn is not None:
+            parts = ffn.split([weight.numel() for weight in weights])
+            folded = [w * part.view_as(w) for w, part in zip(weights, parts, strict=True)]
+        of_blocks = self._block_masks({}, folded)
+        return [BlockMasks(seen=seen.get(k), fc1=of.fc1, fc2=of.fc2) for k, of in enumerate(of_blocks)]
+
+    def logits(self, features: Features) -> Tensor:
+        """(B, C): head t reads embedding t."""
+        return torch.cat([head(features.embeddings[:, t]) for t, head in enumerate(self.heads)], dim=-1)
+
+    # ---- description -------------------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """The transformer, the newest task's masks and head, and the heads before it; bits are no parameters."""
+        return {
+            BACKBONE: list(self.vit.parameters()),
+            "token_masks": [] if self.token_logits is None else [self.token_logits],
+            "ffn_masks": [] if self.ffn_logits is None else list(self.ffn_logits),
+            "old_heads": [p for head in list(self.heads)[:-1] for p in head.parameters()],
+            "head": [p for head in list(self.heads)[-1:] for p in head.parameters()],
+        }
+
+    def structure(self) -> dict[str, Any]:
+        """The transformer's sizes, what a task masks, the classes of each task, and how many tasks are packed."""
+        return {
+            "kind": "masked_network",
+            "vit": self.vit.structure(),
+            **self._options,
+            "classes": self.sizes(),
+            "packed": len(self.kept),
+        }
+
+    def train(self, mode: bool = True) -> MaskedNetwork:
+        """Also forgets folded weights: each evaluation folds anew."""
+        self._folded.clear()
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> MaskedNetwork:
+        self._folded.clear()
+        return super()._apply(*args, **kwargs)
+
+
+def _forget(network: MaskedNetwork, *_: object) -> None:
+    network._folded.clear()
+
+
+def _no_noise(like: Tensor) -> Tensor:
+    return torch.full((), 0.5, device=like.device)
+
+
+def _seen(mask_N: Tensor) -> Tensor | None:
+    """(1 + N, 1 + N) bool; ``None`` where all are seen, which attention computes faster."""
+    if not torch.compiler.is_compiling() and bool(mask_N.all()):
+        return None
+    return masks.open_with_self(mask_N[None])[0].bool()
