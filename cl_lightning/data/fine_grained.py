@@ -1,7 +1,7 @@
 """Sets of similar things: birds, cars, aircraft, each in the folders and index files that its authors gave out.
 
-Nothing is downloaded. torchvision reads the index files of cars and aircraft; those of the birds are three short tables.
-What becomes of them are paths and labels.
+Nothing is downloaded. torchvision reads the index files of cars and aircraft; those of the birds are three short
+tables. What becomes of them are paths and labels.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ def _part(name: str, root: Path | None, *, train: bool) -> FolderSource:
     if root is None:
         raise ValueError(f"data.root is not set: {mend}")
     top = root / FOLDERS[name]
+    if not top.is_dir():
+        raise ValueError(f"data.root={root} has no {FOLDERS[name]}: {mend}")
     try:
         files, labels, class_names = _READ[name](root, train)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"data.root={root} does not hold {name} ({said}): {mend}") from error
+        raise ValueError(f"data.root={root} has a {FOLDERS[name]} that is not whole ({said}): {mend}") from error
     paths = tuple(Path(os.path.relpath(file, top)).as_posix() for file in files)
     return FolderSource(
         f"{name}/{'train' if train else 'test'}",
