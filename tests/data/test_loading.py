@@ -223,7 +223,7 @@ def test_steps_of_an_epoch_are_augmented_together_within_bounds(
     """Three epochs of four steps: a call for each step, for two steps, for an epoch."""
     seen: list[int] = []
 
-    def on_device(pipeline: Pipeline, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
+    def on_device(pipeline: Pipeline, images: Tensor, positions: Tensor, epoch: int, labels: Tensor) -> Tensor:
         seen.append(len(images))
         return images.float()
 
