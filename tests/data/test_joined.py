@@ -53,7 +53,7 @@ def mixed(folder: FolderSource) -> JoinedSource:
 def test_rows_and_classes_follow_one_another(mixed: JoinedSource) -> None:
     assert len(mixed) == 4 + 5 + 3
     assert mixed.class_names == ("a", "b", "e0", "e1", "c", "d")
-    assert mixed.labels.tolist() == [1, 0, 1, 0] + [2, 2, 2, 3, 3] + [4, 4, 5]
+    assert mixed.labels.tolist() == [1, 0, 1, 0, 2, 2, 2, 3, 3, 4, 4, 5]
 
 
 def test_keys_are_led_by_the_part_and_lead_back_to_the_row(mixed: JoinedSource) -> None:
