@@ -12,6 +12,7 @@ from PIL import Image
 from cl_lightning import rng
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.saved import load_saved
+from cl_lightning.errors import UserError
 from cl_lightning.rng import Key
 from cl_lightning.run import execute
 
@@ -38,8 +39,11 @@ def test_arrays_and_files_are_learnt_remembered_and_gone_on_with(tmp_path: Path)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     execute(compose_typed([f"run_dir={whole}", sets, *TINY]))
     execute(compose_typed([f"run_dir={parts}", sets, *TINY, "trainer.stop_after_task=1"]))
-    execute(load_saved(parts, ["trainer.stop_after_task=null"]), resume=True)
+    moved = folder.rename(tmp_path / "elsewhere")
+    execute(load_saved(parts, ["trainer.stop_after_task=null", f"data.sets.1.root={moved}"]), resume=True)
     results, again = (json.loads((run / "results.json").read_text()) for run in (whole, parts))
     assert results["protocol"]["tasks"] == [5, 5, 2]
     assert results["tasks"][2]["names"] == ["image_folder/cat", "image_folder/dog"]
     assert results["accuracy_matrix"] == again["accuracy_matrix"]
+    with pytest.raises(UserError, match=r"data.sets.2.root=x is none of the 2 entries"):
+        load_saved(parts, ["data.sets.2.root=x"])
