@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from cl_lightning.config.schema import (
     Config,
     DAFormerConfig,
@@ -41,7 +43,7 @@ _PUBLISHED_BRIGHTNESS = 63 / 255
 
 def build_scenario(config: Config) -> Scenario:
     """The tasks of ``config.data``, and those that were added to a finished run."""
-    return plain_scenario(config) if config.extends is None else extended_scenario(config)
+    return plain_scenario(config.data) if config.extends is None else extended_scenario(config)
 
 
 def build_memory(config: Config) -> RehearsalMemory:
@@ -50,10 +52,16 @@ def build_memory(config: Config) -> RehearsalMemory:
     return RehearsalMemory(Budget(memory.budget, memory.size or 0), memory.scope, config.batch.replicas or 1)
 
 
+def flips(config: Config) -> bool:
+    """Whether training mirrors any images."""
+    data = config.data
+    return any(entry.flip for entry in data.sets) if data.sets else data.flip
+
+
 def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
     """What happens to training images."""
     data = config.data
-    basic = Augmentation(crop_padding=data.crop_padding, flip=data.flip)
+    basic = Augmentation(crop_padding=data.crop_padding, flip=flips(config))
     augmentations = {
         "none": None,
         "basic": basic,
@@ -68,7 +76,12 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
             )
     if min(std) <= 0:
         raise ValueError(f"data.std={list(std)} must be above 0: type data.std=null")
-    return Pipeline(scenario.image_size, mean, std, augmentations[data.augmentation or "none"], key)
+    upright = None
+    if scenario.upright:
+        upright = torch.zeros(len(scenario.class_names), dtype=torch.bool)
+        upright[list(scenario.upright)] = True
+    augmentation = augmentations[data.augmentation or "none"]
+    return Pipeline(scenario.image_size, mean, std, augmentation, key, upright=upright)
 
 
 def build_method(config: Config, scenario: Scenario, key: Key) -> Method:

@@ -18,7 +18,7 @@ from cl_lightning.config.identity import differences, science
 from cl_lightning.config.schema import Config
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
+from cl_lightning.data.sources import ArraySource, ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.published.tables import Job, Table, load_table, table_names
@@ -115,7 +115,6 @@ def _pixels(source: ImageSource, rows: Tensor, size: int) -> NDArray[np.uint8]:
     if isinstance(source, ArraySource):
         images = source.pixels[rows]
     else:
-        assert isinstance(source, FolderSource)
         images = torch.stack([source.load_test(row, size) for row in rows.tolist()])
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 

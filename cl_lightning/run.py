@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario
+from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, flips
 from cl_lightning.checkpoints import list_checkpoints
 from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
@@ -128,7 +128,7 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
 
 
 def _settings(config: Config, key: Key) -> Settings:
-    return Settings(key, config.batch.size or 1, config.batch.replicas or 1, config.data.flip)
+    return Settings(key, config.batch.size or 1, config.batch.replicas or 1, flips(config))
 
 
 def _last_task(config: Config, scenario: Scenario) -> int:

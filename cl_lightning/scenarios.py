@@ -8,7 +8,11 @@ on their own test images where these are at hand, and on nothing where they are 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import logging
+import re
+from collections.abc import Callable
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,13 @@ import torch
 
 from cl_lightning.checkpoints import last_checkpoint
 from cl_lightning.config.saved import load_saved
-from cl_lightning.config.schema import Config, DataConfig, LearntFolderConfig
-from cl_lightning.data.datasets import CHANNELS, at_hand, load_sources
+from cl_lightning.config.schema import Config, DataConfig, LearntFolderConfig, SetConfig
+from cl_lightning.data.chain import Link, chain, of_classes
+from cl_lightning.data.datasets import CHANNELS, FOLDERS, Sources, at_hand, load_sources
 from cl_lightning.data.extension import Part, extend, new_part
 from cl_lightning.data.kept import INDEX, Kept, read_kept
 from cl_lightning.data.orders import class_order
-from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.scenario import Scenario, task_sizes
 from cl_lightning.data.scenario import build_scenario as cut_scenario
 from cl_lightning.data.sources import ArraySource, FolderSource
 from cl_lightning.errors import UserError, told_to_user
@@ -37,9 +42,12 @@ EXEMPLARS = "exemplars"
 """Where a run keeps the images that it remembers of tasks learnt by a run before it."""
 
 
-def plain_scenario(config: Config) -> Scenario:
-    """The tasks of ``config.data``."""
-    data = config.data
+def plain_scenario(data: DataConfig) -> Scenario:
+    """The tasks of a data set, or of several that follow one another."""
+    return _chained(data) if data.sets else _cut(data)
+
+
+def _cut(data: DataConfig) -> Scenario:
     train, test = load_sources(
         data.name, data.root, test_share=data.test_share, with_test=not data.validation, on_broken=data.on_broken
     )
@@ -47,7 +55,7 @@ def plain_scenario(config: Config) -> Scenario:
         data.name,
         train,
         test,
-        order=_classes(data, len(train.class_names)),
+        order=_classes(data.name, data.order, data.classes, len(train.class_names)),
         increment=data.increment,
         initial=data.initial,
         validation=data.validation,
@@ -61,14 +69,76 @@ def plain_scenario(config: Config) -> Scenario:
     return scenario
 
 
-def _classes(data: DataConfig, available: int) -> tuple[int, ...]:
+def _classes(name: str, order: Any, number: int | None, available: int) -> tuple[int, ...]:
     """The classes to learn, in order of arrival."""
-    if data.classes is not None and not 1 <= data.classes <= available:
+    if number is not None and not 1 <= number <= available:
         raise ValueError(
-            f"data.classes={data.classes} is not among the {available} classes of {data.name}: "
+            f"data.classes={number} is not among the {available} classes of {name}: "
             f"type data.classes=1 to {available}, or data.classes=null"
         )
-    return class_order(data.name, data.order, available)[: data.classes]
+    return class_order(name, order, available)[:number]
+
+
+# ---- several data sets -------------------------------------------------------------------------------------------
+
+
+def _chained(data: DataConfig) -> Scenario:
+    read = cache(partial(load_sources, with_test=not data.validation))  # a set may be in several entries
+    links = []
+    for place, entry in enumerate(data.sets, start=1):
+        try:
+            links.append(_link(entry, data, read))
+        except ValueError as error:
+            said = _OF_AN_ENTRY.sub(lambda found: found[1] + (": " if found[2] else ""), str(error))
+            raise ValueError(f"data.sets, entry {place} ({entry.name}): {said}") from error
+    return chain(data.name, links, image_size=data.image_size, validation=data.validation)
+
+
+_OF_AN_ENTRY = re.compile(rf"\bdata\.({'|'.join(field.name for field in dataclasses.fields(SetConfig))})\b(=?)")
+"""What is said of a data set on its own, and would be typed within an entry here."""
+
+
+def _link(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> Link:
+    train, test = read(entry.name, _root(entry, data), test_share=entry.test_share, on_broken=entry.on_broken)
+    order = _selected(entry, train.class_names)
+    sizes = task_sizes(entry.name, len(order), len(order) if entry.increment is None else entry.increment)
+    parts = of_classes(train, order), None if test is None else of_classes(test, order)
+    return Link(entry.name, *parts, sizes, flip=bool(entry.flip))
+
+
+def _root(entry: SetConfig, data: DataConfig) -> str | None:
+    """Sets that have a folder of their own below their root may share ``data.root``."""
+    return entry.root if entry.root is not None or entry.name not in FOLDERS else data.root
+
+
+def _selected(entry: SetConfig, class_names: tuple[str, ...]) -> tuple[int, ...]:
+    if entry.select is None:
+        return _classes(entry.name, entry.order, entry.classes, len(class_names))
+    for name in entry.select:
+        if name not in class_names:
+            near = difflib.get_close_matches(name, class_names, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"data.select has {name}, no class of it{hint}: type data.select=[{class_names[0]}, ...]")
+        if entry.select.count(name) > 1:
+            raise ValueError(f"data.select has {name} more than once: name each class once")
+    if not entry.select:
+        raise ValueError(f"data.select=[] names no class: type data.select=[{class_names[0]}, ...], or leave it out")
+    return tuple(class_names.index(name) for name in entry.select)
+
+
+def only_arrays(data: DataConfig) -> bool:
+    """Whether no image is in a file: pictures from elsewhere are then seen whole, and not cut as files are."""
+    return all(name in CHANNELS for name in [entry.name for entry in data.sets] or [data.name])
+
+
+def all_at_hand(data: DataConfig) -> bool:
+    """Whether the data could be read without a download."""
+    if data.sets:
+        return all(at_hand(entry.name, _root(entry, data)) for entry in data.sets)
+    return at_hand(data.name, data.root)
+
+
+# ---- one task more -----------------------------------------------------------------------------------------------
 
 
 def extended_scenario(config: Config) -> Scenario:
@@ -140,7 +210,7 @@ def _first_data(config: Config) -> Scenario:
     data = config.data
     if not at_hand(data.name, data.root):
         raise ValueError(f"data.root={data.root} does not hold {data.name}")
-    return plain_scenario(dataclasses.replace(config, extends=None))
+    return plain_scenario(data)
 
 
 # ---- exemplars ---------------------------------------------------------------------------------------------------
@@ -185,6 +255,11 @@ def kept_of(config: Config, payload: dict[str, Any]) -> Kept:
     Raises:
         ValueError: neither is there.
     """
+    if config.data.sets:
+        raise ValueError(
+            f"{config.run_dir} is a run of data=sequence, whose images come from several places, so its exemplars "
+            "cannot be bundled: take the folder of the run, and the data"
+        )
     identity = payload["identity"]
     keys = _remembered(payload)
     names, sizes = tuple(identity["class_names"]), tuple(identity["protocol"]["tasks"])

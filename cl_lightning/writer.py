@@ -19,7 +19,7 @@ from cl_lightning.atomic import write_atomic
 from cl_lightning.build import scaled_epochs
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
 from cl_lightning.config.fill import changed_switches
-from cl_lightning.config.schema import Config
+from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.data.kept import write_kept
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.learning.processes import Processes
@@ -177,7 +177,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "data": config.data.name,
         "classes": len(scenario.class_names),
         "tasks": [len(task.classes) for task in scenario.tasks],
-        "order": config.data.order if isinstance(config.data.order, str | int) else list(config.data.order),
+        "order": _order(config.data),
         "evaluates_on": scenario.evaluates_on,
         "model": config.model.name,
         "memory": memory_name(config),
@@ -197,8 +197,30 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "augmentation": config.data.augmentation,
         "method_options": {k: v for k, v in dataclasses.asdict(config.method).items() if k != "name"},
         "seed": config.seed,
+        **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
         **({} if config.extends is None else {"extended": _extended(config, scenario)}),
     }
+
+
+def _order(data: DataConfig) -> str | int | list[int]:
+    """The class order; of several sets, that of each."""
+    if data.sets:
+        return ", ".join("as selected" if entry.select else _typed(entry.order) for entry in data.sets)
+    return data.order if isinstance(data.order, str | int) else list(data.order)
+
+
+def _set_words(entry: SetConfig) -> str:
+    """What one of several sets brings, without where it is and how its classes are ordered."""
+    told = {
+        "classes": len(entry.select) if entry.select else entry.classes or "all",
+        "increment": _typed(entry.increment or "all"),
+        "mirrored": "yes" if entry.flip else "no",
+    }
+    return f"{entry.name} ({', '.join(f'{name} {value}' for name, value in told.items())})"
+
+
+def _typed(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) else str(list(value)).replace(" ", "")
 
 
 def _extended(config: Config, scenario: Scenario) -> list[str]:

@@ -19,7 +19,10 @@ from cl_lightning.config.schema import Config, MethodConfig, RecipeConfig
 pytestmark = pytest.mark.slow  # `make check` composes every configuration too
 
 GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
-REQUIRED = {"data=image_folder": ["data.root=/nowhere", "data.increment=2"]}
+REQUIRED = {
+    "data=image_folder": ["data.root=/nowhere", "data.increment=2"],
+    "data=sequence": ["data.sets=[{name: digits}]"],
+}
 NEEDS = {
     "model=resnet8": ["method=wa"],
     "model=resnet18": ["method=wa"],

@@ -47,7 +47,9 @@ ABSENT = "not recorded"
 
 _REPEATED = ("seed", "order")
 _ELSEWHERE = ("recipe_changes", "recipe_switches", "method_options", "evaluation", "readout")
-_IN_PROTOCOL = ("data.name", "data.order", "data.classes", "data.initial", "data.increment", "data.augmentation")
+_IN_PROTOCOL = (
+    "data.name", "data.order", "data.classes", "data.initial", "data.increment", "data.augmentation", "data.sets"
+)  # fmt: skip
 _FIRST = ("method", "tasks_done", "readout", "memory", "memory_scope", "model", "recipe")
 _THEN = ("epochs", "lr_scale", "batch", "replicas", "precision", "augmentation")
 _PHASES = ("method.main.", "method.finetuning.", "method.classifier.")

@@ -53,6 +53,7 @@ def check(config: Config) -> None:
     _at_least("report.exemplars", config.report.exemplars, 0)
     _share("data.validation", config.data.validation)
     _share("data.test_share", config.data.test_share)
+    _check_sets(config)
     _at_least("data.crop_padding", config.data.crop_padding, 0)
     _at_least("data.image_size", config.data.image_size, 1)
     if config.trainer.threads is not None:
@@ -75,6 +76,36 @@ def check(config: Config) -> None:
         _check_task_transformer(config, config.method)
     if isinstance(config.method, DAFormerConfig):
         _check_neighbours(config.method)
+
+
+def _check_sets(config: Config) -> None:
+    data, example = config.data, "'data.sets=[{name: digits}, {name: cifar100, classes: 20}]'"
+    if data.name != "sequence":
+        if data.sets:
+            raise ValueError(f"data.sets has no meaning for data={data.name}: type data=sequence, or data.sets=[]")
+        return
+    if not data.sets:
+        raise ValueError(f"data.sets=[] names no data set: type {example}")
+    for name in ("order", "classes", "initial", "increment"):
+        if getattr(data, name) is not None:
+            instead = "increment" if name == "initial" else name
+            raise ValueError(
+                f"data.{name}={getattr(data, name)} has no meaning for data=sequence, where each set has its own: type "
+                f"{instead} in its entry of data.sets and data.{name}=null"
+            )
+    if config.extends is not None:
+        raise ValueError(
+            "learn= does not go with a run of data=sequence, whose images come from several places: start a new run "
+            "with one entry more in data.sets, {name: image_folder, root: FOLDER}"
+        )
+    for place, entry in enumerate(data.sets, start=1):
+        where = f"data.sets, entry {place} ({entry.name}): "
+        if entry.on_broken not in ("error", "skip"):
+            raise ValueError(f"{where}on_broken: {entry.on_broken} is not a choice: type on_broken: error or skip")
+        if not 0 < entry.test_share < 1:
+            raise ValueError(f"{where}test_share: {entry.test_share} is not between 0 and 1: type test_share: 0.2")
+        if entry.select is not None and (entry.classes is not None or entry.order != "identity"):
+            raise ValueError(f"{where}select names classes and their order: leave out classes and order, or select")
 
 
 def _check_strategy(config: Config) -> None:

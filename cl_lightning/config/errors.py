@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.files import config_dir, options
+from cl_lightning.config.schema import SetConfig
 
 CompositionError = HydraException | OmegaConfBaseException
 
@@ -24,6 +25,7 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read: type key=value, and quote values with spaces, brackets or commas"
     explanations = (
+        _in_data_sets(text),
         _inside_null(text, arguments),
         _missing_option(text),
         _unknown_key(text, arguments),
@@ -96,6 +98,24 @@ def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:
     )
 
 
+def _in_data_sets(text: str) -> str | None:
+    """``data.sets=[{nmae: digits}]``, ``data.sets=[digits]``: an entry that is none."""
+    given = re.search(r"(?:Could not override '|Error merging override )(data\.sets\b.*)", text)
+    if given is None:
+        return None
+    known = [field.name for field in dataclasses.fields(SetConfig)]
+    unknown = re.search(r"Key '(\w+)' not in 'SetConfig'", text)
+    if unknown:
+        return (
+            f"data.sets: {unknown[1]} is not an option of an entry{_nearest(unknown[1], known, '')}: it has "
+            f"{', '.join(known)}"
+        )
+    value = re.search(r"Value (.*?) .*?(?:converted to|valid) (\w+).*\n\s*full_key: (\w+)", text)
+    if value and value[2] in _EXPECTED:
+        return f"data.sets: {value[3]}: {value[1]} is not possible in an entry: type {value[3]}: {_EXPECTED[value[2]]}"
+    return f"{given[1]} is no list of entries: type 'data.sets=[{{name: digits}}, {{name: cifar100, classes: 20}}]'"
+
+
 _EXPECTED = {"Integer": "a whole number", "Float": "a number", "bool": "true or false", "Boolean": "true or false"}
 _REASON = r"(Value .*? (?:could not be converted to|is not a valid|of type).*|Invalid .*|.*is not a subclass.*)"
 
@@ -126,6 +146,7 @@ def missing_keys(config: DictConfig) -> str | None:
     missing = sorted(key for key in OmegaConf.missing_keys(config) if key != "run_dir")
     if not missing:
         return None
+    missing = [re.sub(r"\[(\d+)\]", r".\1", key) for key in missing]  # as an entry of a list is typed
     return f"{', '.join(missing)} must be given: type {' '.join(f'{key}=...' for key in missing)}"
 
 

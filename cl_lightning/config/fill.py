@@ -43,7 +43,7 @@ def fill_in(config: Config) -> Config:
         recipe=recipe,
         model=model,
         memory=dataclasses.replace(memory, size=_or(memory.size, size)),
-        data=dataclasses.replace(config.data, augmentation=_or(config.data.augmentation, config.method.augmentation)),
+        data=_fill_data(config.data, config.method.augmentation),
         batch=dataclasses.replace(
             config.batch,
             size=_or(config.batch.size, data.batch_size),
@@ -55,6 +55,11 @@ def fill_in(config: Config) -> Config:
             threads=_or(config.trainer.threads, data.threads),
         ),
     )
+
+
+def _fill_data(data: DataConfig, augmentation: str) -> DataConfig:
+    sets = [dataclasses.replace(entry, flip=_or(entry.flip, data.flip)) for entry in data.sets]
+    return dataclasses.replace(data, augmentation=_or(data.augmentation, augmentation), sets=sets)
 
 
 def _without_what_is_off(method: MethodConfig) -> MethodConfig:

@@ -14,6 +14,8 @@ _WITHOUT = (
     "report",
     "data.root",  # where the images are; which they are is in the scenario's fingerprint
     "data.on_broken",  # what was left out is missing in that fingerprint too
+    "data.sets.root",  # likewise
+    "data.sets.on_broken",
     "data.suggests",  # what it suggested has been filled in elsewhere
     "method.encoder",
     "method.recipe",
@@ -54,7 +56,19 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{key}.")
         else:
-            yield key, value
+            yield key, _counted(key, value)
+
+
+def _counted(key: str, value: Any) -> Any:
+    """A list's entries without what does not count in them."""
+    if not isinstance(value, list):
+        return value
+    return [
+        {name: item for name, item in entry.items() if f"{key}.{name}" not in _WITHOUT}
+        if isinstance(entry, Mapping)
+        else entry
+        for entry in value
+    ]
 
 
 def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from cl_lightning.errors import UserError
 
 _CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "report.", "trainer.", "verbose")
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
+_ROOT_OF_A_SET = re.compile(r"data\.sets\.\d+\.root=")
+"""As ``data.root``, where several data sets follow one another."""
 _CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb")}
 """What ``trainer=gpu`` or ``logger=wandb`` means here; the rest of the group stays as the run had it."""
 _PRECISION = "trainer.precision"
@@ -40,6 +43,10 @@ def load_saved(
     unknown = [name for name in allow if name != "precision"]
     if unknown:
         raise UserError(f"allow={unknown[0]} is not possible: type allow=precision")
+    moved = [override for override in overrides if _ROOT_OF_A_SET.match(override)]
+    for override in moved:
+        _move_set(saved, override)
+    overrides = [override for override in overrides if override not in moved]
     groups_first = sorted(overrides, key=lambda override: "." in override.partition("=")[0])
     changes = [change(override, precision="precision" in allow) for override in groups_first]
     try:
@@ -47,6 +54,16 @@ def load_saved(
     except OmegaConfBaseException as error:
         line = " ".join(str(error).split())
         raise UserError(f"{word}{run_dir} does not go with this version or these overrides: {line}") from error
+
+
+def _move_set(saved: dict[str, Any], override: str) -> None:
+    """Where one of several data sets lies by now: nothing can be merged into an entry of a list."""
+    key, _, root = override.partition("=")
+    place, sets = int(key.split(".")[2]), saved["data"].get("sets", [])
+    if place >= len(sets):
+        allowed = " or ".join(f"data.sets.{number}.root=DIR" for number in range(len(sets))) or "data.root=DIR"
+        raise UserError(f"{override} is none of the {len(sets)} entries of data.sets: type {allowed}")
+    sets[place]["root"] = root
 
 
 def read_saved(run_dir: Path, word: str) -> dict[str, Any]:

@@ -152,6 +152,21 @@ class SuggestsConfig:
 
 
 @dataclass
+class SetConfig:
+    """One of the data sets that follow one another."""
+
+    name: str = MISSING
+    root: str | None = None
+    order: Any = "identity"
+    classes: int | None = None
+    select: list[str] | None = None
+    increment: Any = None
+    test_share: float = 0.2
+    on_broken: str = "error"
+    flip: bool | None = None
+
+
+@dataclass
 class DataConfig:
     """A data set and how it is cut into tasks."""
 
@@ -161,6 +176,7 @@ class DataConfig:
     classes: int | None = None
     initial: int | None = None
     increment: Any = MISSING
+    sets: list[SetConfig] = field(default_factory=list)
     validation: float = 0.0
     test_share: float = 0.2
     on_broken: str = "error"

@@ -54,11 +54,14 @@ class Augmentation:
             )
 
 
-def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
+def augment(
+    images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, upright: Tensor | None = None
+) -> Tensor:
     """Randomly changed copies of uint8 images (B, C, H, W), on their device.
 
     ``positions`` (B,) are the draws' positions in the epoch. They may be on any device, but the draws are made on
-    the host: positions that are already there save the only wait for the device.
+    the host: positions that are already there save the only wait for the device. ``upright`` (B,) bool, on the host,
+    says which images are never mirrored, whatever is drawn; None for none of them.
     Raises ``ValueError`` if the images are not uint8, or if RandAugment meets images of neither 3 nor 1 channel.
     """
     if images.dtype != torch.uint8:
@@ -71,17 +74,18 @@ def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions:
     size = _LEVELS_AT_A_TIME // math.prod(images.shape[1:]) if images.device.type == "cpu" else len(images)
     size = max(1, size)
     positions = positions.cpu()
+    fixed = torch.zeros(len(positions), dtype=torch.bool) if upright is None else upright
     with torch.inference_mode():  # the cheapest dispatch: small images spend most of their time in it
         changed = [
-            _changed(part, augmentation, key, where)
-            for part, where in zip(images.split(size), positions.split(size), strict=True)
+            _changed(part, augmentation, key, where, still)
+            for part, where, still in zip(images.split(size), positions.split(size), fixed.split(size), strict=True)
         ]
     return torch.cat(changed)  # an ordinary tensor again
 
 
-def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
+def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, upright: Tensor) -> Tensor:
     if augmentation.crop_padding or augmentation.flip:
-        images = _window(images, augmentation, key.fold("window"), positions)
+        images = _window(images, augmentation, key.fold("window"), positions, upright)
     if augmentation.brightness:
         images = _jitter(images, augmentation.brightness, key.fold("brightness"), positions)
     policy = augmentation.randaugment
@@ -92,7 +96,7 @@ def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions
     return images
 
 
-def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
+def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, upright: Tensor) -> Tensor:
     """Crop and flip: both only say where a pixel comes from, so that one gather does both."""
     channels, height, width = images.shape[1:]
     padding = augmentation.crop_padding
@@ -100,7 +104,7 @@ def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions:
     rows = torch.arange(height) + (top * (2 * padding + 1)).to(torch.int64)
     columns = torch.arange(width)
     if augmentation.flip:
-        columns = torch.where(mirrored < 0.5, width - 1 - columns, columns)
+        columns = torch.where((mirrored < 0.5) & ~upright[:, None], width - 1 - columns, columns)
     columns = columns + (left * (2 * padding + 1)).to(torch.int64)
     padded = functional.pad(images, (padding,) * 4)
     starts = (rows * padded.shape[3]).to(images.device, non_blocking=True)

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_lightning.data import fine_grained
 from cl_lightning.data.manifest import find_broken
-from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource, class_folders
+from cl_lightning.data.sources import ArraySource, FolderSource, Table, class_folders
 from cl_lightning.rng import Key, scalar
 
 log = logging.getLogger(__name__)
 
-Sources = tuple[ImageSource, ImageSource | None]
+Sources = tuple[Table, Table | None]
 
 CHANNELS = {"digits": 1, "cifar100": 3}
 """Of the data sets whose images are arrays; the others are folders of files, read in colour."""
@@ -32,6 +33,8 @@ CHANNELS = {"digits": 1, "cifar100": 3}
 _SHOWN = 3
 """Broken images that a message names; the log has all."""
 _CIFAR = "cifar-100-python"
+FOLDERS = {"cifar100": _CIFAR, **fine_grained.FOLDERS}
+"""Of the data sets whose root is a folder that holds theirs, so that they may share it."""
 _FIRST_HUNDRED = ("n01440764", "n01855672")
 """First and last of the hundred ImageNet classes that come first in alphabetical order."""
 
@@ -52,6 +55,8 @@ def load_sources(
     - ``cifar100``: Krizhevsky 2009, below ``root``, downloaded if it is not there.
     - ``imagenet100``, ``imagenet1000``: ``root/train/<wnid>`` and ``root/val/<wnid>``; the hundred classes are the
       first ones in alphabetical order.
+    - ``cub200``, ``cars``, ``aircraft``: as their authors gave them out, below ``root``; see
+      :mod:`~cl_lightning.data.fine_grained`.
     - ``image_folder``: ``root/train/<class>`` with ``root/val`` or ``root/test``, or else ``root/<class>``, of which
       about ``test_share`` is for testing.
 
@@ -75,11 +80,7 @@ def at_hand(name: str, root: str | Path | None) -> bool:
     """Whether :func:`load_sources` could find a data set where it says, without a download."""
     if name == "digits":
         return True
-    return (
-        name in _READERS
-        and root is not None
-        and (Path(root).expanduser() / (_CIFAR if name == "cifar100" else "")).is_dir()
-    )
+    return name in _READERS and root is not None and (Path(root).expanduser() / FOLDERS.get(name, "")).is_dir()
 
 
 def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:
@@ -276,4 +277,5 @@ _READERS: dict[str, Callable[[Path | None, bool, float], Sources]] = {
     "imagenet100": _imagenet(100),
     "imagenet1000": _imagenet(1000),
     "image_folder": _image_folder,
+    **{name: fine_grained.reader(name) for name in fine_grained.FOLDERS},
 }

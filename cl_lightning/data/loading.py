@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cl_lightning.data.augment import Augmentation, augment, normalise
 from cl_lightning.data.draws import Draw
-from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
+from cl_lightning.data.sources import ArraySource, ImageSource
 from cl_lightning.rng import Key
 
 
@@ -66,9 +66,11 @@ class RawBatch(NamedTuple):
     """(B,) int64, see ``Draw``."""
     epoch: int
     images: Tensor
-    """(B, channels, size, size) uint8 for files; (0,) for arrays, which are indexed on the device."""
+    """(B, channels, size, size) uint8 where they are read one by one; (0,) for arrays, indexed on the device."""
     host_positions: Tensor
     """``positions`` again, left on the host, where augmentation is drawn: nobody has to wait for the device."""
+    host_labels: Tensor
+    """``labels`` again, likewise: some classes are never mirrored."""
 
 
 class Images(NamedTuple):
@@ -100,22 +102,40 @@ class Pipeline:
     key: Key = Key(0)
     flip: bool = False
     """Mirror every image (for features of mirrored copies)."""
+    upright: Tensor | None = None
+    """(classes,) bool, on the host, by global label: whose images are never mirrored. None: any image may be."""
 
-    def on_device(self, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
-        """Augment and normalise uint8 images (B, channels, size, size)."""
+    def on_device(self, images: Tensor, positions: Tensor, epoch: int, labels: Tensor | None = None) -> Tensor:
+        """Augment and normalise uint8 images (B, channels, size, size); ``labels`` (B,), on the host, are needed where
+        some classes are upright.
+        """
+        mirrors = self.flip or (self.augmentation is not None and self.augmentation.flip)
+        fixed = None
+        if mirrors and self.upright is not None:
+            assert labels is not None, "without labels nobody knows which images may be mirrored"
+            fixed = self.upright[labels]
         if self.augmentation is not None:
-            images = augment(images, self.augmentation, self.key.fold("augment", epoch), positions)
+            images = augment(images, self.augmentation, self.key.fold("augment", epoch), positions, fixed)
         if self.flip:
-            images = images.flip(-1)
+            images = _mirrored(images, fixed)
         return normalise(images, self.mean, self.std)
 
-    def decode(self, source: FolderSource, draw: Draw) -> Tensor:
-        """Read the files of ``draw``: random resized crops if there is augmentation, else central ones."""
+    def decode(self, source: ImageSource, draw: Draw) -> Tensor:
+        """Read the images of ``draw`` one by one: files as random resized crops if there is augmentation, else as
+        central ones.
+        """
         if self.augmentation is None:
             return torch.stack([source.load_test(row, self.image_size) for row in draw.rows.tolist()])
         key = self.key.fold("crop", draw.epoch)
         pairs = zip(draw.rows.tolist(), draw.positions.tolist(), strict=True)
         return torch.stack([source.load_train(row, self.image_size, key, position) for row, position in pairs])
+
+
+def _mirrored(images: Tensor, fixed: Tensor | None) -> Tensor:
+    mirrored = images.flip(-1)
+    if fixed is None:
+        return mirrored
+    return torch.where(fixed.to(images.device)[:, None, None, None], images, mirrored)
 
 
 class StepDataset(Dataset[RawBatch]):
@@ -133,9 +153,10 @@ class StepDataset(Dataset[RawBatch]):
     def __getitem__(self, step: int) -> RawBatch:
         draw = self._steps.step(step)
         images = torch.empty(0, dtype=torch.uint8)
-        if isinstance(self._source, FolderSource):
+        if not isinstance(self._source, ArraySource):
             images = self._pipeline.decode(self._source, draw)
-        return RawBatch(draw.rows, self._labels[draw.rows], draw.positions, draw.epoch, images, draw.positions)
+        labels = self._labels[draw.rows]
+        return RawBatch(draw.rows, labels, draw.positions, draw.epoch, images, draw.positions, labels)
 
 
 class StepRange(Sampler[int]):
@@ -156,12 +177,12 @@ def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader
 
     Arrays need no workers: their items are indices.
     """
-    from_files = isinstance(dataset._source, FolderSource)
+    one_by_one = not isinstance(dataset._source, ArraySource)
     return DataLoader(
         dataset,
         batch_size=None,
         sampler=StepRange(wanted),
-        num_workers=workers if from_files else 0,
+        num_workers=workers if one_by_one else 0,
         worker_init_fn=_end_when_told,
         generator=torch.Generator().manual_seed(0),  # else creating workers would advance the global stream
     )
@@ -181,7 +202,7 @@ class PixelStore:
     def __init__(self, source: ImageSource) -> None:
         self._pixels = source.pixels if isinstance(source, ArraySource) else None
         self.levels = 0 if self._pixels is None else self._pixels[0].numel()
-        """Grey levels of an image; 0 where images are in files."""
+        """Grey levels of an image; 0 where images are read one by one."""
 
     def images(self, batch: RawBatch) -> Tensor:
         """The uint8 images of ``batch``, on its device."""

@@ -68,13 +68,12 @@ class Ahead:
     def _prepared(self, batches: Sequence[RawBatch]) -> Iterator[Images]:
         sizes, epoch = [len(batch.rows) for batch in batches], batches[0].epoch
         host = torch.cat([batch.positions for batch in batches])
+        host_labels = torch.cat([batch.labels for batch in batches])
         rows, labels, positions = (
             values.to(self._device, non_blocking=True)
-            for values in (
-                torch.cat([batch.rows for batch in batches]), torch.cat([batch.labels for batch in batches]), host
-            )
-        )  # fmt: skip
-        images = self._pipeline.on_device(self._pixels.of(rows), host, epoch)
+            for values in (torch.cat([batch.rows for batch in batches]), host_labels, host)
+        )
+        images = self._pipeline.on_device(self._pixels.of(rows), host, epoch, host_labels)
         parts = zip(*(values.split(sizes) for values in (images, labels, positions, rows)), strict=True)
         scales = [drawn.split(sizes, dim=1) for drawn in self._scales(positions, epoch)]
         for step, (part_images, part_labels, part_positions, part_rows) in enumerate(parts):
@@ -131,17 +130,17 @@ class TaskData(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: RawBatch | Images, device: torch.device, dataloader_idx: int
     ) -> RawBatch | Images:
-        """Everything but the host's copy of the positions."""
+        """Everything but the host's copies of positions and labels."""
         if isinstance(batch, Images):
             return batch
         moved: RawBatch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return moved._replace(host_positions=batch.host_positions)
+        return moved._replace(host_positions=batch.host_positions, host_labels=batch.host_labels)
 
     def on_after_batch_transfer(self, batch: RawBatch | Images, dataloader_idx: int) -> Images:
         """Index, augment and normalise on the device, what has not been."""
         if isinstance(batch, Images):
             return batch
         images = self._pixels.images(batch)
-        images = self._pipeline.on_device(images, batch.host_positions, batch.epoch)
+        images = self._pipeline.on_device(images, batch.host_positions, batch.epoch, batch.host_labels)
         scales = self._scales(batch.positions, batch.epoch)
         return Images(images, batch.labels, batch.positions, batch.epoch, batch.rows, scales)

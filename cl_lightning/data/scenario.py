@@ -46,6 +46,10 @@ class Scenario:
     """Where tasks were added to a finished run: of the training images that each part brought, the first data set's
     first. Empty otherwise.
     """
+    upright: tuple[int, ...] = ()
+    """Global labels of classes whose images are never mirrored, whatever the augmentation says: where several data sets
+    follow one another, mirrored pictures may be possible in some only.
+    """
 
     def class_rows(self, label: int) -> Tensor:
         """(n,) int64, the training rows of a global class, ascending."""

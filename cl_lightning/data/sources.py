@@ -65,6 +65,16 @@ class ImageSource(Protocol):
         """Where the image with this key is now; ValueError, naming the key, if it is nowhere."""
         ...
 
+    def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
+        """(channels, size, size) uint8: what training sees before it augments, at ``position`` of the epoch of
+        ``key``.
+        """
+        ...
+
+    def load_test(self, row: int, size: int) -> Tensor:
+        """(channels, size, size) uint8: what evaluation sees."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
@@ -105,6 +115,14 @@ class ArraySource:
     @cached_property
     def _rows(self) -> dict[int | str, int]:
         return {key: row for row, key in enumerate(self.keys or ())}
+
+    def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
+        """(C, size, size) uint8: the whole image, resized if it has another size; nothing is drawn."""
+        return resized(self.pixels[row], size)
+
+    def load_test(self, row: int, size: int) -> Tensor:
+        """The same."""
+        return resized(self.pixels[row], size)
 
     @property
     def fingerprint(self) -> str:
@@ -222,6 +240,21 @@ class FolderSource:
             raise UnreadableImageError(
                 f"{path} cannot be read as an image ({reason(error)}): repair or remove the file"
             ) from error
+
+
+Table = ArraySource | FolderSource
+"""What a data set is read as."""
+
+
+def resized(pixels: Tensor, size: int) -> Tensor:
+    """(C, size, size) uint8 of an image (C, H, W) uint8, bicubically; what is shrunk is smoothed first.
+
+    Pillow computes it in whole numbers, one image at a time: no batch, device or machine changes a level.
+    """
+    if pixels.shape[1:] == (size, size):
+        return pixels
+    planes = [Image.fromarray(plane.numpy()).resize((size, size), Image.Resampling.BICUBIC) for plane in pixels]
+    return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])
 
 
 def decode(path: Path) -> Image.Image:

@@ -10,13 +10,13 @@ from cl_lightning.build import build_method, build_pipeline
 from cl_lightning.checkpoints import AlteredError, Position, list_checkpoints, load_checkpoint
 from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
-from cl_lightning.data.datasets import CHANNELS
 from cl_lightning.data.scenario import Scenario, without_images
 from cl_lightning.data.sources import evaluated_short_side
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.rng import Key
+from cl_lightning.scenarios import only_arrays
 from cl_lightning.state import restore_learnt
 from cl_lightning.types import Plain
 
@@ -121,7 +121,7 @@ def _find(plain: Plain, name: str) -> Plain:
 def _preprocessing(config: Config, scenario: Scenario) -> Preprocessing:
     pipeline = build_pipeline(config, scenario, Key(config.seed))
     size = pipeline.image_size
-    short = evaluated_short_side(size) if config.data.name not in CHANNELS else size
+    short = evaluated_short_side(size) if not only_arrays(config.data) else size
     return Preprocessing(size, short, scenario.channels, pipeline.mean, pipeline.std)
 
 

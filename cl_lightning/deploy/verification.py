@@ -12,12 +12,13 @@ from torch import Tensor
 
 from cl_lightning import rng
 from cl_lightning.config.schema import DataConfig
-from cl_lightning.data.datasets import CHANNELS, at_hand, load_sources
+from cl_lightning.data.datasets import CHANNELS, load_sources
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.formats import Scores
 from cl_lightning.deploy.image_files import image_files
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.errors import UnreadableImageError, UserError
+from cl_lightning.scenarios import all_at_hand, plain_scenario
 
 T = TypeVar("T")
 
@@ -81,8 +82,13 @@ def compare(model: TrainedModel, readout: str, scores: Scores, images: Tensor) -
 
 
 def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
-    if not at_hand(data.name, data.root):
+    if not all_at_hand(data):
         return None
+    if data.sets:
+        source = plain_scenario(data).test
+        size = model.preprocessing.image_size
+        images = torch.stack([source.load_test(row, size) for row in _spread(range(len(source)))])
+        return Sample(images, f"{len(images)} images of {data.name}")
     if data.name not in CHANNELS:
         parts = [Path(data.root).expanduser() / part for part in ("val", "test", ".")]
         folder = next(part for part in parts if part.is_dir())
@@ -92,10 +98,10 @@ def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
             return None
         return Sample(images, f"{len(images)} images of {data.name}") if len(images) else None
     train, test = load_sources(data.name, data.root, with_test=not data.validation)
-    source = test or train
-    assert isinstance(source, ArraySource)
-    images = source.pixels[_spread(range(len(source)))]
-    return Sample(images, f"{len(images)} images of {source.name}")
+    array = test or train
+    assert isinstance(array, ArraySource)
+    images = array.pixels[_spread(range(len(array)))]
+    return Sample(images, f"{len(images)} images of {array.name}")
 
 
 def _random(model: TrainedModel) -> Sample:

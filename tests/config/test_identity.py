@@ -31,6 +31,17 @@ def test_where_and_how_fast_does_not_count() -> None:
 
 
 @pytest.mark.slow
+def test_where_the_sets_of_a_sequence_are_does_not_count() -> None:
+    entries = "data.sets=[{{name: digits, classes: {}}}, {{name: cub200, root: {}, on_broken: {}}}]"
+    here, there, other = (
+        of("data=sequence", entries.format(*rest)) for rest in ((4, "a", "skip"), (4, "b", "error"), (5, "a", "skip"))
+    )
+    assert differences(here, there) == []
+    (told,) = differences(here, other)
+    assert told.startswith("data.sets=[{'name': 'digits'")
+
+
+@pytest.mark.slow
 def test_everything_else_does() -> None:
     for override in ("seed=1", "data.order=seed:3", "memory.size=100", "recipe.herd_augmented=true", "lr_scale=1"):
         key, _, value = override.partition("=")

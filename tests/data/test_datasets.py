@@ -88,7 +88,8 @@ class TestDigits:
 
 def test_unknown_names_are_refused_with_the_allowed_ones() -> None:
     assert refusal("mnist") == (
-        "data.name=mnist is unknown: type data.name=digits, cifar100, imagenet100, imagenet1000, image_folder"
+        "data.name=mnist is unknown: type data.name=digits, cifar100, imagenet100, imagenet1000, image_folder, "
+        "aircraft, cars, cub200"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -179,6 +180,40 @@ def test_a_batch_is_changed_as_its_images_one_by_one(flip: bool, augmented: bool
     assert torch.equal(together, torch.cat(alone))
 
 
+UPRIGHT = torch.tensor([False, True, False])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("augmentation", [None, Augmentation(flip=True), Augmentation(2, True, 0.2)])
+def test_images_of_upright_classes_are_never_mirrored(flip: bool, augmentation: Augmentation | None) -> None:
+    """Also where they are in one batch with others, which look as they would without them."""
+    positions = torch.arange(20)
+    free = Pipeline(SIZE, MEAN, STD, augmentation, Key(5), flip)
+    fixed = replace(free, upright=UPRIGHT)
+    still = replace(free, flip=False, augmentation=augmentation and replace(augmentation, flip=False))
+    found = fixed.on_device(PIXELS, positions, 2, LABELS)
+    of_upright = UPRIGHT[LABELS]
+    assert torch.equal(found[of_upright], still.on_device(PIXELS, positions, 2)[of_upright])
+    assert torch.equal(found[~of_upright], free.on_device(PIXELS, positions, 2)[~of_upright])
+    assert torch.equal(found[7:9], fixed.on_device(PIXELS[7:9], positions[7:9], 2, LABELS[7:9]))
+
+
+def test_upright_classes_are_met_wherever_batches_are_made(source: ArraySource | FolderSource) -> None:
+    pipeline = replace(AUGMENTED, augmentation=Augmentation(flip=True), upright=UPRIGHT)
+    data = TaskData(source, source.labels, steps(), pipeline, PixelStore(source))
+    data.trainer = on_cpu()
+    for batch, plain in zip(data.train_dataloader(), raw(source), strict=True):
+        pixels = PIXELS[plain.rows] if isinstance(source, ArraySource) else pipeline.decode(source, drawn(plain))
+        ready = data.on_after_batch_transfer(batch, 0).images
+        assert torch.equal(ready, pipeline.on_device(pixels, plain.positions, plain.epoch, plain.labels))
+        upright = UPRIGHT[plain.labels]
+        assert torch.equal(ready[upright], CLEAN.on_device(pixels, plain.positions, 0)[upright])
+
+
+def drawn(batch: RawBatch) -> Draw:
+    return Draw(batch.rows, batch.positions, batch.epoch)
+
+
 def test_clean_images_are_normalised_and_nothing_else() -> None:
     images = CLEAN.on_device(PIXELS, torch.arange(20), 0)
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
@@ -223,7 +258,7 @@ def test_steps_of_an_epoch_are_augmented_together_within_bounds(
     """Three epochs of four steps: a call for each step, for two steps, for an epoch."""
     seen: list[int] = []
 
-    def on_device(pipeline: Pipeline, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
+    def on_device(pipeline: Pipeline, images: Tensor, positions: Tensor, epoch: int, labels: Tensor) -> Tensor:
         seen.append(len(images))
         return images.float()
 

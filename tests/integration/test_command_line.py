@@ -24,6 +24,10 @@ WRONG = {
     "trainer.devices=2": ["trainer.devices=2", "trainer.devices=1"],
     "experiment=ablation_none method.finetuning.lr=1": ["method.finetuning.lr=1", "method.finetuning is null"],
     "experiment=ablation_none method.finetuning={lr:1}": ["method.finetuning={lr:1}", "method.finetuning is null"],
+    "data=sequence": ["data.sets=[]", "cifar100"],
+    "data=sequence data.sets=[{nmae:digits}]": ["nmae is not an option of an entry", "did you mean name"],
+    "data=sequence data.sets=[{name:digits}] data.increment=2": ["data.increment=2 has no meaning for data=sequence"],
+    "data.sets=[{name:digits}]": ["data.sets has no meaning for data=digits"],
     "method.sam.rho=-3": ["method.sam.rho=-3", "at least 0"],
     "method=daformer_m method.neighbours.form=near": ["method.neighbours.form=near", "similarity"],
     "method=[": ["method=[", "cannot be read"],
@@ -38,6 +42,8 @@ WRONG = {
 """Seen in the configuration alone."""
 
 WRONG_WITH_DATA = {
+    "data=sequence data.sets=[{name:digits},{name:digits}]": ["class 0 of digits in entries 1 and 2"],
+    "data=sequence data.sets=[{name:aircraft,root:missing}]": ["entry 1 (aircraft)", "fgvc-aircraft-2013b"],
     "data.increment=3": ["data.increment=3", "data.increment=1, 2, 5"],
     "data.increment=2.5": ["data.increment=2.5"],
     "data.increment=[2,x]": ["data.increment"],

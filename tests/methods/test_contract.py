@@ -95,6 +95,8 @@ CASES = {name: [f"method={name}", *MODELS[load_option("method", name)["encoder"]
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],
     "der with a transformer": ["method=der", *MODELS["transformer"]],
 }
+QUICK = {*options("method"), "dytox, published recipe", "daformer, neighbours"}
+"""Those of `make test-fast`; `make test` has all."""
 MOVES_OLD_SCORES = {"der", "der with a transformer", "dytox with one head", "daformer with one head"}
 """A new extractor or token is read for old classes too."""
 NO_GRADIENT = ("pos_proj.bias",)
@@ -217,7 +219,9 @@ def scenario() -> Scenario:
     return Scenario("digits", source, source, tasks, names, tuple(range(10)), labels, labels, 8, 1, "test")
 
 
-@pytest.fixture(params=CASES, scope="module")
+@pytest.fixture(
+    params=[pytest.param(case, marks=[] if case in QUICK else [pytest.mark.slow]) for case in CASES], scope="module"
+)
 def case(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -13,7 +13,8 @@ import torch
 
 from cl_lightning.published.compare import Comparison, compare, kind_of
 from cl_lightning.published.difference import Verdict, difference
-from cl_lightning.published.model_vectors import Settings, gradient_bound
+from cl_lightning.published.model_vectors import gradient_bound
+from cl_lightning.published.vector_settings import Settings
 from cl_lightning.published.vectors import VectorFile
 from tests.golden import GOLDEN, plain
 

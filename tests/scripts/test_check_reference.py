@@ -116,7 +116,7 @@ def test_wrong_input_is_one_line_and_exits_2(file: Path, tmp_path: Path, capsys:
         ([str(tmp_path)], "is a folder"),
         ([str(tmp_path / "text.npz")], "is not a NumPy archive"),
         ([str(tmp_path / "other.npz")], "is no file of golden vectors"),
-        ([str(tmp_path / "daformer.npz")], "DAFormer is not there yet"),
+        ([str(tmp_path / "daformer.npz")], "nothing in it can be checked"),
         ([str(file), "--json", str(tmp_path / "no" / "x.json")], "x.json"),
     ):
         assert main(typed) == 2

@@ -1,0 +1,93 @@
+"""Scenarios that go through several data sets: the tasks of one after those of another, classes named by both.
+
+MEAT (Xue et al., CVPR 2022) learns such sequences, as most of task-incremental learning does. To everything else the
+result is a scenario like any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+from cl_lightning.data.joined import join
+from cl_lightning.data.scenario import Scenario, build_scenario
+from cl_lightning.data.sources import Table
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """What one data set brings, read already."""
+
+    name: str
+    train: Table
+    """Its labels number the classes to learn, in order of arrival."""
+    test: Table | None
+    sizes: tuple[int, ...]
+    """Classes of each of its tasks."""
+    flip: bool = True
+    """Whether its images may be mirrored."""
+
+
+def chain(name: str, links: Sequence[Link], *, image_size: int, validation: float = 0.0) -> Scenario:
+    """The tasks of all ``links``, in order. Images are ``image_size`` pixels square and in colour.
+
+    Class ``apple`` of CIFAR-100 is called ``cifar100/apple``. A ``validation`` share is set aside of each class of
+    every set, as :func:`~cl_lightning.data.scenario.build_scenario` does it.
+
+    Raises ValueError if two links have a class of the same name, or a class lacks images.
+    """
+    _check_names(links)
+    train = join(f"{name}/train", [_named(link.train, link.name) for link in links], image_size)
+    tests = [_named(link.test, link.name) for link in links if link.test is not None]
+    test = join(f"{name}/test", tests, image_size) if len(tests) == len(links) else None
+    number = len(train.class_names)
+    scenario = build_scenario(
+        name,
+        train,
+        test,
+        order=range(number),
+        increment=[size for link in links for size in link.sizes],
+        validation=validation,
+        image_size=image_size,
+    )
+    return dataclasses.replace(scenario, upright=_upright(links))
+
+
+def of_classes(source: Table, order: Sequence[int]) -> Table:
+    """The images of these classes alone, which are numbered anew in this order; keys stay what they are."""
+    place = torch.full((len(source.class_names),), -1)
+    place[torch.tensor(order)] = torch.arange(len(order))
+    rows = torch.nonzero(place[source.labels] >= 0).flatten()
+    chosen = source if len(rows) == len(source) else source.select(rows, source.name)
+    names = tuple(source.class_names[own] for own in order)
+    return dataclasses.replace(chosen, labels=place[chosen.labels], class_names=names)
+
+
+def _named(source: Table, name: str) -> Table:
+    return dataclasses.replace(source, class_names=tuple(f"{name}/{own}" for own in source.class_names))
+
+
+def _upright(links: Sequence[Link]) -> tuple[int, ...]:
+    firsts = accumulate((len(link.train.class_names) for link in links), initial=0)
+    return tuple(
+        first + label
+        for link, first in zip(links, firsts, strict=False)
+        if not link.flip
+        for label in range(len(link.train.class_names))
+    )
+
+
+def _check_names(links: Sequence[Link]) -> None:
+    met: dict[str, int] = {}
+    for place, link in enumerate(links, start=1):
+        for own in link.train.class_names:
+            before = met.setdefault(f"{link.name}/{own}", place)
+            if before != place:
+                raise ValueError(
+                    f"data.sets has class {own} of {link.name} in entries {before} and {place}: leave it out of one, "
+                    "for example with select: [CLASS, ...], or rename its folder"
+                )
