@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +18,11 @@ from cl_lightning.config.schema import (
     FinetuneConfig,
     ICaRLConfig,
     JointConfig,
+    MEATConfig,
     PhaseConfig,
     TaskTransformerConfig,
+    TimmConfig,
+    ViTConfig,
     WAConfig,
 )
 from cl_lightning.data.augment import Augmentation, RandAugment
@@ -26,16 +30,19 @@ from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
-from cl_lightning.methods import daformer, der, dytox, icarl, wa
+from cl_lightning.methods import daformer, der, dytox, icarl, meat, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 from cl_lightning.models.build import Structure, build_network
+from cl_lightning.models.vit_weights import file_weights, timm_sizes, timm_weights
 from cl_lightning.rng import Key
 from cl_lightning.scenarios import extended_scenario, plain_scenario
 from cl_lightning.types import Mixing, Optimiser, Order, Phase, Sampling, Schedule, Sharpness, View
 
 MAIN = "main"
 """Every method's first phase in a task."""
+BACKBONE = "backbone"
+"""What takes its place in MEAT's first task, where that trains the transformer."""
 _WHOLE_EMBEDDING_NETWORK = ("backbone", "classifier")
 _PUBLISHED_BRIGHTNESS = 63 / 255
 """Brightness jitter of the PODNet and DER code bases."""
@@ -218,6 +225,66 @@ def _der(config: Config, scenario: Scenario, key: Key) -> Method:
     return der.DER(build_network(structure, key), main, second, options)  # type: ignore[arg-type]
 
 
+def _meat(config: Config, scenario: Scenario, key: Key) -> Method:
+    method = config.method
+    assert isinstance(method, MEATConfig)
+    vit = _vit_structure(config, scenario)
+    structure = {
+        "kind": "masked_network",
+        "vit": vit,
+        "token_mask_blocks": _token_mask_blocks(method, vit["depth"]),
+        "ffn_masks": method.ffn_masks,
+        "plain_first": bool(method.backbone_task),
+        "temperature": method.temperature,
+        "gap": 2 * method.gamma,
+        "classes": [],
+    }
+    network: Any = build_network(structure, key)
+    mixing = None if method.mixup is None else Mixing(method.mixup.alpha, method.mixup.smoothing)
+    parts = meat.main_parts(token_masks=method.token_masks, ffn_masks=method.ffn_masks)
+    main = _phase(MAIN, method.main, config, View.NEW, parts, mixing=mixing)
+    # One logit stands for a keep and a drop logit that would move in opposite directions: twice the rate.
+    rates = {"token_masks": 2 * method.token_rate, "ffn_masks": 2 * method.ffn_rate}
+    main = dataclasses.replace(main, rates={part: rate for part, rate in rates.items() if part in parts})
+    backbone = None
+    if method.backbone_task:
+        backbone = _phase(BACKBONE, method.backbone, config, View.NEW, meat.BACKBONE_PARTS, mixing=mixing)
+    options = meat.MEATOptions(method.keep, method.drop_weight, tuple(method.readouts))
+    return meat.MEAT(network, main, backbone, options, _vit_weights(config, scenario, network))
+
+
+def _vit_structure(config: Config, scenario: Scenario) -> Structure:
+    """Sizes alone: weights are loaded when the first task begins, not for a run that goes on."""
+    model = config.model
+    assert isinstance(model, ViTConfig | TimmConfig)
+    if isinstance(model, TimmConfig):
+        sizes = timm_sizes(model.name, scenario.image_size, scenario.channels, model.patch_size)
+        return {"kind": "plain_vit", **sizes, "drop_path": model.drop_path}
+    sizes = {name: value for name, value in dataclasses.asdict(model).items() if name != "name"}
+    return {**sizes, "image_size": scenario.image_size, "channels": scenario.channels}
+
+
+def _vit_weights(config: Config, scenario: Scenario, network: Any) -> Callable[[], meat.Weights] | None:
+    model, file = config.model, config.method.backbone_file  # type: ignore[attr-defined]
+    if file is not None:
+        return lambda: file_weights(Path(file), network.vit)
+    if isinstance(model, TimmConfig) and model.pretrained:
+        return lambda: timm_weights(model.name, scenario.image_size, scenario.channels, model.patch_size)
+    return None
+
+
+def _token_mask_blocks(method: MEATConfig, depth: int) -> list[int]:
+    if not method.token_masks:
+        return []
+    blocks = list(range(depth)) if method.token_mask_blocks == "all" else list(method.token_mask_blocks)
+    if blocks[-1] >= depth:
+        raise ValueError(
+            f"method.token_mask_blocks={blocks} names a block that is not there: "
+            f"type numbers from 0 to {depth - 1}, or all"
+        )
+    return blocks
+
+
 _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     DyToxConfig: _dytox,
     DAFormerConfig: _daformer,
@@ -226,12 +293,13 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     ICaRLConfig: _icarl,
     WAConfig: _wa,
     DERConfig: _der,
+    MEATConfig: _meat,
 }
 
 
 def scaled_epochs(phase: str, epochs: int, config: Config) -> int:
     """A phase's epochs in this run, at least one; phases after the main one look at balanced, small data."""
-    scale = config.epochs_scale if phase == MAIN else config.balanced_epochs_scale
+    scale = config.epochs_scale if phase in (MAIN, BACKBONE) else config.balanced_epochs_scale
     return max(1, math.ceil(epochs * (scale or 1.0) - 1e-9))
 
 

@@ -61,7 +61,7 @@ def _export(given: argparse.Namespace) -> int:
 
     config = load_learnt(given.run_dir)
     model = model_of(config, given.run_dir, given.checkpoint)
-    readout = model.readout(given.readout)
+    readout = model.exportable(given.readout)
     images = sample(model, config.data, given.images)
     wanted = list(dict.fromkeys(given.formats or _NAMES))
     possible = [name for name in wanted if not FORMATS[name].missing()]

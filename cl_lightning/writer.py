@@ -261,7 +261,8 @@ def _precision(state: RunState) -> dict[str, Any]:
 def epochs(config: Config) -> str:
     """Epochs of each phase, scaled: ``500 main + 20 finetuning``."""
     after = () if config.memory.budget == "none" else ("finetuning", "classifier")
-    phases = {name: getattr(config.method, name, None) for name in ("main", *after)}
+    before = ("backbone",) if getattr(config.method, "backbone_task", False) else ()
+    phases = {name: getattr(config.method, name, None) for name in (*before, "main", *after)}
     return " + ".join(f"{scaled_epochs(name, p.epochs, config)} {name}" for name, p in phases.items() if p is not None)
 
 

@@ -11,9 +11,11 @@ from cl_lightning.config.schema import (
     ConViTConfig,
     DAFormerConfig,
     JointConfig,
+    MEATConfig,
     PhaseConfig,
     TaskTransformerConfig,
     TimmConfig,
+    ViTConfig,
 )
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -66,7 +68,7 @@ def check(config: Config) -> None:
     _check_strategy(config)
     _check_memory(config)
     _check_model(config)
-    for name in ("main", "finetuning", "classifier"):
+    for name in ("backbone", "main", "finetuning", "classifier"):
         phase = getattr(config.method, name, None)
         if phase is not None:
             _check_phase(f"method.{name}", phase)
@@ -76,6 +78,8 @@ def check(config: Config) -> None:
         _check_task_transformer(config, config.method)
     if isinstance(config.method, DAFormerConfig):
         _check_neighbours(config.method)
+    if isinstance(config.method, MEATConfig):
+        _check_meat(config, config.method)
 
 
 def _check_sets(config: Config) -> None:
@@ -144,17 +148,17 @@ def _check_memory(config: Config) -> None:
 
 def _check_model(config: Config) -> None:
     model, size = config.model, config.data.image_size
-    if isinstance(model, ConViTConfig | TimmConfig):
+    if isinstance(model, ConViTConfig | TimmConfig | ViTConfig):
         _at_least("model.patch_size", model.patch_size, 1)
         _share("model.drop_path", model.drop_path)
-    if isinstance(model, ConViTConfig | TimmConfig) and model.patch_size and size % model.patch_size:
+    if isinstance(model, ConViTConfig | TimmConfig | ViTConfig) and model.patch_size and size % model.patch_size:
         allowed = ", ".join(f"model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise ValueError(
             f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: "
             f"type {allowed or 'another data.image_size'}"
             f"{' (model=auto has no options: name the model, model=' + model.name + ')'}"
         )
-    if isinstance(model, ConViTConfig):
+    if isinstance(model, ConViTConfig | ViTConfig):
         for name in ("dim", "num_heads", "depth"):
             _at_least(f"model.{name}", getattr(model, name), 1)
         if model.dim % model.num_heads:
@@ -167,6 +171,16 @@ def _check_model(config: Config) -> None:
         raise ValueError(
             f"model={model.name} has no patch tokens for method={config.method.name}: "
             "type model=convit_cifar, model=convit_tiny or model=timm"
+        )
+    if isinstance(config.method, MEATConfig) and not isinstance(model, ViTConfig | TimmConfig):
+        raise ValueError(
+            f"model={model.name} has no class token that passes all blocks, for method={config.method.name}: "
+            "type model=vit_tiny, model=vit_cifar or model=timm"
+        )
+    if isinstance(model, ViTConfig) and not isinstance(config.method, MEATConfig):
+        raise ValueError(
+            f"model={model.name} is read by its own class token, as MEAT does: type method=meat, "
+            f"or model=convit_tiny or model=timm for method={config.method.name}"
         )
 
 
@@ -201,6 +215,53 @@ def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> No
                 "trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): "
                 "type trainer.precision=bf16-mixed"
             )
+
+
+def _check_meat(config: Config, method: MEATConfig) -> None:
+    if method.rehearsal:
+        raise ValueError(
+            f"method.rehearsal=true has no meaning for method={method.name}, which never forgets: "
+            "type method.rehearsal=false"
+        )
+    for name in ("gamma", "token_rate", "ffn_rate"):
+        _at_least(f"method.{name}", getattr(method, name), 0.0, exclusive=True)
+    _at_least("method.drop_weight", method.drop_weight, 0.0)
+    if not 0 <= method.keep <= 1:
+        raise ValueError(f"method.keep={method.keep} is no share of the tokens: type method.keep=0.9")
+    if method.mixup is not None:
+        _at_least("method.mixup.alpha", method.mixup.alpha, 0.0)
+        _share("method.mixup.smoothing", method.mixup.smoothing)
+    if (
+        method.backbone_task is False
+        and method.backbone_file is None
+        and not getattr(config.model, "pretrained", False)
+    ):
+        raise ValueError(
+            "method.backbone_task=false needs a transformer that has been trained: type model.pretrained=true "
+            "(with model=timm), method.backbone_file=FILE or method.backbone_task=true"
+        )
+    if method.backbone_file is not None and getattr(config.model, "pretrained", False):
+        raise ValueError(
+            f"method.backbone_file={method.backbone_file} and model.pretrained=true both give weights: leave out one"
+        )
+    _check_choices("method.readouts", method.readouts, ("linear", "entropy", "class_mean"))
+    blocks = method.token_mask_blocks
+    numbers = (
+        isinstance(blocks, list) and all(type(b) is int and b >= 0 for b in blocks) and blocks == sorted(set(blocks))
+    )
+    if blocks != "all" and (not numbers or not blocks):
+        raise ValueError(
+            f"method.token_mask_blocks={blocks} is neither all nor a rising list of blocks from 0: "
+            "type method.token_mask_blocks=all or 'method.token_mask_blocks=[3,6,9]' (none: method.token_masks=false)"
+        )
+
+
+def _check_choices(name: str, values: list[str], allowed: tuple[str, ...]) -> None:
+    if not values or len(set(values)) < len(values) or not set(values) <= set(allowed):
+        raise ValueError(
+            f"{name}={list(values)} is not a choice: type '{name}=[{','.join(allowed)}]', or some of these, "
+            "the main one first"
+        )
 
 
 def _check_neighbours(method: DAFormerConfig) -> None:

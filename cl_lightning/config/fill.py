@@ -12,8 +12,10 @@ from cl_lightning.config.schema import (
     SCHEMAS,
     Config,
     DataConfig,
+    MEATConfig,
     MemoryConfig,
     MethodConfig,
+    MixupConfig,
     ModelConfig,
     RecipeConfig,
     ResNet18Config,
@@ -36,7 +38,7 @@ def fill_in(config: Config) -> Config:
     size = {"total": data.memory, "per_class": data.memory_per_class}.get(memory.budget, 0)
     return dataclasses.replace(
         config,
-        method=_without_what_is_off(config.method),
+        method=_fill_method(config.method, model),
         epochs_scale=_or(config.epochs_scale, data.epochs_scale),
         balanced_epochs_scale=_or(config.balanced_epochs_scale, data.balanced_epochs_scale),
         lr_scale=_or(config.lr_scale, data.lr_scale.get(config.method.encoder, 1.0)),
@@ -62,15 +64,23 @@ def _fill_data(data: DataConfig, augmentation: str) -> DataConfig:
     return dataclasses.replace(data, augmentation=_or(data.augmentation, augmentation), sets=sets)
 
 
-def _without_what_is_off(method: MethodConfig) -> MethodConfig:
+def _fill_method(method: MethodConfig, model: ModelConfig) -> MethodConfig:
     """MixUp with alpha 0 and sharpness-aware steps of radius 0 are none. Their options are there all the same, so that
-    ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null.
+    ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null. A
+    transformer that comes from nowhere else is trained by the first task.
     """
-    if not isinstance(method, TaskTransformerConfig):
-        return method
-    mixup = None if method.mixup is not None and method.mixup.alpha == 0 else method.mixup
-    sam = None if method.sam is not None and method.sam.rho == 0 else method.sam
-    return dataclasses.replace(method, mixup=mixup, sam=sam)
+    if isinstance(method, TaskTransformerConfig):
+        sam = None if method.sam is not None and method.sam.rho == 0 else method.sam
+        return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), sam=sam)
+    if isinstance(method, MEATConfig):
+        given = method.backbone_file is not None or getattr(model, "pretrained", False)
+        task = _or(method.backbone_task, not given)
+        return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), backbone_task=task)
+    return method
+
+
+def _fill_mixup(mixup: MixupConfig | None) -> MixupConfig | None:
+    return None if mixup is not None and mixup.alpha == 0 else mixup
 
 
 def _or(value: Any, default: Any) -> Any:

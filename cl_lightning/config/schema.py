@@ -136,6 +136,26 @@ class DERConfig(MethodConfig):
 
 
 @dataclass
+class MEATConfig(MethodConfig):
+    """MEAT, and what is left of it without some of its masks."""
+
+    token_masks: bool = True
+    token_mask_blocks: Any = "all"
+    ffn_masks: bool = True
+    gamma: float = 4.0
+    temperature: float = 1.0
+    keep: float = 0.9
+    drop_weight: float = 2.0
+    token_rate: float = 200.0
+    ffn_rate: float = 200.0
+    readouts: list[str] = field(default_factory=list)
+    mixup: MixupConfig | None = None
+    backbone_task: bool | None = None
+    backbone_file: str | None = None
+    backbone: PhaseConfig = field(default_factory=PhaseConfig)
+
+
+@dataclass
 class SuggestsConfig:
     """What a data set proposes where the user says nothing."""
 
@@ -217,6 +237,19 @@ class TimmConfig(ModelConfig):
     kind: str = "timm_vit"
     patch_size: int | None = None
     pretrained: bool = False
+    drop_path: float = 0.1
+
+
+@dataclass
+class ViTConfig(ModelConfig):
+    """A plain vision transformer with a class token."""
+
+    kind: str = "plain_vit"
+    patch_size: int | None = None
+    dim: int = 192
+    num_heads: int = 3
+    depth: int = 12
+    mlp_ratio: float = 4.0
     drop_path: float = 0.1
 
 
@@ -378,12 +411,14 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "icarl": ICaRLConfig,
         "wa": WAConfig,
         "der": DERConfig,
+        "meat": MEATConfig,
     },
     "data": {"data": DataConfig},
     "model": {
         "auto": ModelConfig,
         "convit": ConViTConfig,
         "timm": TimmConfig,
+        "vit": ViTConfig,
         "cifar_resnet": CifarResNetConfig,
         "resnet18": ResNet18Config,
     },

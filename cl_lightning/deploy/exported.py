@@ -49,7 +49,7 @@ def describe(model: TrainedModel, readout: str) -> dict[str, Plain]:
             "input": {"name": "images", "shape": ["batch", channels, side, side], "values": "float32, normalised"},
             "output": {"name": "scores", "shape": ["batch", len(model.class_names)], "values": "float32"},
         },
-        "readouts": {name: _plain_readout(each) for name, each in model.readouts.items()},
+        "readouts": {name: _plain_readout(each) for name, each in model.readouts.items() if each.by_network},
         "network": model.network.structure(),
         "protocol": dict(model.protocol),
         "commit": model.commit,

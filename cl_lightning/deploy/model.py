@@ -61,6 +61,19 @@ class TrainedModel:
             )
         return chosen
 
+    def exportable(self, name: str | None) -> str:
+        """The same, of those that a file can hold. Raises ``UserError`` for one that the method itself makes."""
+        chosen = self.readout(name)
+        if not self.readouts[chosen].by_network:
+            able = [other for other, readout in self.readouts.items() if readout.by_network]
+            mend = (
+                f"type --readout {' or '.join(able)}"
+                if able
+                else "it has no other: train with method.readouts=[linear]"
+            )
+            raise UserError(f"--readout {chosen} infers the task outside of the network and cannot be exported: {mend}")
+        return chosen
+
     def classes_of(self, task: int | None) -> range:
         """The labels that compete: those of a task, counted from 1, or all. Raises ``UserError`` for no such task."""
         if task is None:

@@ -85,6 +85,8 @@ class MEAT(Method):
         self._options = options
         self._load = load
         self.couples_images = "token_masks" in main.trains  # the drop control looks at means over a batch
+        self.learnt = 0
+        """Tasks that have been packed, which can be inferred."""
         self.class_means = torch.empty(0, network.vit.dim)
         """(C, D) float32 on the CPU, rows of length one: of classes whose task has been learnt."""
 
@@ -125,6 +127,7 @@ class MEAT(Method):
                 super().act(name, task, look)
 
     def _pack(self, task: Task) -> None:
+        self.learnt = task.index + 1
         for kind, dropped in self.network.pack().items():
             _log.info("task %d: its masks drop %.4f %% of the %s", task.index + 1, 100 * dropped, kind)
             if dropped == 0:
@@ -163,7 +166,7 @@ class MEAT(Method):
     def _surest(self, linear_BC: Tensor) -> Tensor:
         """(B,) tasks; one with a single class has nothing to be sure of."""
         unsure = []
-        for part in linear_BC.split(self.network.sizes(), dim=1)[: self._inferable()]:
+        for part in linear_BC.split(self.network.sizes(), dim=1)[: max(1, self.learnt)]:
             p = part.float().softmax(dim=-1)
             entropy_B = -(p * p.clamp_min(1e-30).log()).sum(dim=-1)
             unsure.append(entropy_B / math.log(part.shape[1]) if part.shape[1] > 1 else torch.ones_like(entropy_B))
@@ -178,20 +181,24 @@ class MEAT(Method):
         ends = torch.tensor(self.network.sizes()).cumsum(0).to(images.device)
         return torch.bucketize(class_B, ends, right=True)
 
-    def _inferable(self) -> int:
-        return max(1, len(self.network.kept))
-
     def readouts(self) -> dict[str, Readout]:
         """Softmax of each; a task is inferred by the method, so only ``linear`` can be exported."""
         return {name: Readout("softmax", by_network=name == "linear") for name in self._options.readouts}
 
     def extra_state(self) -> dict[str, Plain]:
-        """The class means."""
-        return {CLASS_MEANS: self.class_means}
+        """What a task is inferred by."""
+        return {"learnt": self.learnt, CLASS_MEANS: self.class_means}
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
-        """Take the class means back."""
-        self.class_means = state[CLASS_MEANS].float().cpu()
+        """Take it back. Raises ``ValueError`` for anything else than what :meth:`extra_state` gives."""
+        means: Plain = state.get(CLASS_MEANS)
+        fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == self.network.vit.dim
+        if not fits or set(state) != {"learnt", CLASS_MEANS}:
+            given = ", ".join(state) or "nothing"
+            raise ValueError(
+                f"state of {given} is not class means of {self.network.vit.dim} features: resume a run of method=meat"
+            )
+        self.learnt, self.class_means = int(state["learnt"]), means.float().cpu()
 
 
 def main_parts(*, token_masks: bool, ffn_masks: bool) -> tuple[str, ...]:

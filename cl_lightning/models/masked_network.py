@@ -110,7 +110,7 @@ class MaskedNetwork(Network):
         if self._ffn_masks:
             self.ffn_logits = nn.ParameterList(logits(weight.numel()) for weight in self._ffn_weights())
 
-    def _ffn_weights(self) -> list[nn.Parameter]:
+    def _ffn_weights(self) -> list[Tensor]:
         return [linear.weight for block in self.vit.layers() for linear in (block.mlp.fc1, block.mlp.fc2)]
 
     @torch.no_grad()
@@ -218,7 +218,9 @@ class MaskedNetwork(Network):
         """The masks of ``task``, its weights multiplied with them. Those of packed tasks are kept from one batch to the
         next (a copy of all MLP weights for each task), until mode, device or weights change.
         """
-        keeps = task < len(self.kept) and not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        keeps = task < len(self.kept) and not (
+            self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        )
         if task not in self._folded:
             found = self._fold(*self._masks_of(task))
             if not keeps:
@@ -241,10 +243,10 @@ class MaskedNetwork(Network):
         if tokens is not None:
             rows = tokens.float().view(len(self._masked_blocks), -1)
             seen = {k: _seen(row_N) for k, row_N in zip(self._masked_blocks, rows, strict=True)}
-        folded: list[Tensor] = []
+        folded = []
         if ffn is not None:
             parts = ffn.split([weight.numel() for weight in weights])
-            folded = [w * part.view_as(w) for w, part in zip(weights, parts, strict=True)]
+            folded = [w.detach() * part.view_as(w) for w, part in zip(weights, parts, strict=True)]
         of_blocks = self._block_masks({}, folded)
         return [BlockMasks(seen=seen.get(k), fc1=of.fc1, fc2=of.fc2) for k, of in enumerate(of_blocks)]
 

@@ -60,11 +60,10 @@ def masked_weight(weight: Tensor, logits_M: Tensor, stream: Tensor, first: int, 
     """``weight`` times a mask drawn for each of its M numbers: :func:`sample` in one pass a layer.
 
     What is kept for the way back is one number a weight, the product of weight and slope, in place of noise, scores,
-    soft and hard masks; the pair of Gumbel variables would need twice as many of each. ``weight`` is frozen: it gets no
-    gradient.
+    soft and hard masks; the pair of Gumbel variables would need twice as many of each. ``weight`` is taken as
+    frozen: it gets no gradient.
     """
-    assert not weight.requires_grad, "masks are learnt on frozen weights"
-    return _MaskedWeight.apply(weight, logits_M, stream, first, temperature)
+    return _MaskedWeight.apply(weight.detach(), logits_M, stream, first, temperature)
 
 
 class _MaskedWeight(torch.autograd.Function):
@@ -80,7 +79,7 @@ class _MaskedWeight(torch.autograd.Function):
         return weight * keep
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
         return None, (gradient * slope).flatten(), None, None, None
 

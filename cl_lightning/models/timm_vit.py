@@ -31,7 +31,8 @@ class TimmViT(Encoder):
 
         Raises ``ValueError`` for names that timm does not know and for families that are not plain vision transformers.
         """
-        vit = _plain_vit(name, image_size, channels, patch_size, pretrained)
+        vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=pretrained)
+        vit.norm = nn.Identity()  # heads have their own norm: keep no parameter that never gets a gradient
         super().__init__(dim=vit.embed_dim, num_heads=vit.blocks[0].attn.num_heads)
         self.vit = vit
         self.drop_path = drop_path
@@ -64,7 +65,18 @@ class TimmViT(Encoder):
         return {"kind": "timm_vit", **self._sizes}
 
 
-def _plain_vit(name: str, image_size: int, channels: int, patch_size: int | None, pretrained: bool) -> Any:
+def open_plain_vit(
+    name: str,
+    image_size: int,
+    channels: int,
+    patch_size: int | None,
+    *,
+    pretrained: bool,
+    class_token: bool = False,
+) -> Any:
+    """timm's transformer without a classifier, with class token and final norm or with neither put to use. Raises
+    ``ValueError`` as :class:`TimmViT` does.
+    """
     import timm
     from timm.models.vision_transformer import Block, VisionTransformer
 
@@ -76,15 +88,16 @@ def _plain_vit(name: str, image_size: int, channels: int, patch_size: int | None
         f"model.name={name} (from {entry}) is not a plain vision transformer: it has no grid of patch tokens "
         "of one width, type model.name=vit_tiny_patch16_224 or another vit_* or deit_* name"
     )
-    options: dict[str, Any] = {"img_size": image_size, "class_token": False, "global_pool": "avg", "num_classes": 0}
+    options: dict[str, Any] = {"img_size": image_size, "num_classes": 0}
+    if not class_token:
+        options |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
     options |= {"in_chans": channels} | ({} if patch_size is None else {"patch_size": patch_size})
     if not entry.endswith((".vision_transformer", ".deit")):
         raise ValueError(refusal)
     try:
-        vit = timm.create_model(name, pretrained=pretrained, fc_norm=False, **options)
+        vit = timm.create_model(name, pretrained=pretrained, **options)
     except (TypeError, AssertionError) as error:
         raise ValueError(f"{refusal} ({error})") from error
     if type(vit) is not VisionTransformer or any(type(block) is not Block for block in vit.blocks):
         raise ValueError(refusal)
-    vit.norm = nn.Identity()  # heads have their own norm: keep no parameter that never gets a gradient
     return vit

@@ -1,0 +1,100 @@
+"""Where the weights of a plain vision transformer come from: timm by name, or a file.
+
+Names are timm's on both sides; a classifier that comes along is left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_lightning.models.plain_vit import PlainViT
+from cl_lightning.models.timm_vit import open_plain_vit
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+"""What published files call the weights in them."""
+
+
+def timm_sizes(name: str, image_size: int, channels: int, patch_size: int | None) -> dict[str, Any]:
+    """The sizes of timm's transformer ``name``, as ``PlainViT`` takes them. Raises ``ValueError`` for names whose
+    transformer is not plain.
+    """
+    with torch.device("meta"):  # sizes alone: nothing is drawn
+        vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=False, class_token=True)
+    sizes = {
+        "image_size": image_size,
+        "channels": channels,
+        "patch_size": vit.patch_embed.patch_size[0],
+        "dim": vit.embed_dim,
+        "depth": len(vit.blocks),
+        "num_heads": vit.blocks[0].attn.num_heads,
+        "mlp_ratio": vit.blocks[0].mlp.fc1.out_features / vit.embed_dim,
+    }
+    with torch.device("meta"):
+        ours = PlainViT(**sizes)
+    shapes, theirs = (
+        {key: tuple(value.shape) for key, value in model.state_dict().items() if not _is_head(key)}
+        for model in (ours, vit)
+    )
+    # Same weights, and nothing that has none: another activation or epsilon would be another function of them.
+    block, norms = vit.blocks[0], (vit.norm, vit.blocks[0].norm1)
+    plain = isinstance(block.mlp.act, torch.nn.GELU) and all(getattr(norm, "eps", None) == 1e-6 for norm in norms)
+    if shapes != theirs or not plain:
+        raise ValueError(
+            f"model.name={name} has other layers than a plain vision transformer with a class token: "
+            "type model.name=deit_tiny_patch16_224, deit_small_patch16_224 or vit_tiny_patch16_224"
+        )
+    return sizes
+
+
+def timm_weights(name: str, image_size: int, channels: int, patch_size: int | None) -> dict[str, Tensor]:
+    """timm's trained weights (a download, or its cache), fitted to the image size as timm does it."""
+    vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=True, class_token=True)
+    return {key: value for key, value in vit.state_dict().items() if not _is_head(key)}
+
+
+def file_weights(path: Path, vit: PlainViT) -> dict[str, Tensor]:
+    """Weights for ``vit`` from a ``.safetensors`` file, or from what ``torch.save`` wrote (tensors alone, never code).
+
+    Raises ``ValueError`` where the file is missing, cannot be read, or has other names or shapes.
+    """
+    found = _read(path)
+    wanted = {key: tuple(value.shape) for key, value in vit.state_dict().items()}
+    given = {key: tuple(value.shape) for key, value in found.items() if not _is_head(key)}
+    odd = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
+    if odd:
+        here, there = (str(list(shapes[odd[0]])) if odd[0] in shapes else "none" for shapes in (wanted, given))
+        raise ValueError(
+            f"method.backbone_file={path} is not of this model: {odd[0]} is {there} there and {here} here "
+            f"({len(odd)} differ): type the model that it is of (model, model.name, model.patch_size, data.image_size)"
+        )
+    return {key: found[key] for key in wanted}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"method.backbone_file={path} is no file: type method.backbone_file=FILE.safetensors or .pth")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # readers raise almost anything for a file that is not theirs
+        first = str(error).strip().split("\n")[0][:120]
+        raise ValueError(
+            f"method.backbone_file={path} cannot be read ({first}): type a file of tensors, .safetensors or .pth"
+        ) from error
+    for name in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"method.backbone_file={path} holds no weights by name: type a file of a state dict")
+    return content
+
+
+def _is_head(key: str) -> bool:
+    return key.startswith(("head.", "fc_norm."))
