@@ -28,6 +28,8 @@ NEEDS = {
     "model=resnet18": ["method=wa"],
     "model=resnet32": ["method=wa"],
     "model=convit_imagenet": ["data=imagenet100_10steps"],
+    "model=vit_cifar": ["method=meat"],
+    "model=vit_tiny": ["method=meat"],
     "trainer=ddp": ["batch.replicas=2"],
     "trainer=ddp_cpu": ["batch.replicas=2"],
 }

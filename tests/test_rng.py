@@ -31,6 +31,14 @@ def test_tensor_bits_equal_the_integer_formula() -> None:
         assert found == expected
 
 
+def test_a_stream_as_a_number_draws_what_its_key_and_position_draw() -> None:
+    key, positions, slots = Key(3), torch.arange(5), torch.arange(4)[:, None]
+    streams = rng.streams(key, positions)
+    assert streams.dtype == torch.int64
+    assert torch.equal(rng.bits_of(streams, slots), rng.bits(key, positions, slots))
+    assert torch.equal(rng.bits_of(streams[2], 7), rng.bits(key, positions[2], 7))
+
+
 def test_known_values_never_change() -> None:
     """A run made today must be repeatable tomorrow: changing these numbers changes every result."""
     key = Key(0).fold("task", 1, "main")

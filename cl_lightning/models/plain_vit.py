@@ -147,7 +147,7 @@ class PlainViT(nn.Module):
     def forward(self, images: Tensor, masks: Sequence[BlockMasks] = (), scales: Tensor | None = None) -> Tensor:
         """(B, D); ``masks`` one a block (none: no masks), ``scales`` (2 x blocks, B) stochastic depth's multipliers."""
         patches_BND = self.patch_embed(images)
-        x_BnD = torch.cat([self.cls_token.expand(len(images), -1, -1), patches_BND], dim=1) + self.pos_embed
+        x_BnD = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches_BND], dim=1) + self.pos_embed
         for k, block in enumerate(self.blocks):
             own = (None, None) if scales is None else (scales[2 * k], scales[2 * k + 1])
             x_BnD = block(x_BnD, masks[k] if masks else OPEN, own)

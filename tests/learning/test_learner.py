@@ -181,6 +181,26 @@ def test_rates_follow_the_schedule(bench: Bench) -> None:
     assert not any(torch.equal(a, b) for a, b in pairwise(method.weights[3:]))
 
 
+def test_a_part_has_a_rate_of_its_own_and_the_schedule_s_ends(bench: Bench) -> None:
+    """Before warm-up all parts learn alike, after it the classifier four times as fast."""
+    schedule = Schedule("constant", warmup_epochs=1, warmup_lr=0.0)
+    moved = []
+    for factor in (1.0, 4.0):
+        method = toy(2)
+        phase = dataclasses.replace(
+            PHASE, epochs=2, optimiser=Optimiser("sgd", 0.001, momentum=0.0), schedule=schedule,
+            rates={"classifier": factor}, sampling=LIST,
+        )  # fmt: skip
+        classifier = method.network.classifier.weight.detach().clone()  # type: ignore[union-attr]
+        backbone = torch.cat([p.detach().flatten() for p in method.network.backbone.parameters()])  # type: ignore[union-attr]
+        bench.fit(method, TASKS[0], phase, rows=[TASKS[0].train[:4]])
+        assert torch.equal(method.weights[0][: len(backbone)], backbone), "warm-up starts at 0"
+        after = torch.cat([p.detach().flatten() for p in method.network.backbone.parameters()])  # type: ignore[union-attr]
+        moved.append((method.network.classifier.weight.detach() - classifier, after - backbone))  # type: ignore[union-attr]
+    torch.testing.assert_close(moved[1][0], 4 * moved[0][0], atol=1e-7, rtol=1e-3)
+    torch.testing.assert_close(moved[1][1], moved[0][1])
+
+
 # ---- noise, sharpness, mixing, replicas ----------------------------------------------------------------------------
 
 

@@ -55,11 +55,12 @@ from tests.learning.recorder import ByHand
 def test_replayed_steps_are_the_steps(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, optimiser: str, sharp: bool
 ) -> None:
-    """Noise, mixing, a rate that changes, and a last batch that is smaller."""
+    """Noise, mixing, a rate that changes and differs between parts, and a last batch that is smaller."""
     schedule = Schedule("steps", milestones=(0.5,), gamma=0.5)
     phase = dataclasses.replace(
         PHASE, optimiser=Optimiser(optimiser, 0.125), schedule=schedule,
         mixing=Mixing(0.8), sharpness=Sharpness(0.05) if sharp else None, sampling=Sampling(drop_last=False),
+        rates={"classifier": 2.0},
     )  # fmt: skip
     plain = toy(2, drop_path=0.5)
     _, draws = bench.fit(plain, TASKS[0], phase, batch=10)

@@ -91,13 +91,13 @@ CASES = {name: [f"method={name}", *MODELS[load_option("method", name)["encoder"]
     "daformer, neighbours": ["method=daformer_m", "method.neighbours.form=similarity", *MODELS["transformer"]],
     "daformer with one head": ["method=daformer_m", "method.independent_heads=false", *MODELS["transformer"]],
     "daformer, published recipe": ["method=daformer_m", "recipe=daformer", *MODELS["transformer"]],
-    "meat, one block's tokens, main by entropy": [
+    "meat, one block's tokens alone, main by entropy": [
         "method=meat",
+        "method.ffn_masks=false",
         "method.token_mask_blocks=[1]",
         "method.readouts=[entropy,linear]",
         *MODELS["vit"],
     ],
-    "meat, token masks alone": ["method=meat", "method.ffn_masks=false", *MODELS["vit"]],
     "finetune with a resnet": ["method=finetune", *MODELS["cnn"]],
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],

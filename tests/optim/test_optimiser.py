@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_lightning import rng
-from cl_lightning.optim.optimiser import base_rate, make_optimiser
+from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
 from cl_lightning.rng import Key
 from cl_lightning.types import Optimiser
 
@@ -47,6 +47,18 @@ def test_matrices_and_vectors_are_groups(name: str, decay_vectors: bool, of_vect
 def test_groups_without_parameters_are_left_out() -> None:
     assert len(make_optimiser(Optimiser("sgd", 1.0), [parameter(2, 2)], 0.1).param_groups) == 1
     assert len(make_optimiser(Optimiser("adamw", 1.0), [parameter(2)], 0.1).param_groups) == 1
+
+
+def test_parameters_with_rates_of_their_own_are_groups_of_their_own() -> None:
+    mask, weight, bias, other = parameter(5), parameter(3, 4), parameter(3), parameter(2, 2)
+    made = make_optimiser(
+        Optimiser("adamw", 9.0, 0.3, False), [mask, weight, bias, other], 0.01, [400.0, 1.0, 1.0, 1.0]
+    )
+    groups = made.param_groups
+    assert [[id(p) for p in group["params"]] for group in groups] == [[id(mask)], [id(weight), id(other)], [id(bias)]]
+    assert [group["lr"] for group in groups] == pytest.approx([4.0, 0.01, 0.01])
+    assert [group.get(FACTOR) for group in groups] == [400.0, None, None], "as it was where there are no rates"
+    assert [group["weight_decay"] for group in groups] == [0.0, 0.3, 0.0]
 
 
 def take_steps(optimiser: Optimiser, parameters: list[nn.Parameter], lr: float) -> None:

@@ -1,0 +1,292 @@
+"""Masks against slow loops, the plain transformer against timm's, and what is kept of a task."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from cl_lightning import rng
+from cl_lightning.models import masks
+from cl_lightning.models.build import build_network
+from cl_lightning.models.masked_network import MaskedNetwork
+from cl_lightning.models.plain_vit import BlockMasks, PlainViT
+from cl_lightning.models.vit_weights import timm_sizes
+from cl_lightning.rng import Key, torch_seeded
+
+SIZES: dict[str, Any] = {
+    "image_size": 8, "channels": 1, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0
+}  # fmt: skip
+DEIT_TINY = {"image_size": 224, "channels": 3, "patch_size": 16, "dim": 192, "depth": 12, "num_heads": 3}
+IMAGES = rng.normal(Key(0), torch.arange(3)[:, None], torch.arange(64)).view(3, 1, 8, 8)
+POSITIONS = torch.arange(3)
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return rng.normal(Key(seed), torch.arange(math.prod(shape))).view(shape)
+
+
+def network(*classes: int, packed: int | None = None, **options: Any) -> MaskedNetwork:
+    structure = {
+        "kind": "masked_network", "vit": {"kind": "plain_vit", **SIZES}, "token_mask_blocks": [0, 1], **options,
+        "classes": list(classes), "packed": len(classes) if packed is None else packed,
+    }  # fmt: skip
+    made = build_network(structure, Key(1))
+    assert isinstance(made, MaskedNetwork)
+    return made
+
+
+@torch.no_grad()
+def shuffle_masks(net: MaskedNetwork, seed: int) -> None:
+    """Logits that drop about a third."""
+    assert net.token_logits is not None
+    assert net.ffn_logits is not None
+    for place, logits in enumerate([net.token_logits, *net.ffn_logits]):
+        logits.copy_(normal(100 * seed + place, *logits.shape) + 0.4)
+
+
+# ---- the transformer ---------------------------------------------------------------------------------------------
+
+
+def timm_vit() -> VisionTransformer:
+    with torch_seeded(Key(3)):
+        return VisionTransformer(
+            img_size=8, patch_size=4, in_chans=1, num_classes=0, embed_dim=16, depth=2, num_heads=4, mlp_ratio=2.0
+        ).eval()
+
+
+def test_it_is_timm_s_transformer_under_timm_s_names() -> None:
+    theirs, ours = timm_vit(), PlainViT(**SIZES).eval()
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    with torch.no_grad():
+        expected = theirs(IMAGES)
+        torch.testing.assert_close(ours(IMAGES), expected, atol=1e-5, rtol=1e-5)
+        ones = [
+            BlockMasks(torch.ones(3, 4), None, block.mlp.fc1.weight * 1.0, block.mlp.fc2.weight * 1.0)
+            for block in ours.layers()
+        ]
+        torch.testing.assert_close(ours(IMAGES, ones), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_sizes_come_from_timm_by_name_and_other_transformers_are_refused() -> None:
+    expected = {**DEIT_TINY, "mlp_ratio": 4.0}
+    assert timm_sizes("deit_tiny_patch16_224", 224, 3, None) == expected
+    assert timm_sizes("vit_tiny_patch16_224", 8, 1, 2) == {
+        **expected, "image_size": 8, "channels": 1, "patch_size": 2
+    }  # fmt: skip
+    for name in ("deit_tiny_distilled_patch16_224", "deit3_small_patch16_224", "resnet18"):
+        with pytest.raises(ValueError, match=r"type model\.name=\S*vit_tiny|type model\.name=deit_tiny"):
+            timm_sizes(name, 224, 3, None)
+
+
+# ---- attention under a mask --------------------------------------------------------------------------------------
+
+
+def test_attention_is_masked_by_key_but_for_itself_and_smoothed() -> None:
+    scores, mask, n = normal(1, 5, 5) * 3, torch.tensor([1.0, 0.0, 1.0, 0.0]), 5
+    found = masks.masked_softmax(scores, masks.open_with_self(mask[None])[0])
+    for i in range(n):
+        top = max(scores[i].tolist())
+        a = []
+        for j in range(n):
+            seen = 1.0 if j == 0 or i == j else mask[j - 1].item()
+            a.append(math.exp(scores[i, j].item() - top) * seen)
+        expected = [(each + 1e-6 / n) / (sum(a) + 1e-6) for each in a]
+        assert found[i].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_dropped_patch_is_seen_by_itself_alone_and_the_class_token_by_all() -> None:
+    share = masks.masked_softmax(normal(2, 5, 5), masks.open_with_self(torch.zeros(1, 4))[0])
+    others = ~torch.eye(5, dtype=torch.bool)
+    assert share[:, 1:][others[:, 1:]].max() < 1e-5
+    assert (share[:, 0] > 0.01).all()
+    torch.testing.assert_close(share.sum(dim=-1), torch.ones(5))
+
+
+def test_a_dropped_patch_has_a_gradient_and_can_come_back() -> None:
+    net = network(3, packed=0)
+    assert net.token_logits is not None
+    with torch.no_grad():
+        net.token_logits[1] = -9.0
+    features = net.newest(IMAGES)
+    assert (features.maps[0][:, 1] == 0).all()
+    net.newest_logits(features).square().sum().backward()
+    assert net.token_logits.grad is not None
+    assert net.token_logits.grad.isfinite().all()
+    assert net.token_logits.grad[1] != 0
+
+
+# ---- drawn masks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_one_logit_is_the_gumbel_softmax_of_two(temperature: float) -> None:
+    keep = torch.tensor([1.0, -0.5, 4.0, 0.2], requires_grad=True)
+    drop = torch.tensor([0.5, 0.3, -4.0, 0.1], requires_grad=True)
+    pair = -(-torch.log(rng.uniform(Key(5), torch.arange(8)).view(2, 4).double())).log().float()
+    noisy = (torch.stack([keep, drop]) + pair) / temperature
+    soft = noisy.softmax(dim=0)[0]
+    soft.sum().backward()
+    logits = (keep - drop).detach().requires_grad_()
+    mask = masks.sample(logits, (pair[0] - pair[1]).sigmoid(), temperature)
+    mask.sum().backward()
+    assert mask.tolist() == (noisy[0] > noisy[1]).float().tolist()
+    torch.testing.assert_close(logits.grad, keep.grad, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(logits.grad, -drop.grad, atol=1e-6, rtol=1e-4)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_one_pass_a_layer_is_the_plain_formula(temperature: float) -> None:
+    weight, stream, gradient = normal(1, 3, 5), torch.tensor(1234567), normal(2, 3, 5)
+    found = []
+    for fused in (True, False):
+        logits = normal(3, 15).requires_grad_()
+        if fused:
+            masked = masks.masked_weight(weight, logits, stream, 7, temperature)
+        else:
+            u = masks.many_uniforms(stream, 7, 15)
+            masked = weight * masks.sample(logits, u, temperature).view(3, 5)
+        (masked * gradient).sum().backward()
+        found.append((masked.detach(), logits.grad))
+    torch.testing.assert_close(found[0], found[1], atol=1e-7, rtol=1e-5)
+    assert (found[0][0] == 0).any()
+
+
+def test_before_anything_is_learnt_almost_all_is_kept() -> None:
+    u = masks.many_uniforms(torch.tensor(99), 0, 1_000_001)
+    assert u.min() > 0
+    assert u.max() < 1
+    kept = masks.sample(torch.tensor(8.0), u, 1.0)
+    assert kept.mean().item() == pytest.approx(1 / (1 + math.exp(-8)), abs=1e-4)
+    assert 1 / (1 + math.exp(-8)) == pytest.approx(0.99966, abs=1e-5)
+    assert u.mean().item() == pytest.approx(0.5, abs=2e-3)
+
+
+def test_ties_drop() -> None:
+    assert masks.kept(torch.tensor([0.0, 1e-9, -1e-9])).tolist() == [False, True, False]
+
+
+def test_noise_is_of_the_image_or_of_the_step_and_of_nothing_else() -> None:
+    net = network(3, packed=0)
+    shuffle_masks(net, 1)
+    frozen = frozenset({"backbone"})
+    steps = torch.tensor([0, 0, 1])
+    together = net.noise(Key(1), POSITIONS, steps, frozen)
+    assert together is not None
+    alone = [net.noise(Key(1), POSITIONS[k : k + 1], steps[k : k + 1], frozen) for k in range(3)]
+    assert torch.equal(torch.cat(alone, dim=1), together)  # type: ignore[arg-type]
+    assert len(together[0].unique()) == 3, "each image has its own token masks"
+    assert together[1, 0] == together[1, 1] != together[1, 2], "a step has one draw for the weights"
+    whole = torch.stack(net.newest(IMAGES, together).maps)
+    single = torch.stack(net.newest(IMAGES[1:2], alone[1]).maps)
+    assert torch.equal(whole[:, 1:2], single)
+    assert not torch.equal(whole[0, 0], whole[1, 0]), "each block has its own"
+    other = net.noise(Key(2), POSITIONS, steps, frozen)
+    assert not torch.equal(torch.stack(net.newest(IMAGES, other).maps), whole)
+
+
+def test_stochastic_depth_is_drawn_with_the_masks() -> None:
+    net = build_network(
+        {**network().structure(), "vit": {"kind": "plain_vit", **SIZES, "drop_path": 0.5}, "classes": [2]}, Key(0)
+    )
+    many = torch.arange(2000)
+    noise = net.noise(Key(1), many, many, frozenset())
+    assert isinstance(net, MaskedNetwork)
+    scales = net._scales(noise)
+    assert scales is not None
+    assert scales.shape == (4, 2000)
+    assert scales[3].unique().tolist() == [0.0, 2.0]
+    assert scales.mean(dim=1).tolist() == pytest.approx([1, 1, 1, 1], abs=0.1)
+    assert net._scales(net.noise(Key(1), many, many, frozenset({"backbone"}))) is None
+
+
+# ---- what is kept ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 588])
+def test_bits_come_back(count: int) -> None:
+    mask = normal(1, count) > 0
+    packed = masks.pack(mask)
+    assert packed.dtype == torch.uint8
+    assert len(packed) == -(-count // 8)
+    expected = [sum(int(bit) << k for k, bit in enumerate(mask[i : i + 8])) for i in range(0, count, 8)]
+    assert packed.tolist() == expected
+    assert torch.equal(masks.unpack(packed, count), mask)
+
+
+@pytest.mark.slow
+def test_published_sizes_of_a_task() -> None:
+    with torch.device("meta"):
+        vit = PlainViT(**DEIT_TINY)
+    for blocks, token_bytes in ((range(12), 294), ((3, 6, 9), 74)):
+        net = MaskedNetwork(vit.to_empty(device="cpu"), token_mask_blocks=list(blocks))
+        net.grow(10, Key(0))
+        net.pack()
+        kept = dict(net.kept.named_buffers())
+        assert len(kept["0.token_bits"]) == token_bytes
+        assert len(kept["0.ffn_bits"]) == 3_538_944 // 8 == 442_368
+        assert not any(name.startswith("kept") for name, _ in net.named_parameters())
+
+
+def test_a_packed_task_s_masks_are_those_of_its_logits_and_close_to_how_they_were_trained() -> None:
+    net = network(3, packed=0)
+    shuffle_masks(net, 1)
+    with torch.no_grad():
+        trained = net.newest(IMAGES).embeddings
+        net.eval()
+        unpacked = net(IMAGES).embeddings
+        torch.testing.assert_close(unpacked, trained, atol=1e-5, rtol=1e-4)
+        dropped = net.pack()
+        packed = net(IMAGES).embeddings
+    assert torch.equal(packed, unpacked)
+    assert (packed[:, 0] - net.plain(IMAGES)).abs().max() > 0.01, "masks matter"
+    assert all(0.2 < share < 0.5 for share in dropped.values())
+    assert list(dropped) == ["tokens", "weights"]
+
+
+def test_folded_weights_are_kept_for_an_evaluation_and_no_longer() -> None:
+    net = network(3, packed=0)
+    shuffle_masks(net, 1)
+    net.pack()
+    net.eval()
+    with torch.no_grad():
+        first = net(IMAGES).embeddings
+        assert net.folded(0) is net.folded(0)
+        assert torch.equal(net(IMAGES).embeddings, first)
+        net.vit.layers()[0].mlp.fc1.weight.mul_(2)
+        net.eval()
+        assert not torch.equal(net(IMAGES).embeddings, first)
+        net.load_state_dict(net.state_dict())
+        assert not net._folded
+    net.folded(0)
+    assert not net._folded, "nothing is kept that would have gradients"
+
+
+def test_tasks_without_masks_share_a_pass() -> None:
+    net = network(2, 3, token_mask_blocks=[], ffn_masks=False).eval()
+    assert net.parts()["token_masks"] == net.parts()["ffn_masks"] == []
+    passes = []
+    net.vit.register_forward_hook(lambda *_: passes.append(1))
+    with torch.no_grad():
+        assert net.logits(net(IMAGES)).shape == (3, 5)
+    assert len(passes) == 1
+
+
+def test_new_masks_start_from_nothing_that_another_task_has_learnt() -> None:
+    net = network(3, packed=0)
+    shuffle_masks(net, 1)
+    net.grow(2, Key(5))
+    assert net.token_logits is not None
+    assert (net.token_logits == 8).all()
+    assert len(net.kept) == 1
+    again = build_network(net.structure(), Key(9))
+    again.load_state_dict(net.state_dict(), strict=True)
+    net.eval()
+    again.eval()
+    assert torch.equal(net.logits(net(IMAGES)), again.logits(again(IMAGES)))
