@@ -191,8 +191,9 @@ class MaskedNetwork(Network):
     def _scales(self, noise: Tensor | None) -> Tensor | None:
         if noise is None or len(noise) == _STREAMS:
             return None
-        rates = torch.tensor(self.vit.drop_rates()).to(noise.device, non_blocking=True)
-        return noise[_STREAMS:] / (1 - rates)[:, None]
+        # Rates as numbers of the host: a recorded step may not copy them to the device.
+        pairs = zip(noise[_STREAMS:], self.vit.drop_rates(), strict=True)
+        return torch.stack([taken_B / (1 - rate) for taken_B, rate in pairs])
 
     def _block_masks(self, tokens: dict[int, Tensor], weights: Sequence[Tensor]) -> list[BlockMasks]:
         pairs = zip(weights[::2], weights[1::2], strict=True) if weights else [(None, None)] * len(self.vit.blocks)
