@@ -12,7 +12,8 @@ patches commutes with the MLP's second linear map: e = mean(u) + fc2(mean(gelu(f
 stream behind attention; so does stochastic depth, which is one number per image, task and branch. All tasks pass
 together, as many at a time as ``_ROWS_TOGETHER`` says.
 
-Legend: B batch, N patches, P = N keys of a bank, T tasks (t of them at a time), D width, H heads, E = D / H.
+Legend: B batch, N patches, P = N keys of a bank, T tasks (t of them at a time), D width, H heads, E = D / H, F = E and
+the columns that carry the biases (``_COLUMNS``).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class DualAttention(nn.Module):
                 trunc_normal_linear(linear)
 
     def forward(self, z_BND: Tensor) -> Prepared:
-        """Scaled queries (B, H, N, E), values (B, H, N, E) and what the self branch reads (B, N, D)."""
+        """Scaled queries with a one behind them, values (B, H, N, F both), what the self branch reads (B, N, D)."""
         q, k, v = (split_heads(linear(z_BND), self.num_heads) for linear in (self.q, self.k, self.v))
         own_BHNE = F.scaled_dot_product_attention(q, k, v)
         one = F.pad(q * q.shape[-1] ** -0.5, (0, 1), value=1.0)
@@ -70,6 +71,8 @@ class DualAttention(nn.Module):
 
 class DualAttentionBlock(TaskDecoder):
     """A key bank for each task; dual attention and an MLP, shared by all tasks, on the patches' residual stream."""
+
+    brings = "bank"
 
     def __init__(
         self,
@@ -94,9 +97,9 @@ class DualAttentionBlock(TaskDecoder):
         """A key bank: the first one random, the others zero."""
         self.banks.append(KeyBank(*self._bank_shape, zero=len(self.banks) > 0))
 
-    def count(self) -> int:
-        """As many embeddings as banks."""
-        return len(self.banks)
+    def grown(self) -> list[list[nn.Parameter]]:
+        """Keys and biases of each bank."""
+        return [list(bank.parameters()) for bank in self.banks]
 
     def _stacked(self) -> Tensor:
         """(T, P, F) keys and, in the next column, biases of all banks; F - E - 1 columns of zeros."""
@@ -137,14 +140,6 @@ class DualAttentionBlock(TaskDecoder):
     def task_vectors(self) -> Tensor:
         """Keys and biases of each bank in a row."""
         return self._stacked()[..., : 1 - _COLUMNS].detach().flatten(1)
-
-    def parts(self) -> dict[str, list[nn.Parameter]]:
-        """The block, old banks, newest bank."""
-        of_banks = [list(bank.parameters()) for bank in self.banks]
-        grown = {id(parameter) for bank in of_banks for parameter in bank}
-        shared = [parameter for parameter in self.parameters() if id(parameter) not in grown]
-        old = [parameter for bank in of_banks[:-1] for parameter in bank]
-        return {"decoder": shared, "old_banks": old, "new_bank": of_banks[-1] if of_banks else []}
 
     def structure(self) -> dict[str, Plain]:
         """The encoder says the rest."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cl_lightning import rng
@@ -15,7 +16,6 @@ from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import GrowingLinear
 from cl_lightning.models.network import Branch, Network
-from cl_lightning.models.older_names import moved
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.rng import Key
 from cl_lightning.types import Features
@@ -29,10 +29,9 @@ class ClassTokenBackbone(Backbone):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(dim=encoder.dim)
         self.encoder = encoder
-        self.decoder = TaskAttentionBlock(encoder.dim, encoder.num_heads, encoder.mlp_ratio, expansion=False)
-        self.decoder.append()
+        self.decoder = TaskAttentionBlock(encoder.dim, encoder.num_heads, encoder.mlp_ratio)
+        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, encoder.dim), std=0.02))
         self.norm = nn.LayerNorm(encoder.dim)
-        self.register_load_state_dict_pre_hook(moved("token", "decoder.tokens.0"))
 
     def drop_rates(self) -> list[float]:
         """The encoder's branches, then the two of the class-attention block."""
@@ -42,7 +41,7 @@ class ClassTokenBackbone(Backbone):
         """One vector an image, (B, D), and the tokens after each block."""
         patches_BND, maps = self.encoder(images, scales)
         scales_TKB = None if scales is None else scales[len(self.encoder.drop_rates()) :][None]
-        embedding = self.decoder(patches_BND, scales_TKB)[:, 0]
+        embedding = self.decoder.ask(self.token[0], self.decoder.prepare(patches_BND), scales_TKB)[:, 0]
         return self.norm(embedding), maps
 
     def structure(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_lightning.models.layers import MLP, trunc_normal_linear
-from cl_lightning.models.task_decoder import Prepared, TaskDecoder, split_newest
+from cl_lightning.models.task_decoder import Prepared, TaskDecoder
 from cl_lightning.models.token_attention import patch_weights, token_attention
 from cl_lightning.types import Plain
 
@@ -47,6 +47,8 @@ class TaskAttentionBlock(TaskDecoder):
     DyTox).
     """
 
+    brings = "token"
+
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, *, expansion: bool = True) -> None:
         super().__init__(expansion=expansion)
         self.dim = dim
@@ -60,9 +62,9 @@ class TaskAttentionBlock(TaskDecoder):
         """A token, truncated normal."""
         self.tokens.append(nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.dim), std=0.02)))
 
-    def count(self) -> int:
-        """As many embeddings as tokens."""
-        return len(self.tokens)
+    def grown(self) -> list[list[nn.Parameter]]:
+        """The tokens."""
+        return [[token] for token in self.tokens]
 
     def tokens_TD(self) -> Tensor:  # noqa: N802 (shape suffix)
         """All task tokens, oldest first."""
@@ -75,7 +77,10 @@ class TaskAttentionBlock(TaskDecoder):
 
     def read(self, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
         """Every token asks, then passes the MLP."""
-        tokens_TD = self.tokens_TD()
+        return self.ask(self.tokens_TD(), prepared, scales_TKB)
+
+    def ask(self, tokens_TD: Tensor, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
+        """The same for tokens that need not be this block's own."""
         e_BTD = tokens_TD + _scaled(self.attn(self.norm1(tokens_TD), *prepared), scales_TKB, 0)
         return e_BTD + _scaled(self.mlp(self.norm2(e_BTD)), scales_TKB, 1)
 
@@ -86,13 +91,6 @@ class TaskAttentionBlock(TaskDecoder):
     def task_vectors(self) -> Tensor:
         """The tokens."""
         return self.tokens_TD().detach()
-
-    def parts(self) -> dict[str, list[nn.Parameter]]:
-        """The block, old tokens, newest token."""
-        grown = {id(token) for token in self.tokens}
-        old, newest = split_newest(self.tokens)
-        shared = [parameter for parameter in self.parameters() if id(parameter) not in grown]
-        return {"decoder": shared, "old_tokens": old, "new_token": newest}
 
     def structure(self) -> dict[str, Plain]:
         """The encoder says the rest."""

@@ -23,6 +23,9 @@ Prepared = tuple[Tensor, ...]
 class TaskDecoder(nn.Module, ABC):
     """Patches (B, N, D) to task embeddings (B, T, D)."""
 
+    brings: str
+    """What a task brings, in one word, which is part of the names of :meth:`parts`."""
+
     def __init__(self, *, expansion: bool) -> None:
         """``expansion``: a task brings something of its own; without, what the first task brought serves all (T = 1)
         and goes on learning.
@@ -40,8 +43,12 @@ class TaskDecoder(nn.Module, ABC):
         """Append what a task brings."""
 
     @abstractmethod
+    def grown(self) -> list[list[nn.Parameter]]:
+        """What each task brought, oldest first."""
+
     def count(self) -> int:
-        """T, the embeddings."""
+        """T: as many embeddings as tasks have brought something."""
+        return len(self.grown())
 
     @abstractmethod
     def prepare(self, patches_BND: Tensor) -> Prepared:
@@ -61,9 +68,17 @@ class TaskDecoder(nn.Module, ABC):
     def task_vectors(self) -> Tensor:
         """(T, F) what each task brought, oldest first; for pictures."""
 
-    @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """All parameters: those that tasks share as ``decoder``, then what old tasks and the newest brought."""
+        """All parameters: those that tasks share as ``decoder``, then what old tasks and the newest brought. What
+        serves all tasks is the newest.
+        """
+        *old, newest = self.grown() or [[]]
+        grown = {id(parameter) for of_task in (*old, newest) for parameter in of_task}
+        return {
+            "decoder": [parameter for parameter in self.parameters() if id(parameter) not in grown],
+            f"old_{self.brings}s": [parameter for of_task in old for parameter in of_task],
+            f"new_{self.brings}": newest,
+        }
 
     @abstractmethod
     def structure(self) -> dict[str, Plain]:
@@ -72,8 +87,3 @@ class TaskDecoder(nn.Module, ABC):
     def forward(self, patches_BND: Tensor, scales_TKB: Tensor | None = None) -> Tensor:
         """Both halves."""
         return self.read(self.prepare(patches_BND), scales_TKB)
-
-
-def split_newest(grown: nn.ParameterList) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What old tasks brought, and the newest: where one serves all tasks it is the newest."""
-    return list(grown)[:-1], list(grown)[-1:]

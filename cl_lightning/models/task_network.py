@@ -21,7 +21,6 @@ from cl_lightning import rng
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import Head, IndependentHeads, JointHead, TaskClassifier
 from cl_lightning.models.network import Branch, Network
-from cl_lightning.models.older_names import moved
 from cl_lightning.models.task_decoder import Prepared, TaskDecoder
 from cl_lightning.rng import Key
 from cl_lightning.types import Features
@@ -51,7 +50,7 @@ class TaskNetwork(Network):
             IndependentHeads(dim) if independent_heads else JointHead(dim, input_grows=grows)
         )
         self.divergence: Head | None = None
-        self.register_load_state_dict_pre_hook(moved("tokens.", "decoder.tokens."))  # once the only decoder's
+        self.register_load_state_dict_pre_hook(_older_names)
 
     def grow(self, num_new: int, key: Key) -> None:
         """Let decoder and classifier grow, replace the divergence head (from the second task on)."""
@@ -125,3 +124,10 @@ class TaskNetwork(Network):
             "independent_heads": self.independent_heads,
             "classes": self.classifier.sizes(),
         }
+
+
+def _older_names(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Until there were several decoders, tokens stood beside the decoder and not in it."""
+    old, new = f"{prefix}tokens.", f"{prefix}decoder.tokens."
+    for name in [name for name in state if name.startswith(old)]:
+        state[new + name.removeprefix(old)] = state.pop(name)

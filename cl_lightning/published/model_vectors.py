@@ -23,8 +23,8 @@ from cl_lightning.optim.optimiser import make_optimiser
 from cl_lightning.optim.sam import ascend, descend
 from cl_lightning.published.difference import Row, Verdict, absent, difference, failure, lacking
 from cl_lightning.published.vector_settings import Settings
-from cl_lightning.published.vectors import META, VectorFile, is_daformer, names_in, rebuild
-from cl_lightning.published.weights import Names
+from cl_lightning.published.vectors import META, VectorFile, names_in, rebuild
+from cl_lightning.published.weights import GOLDEN, GOLDEN_DAFORMER, Names
 from cl_lightning.rng import Key
 from cl_lightning.types import Batch, Optimiser, Phase, Schedule, Task, View
 
@@ -48,6 +48,13 @@ def gradient_bound(theirs: Tensor) -> float:
     return 1e-6 + 1e-4 * (theirs.abs().max().item() if theirs.numel() else 0.0)
 
 
+_METHODS: dict[str, tuple[Callable[..., Method], tuple[str, ...]]] = {
+    GOLDEN.model: (DyTox, dytox.MAIN_PARTS),
+    GOLDEN_DAFORMER.model: (DAFormer, daformer.MAIN_PARTS),
+}
+"""Whose names a file has -> the method, and what its main phase trains."""
+
+
 class Rebuilt:
     """A task of the file, set up for training in its main phase."""
 
@@ -57,12 +64,12 @@ class Rebuilt:
         self.network = rebuild(file, index)
         self.task = _task(index, self.network)
         self.optimiser = Optimiser("adamw", self.settings.lr, self.settings.weight_decay, decay_vectors=False)
-        parts = (daformer if is_daformer(file) else dytox).MAIN_PARTS
+        self.names = names_in(file)
+        made, parts = _METHODS[self.names.model]
         self.phase = Phase("main", View.MERGED, 1, self.optimiser, Schedule("constant"), parts)
         options = DyToxOptions(
             temperature=self.settings.distillation_tau, divergence_weight=self.settings.head_div_weight
         )
-        made: Callable[..., Method] = DAFormer if is_daformer(file) else DyTox
         self.method = made(self.network, self.phase, None, options)
         if index > 0:
             self.method.teacher = frozen_copy(_teacher(file, self.task))
@@ -71,7 +78,6 @@ class Rebuilt:
             for parameter in part:
                 parameter.requires_grad_(name in parts)
             self.trained += part if name in parts else []
-        self.names = names_in(file)
         self.batch = _batch(file, self.task, self.network)
         self._start = {name: value.clone() for name, value in self.network.state_dict().items()}
 
