@@ -27,7 +27,7 @@ from cl_lightning.learning.loggers import Curves
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
-from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
+from cl_lightning.metrics.accuracy import PROTOCOLS, AccuracyMatrix, Counts, count
 from cl_lightning.metrics.answers import Answers, answers
 from cl_lightning.report.results import PhaseRecord, TaskRecord
 from cl_lightning.rng import Key
@@ -193,16 +193,17 @@ class Sequence:
         self.state.answers = sum(answered_by_all[1:], answered_by_all[0])
         for protocol, readout in shares[0]:
             counts = Counts.from_tensor(torch.stack([s[protocol, readout] for s in shares if s]).sum(dim=0))
-            readouts = self.state.matrices.setdefault(protocol, {})
-            readouts[readout] = readouts.get(readout, AccuracyMatrix()).with_row(task.index, counts)
+            matrix = self.state.matrices.get(protocol, {}).get(readout, AccuracyMatrix())
+            if len(matrix) >= task.index:  # else the run was begun before this was counted, and its first rows lack
+                self.state.matrices.setdefault(protocol, {})[readout] = matrix.with_row(task.index, counts)
 
 
 def evaluate_all(method: Method, images: Images, offsets: list[int]) -> tuple[dict[tuple[str, str], Counts], Answers]:
-    """Counts of one batch by (protocol, read-out), the method's main read-out first, and the answers of that one."""
+    """Counts of one batch by (protocol, read-out), the main ones first, and the answers of the main read-out."""
     scores = method.predict(images.images)
     counts = {
-        (protocol, readout): count(logits, images.labels, offsets, within=protocol == "task_incremental")
-        for protocol in ("class_incremental", "task_incremental")
+        (protocol, readout): count(logits, images.labels, offsets, protocol)
+        for protocol in sorted(PROTOCOLS, key=lambda protocol: protocol != method.protocol)
         for readout, logits in scores.items()
     }
     main, logits = next(iter(scores.items()))

@@ -144,7 +144,7 @@ class Writer:
             {**self._protocol, **_precision(state)},
             state.records,
             state.matrices,
-            main_readout=next(iter(state.matrices["class_incremental"])),
+            main_readout=next(iter(next(iter(state.matrices.values())))),
             parameters=state.records[-1].parameters,
             provenance=self._provenance(),
             phases=state.phases,

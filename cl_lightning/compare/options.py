@@ -112,7 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
     add("--figure", type=Path, metavar="FILE", help=f"draw the curves ({', '.join(SUFFIXES)})")
     add("--baseline", metavar="GROUP", help="what differences are taken from; by default the first group by name")
-    add("--evaluation", metavar="NAME", help="class_incremental or task_incremental; by default the runs' main one")
+    add(
+        "--evaluation",
+        metavar="NAME",
+        help="class_incremental, task_incremental or task_inference; by default the runs' main one",
+    )
     add("--readout", metavar="NAME", help="linear, nme ...; by default each method's own")
     add("--only", action="append", default=[], metavar="KEY=VALUE", help="runs with this value; may be repeated")
     add("--across", action="append", default=[], metavar="KEY", help="let the protocols differ in KEY; may be repeated")

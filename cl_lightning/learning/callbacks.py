@@ -44,7 +44,7 @@ class Monitor(Callback):
         losses = {f"loss/{name}": value for name, value in point.terms.items()}
         place = {"task": learner.task.index, "epoch": learner.length.epoch(point.step)}
         total = sum(point.terms.values())
-        self._curves.log({**losses, "loss/total": total, "lr": point.lr, **place}, point.step)
+        self._curves.log({**losses, "loss/total": total, "lr": point.lr, **point.gauges, **place}, point.step)
 
 
 class Leaving(Protocol):

@@ -57,6 +57,9 @@ class Point:
     step: int
     lr: float
     terms: dict[str, float]
+    """Of the loss."""
+    gauges: dict[str, float]
+    """``Method.gauges``."""
 
 
 class Learner(pl.LightningModule):
@@ -186,11 +189,14 @@ class Learner(pl.LightningModule):
         """One optimiser step."""
         self._set_rate(images.epoch)
         seen = self._take(*self._fed(images))
-        self.steps_done += 1
+        names, self.steps_done = self._names, self.steps_done + 1
         if self._makes_point(self.steps_done):
             self._processes.average([seen])
+            gauges = self.method.gauges()
+            names = (*names, *gauges)
+            seen = torch.cat([seen, *(value.detach().float().view(1) for value in gauges.values())])
         self._processes.average(self._statistics)
-        self._watch.note(self.steps_done, self._names, seen)
+        self._watch.note(self.steps_done, names, seen)
         self.method.after_step(self.progress)
         self.check_finite()
 
@@ -273,12 +279,13 @@ class Learner(pl.LightningModule):
             FloatingPointError: names step and term, if a step was not applied because of it.
         """
         for step, values in self._watch.arrived(wait=wait):
-            for name, value in values.items():
+            terms = {name: values.pop(name) for name in self._names}
+            for name, value in terms.items():
                 if not math.isfinite(value):
                     raise self._not_finite(step, name, value)
+            terms.pop(_GRADIENT, None)
             if self._makes_point(step):
-                terms = {name: value for name, value in values.items() if name != _GRADIENT}
-                self.report(Point(step, self._rate_at((step - 1) // self.length.steps_per_epoch), terms))
+                self.report(Point(step, self._rate_at((step - 1) // self.length.steps_per_epoch), terms, values))
 
     def _makes_point(self, step: int) -> bool:
         return step % self._point_every == 0 or step == self.length.total_steps

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from cl_lightning.metrics.accuracy import CLASS_INCREMENTAL
 from cl_lightning.models.network import Network
 from cl_lightning.rng import Key
 from cl_lightning.types import Batch, Look, Outputs, Phase, Plain, PlanItem, Progress, Readout, Task
@@ -21,6 +22,9 @@ class Method(ABC):
     """One way to learn classes in sequence. Concrete methods are final: compose them of parts, do not derive from
     them.
     """
+
+    protocol = CLASS_INCREMENTAL
+    """The evaluation that its results are headed by (``metrics.accuracy.PROTOCOLS``); all are counted."""
 
     couples_images = False
     """Whether the loss of an image depends on the other images of its batch. It is then taken within each virtual
@@ -79,6 +83,12 @@ class Method(ABC):
 
     def after_step(self, progress: Progress) -> None:
         """Called after each optimiser step (clipping of weights, annealing ...)."""
+
+    def gauges(self) -> dict[str, Tensor]:
+        """Scalars that tell how learning goes, drawn as curves beside the losses: made at a point of the curves, after
+        its step, on the network's device and without waiting for it. Names are those of the curves.
+        """
+        return {}
 
     def extra_state(self) -> dict[str, Plain]:
         """Tensors and plain values to keep beside network and teacher (class means ...)."""

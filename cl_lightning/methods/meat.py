@@ -40,6 +40,7 @@ from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.losses.drop_control import drop_control
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.icarl import CLASS_MEANS, nearest_mean_scores
+from cl_lightning.metrics.accuracy import TASK_INCREMENTAL
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.rng import Key
 from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Look, Outputs, Phase, Plain, PlanItem, Readout, Task
@@ -65,6 +66,7 @@ class MEATOptions:
 class MEAT(Method):
     """Masks on a frozen transformer."""
 
+    protocol = TASK_INCREMENTAL
     steps_alike = True
     network: MaskedNetwork
 
@@ -116,6 +118,10 @@ class MEAT(Method):
             terms["drop_control"] = self._options.drop_weight * control
         return terms
 
+    def gauges(self) -> dict[str, Tensor]:
+        """The share of each kind of mask that drops something by now."""
+        return {f"masks/dropped_{kind}": share for kind, share in self.network.dropped().items()}
+
     def act(self, name: str, task: Task, look: Look) -> None:
         """Pack the task's masks, or average its images' features."""
         match name:
@@ -128,7 +134,9 @@ class MEAT(Method):
 
     def _pack(self, task: Task) -> None:
         self.learnt = task.index + 1
-        for kind, dropped in self.network.pack().items():
+        shares = {kind: share.item() for kind, share in self.network.dropped().items()}
+        self.network.pack()
+        for kind, dropped in shares.items():
             _log.info("task %d: its masks drop %.4f %% of the %s", task.index + 1, 100 * dropped, kind)
             if dropped == 0:
                 _log.warning(

@@ -21,6 +21,11 @@ CLASS_INCREMENTAL = "class_incremental"
 """Protocol: the task of a test image is unknown, all classes seen compete."""
 TASK_INCREMENTAL = "task_incremental"
 """Protocol: the task of a test image is given, its own classes compete."""
+TASK_INFERENCE = "task_inference"
+"""Protocol: the task of a test image is asked for: that of the class with the highest score. An answer of the right
+class is of the right task, so this is the most that class-incremental accuracy can be.
+"""
+PROTOCOLS = (CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +33,9 @@ class Counts:
     """Right answers on each task's test images: int64, ready for a sum over batches (``+``) and over processes."""
 
     hits1: Tensor
-    """(T,) int64: images whose class has the highest score."""
+    """(T,) int64: images whose class (or task) has the highest score."""
     hits5: Tensor
-    """(T,) int64: images whose class is among the five highest scores (or among all, where fewer compete)."""
+    """(T,) int64: images whose class (or task) is among the five highest scores (or among all, where fewer compete)."""
     total: Tensor
     """(T,) int64: images."""
 
@@ -52,7 +57,7 @@ class Counts:
         return Counts(self.hits1 + other.hits1, self.hits5 + other.hits5, self.total + other.total)
 
 
-def count(logits_BC: Tensor, labels_B: Tensor, offsets: Sequence[int], within: bool = False) -> Counts:
+def count(logits_BC: Tensor, labels_B: Tensor, offsets: Sequence[int], protocol: str = CLASS_INCREMENTAL) -> Counts:
     """Count right answers, task by task.
 
     Of equal scores the lowest class wins. A row with a score that is not a number is a wrong answer: a diverged
@@ -62,13 +67,14 @@ def count(logits_BC: Tensor, labels_B: Tensor, offsets: Sequence[int], within: b
         logits_BC: (B, C) scores over all classes seen.
         labels_B: (B,) int64 global labels in [0, C).
         offsets: the T + 1 class boundaries of the tasks seen, 0 first and C last.
-        within: only the classes of the image's own task compete (task-incremental); default all (class-incremental).
+        protocol: who competes: all classes, those of the image's own task, or tasks by their best class
+            (``PROTOCOLS``).
 
     Returns:
         Counts of T tasks, on the logits' device, without a synchronisation.
 
     Raises:
-        ValueError: offsets that do not go from 0 up to C.
+        ValueError: offsets that do not go from 0 up to C, or another protocol.
     """
     if list(offsets) != sorted(set(offsets)) or offsets[0] != 0 or offsets[-1] != logits_BC.shape[1]:
         got = f"class offsets {list(offsets)} do not rise from 0 to the {logits_BC.shape[1]} scores"
@@ -77,20 +83,34 @@ def count(logits_BC: Tensor, labels_B: Tensor, offsets: Sequence[int], within: b
     sizes = torch.tensor([b - a for a, b in pairwise(offsets)])
     tasks_C = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device, non_blocking=True)
     tasks_B = tasks_C[labels_B]
-    rivals_BC = tasks_C == tasks_B[:, None] if within else torch.ones_like(logits_BC, dtype=torch.bool)
-    rank_B = _rank_of_label(logits_BC, labels_B, rivals_BC)
+    match protocol:
+        case "class_incremental":
+            ahead = _ahead(logits_BC, labels_B)
+        case "task_incremental":
+            ahead = _ahead(logits_BC, labels_B) & (tasks_C == tasks_B[:, None])
+        case "task_inference":
+            ahead = _ahead(_best(logits_BC, tasks_C, len(sizes)), tasks_B)
+        case _:
+            raise ValueError(f"there is no protocol {protocol}: ask for {', '.join(PROTOCOLS)}")
+    rank_B = ahead.sum(dim=1)
     right_B = ~logits_BC.isnan().any(dim=1)
     member_BT = tasks_B[:, None] == torch.arange(len(sizes), device=device)
     hits1, hits5 = (((right_B & (rank_B < k))[:, None] & member_BT).sum(dim=0) for k in (1, 5))
     return Counts(hits1, hits5, member_BT.sum(dim=0))
 
 
-def _rank_of_label(logits_BC: Tensor, labels_B: Tensor, rivals_BC: Tensor) -> Tensor:
+def _best(logits_BC: Tensor, tasks_C: Tensor, num_tasks: int) -> Tensor:
+    """(B, T) each task's highest score."""
+    lowest_BT = logits_BC.new_full((len(logits_BC), num_tasks), -torch.inf)
+    return lowest_BT.scatter_reduce(1, tasks_C.expand(len(logits_BC), -1), logits_BC, "amax")
+
+
+def _ahead(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """(B, C) which classes (or tasks) come before the label's."""
     # Counting who is ahead needs no sort and settles ties, which top-k and argmax leave open on some devices.
     own_B1 = logits_BC.gather(1, labels_B[:, None])
     earlier_BC = torch.arange(logits_BC.shape[1], device=logits_BC.device) < labels_B[:, None]
-    ahead_BC = (logits_BC > own_B1) | ((logits_BC == own_B1) & earlier_BC)
-    return (ahead_BC & rivals_BC).sum(dim=1)
+    return (logits_BC > own_B1) | ((logits_BC == own_B1) & earlier_BC)
 
 
 @dataclass(frozen=True)

@@ -114,14 +114,24 @@ class MaskedNetwork(Network):
         return [linear.weight for block in self.vit.layers() for linear in (block.mlp.fc1, block.mlp.fc2)]
 
     @torch.no_grad()
-    def pack(self) -> dict[str, float]:
-        """Turn the newest task's logits into bits; returns which share of its bits drops something, by kind."""
-        tokens, ffn = self._learnt()
-        self.kept.append(TaskBits(tokens, ffn).to(self.vit.cls_token.device))
+    def pack(self) -> None:
+        """Turn the newest task's logits into bits."""
+        self.kept.append(TaskBits(*self._learnt()).to(self.vit.cls_token.device))
         self.token_logits, self.ffn_logits = None, None
         self._folded.clear()
-        named = {"tokens": tokens, "weights": ffn}
-        return {name: 1 - mask.double().mean().item() for name, mask in named.items() if mask is not None}
+
+    @torch.no_grad()
+    def dropped(self) -> dict[str, Tensor]:
+        """Which share of the newest task's masks drops something, by kind, on the device: scalars in [0, 1]; of a task
+        without masks, or one that is packed, none.
+        """
+        logits = {} if self.token_logits is None else {"tokens": [self.token_logits]}
+        logits |= {} if self.ffn_logits is None else {"weights": list(self.ffn_logits)}
+        return {
+            kind: 1
+            - torch.stack([masks.kept(each).sum() for each in these]).sum() / sum(each.numel() for each in these)
+            for kind, these in logits.items()
+        }
 
     def _learnt(self) -> tuple[Tensor | None, Tensor | None]:
         """The newest task's masks, flat bool."""

@@ -24,6 +24,7 @@ _CELL = len("100.00") + 2
 _GAP_CELL = len(_GAP) + 2
 _FIXED = len("after") + 2 + len("all seen")
 _MAX_ROWS = 60
+_TASK_INFERENCE = "Task-inference: the share of images that were taken for a class of their own task."
 _NOT_EVALUATED = (
     "n/a in the matrix: not evaluated, the test images of that task were not at hand; what needs them is n/a too."
 )
@@ -60,6 +61,7 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
         _summary(results),
         Text("In %. Avg: mean over tasks of the accuracy on all classes seen. Last: its last value. *: main result."),
         Text("BWT (backward transfer): mean over all pairs of an old task and a later one. n/a: nothing is old yet."),
+        *([Text(_TASK_INFERENCE)] if "task_inference" in results["accuracy_matrix"] else []),
         *([Text(_NOT_EVALUATED)] if any(None in row for row in R) else []),
         Text(""),
         Text(f"Protocol: {_protocol_line(results)}"),

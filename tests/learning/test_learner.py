@@ -31,6 +31,7 @@ from tests.learning.a_phase import (
     PHASE,
     TASKS,
     Bench,
+    Toy,
     flat,
     toy,
 )
@@ -179,6 +180,20 @@ def test_rates_follow_the_schedule(bench: Bench) -> None:
     assert expected[:4] == [0.0] * 4
     assert all(torch.equal(w, before) for w in method.weights[:4]), "the optimiser uses the rate"
     assert not any(torch.equal(a, b) for a, b in pairwise(method.weights[3:]))
+
+
+def test_gauges_are_drawn_beside_the_losses_and_are_no_part_of_them(bench: Bench) -> None:
+    class Gauged(Toy):
+        def gauges(self) -> dict[str, Tensor]:
+            return {"toy/half": torch.tensor(len(self.batches) / 2)}
+
+    plain, gauged = toy(2), Gauged(toy(2).network)
+    for method in (plain, gauged):
+        bench.fit(method, TASKS[0], PHASE)
+    both = bench.curves.points
+    without, points = both[: len(both) // 2], both[len(both) // 2 :]
+    assert [point.pop("toy/half") for point in points] == [step / 2 for step in range(1, len(points) + 1)]
+    assert points == without
 
 
 def test_a_part_has_a_rate_of_its_own_and_the_schedule_s_ends(bench: Bench) -> None:

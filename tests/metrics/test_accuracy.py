@@ -7,19 +7,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
+from cl_lightning.metrics.accuracy import PROTOCOLS, TASK_INCREMENTAL, TASK_INFERENCE, AccuracyMatrix, Counts, count
 
 
-def slow_count(logits, labels, offsets, within):
-    """Sort the competing classes of each image by (score descending, class ascending)."""
+def slow_count(logits, labels, offsets, protocol):
+    """Sort the competing classes (or tasks, by their best class) of each image by (score descending, class
+    ascending).
+    """
     hits1, hits5, total = ([0] * (len(offsets) - 1) for _ in range(3))
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         task = next(t for t in range(len(offsets) - 1) if offsets[t] <= label < offsets[t + 1])
-        rivals = range(offsets[task], offsets[task + 1]) if within else range(len(row))
-        ranking = sorted(rivals, key=lambda c: (-row[c], c))
+        rivals, right = list(enumerate(row)), label
+        if protocol == TASK_INCREMENTAL:
+            rivals = rivals[offsets[task] : offsets[task + 1]]
+        elif protocol == TASK_INFERENCE:
+            rivals = [(t, max(row[offsets[t] : offsets[t + 1]])) for t in range(len(offsets) - 1)]
+            right = task
+        ranking = [which for which, _ in sorted(rivals, key=lambda rival: (-rival[1], rival[0]))]
         total[task] += 1
-        hits1[task] += ranking[0] == label
-        hits5[task] += label in ranking[:5]
+        hits1[task] += ranking[0] == right
+        hits5[task] += right in ranking[:5]
     return [hits1, hits5, total]
 
 
@@ -36,28 +43,33 @@ def problems(draw):
     return logits, torch.tensor(labels, dtype=torch.int64), offsets
 
 
-@given(problems(), st.booleans())
+@given(problems(), st.sampled_from(PROTOCOLS))
 @settings(max_examples=60, deadline=None)
-def test_count_matches_one_image_at_a_time(problem, within):
+def test_count_matches_one_image_at_a_time(problem, protocol):
     logits, labels, offsets = problem
-    counts = count(logits, labels, offsets, within)
+    counts = count(logits, labels, offsets, protocol)
     assert counts.to_tensor().dtype == torch.int64
-    assert counts.to_tensor().tolist() == slow_count(logits, labels, offsets, within)
+    assert counts.to_tensor().tolist() == slow_count(logits, labels, offsets, protocol)
 
 
-@given(problems(), st.integers(0, 12), st.booleans())
+@given(problems(), st.integers(0, 12), st.sampled_from(PROTOCOLS))
 @settings(max_examples=50, deadline=None)
-def test_counts_add_up_however_the_batch_is_cut(problem, cut, within):
+def test_counts_add_up_however_the_batch_is_cut(problem, cut, protocol):
     logits, labels, offsets = problem
-    parts = count(logits[:cut], labels[:cut], offsets, within) + count(logits[cut:], labels[cut:], offsets, within)
-    assert parts.to_tensor().equal(count(logits, labels, offsets, within).to_tensor())
+    parts = count(logits[:cut], labels[:cut], offsets, protocol) + count(logits[cut:], labels[cut:], offsets, protocol)
+    assert parts.to_tensor().equal(count(logits, labels, offsets, protocol).to_tensor())
 
 
 def test_protocols_differ_where_another_task_wins():
     logits = torch.tensor([[1.0, 0.0, 9.0, 0.0]])  # class 0 of task 0, beaten only by class 2 of task 1
     labels = torch.tensor([0])
     assert count(logits, labels, (0, 2, 4)).hits1.tolist() == [0, 0]
-    assert count(logits, labels, (0, 2, 4), within=True).hits1.tolist() == [1, 0]
+    assert count(logits, labels, (0, 2, 4), TASK_INCREMENTAL).hits1.tolist() == [1, 0]
+    assert count(logits, labels, (0, 2, 4), TASK_INFERENCE).hits1.tolist() == [0, 0]
+    assert count(logits, torch.tensor([3]), (0, 2, 4)).hits1.tolist() == [0, 0]
+    assert count(logits, torch.tensor([3]), (0, 2, 4), TASK_INFERENCE).hits1.tolist() == [0, 1], (
+        "wrong class, right task"
+    )
 
 
 def test_ties_go_to_the_lowest_class():

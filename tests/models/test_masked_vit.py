@@ -242,12 +242,18 @@ def test_a_packed_task_s_masks_are_those_of_its_logits_and_close_to_how_they_wer
         net.eval()
         unpacked = net(IMAGES).embeddings
         torch.testing.assert_close(unpacked, trained, atol=1e-5, rtol=1e-4)
-        dropped = net.pack()
+        dropped = net.dropped()
+        bits = net._learnt()
+        net.pack()
         packed = net(IMAGES).embeddings
     assert torch.equal(packed, unpacked)
     assert (packed[:, 0] - net.plain(IMAGES)).abs().max() > 0.01, "masks matter"
-    assert all(0.2 < share < 0.5 for share in dropped.values())
     assert list(dropped) == ["tokens", "weights"]
+    for share, mask in zip(dropped.values(), bits, strict=True):
+        assert mask is not None
+        assert 0.2 < share.item() < 0.5
+        assert share.item() == pytest.approx((~mask).double().mean().item(), abs=1e-6)
+    assert net.dropped() == {}
 
 
 def test_folded_weights_are_kept_for_an_evaluation_and_no_longer() -> None:
