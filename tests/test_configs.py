@@ -124,6 +124,24 @@ def test_changed_switches_of_a_recipe_are_known() -> None:
     assert changed_switches(changed) == {"schedule_lag": False}
 
 
+@pytest.mark.parametrize("method", ["dytox", "daformer_m", "meat"])
+def test_mixup_of_nothing_is_none_and_can_be_typed_for_all(method: str) -> None:
+    without = composed(f"method={method}", "method.mixup.alpha=0").method
+    assert without.mixup is None  # type: ignore[attr-defined]
+    mixed = composed(f"method={method}", "method.mixup.alpha=0.3").method
+    assert mixed.mixup.alpha == 0.3  # type: ignore[attr-defined]
+
+
+def test_dytox_has_neither_mixup_nor_sharpness_and_can_be_told_to() -> None:
+    plain = composed("method=dytox").method
+    assert (plain.mixup, plain.sam) == (None, None)  # type: ignore[attr-defined]
+    told = composed("method=dytox", "method.mixup.alpha=0.8", "method.sam.rho=3").method
+    plus = composed("method=dytox_plusplus").method
+    for name in ("mixup", "sam"):
+        assert getattr(told, name) == getattr(plus, name), name
+    assert plus.mixup is not None  # type: ignore[attr-defined]
+
+
 # ---- switches and the ablation -----------------------------------------------------------------------------------
 
 SWITCHES = sorted(set(vars(RecipeConfig())) - {"name", "date", "replicas", "precision", "finetuning_order"})
