@@ -27,7 +27,7 @@ from rich.table import Table
 from cl_lightning.heap import keep_freed_memory
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.writer import commit
-from scripts.bench import dual, parts, program, roofline, steps
+from scripts.bench import dual, masks, parts, program, roofline, steps
 from scripts.bench.measure import Row
 
 _PLAIN = {1: 1.1, 10: 1.4, 50: 2.8}
@@ -115,6 +115,12 @@ def _dual(sizes: Sizes) -> Iterator[Row]:
     yield dual.evaluation(10, batch, sizes.pairs, sizes.device, 1.4, _TINY if sizes.quick else None)
 
 
+def _masks(sizes: Sizes) -> Iterator[Row]:
+    vit = {**masks.DEIT_TINY, "image_size": 32, "depth": 1} if sizes.quick else masks.DEIT_TINY
+    yield masks.inference(128 if sizes.device == "cuda" else 8, sizes.pairs, sizes.device, 1.1, vit)
+    yield masks.sampling(sizes.pairs, sizes.device, 2.0, vit)
+
+
 PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "start": _start,
     "herding": _herding,
@@ -124,6 +130,7 @@ PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "steps": _eager,
     "bf16": _bf16,
     "daformer": _dual,
+    "meat": _masks,
     "roofline": _roofline,
     "compiled": _compiled,
 }

@@ -89,7 +89,7 @@ def test_the_bare_loop_takes_the_engine_s_steps(tmp_path: Path) -> None:
 def test_a_table_and_a_file_come_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "bench.json"
     quick = ["--quick", "--pairs", "1", "--out", str(out), "--only"]
-    assert bench.main([*quick, "herding", "augmentation", "steps", "bf16", "roofline"]) == 0
+    assert bench.main([*quick, "herding", "augmentation", "steps", "bf16", "meat", "roofline"]) == 0
     found = json.loads(out.read_text())
     assert [row["name"] for row in found["rows"][:2]] == [
         "herding, all differences / ours", "herding, a product a pick / ours"
@@ -99,6 +99,7 @@ def test_a_table_and_a_file_come_out(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert found["sizes"]["quick"] is True
     told = capfd.readouterr().out
     assert "step, plain / ours, 50 tasks, eager" in told
+    assert "kept for the way back" in told.replace("\n", " ")
     assert str(out) in told
 
 
