@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -220,18 +221,23 @@ def test_bits_come_back(count: int) -> None:
     assert torch.equal(masks.unpack(packed, count), mask)
 
 
-@pytest.mark.slow
-def test_published_sizes_of_a_task() -> None:
+@pytest.mark.parametrize(
+    ("wider", "blocks", "token_bytes", "ffn_bits"),
+    [(1, range(12), 294, 3_538_944), (1, (3, 6, 9), 74, 3_538_944), (2, range(12), 294, 14_155_776)],
+)
+def test_published_sizes_of_a_task(wider: int, blocks: Sequence[int], token_bytes: int, ffn_bits: int) -> None:
+    """DeiT-Ti and DeiT-S: bits and a head are all that is kept."""
     with torch.device("meta"):
-        vit = PlainViT(**DEIT_TINY)
-    for blocks, token_bytes in ((range(12), 294), ((3, 6, 9), 74)):
-        net = MaskedNetwork(vit.to_empty(device="cpu"), token_mask_blocks=list(blocks))
+        net = MaskedNetwork(PlainViT(**{**DEIT_TINY, "dim": 192 * wider}), token_mask_blocks=blocks)
         net.grow(10, Key(0))
         net.pack()
-        kept = dict(net.kept.named_buffers())
-        assert len(kept["0.token_bits"]) == token_bytes
-        assert len(kept["0.ffn_bits"]) == 3_538_944 // 8 == 442_368
-        assert not any(name.startswith("kept") for name, _ in net.named_parameters())
+    kept = dict(net.kept.named_buffers())
+    assert {name: (len(bits), bits.dtype) for name, bits in kept.items()} == {
+        "0.token_bits": (token_bytes, torch.uint8),
+        "0.ffn_bits": (ffn_bits // 8, torch.uint8),
+    }
+    assert not any(name.startswith("kept") for name, _ in net.named_parameters())
+    assert sum(p.numel() for p in net.heads.parameters()) == (192 * wider + 1) * 10
 
 
 def test_a_packed_task_s_masks_are_those_of_its_logits_and_close_to_how_they_were_trained() -> None:
