@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 Plain = Any
 """A value made of None, bool, int, float, str, list, tuple and dict: what ``weights_only`` loading accepts."""
@@ -107,6 +109,14 @@ class Batch:
     """(B,) int64 global labels (before mixing)."""
     targets: Tensor
     """(B, C) float, rows sum to one: one-hot, or smoothed and mixed."""
+    _made: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, whose: object, make: Callable[[], T]) -> T:
+        """What ``make`` makes of this batch for ``whose``; made once, however many passes a step takes over it."""
+        if whose not in self._made:
+            self._made[whose] = make()
+        made: T = self._made[whose]
+        return made
 
 
 class View(StrEnum):

@@ -78,7 +78,7 @@ class DAFormer(Method):
         """DyTox's, and the neighbourhoods where they are asked for."""
         if phase.name != self._main.name:
             return dytox.balanced_terms(batch, outputs, self._options)
-        remembered = dytox.ask_teacher(self.teacher, batch.images)
+        remembered = dytox.ask_teacher(self.teacher, batch)
         if remembered is None:
             return dytox.main_terms(task, batch, outputs, None, self._options)
         terms = dytox.main_terms(task, batch, outputs, remembered.logits, self._options)

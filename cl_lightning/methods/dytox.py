@@ -94,7 +94,7 @@ class DyTox(Method):
         """Section 3.3: classification, distillation of all old classes, divergence; fine-tuning classifies only."""
         if phase.name != self._main.name:
             return balanced_terms(batch, outputs, self._options)
-        remembered = ask_teacher(self.teacher, batch.images)
+        remembered = ask_teacher(self.teacher, batch)
         return main_terms(task, batch, outputs, None if remembered is None else remembered.logits, self._options)
 
     def readouts(self) -> dict[str, Readout]:
@@ -135,11 +135,15 @@ def score(network: TaskNetwork, phase: Phase, images: Tensor, scales: Tensor | N
     return Outputs(network.logits(features), features, auxiliary)
 
 
+def ask_teacher(teacher: Network | None, batch: Batch) -> Outputs | None:
+    """What the teacher, if there is one, makes of the same images: both passes of a sharpness-aware step see the same
+    ones, and it is asked once.
+    """
+    return None if teacher is None else batch.once(teacher, lambda: _asked(teacher, batch.images))
+
+
 @torch.no_grad()
-def ask_teacher(teacher: Network | None, images: Tensor) -> Outputs | None:
-    """What the teacher, if there is one, makes of the same images."""
-    if teacher is None:
-        return None
+def _asked(teacher: Network, images: Tensor) -> Outputs:
     features = teacher(images)
     return Outputs(teacher.logits(features), features)
 

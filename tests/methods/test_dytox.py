@@ -240,6 +240,20 @@ def test_without_distillation_classification_keeps_its_weight() -> None:
     assert terms["classification"].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_both_passes_of_a_step_ask_the_teacher_once() -> None:
+    dytox, second_task = moved_student(), task(1, 3, 2)
+    assert dytox.teacher is not None
+    asked: list[int] = []
+    dytox.teacher.register_forward_hook(lambda *_: asked.append(1))
+    batch = Batch(BATCH.images, BATCH.labels, BATCH.targets)
+    outputs = dytox.outputs(MAIN, IMAGES, None)
+    first, second = (dytox.losses(second_task, MAIN, batch, outputs) for _ in range(2))
+    assert len(asked) == 1
+    assert torch.equal(first["distillation"], second["distillation"])
+    dytox.losses(second_task, MAIN, Batch(batch.images, batch.labels, batch.targets), outputs)
+    assert len(asked) == 2, "another batch is another question"
+
+
 def test_the_teacher_gets_no_gradient() -> None:
     dytox = moved_student()
     total(dytox.losses(task(1, 3, 2), MAIN, BATCH, dytox.outputs(MAIN, IMAGES, None))).backward()
