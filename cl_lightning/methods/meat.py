@@ -46,6 +46,7 @@ from cl_lightning.rng import Key
 from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Look, Outputs, Phase, Plain, PlanItem, Readout, Task
 
 PACK = "pack"
+_FAR = 50.0
 READOUTS = ("linear", "entropy", "class_mean")
 Weights = Mapping[str, Tensor]
 _log = logging.getLogger(__name__)
@@ -163,13 +164,15 @@ class MEAT(Method):
         return {name: made[name]() for name in self._options.readouts}
 
     def _of_inferred(self, linear_BC: Tensor, task_B: Tensor) -> Tensor:
-        """Log-probabilities within each task; those of other tasks are moved below all of the inferred one's."""
+        """Log-probabilities within each task; those of other tasks are moved so far below all of the inferred one's that
+        a softmax of all is that of the inferred task.
+        """
         sizes = self.network.sizes()
         within_BC = torch.cat([part.float().log_softmax(dim=-1) for part in linear_BC.split(sizes, dim=1)], dim=1)
         task_C = torch.cat([torch.full((size,), task, device=linear_BC.device) for task, size in enumerate(sizes)])
         own_BC = task_C == task_B[:, None]
         lowest_B1 = within_BC.masked_fill(~own_BC, torch.inf).amin(dim=1, keepdim=True)
-        return torch.where(own_BC, within_BC, within_BC + (lowest_B1 - 1))
+        return torch.where(own_BC, within_BC, within_BC + (lowest_B1 - _FAR))
 
     def _surest(self, linear_BC: Tensor) -> Tensor:
         """(B,) tasks; one with a single class has nothing to be sure of."""

@@ -168,6 +168,7 @@ def test_the_inferred_task_s_classes_win(readout: str) -> None:
         torch.testing.assert_close(found[own], parts[task])
         others = torch.cat([found[: own.start], found[own.stop :]])
         assert others.max() < found[own].min()
+        torch.testing.assert_close(found.softmax(0)[own], parts[task].exp())
         for t, part in enumerate(parts):
             assert found[offsets[t] : offsets[t + 1]].argsort().tolist() == part.argsort().tolist()
     assert len(answered) > 1
