@@ -13,6 +13,7 @@ import torch
 from cl_lightning.config.schema import (
     Config,
     DAFormerConfig,
+    DataConfig,
     DERConfig,
     DyToxConfig,
     FinetuneConfig,
@@ -20,12 +21,13 @@ from cl_lightning.config.schema import (
     JointConfig,
     MEATConfig,
     PhaseConfig,
+    SetConfig,
     TaskTransformerConfig,
     TimmConfig,
     ViTConfig,
     WAConfig,
 )
-from cl_lightning.data.augment import Augmentation, RandAugment
+from cl_lightning.data.augment import Augmentation, BySet, RandAugment
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.losses.neighbours import Neighbours
@@ -68,13 +70,6 @@ def flips(config: Config) -> bool:
 def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
     """What happens to training images."""
     data = config.data
-    basic = Augmentation(crop_padding=data.crop_padding, flip=flips(config))
-    augmentations = {
-        "none": None,
-        "basic": basic,
-        "brightness": dataclasses.replace(basic, brightness=_PUBLISHED_BRIGHTNESS),
-        "randaugment": dataclasses.replace(basic, randaugment=RandAugment()),
-    }
     mean, std = (tuple(v) if v is not None else (0.5,) * scenario.channels for v in (data.mean, data.std))
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != scenario.channels:
@@ -83,12 +78,29 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
             )
     if min(std) <= 0:
         raise ValueError(f"data.std={list(std)} must be above 0: type data.std=null")
-    upright = None
-    if scenario.upright:
-        upright = torch.zeros(len(scenario.class_names), dtype=torch.bool)
-        upright[list(scenario.upright)] = True
-    augmentation = augmentations[data.augmentation or "none"]
-    return Pipeline(scenario.image_size, mean, std, augmentation, key, upright=upright)
+    if not data.sets:
+        augmentation = _augmentation(data.augmentation, data.crop_padding, data.flip)
+        return Pipeline(scenario.image_size, mean, std, augmentation, key)
+    each = tuple(_augmentation_of(entry, data) for entry in data.sets)
+    set_of_class = torch.tensor(scenario.set_of_class, dtype=torch.int64)  # empty where no data are at hand
+    upright = torch.tensor([not entry.flip for entry in data.sets])[set_of_class]
+    return Pipeline(scenario.image_size, mean, std, BySet(each, set_of_class), key, upright=upright)
+
+
+def _augmentation_of(entry: SetConfig, data: DataConfig) -> Augmentation | None:
+    """Of one of several sets, which may leave open what it has in common with the others."""
+    padding = data.crop_padding if entry.crop_padding is None else entry.crop_padding
+    return _augmentation(entry.augmentation or data.augmentation, padding, bool(entry.flip))
+
+
+def _augmentation(name: str | None, crop_padding: int, flip: bool) -> Augmentation | None:
+    basic = Augmentation(crop_padding=crop_padding, flip=flip)
+    return {
+        "none": None,
+        "basic": basic,
+        "brightness": dataclasses.replace(basic, brightness=_PUBLISHED_BRIGHTNESS),
+        "randaugment": dataclasses.replace(basic, randaugment=RandAugment()),
+    }[name or "none"]
 
 
 def build_method(config: Config, scenario: Scenario, key: Key) -> Method:

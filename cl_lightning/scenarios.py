@@ -103,7 +103,7 @@ def _link(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> L
     order = _selected(entry, train.class_names)
     sizes = task_sizes(entry.name, len(order), len(order) if entry.increment is None else entry.increment)
     parts = of_classes(train, order), None if test is None else of_classes(test, order)
-    return Link(entry.name, *parts, sizes, flip=bool(entry.flip))
+    return Link(entry.name, *parts, sizes)
 
 
 def _root(entry: SetConfig, data: DataConfig) -> str | None:

@@ -215,6 +215,8 @@ def _set_words(entry: SetConfig) -> str:
         "classes": len(entry.select) if entry.select else entry.classes or "all",
         "increment": _typed(entry.increment or "all"),
         "mirrored": "yes" if entry.flip else "no",
+        **({} if entry.augmentation is None else {"augmentation": entry.augmentation}),
+        **({} if entry.crop_padding is None else {"padding": str(entry.crop_padding)}),
     }
     return f"{entry.name} ({', '.join(f'{name} {value}' for name, value in told.items())})"
 

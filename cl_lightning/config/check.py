@@ -18,6 +18,7 @@ from cl_lightning.config.schema import (
     ViTConfig,
 )
 
+_AUGMENTATIONS = ("none", "basic", "brightness", "randaugment")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 _REFUSED_STRATEGIES = {
@@ -32,7 +33,7 @@ _REFUSED_STRATEGIES = {
 
 def check(config: Config) -> None:
     """Raise ``ValueError`` naming the value, what is allowed and the override to type."""
-    _one_of("data.augmentation", config.data.augmentation, ("none", "basic", "brightness", "randaugment"))
+    _one_of("data.augmentation", config.data.augmentation, _AUGMENTATIONS)
     _one_of("data.on_broken", config.data.on_broken, ("error", "skip"))
     _one_of("memory.budget", config.memory.budget, ("total", "per_class", "none"))
     _one_of("memory.scope", config.memory.scope, ("global", "per_replica"))
@@ -108,6 +109,13 @@ def _check_sets(config: Config) -> None:
             raise ValueError(f"{where}on_broken: {entry.on_broken} is not a choice: type on_broken: error or skip")
         if not 0 < entry.test_share < 1:
             raise ValueError(f"{where}test_share: {entry.test_share} is not between 0 and 1: type test_share: 0.2")
+        if entry.augmentation not in (None, *_AUGMENTATIONS):
+            raise ValueError(
+                f"{where}augmentation: {entry.augmentation} is not a choice: "
+                f"type augmentation: {' or '.join(_AUGMENTATIONS)}"
+            )
+        if entry.crop_padding is not None and entry.crop_padding < 0:
+            raise ValueError(f"{where}crop_padding: {entry.crop_padding} is below 0: type crop_padding: 0")
         if entry.select is not None and (entry.classes is not None or entry.order != "identity"):
             raise ValueError(f"{where}select names classes and their order: leave out classes and order, or select")
 

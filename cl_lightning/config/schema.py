@@ -184,6 +184,8 @@ class SetConfig:
     test_share: float = 0.2
     on_broken: str = "error"
     flip: bool | None = None
+    augmentation: str | None = None
+    crop_padding: int | None = None
 
 
 @dataclass

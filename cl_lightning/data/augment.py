@@ -22,7 +22,7 @@ from cl_lightning.data.randaugment import RandAugment
 _LEVELS_AT_A_TIME = 1 << 21
 """On a CPU, intermediate results of more pixels than these leave the caches and the allocator's reach."""
 
-__all__ = ["Augmentation", "RandAugment", "augment", "normalise"]
+__all__ = ["Augmentation", "BySet", "RandAugment", "augment", "augment_by_set", "normalise"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,42 @@ class Augmentation:
             )
 
 
-def augment(
-    images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, upright: Tensor | None = None
-) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class BySet:
+    """Several data sets that follow one another, each augmented in its own way."""
+
+    each: tuple[Augmentation | None, ...]
+    """Of each set; ``None``: its images stay clean."""
+    set_of_class: Tensor
+    """(classes,) int64, on the host, by global label."""
+
+    def of(self, label: int) -> Augmentation | None:
+        """What is done to an image of this class."""
+        return self.each[int(self.set_of_class[label])]
+
+
+def augment_by_set(images: Tensor, by_set: BySet, key: rng.Key, positions: Tensor, labels: Tensor) -> Tensor:
+    """:func:`augment` with what belongs to each image's class; ``labels`` (B,) are on the host. What becomes of an
+    image does not depend on which others are in its batch.
+    """
+    set_B = by_set.set_of_class[labels]
+    changed = images.clone()
+    for place, augmentation in enumerate(by_set.each):
+        rows = torch.nonzero(set_B == place).flatten()
+        if augmentation is None or len(rows) == 0:
+            continue
+        if len(rows) == len(images):  # as in all batches of a task that looks at its own images alone
+            return augment(images, augmentation, key, positions)
+        there = rows.to(images.device, non_blocking=True)
+        changed[there] = augment(images[there], augmentation, key, positions.cpu()[rows])
+    return changed
+
+
+def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
     """Randomly changed copies of uint8 images (B, C, H, W), on their device.
 
     ``positions`` (B,) are the draws' positions in the epoch. They may be on any device, but the draws are made on
-    the host: positions that are already there save the only wait for the device. ``upright`` (B,) bool, on the host,
-    says which images are never mirrored, whatever is drawn; None for none of them.
+    the host: positions that are already there save the only wait for the device.
     Raises ``ValueError`` if the images are not uint8, or if RandAugment meets images of neither 3 nor 1 channel.
     """
     if images.dtype != torch.uint8:
@@ -74,18 +102,17 @@ def augment(
     size = _LEVELS_AT_A_TIME // math.prod(images.shape[1:]) if images.device.type == "cpu" else len(images)
     size = max(1, size)
     positions = positions.cpu()
-    fixed = torch.zeros(len(positions), dtype=torch.bool) if upright is None else upright
     with torch.inference_mode():  # the cheapest dispatch: small images spend most of their time in it
         changed = [
-            _changed(part, augmentation, key, where, still)
-            for part, where, still in zip(images.split(size), positions.split(size), fixed.split(size), strict=True)
+            _changed(part, augmentation, key, where)
+            for part, where in zip(images.split(size), positions.split(size), strict=True)
         ]
     return torch.cat(changed)  # an ordinary tensor again
 
 
-def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, upright: Tensor) -> Tensor:
+def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
     if augmentation.crop_padding or augmentation.flip:
-        images = _window(images, augmentation, key.fold("window"), positions, upright)
+        images = _window(images, augmentation, key.fold("window"), positions)
     if augmentation.brightness:
         images = _jitter(images, augmentation.brightness, key.fold("brightness"), positions)
     policy = augmentation.randaugment
@@ -96,7 +123,7 @@ def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions
     return images
 
 
-def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, upright: Tensor) -> Tensor:
+def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
     """Crop and flip: both only say where a pixel comes from, so that one gather does both."""
     channels, height, width = images.shape[1:]
     padding = augmentation.crop_padding
@@ -104,7 +131,7 @@ def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions:
     rows = torch.arange(height) + (top * (2 * padding + 1)).to(torch.int64)
     columns = torch.arange(width)
     if augmentation.flip:
-        columns = torch.where((mirrored < 0.5) & ~upright[:, None], width - 1 - columns, columns)
+        columns = torch.where(mirrored < 0.5, width - 1 - columns, columns)
     columns = columns + (left * (2 * padding + 1)).to(torch.int64)
     padded = functional.pad(images, (padding,) * 4)
     starts = (rows * padded.shape[3]).to(images.device, non_blocking=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 
@@ -28,8 +27,6 @@ class Link:
     test: Table | None
     sizes: tuple[int, ...]
     """Classes of each of its tasks."""
-    flip: bool = True
-    """Whether its images may be mirrored."""
 
 
 def chain(name: str, links: Sequence[Link], *, image_size: int, validation: float = 0.0) -> Scenario:
@@ -54,7 +51,8 @@ def chain(name: str, links: Sequence[Link], *, image_size: int, validation: floa
         validation=validation,
         image_size=image_size,
     )
-    return dataclasses.replace(scenario, upright=_upright(links))
+    counts = [len(link.train.class_names) for link in links]
+    return dataclasses.replace(scenario, set_of_class=tuple(k for k, count in enumerate(counts) for _ in range(count)))
 
 
 def of_classes(source: Table, order: Sequence[int]) -> Table:
@@ -69,16 +67,6 @@ def of_classes(source: Table, order: Sequence[int]) -> Table:
 
 def _named(source: Table, name: str) -> Table:
     return dataclasses.replace(source, class_names=tuple(f"{name}/{own}" for own in source.class_names))
-
-
-def _upright(links: Sequence[Link]) -> tuple[int, ...]:
-    firsts = accumulate((len(link.train.class_names) for link in links), initial=0)
-    return tuple(
-        first + label
-        for link, first in zip(links, firsts, strict=False)
-        if not link.flip
-        for label in range(len(link.train.class_names))
-    )
 
 
 def _check_names(links: Sequence[Link]) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cl_lightning.data.augment import Augmentation, augment, normalise
+from cl_lightning.data.augment import Augmentation, BySet, augment, augment_by_set, normalise
 from cl_lightning.data.draws import Draw
 from cl_lightning.data.sources import ArraySource, ImageSource
 from cl_lightning.rng import Key
@@ -70,7 +70,7 @@ class RawBatch(NamedTuple):
     host_positions: Tensor
     """``positions`` again, left on the host, where augmentation is drawn: nobody has to wait for the device."""
     host_labels: Tensor
-    """``labels`` again, likewise: some classes are never mirrored."""
+    """``labels`` again, likewise: data sets that follow one another may be augmented each in its own way."""
 
 
 class Images(NamedTuple):
@@ -97,38 +97,50 @@ class Pipeline:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augmentation: Augmentation | None
+    augmentation: Augmentation | BySet | None
     """``None``: clean images, cropped in the centre."""
     key: Key = Key(0)
     flip: bool = False
     """Mirror every image (for features of mirrored copies)."""
     upright: Tensor | None = None
-    """(classes,) bool, on the host, by global label: whose images are never mirrored. None: any image may be."""
+    """(classes,) bool, on the host, by global label: whose images ``flip`` leaves as they are. None: none's."""
 
     def on_device(self, images: Tensor, positions: Tensor, epoch: int, labels: Tensor | None = None) -> Tensor:
         """Augment and normalise uint8 images (B, channels, size, size); ``labels`` (B,), on the host, are needed where
-        some classes are upright.
+        several data sets follow one another.
         """
-        mirrors = self.flip or (self.augmentation is not None and self.augmentation.flip)
-        fixed = None
-        if mirrors and self.upright is not None:
-            assert labels is not None, "without labels nobody knows which images may be mirrored"
-            fixed = self.upright[labels]
-        if self.augmentation is not None:
-            images = augment(images, self.augmentation, self.key.fold("augment", epoch), positions, fixed)
+        key = self.key.fold("augment", epoch)
+        if isinstance(self.augmentation, BySet):
+            images = augment_by_set(images, self.augmentation, key, positions, _known(labels))
+        elif self.augmentation is not None:
+            images = augment(images, self.augmentation, key, positions)
         if self.flip:
-            images = _mirrored(images, fixed)
+            images = _mirrored(images, None if self.upright is None else self.upright[_known(labels)])
         return normalise(images, self.mean, self.std)
 
-    def decode(self, source: ImageSource, draw: Draw) -> Tensor:
-        """Read the images of ``draw`` one by one: files as random resized crops if there is augmentation, else as
-        central ones.
+    def decode(self, source: ImageSource, draw: Draw, labels: Tensor) -> Tensor:
+        """Read the images of ``draw`` one by one, of these ``labels`` (B,): files as random resized crops if there is
+        augmentation, else as central ones.
         """
-        if self.augmentation is None:
-            return torch.stack([source.load_test(row, self.image_size) for row in draw.rows.tolist()])
         key = self.key.fold("crop", draw.epoch)
-        pairs = zip(draw.rows.tolist(), draw.positions.tolist(), strict=True)
-        return torch.stack([source.load_train(row, self.image_size, key, position) for row, position in pairs])
+        drawn = zip(draw.rows.tolist(), draw.positions.tolist(), labels.tolist(), strict=True)
+        return torch.stack(
+            [
+                source.load_train(row, self.image_size, key, position)
+                if self._augments(label)
+                else source.load_test(row, self.image_size)
+                for row, position, label in drawn
+            ]
+        )
+
+    def _augments(self, label: int) -> bool:
+        of_class = self.augmentation.of(label) if isinstance(self.augmentation, BySet) else self.augmentation
+        return of_class is not None
+
+
+def _known(labels: Tensor | None) -> Tensor:
+    assert labels is not None, "without labels nobody knows which data set an image is of"
+    return labels
 
 
 def _mirrored(images: Tensor, fixed: Tensor | None) -> Tensor:
@@ -152,10 +164,9 @@ class StepDataset(Dataset[RawBatch]):
 
     def __getitem__(self, step: int) -> RawBatch:
         draw = self._steps.step(step)
-        images = torch.empty(0, dtype=torch.uint8)
+        images, labels = torch.empty(0, dtype=torch.uint8), self._labels[draw.rows]
         if not isinstance(self._source, ArraySource):
-            images = self._pipeline.decode(self._source, draw)
-        labels = self._labels[draw.rows]
+            images = self._pipeline.decode(self._source, draw, labels)
         return RawBatch(draw.rows, labels, draw.positions, draw.epoch, images, draw.positions, labels)
 
 

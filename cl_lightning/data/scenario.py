@@ -46,10 +46,8 @@ class Scenario:
     """Where tasks were added to a finished run: of the training images that each part brought, the first data set's
     first. Empty otherwise.
     """
-    upright: tuple[int, ...] = ()
-    """Global labels of classes whose images are never mirrored, whatever the augmentation says: where several data sets
-    follow one another, mirrored pictures may be possible in some only.
-    """
+    set_of_class: tuple[int, ...] = ()
+    """By global label, which of several data sets that follow one another brought the class; empty for a single one."""
 
     def class_rows(self, label: int) -> Tensor:
         """(n,) int64, the training rows of a global class, ascending."""

@@ -164,8 +164,8 @@ class MEAT(Method):
         return {name: made[name]() for name in self._options.readouts}
 
     def _of_inferred(self, linear_BC: Tensor, task_B: Tensor) -> Tensor:
-        """Log-probabilities within each task; those of other tasks are moved so far below all of the inferred one's that
-        a softmax of all is that of the inferred task.
+        """Log-probabilities within each task; those of other tasks are moved so far below all of the inferred one's
+        that a softmax of all is that of the inferred task.
         """
         sizes = self.network.sizes()
         within_BC = torch.cat([part.float().log_softmax(dim=-1) for part in linear_BC.split(sizes, dim=1)], dim=1)

@@ -27,7 +27,6 @@ FRUIT = Link(
     table("fruit/train", [2, 2, 0, 1, 0, 1], *FRUIT_NAMES),
     table("fruit/test", [0, 1, 2], *FRUIT_NAMES),
     (1, 2),
-    flip=False,
 )
 
 
@@ -46,10 +45,9 @@ def test_the_tasks_of_one_set_follow_those_of_another() -> None:
     assert scenario.class_names[4] == "fruit/pear"
 
 
-def test_classes_of_sets_that_must_not_be_mirrored_are_named() -> None:
-    assert chain("sequence", [SHAPES, FRUIT], image_size=SIZE).upright == (2, 3, 4)
-    assert chain("sequence", [FRUIT, SHAPES], image_size=SIZE).upright == (0, 1, 2)
-    assert chain("sequence", [SHAPES], image_size=SIZE).upright == ()
+def test_each_class_knows_its_set() -> None:
+    assert chain("sequence", [SHAPES, FRUIT], image_size=SIZE).set_of_class == (0, 0, 1, 1, 1)
+    assert chain("sequence", [FRUIT, SHAPES], image_size=SIZE).set_of_class == (0, 0, 0, 1, 1)
 
 
 def test_a_validation_share_is_taken_of_each_class_of_each_set() -> None:

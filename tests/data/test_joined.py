@@ -121,8 +121,9 @@ def test_a_batch_of_all_parts_is_what_each_image_is_alone(mixed: JoinedSource, a
     augmentation = Augmentation(2, True) if augmented else None
     pipeline = Pipeline(SIZE, (0.5,) * 3, (0.5,) * 3, augmentation, Key(4))
     rows = torch.tensor([11, 0, 5, 4, 2, 9])
-    together = pipeline.decode(mixed, Draw(rows, rows, 1))
-    alone = [pipeline.decode(mixed, Draw(rows[k : k + 1], rows[k : k + 1], 1)) for k in range(6)]
+    labels = mixed.labels[rows]
+    together = pipeline.decode(mixed, Draw(rows, rows, 1), labels)
+    alone = [pipeline.decode(mixed, Draw(rows[k : k + 1], rows[k : k + 1], 1), labels[k : k + 1]) for k in range(6)]
     assert together.shape == (6, 3, SIZE, SIZE)
     assert torch.equal(together, torch.cat(alone))
 

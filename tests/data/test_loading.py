@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cl_lightning import rng
 from cl_lightning.data import module
-from cl_lightning.data.augment import Augmentation, RandAugment, augment
+from cl_lightning.data.augment import Augmentation, BySet, RandAugment, augment
 from cl_lightning.data.draws import Draw, Draws
 from cl_lightning.data.loading import (
     Chunks,
@@ -162,11 +162,11 @@ def test_files_are_cropped_at_random_where_there_is_augmentation(folder: FolderS
 
 def test_copies_of_a_file_are_cropped_apart_and_again_in_each_epoch(folder: FolderSource) -> None:
     rows = torch.tensor([4, 4])
-    copies = AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 0))
+    copies = AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 0), folder.labels[rows])
     assert not torch.equal(copies[0], copies[1])
-    later = AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 1))
+    later = AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 1), folder.labels[rows])
     assert not torch.equal(copies[0], later[0])
-    assert torch.equal(copies, AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 0)))
+    assert torch.equal(copies, AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 0), folder.labels[rows]))
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -180,34 +180,46 @@ def test_a_batch_is_changed_as_its_images_one_by_one(flip: bool, augmented: bool
     assert torch.equal(together, torch.cat(alone))
 
 
-UPRIGHT = torch.tensor([False, True, False])
+SETS = BySet(
+    (Augmentation(flip=True), None, Augmentation(2, False, 0.2)), set_of_class=torch.tensor([0, 1, 2])
+)  # a set for each of the three classes
 
 
-@pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("augmentation", [None, Augmentation(flip=True), Augmentation(2, True, 0.2)])
-def test_images_of_upright_classes_are_never_mirrored(flip: bool, augmentation: Augmentation | None) -> None:
-    """Also where they are in one batch with others, which look as they would without them."""
+def test_each_set_is_augmented_in_its_own_way() -> None:
+    """Also where they are in one batch: images are what they would be among their own."""
     positions = torch.arange(20)
-    free = Pipeline(SIZE, MEAN, STD, augmentation, Key(5), flip)
-    fixed = replace(free, upright=UPRIGHT)
-    still = replace(free, flip=False, augmentation=augmentation and replace(augmentation, flip=False))
-    found = fixed.on_device(PIXELS, positions, 2, LABELS)
-    of_upright = UPRIGHT[LABELS]
-    assert torch.equal(found[of_upright], still.on_device(PIXELS, positions, 2)[of_upright])
-    assert torch.equal(found[~of_upright], free.on_device(PIXELS, positions, 2)[~of_upright])
-    assert torch.equal(found[7:9], fixed.on_device(PIXELS[7:9], positions[7:9], 2, LABELS[7:9]))
+    mixed = replace(AUGMENTED, augmentation=SETS)
+    found = mixed.on_device(PIXELS, positions, 2, LABELS)
+    for label, augmentation in enumerate(SETS.each):
+        own = label == LABELS
+        alone = replace(AUGMENTED, augmentation=augmentation).on_device(PIXELS, positions, 2)
+        assert torch.equal(found[own], alone[own])
+        assert torch.equal(found[own], mixed.on_device(PIXELS[own], positions[own], 2, LABELS[own]))
+        assert torch.equal(found[own], CLEAN.on_device(PIXELS, positions, 2)[own]) == (augmentation is None)
+    assert torch.equal(found[7:9], mixed.on_device(PIXELS[7:9], positions[7:9], 2, LABELS[7:9]))
 
 
-def test_upright_classes_are_met_wherever_batches_are_made(source: ArraySource | FolderSource) -> None:
-    pipeline = replace(AUGMENTED, augmentation=Augmentation(flip=True), upright=UPRIGHT)
+def test_images_of_upright_classes_have_no_mirrored_copy() -> None:
+    mirrored = replace(CLEAN, flip=True, upright=torch.tensor([False, True, False]))
+    found, clean = (each.on_device(PIXELS, torch.arange(20), 0, LABELS) for each in (mirrored, CLEAN))
+    upright = LABELS == 1
+    assert torch.equal(found[upright], clean[upright])
+    assert torch.equal(found[~upright], clean[~upright].flip(-1))
+
+
+def test_sets_are_told_apart_wherever_batches_are_made(source: ArraySource | FolderSource) -> None:
+    pipeline = replace(AUGMENTED, augmentation=SETS)
     data = TaskData(source, source.labels, steps(), pipeline, PixelStore(source))
     data.trainer = on_cpu()
     for batch, plain in zip(data.train_dataloader(), raw(source), strict=True):
-        pixels = PIXELS[plain.rows] if isinstance(source, ArraySource) else pipeline.decode(source, drawn(plain))
-        ready = data.on_after_batch_transfer(batch, 0).images
+        ready, still = data.on_after_batch_transfer(batch, 0).images, plain.labels == 1
+        if isinstance(source, ArraySource):
+            pixels = clean = PIXELS[plain.rows]
+        else:
+            pixels = pipeline.decode(source, drawn(plain), plain.labels)
+            clean = CLEAN.decode(source, drawn(plain), plain.labels)
         assert torch.equal(ready, pipeline.on_device(pixels, plain.positions, plain.epoch, plain.labels))
-        upright = UPRIGHT[plain.labels]
-        assert torch.equal(ready[upright], CLEAN.on_device(pixels, plain.positions, 0)[upright])
+        assert torch.equal(ready[still], CLEAN.on_device(clean, plain.positions, 0)[still]), "read and shown clean"
 
 
 def drawn(batch: RawBatch) -> Draw:

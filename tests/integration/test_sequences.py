@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from cl_lightning.build import build_pipeline, flips
 from cl_lightning.bundle.__main__ import main as bundle
-from cl_lightning.config.schema import DataConfig, SetConfig
+from cl_lightning.config.schema import Config, DataConfig, SetConfig
+from cl_lightning.data.augment import Augmentation, BySet
 from cl_lightning.data.datasets import load_sources
 from cl_lightning.data.joined import JoinedSource
 from cl_lightning.data.sources import ArraySource, resized
 from cl_lightning.deploy.run_model import open_run
 from cl_lightning.deploy.verification import sample
+from cl_lightning.rng import Key
 from cl_lightning.scenarios import all_at_hand, only_arrays, plain_scenario
 from tests.integration.commands import typed, write_digits
 
@@ -50,7 +53,7 @@ def test_entries_become_tasks(pictures: str) -> None:
         ("digits/4",),
         ("digits/2",),
     ]
-    assert scenario.upright == (0, 1, 6, 7)
+    assert scenario.set_of_class == (0, 0, 1, 1, 1, 1, 2, 2)
     digits, _ = load_sources("digits")
     assert isinstance(digits, ArraySource)
     for label, own in ((0, 7), (1, 1), (6, 4), (7, 2)):
@@ -72,6 +75,25 @@ def test_arrays_alone_are_kept_on_the_device_and_files_are_not(pictures: str) ->
     mixed = sequence(digits, SetConfig("image_folder", root=pictures))
     assert isinstance(plain_scenario(mixed).train, JoinedSource)
     assert (only_arrays(sequence(digits)), only_arrays(mixed)) == (True, False)
+
+
+def test_each_set_may_have_its_own_augmentation(pictures: str) -> None:
+    data = sequence(
+        SetConfig("digits", select=["1", "2"], flip=False, augmentation="none"),
+        SetConfig("image_folder", root=pictures, flip=True, augmentation="basic", crop_padding=0),
+        SetConfig("digits", select=["0"], flip=False),
+    )
+    data.augmentation, data.crop_padding = "brightness", 4
+    config = Config(data=data)
+    pipeline = build_pipeline(config, plain_scenario(data), Key(0))
+    assert isinstance(pipeline.augmentation, BySet)
+    none, folder, digit = pipeline.augmentation.each
+    assert none is None
+    assert folder == Augmentation(crop_padding=0, flip=True)
+    assert digit == Augmentation(crop_padding=4, flip=False, brightness=63 / 255)
+    assert pipeline.upright is not None
+    assert pipeline.upright.tolist() == [True] * 2 + [False] * 4 + [True]
+    assert flips(config)
 
 
 def test_sets_with_a_folder_of_their_own_may_share_the_root(tmp_path: Path) -> None:
@@ -117,7 +139,7 @@ def test_a_class_of_a_set_cannot_be_in_two_entries() -> None:
 def test_a_run_goes_through_the_sets(pictures: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Learnt, stopped between tasks, gone on with where a set lies elsewhere, used; but not taught more."""
     folder = f"{{name: image_folder, root: {pictures}, classes: 3}}"
-    sets = f"[{{name: digits, classes: 4, increment: 2, flip: false}}, {folder}]"
+    sets = f"[{{name: digits, classes: 4, increment: 2, flip: false, augmentation: none}}, {folder}]"
     data = ["data=sequence", f"data.sets={sets}", f"data.image_size={SIZE}", "data.crop_padding=1", "batch.size=16"]
     short = ["method=icarl", "model=resnet8", "memory.size=28", "debug=smoke", "trainer.progress=none", "logger=none"]
     run = tmp_path / "run"
@@ -129,7 +151,8 @@ def test_a_run_goes_through_the_sets(pictures: str, tmp_path: Path, capsys: pyte
     results = json.loads((run / "results.json").read_text())
     assert results["protocol"]["tasks"] == [2, 2, 3]
     assert results["protocol"]["sets"] == [
-        "digits (classes 4, increment 2, mirrored no)", "image_folder (classes 3, increment all, mirrored yes)"
+        "digits (classes 4, increment 2, mirrored no, augmentation none)",
+        "image_folder (classes 3, increment all, mirrored yes)",
     ]  # fmt: skip
     assert results["protocol"]["order"] == "identity, identity"
     assert results["tasks"][2]["names"] == ["image_folder/0", "image_folder/1", "image_folder/2"]
