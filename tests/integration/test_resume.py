@@ -24,6 +24,7 @@ METHODS = {
     "der": [],
     "finetune": ["memory=none"],
     "joint": [],
+    "meat": ["method.backbone.epochs=250"],
 }
 
 MARKS = {
@@ -31,6 +32,7 @@ MARKS = {
     "dytox": [pytest.mark.slow],
     "icarl": [pytest.mark.slow],
     "der": [pytest.mark.slow],
+    "meat": [pytest.mark.slow],
 }
 """The others are killed again and again in tests/scripts/test_kill_test.py."""
 

@@ -31,7 +31,7 @@ SHORT = {
 }
 """Enough to learn the first three tasks of digits in seconds."""
 BRIEF = ("dytox", "icarl")
-"""Those of `make test`: fine-tuning is in the next test, golden vectors hold the steps of DyTox+, DyTox++ and DAFormer,
+"""Those of `make test`: golden vectors hold the steps of DyTox+, DyTox++ and DAFormer,
 and what the others promise is in the contract.
 """
 FLOOR = {"dytox": 0.7, "dytox_plus": 0.6, "dytox_plusplus": 0.5, "daformer_m": 0.5, "daformer_s": 0.5}
@@ -60,7 +60,7 @@ def test_every_method_learns_digits(method: str, tmp_path: Path) -> None:
                 assert accuracy >= task["accuracy"]["class_incremental"][readout], "who is right has the task right"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_memory_plain_training_forgets(tmp_path: Path) -> None:
     results = run(tmp_path / "run", "method=finetune", "memory=none", "epochs_scale=0.05", *SIX_DIGITS)
     assert results["last_accuracy"] <= 0.45
