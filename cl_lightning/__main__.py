@@ -22,8 +22,9 @@ from cl_lightning.config.files import config_dir
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.parallel import has_left
+from cl_lightning.config.registry import register
 from cl_lightning.config.saved import load_saved
-from cl_lightning.config.schema import Config, register
+from cl_lightning.config.schema import Config
 from cl_lightning.config.sweep_check import mistake_of_job
 from cl_lightning.errors import UserError
 from cl_lightning.job import (

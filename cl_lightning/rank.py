@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from cl_lightning.config.schema import register
+from cl_lightning.config.registry import register
 from cl_lightning.job import WANTS_TRACEBACK, run_as_rank
 from cl_lightning.launch import PEER_GONE, die_with_parent
 

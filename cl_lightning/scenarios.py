@@ -20,8 +20,9 @@ from typing import Any
 import torch
 
 from cl_lightning.checkpoints import last_checkpoint
+from cl_lightning.config.extension import LearntFolderConfig
 from cl_lightning.config.saved import load_saved
-from cl_lightning.config.schema import Config, DataConfig, LearntFolderConfig, SetConfig
+from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.data.chain import Link, chain, of_classes
 from cl_lightning.data.datasets import CHANNELS, FOLDERS, Sources, at_hand, load_sources
 from cl_lightning.data.extension import Part, extend, new_part

@@ -27,12 +27,12 @@ from cl_lightning.learning.loggers import Curves
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
-from cl_lightning.metrics.accuracy import PROTOCOLS, AccuracyMatrix, Counts, count
+from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
 from cl_lightning.metrics.answers import Answers, answers
 from cl_lightning.report.results import PhaseRecord, TaskRecord
 from cl_lightning.rng import Key
 from cl_lightning.state import Cursor, RunState
-from cl_lightning.types import Act, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Task
+from cl_lightning.types import PROTOCOLS, Act, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Task
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,16 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+CLASS_INCREMENTAL = "class_incremental"
+"""Protocol: the task of a test image is unknown, all classes seen compete."""
+TASK_INCREMENTAL = "task_incremental"
+"""Protocol: the task of a test image is given, its own classes compete."""
+TASK_INFERENCE = "task_inference"
+"""Protocol: the task of a test image is asked for: that of the class with the highest score. An answer of the right
+class is of the right task, so this is the most that class-incremental accuracy can be.
+"""
+PROTOCOLS = (CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE)
+
 Plain = Any
 """A value made of None, bool, int, float, str, list, tuple and dict: what ``weights_only`` loading accepts."""
 

@@ -16,7 +16,6 @@ import torch
 import yaml
 
 from cl_lightning.atomic import write_atomic
-from cl_lightning.build import scaled_epochs
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
 from cl_lightning.config.fill import changed_switches
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
@@ -24,6 +23,7 @@ from cl_lightning.data.kept import write_kept
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
+from cl_lightning.phases import scaled_epochs
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
 from cl_lightning.state import RunState, checkpoint_payload, restore

@@ -54,7 +54,7 @@ def _import(typed: argparse.Namespace) -> int:
 
 def _prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from cl_lightning.config.schema import register
+    from cl_lightning.config.registry import register
 
     register()
 

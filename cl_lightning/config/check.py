@@ -16,6 +16,7 @@ from cl_lightning.config.schema import (
     TaskTransformerConfig,
     TimmConfig,
     ViTConfig,
+    ViTMethodConfig,
 )
 
 _AUGMENTATIONS = ("none", "basic", "brightness", "randaugment")
@@ -79,8 +80,10 @@ def check(config: Config) -> None:
         _check_task_transformer(config, config.method)
     if isinstance(config.method, DAFormerConfig):
         _check_neighbours(config.method)
+    if isinstance(config.method, ViTMethodConfig):
+        _check_vit_method(config, config.method)
     if isinstance(config.method, MEATConfig):
-        _check_meat(config, config.method)
+        _check_meat(config.method)
 
 
 def _check_sets(config: Config) -> None:
@@ -180,15 +183,15 @@ def _check_model(config: Config) -> None:
             f"model={model.name} has no patch tokens for method={config.method.name}: "
             "type model=convit_cifar, model=convit_tiny or model=timm"
         )
-    if isinstance(config.method, MEATConfig) and not isinstance(model, ViTConfig | TimmConfig):
+    if isinstance(config.method, ViTMethodConfig) and not isinstance(model, ViTConfig | TimmConfig):
         raise ValueError(
             f"model={model.name} has no class token that passes all blocks, for method={config.method.name}: "
             "type model=vit_tiny, model=vit_cifar or model=timm"
         )
-    if isinstance(model, ViTConfig) and not isinstance(config.method, MEATConfig):
+    if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig):
         raise ValueError(
-            f"model={model.name} is read by its own class token, as MEAT does: type method=meat, "
-            f"or model=convit_tiny or model=timm for method={config.method.name}"
+            f"model={model.name} is read by its own class token, as MEAT does: type method=meat "
+            f"or method=individual, or model=convit_tiny or model=timm for method={config.method.name}"
         )
 
 
@@ -225,17 +228,12 @@ def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> No
             )
 
 
-def _check_meat(config: Config, method: MEATConfig) -> None:
+def _check_vit_method(config: Config, method: ViTMethodConfig) -> None:
     if method.rehearsal:
         raise ValueError(
             f"method.rehearsal=true has no meaning for method={method.name}, which never forgets: "
             "type method.rehearsal=false"
         )
-    for name in ("gamma", "token_rate", "ffn_rate"):
-        _at_least(f"method.{name}", getattr(method, name), 0.0, exclusive=True)
-    _at_least("method.drop_weight", method.drop_weight, 0.0)
-    if not 0 <= method.keep <= 1:
-        raise ValueError(f"method.keep={method.keep} is no share of the tokens: type method.keep=0.9")
     if method.mixup is not None:
         _at_least("method.mixup.alpha", method.mixup.alpha, 0.0)
         _share("method.mixup.smoothing", method.mixup.smoothing)
@@ -252,6 +250,14 @@ def _check_meat(config: Config, method: MEATConfig) -> None:
         raise ValueError(
             f"method.backbone_file={method.backbone_file} and model.pretrained=true both give weights: leave out one"
         )
+
+
+def _check_meat(method: MEATConfig) -> None:
+    for name in ("gamma", "token_rate", "ffn_rate"):
+        _at_least(f"method.{name}", getattr(method, name), 0.0, exclusive=True)
+    _at_least("method.drop_weight", method.drop_weight, 0.0)
+    if not 0 <= method.keep <= 1:
+        raise ValueError(f"method.keep={method.keep} is no share of the tokens: type method.keep=0.9")
     _check_choices("method.readouts", method.readouts, ("linear", "entropy", "class_mean"))
     blocks = method.token_mask_blocks
     numbers = (

@@ -12,7 +12,8 @@ from cl_lightning.config.check import check
 from cl_lightning.config.errors import added_keys, missing_keys
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
-from cl_lightning.config.schema import Config, register
+from cl_lightning.config.registry import register
+from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError, told_to_user
 
 

@@ -34,7 +34,7 @@ def load_option(group: str, name: str) -> dict[str, Any]:
 
 
 def schema_name(group: str, name: str) -> str:
-    """Which schema of ``schema.SCHEMAS[group]`` an option starts from: that of its ancestors, if not its own."""
+    """Which schema of ``registry.SCHEMAS[group]`` an option starts from: that of its ancestors, if not its own."""
     content = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
     assert isinstance(content, dict)
     for parent in content["defaults"]:

@@ -8,11 +8,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cl_lightning.config.files import load_option, options, schema_name
+from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import (
-    SCHEMAS,
     Config,
     DataConfig,
-    MEATConfig,
     MemoryConfig,
     MethodConfig,
     MixupConfig,
@@ -20,6 +19,7 @@ from cl_lightning.config.schema import (
     RecipeConfig,
     ResNet18Config,
     TaskTransformerConfig,
+    ViTMethodConfig,
 )
 
 _SMALL = 64
@@ -72,7 +72,7 @@ def _fill_method(method: MethodConfig, model: ModelConfig) -> MethodConfig:
     if isinstance(method, TaskTransformerConfig):
         sam = None if method.sam is not None and method.sam.rho == 0 else method.sam
         return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), sam=sam)
-    if isinstance(method, MEATConfig):
+    if isinstance(method, ViTMethodConfig):
         given = method.backbone_file is not None or getattr(model, "pretrained", False)
         task = _or(method.backbone_task, not given)
         return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), backbone_task=task)

@@ -11,9 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.check import check
+from cl_lightning.config.extension import ExtendsConfig, LearntFolderConfig
 from cl_lightning.config.identity import differences, science
 from cl_lightning.config.saved import change, load_plain, may_change, read_saved, to_plain
-from cl_lightning.config.schema import Config, ExtendsConfig, LearntFolderConfig
+from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError, told_to_user
 
 _FREE = (

@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
-from cl_lightning.config.schema import SCHEMAS, Config
+from cl_lightning.config.registry import SCHEMAS
+from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError
 
 _CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "report.", "trainer.", "verbose")

@@ -7,11 +7,11 @@ reads it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+from cl_lightning.config.extension import ExtendsConfig
 
 
 @dataclass
@@ -136,7 +136,17 @@ class DERConfig(MethodConfig):
 
 
 @dataclass
-class MEATConfig(MethodConfig):
+class ViTMethodConfig(MethodConfig):
+    """What the methods that start from one trained vision transformer have in common."""
+
+    mixup: MixupConfig | None = None
+    backbone_task: bool | None = None
+    backbone_file: str | None = None
+    backbone: PhaseConfig = field(default_factory=PhaseConfig)
+
+
+@dataclass
+class MEATConfig(ViTMethodConfig):
     """MEAT, and what is left of it without some of its masks."""
 
     token_masks: bool = True
@@ -149,10 +159,11 @@ class MEATConfig(MethodConfig):
     token_rate: float = 200.0
     ffn_rate: float = 200.0
     readouts: list[str] = field(default_factory=list)
-    mixup: MixupConfig | None = None
-    backbone_task: bool | None = None
-    backbone_file: str | None = None
-    backbone: PhaseConfig = field(default_factory=PhaseConfig)
+
+
+@dataclass
+class IndividualConfig(ViTMethodConfig):
+    """A transformer for each task."""
 
 
 @dataclass
@@ -358,30 +369,6 @@ class ReportConfig:
 
 
 @dataclass
-class LearntFolderConfig:
-    """A folder whose classes were added to a finished run as a task."""
-
-    name: str = MISSING
-    """Of the folder, as it was called when its classes were added."""
-    folder: str = MISSING
-    """Where it is now."""
-    test_share: float = 0.2
-    on_broken: str = "error"
-    changed: list[str] = field(default_factory=list)
-    """In what the task is learnt otherwise than the one before: ``key=before (not now)``."""
-
-
-@dataclass
-class ExtendsConfig:
-    """Which finished run this one goes on with, and what it adds to it; written by ``learn=``, never typed."""
-
-    run: str = MISSING
-    """Its folder: read until this run has kept a state of its own."""
-    folders: list[LearntFolderConfig] = field(default_factory=list)
-    """All that were added so far, in order; the last one is what this run learns."""
-
-
-@dataclass
 class Config:
     """The whole configuration of a run."""
 
@@ -402,44 +389,3 @@ class Config:
     logger: LoggerConfig = MISSING
     report: ReportConfig = field(default_factory=ReportConfig)
     extends: ExtendsConfig | None = None
-
-
-SCHEMAS: dict[str, dict[str, type]] = {
-    "method": {
-        "dytox": DyToxConfig,
-        "daformer": DAFormerConfig,
-        "finetune": FinetuneConfig,
-        "joint": JointConfig,
-        "icarl": ICaRLConfig,
-        "wa": WAConfig,
-        "der": DERConfig,
-        "meat": MEATConfig,
-    },
-    "data": {"data": DataConfig},
-    "model": {
-        "auto": ModelConfig,
-        "convit": ConViTConfig,
-        "timm": TimmConfig,
-        "vit": ViTConfig,
-        "cifar_resnet": CifarResNetConfig,
-        "resnet18": ResNet18Config,
-    },
-    "memory": {"memory": MemoryConfig},
-    "recipe": {"recipe": RecipeConfig},
-    "trainer": {"trainer": TrainerConfig},
-    "logger": {"logger": LoggerConfig},
-}
-"""Hydra group -> name -> type; the YAML files of a group start from ``<group>/schema_<name>``."""
-
-
-@cache
-def register() -> None:
-    """Make the types known to Hydra, once."""
-    store = ConfigStore.instance()
-    # Hydra copies its sources, the store with them, whenever it is asked for anything, a hundred times for --help. What
-    # it reads from the store it copies anyway, so a store need not have copies.
-    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
-    store.store(name="schema_config", node=Config)
-    for group, schemas in SCHEMAS.items():
-        for name, schema in schemas.items():
-            store.store(group=group, name=f"schema_{name}", node=schema)

@@ -28,6 +28,13 @@ def cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
     return -(targets_BC.float() * logits_BC.float().log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
+def own_cross_entropy(logits_BC: Tensor, targets_BC: Tensor, own: slice) -> Tensor:
+    """:func:`cross_entropy` among the classes ``own`` of one task, as if there were no others: their targets alone sum
+    to one.
+    """
+    return cross_entropy(logits_BC[:, own], targets_BC[:, own])
+
+
 def group_old(targets_BC: Tensor, num_old: int) -> Tensor:
     """(B, C) targets to (B, C_new + 1): entry 0 is the share of any old class, then the new classes.
 

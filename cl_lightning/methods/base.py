@@ -12,10 +12,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from cl_lightning.metrics.accuracy import CLASS_INCREMENTAL
 from cl_lightning.models.network import Network
 from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Look, Outputs, Phase, Plain, PlanItem, Progress, Readout, Task
+from cl_lightning.types import CLASS_INCREMENTAL, Batch, Look, Outputs, Phase, Plain, PlanItem, Progress, Readout, Task
 
 
 class Method(ABC):
@@ -24,7 +23,7 @@ class Method(ABC):
     """
 
     protocol = CLASS_INCREMENTAL
-    """The evaluation that its results are headed by (``metrics.accuracy.PROTOCOLS``); all are counted."""
+    """The evaluation that its results are headed by (``types.PROTOCOLS``); all are counted."""
 
     couples_images = False
     """Whether the loss of an image depends on the other images of its batch. It is then taken within each virtual

@@ -29,26 +29,39 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning.losses.classification import cross_entropy
+from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.losses.drop_control import drop_control
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.icarl import CLASS_MEANS, nearest_mean_scores
-from cl_lightning.metrics.accuracy import TASK_INCREMENTAL
 from cl_lightning.models.masked_network import MaskedNetwork
+from cl_lightning.models.plain_vit import Weights
 from cl_lightning.rng import Key
-from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Look, Outputs, Phase, Plain, PlanItem, Readout, Task
+from cl_lightning.types import (
+    TASK_INCREMENTAL,
+    Act,
+    Batch,
+    Evaluate,
+    Fit,
+    Grow,
+    Look,
+    Outputs,
+    Phase,
+    Plain,
+    PlanItem,
+    Readout,
+    Task,
+)
 
 PACK = "pack"
 _FAR = 50.0
 READOUTS = ("linear", "entropy", "class_mean")
-Weights = Mapping[str, Tensor]
 _log = logging.getLogger(__name__)
 
 
@@ -113,7 +126,7 @@ class MEAT(Method):
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         """Of the task's own classes, and of its token masks where it has them."""
         own = slice(task.num_old, task.num_seen)
-        terms = {"classification": cross_entropy(outputs.logits[:, own], batch.targets[:, own])}
+        terms = {"classification": own_cross_entropy(outputs.logits, batch.targets, own)}
         if outputs.features.maps:
             control = drop_control(outputs.features.maps, self._options.keep)
             terms["drop_control"] = self._options.drop_weight * control

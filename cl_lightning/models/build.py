@@ -17,6 +17,7 @@ from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.resnet import CifarResNet, ResNet18
+from cl_lightning.models.separate_network import SeparateNetwork
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_decoder import TaskDecoder
 from cl_lightning.models.task_network import TaskNetwork
@@ -105,4 +106,5 @@ _NETWORKS: dict[str, Callable[[Structure], Network]] = {
     "embedding_network": lambda s: EmbeddingNetwork(build_backbone(s["backbone"]), bias=s["bias"]),
     "extractor_network": _extractor_network,
     "masked_network": _masked_network,
+    "separate_network": lambda s: SeparateNetwork(PlainViT(**_without_kind(s["vit"]))),
 }

@@ -12,6 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_lightning import rng
+from cl_lightning.models.layers import trunc_normal_linear
+from cl_lightning.rng import Key
+
+
+def task_head(dim: int, num_new: int, key: Key, task: int) -> nn.Linear:
+    """A linear head for ``task`` on the CPU, drawn from the growth's ``key``: the same in every network that has one a
+    task, so that a first task that trains a transformer with its head starts alike in all of them.
+    """
+    head = nn.Linear(dim, num_new)
+    with rng.torch_seeded(key.fold("masked network", task)):
+        trunc_normal_linear(head)
+    return head
+
+
+def only_newest(scores_Bc: Tensor, num_old: int) -> Tensor:
+    """(B, num_old + c): minus infinity for the old classes, which have not been asked for."""
+    return F.pad(scores_Bc, (num_old, 0), value=-torch.inf)
+
 
 class Head(nn.Module):
     """LayerNorm and a linear map: one task's classifier in DyTox."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cl_lightning import rng
 from cl_lightning.models import masks
-from cl_lightning.models.layers import trunc_normal_linear
+from cl_lightning.models.heads import only_newest, task_head
 from cl_lightning.models.network import Branch, Network, branch_scales
 from cl_lightning.models.plain_vit import BlockMasks, PlainViT
 from cl_lightning.rng import Key
@@ -89,10 +89,7 @@ class MaskedNetwork(Network):
         if len(self.kept) < len(self.heads):
             self.pack()
         task, device = len(self.heads), self.vit.cls_token.device
-        head = nn.Linear(self.vit.dim, num_new)
-        with rng.torch_seeded(key.fold("masked network", task)):
-            trunc_normal_linear(head)
-        self.heads.append(head.to(device))
+        self.heads.append(task_head(self.vit.dim, num_new, key, task).to(device))
         if self._has_masks(task):
             self._open_masks(device)
 
@@ -172,8 +169,7 @@ class MaskedNetwork(Network):
 
     def newest_logits(self, features: Features) -> Tensor:
         """(B, C) scores of which only the newest task's are asked for; the others are minus infinity."""
-        scores = self.heads[-1](features.embeddings[:, 0])
-        return nn.functional.pad(scores, (sum(self.sizes()[:-1]), 0), value=-torch.inf)
+        return only_newest(self.heads[-1](features.embeddings[:, 0]), sum(self.sizes()[:-1]))
 
     def _token_masks(self, count: int, noise: Tensor | None) -> list[Tensor]:
         if self.token_logits is None:

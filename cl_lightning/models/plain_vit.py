@@ -9,7 +9,7 @@ Legend: B batch, N patches, n = 1 + N tokens (class token first), D width, H hea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from cl_lightning.models.layers import MLP, residual, split_heads, trunc_normal_
 from cl_lightning.models.masks import masked_softmax, open_with_self
 
 _NORM_EPS = 1e-6
+Weights = Mapping[str, Tensor]
+"""Of a transformer, by timm's names."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.extension import ExtendsConfig, LearntFolderConfig
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.saved import load_plain, to_plain
-from cl_lightning.config.schema import ExtendsConfig, LearntFolderConfig
 from cl_lightning.errors import UserError
 from tests.integration.commands import a_few_and_the_rest
 from tests.integration.commands import typed as typed_command

@@ -27,6 +27,7 @@ from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
+from cl_lightning.methods.individual import Individual
 from cl_lightning.methods.meat import MEAT
 from cl_lightning.rng import Key
 from cl_lightning.state import RunState, checkpoint_payload, restore_memory, restore_network
@@ -107,7 +108,7 @@ QUICK = {*options("method"), "dytox, published recipe", "daformer, neighbours"}
 """Those of `make test-fast`; `make test` has all."""
 MOVES_OLD_SCORES = {"der", "der with a transformer", "dytox with one head", "daformer with one head"}
 """A new extractor or token is read for old classes too."""
-WITHIN_TASK = (MEAT,)
+WITHIN_TASK = (MEAT, Individual)
 """Tell the classes of a task from each other: a task of one class teaches the head nothing."""
 NO_GRADIENT = ("pos_proj.bias",)
 """Adds the same to all positions before a softmax."""

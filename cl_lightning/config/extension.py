@@ -1,0 +1,31 @@
+"""What ``learn=`` adds to a finished run, as typed dataclasses; nobody types these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+
+@dataclass
+class LearntFolderConfig:
+    """A folder whose classes were added to a finished run as a task."""
+
+    name: str = MISSING
+    """Of the folder, as it was called when its classes were added."""
+    folder: str = MISSING
+    """Where it is now."""
+    test_share: float = 0.2
+    on_broken: str = "error"
+    changed: list[str] = field(default_factory=list)
+    """In what the task is learnt otherwise than the one before: ``key=before (not now)``."""
+
+
+@dataclass
+class ExtendsConfig:
+    """Which finished run this one goes on with, and what it adds to it; written by ``learn=``, never typed."""
+
+    run: str = MISSING
+    """Its folder: read until this run has kept a state of its own."""
+    folders: list[LearntFolderConfig] = field(default_factory=list)
+    """All that were added so far, in order; the last one is what this run learns."""

@@ -1,0 +1,72 @@
+"""Which type the options of a Hydra group start from, and how Hydra comes to know them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from hydra.core.config_store import ConfigStore
+
+from cl_lightning.config.schema import (
+    CifarResNetConfig,
+    Config,
+    ConViTConfig,
+    DAFormerConfig,
+    DataConfig,
+    DERConfig,
+    DyToxConfig,
+    FinetuneConfig,
+    ICaRLConfig,
+    IndividualConfig,
+    JointConfig,
+    LoggerConfig,
+    MEATConfig,
+    MemoryConfig,
+    ModelConfig,
+    RecipeConfig,
+    ResNet18Config,
+    TimmConfig,
+    TrainerConfig,
+    ViTConfig,
+    WAConfig,
+)
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "method": {
+        "dytox": DyToxConfig,
+        "daformer": DAFormerConfig,
+        "finetune": FinetuneConfig,
+        "joint": JointConfig,
+        "icarl": ICaRLConfig,
+        "wa": WAConfig,
+        "der": DERConfig,
+        "meat": MEATConfig,
+        "individual": IndividualConfig,
+    },
+    "data": {"data": DataConfig},
+    "model": {
+        "auto": ModelConfig,
+        "convit": ConViTConfig,
+        "timm": TimmConfig,
+        "vit": ViTConfig,
+        "cifar_resnet": CifarResNetConfig,
+        "resnet18": ResNet18Config,
+    },
+    "memory": {"memory": MemoryConfig},
+    "recipe": {"recipe": RecipeConfig},
+    "trainer": {"trainer": TrainerConfig},
+    "logger": {"logger": LoggerConfig},
+}
+"""Hydra group -> name -> type; the YAML files of a group start from ``<group>/schema_<name>``."""
+
+
+@cache
+def register() -> None:
+    """Make the types known to Hydra, once."""
+    store = ConfigStore.instance()
+    # Hydra copies its sources, the store with them, whenever it is asked for anything, a hundred times for --help. What
+    # it reads from the store it copies anyway, so a store need not have copies.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+    store.store(name="schema_config", node=Config)
+    for group, schemas in SCHEMAS.items():
+        for name, schema in schemas.items():
+            store.store(group=group, name=f"schema_{name}", node=schema)

@@ -1,0 +1,76 @@
+"""Individual models: a vision transformer of its own for each task, the upper reference of MEAT's comparison.
+
+Xue, Zhang, Song & Song, "Meta-attention for ViT-backed Continual Learning" (CVPR 2022), table 1, row "Individual": for
+each task a whole transformer that has been trained before is fine-tuned, with a head of its own, on the task's images
+alone. Nothing is shared, so nothing is forgotten, and the size grows by a transformer a task. In a task:
+
+1. **grow**: a transformer that starts where MEAT's frozen one stands, and a head (``models/separate_network.py``);
+2. **main phase** of both on the new images: the cross-entropy of the task's own classes.
+
+Without a transformer from elsewhere the first task trains it, for as long as MEAT's first task does, and later tasks
+start from a copy of that (our option, for lack of weights; the paper starts from ImageNet's).
+
+The paper is told the task of a test image: results are headed by task-incremental accuracy. The one read-out,
+``linear``, compares the scores of all heads as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from cl_lightning.losses.classification import own_cross_entropy
+from cl_lightning.methods.base import Method
+from cl_lightning.models.plain_vit import Weights
+from cl_lightning.models.separate_network import SeparateNetwork
+from cl_lightning.rng import Key
+from cl_lightning.types import TASK_INCREMENTAL, Batch, Evaluate, Fit, Grow, Look, Outputs, Phase, PlanItem, Task
+
+
+class Individual(Method):
+    """A transformer for each task."""
+
+    protocol = TASK_INCREMENTAL
+    steps_alike = True
+    network: SeparateNetwork
+
+    def __init__(
+        self,
+        network: SeparateNetwork,
+        main: Phase,
+        backbone: Phase | None,
+        load: Callable[[], Weights] | None = None,
+    ) -> None:
+        """``backbone`` trains the transformer in the first task, which later ones start from; without it all tasks
+        start from what ``load`` gives. It is asked at each growth: weights are not kept in memory a second time.
+        """
+        super().__init__(network)
+        self._main = main
+        self._backbone = backbone
+        self._load = load
+
+    def plan(self, task: Task) -> list[PlanItem]:
+        """Grow, learn, evaluate."""
+        phase = self._main if self._backbone is None or task.index > 0 else self._backbone
+        return [Grow(), Fit(phase), Evaluate()]
+
+    def grow(self, task: Task, key: Key, look: Look) -> None:
+        """Add a transformer and a head; weights from elsewhere are every task's, or the first one's to go on with."""
+        self.network.grow(task.num_new, key)
+        if self._load is not None and (self._backbone is None or task.index == 0):
+            self.network.transformer.load_state_dict(self._load(), strict=True)
+
+    def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
+        """The newest task's scores alone: no pass through the other transformers."""
+        features = self.network.newest(images, scales)
+        return Outputs(self.network.newest_logits(features), features)
+
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+        """Of the task's own classes."""
+        own = slice(task.num_old, task.num_seen)
+        return {"classification": own_cross_entropy(outputs.logits, batch.targets, own)}
+
+
+PARTS = ("transformer", "head")
+"""What both phases train."""
