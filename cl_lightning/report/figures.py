@@ -84,19 +84,40 @@ def _axes(wide: float = _WIDE, high: float = _HIGH) -> tuple[Figure, Axes]:
 def accuracy(shown: Shown) -> Figure:
     """Accuracy on all classes seen, for each protocol and read-out, and the published curve."""
     figure, axes = _axes()
-    classes, markers = seen_classes(shown), cycle(_MARKERS)
+    classes, main = seen_classes(shown), shown.results["protocol"]["evaluation"]
+    styles = iter((":", "-."))  # dashes are the published curve's
+    curves = 0
     for protocol, readouts in shown.results["tasks"][-1]["accuracy"].items():
-        for readout in readouts:
-            values = [percent(task["accuracy"][protocol][readout]) for task in shown.results["tasks"]]
-            style = "-" if protocol == shown.results["protocol"]["evaluation"] else ":"
-            axes.plot(classes, values, style, marker=next(markers), label=f"{_words(protocol)}, {readout}")
+        style = "-" if protocol == main else next(styles)
+        for place, (names, values) in enumerate(_distinct_curves(shown, protocol, list(readouts))):
+            label = f"{_words(protocol)}, {names}"
+            axes.plot(classes, values, style, marker=_MARKERS[place % 8], color=COLOURS[place % 8], label=label)
+            curves += 1
     published = shown.portrait.published
     if published is not None:
         points = published.accuracy[: len(classes)]
         axes.plot(classes[: len(points)], points, "--", color=INK, marker="x", label=f"published: {published.name}")
     axes.set(xlabel="classes learnt", ylabel="accuracy on all of them in %", ylim=(0, 102))
-    axes.legend(loc="lower left")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if curves > _CURVES_BESIDE:
+        figure.set_figheight(_HIGH + 0.1 * curves)
+        figure.legend(loc="outside lower center", ncols=2)
+    else:
+        axes.legend(loc="lower left")
     return figure
+
+
+_CURVES_BESIDE = 3
+"""More of them leave no room for their names among them."""
+
+
+def _distinct_curves(shown: Shown, protocol: str, readouts: list[str]) -> list[tuple[str, list[float]]]:
+    """The curve of each read-out in %; those that are the same are one, under all of their names."""
+    curves: dict[tuple[float | None, ...], list[str]] = {}
+    for readout in readouts:
+        values = tuple(task["accuracy"][protocol][readout] for task in shown.results["tasks"])
+        curves.setdefault(values, []).append(readout)
+    return [(" = ".join(names), [percent(value) for value in values]) for values, names in curves.items()]
 
 
 @styled

@@ -69,6 +69,17 @@ def _accuracy_caption(shown: Shown) -> str:
     return f"{told} Dashed: published, {published.name} ({published.source})."
 
 
+_WHAT_COMPETES = {
+    "class_incremental": "all classes seen competing",
+    "task_incremental": "its own classes competing",
+}
+
+
+def _tasks_caption(shown: Shown) -> str:
+    competing = _WHAT_COMPETES[shown.results["protocol"]["evaluation"]]
+    return f"Accuracy on the test images of one task, {competing}."
+
+
 def _confusion_caption(shown: Shown) -> str:
     share = task_confusion(shown)
     assert share is not None
@@ -76,8 +87,9 @@ def _confusion_caption(shown: Shown) -> str:
     row, column = np.unravel_index(apart.argmax(), apart.shape)
     newest = apart[:-1, -1].mean()
     return (
-        f"After the last task. Most often images of task {row + 1} are taken for classes of task {column + 1} "
-        f"({apart[row, column]:.1f} %); old tasks lose {newest:.1f} % of their images to the newest on average."
+        f"After the last task, all classes competing. Most often images of task {row + 1} are taken for classes of "
+        f"task {column + 1} ({apart[row, column]:.1f} %); old tasks lose {newest:.1f} % of their images to the newest "
+        "on average."
     )
 
 
@@ -95,12 +107,7 @@ def _fixed(text: str) -> Callable[[Shown], str]:
 SECTIONS = (
     Section("accuracy", "Accuracy on all classes seen", figures.accuracy, _accuracy_caption),
     Section("matrix", "Accuracy matrix", figures.matrix, _fixed("By the main protocol and read-out.")),
-    Section(
-        "tasks",
-        "Each task over time",
-        figures.tasks_over_time,
-        _fixed("Accuracy on the test images of one task, all classes seen competing."),
-    ),
+    Section("tasks", "Each task over time", figures.tasks_over_time, _tasks_caption),
     Section(
         "forgetting",
         "Forgetting",
