@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cl_lightning.report import figures
 from cl_lightning.report.__main__ import main
 from cl_lightning.report.page import SECTIONS
 from cl_lightning.report.shown import Portrait, read_portrait, read_shown
@@ -176,6 +177,27 @@ def test_tasks_without_test_images_have_no_numbers(tmp_path: Path) -> None:
     assert "3 n/a 60.0 90.0 n/a" in " ".join(outline.sections["numbers"].split())
     assert "nan" not in " ".join(outline.sections.values()).lower().split()
     assert "images of task 2 are taken for classes of task 3" in outline.sections["confusion"]
+
+
+def test_equal_curves_are_one_and_a_task_that_is_told_is_said(run: Path) -> None:
+    shown = read_shown(run)
+    protocol, tasks = shown.results["protocol"], shown.results["tasks"]
+    protocol["evaluation"] = "task_incremental"
+    for index, task in enumerate(tasks):
+        own = {"linear": 0.9 - 0.1 * index, "entropy": 0.9 - 0.1 * index, "class_mean": 0.5}
+        task["accuracy"] = {"task_incremental": own, "class_incremental": {"linear": 0.2, "entropy": 0.3}}
+    (axes,) = figures.accuracy(shown).axes
+    drawn = {line.get_label(): (line.get_linestyle(), line.get_color(), line.get_ydata()[-1]) for line in axes.lines}
+    first, second = figures.COLOURS[:2]
+    assert drawn.pop("published: DyTox, somewhere")[0] == "--"
+    assert drawn == {
+        "task-incremental, linear = entropy": ("-", first, pytest.approx(70)),
+        "task-incremental, class_mean": ("-", second, pytest.approx(50)),
+        "class-incremental, linear": (":", first, pytest.approx(20)),
+        "class-incremental, entropy": (":", second, pytest.approx(30)),
+    }
+    captions = {section.name: section.caption for section in SECTIONS}
+    assert captions["tasks"](shown).endswith("its own classes competing.")
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
