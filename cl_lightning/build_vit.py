@@ -16,6 +16,7 @@ from cl_lightning.config.schema import (
     ViTMethodConfig,
 )
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.errors import told_to_user
 from cl_lightning.methods import individual, meat
 from cl_lightning.methods.base import Method
 from cl_lightning.models.build import Structure, build_network
@@ -92,10 +93,17 @@ def _vit_weights(config: Config, scenario: Scenario, vit: Callable[[], PlainViT]
     assert isinstance(method, ViTMethodConfig)
     file = method.backbone_file
     if file is not None:
-        return lambda: file_weights(Path(file), vit())
+        return lambda: _told(lambda: file_weights(Path(file), vit()))
     if isinstance(model, TimmConfig) and model.pretrained:
-        return lambda: timm_weights(model.name, scenario.image_size, scenario.channels, model.patch_size)
+        size, channels = scenario.image_size, scenario.channels
+        return lambda: _told(lambda: timm_weights(model.name, size, channels, model.patch_size))
     return None
+
+
+def _told(read: Callable[[], Weights]) -> Weights:
+    """They are read when the run has begun: what is wrong with them is the user's all the same."""
+    with told_to_user():
+        return read()
 
 
 def _token_mask_blocks(method: MEATConfig, depth: int) -> list[int]:

@@ -32,7 +32,10 @@ def _parser() -> Parser:
     parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, quoted patterns ('DIR/**/*.png')")
     parser.add_argument("--top", type=positive, default=1, metavar="K", help="guesses an image (default 1)")
     parser.add_argument("--task", type=int, metavar="N", help="only the classes of task N compete, counted from 1")
-    parser.add_argument("--readout", help="how classes are read: linear, or nme of iCaRL (default: the method's own)")
+    parser.add_argument(
+        "--readout",
+        help="how classes are read: linear, nme of iCaRL, entropy or class_mean of MEAT (default: the method's own)",
+    )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="of the run (default: its newest finished task)"
     )

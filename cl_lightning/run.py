@@ -37,6 +37,7 @@ from cl_lightning.scope import Verbosity, job_scope
 from cl_lightning.sequence import Sequence, Settings
 from cl_lightning.state import RunState
 from cl_lightning.stop import Stop, StoppedError, listening
+from cl_lightning.types import TASK_INCREMENTAL
 from cl_lightning.writer import Writer, shown
 
 log = logging.getLogger(__name__)
@@ -264,7 +265,8 @@ def _task_line(results: dict[str, Any], num_tasks: int) -> str:
             f"after task {done}/{num_tasks}: {100 * newest:.1f} % of its own classes; tasks without test images were "
             "not evaluated"
         )
-    return f"after task {done}/{num_tasks}: {100 * results['last_accuracy']:.1f} % of all classes seen so far"
+    told = ", the task being told" if results["protocol"]["evaluation"] == TASK_INCREMENTAL else ""
+    return f"after task {done}/{num_tasks}: {100 * results['last_accuracy']:.1f} % of all classes seen so far{told}"
 
 
 def _together(config: Config, rank: Rank | None) -> AbstractContextManager[Processes]:

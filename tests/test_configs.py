@@ -116,6 +116,15 @@ def test_the_patch_size_follows_the_data_where_the_model_leaves_it_open() -> Non
     assert composed("model=convit_tiny", "data=cifar100_10steps").model.patch_size == 4  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("data", "size", "patches"), [("cifar100_10steps", 32, 4), ("cifar100_10steps", 224, None)])
+def test_timms_transformers_have_their_names_patches_but_for_small_images(
+    data: str, size: int, patches: int | None
+) -> None:
+    config = composed("method=meat", "model=timm", "model.pretrained=true", f"data={data}", f"data.image_size={size}")
+    assert config.model.patch_size == patches  # type: ignore[attr-defined]
+    assert composed("model=timm", "data=imagenet100_10steps", "data.root=x").model.patch_size is None  # type: ignore[attr-defined]
+
+
 def test_changed_switches_of_a_recipe_are_known() -> None:
     assert changed_switches(composed("data=cifar100_10steps").recipe) == {}
     changed = composed("recipe=erratum_2022_06", "recipe.herd_augmented=false").recipe

@@ -160,7 +160,8 @@ def _check_memory(config: Config) -> None:
 def _check_model(config: Config) -> None:
     model, size = config.model, config.data.image_size
     if isinstance(model, ConViTConfig | TimmConfig | ViTConfig):
-        _at_least("model.patch_size", model.patch_size, 1)
+        if not (isinstance(model, TimmConfig) and model.patch_size is None):  # its name says it
+            _at_least("model.patch_size", model.patch_size, 1)
         _share("model.drop_path", model.drop_path)
     if isinstance(model, ConViTConfig | TimmConfig | ViTConfig) and model.patch_size and size % model.patch_size:
         allowed = ", ".join(f"model.patch_size={d}" for d in _divisors(size) if 1 < d < size)

@@ -19,6 +19,7 @@ from cl_lightning.config.schema import (
     RecipeConfig,
     ResNet18Config,
     TaskTransformerConfig,
+    TimmConfig,
     ViTMethodConfig,
 )
 
@@ -113,7 +114,8 @@ def _fill_model(model: ModelConfig, suggested: str, data: DataConfig) -> ModelCo
         chosen = load_option("model", suggested)
         schema = SCHEMAS["model"][schema_name("model", suggested)]
         model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), chosen))  # type: ignore[assignment]
-    if getattr(model, "patch_size", 0) is None:
+    of_its_name = isinstance(model, TimmConfig) and data.image_size > _SMALL  # vit_tiny_patch16_224 has patches of 16
+    if getattr(model, "patch_size", 0) is None and not of_its_name:
         model = dataclasses.replace(model, patch_size=data.suggests.patch_size)  # type: ignore[call-arg]
     if isinstance(model, ResNet18Config) and model.stem is None:
         model = dataclasses.replace(model, stem="large" if data.image_size > _SMALL else "small")

@@ -25,8 +25,12 @@ _FREE = (
     "lr_scale",
     "memory.size",
     "method.classifier.",
+    "method.drop_weight",
+    "method.ffn_rate",
     "method.finetuning.",
+    "method.keep",
     "method.main.",
+    "method.token_rate",
     "seed",
     "trainer.precision",
 )

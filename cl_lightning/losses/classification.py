@@ -29,10 +29,12 @@ def cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
 
 
 def own_cross_entropy(logits_BC: Tensor, targets_BC: Tensor, own: slice) -> Tensor:
-    """:func:`cross_entropy` among the classes ``own`` of one task, as if there were no others: their targets alone sum
-    to one.
+    """:func:`cross_entropy` among the classes ``own`` of one task, as if there were no others. What smoothing has given
+    to classes of other tasks is spread over its own: that is smoothing among them, however many others there are.
     """
-    return cross_entropy(logits_BC[:, own], targets_BC[:, own])
+    targets_BO = targets_BC[:, own]
+    elsewhere_B1 = 1 - targets_BO.sum(dim=-1, keepdim=True)
+    return cross_entropy(logits_BC[:, own], targets_BO + elsewhere_B1 / targets_BO.shape[1])
 
 
 def group_old(targets_BC: Tensor, num_old: int) -> Tensor:

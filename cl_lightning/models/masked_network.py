@@ -228,11 +228,10 @@ class MaskedNetwork(Network):
         keeps = task < len(self.kept) and not (
             self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
         )
+        if not keeps:
+            return self._fold(*self._masks_of(task))
         if task not in self._folded:
-            found = self._fold(*self._masks_of(task))
-            if not keeps:
-                return found
-            self._folded[task] = found
+            self._folded[task] = self._fold(*self._masks_of(task))
         return self._folded[task]
 
     def _masks_of(self, task: int) -> tuple[Tensor | None, Tensor | None]:

@@ -51,8 +51,17 @@ def timm_sizes(name: str, image_size: int, channels: int, patch_size: int | None
 
 
 def timm_weights(name: str, image_size: int, channels: int, patch_size: int | None) -> dict[str, Tensor]:
-    """timm's trained weights (a download, or its cache), fitted to the image size as timm does it."""
-    vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=True, class_token=True)
+    """timm's trained weights (a download, or its cache), fitted to the image size as timm does it. Raises
+    ``ValueError`` where they are not to be had.
+    """
+    try:
+        vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=True, class_token=True)
+    except Exception as error:  # no network, no such file there, ...: each library on the way has errors of its own
+        first = str(error).strip().split("\n")[0][:120]
+        raise ValueError(
+            f"model.pretrained=true: timm's weights of {name} are not to be had ({first}): "
+            "type method.backbone_file=FILE, or go on where there is a network"
+        ) from error
     return {key: value for key, value in vit.state_dict().items() if not _is_head(key)}
 
 

@@ -22,6 +22,7 @@ from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.scorer import Scorer
 from cl_lightning.errors import UserError
+from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.methods.icarl import CLASS_MEANS
 from cl_lightning.methods.meat import BACKBONE_PARTS, MEAT, PACK, MEATOptions, main_parts
 from cl_lightning.models.build import build_network
@@ -184,6 +185,16 @@ def test_a_task_is_inferred_once_it_has_been_packed() -> None:
         assert (method.predict(IMAGES)[name].argmax(dim=1) < 3).all()
 
 
+@pytest.mark.parametrize("before", [0, 7])
+def test_smoothing_is_among_the_task_s_own_classes(before: int) -> None:
+    """However many came before."""
+    targets = one_hot(before + torch.tensor([0, 1, 1]), before + 3, smoothing=0.1)
+    logits = torch.tensor([[2.0, 1.0, 0.5], [0.1, 0.3, -1.0], [1.0, 2.0, 3.0]])
+    loss = own_cross_entropy(torch.cat([torch.zeros(3, before), logits], dim=1), targets, slice(before, before + 3))
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1]), label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected)
+
+
 def test_masks_that_have_not_moved_are_told(caplog: pytest.LogCaptureFixture) -> None:
     method = meat(readouts=("linear",))
     method.grow(TASKS[0], Key(0), LOOK)
@@ -266,6 +277,14 @@ def test_all_tasks_are_exported_as_one_graph_and_inferred_tasks_are_not() -> Non
             dynamic_shapes=({0: torch.export.Dim("b", min=1)},),
         )
         torch.testing.assert_close(program.module()(IMAGES), method.predict(IMAGES)["linear"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["meat", "individual"])
+def test_a_file_that_is_not_there_is_told_in_a_line_when_the_run_has_begun(method: str, tmp_path: Path) -> None:
+    config = composed(f"method={method}", f"method.backbone_file={tmp_path}/none.pth")
+    with pytest.raises(UserError, match=r"none\.pth is no file: type method\.backbone_file="):
+        build_method(config, scenario(), Key(0)).grow(TASKS[0], Key(0), LOOK)
 
 
 # ---- configuration -----------------------------------------------------------------------------------------------

@@ -278,6 +278,9 @@ def test_folded_weights_are_kept_for_an_evaluation_and_no_longer() -> None:
         assert not net._folded
     net.folded(0)
     assert not net._folded, "nothing is kept that would have gradients"
+    with torch.inference_mode():
+        net(IMAGES)
+    net(IMAGES.clone().requires_grad_()).embeddings.sum().backward()  # what inference mode kept would refuse
 
 
 def test_tasks_without_masks_share_a_pass() -> None:
