@@ -74,7 +74,8 @@ def _counted(key: str, value: Any) -> Any:
 def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """``key=made (not wanted)`` for each value in which two :func:`science` differ.
 
-    A key that ``made`` lacks came into the program later, with a default that left earlier runs as they were. A group
+    A key that ``made`` lacks, also in an entry of a list, came into the program later, with a default that left earlier
+    runs as they were. A group
     that one of the two leaves out (``method.mixup=null``) is told by the group's name alone.
     """
     found = []
@@ -84,9 +85,17 @@ def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
         if key not in made and not any(other.startswith(f"{key}.") for other in made):
             continue
         one, other = made.get(key, _SET), wanted.get(key, _SET)
-        if one != other:
+        if not _alike(one, other):
             found.append(f"{key}={one} (not {other})")
     return found
+
+
+def _alike(made: Any, wanted: Any) -> bool:
+    if isinstance(made, list) and isinstance(wanted, list) and len(made) == len(wanted):
+        return all(_alike(one, other) for one, other in zip(made, wanted, strict=True))
+    if isinstance(made, Mapping) and isinstance(wanted, Mapping):
+        return bool(made == {name: value for name, value in wanted.items() if name in made})
+    return bool(made == wanted)
 
 
 _SET = "set"

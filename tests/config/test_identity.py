@@ -66,3 +66,15 @@ def test_an_option_that_came_later_is_no_difference() -> None:
     made = {key: value for key, value in of().items() if key != "method.temperature"}
     assert differences(made, of()) == []
     assert differences({**of(), "method.gone": 1}, of()) == ["method.gone=1 (not set)"]
+
+
+def test_options_of_an_entry_that_came_later_leave_earlier_runs_as_they_were() -> None:
+    made = {"data.sets": [{"name": "digits", "flip": False}, {"name": "cifar100", "flip": True}]}
+    later = {"data.sets": [{**entry, "augmentation": None} for entry in made["data.sets"]]}
+    assert differences(made, later) == []
+    (told,) = differences(later, made)
+    assert told.startswith("data.sets=")
+    other = {"data.sets": [later["data.sets"][0], {**later["data.sets"][1], "flip": False}]}
+    assert len(differences(made, other)) == 1
+    assert len(differences(made, {"data.sets": later["data.sets"][:1]})) == 1
+    assert len(differences({"data.order": [1, 2]}, {"data.order": [2, 1]})) == 1
