@@ -261,6 +261,11 @@ def _check_meat(method: MEATConfig) -> None:
         raise ValueError(f"method.keep={method.keep} is no share of the tokens: type method.keep=0.9")
     _check_choices("method.readouts", method.readouts, ("linear", "entropy", "class_mean"))
     blocks = method.token_mask_blocks
+    if blocks != "all" and not method.token_masks:
+        raise ValueError(
+            f"method.token_mask_blocks={blocks} has no meaning for method={method.name} without masks of tokens: leave "
+            "it out, or type method.token_masks=true"
+        )
     numbers = (
         isinstance(blocks, list) and all(type(b) is int and b >= 0 for b in blocks) and blocks == sorted(set(blocks))
     )
