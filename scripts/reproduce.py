@@ -94,10 +94,20 @@ def parse(arguments: Sequence[str]) -> Request:
     return Request(command, overrides=tuple(overrides), **options)
 
 
-@cache
+_OF_A_RUN = ("seed", "data.order")
+"""What the runs of a cell differ in, and nothing else in a configuration follows from: it is composed once for all."""
+
+
 def expected(job: Job) -> dict[str, Any]:
     """The scientific part of the job's own configuration."""
-    return asked(job, ())
+    pairs = [(override, *override.split("=", 1)) for override in job.overrides]
+    own = {key: yaml.safe_load(value) for _, key, value in pairs if key in _OF_A_RUN}
+    return _composed(tuple(override for override, key, _ in pairs if key not in _OF_A_RUN)) | own
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    return science(dataclasses.asdict(compose_typed(["run_dir=none", *overrides])))
 
 
 def asked(job: Job, overrides: Sequence[str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ SHORT = {
     "der": ["epochs_scale=0.04"],
 }
 """Enough to learn the first three tasks of digits in seconds."""
-BRIEF = ("dytox", "icarl")
+BRIEF = ("dytox",)
 """Those of `make test`: golden vectors hold the steps of DyTox+, DyTox++ and DAFormer,
 and what the others promise is in the contract.
 """

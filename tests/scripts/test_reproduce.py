@@ -214,6 +214,17 @@ def test_without_a_table_they_are_listed(capfd: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "run"), [("dual_attention", "seed3"), ("cifar100", "order2"), ("meat_sequence", "seed4")]
+)
+def test_a_cell_is_composed_once_for_all_of_its_runs(name: str, run: str) -> None:
+    jobs = [job for job in tables.load_table(name).jobs() if job.run == run][:2]
+    assert jobs
+    for job in jobs:
+        assert reproduce.expected(job) == reproduce.asked(job, ())
+
+
+@pytest.mark.slow
 def test_the_page_is_what_the_kept_results_give() -> None:
     """docs/REPRODUCIBILITY.md: type `python scripts/reproduce.py docs` if this fails."""
     text = reproduce.PAGE.read_text(encoding="utf-8")
