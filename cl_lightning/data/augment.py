@@ -73,13 +73,15 @@ def augment_by_set(images: Tensor, by_set: BySet, key: rng.Key, positions: Tenso
     image does not depend on which others are in its batch.
     """
     set_B = by_set.set_of_class[labels]
+    present = set_B.unique().tolist()
+    if len(present) == 1:  # as in all batches of a task that looks at its own images alone
+        only = by_set.each[present[0]]
+        return images if only is None else augment(images, only, key, positions)
     changed = images.clone()
-    for place, augmentation in enumerate(by_set.each):
-        rows = torch.nonzero(set_B == place).flatten()
-        if augmentation is None or len(rows) == 0:
+    for place in present:
+        augmentation, rows = by_set.each[place], torch.nonzero(set_B == place).flatten()
+        if augmentation is None:
             continue
-        if len(rows) == len(images):  # as in all batches of a task that looks at its own images alone
-            return augment(images, augmentation, key, positions)
         there = rows.to(images.device, non_blocking=True)
         changed[there] = augment(images[there], augmentation, key, positions.cpu()[rows])
     return changed

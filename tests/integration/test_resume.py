@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -66,6 +67,10 @@ def test_a_run_in_two_parts_is_the_run_in_one(method: str, tmp_path: Path, monke
     options = [f"method={method}", *METHODS[method]]
     learn(tmp_path / "whole", *options)
     learn(tmp_path / "parts", *options, "trainer.stop_after_task=0")
+    told = ", the task being told" if method == "meat" else ""
+    assert re.search(
+        rf"after task 1/3: .* % of all classes seen so far{told}$", (tmp_path / "parts/run.log").read_text(), re.M
+    )
     torch.manual_seed(99)  # whatever the second process did before
     assert resume(monkeypatch, f"resume={tmp_path / 'parts'}") == 0
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
