@@ -73,6 +73,11 @@ def test_protocols_differ_where_another_task_wins():
     )
 
 
+def test_a_task_is_inferred_from_scores_below_zero_too():
+    logits = torch.tensor([[-2.0, -1.0]])  # as log-probabilities are
+    assert count(logits, torch.tensor([1]), (0, 1, 2), TASK_INFERENCE).hits1.tolist() == [0, 1]
+
+
 def test_ties_go_to_the_lowest_class():
     logits = torch.zeros(3, 3)
     assert count(logits, torch.tensor([0, 1, 2]), (0, 1, 2, 3)).hits1.tolist() == [1, 0, 0]
