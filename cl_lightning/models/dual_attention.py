@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_lightning.models.attention import attend
 from cl_lightning.models.layers import MLP, split_heads, trunc_normal_linear
 from cl_lightning.models.task_decoder import Prepared, TaskDecoder
 from cl_lightning.types import Plain
@@ -64,7 +65,7 @@ class DualAttention(nn.Module):
     def forward(self, z_BND: Tensor) -> Prepared:
         """Scaled queries with a one behind them, values (B, H, N, F both), what the self branch reads (B, N, D)."""
         q, k, v = (split_heads(linear(z_BND), self.num_heads) for linear in (self.q, self.k, self.v))
-        own_BHNE = F.scaled_dot_product_attention(q, k, v)
+        own_BHNE = attend(q, k, v)
         one = F.pad(q * q.shape[-1] ** -0.5, (0, 1), value=1.0)
         return F.pad(one, (0, _COLUMNS - 1)), F.pad(v, (0, _COLUMNS)), own_BHNE.transpose(1, 2).flatten(2)
 
@@ -160,7 +161,7 @@ def _read_keys(q_BHNF: Tensor, keys_tPF: Tensor, v_BHNF: Tensor) -> Tensor:
     tasks = len(keys_tPF)
     q, v = (z.expand(tasks, -1, -1, -1, -1).flatten(0, 1) for z in (q_BHNF, v_BHNF))
     keys = keys_tPF.to(q.dtype)[:, None, None].expand(-1, images, heads, -1, -1).flatten(0, 1)
-    read = F.scaled_dot_product_attention(q, keys, v, scale=1.0)[..., :-_COLUMNS]
+    read = attend(q, keys, v, scale=1.0)[..., :-_COLUMNS]
     return read.transpose(1, 2).flatten(2).unflatten(0, (tasks, images))
 
 

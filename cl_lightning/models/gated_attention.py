@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cl_lightning.models import kernels
+from cl_lightning.models.attention import attention_weights, learns_by_matrices
 from cl_lightning.models.layers import split_heads
 
 _MOST_PATCHES = 64
@@ -27,12 +28,18 @@ def gated_attention(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H
 
 
 def by_operators(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor) -> Tensor:
-    """The same on any device: content by torch's attention, position by one product of matrices."""
+    """The same on any device: content by torch's attention, position by one product of matrices; where attention is
+    not learnt by torch's kernel, both are mixed before they read.
+    """
     heads, gate = len(gate_H), gate_H.view(-1, 1, 1)
     q, k, v = (split_heads(t, heads) for t in (*qk_BN2D.chunk(2, dim=-1), v_BND))
-    content = F.scaled_dot_product_attention(q, k, v)
-    position = (gate * position_HNN).to(v.dtype) @ v
-    mixed = (1.0 - gate).to(content.dtype) * content + position
+    if learns_by_matrices(q):
+        weights = attention_weights(q, k)
+        mixed = torch.lerp(weights, position_HNN.to(v.dtype).expand_as(weights), gate.to(v.dtype)) @ v
+    else:
+        content = F.scaled_dot_product_attention(q, k, v)
+        position = (gate * position_HNN).to(v.dtype) @ v
+        mixed = (1.0 - gate).to(content.dtype) * content + position
     return mixed.transpose(1, 2).reshape(v_BND.shape)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_lightning.models.attention import attend
 from cl_lightning.models.layers import MLP, residual, split_heads, trunc_normal_linear
 from cl_lightning.models.masks import masked_softmax, open_with_self
 
@@ -58,7 +59,7 @@ class Attention(nn.Module):
         """(B, n, D) -> (B, n, D)."""
         q, k, v = (split_heads(each, self.num_heads) for each in self.qkv(x_BnD).chunk(3, dim=-1))
         if masks.tokens is None:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=masks.seen)
+            mixed = attend(q, k, v, mask=masks.seen)
         else:
             scores_BHnn = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
             share_BHnn = masked_softmax(scores_BHnn, open_with_self(masks.tokens)[:, None])
