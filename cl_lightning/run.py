@@ -25,6 +25,7 @@ from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
+from cl_lightning.learning.precision import slow_half_precision
 from cl_lightning.learning.processes import ALONE, Processes, joined
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.place import Rank
@@ -98,7 +99,8 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
             writer.start()
             if kept is None and state.records:
                 writer.keep(state)  # from here on the run needs nothing of the one before it
-        for line in writer.opening_lines(state):
+        slow = slow_half_precision(_precision(config), on_gpu=_on_gpu(config.trainer))
+        for line in [*writer.opening_lines(state), *slow]:
             _tell(display, line)
         curves.log_configuration(dataclasses.asdict(config))
         draw = partial(painter.panels, state)
@@ -204,8 +206,7 @@ def _engine(
     processes: Processes,
 ) -> Engine:
     trainer = config.trainer
-    precision = trainer.precision or "32-true"
-    options = TrainerOptions(trainer.accelerator, precision, trainer.deterministic, run_dir, processes)
+    options = TrainerOptions(trainer.accelerator, _precision(config), trainer.deterministic, run_dir, processes)
     return Engine(
         scenario,
         pipeline,
@@ -219,6 +220,10 @@ def _engine(
         trunks=Trunks(_compiles(trainer), asked_for=trainer.compile == "trunk"),
         cuda_graphs=trainer.cuda_graphs,
     )
+
+
+def _precision(config: Config) -> str:
+    return config.trainer.precision or "32-true"
 
 
 def _compiles(trainer: TrainerConfig) -> bool:

@@ -1,8 +1,9 @@
 """How fast the house is, as ratios in one run: `make bench`, or `python -m scripts.bench [--gpu] [--only PART ...]`.
 
 Everything is timed in turn with what it is compared with, and the median over pairs is told, so that a busy machine
-disturbs both. The table goes to the terminal, the same with shapes, threads, versions and commit to a JSON file. The
-exit code is 0 whether targets are met or not (`--strict`: 1 if one is missed).
+disturbs both. The table goes to the terminal, the same with shapes, threads, versions and commit to a JSON file, which
+is written after each part: what was measured stays when a later part fails or somebody stops it. The exit code is 0
+whether targets are met or not (`--strict`: 1 if one is missed), 1 if a part failed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import platform
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -161,10 +163,21 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.simplefilter("ignore")
         for part in asked.only:
             print(f"{part} ...", file=sys.stderr, flush=True)
-            rows += PARTS[part](sizes)
+            rows += _measured(part, sizes)
+            _write(asked.out, rows, sizes, time.monotonic() - started)
     _show(rows)
-    _write(asked.out, rows, sizes, time.monotonic() - started)
-    return int(asked.strict and any(row.verdict == "missed" for row in rows))
+    print(f"{time.monotonic() - started:.0f} s; written to {asked.out}")
+    verdicts = {row.verdict for row in rows}
+    return int("failed" in verdicts or (asked.strict and "missed" in verdicts))
+
+
+def _measured(part: str, sizes: Sizes) -> Iterator[Row]:
+    """The rows of one part; an error ends this part and not the others."""
+    try:
+        yield from PARTS[part](sizes)
+    except Exception as error:
+        traceback.print_exc()
+        yield Row(part, None, detail=f"{type(error).__name__}: {error}", failed=True)
 
 
 def _show(rows: list[Row]) -> None:
@@ -184,7 +197,6 @@ def _write(out: Path, rows: list[Row], sizes: Sizes, taken: float) -> None:
         "seconds": round(taken, 1),
     }
     out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(f"{taken:.0f} s; written to {out}")
 
 
 def _machine() -> dict[str, Any]:

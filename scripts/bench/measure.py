@@ -22,10 +22,14 @@ class Row:
     at_least: float | None = None
     at_most: float | None = None
     detail: str = ""
+    failed: bool = False
+    """Measuring it ended in an error."""
 
     @property
     def verdict(self) -> str:
-        """``met``, ``missed``, or a dash where there is no target or no value."""
+        """``met``, ``missed``, ``failed``, or a dash where there is no target or no value."""
+        if self.failed:
+            return "failed"
         if self.value is None or (self.at_least is None and self.at_most is None):
             return "-"
         met = self.value >= (self.at_least or 0.0) and self.value <= (self.at_most or float("inf"))

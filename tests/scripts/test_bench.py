@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def test_a_ratio_is_the_median_over_pairs() -> None:
         (Row("a", 1.16, at_most=1.15), "at most 1.15", "missed"),
         (Row("a", None, at_most=1.15), "at most 1.15", "-"),
         (Row("a", 0.1), "", "-"),
+        (Row("a", None, failed=True), "", "failed"),
     ],
 )
 def test_a_verdict_follows_from_value_and_target(row: Row, target: str, verdict: str) -> None:
@@ -108,6 +110,32 @@ def test_a_missed_target_counts_where_that_is_asked_for(tmp_path: Path, monkeypa
     only = ["--only", "start", "--out", str(tmp_path / "bench.json")]
     assert bench.main(only) == 0
     assert bench.main([*only, "--strict"]) == 1
+
+
+def test_a_part_that_fails_takes_nothing_else_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bench.json"
+
+    def fails(sizes: bench.Sizes) -> Iterator[Row]:
+        yield Row("before", 1.0, at_least=1.0)
+        raise RuntimeError("no memory")
+
+    def looks(sizes: bench.Sizes) -> Iterator[Row]:
+        assert [row["verdict"] for row in json.loads(out.read_text())["rows"]] == ["met", "failed"]
+        yield Row("start", 2.0, at_most=3.0)
+
+    monkeypatch.setitem(bench.PARTS, "steps", fails)
+    monkeypatch.setitem(bench.PARTS, "start", looks)
+    assert bench.main(["--only", "steps", "start", "--out", str(out)]) == 1
+    found = json.loads(out.read_text())["rows"]
+    assert [(row["name"], row["verdict"]) for row in found] == [
+        ("before", "met"),
+        ("steps", "failed"),
+        ("start", "met"),
+    ]
+    assert found[1]["detail"] == "RuntimeError: no memory"
+    assert "Traceback" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
