@@ -104,6 +104,7 @@ def _device(name: str) -> str:
 
 def _explain(classifier: Classifier, task: int | None) -> None:
     from cl_lightning.deploy.predictions import meaning
+    from cl_lightning.types import TASK_INCREMENTAL
 
     model = classifier.model
     method, data = model.protocol["method"], model.protocol["data"]
@@ -111,6 +112,9 @@ def _explain(classifier: Classifier, task: int | None) -> None:
     say(f"probability: {meaning(model.readouts[classifier.readout])}")
     if task is None:
         say("task: the one that brought the predicted class, counted from 1")
+        if model.protocol.get("evaluation") == TASK_INCREMENTAL:  # an older export does not say
+            tasks = f"--task 1{f' to {len(model.task_sizes)}' if len(model.task_sizes) > 1 else ''}"
+            say(f"{method} learns each task for itself, to be told which it is ({tasks}): here all classes compete")
     else:
         names = ", ".join(model.class_names[label] for label in classifier.labels)
         say(f"task {task} was given: only {names} compete")

@@ -40,7 +40,7 @@ class TrainedModel:
     """Classes that each task brought."""
     preprocessing: Preprocessing
     protocol: Mapping[str, Plain]
-    """What the model was trained under (``results.json``)."""
+    """What the model was trained under, and the ``evaluation`` that its results are headed by (``results.json``)."""
     commit: str | None = None
     """Of the code that trained it, where it is known."""
 

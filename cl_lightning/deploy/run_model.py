@@ -57,7 +57,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
         class_names=names[: sum(sizes)],
         task_sizes=sizes,
         preprocessing=preprocessing,
-        protocol=identity["protocol"],
+        protocol={**identity["protocol"], "evaluation": method.protocol},
         commit=_commit(run_dir),
     )
 

@@ -12,7 +12,7 @@ import torch
 
 from cl_lightning.predict import main
 from tests.deploy.conftest import Run
-from tests.deploy.runs import NAMES, live_scores, pictures, save_pictures
+from tests.deploy.runs import NAMES, live_scores, pictures, save_pictures, write_run
 from tests.integration.commands import typed
 
 pytestmark = pytest.mark.usefixtures("runs_are_read_once")
@@ -161,3 +161,18 @@ def test_files_of_the_test_images_are_classified_as_the_run_itself_counted(
             found = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
             right = sum(row["class"] == str(labels[row["file"]]) for row in found)
             assert (right, len(found)) == (int(counted[protocol, str(task)]["hits"]), len(rows))
+
+
+def test_a_method_that_is_to_be_told_the_task_says_so(
+    tmp_path: Path, dytox: Run, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("model=vit_cifar", "model.patch_size=4", "model.dim=12", "model.depth=1")
+    write_run(tmp_path / "run", "method=classifier_only", *sizes)
+    line = (
+        "classifier_only learns each task for itself, to be told which it is (--task 1 to 2): here all classes compete"
+    )
+    assert predict(tmp_path / "run", folder) == 0
+    assert line in capsys.readouterr().err
+    assert predict(tmp_path / "run", folder, "--task", 2) == 0
+    assert predict(dytox.folder, folder) == 0
+    assert "to be told which it is" not in capsys.readouterr().err
