@@ -6,7 +6,6 @@ those that follow, so none can know how many there will be, or of which sizes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,27 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from cl_lightning import rng
 from cl_lightning.build import build_memory, build_method
 from cl_lightning.checkpoints import load_checkpoint, save_whole
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.files import load_option, options
 from cl_lightning.config.schema import Config
-from cl_lightning.data.mixup import one_hot
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
-from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
-from cl_lightning.methods.individual import Individual
-from cl_lightning.methods.meat import MEAT
 from cl_lightning.rng import Key
 from cl_lightning.state import RunState, checkpoint_payload, restore_memory, restore_network
 from cl_lightning.types import (
-    Act,
-    Batch,
-    Embed,
     Evaluate,
     Fit,
     Grow,
-    Herd,
     Phase,
     Plain,
-    PlanItem,
     Progress,
     Task,
 )
+from tests.methods.lives import IMAGES_A_CLASS, SIZES, Life, pixels, task
 
-SIZES = (3, 1, 2, 4)
-IMAGES_A_CLASS = 4
 MODELS = {
     "transformer": [
         "model=convit_tiny",
@@ -108,113 +96,6 @@ QUICK = {*options("method"), "dytox, published recipe", "daformer, neighbours"}
 """Those of `make test-fast`; `make test` has all."""
 MOVES_OLD_SCORES = {"der", "der with a transformer", "dytox with one head", "daformer with one head"}
 """A new extractor or token is read for old classes too."""
-WITHIN_TASK = (MEAT, Individual)
-"""Tell the classes of a task from each other: a task of one class teaches the head nothing."""
-NO_GRADIENT = ("pos_proj.bias",)
-"""Adds the same to all positions before a softmax."""
-
-
-def task(index: int, sizes: tuple[int, ...] = SIZES) -> Task:
-    first = sum(sizes[:index])
-    classes = tuple(range(first, first + sizes[index]))
-    rows = torch.arange(first * IMAGES_A_CLASS, (classes[-1] + 1) * IMAGES_A_CLASS)
-    return Task(index, classes, tuple(map(str, classes)), rows, rows)
-
-
-def pixels(rows: Tensor) -> Tensor:
-    """A random image for each row number."""
-    return rng.normal(Key(1), rows[:, None], torch.arange(64)).view(-1, 1, 8, 8)
-
-
-@dataclass
-class FakeLook:
-    """Looks at random images; records nothing."""
-
-    exemplars: dict[int, Tensor]
-    flips: bool = True
-
-    def rows_of(self, label: int) -> Tensor:
-        return torch.arange(label * IMAGES_A_CLASS, (label + 1) * IMAGES_A_CLASS)
-
-    @torch.no_grad()
-    def embed(self, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
-        images = pixels(rows)
-        return embed(images.flip(-1) if flip else images).float()
-
-
-@dataclass
-class Life:
-    """A method that goes through tasks as in a run, without data, loader or Trainer."""
-
-    method: Method
-    memory: RehearsalMemory
-    done: list[PlanItem] = field(default_factory=list)
-
-    def learn(self, current: Task) -> None:
-        for item in self.method.plan(current):
-            self.carry_out(item, current)
-
-    def carry_out(self, item: PlanItem, current: Task) -> None:
-        self.done.append(item)
-        match item:
-            case Grow():
-                self.method.grow(current, Key(2).fold(current.index), self.look())
-            case Fit(phase):
-                self.fit(current, phase)
-            case Herd():
-                rows = {label: self.look().rows_of(label).flip(0) for label in current.classes}
-                self.memory = self.memory.update([rows] * self.memory.num_lists, current.num_seen)
-            case Act(name):
-                self.method.network.eval()
-                self.method.act(name, current, self.look())
-            case Evaluate():
-                pass
-            case _:
-                pytest.fail(f"{item} is no plan item that the sequence knows")
-
-    def look(self) -> FakeLook:
-        return FakeLook(self.memory.exemplars())
-
-    def fit(self, current: Task, phase: Phase) -> None:
-        """One step, with all that is promised of it."""
-        parts = self.method.network.parts()
-        assert set(phase.trains) <= set(parts), "a phase trains parts that the network has"
-        trained = [p for name in phase.trains for p in parts[name]]
-        ids = {id(p) for p in trained}
-        for parameter in self.method.network.parameters():
-            parameter.requires_grad_(id(parameter) in ids)
-            parameter.grad = None
-        frozen = {n: p.detach().clone() for n, p in self.method.network.named_parameters() if id(p) not in ids}
-        self.method.train_mode(phase)
-        terms = self.losses(current, phase)
-        assert all(isinstance(name, str) and term.shape == () and term.isfinite() for name, term in terms.items())
-        torch.stack(list(terms.values())).sum().backward()
-        alone = current.num_new == 1 and isinstance(self.method, WITHIN_TASK)
-        self.expect_gradients(ids, zero=alone)
-        torch.optim.SGD(trained, lr=0.05).step()
-        self.method.after_step(Progress(1, 1, 0, 1))
-        for name, parameter in self.method.network.named_parameters():
-            assert name not in frozen or torch.equal(parameter, frozen[name]), f"{name} is frozen and has changed"
-
-    def losses(self, current: Task, phase: Phase) -> dict[str, Tensor]:
-        labels = torch.arange(12) % current.num_seen
-        images, positions = pixels(1000 + torch.arange(12)), torch.arange(12)
-        batch = Batch(images, labels, one_hot(labels, current.num_seen, 0.1))
-        scales = self.method.network.noise(Key(3), positions, torch.zeros_like(positions), frozenset())
-        outputs = self.method.outputs(phase, images, scales)
-        assert outputs.logits.shape == (12, current.num_seen)
-        return self.method.losses(current, phase, batch, outputs)
-
-    def expect_gradients(self, trained: set[int], *, zero: bool = False) -> None:
-        for name, parameter in self.method.network.named_parameters():
-            if id(parameter) not in trained:
-                assert parameter.grad is None, f"{name} is frozen and has a gradient"
-                continue
-            assert parameter.grad is not None, f"{name} is trained and has no gradient"
-            assert parameter.grad.isfinite().all(), name
-            assert zero or name.endswith(NO_GRADIENT) or parameter.grad.any(), f"the gradient of {name} is zero"
-        if self.method.teacher is not None:
-            assert all(p.grad is None and not p.requires_grad for p in self.method.teacher.parameters())
 
 
 def config(case: str) -> Config:
