@@ -166,14 +166,13 @@ def _kind(setting: Setting, trunks: Trunks | None) -> str:
     return ", ".join(words)
 
 
-def against_plain_in_single(setting: Setting, tasks: int, at_least: float | None) -> Row:
+def against_plain_in_single(setting: Setting, tasks: int, at_least: float | None, trunks: Trunks | None) -> Row:
     """How many times faster our step is in half precision than the plain one in single precision."""
     plain, ours = Step(tasks, replace(setting, bf16=False)), Step(tasks, setting)
-    with ours.compiled(None) as step:
+    with ours.compiled(trunks) as step:
         timed = paired(plain.plain, step, setting.pairs, setting.device)
-    return Row(
-        f"step, plain fp32 / ours bf16, {tasks} tasks", timed.ratio, at_least=at_least, detail=timed.milliseconds()
-    )
+    name = f"step, plain in float32 / ours, {tasks} tasks, {_kind(setting, trunks)}"
+    return Row(name, timed.ratio, at_least=at_least, detail=timed.milliseconds())
 
 
 def many_against_one(setting: Setting, tasks: int, at_most: float | None, trunks: Trunks | None) -> Row:
