@@ -208,7 +208,7 @@ class Runs:
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)  # what a run left that did not reach its first checkpoint
             folder.mkdir(parents=True)
-        print(f"{job.path}: {'starts' if fresh else 'goes on'}", flush=True)
+        _say(f"{job.path}: {'starts' if fresh else 'goes on'}")
         with (folder / "console.txt").open("a", encoding="utf-8") as console:
             alone = self._request.jobs == 1
             code = call(command, None if alone else console)
@@ -216,14 +216,21 @@ class Runs:
             self._stopped.set()
         elif code:
             self._failed.append(job)
-            print(f"{job.path}: failed with exit code {code}, see {folder}", file=sys.stderr, flush=True)
+            _say(f"{job.path}: failed with exit code {code}, see {folder}", sys.stderr)
         else:
-            print(f"{job.path}: {self.told(job)}", flush=True)
+            _say(f"{job.path}: {self.told(job)}")
 
     def told(self, job: Job) -> str:
         """The result of a run in a line."""
         run = self.read([job])[job]
         return f"Avg {run.metrics['avg']:.2f}, Last {run.metrics['last']:.2f}"
+
+
+def _say(line: str, to: TextIO | None = None) -> None:
+    """A whole line at once: several runs may have something to say."""
+    stream = to or sys.stdout
+    stream.write(line + "\n")
+    stream.flush()
 
 
 def main(arguments: Sequence[str]) -> int:
