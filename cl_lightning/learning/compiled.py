@@ -20,6 +20,8 @@ from torch import Tensor
 
 from cl_lightning.models.network import Network
 
+_GRAPHS = 64
+"""Of one trunk in one process: a run has three."""
 _Forward = Callable[..., Any]
 _log = logging.getLogger(__name__)
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns that a CPU has no CUDA
@@ -59,6 +61,7 @@ class Trunks:
     def _routed(self, network: Network, name: str, batch: int) -> _Forward:
         plain: _Forward = getattr(type(network), name)
         if plain not in self._compiled:
+            _allow_graphs()
             self._compiled[plain] = torch.compile(plain, dynamic=False, backend=self._backend, options=self._options())
 
         def forward(images: Tensor, *others: Any) -> Any:
@@ -83,6 +86,13 @@ class Trunks:
         cause = getattr(error, "inner_exception", error)
         reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         _log.warning("the network runs uncompiled, %s (trainer.compile=none saves the attempt)", reason)
+
+
+def _allow_graphs() -> None:
+    """Jobs of a multirun share a trunk's code, and torch would stop compiling it after eight shapes."""
+    from torch._dynamo import config
+
+    config.recompile_limit = max(config.recompile_limit, _GRAPHS)
 
 
 def _errors() -> tuple[type[Exception], ...]:

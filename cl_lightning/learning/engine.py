@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -108,7 +108,7 @@ class Engine:
         started = time.monotonic()
         networks = [method.network] if method.teacher is None else [method.network, method.teacher]
         compiled = self._trunks.compiled(networks, draws.batch * len(learner.replicas))
-        with interruptible(trainer), _workers_told(), compiled:
+        with interruptible(trainer), _workers_told(), compiled, closing(learner):
             trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
         images = draws.images * (draws.total_steps - before) // draws.total_steps
@@ -180,18 +180,19 @@ class Engine:
             wanted=wanted,
         )
         # Cloned: tensors of inference mode could not take part in a later loss.
-        return self._map(network, data, lambda images: embed(images.images).float().cpu().clone(), precision="32-true")
+        return self._map(network, data, lambda images: embed(images.images).float().cpu().clone())
 
-    def _map(
-        self, network: Network, data: TaskData, function: Callable[[Images], T], precision: str | None = None
-    ) -> list[T]:
+    def _map(self, network: Network, data: TaskData, function: Callable[[Images], T]) -> list[T]:
+        """In float32 whatever the phases are trained in: scores in half precision tie, and ties go to the older class;
+        herding would choose by rounding.
+        """
         found: list[T] = []
 
         def visit(images: Images) -> None:
             self._leaving.amidst()
             found.append(function(images))
 
-        trainer = make_trainer(self._options, precision=precision)
+        trainer = make_trainer(self._options, precision="32-true")
         with interruptible(trainer), _workers_told():
             trainer.predict(Probe(network, visit), datamodule=data, return_predictions=False)
         return found

@@ -159,7 +159,7 @@ class Learner(pl.LightningModule):
             if "capturable" in group:
                 group["capturable"] = device.type == "cuda"
 
-    def on_fit_end(self) -> None:
+    def close(self) -> None:
         """Give back what a recorded step holds."""
         if isinstance(self._take, Replay):
             self._take.close()

@@ -77,8 +77,8 @@ class Replay:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The outcome; that of a replay is overwritten by the next one."""
-        if not self._inputs and not self._given_up:
-            self._inputs = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in inputs]
+        if self._replay is None and not self._given_up and _size(inputs) > _size(self._inputs):
+            self._make_room(inputs)
         if self._given_up or [each.shape for each in inputs] != [each.shape for each in self._inputs]:
             return self._recorder.run(self._work, inputs)
         torch._foreach_copy_(self._inputs, inputs)
@@ -91,19 +91,41 @@ class Replay:
             return self._recorder.run(self._work, self._inputs)
         return self._recorded()
 
+    def _make_room(self, inputs: Sequence[Tensor]) -> None:
+        """The first batch, or one that is larger: who goes on in the middle of a phase may meet the small one first."""
+        self._inputs = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in inputs]
+        self._runs = 0
+
     def _recorded(self) -> Tensor:
+        reason = self._record()
+        if reason is not None:  # not where the error is caught: it holds what the half-recorded step has taken
+            self._given_up = True
+            _log.warning("steps are not replayed, %s (trainer.cuda_graphs=false saves the attempt)", reason)
+            return self._recorder.run(self._work, self._inputs)
+        assert self._replay is not None
+        assert self._outcome is not None
+        self._replay()
+        return self._outcome
+
+    def _record(self) -> str | None:
+        """Why it did not work, in a line; ``None`` if it did."""
         try:
             self._replay, self._outcome = self._recorder.record(self._work, self._inputs)
         except RuntimeError as error:
-            self._given_up = True
-            _log.warning(
-                "steps are not replayed, %s (trainer.cuda_graphs=false saves the attempt)", str(error).split("\n")[0]
-            )
-            return self._recorder.run(self._work, self._inputs)
-        self._replay()
-        return self._outcome
+            cause = error.__context__ or error  # the end of a recording fails too, and knows less
+            return str(cause).split("\n")[0]
+        return None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether steps are replayed by now."""
+        return self._replay is not None
 
     def close(self) -> None:
         """Give the recorded step's memory back."""
         self._replay, self._outcome, self._given_up = None, None, True
         self._inputs.clear()
+
+
+def _size(inputs: Sequence[Tensor]) -> int:
+    return sum(each.numel() for each in inputs)

@@ -22,7 +22,7 @@ def gated_attention(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H
 
     ``position_HNN`` is the positional attention, rows of sum one; ``gate_H`` lies in (0, 1).
     """
-    if kernels.serve(v_BND) and v_BND.shape[1] <= _MOST_PATCHES:
+    if kernels.serve(v_BND, v_BND.shape[2] // len(gate_H)) and v_BND.shape[1] <= _MOST_PATCHES:
         return fused(qk_BN2D, v_BND, position_HNN, gate_H)
     return by_operators(qk_BN2D, v_BND, position_HNN, gate_H)
 

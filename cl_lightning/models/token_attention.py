@@ -22,7 +22,7 @@ def token_attention(
     """What each token reads from each image, (B, T, D): its weights are the softmax of q k / sqrt(E) over its own key
     and the patches'.
     """
-    if kernels.serve(k_BND) and len(q_TD) <= _MOST_TOKENS and k_BND.shape[1] <= _MOST_PATCHES:
+    if kernels.serve(k_BND, k_BND.shape[2] // heads) and len(q_TD) <= _MOST_TOKENS and k_BND.shape[1] <= _MOST_PATCHES:
         return fused(q_TD, own_k_TD, own_v_TD, k_BND, v_BND, heads)
     return by_operators(q_TD, own_k_TD, own_v_TD, k_BND, v_BND, heads)
 

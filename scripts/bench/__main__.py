@@ -74,7 +74,7 @@ def _bf16(sizes: Sizes) -> Iterator[Row]:
     if sizes.device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         yield Row("step, plain in float32 / ours in bf16, 50 tasks", None, 4.5, detail="this CPU computes no bf16")
         return
-    for trunks in (None, Trunks(True)):
+    for trunks in (None,) if sizes.quick else (None, Trunks(True)):
         yield steps.against_plain_in_single(setting, 50, 4.5, trunks)
 
 

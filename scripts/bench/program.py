@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -120,13 +121,13 @@ class Loop:
         pipeline = dataclasses.replace(self._pipeline, key=Key(0))
         data = TaskData(source, labels, self._draws, pipeline, pixels, scales=learner.scales)
         data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=self._device))  # type: ignore[assignment]
-        half = torch.autocast(self._device.type, torch.bfloat16, enabled=self._half)
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=self._half, cache_enabled=False)  # Lightning's
         with self.trunks.compiled([self._method.network], self._draws.batch):
             for number, images in enumerate(data.train_dataloader()):
                 with half:
                     learner.training_step(images, number)
         learner.check_finite(wait=True)
-        learner.on_fit_end()
+        learner.close()
 
     def idle(self) -> float:
         """Seconds a step of everything around the arithmetic, over so many steps that the start does not count."""
@@ -169,7 +170,7 @@ def start_of_the_program(at_most: float | None) -> Row:
     command = [sys.executable, "-m", "cl_lightning", "--help"]
 
     def ask() -> None:
-        subprocess.run(command, check=True, capture_output=True)
+        _output_of(command)
 
     ask()
     taken = sorted(seconds(ask) for _ in range(3))[1]
@@ -185,8 +186,14 @@ def peak_memory(tasks: int, batch: int, device: str, at_most: float | None) -> R
 
 def _peak(tasks: int, batch: int, device: str) -> int:
     command = [sys.executable, "-W", "ignore", "-m", "scripts.bench.program", str(tasks), str(batch), device]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    return int(done.stdout)
+    return int(_output_of(command))
+
+
+def _output_of(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
 
 
 def _resident(what: str) -> int:

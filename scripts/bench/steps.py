@@ -144,6 +144,7 @@ class Step:
         replay = Replay(lambda images: self.ours(), CudaRecorder())
         for _ in range(4):  # the fourth is recorded
             replay(self._images)
+        assert replay.recorded, "the step was not recorded, and would be timed kernel by kernel"
         return lambda: replay(self._images)
 
 

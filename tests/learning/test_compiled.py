@@ -28,10 +28,10 @@ def _forget() -> None:
     torch._dynamo.reset()
 
 
-def network() -> Network:
+def network(depth: int = 2) -> Network:
     structure = {
-        "kind": "task_network", "encoder": ENCODER, "decoder": {"kind": "task_attention"}, "diverge": True,
-        "independent_heads": True, "classes": [2],
+        "kind": "task_network", "encoder": {**ENCODER, "depth": depth}, "decoder": {"kind": "task_attention"},
+        "diverge": True, "independent_heads": True, "classes": [2],
     }  # fmt: skip
     return build_network(structure, Key(0))
 
@@ -160,3 +160,12 @@ def test_on_a_gpu_compiled_code_computes_what_the_network_does() -> None:
     for ours, plain in zip(found[1], found[0], strict=True):
         assert (ours - plain).norm() / plain.norm() < 0.02
     assert trunks._wanted, "it was compiled"
+
+
+def test_more_shapes_than_torch_allows_are_compiled_all_the_same() -> None:
+    """Jobs of a multirun run in one process, and their trunks share their code."""
+    counter = CompileCounter()
+    for images in range(2, 11):
+        with Trunks(True, counter).compiled([net := network(depth=1)], images):
+            net(torch.randn(images, 3, 8, 8))
+    assert counter.frame_count == 9

@@ -37,11 +37,24 @@ def test_other_shapes_run_and_do_not_disturb_what_is_recorded() -> None:
     assert (recorder.records, recorder.replays) == (1, 3), "closed is closed"
 
 
+def test_a_small_batch_that_comes_first_is_not_what_is_recorded() -> None:
+    """As where a run goes on just before the last batch of an epoch."""
+    recorder = ByHand()
+    replay = Replay(lambda a: a.sum()[None], recorder)
+    for size in (2, 4, 4, 4, 4, 4, 2, 4):
+        assert replay(torch.ones(size)).item() == size
+    assert (recorder.records, recorder.replays) == (1, 3)
+    assert replay.recorded
+
+
 def test_what_cannot_be_recorded_runs_on_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
     class Refuses(ByHand):
         def record(self, work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], Tensor]:
             self.records += 1
-            raise RuntimeError("operation not permitted when stream is capturing\nand a long story")
+            try:
+                raise RuntimeError("operation not permitted when stream is capturing\nand a long story")
+            finally:
+                raise RuntimeError("operation failed due to a previous error")  # as leaving torch's block does
 
     recorder = Refuses()
     replay = Replay(lambda a: a.sum()[None], recorder)

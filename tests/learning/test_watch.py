@@ -95,6 +95,7 @@ def test_a_gradient_that_overflows_is_bad_though_the_loss_is_finite() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # a prototype, torch says
 def test_on_a_gpu_the_host_does_not_wait_and_still_hears_of_it() -> None:
     weight, watch = nn.Parameter(torch.tensor([1.0], device="cuda")), Watch()
     optimiser = torch.optim.AdamW([weight], lr=0.1, fused=True)
@@ -103,8 +104,8 @@ def test_on_a_gpu_the_host_does_not_wait_and_still_hears_of_it() -> None:
         watch.weigh(loss).backward()
         norm = watch.guard(optimiser, [weight])
         with torch.cuda.device(0):
-            torch.cuda.set_sync_debug_mode("error")
             try:
+                torch.cuda.set_sync_debug_mode("error")
                 optimiser.step()
                 watch.note(step, NAMES, torch.stack([loss, norm]))
             finally:

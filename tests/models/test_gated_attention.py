@@ -54,12 +54,14 @@ def test_kernel_can_be_traced() -> None:
     torch.library.opcheck(module.fused, inputs, test_utils=("test_schema", "test_faketensor"))
 
 
-def test_kernels_serve_on_a_gpu_alone_and_can_be_switched_off() -> None:
-    on_gpu, on_cpu = SimpleNamespace(is_cuda=True), torch.zeros(1)
+def test_kernels_serve_half_precision_on_a_gpu_and_can_be_switched_off() -> None:
+    half, single = (SimpleNamespace(is_cuda=True, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
     try:
         for wanted in (False, True):
             kernels.switch(wanted)
-            assert kernels.serve(on_gpu) is wanted  # type: ignore[arg-type]
-            assert not kernels.serve(on_cpu)
+            assert kernels.serve(half, 64) is wanted  # type: ignore[arg-type]
+            assert not kernels.serve(half, 65), "a head too wide for a program"  # type: ignore[arg-type]
+            assert not kernels.serve(single, 32)  # type: ignore[arg-type]
+            assert not kernels.serve(torch.zeros(1, dtype=torch.bfloat16), 32)
     finally:
         kernels.switch(True)

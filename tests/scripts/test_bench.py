@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scripts.bench import __main__ as bench
-from scripts.bench import parts, program
+from scripts.bench import measure, parts, program
 from scripts.bench.measure import Pairs, Row
 from scripts.bench.roofline import Count
 from scripts.bench.steps import Setting, Step
@@ -56,6 +56,21 @@ def test_the_plain_formulation_has_our_scores_losses_and_gradients(tasks: int) -
     assert len(our_gradients) == len(plain_gradients) > 10
     for mine, other in zip(our_gradients, plain_gradients, strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-4)
+
+
+def test_on_a_gpu_short_work_is_timed_many_times_between_two_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that the work moves, and a device that makes every wait cost something."""
+    now, done = [0.0], []
+
+    def work() -> None:
+        done.append(now.__setitem__(0, now[0] + 0.004))
+
+    monkeypatch.setattr(measure, "_wait", lambda device: now.__setitem__(0, now[0] + 0.001))
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    assert measure.seconds(work, "cpu") == pytest.approx(0.005)
+    assert len(done) == 1
+    assert measure.seconds(work, "cuda") == pytest.approx(0.0041)
+    assert len(done) == 1 + 1 + 10
 
 
 def test_herding_by_hand() -> None:

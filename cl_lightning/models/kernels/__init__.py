@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 
+import torch
 from torch import Tensor
 
+_WIDEST = 64
+"""Of a head: what a program holds of it has to fit into the memory that it shares, on small GPUs too."""
 _TRITON = importlib.util.find_spec("triton") is not None
 _wanted = True
 
@@ -21,6 +24,8 @@ def switch(wanted: bool) -> None:
     _wanted = wanted
 
 
-def serve(like: Tensor) -> bool:
-    """Whether kernels can compute with a tensor such as this one."""
-    return like.is_cuda and _TRITON and _wanted
+def serve(like: Tensor, width: int) -> bool:
+    """Whether kernels can compute with a tensor such as this one, ``width`` to a head. Only in half precision: in
+    float32 a head's attention does not fit into registers, and the operators serve.
+    """
+    return like.is_cuda and like.dtype in (torch.bfloat16, torch.float16) and width <= _WIDEST and _TRITON and _wanted

@@ -95,7 +95,15 @@ def forward(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor
     images, _, dim = v_BND.shape
     heads = len(gate_H)
     _forward[(images * heads,)](
-        qk_BN2D, v_BND, position_HNN, gate_H, out, (dim // heads) ** -0.5, **_sizes(v_BND, heads), num_warps=WARPS
+        qk_BN2D,
+        v_BND,
+        position_HNN,
+        gate_H,
+        out,
+        (dim // heads) ** -0.5,
+        **_sizes(v_BND, heads),
+        num_warps=WARPS,
+        enable_fp_fusion=True,
     )
     return out
 
@@ -114,7 +122,7 @@ def backward(
     d_gate = torch.empty(groups, heads, dtype=torch.float32, device=v_BND.device)
     _backward[(groups * heads,)](
         qk_BN2D, v_BND, position_HNN, gate_H, d_out_BND, d_qk, d_v, d_position, d_gate, (dim // heads) ** -0.5, images,
-        **_sizes(v_BND, heads), IMAGES=IMAGES_A_PROGRAM, num_warps=WARPS,
+        **_sizes(v_BND, heads), IMAGES=IMAGES_A_PROGRAM, num_warps=WARPS, enable_fp_fusion=True,
     )  # fmt: skip
     return d_qk, d_v, d_position, d_gate
 

@@ -99,7 +99,7 @@ def forward(inputs: tuple[Tensor, ...], heads: int) -> Tensor:
     out = k_BND.new_empty(images, len(q_TD), dim)
     _forward[(images * heads,)](
         q_TD, own_k_TD, own_v_TD, k_BND, v_BND, out, (dim // heads) ** -0.5, **_sizes(q_TD, k_BND, heads),
-        num_warps=WARPS,
+        num_warps=WARPS, enable_fp_fusion=True,
     )  # fmt: skip
     return out
 
@@ -117,7 +117,7 @@ def backward(inputs: tuple[Tensor, ...], heads: int) -> tuple[Tensor, Tensor, Te
     d_k, d_v = torch.empty_like(k_BND), torch.empty_like(v_BND)
     _backward[(groups * heads,)](
         q_TD, own_k_TD, own_v_TD, k_BND, v_BND, d_out_BTD, d_q, d_own_k, d_own_v, d_k, d_v, (dim // heads) ** -0.5,
-        images, **_sizes(q_TD, k_BND, heads), IMAGES=IMAGES_A_PROGRAM, num_warps=WARPS,
+        images, **_sizes(q_TD, k_BND, heads), IMAGES=IMAGES_A_PROGRAM, num_warps=WARPS, enable_fp_fusion=True,
     )  # fmt: skip
     return d_q, d_own_k, d_own_v, d_k, d_v
 
