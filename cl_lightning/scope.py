@@ -54,6 +54,8 @@ def job_scope(config: Config, run_dir: Path, *, fresh: bool, writes: bool, on_gp
     try:
         with warnings.catch_warnings():
             quieten_lightning()
+            if on_gpu:
+                kernels.prove()
             yield
     except StoppedError as stopped:
         log.info("%s", stopped)

@@ -39,6 +39,7 @@ class Trunks:
         self._wanted = wanted
         self._asked_for = asked_for
         self._backend = backend
+        self._failed = False
         self._compiled: dict[_Forward, _Forward] = {}
 
     @contextmanager
@@ -61,7 +62,7 @@ class Trunks:
     def _routed(self, network: Network, name: str, batch: int) -> _Forward:
         plain: _Forward = getattr(type(network), name)
         if plain not in self._compiled:
-            _allow_graphs()
+            _set_up()
             self._compiled[plain] = torch.compile(plain, dynamic=False, backend=self._backend, options=self._options())
 
         def forward(images: Tensor, *others: Any) -> Any:
@@ -69,7 +70,7 @@ class Trunks:
                 return plain(network, images, *others)
             try:
                 return self._compiled[plain](network, images, *others)
-            except _errors() as error:
+            except Exception as error:  # what is wrong with the modules themselves is raised by them again
                 self._give_up(error)
                 return plain(network, images, *others)
 
@@ -82,22 +83,23 @@ class Trunks:
         return {"combo_kernels": True} if self._backend == "inductor" and torch.cuda.is_available() else None
 
     def _give_up(self, error: Exception) -> None:
-        self._wanted = False
+        self._wanted, self._failed = False, True
         cause = getattr(error, "inner_exception", error)
         reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         _log.warning("the network runs uncompiled, %s (trainer.compile=none saves the attempt)", reason)
 
+    @property
+    def given_up(self) -> bool:
+        """Whether compiling was wanted and has failed."""
+        return self._failed
 
-def _allow_graphs() -> None:
-    """Jobs of a multirun share a trunk's code, and torch would stop compiling it after eight shapes."""
+
+def _set_up() -> None:
+    """Jobs of a multirun share a trunk's code, and torch would stop compiling it after eight shapes. The way back is
+    compiled with the way there, or its failure would come up in the middle of a step.
+    """
     from torch._dynamo import config
+    from torch._functorch import config as ahead
 
     config.recompile_limit = max(config.recompile_limit, _GRAPHS)
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What compiling may end with: no compiler for C++ or Triton, or one that fails."""
-    from torch._dynamo.exc import TorchDynamoException  # slow to import, and needed by those who compile alone
-    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
-
-    return TorchDynamoException, CppCompileError, InvalidCxxCompiler
+    ahead.force_non_lazy_backward_lowering = True

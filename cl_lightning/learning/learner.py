@@ -159,6 +159,11 @@ class Learner(pl.LightningModule):
             if "capturable" in group:
                 group["capturable"] = device.type == "cuda"
 
+    @property
+    def recorded(self) -> bool:
+        """Whether steps are replayed by now."""
+        return isinstance(self._take, Replay) and self._take.recorded
+
     def close(self) -> None:
         """Give back what a recorded step holds."""
         if isinstance(self._take, Replay):

@@ -97,5 +97,5 @@ def augmentation(batch: int, pairs: int, device: str, at_least: float | None) ->
         device,
     )
     images = batch / seconds(lambda: augment(here, policy, Key(1), positions), device)
-    detail = f"{timed.milliseconds()}, {images:.0f} images/s on {device}, batch {batch}; both on the same threads"
+    detail = f"{timed.milliseconds()}, {images:.0f} images/s on {device}, batch {batch}"
     return Row("augmentation, one by one / ours", timed.ratio, at_least, None, detail)

@@ -66,9 +66,10 @@ class Loop:
 
     def __init__(self, steps: int, device: str, folder: Path, quick: bool = False) -> None:
         quieten_lightning()
-        config = compose_typed([f"run_dir={folder}", "trainer.threads=null", "data.mean=null", "data.std=null"])
         on_gpu = device == "cuda"
         real = on_gpu and not quick
+        cifar = ["data.crop_padding=4", "data.flip=true", "data.augmentation=randaugment"] if real else []
+        config = compose_typed([f"run_dir={folder}", "trainer.threads=null", "data.mean=null", "data.std=null", *cifar])
         self._scenario = _made_up() if real else build.build_scenario(config)
         self._method = build.build_method(config, self._scenario, Key(0))
         self._task = self._scenario.tasks[0]
@@ -111,7 +112,8 @@ class Loop:
         """A loop over the same batches and steps."""
         length = Length(self._draws.steps_per_epoch, self._phase.epochs, self._draws.batch)
         self._method.network.to(self._device)  # Lightning has put it back on the CPU
-        learner = _Bare(self._method, self._task, self._phase, length, 1, Key(0))
+        every = self._engine._log_every
+        learner = _Bare(self._method, self._task, self._phase, length, 1, Key(0), point_every=every)
         learner.configure_optimizers()
         learner._statistics = []
         if self._device.type == "cuda":
@@ -127,11 +129,14 @@ class Loop:
                 with half:
                     learner.training_step(images, number)
         learner.check_finite(wait=True)
+        assert learner.recorded or not self._half, "steps were not recorded"
+        assert not self.trunks.given_up, "the trunk was not compiled"
         learner.close()
 
     def idle(self) -> float:
         """Seconds a step of everything around the arithmetic, over so many steps that the start does not count."""
-        longer = dataclasses.replace(self._draws, epochs=20 * self._draws.epochs)
+        times = 2 if self._device.type == "cuda" else 20
+        longer = dataclasses.replace(self._draws, epochs=times * self._draws.epochs)
         phase = dataclasses.replace(self._phase, epochs=longer.epochs)
 
         def fit() -> None:
@@ -211,7 +216,7 @@ def _use_memory(tasks: int, batch: int, device: str) -> int:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     before = _resident("VmRSS")
-    step = Step(tasks, Setting(device, batch, 1))
+    step = Step(tasks, Setting(device, batch, 1, bf16=device == "cuda"))
     for _ in range(2):
         step.ours()
     return torch.cuda.max_memory_allocated() if device == "cuda" else _resident("VmHWM") - before

@@ -95,7 +95,11 @@ class Step:
 
     def _step(self, scores: Callable[[], tuple[Tensor, Tensor | None]], teacher: Callable[[], Tensor]) -> Tensor:
         self._optimiser.zero_grad()
-        half = torch.autocast(self._setting.device, torch.bfloat16) if self._setting.bf16 else nullcontext()
+        half = (
+            torch.autocast(self._setting.device, torch.bfloat16, cache_enabled=False)
+            if self._setting.bf16
+            else nullcontext()
+        )
         with half:
             student, divergence = scores()
             with torch.no_grad():
@@ -137,6 +141,9 @@ class Step:
         """
         with nullcontext() if trunks is None else trunks.compiled([self.network, self.teacher], self._setting.batch):
             yield self._replayed() if self._setting.replay else self.ours
+            assert trunks is None or not trunks.given_up, (
+                "the trunk was not compiled, and the row would say that it was"
+            )
 
     def _replayed(self) -> Callable[[], Tensor]:
         for group in self._optimiser.param_groups:

@@ -121,6 +121,22 @@ def test_without_a_compiler_the_network_runs_and_one_line_says_so(caplog: pytest
     assert "trainer.compile=none" in record.getMessage()
 
 
+def test_a_way_back_that_cannot_be_compiled_is_noticed_on_the_way_there(caplog: pytest.LogCaptureFixture) -> None:
+    """Else it would be compiled, and fail, in the middle of ``backward``."""
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch.aot_autograd import make_boxed_func
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("the back is broken")
+
+    net, trunks = network(), Trunks(True, aot_autograd(fw_compiler=lambda g, _: make_boxed_func(g), bw_compiler=fails))
+    with trunks.compiled([net], len(IMAGES)):
+        net(IMAGES).embeddings.sum().backward()
+    assert trunks.given_up
+    (record,) = ours(caplog)
+    assert "the back is broken" in record.getMessage()
+
+
 def test_a_missing_compiler_is_noticed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import config
 

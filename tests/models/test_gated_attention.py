@@ -54,6 +54,24 @@ def test_kernel_can_be_traced() -> None:
     torch.library.opcheck(module.fused, inputs, test_utils=("test_schema", "test_faketensor"))
 
 
+def test_kernels_that_do_not_run_are_switched_off_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> None:
+        raise RuntimeError("\nFailed to find C compiler.\nPlease specify via CC")
+
+    half = SimpleNamespace(is_cuda=True, dtype=torch.bfloat16)
+    try:
+        kernels.prove(lambda: None)
+        assert kernels.serve(half, 32)  # type: ignore[arg-type]
+        kernels.prove(fails)
+        assert not kernels.serve(half, 32)  # type: ignore[arg-type]
+        kernels.prove(lambda: pytest.fail("what is off is not tried"))
+    finally:
+        kernels.switch(True)
+    (record,) = caplog.records
+    told = "attention is computed without kernels of our own, Failed to find C compiler. ("
+    assert record.getMessage().startswith(told)
+
+
 def test_kernels_serve_half_precision_on_a_gpu_and_can_be_switched_off() -> None:
     half, single = (SimpleNamespace(is_cuda=True, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
     try:
