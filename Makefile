@@ -95,7 +95,7 @@ $(PY):
 	echo "no Python 3.11, 3.12 or 3.13 with venv among '$(PYTHON)': type make setup PYTHON=/path/to/python3.11" >&2; exit 1
 
 $(READY): pyproject.toml requirements/build.txt requirements/dev.txt | $(PY)
-	@echo "Filling $(VENV) from requirements/: some 3 GB, PyTorch with its CUDA libraries among them; this takes minutes."
+	@echo "Filling $(VENV) from requirements/: some 6.4 GB, PyTorch with its CUDA libraries among them; this takes minutes."
 	@$(LOCKED) -r requirements/build.txt
 	@$(LOCKED) -r requirements/dev.txt
 	@$(PIP) --no-build-isolation --editable .

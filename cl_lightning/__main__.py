@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.compose import compose_typed, typed
 from cl_lightning.config.errors import explain, merges_into_null
-from cl_lightning.config.files import config_dir
+from cl_lightning.config.files import config_dir, options
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.parallel import has_left
@@ -41,6 +41,7 @@ from cl_lightning.place import rank_from
 from cl_lightning.requeue import requeued_when_left
 from cl_lightning.stop import STOPPED
 
+_GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
 _VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
 """Flags that Hydra does not know -> overrides."""
 
@@ -113,8 +114,18 @@ def _shared_folder() -> str | None:
     return f"{shared[0]} would be one folder for all jobs: type hydra.sweep.dir=DIR" if shared else None
 
 
+def _refuse(arguments: list[str]) -> None:
+    """What Hydra would answer with a traceback."""
+    for group in _GROUPS:
+        if f"{group}=null" in arguments:
+            raise UserError(f"{group}=null, but a run needs one: type {group}={' or '.join(options(group))}")
+    if {"-m", "--multirun"} & set(arguments) and any(each.startswith(("--cfg", "-c")) for each in arguments):
+        raise UserError("--cfg prints one configuration: leave out -m")
+
+
 def _start(arguments: list[str]) -> None:
     """Whatever the command line asks for."""
+    _refuse(arguments)
     rank = rank_from(os.environ)
     if any(argument.startswith(("extends", "+extends")) for argument in arguments):
         raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")

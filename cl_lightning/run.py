@@ -84,6 +84,7 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         kept = writer.restore(processes) if resume else None
         if kept is None and config.extends is not None:
             sequence.state = inherited(config, method, scenario)
+            _check_new_task(sequence.state.position.tasks, last)
         elif kept is not None:
             sequence.state = kept
         state = sequence.state
@@ -143,6 +144,13 @@ def _last_task(config: Config, scenario: Scenario) -> int:
             f"type trainer.stop_after_task=0 to {len(scenario.tasks) - 1}, or null"
         )
     return len(scenario.tasks) - 1 if last is None else last
+
+
+def _check_new_task(new: int, last: int) -> None:
+    if last < new:
+        raise ValueError(
+            f"trainer.stop_after_task={last} comes before the new task: type trainer.stop_after_task={new}, or null"
+        )
 
 
 def _log_task(
@@ -301,6 +309,8 @@ def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
         raise ValueError(
             f"run_dir={run_dir} holds a run already: type resume={shown(run_dir)} to go on with it, or another run_dir"
         )
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"run_dir={run_dir} is a file: type run_dir=DIR with another name")
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
     if config.trainer.precision == "16-mixed" and _accelerator(config) == "cpu":

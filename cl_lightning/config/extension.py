@@ -18,7 +18,7 @@ class LearntFolderConfig:
     test_share: float = 0.2
     on_broken: str = "error"
     changed: list[str] = field(default_factory=list)
-    """In what the task is learnt otherwise than the one before: ``key=before (not now)``."""
+    """In what the task is learnt otherwise than the one before: ``key=now (not before)``."""
 
 
 @dataclass

@@ -57,7 +57,7 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     try:
         before = load_plain(saved)
         config = load_plain(saved, *changes)
-        entry = _entry(folder, before, given, differences(science(to_plain(before)), science(to_plain(config))))
+        entry = _entry(folder, before, given, differences(science(to_plain(config)), science(to_plain(before))))
     except OmegaConfBaseException as error:
         raise UserError(_wrong_value(error, overrides, run_dir)) from error
     target = _target(given["run_dir"], run_dir, folder)

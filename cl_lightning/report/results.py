@@ -134,9 +134,21 @@ def matrix_csv(matrices: Matrices) -> str:
 
 
 def write_results(run_dir: Path, results: Mapping[str, Plain], matrices: Matrices) -> None:
-    """Write ``results.json`` and ``accuracy_matrix.csv`` of a run, each atomically."""
+    """Write ``results.json`` and ``accuracy_matrix.csv`` of a run, each atomically. Results that are there already keep
+    the provenance of the process that made them.
+    """
     write_atomic(run_dir / "accuracy_matrix.csv", matrix_csv(matrices))
-    write_json(run_dir / "results.json", results)
+    if not _is_there(run_dir / "results.json", results):
+        write_json(run_dir / "results.json", results)
+
+
+def _is_there(path: Path, results: Mapping[str, Plain]) -> bool:
+    """Whether the file says the same of the same run, whoever wrote it."""
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        return {**written, "provenance": None} == json.loads(json.dumps(_finite({**results, "provenance": None})))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def write_json(path: Path, value: Plain) -> None:

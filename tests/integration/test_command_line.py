@@ -37,6 +37,9 @@ WRONG = {
     "method=der method.temperature=0": ["method.temperature=0"],
     "trainer.threads=0": ["trainer.threads=0"],
     "epochs_scale=nan": ["epochs_scale=nan"],
+    "method=null": ["method=null", "type method=classifier_only or daformer_m"],
+    "memory=null": ["type memory=none or per_class or total"],
+    "-m seed=0,1 --cfg job": ["--cfg prints one configuration", "leave out -m"],
     "model=resnet32": ["model=resnet32", "model=convit_tiny"],
 }
 """Seen in the configuration alone."""
@@ -105,6 +108,8 @@ def test_a_folder_that_holds_a_run_is_not_written_over(
     (in_folder / "run" / "results.json").write_text("{}")
     assert "holds a run already" in complaint("run_dir=run", monkeypatch, capfd)
     assert (in_folder / "run" / "results.json").read_text() == "{}"
+    told = complaint("run_dir=run/results.json", monkeypatch, capfd)
+    assert told.endswith("is a file: type run_dir=DIR with another name")
 
 
 @pytest.mark.slow

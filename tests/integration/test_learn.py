@@ -247,6 +247,11 @@ def told(capsys: pytest.CaptureFixture[str], run_dir: Path, *arguments: str) -> 
     return line
 
 
+def test_an_end_before_the_new_task_is_refused(altered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = told(capsys, altered, "trainer.stop_after_task=0")
+    assert "trainer.stop_after_task=0 comes before the new task: type trainer.stop_after_task=" in line
+
+
 def test_a_run_that_is_not_finished_is_refused(altered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = last_checkpoint(altered / "checkpoints")
     assert found is not None

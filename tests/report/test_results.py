@@ -47,6 +47,18 @@ def test_results_have_the_promised_keys_and_numbers():
     assert r["parameters"] == 110
 
 
+def test_results_that_are_there_keep_who_made_them(tmp_path):
+    """Going on with a finished run trains nothing: the commit and command of its numbers are those of before."""
+    for provenance, parameters, expected in (("abc", 110, "abc"), ("later", 110, "abc"), ("later", 120, "later")):
+        protocol = {"seed": 3, "lr": math.nan}
+        made = results(provenance={"commit": provenance}, parameters=parameters, protocol=protocol)
+        write_results(tmp_path, made, MATRICES)
+        assert json.loads((tmp_path / "results.json").read_text())["provenance"]["commit"] == expected
+    (tmp_path / "results.json").write_text("{")
+    write_results(tmp_path, made, MATRICES)
+    assert json.loads((tmp_path / "results.json").read_text())["parameters"] == 120
+
+
 def test_tasks_hold_what_is_seen_after_them():
     task = results()["tasks"][1]
     assert (task["index"], task["classes"], task["names"], task["parameters"]) == (1, [2], ["owl"], 110)
