@@ -44,6 +44,8 @@ def check(config: Config) -> None:
     _one_of("trainer.progress", config.trainer.progress, ("auto", "live", "lines", "none"))
     _one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu"))
     _one_of("verbose", config.verbose, (0, 1, 2))
+    if not config.run_dir:
+        raise ValueError("run_dir= names no folder: type run_dir=DIR, or leave it out")
     _one_of("if_exists", config.if_exists, ("refuse", "resume"))
     _one_of("logger.mode", config.logger.mode, ("online", "offline", "disabled"))
     _at_least("epochs_scale", config.epochs_scale, 0.0, exclusive=True)

@@ -37,6 +37,7 @@ WRONG = {
     "method=der method.temperature=0": ["method.temperature=0"],
     "trainer.threads=0": ["trainer.threads=0"],
     "epochs_scale=nan": ["epochs_scale=nan"],
+    "run_dir=": ["run_dir= names no folder", "run_dir=DIR"],
     "method=null": ["method=null", "type method=classifier_only or daformer_m"],
     "memory=null": ["type memory=none or per_class or total"],
     "-m seed=0,1 --cfg job": ["--cfg prints one configuration", "leave out -m"],
