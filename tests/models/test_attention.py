@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -27,6 +29,17 @@ def _loop(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) ->
     return out
 
 
+def expect_gradients(ours: Sequence[Tensor], exact: Sequence[Tensor], out: Tensor, wanted: Tensor) -> None:
+    """Of one weighted sum of both outcomes, within half precision's rounding."""
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
+    (out * weight).sum().backward()
+    (wanted * weight.double()).sum().backward()
+    for found, right in zip(ours, exact, strict=True):
+        assert found.grad is not None
+        assert right.grad is not None
+        assert (found.grad.double() - right.grad).norm() < 0.02 * right.grad.norm()
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("scale", [None, 1.0])
 def test_half_precision_is_learnt_within_its_rounding(masked: bool, scale: float | None) -> None:
@@ -36,13 +49,7 @@ def test_half_precision_is_learnt_within_its_rounding(masked: bool, scale: float
     assert learns_by_matrices(ours[0])
     out, wanted = attend(*ours, mask=mask, scale=scale), _loop(*exact, mask, scale or 8**-0.5)
     torch.testing.assert_close(out.double(), wanted, atol=0.02, rtol=0.02)
-    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
-    (out * weight).sum().backward()
-    (wanted * weight.double()).sum().backward()
-    for found, right in zip(ours, exact, strict=True):
-        assert found.grad is not None
-        assert right.grad is not None
-        assert (found.grad.double() - right.grad).norm() < 0.02 * right.grad.norm()
+    expect_gradients(ours, exact, out, wanted)
 
 
 def test_everything_else_goes_to_the_fused_kernel() -> None:
@@ -63,10 +70,4 @@ def test_gated_attention_is_learnt_within_its_rounding() -> None:
     exact = [each.double().requires_grad_() for each in (qk, v, position, gate)]
     out, wanted = gated_attention.by_operators(*ours), gated_attention.by_operators(*exact)
     torch.testing.assert_close(out.double(), wanted, atol=0.03, rtol=0.02)
-    weight = torch.randn(out.shape, generator=draws).to(torch.bfloat16)
-    (out * weight).sum().backward()
-    (wanted * weight.double()).sum().backward()
-    for found, right in zip(ours, exact, strict=True):
-        assert found.grad is not None
-        assert right.grad is not None
-        assert (found.grad.double() - right.grad).norm() < 0.02 * right.grad.norm()
+    expect_gradients(ours, exact, out, wanted)
