@@ -42,6 +42,7 @@ from cl_lightning.requeue import requeued_when_left
 from cl_lightning.stop import STOPPED
 
 _GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
+"""Of the configuration: a run needs one option of each."""
 _VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
 """Flags that Hydra does not know -> overrides."""
 

@@ -75,8 +75,7 @@ def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
     """``key=made (not wanted)`` for each value in which two :func:`science` differ.
 
     A key that ``made`` lacks, also in an entry of a list, came into the program later, with a default that left earlier
-    runs as they were. A group
-    that one of the two leaves out (``method.mixup=null``) is told by the group's name alone.
+    runs as they were. A group that one of the two leaves out (``method.mixup=null``) is told by the group's name alone.
     """
     found = []
     for key in sorted(set(made) | set(wanted)):

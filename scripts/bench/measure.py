@@ -12,6 +12,7 @@ import torch
 
 Work = Callable[[], object]
 _LEAST = 0.05
+"""Seconds between two waits for a GPU."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Step:
 
     def ours(self) -> Tensor:
         """Forward, teacher, loss, backward, optimiser."""
-        return self._step(self._our_scores, lambda: self.teacher.logits(self.teacher(self._images)))
+        return self._step(self._our_scores, lambda: self.teacher.logits(self.teacher(self._images)), cached=False)
 
     def uncompiled(self) -> Tensor:
         """Ours, with the trunks as they are: operators can be counted in that."""
@@ -91,12 +91,17 @@ class Step:
 
     def plain(self) -> Tensor:
         """The same, plainly."""
-        return self._step(self._plain_scores, lambda: self._plain_teacher(self._images))
+        return self._step(self._plain_scores, lambda: self._plain_teacher(self._images), cached=True)
 
-    def _step(self, scores: Callable[[], tuple[Tensor, Tensor | None]], teacher: Callable[[], Tensor]) -> Tensor:
+    def _step(
+        self, scores: Callable[[], tuple[Tensor, Tensor | None]], teacher: Callable[[], Tensor], *, cached: bool
+    ) -> Tensor:
+        """``cached``: keep weights that were cast for half precision, as a loop over tokens needs it. Ours is as in a
+        run, and Lightning keeps none.
+        """
         self._optimiser.zero_grad()
         half = (
-            torch.autocast(self._setting.device, torch.bfloat16, cache_enabled=False)
+            torch.autocast(self._setting.device, torch.bfloat16, cache_enabled=cached)
             if self._setting.bf16
             else nullcontext()
         )

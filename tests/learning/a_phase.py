@@ -118,12 +118,12 @@ class Record(Curves):
 class Bench:
     """An engine over the images above."""
 
-    def __init__(self, folder: Path, *, on_gpu: bool = False, trunks: Trunks | None = None) -> None:
+    def __init__(self, folder: Path, *, on_gpu: bool = False, half: bool = False, trunks: Trunks | None = None) -> None:
         source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
         scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
         self.curves, self.display = Record(), Display([], len(TASKS), "none")
-        accelerator, precision = ("gpu", "bf16-mixed") if on_gpu else ("cpu", "32-true")
-        options = TrainerOptions(accelerator, precision, deterministic=False, run_dir=folder)
+        precision = "bf16-mixed" if on_gpu or half else "32-true"
+        options = TrainerOptions("gpu" if on_gpu else "cpu", precision, deterministic=False, run_dir=folder)
         self.engine = Engine(
             scenario,
             CLEAN,

@@ -6,12 +6,15 @@ import copy
 import dataclasses
 import signal
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from cl_lightning.data.mixup import one_hot
+from cl_lightning.learning.learner import Learner
+from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
 from cl_lightning.models.build import build_network
@@ -103,6 +106,33 @@ def test_modes_and_order_of_looking_at_images(bench: Bench) -> None:
     assert seen == [rows[:7].tolist(), rows[7:].tolist()]
     assert not any(training), "features are taken in evaluation mode"
     assert all(method.training), "phases train in training mode, whatever was looked at before"
+
+
+def test_what_is_trained_in_half_precision_is_looked_at_in_single(tmp_path: Path) -> None:
+    """Scores in half precision tie, and herding would go by rounding."""
+    quieten_lightning()  # as a run does; pytest undoes it
+    bench, method, rows = Bench(tmp_path, half=True), toy(2), torch.arange(9)
+    trained: list[torch.dtype] = []
+    method.network.classifier.register_forward_hook(lambda module, inputs, scores: trained.append(scores.dtype))
+    bench.fit(method, TASKS[0], PHASE)
+    assert set(trained) == {torch.bfloat16}
+    scores = bench.engine.map_test(method.network, rows, lambda batch: method.predict(batch.images)["linear"])
+    assert {each.dtype for each in scores} == {torch.float32}
+    method.network.float()
+    with torch.no_grad():
+        assert torch.equal(torch.cat(scores), method.predict(IMAGES[rows])["linear"])
+
+
+def test_a_phase_that_fails_gives_back_what_its_recorded_step_holds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(Learner, "close", lambda self: closed.append(self.steps_done))
+    method = toy(2)
+    monkeypatch.setattr(method, "losses", lambda *_: pytest.fail("no memory", pytrace=False))
+    with pytest.raises(pytest.fail.Exception, match="no memory"):
+        bench.fit(method, TASKS[0], PHASE)
+    assert closed == [0]
 
 
 def test_signals_stay_the_runs_own(bench: Bench) -> None:

@@ -1,0 +1,24 @@
+"""What a job does to its process before it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.models import kernels
+from cl_lightning.scope import job_scope
+
+
+@pytest.mark.parametrize(("precision", "on_gpu", "tried"), [
+    ("bf16-mixed", True, 1), ("32-true", True, 0), ("bf16-mixed", False, 0),
+])  # fmt: skip
+def test_kernels_are_tried_where_they_would_serve(
+    precision: str, on_gpu: bool, tried: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(kernels, "prove", lambda: calls.append(1))
+    config = compose_typed([f"run_dir={tmp_path}", f"trainer.precision={precision}", "trainer.keep_memory=false"])
+    with job_scope(config, tmp_path, fresh=False, writes=False, on_gpu=on_gpu):
+        assert len(calls) == tried
