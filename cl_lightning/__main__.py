@@ -16,9 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from cl_lightning.config.command_line import read, wants_many
 from cl_lightning.config.compose import compose_typed, typed
 from cl_lightning.config.errors import explain, merges_into_null
-from cl_lightning.config.files import config_dir, options
+from cl_lightning.config.files import config_dir
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.parallel import has_left
@@ -40,11 +41,6 @@ from cl_lightning.job import (
 from cl_lightning.place import rank_from
 from cl_lightning.requeue import requeued_when_left
 from cl_lightning.stop import STOPPED
-
-_GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
-"""Of the configuration: a run needs one option of each."""
-_VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
-"""Flags that Hydra does not know -> overrides."""
 
 
 @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
@@ -115,18 +111,8 @@ def _shared_folder() -> str | None:
     return f"{shared[0]} would be one folder for all jobs: type hydra.sweep.dir=DIR" if shared else None
 
 
-def _refuse(arguments: list[str]) -> None:
-    """What Hydra would answer with a traceback."""
-    for group in _GROUPS:
-        if f"{group}=null" in arguments:
-            raise UserError(f"{group}=null, but a run needs one: type {group}={' or '.join(options(group))}")
-    if {"-m", "--multirun"} & set(arguments) and any(each.startswith(("--cfg", "-c")) for each in arguments):
-        raise UserError("--cfg prints one configuration: leave out -m")
-
-
 def _start(arguments: list[str]) -> None:
     """Whatever the command line asks for."""
-    _refuse(arguments)
     rank = rank_from(os.environ)
     if any(argument.startswith(("extends", "+extends")) for argument in arguments):
         raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
@@ -137,7 +123,7 @@ def _start(arguments: list[str]) -> None:
     elif any(argument.startswith("data.new=") for argument in arguments):
         raise UserError("data.new= is what a finished run learns: type learn=RUN_DIR data.new=FOLDER")
     elif rank is None or rank.index == 0:
-        if rank is not None and {"-m", "--multirun"} & set(arguments):
+        if rank is not None and wants_many(arguments):
             raise UserError("-m does not go with processes that were started already: type trainer.devices=N instead")
         _job()
     else:
@@ -154,8 +140,9 @@ def main() -> None:
     register()
     failures.clear()
     watch(failures)
-    arguments = sys.argv[1:] = [_VERBOSITY.get(argument, argument) for argument in sys.argv[1:]]
+    arguments = sys.argv[1:]
     try:
+        arguments = sys.argv[1:] = read(arguments)
         _start(arguments)
     except LeftError as left:
         sys.exit(left.code)

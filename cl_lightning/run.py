@@ -16,6 +16,7 @@ import torch
 
 from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, flips
 from cl_lightning.checkpoints import list_checkpoints
+from cl_lightning.config.check import check_begin
 from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
@@ -64,6 +65,8 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
         run_dir = Path(config.run_dir).resolve()
         with told_to_user():
             _check_place(config, run_dir, resume)
+            if not resume:
+                check_begin(config)
             fresh = not run_dir.exists()
             run_dir.mkdir(parents=True, exist_ok=True)
             scope = job_scope(config, run_dir, fresh=fresh, writes=processes.writes, on_gpu=_on_gpu(config.trainer))

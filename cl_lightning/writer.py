@@ -42,7 +42,7 @@ class Writer:
         self._started = time.time()
         self._earlier: dict[str, Any] = {}
         self._seconds_before = 0.0
-        self._commit = commit()  # of the code that runs, not of what is checked out when it ends
+        self._commits = [commit()]  # of the code that runs, not of what is checked out when it ends
 
     def start(self) -> None:
         """The configuration as it is in force; of a run that goes on with another, also what that remembers."""
@@ -54,11 +54,11 @@ class Writer:
     def opening_lines(self, state: RunState) -> list[str]:
         """What the user should know before the first step."""
         config = self._config
-        ignored = [] if config.method.rehearsal else [f"{config.method.name} keeps no memory: memory=... is ignored"]
+        notes: list[str] = []
         herds = [item for item in self._method.plan(self._scenario.tasks[0]) if isinstance(item, Herd)]
         if herds and not herds[0].augmented and config.memory.scope == "per_replica":
             share = dataclasses.replace(config.memory, size=(config.memory.size or 0) // (config.batch.replicas or 1))
-            ignored.append(
+            notes.append(
                 f"memory.scope=per_replica without augmented herding: all {config.batch.replicas} replicas choose the "
                 f"same exemplars, so that of {memory_name(config)} only "
                 f"{memory_name(dataclasses.replace(config, memory=share))} are different images: "
@@ -71,11 +71,12 @@ class Writer:
         }
         return [
             f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
-            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}, "
+            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}"
+            f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
             f"augmentation {config.data.augmentation}, seed {config.seed}",
             f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
             f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
-            *ignored,
+            *notes,
             *_extension_lines(config, self._scenario),
             f"files in {shown(self._run_dir)}",
             *([f"going on with {self.place(state)}"] if state.position != Position() else []),
@@ -96,6 +97,7 @@ class Writer:
     def keep(self, state: RunState) -> None:
         """Write the state: a checkpoint that the run can be gone on from."""
         payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity())
+        payload["commits"] = self._commits
         write_checkpoint(self._checkpoints, state.position, payload)
 
     def restore(self, processes: Processes) -> RunState | None:
@@ -120,6 +122,8 @@ class Writer:
                     "go on with the same data and configuration, or start a new run"
                 )
         state = restore(payload, self._method, self._scenario.train)
+        before = payload.get("commits", [])  # earlier files of this format lack them
+        self._commits = list(dict.fromkeys([*before, *self._commits]))
         self._seconds_before = sum(record.seconds for record in state.records) + state.cursor.seconds
         self._earlier = {"went_on_after_task": len(state.records), "went_on_at_step": state.steps}
         return state
@@ -158,7 +162,7 @@ class Writer:
         on_gpu = self._config.trainer.accelerator != "cpu" and torch.cuda.is_available()
         cuda = torch.cuda.get_device_name() if on_gpu else None
         return {
-            "commit": self._commit,
+            "commit": ", then ".join(map(str, self._commits)) if len(self._commits) > 1 else self._commits[0],
             "command": " ".join(sys.argv[1:]),
             "host": platform.node(),
             "device": cuda or f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",

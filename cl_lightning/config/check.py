@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 from cl_lightning.config.schema import (
     CifarResNetConfig,
@@ -88,6 +89,15 @@ def check(config: Config) -> None:
         _check_meat(config.method)
 
 
+def check_begin(config: Config) -> None:
+    """What a run needs when it begins with nothing learnt, and not when it goes on. Raises ``ValueError`` as
+    :func:`check` does.
+    """
+    file = config.method.backbone_file if isinstance(config.method, ViTMethodConfig) else None
+    if file is not None and config.extends is None and not Path(file).is_file():
+        raise ValueError(f"method.backbone_file={file} is no file: type method.backbone_file=FILE.safetensors or .pth")
+
+
 def _check_sets(config: Config) -> None:
     data, example = config.data, "'data.sets=[{name: digits}, {name: cifar100, classes: 20}]'"
     if data.name != "sequence":
@@ -146,6 +156,10 @@ def _check_strategy(config: Config) -> None:
 
 def _check_memory(config: Config) -> None:
     memory, replicas = config.memory, config.batch.replicas or 1
+    if memory.budget == "none" and memory.size:
+        raise ValueError(
+            f"memory.size={memory.size} has no meaning with memory=none: leave it out, or type memory=total"
+        )
     if memory.budget != "none":
         _at_least("memory.size", memory.size, 1)
     if memory.scope == "per_replica" and replicas == 1:

@@ -25,10 +25,13 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read: type key=value, and quote values with spaces, brackets or commas"
     explanations = (
+        _unresolved(text),
         _in_data_sets(text),
         _inside_null(text, arguments),
         _missing_option(text),
         _unknown_key(text, arguments),
+        _several_values(text),
+        _wrong_kind(text, arguments),
         _wrong_value(text),
         _missing_value(text),
     )
@@ -118,6 +121,45 @@ def _in_data_sets(text: str) -> str | None:
 
 _EXPECTED = {"Integer": "a whole number", "Float": "a number", "bool": "true or false", "Boolean": "true or false"}
 _REASON = r"(Value .*? (?:could not be converted to|is not a valid|of type).*|Invalid .*|.*is not a subclass.*)"
+
+
+def _unresolved(text: str) -> str | None:
+    """``--cfg job --resolve``: there is no run, and so no folder of one."""
+    if "hydra:runtime.output_dir" not in text:
+        return None
+    return "--resolve asks for a run_dir that only a run has: type run_dir=DIR as well, or leave out --resolve"
+
+
+def _several_values(text: str) -> str | None:
+    """``seed=0,1`` without ``-m``."""
+    match = re.search(r"Ambiguous value for argument '(([^=]+)=(.*))'", text)
+    if match is None:
+        return None
+    given, key, values = match.groups()
+    return f"{given} are several values: type -m as well for a run of each, or {key}=[{values}] for one list"
+
+
+def _wrong_kind(text: str, arguments: Sequence[str]) -> str | None:
+    """``method.finetuning=none``, ``seed=null``, ``run_dir=[a]``: a value where options are, none where one must be, a
+    list where a text is.
+    """
+    match = re.search(r"Error merging override ((\S+?)=.*)", text)
+    if match is None:
+        return None
+    given, key = match.groups()
+    if "is not a subclass of" in text or "Cannot merge DictConfig with" in text:
+        inside = ", ".join(_keys_of(key, arguments))
+        return (
+            f"{given} is not possible: type {key}.KEY=VALUE{f' with one of {inside}' if inside else ''}, or {key}=null "
+            "for none, where that is allowed"
+        )
+    if "is not Optional" in text:
+        return f"{given} is not possible: it needs a value, type {key}=VALUE or leave it out"
+    if "to string" in text:
+        return f"{given} is not possible: type {key}= one word, or a text in quotes"
+    if "is not a ListConfig" in text:
+        return f"{given} is not possible: type '{key}=[...]', a list"
+    return None
 
 
 def _wrong_value(text: str) -> str | None:

@@ -66,6 +66,11 @@ def register() -> None:
     # Hydra copies its sources, the store with them, whenever it is asked for anything, a hundred times for --help. What
     # it reads from the store it copies anyway, so a store need not have copies.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+    # Nobody chooses a type: --help and Hydra's lists name the options alone.
+    every = ConfigStore.list
+    ConfigStore.list = lambda self, path: [  # type: ignore[method-assign]
+        name for name in every(self, path) if not name.startswith("schema_")
+    ]
     store.store(name="schema_config", node=Config)
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():

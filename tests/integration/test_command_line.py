@@ -42,6 +42,14 @@ WRONG = {
     "memory=null": ["type memory=none or per_class or total"],
     "-m seed=0,1 --cfg job": ["--cfg prints one configuration", "leave out -m"],
     "model=resnet32": ["model=resnet32", "model=convit_tiny"],
+    "memory=none memory.size=5": ["memory.size=5 has no meaning with memory=none", "memory=total"],
+    "seed=0,1": ["seed=0,1 are several values", "type -m as well"],
+    "seed=null": ["seed=null is not possible", "type seed=VALUE"],
+    "run_dir=[a]": ["run_dir=[a] is not possible", "one word"],
+    "method.finetuning=none": ["type method.finetuning.KEY=VALUE with one of decay_vectors, epochs", "=null for none"],
+    "method.main=[1]": ["method.main=[1] is not possible", "method.main.KEY=VALUE"],
+    "--cfg job --resolve": ["--resolve asks for a run_dir", "type run_dir=DIR"],
+    "--muti seed=0,1": ["--muti does not exist", "--multirun"],
 }
 """Seen in the configuration alone."""
 
@@ -68,6 +76,7 @@ WRONG_WITH_DATA = {
     "trainer.strategy=ddp_spawn": ["trainer.strategy=ddp_spawn is refused", "memory and its counts", "ddp"],
     "trainer.strategy=fsdp": ["trainer.strategy=fsdp is refused", "unwrap", "trainer.strategy=ddp"],
     "trainer.precision=16-mixed trainer=cpu": ["16-mixed needs a GPU", "trainer.precision=bf16-mixed"],
+    "method=meat method.backbone_file=nix model=vit_tiny": ["method.backbone_file=nix is no file", "FILE.safetensors"],
     "trainer.checkpoint_steps=0": ["trainer.checkpoint_steps=0", "at least 1"],
 }
 """Seen when the data are there, before anything is trained."""

@@ -16,6 +16,7 @@ from cl_lightning.__main__ import main
 from cl_lightning.checkpoints import load_checkpoint, save_whole
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.run import execute
+from cl_lightning.writer import commit
 
 SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3,3]", "trainer.progress=none"]
 METHODS = {
@@ -97,6 +98,7 @@ def test_a_run_that_was_moved_and_lost_its_results_goes_on(unfinished: Path, mon
     last = unfinished / "checkpoints" / "task_001.pt"
     payload = load_checkpoint(last)
     del payload["matrices"]["task_inference"]
+    payload["commits"] = ["0123456789ab"]
     save_whole(last, payload)
     (unfinished / "results.json").unlink()
     lines = (unfinished / "metrics.csv").read_text().splitlines(keepends=True)
@@ -106,6 +108,7 @@ def test_a_run_that_was_moved_and_lost_its_results_goes_on(unfinished: Path, mon
     assert len(results["tasks"]) == 3
     assert list(results["accuracy_matrix"]) == ["class_incremental", "task_incremental"]
     assert results["provenance"]["went_on_after_task"] == 2
+    assert results["provenance"]["commit"] == f"0123456789ab, then {commit()}"
     assert results["provenance"]["seconds"] >= sum(task["seconds"] for task in results["provenance"]["tasks"])
     rows = (unfinished / "metrics.csv").read_text().splitlines()
     index = rows[0].split(",").index("task/index")

@@ -1,0 +1,59 @@
+"""What is typed, before Hydra reads it."""
+
+from __future__ import annotations
+
+import pytest
+from hydra._internal.utils import get_args_parser
+
+from cl_lightning.config.command_line import read, wants_many
+from cl_lightning.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        ("", ""),
+        ("method=wa seed=1", "method=wa seed=1"),
+        ("method=wa -m seed=0,1", "method=wa seed=0,1 -m"),
+        ("--multirun method=wa", "method=wa --multirun"),
+        ("--cfg job method=wa -v", "method=wa verbose=2 --cfg job"),
+        ("method=wa --cfg=job -q seed=1", "method=wa verbose=0 seed=1 --cfg=job"),
+        ("--info defaults method=wa", "method=wa --info defaults"),
+        ("--info method=wa", "method=wa --info"),
+        ("-c job -p data seed=1 --resolve", "seed=1 -c job -p data --resolve"),
+        ("seed=-1 ~logger +a=1", "seed=-1 ~logger +a=1"),
+        ("resume=runs/0 -v", "resume=runs/0 verbose=2"),
+    ],
+)
+def test_flags_come_behind_overrides_with_their_values(typed: str, given: str) -> None:
+    assert read(typed.split()) == given.split()
+
+
+@pytest.mark.parametrize("typed", ["-m a=1,2 b=1", "a=1,2 -m b=1", "a=1,2 b=1 -m"])
+def test_hydra_reads_a_multirun_wherever_the_flag_stands(typed: str) -> None:
+    arguments = get_args_parser().parse_args(read(typed.split()))
+    assert arguments.multirun
+    assert arguments.overrides == ["a=1,2", "b=1"]
+    assert wants_many(read(typed.split()))
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("--hlep", r"^--hlep does not exist \(did you mean --help\?\): type --help"),
+        ("seed=1 -x", "^-x does not exist: type --help"),
+        ("--help=1", "^--help=1 is not possible: type --help alone"),
+        ("--cfg", "^--cfg has no value: type --cfg job or --cfg hydra or --cfg all"),
+        ("seed=1 --cfg seed=2", "^--cfg seed=2 is not a choice: type --cfg job"),
+        ("-cn -m", "^-cn has no value: type -cn CONFIG_NAME"),
+        ("-m seed=0,1 --cfg job", "^--cfg prints one configuration: leave out -m"),
+        ("method=", "^method=, but a run needs one: type method=classifier_only or "),
+        ("memory=null", "^memory=null, but a run needs one: type memory=none or per_class or total$"),
+        ("method=[dytox,wa]", "^method=.* are several, but a run has one: type one, or -m method=dytox,wa for all$"),
+        ("method=schema_meat", "^method=schema_meat is the type that options start from"),
+    ],
+)
+def test_what_hydra_would_answer_with_a_page_is_a_line(typed: str, told: str) -> None:
+    with pytest.raises(UserError, match=told) as error:
+        read(typed.split())
+    assert "\n" not in str(error.value)
