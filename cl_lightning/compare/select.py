@@ -116,9 +116,13 @@ def refuse_mixture(runs: Sequence[Measured], across: Sequence[str] = ()) -> tupl
         return tuple(dict.fromkeys(key for key in [*across, *differing] if key in differing))
     told = "; ".join(f"{key} is {_who(runs, key)}" for key in reasons)
     one = words(reasons[0], _known(runs, reasons[0])[0])
+    alike = ""
+    if "evaluation" in reasons:  # each run is measured by several: one may be asked of all
+        names = " or ".join(f"--evaluation {name}" for name in _known(runs, "evaluation"))
+        alike = f"{names} to ask the same of all, "
     raise UserError(
-        f"these runs are not comparable: {told}: type --only {reasons[0]}={_quoted(one)} (or the other) to choose, or "
-        f"{' '.join(f'--across {key}' for key in reasons)} to have them in one table"
+        f"these runs are not comparable: {told}: type {alike}--only {reasons[0]}={_quoted(one)} (or the other) to "
+        f"choose, or {' '.join(f'--across {key}' for key in reasons)} to have them in one table"
     )
 
 

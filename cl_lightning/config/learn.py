@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -53,7 +54,8 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     saved = read_saved(run_dir, "learn=")
     given = {name: _last(overrides, name) for name in _OWN}
     folder = _folder(given["data.new"], f"learn={run_dir}")
-    changes = [_change(override) for override in overrides if override.partition("=")[0] not in _OWN]
+    free = [name for name in _FREE if _has(saved, name)]
+    changes = [_change(override, free) for override in overrides if override.partition("=")[0] not in _OWN]
     try:
         before = load_plain(saved)
         config = load_plain(saved, *changes)
@@ -124,19 +126,25 @@ def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: 
     return entry
 
 
-def _change(override: str) -> DictConfig:
+def _has(saved: Mapping[str, Any], name: str) -> bool:
+    """Whether the run's own method has what ``name`` is about; a group of options that is null has none."""
+    group, _, key = name.rstrip(".").partition(".")
+    return group != "method" or (key in saved[group] and not (name.endswith(".") and saved[group][key] is None))
+
+
+def _change(override: str, free: Sequence[str]) -> DictConfig:
     key = override.partition("=")[0]
-    if any(key == name or (name.endswith(".") and key.startswith(name)) for name in _FREE):
+    if any(key == name or (name.endswith(".") and key.startswith(name)) for name in free):
         return OmegaConf.from_dotlist([override])
     if may_change(override):
         return change(override)
-    names = (*_FREE, *_OF_THE_FOLDER, "run_dir")
+    names = (*free, *_OF_THE_FOLDER, "run_dir")
     near = difflib.get_close_matches(key, [name for name in names if not name.endswith(".")], n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    free = ", ".join(f"{name}KEY=..." if name.endswith(".") else f"{name}=..." for name in names)
+    listed = ", ".join(f"{name}KEY=..." if name.endswith(".") else f"{name}=..." for name in names)
     raise UserError(
         f"{override} is not possible beside learn={hint}: network and method are those of the run, "
-        f"type {free}, logger.KEY=..., trainer.KEY=... or start a new run"
+        f"type {listed}, logger.KEY=..., trainer.KEY=... or start a new run"
     )
 
 

@@ -168,6 +168,8 @@ def forgetting(shown: Shown) -> Figure | None:
     axes.bar([k + 1 for k in after], [float(np.mean(lost[k])) for k in after], color=COLOURS[1], label="mean")
     axes.plot([k + 1 for k in after], [max(lost[k]) for k in after], "^", color=INK, label="most forgotten task")
     axes.set(xlabel="after task", ylabel="points of accuracy lost")
+    if not any(lost[k][place] for k in after for place in range(len(lost[k]))):
+        axes.set_ylim(0, 1)  # what never forgets has no scale of its own
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure

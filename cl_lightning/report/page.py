@@ -94,9 +94,10 @@ def _confusion_caption(shown: Shown) -> str:
 
 
 def _calibration_caption(shown: Shown) -> str:
+    asked = "" if shown.results["protocol"]["evaluation"] == "class_incremental" else " Here all classes compete."
     return (
         "Answers in ten bins of confidence, the larger the point the more images; the error is the mean distance "
-        f"between confidence and accuracy. {shown.portrait.probabilities}"
+        f"between confidence and accuracy.{asked} {shown.portrait.probabilities}"
     ).strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,20 @@ def test_another_question_is_refused_by_name_and_allowed_on_demand(
     groups, _ = group(runs, differ, [key])
     assert len(groups) == 2
     assert all(one.name.startswith(f"dytox {key}=") for one in groups)
+
+
+def test_runs_of_two_evaluations_may_be_asked_the_same(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 8)
+    file = write_run(tmp_path / "b", 6, method="meat") / "results.json"
+    results = json.loads(file.read_text())
+    results["protocol"]["evaluation"] = "task_incremental"
+    file.write_text(json.dumps(results))
+    with pytest.raises(
+        UserError, match="type --evaluation class_incremental or --evaluation task_incremental to ask the same of all"
+    ):
+        refuse_mixture(measured(tmp_path))
+    asked = [measure(found, "class_incremental") for found in collect([tmp_path])[0]]
+    assert refuse_mixture(asked) == ()
 
 
 def test_an_allowed_difference_is_in_the_name_of_every_group(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_how_the_folder_is_read_is_the_folder_s_alone(run: Path) -> None:
 
 MISTAKES = {
     "epochs_scal=2": r"epochs_scal=2 is not possible beside learn= \(did you mean epochs_scale\?\)",
+    "method.token_rat=2": r"method.token_rat=2 is not possible beside learn=: network .* type (?!.*token_rate)",
     "method=wa": "network and method are those of the run",
     "method.token_expansion=false": "network and method are those of the run",
     "epochs_scale=many": "epochs_scale=many is not possible .*could not be converted to Float",

@@ -198,6 +198,17 @@ def test_equal_curves_are_one_and_a_task_that_is_told_is_said(run: Path) -> None
     }
     captions = {section.name: section.caption for section in SECTIONS}
     assert captions["tasks"](shown).endswith("its own classes competing.")
+    assert "Here all classes compete." in captions["calibration"](shown)
+    assert "compete" not in captions["calibration"](read_shown(run))
+
+
+def test_what_never_forgets_has_an_axis_that_starts_at_zero(run: Path) -> None:
+    shown = read_shown(run)
+    (axes,) = figures.forgetting(shown).axes
+    assert axes.get_ylim()[1] == pytest.approx(1.05 * 30), "its own scale: the most forgotten task lost 30 points"
+    shown.results["accuracy_matrix"]["class_incremental"]["linear"] = [[0.5], [0.5, 0.7], [0.5, 0.7, 0.9]]
+    (axes,) = figures.forgetting(shown).axes
+    assert axes.get_ylim() == (0, 1)
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
