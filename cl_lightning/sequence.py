@@ -183,11 +183,14 @@ class Sequence:
         rows = torch.cat([t.test for t in tasks])
         sums: dict[tuple[str, str], Counts] = {}
         given: list[Answers] = []
-        found = engine.map_test(self.method.network, rows, lambda images: evaluate_all(self.method, images, offsets))
-        for batch, answered in found:
-            given = [given[0] + answered] if given else [answered]
+
+        def add(images: Images) -> None:  # batch by batch: the confusions of a thousand classes take 8 MB
+            batch, answered = evaluate_all(self.method, images, offsets)
+            given[:] = [given[0] + answered] if given else [answered]
             for name, counts in batch.items():
                 sums[name] = sums[name] + counts if name in sums else counts
+
+        engine.visit_test(self.method.network, rows, add)
         shares = engine.gather({name: counts.to_tensor().cpu() for name, counts in sums.items()})
         answered_by_all = [answered.cpu() for share in engine.gather([a.cpu() for a in given]) for answered in share]
         self.state.answers = sum(answered_by_all[1:], answered_by_all[0])

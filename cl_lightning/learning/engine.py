@@ -146,9 +146,9 @@ class Engine:
         found = [function(torch.cat([next(parts) for _ in pieces])) for pieces in split]
         return processes.gather_shares(found)
 
-    def map_test(self, network: Network, rows: Tensor, function: Callable[[Images], T]) -> list[T]:
-        """``function`` of batches of clean evaluation images, each image once over all processes: this one's outcomes.
-        What is made of them is gathered by :meth:`gather`.
+    def visit_test(self, network: Network, rows: Tensor, visit: Callable[[Images], None]) -> None:
+        """Hand clean evaluation images to ``visit``, batch by batch, each image once over all processes.
+        What is made of this process's share is gathered by :meth:`gather`.
         """
         processes = self._options.processes
         chunks = Chunks.of(rows, self._evaluation_batch)
@@ -161,7 +161,7 @@ class Engine:
             workers=self._workers,
             wanted=processes.share(chunks.total_steps),
         )
-        return self._map(network, data, function)
+        self._map(network, data, visit)
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes, each with them all; tensors in them must be on the CPU."""

@@ -102,7 +102,8 @@ def test_modes_and_order_of_looking_at_images(bench: Bench) -> None:
         bench.fit(method, TASKS[0], PHASE)
     mirrored = bench.engine.embed(method.network, rows, look, flip=True)
     assert torch.equal(mirrored, IMAGES[rows].flip(-1).flatten(1))
-    seen = bench.engine.map_test(method.network, rows, lambda batch: batch.rows.tolist())
+    seen: list[list[int]] = []
+    bench.engine.visit_test(method.network, rows, lambda batch: seen.append(batch.rows.tolist()))
     assert seen == [rows[:7].tolist(), rows[7:].tolist()]
     assert not any(training), "features are taken in evaluation mode"
     assert all(method.training), "phases train in training mode, whatever was looked at before"
@@ -116,7 +117,8 @@ def test_what_is_trained_in_half_precision_is_looked_at_in_single(tmp_path: Path
     method.network.classifier.register_forward_hook(lambda module, inputs, scores: trained.append(scores.dtype))
     bench.fit(method, TASKS[0], PHASE)
     assert set(trained) == {torch.bfloat16}
-    scores = bench.engine.map_test(method.network, rows, lambda batch: method.predict(batch.images)["linear"])
+    scores: list[Tensor] = []
+    bench.engine.visit_test(method.network, rows, lambda batch: scores.append(method.predict(batch.images)["linear"]))
     assert {each.dtype for each in scores} == {torch.float32}
     method.network.float()
     with torch.no_grad():
