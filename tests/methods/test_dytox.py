@@ -23,19 +23,7 @@ from cl_lightning.published.model_vectors import NO_GRADIENT, Rebuilt, total
 from cl_lightning.published.vectors import VectorFile
 from cl_lightning.published.weights import GOLDEN as PUBLISHED_NAMES
 from cl_lightning.rng import Key, torch_seeded
-from cl_lightning.types import (
-    Batch,
-    Evaluate,
-    Fit,
-    Grow,
-    Herd,
-    Optimiser,
-    Phase,
-    Schedule,
-    Sharpness,
-    Task,
-    View,
-)
+from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
 from tests.golden import GOLDEN
 
 ADAMW = Optimiser("adamw", lr=1e-3, weight_decay=1e-6, decay_vectors=False)
