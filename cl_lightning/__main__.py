@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import hydra
@@ -113,6 +114,9 @@ def _shared_folder() -> str | None:
 
 def _start(arguments: list[str]) -> None:
     """Whatever the command line asks for."""
+    if "--version" in arguments:
+        print(f"cl_lightning {metadata.version('cl-lightning')}, Hydra {metadata.version('hydra-core')}")
+        return
     rank = rank_from(os.environ)
     if any(argument.startswith(("extends", "+extends")) for argument in arguments):
         raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")

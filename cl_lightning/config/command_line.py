@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections import deque
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from cl_lightning.errors import UserError
 
 _GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
 """Of the configuration: a run needs one option of each."""
+_NO_NAME = re.compile(r"[+-]?\d[\d_.e+-]*|true|false", re.IGNORECASE)
+"""Values that YAML takes for numbers or truth values, where Hydra wants the name of an option."""
 _VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
 """Flags that Hydra does not know -> overrides."""
 _MULTIRUN = {"-m", "--multirun"}
@@ -83,7 +86,15 @@ def _check_value(name: str, value: str, action: argparse.Action) -> None:
 
 def _check_group(override: str) -> None:
     group, equals, value = override.partition("=")
-    if group not in _GROUPS or not equals:
+    if not group:
+        raise UserError(f"{override} cannot be read: type key=value")
+    if not equals or not options(group):
+        return
+    if any(_NO_NAME.fullmatch(each.strip()) for each in value.split(",")):
+        raise UserError(f"{override} does not exist: type {group}= one of {', '.join(options(group))}")
+    if group not in _GROUPS and value in ("", "null"):
+        raise UserError(f"{override} is what holds without it: leave it out")
+    if group not in _GROUPS:
         return
     one = f"type {group}={' or '.join(options(group))}"
     if value in ("", "null"):

@@ -47,6 +47,12 @@ def test_hydra_reads_a_multirun_wherever_the_flag_stands(typed: str) -> None:
         ("seed=1 --cfg seed=2", "^--cfg seed=2 is not a choice: type --cfg job"),
         ("-cn -m", "^-cn has no value: type -cn CONFIG_NAME"),
         ("-m seed=0,1 --cfg job", "^--cfg prints one configuration: leave out -m"),
+        ("=5", "^=5 cannot be read: type key=value"),
+        ("", "^ cannot be read"),
+        ("debug=true", "^debug=true does not exist: type debug= one of one_task, smoke$"),
+        ("data=100", "^data=100 does not exist: type data= one of cifar100, "),
+        ("-m memory=total,2", "^memory=total,2 does not exist"),
+        ("experiment=null", "^experiment=null is what holds without it: leave it out$"),
         ("method=", "^method=, but a run needs one: type method=classifier_only or "),
         ("memory=null", "^memory=null, but a run needs one: type memory=none or per_class or total$"),
         ("method=[dytox,wa]", "^method=.* are several, but a run has one: type one, or -m method=dytox,wa for all$"),
@@ -55,5 +61,5 @@ def test_hydra_reads_a_multirun_wherever_the_flag_stands(typed: str) -> None:
 )
 def test_what_hydra_would_answer_with_a_page_is_a_line(typed: str, told: str) -> None:
     with pytest.raises(UserError, match=told) as error:
-        read(typed.split())
+        read(typed.split() or [typed])
     assert "\n" not in str(error.value)
