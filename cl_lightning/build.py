@@ -129,7 +129,7 @@ def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
     assert isinstance(method, DyToxConfig)
     decoder = {"kind": "task_attention", "expansion": method.token_expansion}
     network = _task_network(config, scenario, decoder, key)
-    phases = _expanding_phases(config, dytox.MAIN_PARTS, dytox.FINETUNING_PARTS)
+    phases = _expanding_phases(config, scenario, dytox.MAIN_PARTS, dytox.FINETUNING_PARTS)
     return dytox.DyTox(network, *phases, _expanding_options(config, scenario))
 
 
@@ -138,7 +138,7 @@ def _daformer(config: Config, scenario: Scenario, key: Key) -> Method:
     assert isinstance(method, DAFormerConfig)
     decoder = {"kind": "dual_attention", "expansion": method.bank_expansion, "out_proj": method.out_proj}
     network = _task_network(config, scenario, decoder, key)
-    phases = _expanding_phases(config, daformer.MAIN_PARTS, daformer.FINETUNING_PARTS)
+    phases = _expanding_phases(config, scenario, daformer.MAIN_PARTS, daformer.FINETUNING_PARTS)
     neighbours, given = None, method.neighbours
     if given.form != "none":
         loss = Neighbours(given.form, given.k, given.temperature, given.margin)
@@ -160,8 +160,15 @@ def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: K
     return build_network(structure, key)
 
 
+def _herds_late(config: Config, scenario: Scenario) -> bool:
+    """After fine-tuning, on as many new images as exemplars of old classes. Where nothing is old there is no such
+    number: a single task is fine-tuned on its exemplars, which are herded before.
+    """
+    return bool(config.recipe.herd_after_finetuning) and len(scenario.tasks) > 1
+
+
 def _expanding_phases(
-    config: Config, main_parts: tuple[str, ...], finetuning_parts: tuple[str, ...]
+    config: Config, scenario: Scenario, main_parts: tuple[str, ...], finetuning_parts: tuple[str, ...]
 ) -> tuple[Phase, Phase | None]:
     """DyTox's two phases, whatever grows."""
     method, recipe = config.method, config.recipe
@@ -172,7 +179,7 @@ def _expanding_phases(
     main = build_phase(MAIN, method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
     if method.finetuning is None:
         return main, None
-    view = View.BALANCED if recipe.herd_after_finetuning else View.MEMORY
+    view = View.BALANCED if _herds_late(config, scenario) else View.MEMORY
     mixing_too = mixing if method.mixup and method.mixup.in_finetuning else None
     finetuning = build_phase("finetuning", method.finetuning, config, view, finetuning_parts, mixing=mixing_too)
     order = Order(recipe.finetuning_order or "shuffled")
@@ -193,7 +200,7 @@ def _expanding_options(config: Config, scenario: Scenario) -> dytox.DyToxOptions
         rehearsal=config.memory.budget != "none",
         herd_augmented=bool(recipe.herd_augmented),
         herd_distinct=bool(recipe.herd_distinct),
-        herd_after_finetuning=bool(recipe.herd_after_finetuning),
+        herd_after_finetuning=_herds_late(config, scenario),
         finetune_first=bool(recipe.finetune_joint) and len(scenario.tasks) == 1,
     )
 

@@ -32,6 +32,7 @@ def build_phase(
     """A paper's schedule, scaled, with the recipe's way of sampling."""
     recipe = config.recipe
     epochs = scaled_epochs(name, phase.epochs, config)
+    lr = phase.lr * (config.lr_scale or 1.0)
     order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED
     return Phase(
         name=name,
@@ -39,7 +40,7 @@ def build_phase(
         epochs=epochs,
         optimiser=Optimiser(
             name=phase.optimiser,
-            lr=phase.lr * (config.lr_scale or 1.0),
+            lr=lr,
             weight_decay=phase.weight_decay,
             decay_vectors=phase.decay_vectors,
             momentum=phase.momentum,
@@ -48,8 +49,10 @@ def build_phase(
         schedule=Schedule(
             name=phase.schedule,
             warmup_epochs=round(phase.warmup_epochs * epochs / phase.epochs),
-            warmup_lr=phase.warmup_lr,
-            min_lr=phase.min_lr,
+            warmup_lr=min(
+                phase.warmup_lr, lr
+            ),  # they are absolute, but a small lr_scale must not turn a warm-up around
+            min_lr=min(phase.min_lr, lr),
             milestones=tuple(phase.milestones),
             gamma=phase.gamma,
             lag=bool(recipe.schedule_lag),

@@ -17,7 +17,7 @@ import yaml
 
 from cl_lightning.atomic import write_atomic
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
-from cl_lightning.config.fill import changed_switches
+from cl_lightning.config.fill import changed_switches, unread_switches
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.data.kept import write_kept
 from cl_lightning.data.scenario import Scenario
@@ -55,6 +55,7 @@ class Writer:
         """What the user should know before the first step."""
         config = self._config
         notes: list[str] = []
+        unread = unread_switches(config.method)
         herds = [item for item in self._method.plan(self._scenario.tasks[0]) if isinstance(item, Herd)]
         if herds and not herds[0].augmented and config.memory.scope == "per_replica":
             share = dataclasses.replace(config.memory, size=(config.memory.size or 0) // (config.batch.replicas or 1))
@@ -67,8 +68,11 @@ class Writer:
         recipe = {
             k: v
             for k, v in dataclasses.asdict(config.recipe).items()
-            if k not in ("name", "date", "replicas", "precision")
+            if k not in ("name", "date", "replicas", "precision", *unread)
         }
+        idle = [f"recipe.{k}={v}" for k, v in changed_switches(config.recipe).items() if k in unread]
+        if idle:
+            notes.append(f"{', '.join(idle)}: method={config.method.name} does not read it, DyTox and DAFormer do")
         return [
             f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
             f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}"

@@ -156,10 +156,6 @@ def _check_strategy(config: Config) -> None:
 
 def _check_memory(config: Config) -> None:
     memory, replicas = config.memory, config.batch.replicas or 1
-    if memory.budget == "none" and memory.size:
-        raise ValueError(
-            f"memory.size={memory.size} has no meaning with memory=none: leave it out, or type memory=total"
-        )
     if memory.budget != "none":
         _at_least("memory.size", memory.size, 1)
     if memory.scope == "per_replica" and replicas == 1:

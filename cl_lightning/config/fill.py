@@ -106,6 +106,23 @@ def changed_switches(recipe: RecipeConfig) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key != "date" and value != named[key]}
 
 
+_OF_TASK_TRANSFORMERS = (
+    "distillation_class_mean",
+    "finetune_joint",
+    "finetuning_drop_last",
+    "finetuning_order",
+    "herd_after_finetuning",
+    "herd_augmented",
+    "herd_distinct",
+    "mixup_softmax",
+)
+
+
+def unread_switches(method: MethodConfig) -> tuple[str, ...]:
+    """Switches of a recipe that are about what DyTox's family does alone, for a method of another."""
+    return () if isinstance(method, TaskTransformerConfig) else _OF_TASK_TRANSFORMERS
+
+
 def _fill_model(model: ModelConfig, suggested: str, data: DataConfig) -> ModelConfig:
     if model.name == "auto":
         if suggested not in options("model"):

@@ -42,7 +42,6 @@ WRONG = {
     "memory=null": ["type memory=none or per_class or total"],
     "-m seed=0,1 --cfg job": ["--cfg prints one configuration", "leave out -m"],
     "model=resnet32": ["model=resnet32", "model=convit_tiny"],
-    "memory=none memory.size=5": ["memory.size=5 has no meaning with memory=none", "memory=total"],
     "seed=0,1": ["seed=0,1 are several values", "type -m as well"],
     "seed=null": ["seed=null is not possible", "type seed=VALUE"],
     "run_dir=[a]": ["run_dir=[a] is not possible", "one word"],
