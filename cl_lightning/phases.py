@@ -49,9 +49,7 @@ def build_phase(
         schedule=Schedule(
             name=phase.schedule,
             warmup_epochs=round(phase.warmup_epochs * epochs / phase.epochs),
-            warmup_lr=min(
-                phase.warmup_lr, lr
-            ),  # they are absolute, but a small lr_scale must not turn a warm-up around
+            warmup_lr=min(phase.warmup_lr, lr),  # absolute, but a small lr_scale must turn no warm-up around
             min_lr=min(phase.min_lr, lr),
             milestones=tuple(phase.milestones),
             gamma=phase.gamma,
