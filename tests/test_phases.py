@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from cl_lightning.build import build_memory, build_method, build_scenario
 from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.fill import unread_switches
+from cl_lightning.config.schema import RecipeConfig
 from cl_lightning.methods.base import Method
 from cl_lightning.rng import Key
 from cl_lightning.state import RunState
@@ -63,6 +66,19 @@ def test_switches_that_a_method_does_not_read_are_not_printed_as_in_force(tmp_pa
     line = "recipe.herd_augmented=True: method=wa does not read it, DyTox and DAFormer do"
     assert line in told(tmp_path, "method=wa", "recipe.herd_augmented=true")
     assert "does not read it" not in told(tmp_path, "recipe.herd_augmented=true")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["finetune", "joint", "icarl", "wa", "der", "meat", "individual"])
+def test_what_is_said_not_to_be_read_changes_no_plan(method: str) -> None:
+    """A method that comes to read one of these switches fails here: ``config/fill.py`` lists them."""
+    config = compose_typed(["run_dir=unused", f"method={method}"])
+    unread = unread_switches(config.method)
+    assert unread
+    assert set(unread) <= {field.name for field in dataclasses.fields(RecipeConfig)}
+    others = {name: not getattr(config.recipe, name) for name in unread} | {"finetuning_order": "sequential"}
+    changed = [f"recipe.{name}={str(value).lower()}" for name, value in others.items()]
+    assert built(f"method={method}", *changed)[1] == built(f"method={method}")[1]
 
 
 def test_a_method_without_memory_says_so_in_the_first_line(tmp_path: Path) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
 
 from cl_lightning.config.command_line import read, wants_many
+from cl_lightning.config.registry import register
 from cl_lightning.errors import UserError
+from tests.integration.commands import typed as typed_line
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,18 @@ def test_hydra_reads_a_multirun_wherever_the_flag_stands(typed: str) -> None:
     assert arguments.multirun
     assert arguments.overrides == ["a=1,2", "b=1"]
     assert wants_many(read(typed.split()))
+
+
+def test_types_are_nobody_s_choice() -> None:
+    register()
+    store = ConfigStore.instance()
+    assert store.list("method") == []
+    assert store.load("method/schema_dytox.yaml").node is not None, "but Hydra finds them"
+
+
+def test_the_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed_line("--version") == 0
+    assert re.fullmatch(r"cl_lightning \d+\.\d+\.\d+\S*, Hydra 1\.3\.\d+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

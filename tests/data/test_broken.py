@@ -12,7 +12,7 @@ from cl_lightning.data.datasets import load_sources
 from cl_lightning.data.sources import FolderSource
 from tests.data.folders import cache, refusal, touch
 
-__all__ = ["cache"]
+__all__ = ["cache"]  # a fixture that works by being here
 
 
 class TestBroken:

@@ -16,7 +16,7 @@ from cl_lightning.data.datasets import _READERS, CHANNELS, at_hand, load_sources
 from cl_lightning.data.sources import ArraySource, FolderSource
 from tests.data.folders import cache, refusal, touch
 
-__all__ = ["cache"]
+__all__ = ["cache"]  # a fixture that works by being here
 
 FINE_NAMES = [f"thing {label}" for label in range(100)]
 
