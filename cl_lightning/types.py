@@ -296,6 +296,7 @@ class Progress:
     """Optimiser steps done in this phase."""
     total_steps: int
     epoch: int
+    """From 0: the one that the last of these steps was taken in."""
     epochs: int
 
 

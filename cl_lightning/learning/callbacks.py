@@ -42,7 +42,7 @@ class Monitor(Callback):
 
     def _log(self, learner: Learner, point: Point) -> None:
         losses = {f"loss/{name}": value for name, value in point.terms.items()}
-        place = {"task": learner.task.index, "epoch": learner.length.epoch(point.step)}
+        place = {"task": learner.task.index, "epoch": learner.length.epoch_of(point.step)}
         total = sum(point.terms.values())
         self._curves.log({**losses, "loss/total": total, "lr": point.lr, **point.gauges, **place}, point.step)
 

@@ -105,7 +105,7 @@ class Display:
         assert leg is not None
         elapsed = max(1e-9, time.monotonic() - self._leg_started)
         rate = (self._done_in_leg - self._before) / elapsed
-        epoch = min(steps_done // max(1, leg.steps_per_epoch) + 1, leg.epochs)
+        epoch = min(max(0, steps_done - 1) // max(1, leg.steps_per_epoch) + 1, leg.epochs)  # of the step just taken
         return (
             f"task {leg.task + 1}/{self._num_tasks} | {leg.phase} | epoch {epoch}/{leg.epochs} | "
             f"{rate:,.0f} images/s | {clock(self._seconds_left(leg, rate))} left"

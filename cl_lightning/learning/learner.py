@@ -45,9 +45,9 @@ class Length:
         """Optimiser steps."""
         return self.steps_per_epoch * self.epochs
 
-    def epoch(self, steps_done: int) -> int:
-        """Which is under way after so many steps."""
-        return min(steps_done // self.steps_per_epoch, self.epochs - 1)
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 0, that the ``step``-th step of the phase, from 1, is taken in."""
+        return (step - 1) // self.steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,9 @@ class Learner(pl.LightningModule):
 
     @property
     def progress(self) -> Progress:
-        """Where the phase stands."""
-        return Progress(
-            self.steps_done, self.length.total_steps, self.length.epoch(self.steps_done), self.length.epochs
-        )
+        """Where the phase stands, once a step of it has been taken."""
+        done, length = self.steps_done, self.length
+        return Progress(done, length.total_steps, length.epoch_of(done), length.epochs)
 
     def leave(self) -> Left:
         """What is needed to go on after the last step; waits for the device.
@@ -290,7 +289,7 @@ class Learner(pl.LightningModule):
                     raise self._not_finite(step, name, value)
             terms.pop(_GRADIENT, None)
             if self._makes_point(step):
-                self.report(Point(step, self._rate_at((step - 1) // self.length.steps_per_epoch), terms, values))
+                self.report(Point(step, self._rate_at(self.length.epoch_of(step)), terms, values))
 
     def _makes_point(self, step: int) -> bool:
         return step % self._point_every == 0 or step == self.length.total_steps

@@ -63,7 +63,19 @@ def test_lines_come_at_intervals(at: Callable[[float], None]) -> None:
         at(second)
         display.advance(4, steps_done=second)
     assert len(lines(stream)) == 3
-    assert [re.search(r"epoch (\d)", line).group(1) for line in lines(stream)] == ["3", "4", "4"]  # type: ignore[union-attr]
+    assert [re.search(r"epoch (\d)", line).group(1) for line in lines(stream)] == ["2", "4", "4"]  # type: ignore[union-attr]
+
+
+def test_the_last_step_of_an_epoch_belongs_to_it(at: Callable[[float], None]) -> None:
+    told = []
+    for step in range(1, 21):
+        stream = io.StringIO()
+        display = Display(LEGS, 2, "lines", stream)
+        display.start(MAIN_1)
+        at(20 * step)
+        display.advance(20, steps_done=step)
+        told.append(int(re.search(r"epoch (\d)/4", lines(stream)[-1]).group(1)))  # type: ignore[union-attr]
+    assert told == [epoch for epoch in (1, 2, 3, 4) for _ in range(5)]
 
 
 def test_a_long_run_tells_more_seldom(at: Callable[[float], None]) -> None:
@@ -111,7 +123,7 @@ def test_the_speed_is_that_of_the_phase_alone(at: Callable[[float], None]) -> No
     at(60)
     display.advance(50, steps_done=5)
     # Fine-tuning: 50 images in 20 s. Ahead: 50 + 200 images of it, and 600 of main at 10 images a second.
-    assert lines(stream)[-1] == "task 1/2 | finetuning | epoch 2/2 | 2 images/s | 2:40 left"
+    assert lines(stream)[-1] == "task 1/2 | finetuning | epoch 1/2 | 2 images/s | 2:40 left"
 
 
 def test_the_last_step_of_the_last_phase_has_nothing_left(at: Callable[[float], None]) -> None:

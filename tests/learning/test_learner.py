@@ -53,7 +53,8 @@ def test_every_task_takes_all_of_its_steps(bench: Bench) -> None:
         assert fitted.images == 3 * len(task.train)
         assert [p.step for p in method.progress] == list(range(1, draws.total_steps + 1))
         assert {p.total_steps for p in method.progress} == {draws.total_steps}
-        assert {p.epoch for p in method.progress} == {0, 1, 2}
+        epochs = [epoch for epoch in range(3) for _ in range(draws.steps_per_epoch)]
+        assert [p.epoch for p in method.progress] == epochs
         assert not torch.equal(flat(method.network), before)
 
 
@@ -212,6 +213,13 @@ def test_rates_follow_the_schedule(bench: Bench) -> None:
     assert expected[:4] == [0.0] * 4
     assert all(torch.equal(w, before) for w in method.weights[:4]), "the optimiser uses the rate"
     assert not any(torch.equal(a, b) for a, b in pairwise(method.weights[3:]))
+
+
+def test_each_epoch_has_the_points_of_its_own_steps(bench: Bench) -> None:
+    """The last step of an epoch too: its row carries the number of the epoch that it was taken in."""
+    _, draws = bench.fit(toy(2), TASKS[0], dataclasses.replace(PHASE, epochs=4))
+    assert draws.steps_per_epoch == 6
+    assert [point["epoch"] for point in bench.curves.points] == [epoch for epoch in range(4) for _ in range(6)]
 
 
 def test_gauges_are_drawn_beside_the_losses_and_are_no_part_of_them(bench: Bench) -> None:
