@@ -29,17 +29,19 @@ from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, m
 from cl_lightning.learning.precision import slow_half_precision
 from cl_lightning.learning.processes import ALONE, Processes, joined
 from cl_lightning.learning.trainer import TrainerOptions
+from cl_lightning.methods.base import Method
 from cl_lightning.place import Rank
 from cl_lightning.portrait import Painter
 from cl_lightning.report.panels import Panels
+from cl_lightning.report.progress import phase_line, phase_scalars, task_line, task_scalars
+from cl_lightning.report.results import PhaseAccuracy
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
 from cl_lightning.scenarios import inherited
 from cl_lightning.scope import Verbosity, job_scope
-from cl_lightning.sequence import Sequence, Settings
+from cl_lightning.sequence import AfterPhase, Sequence, Settings
 from cl_lightning.state import RunState
 from cl_lightning.stop import Stop, StoppedError, listening
-from cl_lightning.types import TASK_INCREMENTAL
 from cl_lightning.writer import Writer, shown
 
 log = logging.getLogger(__name__)
@@ -92,7 +94,7 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
             sequence.state = kept
         state = sequence.state
         ahead = sequence.forecast(last)
-        curves = _curves(config, run_dir, state if resume else None, processes)
+        curves = _curves(config, run_dir, state, resume, processes)
     at = state.position
     told = processes.writes and config.verbose > Verbosity.QUIET
     display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
@@ -113,9 +115,11 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         with listening(None if processes.writes else _LEAVE_AFTER) as stop:
             journal = _journal(config, writer, state, curves, stop, processes)
             engine = _engine(config, scenario, pipeline, run_dir, display, curves, journal, processes)
-            for task in sequence.run(engine, display, curves, journal) if at.tasks <= last else ():
+            after_phase = _after_phase(method, state, curves, display, len(scenario.tasks))
+            told_of = after_phase if config.evaluate_phases else None
+            for task in sequence.run(engine, display, curves, journal, told_of) if at.tasks <= last else ():
                 results = _log_task(writer, state, curves, processes, draw)
-                _tell(display, _task_line(results, len(scenario.tasks)))
+                _tell(display, task_line(results, len(scenario.tasks)))
                 if task.index == last:
                     break
         status = "success"
@@ -168,8 +172,19 @@ def _log_task(
     """Results and a point of the curves for the last task done; the point is there already if this is ``again``."""
     results = writer.results(state, write=processes.writes)
     if not again:
-        curves.log_task(state.records[-1].index, _task_scalars(results), lambda: draw(results))
+        curves.log_task(state.records[-1].index, task_scalars(results), lambda: draw(results))
     return results
+
+
+def _after_phase(method: Method, state: RunState, curves: Curves, display: Display, num_tasks: int) -> AfterPhase:
+    """A line and a point of the curves for each phase that was evaluated."""
+    main_readout = next(iter(method.readouts()))
+
+    def log_phase(entry: PhaseAccuracy) -> None:
+        curves.log_phase(len(state.after_phases) - 1, entry.task, entry.phase, phase_scalars(entry))
+        _tell(display, phase_line(entry, main_readout, num_tasks))
+
+    return log_phase
 
 
 def _tell(display: Display, line: str) -> None:
@@ -178,15 +193,16 @@ def _tell(display: Display, line: str) -> None:
     log.info(line, extra={"told": True})
 
 
-def _curves(config: Config, run_dir: Path, state: RunState | None, processes: Processes) -> Curves:
+def _curves(config: Config, run_dir: Path, state: RunState, resume: bool, processes: Processes) -> Curves:
     """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back."""
     if not processes.writes:
         return silent_curves()
-    if state is None:
-        return make_curves(_logger_options(config), run_dir)
     at, tasks = state.position, len(state.records)
     logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
-    curves = make_curves(_logger_options(config), run_dir, Kept(state.steps, max(0, logged)))
+    there = Kept(state.steps, max(0, logged), len(state.after_phases))
+    if not resume:
+        return make_curves(_logger_options(config), run_dir, inherited=there)
+    curves = make_curves(_logger_options(config), run_dir, there)
     curves.offset = state.step_offset
     return curves
 
@@ -261,28 +277,6 @@ def _logger_options(config: Config) -> LoggerOptions:
         group=logger.group or group,
         quiet=config.verbose == Verbosity.QUIET,
     )
-
-
-def _task_scalars(results: dict[str, Any]) -> dict[str, float]:
-    last = results["tasks"][-1]
-    scalars = {"accuracy": results["last_accuracy"]}
-    scalars |= {name: results[name] for name in ("average_incremental_accuracy", "forgetting", "backward_transfer")}
-    for protocol_name, readouts in last["accuracy"].items():
-        scalars |= {f"accuracy/{protocol_name}/{readout}": value for readout, value in readouts.items()}
-    return {name: value for name, value in scalars.items() if value is not None}
-
-
-def _task_line(results: dict[str, Any], num_tasks: int) -> str:
-    done = len(results["tasks"])
-    if results["last_accuracy"] is None:
-        protocol = results["protocol"]
-        newest = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]][-1][-1]
-        return (
-            f"after task {done}/{num_tasks}: {100 * newest:.1f} % of its own classes; tasks without test images were "
-            "not evaluated"
-        )
-    told = ", the task being told" if results["protocol"]["evaluation"] == TASK_INCREMENTAL else ""
-    return f"after task {done}/{num_tasks}: {100 * results['last_accuracy']:.1f} % of all classes seen so far{told}"
 
 
 def _together(config: Config, rank: Rank | None) -> AbstractContextManager[Processes]:

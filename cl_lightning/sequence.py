@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
 from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Images
@@ -27,9 +29,9 @@ from cl_lightning.learning.loggers import Curves
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
-from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
+from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts, count
 from cl_lightning.metrics.answers import Answers, answers
-from cl_lightning.report.results import PhaseRecord, TaskRecord
+from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord
 from cl_lightning.rng import Key
 from cl_lightning.state import Cursor, RunState
 from cl_lightning.types import PROTOCOLS, Act, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Task
@@ -52,8 +54,14 @@ class Journal(Leaving, Protocol):
     """Who keeps the state of the run."""
 
     def after_item(self) -> None:
-        """An item of the plan, or a whole task, is finished. May raise ``StoppedError``."""
+        """An item of the plan, the evaluation after a phase, or a whole task is finished. May raise
+        ``StoppedError``.
+        """
         ...
+
+
+AfterPhase = Callable[[PhaseAccuracy], None]
+"""Is told what a phase has brought, before the state that holds it is kept."""
 
 
 class Sequence:
@@ -87,14 +95,23 @@ class Sequence:
                     legs.append(_leg(task, place, item.phase, draws))
         return legs
 
-    def run(self, engine: Engine, display: Display, curves: Curves, journal: Journal) -> Iterator[Task]:
+    def run(
+        self,
+        engine: Engine,
+        display: Display,
+        curves: Curves,
+        journal: Journal,
+        after_phase: AfterPhase | None = None,
+    ) -> Iterator[Task]:
         """Learn what the state does not have yet, in order; yields each task when its plan is done and its counts are
-        in the state.
+        in the state. With ``after_phase``, all classes seen are evaluated after each phase too.
         """
         cursor = self.state.cursor
         for task in self.scenario.tasks[len(self.state.records) :]:
             plan = self.method.plan(task)
             while cursor.items < len(plan):
+                if after_phase is not None:
+                    self._evaluate_phase(plan, task, engine, journal, after_phase)
                 item, begun = plan[cursor.items], time.monotonic()
                 self._carry_out(item, task, engine, display, curves)
                 log.debug("task %d: %s took %.1f s", task.index + 1, _name(item), time.monotonic() - begun)
@@ -178,39 +195,106 @@ class Sequence:
 
     def _evaluate(self, engine: Engine, task: Task) -> None:
         """Count right answers on all tasks so far, each image once."""
-        tasks = self.scenario.tasks[: task.index + 1]
-        offsets = [t.classes[0] for t in tasks] + [task.num_seen]
-        rows = torch.cat([t.test for t in tasks])
-        sums: dict[tuple[str, str], Counts] = {}
         given: list[Answers] = []
 
-        def add(images: Images) -> None:  # batch by batch: the confusions of a thousand classes take 8 MB
+        def count_batch(images: Images, offsets: list[int]) -> Counted:
             batch, answered = evaluate_all(self.method, images, offsets)
             given[:] = [given[0] + answered] if given else [answered]
-            for name, counts in batch.items():
-                sums[name] = sums[name] + counts if name in sums else counts
+            return batch
 
-        engine.visit_test(self.method.network, rows, add)
-        shares = engine.gather({name: counts.to_tensor().cpu() for name, counts in sums.items()})
+        counted = self._counted(engine, task, count_batch)
         answered_by_all = [answered.cpu() for share in engine.gather([a.cpu() for a in given]) for answered in share]
         self.state.answers = sum(answered_by_all[1:], answered_by_all[0])
-        for protocol, readout in shares[0]:
-            counts = Counts.from_tensor(torch.stack([s[protocol, readout] for s in shares if s]).sum(dim=0))
+        for (protocol, readout), counts in counted.items():
             matrix = self.state.matrices.get(protocol, {}).get(readout, AccuracyMatrix())
             if len(matrix) >= task.index:  # else the run was begun before this was counted, and its first rows lack
                 self.state.matrices.setdefault(protocol, {})[readout] = matrix.with_row(task.index, counts)
 
+    def _evaluate_phase(
+        self, plan: list[PlanItem], task: Task, engine: Engine, journal: Journal, after_phase: AfterPhase
+    ) -> None:
+        """Count what the phase before the next item has brought, unless that has been done.
 
-def evaluate_all(method: Method, images: Images, offsets: list[int]) -> tuple[dict[tuple[str, str], Counts], Answers]:
-    """Counts of one batch by (protocol, read-out), the main ones first, and the answers of the main read-out."""
+        The phase itself has been kept by then: who is interrupted here counts once more, and trains nothing again. And
+        who goes on from here with a run that was begun without counts too: the network is that of the phase's end.
+        """
+        cursor, place = self.state.cursor, self.state.cursor.items - 1
+        item = plan[place] if place >= 0 else None
+        if not isinstance(item, Fit) or cursor.left is not None:
+            return
+        if any((entry.task, entry.item) == (task.index, place) for entry in self.state.after_phases):
+            return
+        begun = time.monotonic()
+        with _as_it_was(self.method.network):
+            counted = self._counted(engine, task, lambda images, offsets: evaluate_ready(self.method, images, offsets))
+        if not counted:
+            log.info("phase %s of task %d: no read-out knows all classes yet", item.phase.name, task.index + 1)
+            return
+        cells: dict[str, dict[str, tuple[Cell, ...]]] = {}
+        for (protocol, readout), counts in counted.items():
+            cells.setdefault(protocol, {})[readout] = counts.cells()
+        self.state.after_phases.append(PhaseAccuracy(task.index, place, item.phase.name, cells))
+        log.debug("task %d: evaluation after %s took %.1f s", task.index + 1, _name(item), time.monotonic() - begun)
+        after_phase(self.state.after_phases[-1])
+        journal.after_item()
+
+    def _counted(self, engine: Engine, task: Task, count_batch: Callable[[Images, list[int]], Counted]) -> Counted:
+        """What ``count_batch`` counts of images and class offsets, over the test images of all tasks so far, each once
+        and over all processes.
+        """
+        tasks = self.scenario.tasks[: task.index + 1]
+        offsets = [t.classes[0] for t in tasks] + [task.num_seen]
+        sums: Counted = {}
+
+        def add(images: Images) -> None:  # batch by batch: the confusions of a thousand classes take 8 MB
+            for name, counts in count_batch(images, offsets).items():
+                sums[name] = sums[name] + counts if name in sums else counts
+
+        engine.visit_test(self.method.network, torch.cat([t.test for t in tasks]), add)
+        shares = engine.gather({name: counts.to_tensor().cpu() for name, counts in sums.items()})
+        return {
+            name: Counts.from_tensor(torch.stack([share[name] for share in shares if share]).sum(dim=0))
+            for name in shares[0]
+        }
+
+
+Counted = dict[tuple[str, str], Counts]
+"""By (protocol, read-out), the main ones first."""
+
+
+def evaluate_all(method: Method, images: Images, offsets: list[int]) -> tuple[Counted, Answers]:
+    """Counts of one batch, and the answers of the main read-out."""
     scores = method.predict(images.images)
-    counts = {
+    main, logits = next(iter(scores.items()))
+    answered = answers(method.readouts()[main].probabilities(logits), images.labels, num_old=offsets[-2])
+    return _count(method, scores, images, offsets), answered
+
+
+def evaluate_ready(method: Method, images: Images, offsets: list[int]) -> Counted:
+    """Counts of one batch by the read-outs that know all classes by now."""
+    pending = method.pending_readouts()
+    scores = {name: logits for name, logits in method.predict(images.images).items() if name not in pending}
+    return _count(method, scores, images, offsets)
+
+
+def _count(method: Method, scores: dict[str, Tensor], images: Images, offsets: list[int]) -> Counted:
+    return {
         (protocol, readout): count(logits, images.labels, offsets, protocol)
         for protocol in sorted(PROTOCOLS, key=lambda protocol: protocol != method.protocol)
         for readout, logits in scores.items()
     }
-    main, logits = next(iter(scores.items()))
-    return counts, answers(method.readouts()[main].probabilities(logits), images.labels, num_old=offsets[-2])
+
+
+@contextmanager
+def _as_it_was(network: nn.Module) -> Iterator[None]:
+    """Give back the modes of the network's modules, and torch's own stream of random numbers, which loaders draw
+    from: nothing of ours does, but what somebody else adds may.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    with torch.random.fork_rng(devices=[]):
+        yield
+    for module, training in modes:
+        module.training = training
 
 
 def _name(item: PlanItem) -> str:

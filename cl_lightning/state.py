@@ -17,7 +17,7 @@ from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.metrics.answers import Answers
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
-from cl_lightning.report.results import PhaseRecord, TaskRecord
+from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord
 from cl_lightning.rng import Key
 from cl_lightning.types import Left, Plain
 
@@ -62,6 +62,8 @@ class RunState:
     """One for each finished phase."""
     answers: Answers | None = None
     """Of the last evaluation, by the main read-out, with all classes competing."""
+    after_phases: list[PhaseAccuracy] = field(default_factory=list)
+    """One for each phase that was evaluated when it had ended."""
 
     @property
     def position(self) -> Position:
@@ -92,6 +94,7 @@ def checkpoint_payload(
         "precisions": [list(entry) for entry in state.precisions],
         "phases": [dataclasses.asdict(phase) for phase in state.phases],
         "answers": None if state.answers is None else state.answers.to_plain(),
+        "after_phases": [entry.to_plain() for entry in state.after_phases],
         "matrices": {
             protocol: {readout: matrix.to_plain() for readout, matrix in readouts.items()}
             for protocol, readouts in state.matrices.items()
@@ -120,7 +123,8 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
     memory = restore_memory(payload["memory"], source)
     phases = [PhaseRecord(**phase) for phase in payload.get("phases", ())]  # earlier files of this format lack them
     answers = None if payload.get("answers") is None else Answers.from_plain(payload["answers"])
-    return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers)
+    after = [PhaseAccuracy.from_plain(entry) for entry in payload.get("after_phases", ())]  # likewise
+    return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers, after)
 
 
 def restore_learnt(payload: dict[str, Plain], method: Method) -> None:

@@ -148,6 +148,7 @@ class Writer:
 
     def results(self, state: RunState, *, write: bool = True) -> dict[str, Any]:
         """Write (or only return) what is known after the last task."""
+        after_phases = [entry for entry in state.after_phases if entry.task < len(state.records)]
         results = build_results(
             {**self._protocol, **_precision(state)},
             state.records,
@@ -156,9 +157,10 @@ class Writer:
             parameters=state.records[-1].parameters,
             provenance=self._provenance(),
             phases=state.phases,
+            after_phases=after_phases,
         )
         if write:
-            write_results(self._run_dir, results, state.matrices)
+            write_results(self._run_dir, results, state.matrices, after_phases)
         return results
 
     def _provenance(self) -> dict[str, Any]:

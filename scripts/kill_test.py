@@ -46,6 +46,7 @@ SMALL = (
     "trainer.threads=1",
     "trainer.checkpoint_steps=3",
     "trainer.log_every=2",
+    "evaluate_phases=true",
     "trainer.progress=none",
 )
 """Three tasks with steps enough to be killed in, and a checkpoint every few of them."""
@@ -64,6 +65,8 @@ SITES = {
     "reporting": ("cl_lightning.writer", "write_results"),
     "curves": ("cl_lightning.learning.loggers", "Curves.log"),
     "curves of a task": ("cl_lightning.learning.loggers", "Curves.log_task"),
+    "evaluating after a phase": ("cl_lightning.sequence", "evaluate_ready"),
+    "curves of a phase": ("cl_lightning.learning.loggers", "Curves.log_phase"),
     "growing": ("cl_lightning.methods.base", "frozen_copy"),
 }
 """Where it hurts: the process ends at one call of these, before it does anything."""
@@ -223,7 +226,8 @@ def outcome(run_dir: Path) -> dict[str, Any]:
     del results["provenance"]
     payload = load_checkpoint(list_checkpoints(run_dir / "checkpoints")[-1])
     weights = {name: weight.tolist() for name, weight in payload["network"]["weights"].items()}
-    texts = {name: (run_dir / name).read_text(encoding="utf-8") for name in ("metrics.csv", "accuracy_matrix.csv")}
+    names = ("metrics.csv", "accuracy_matrix.csv", "accuracy_after_phases.csv")
+    texts = {name: (run_dir / name).read_text(encoding="utf-8") for name in names if (run_dir / name).exists()}
     return {
         "results": results,
         "exemplars": payload["memory"],

@@ -9,6 +9,7 @@ _WITHOUT = (
     "run_dir",
     "if_exists",
     "verbose",
+    "evaluate_phases",
     "extends.run",  # where the tasks before were learnt; which those are is in the rest
     "logger",
     "report",

@@ -167,7 +167,10 @@ def _last_line(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-_NO_GROUP = ("method", "data", "seed", "data.order", "data.root", "run_dir", "if_exists", "verbose", "debug", "sweep")
+_NO_GROUP = (
+    "method", "data", "seed", "data.order", "data.root", "run_dir", "if_exists", "verbose", "evaluate_phases", "debug",
+    "sweep",
+)  # fmt: skip
 """Keys in which runs of one group may differ, or that are in its name anyway; so may trainer, logger and report."""
 
 

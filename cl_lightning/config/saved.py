@@ -18,7 +18,7 @@ from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError
 
-_CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "report.", "trainer.", "verbose")
+_CHANGEABLE = ("batch.evaluation", "data.root", "evaluate_phases", "logger.", "report.", "trainer.", "verbose")
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
 _ROOT_OF_A_SET = re.compile(r"data\.sets\.\d+\.root=")
 """As ``data.root``, where several data sets follow one another."""

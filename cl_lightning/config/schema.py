@@ -379,6 +379,7 @@ class Config:
     run_dir: str = MISSING
     if_exists: str = "refuse"
     verbose: int = 1
+    evaluate_phases: bool = False
     method: MethodConfig = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING

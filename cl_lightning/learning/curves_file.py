@@ -21,7 +21,10 @@ Row = dict[str, str]
 
 STEP = "step"
 TASK = "task/index"
-"""The two axes: every row is at a step, those of curves over tasks at a task too. Both are whole numbers."""
+PHASE = "phase/index"
+"""The axes: every row is at a step, those of curves over tasks at a task too, and those of evaluations after phases are
+counted. All are whole numbers.
+"""
 
 
 class CurvesFile:
@@ -96,7 +99,7 @@ def _row(header: list[str], cells: list[str]) -> Row:
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} values for {len(header)} columns")
     row = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
-    for name in (STEP, TASK):
+    for name in (STEP, TASK, PHASE):
         value = row.get(name, "missing" if name == STEP else "0")
         if not value.isdecimal():
             raise ValueError(f"{name} is {value}, not a whole number")

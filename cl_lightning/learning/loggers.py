@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import WandbLogger
 
 from cl_lightning.atomic import write_atomic
-from cl_lightning.learning.curves_file import STEP, TASK, CurvesFile, Row, read_rows
+from cl_lightning.learning.curves_file import PHASE, STEP, TASK, CurvesFile, Row, read_rows
 from cl_lightning.learning.wandb_file import HEADER, read_records
 from cl_lightning.report.panels import Panels, Picture
 
@@ -49,14 +49,16 @@ class LoggerOptions:
 @dataclass(frozen=True)
 class Kept:
     """What is left of the curves of a run that goes on: points up to step ``steps``, and those of the first ``tasks``
-    tasks.
+    tasks and of the first ``phases`` evaluations after phases.
     """
 
     steps: int
     tasks: int
+    phases: int = 0
 
     def __contains__(self, row: Row) -> bool:
-        return int(row[STEP]) <= self.steps and (TASK not in row or int(row[TASK]) < self.tasks)
+        counted = ((TASK, self.tasks), (PHASE, self.phases))
+        return int(row[STEP]) <= self.steps and all(int(row.get(name, -1)) < number for name, number in counted)
 
 
 class Curves:
@@ -81,6 +83,13 @@ class Curves:
         """
         point = {**{f"task/{name}": value for name, value in scalars.items()}, TASK: task}
         self._log(point, self.offset, panels if self._wandb is not None else Panels)
+
+    def log_phase(self, index: int, task: int, phase: str, scalars: Mapping[str, float]) -> None:
+        """One point of each curve over the phases of this name, at the task's index; names get the prefix
+        ``phase/NAME/``. It is the ``index``-th evaluation after a phase, from 0. Raises like ``log``.
+        """
+        named = {f"phase/{phase}/{name}": value for name, value in scalars.items()}
+        self._log({**named, PHASE_TASK: task, PHASE: index}, self.offset)
 
     def _log(self, point: Mapping[str, float], step: int, panels: Callable[[], Panels] = Panels) -> None:
         if self._file is not None:
@@ -108,6 +117,8 @@ class Curves:
 
 
 _NOTHING = Panels()
+PHASE_TASK = "phase/task"
+"""The axis of evaluations after phases."""
 
 
 class WandbRun:
@@ -115,11 +126,14 @@ class WandbRun:
 
     What it has of earlier parts is told by its server or, offline, by the files of these parts. Both may lack the last
     points before a kill, and may have points after the checkpoint that is gone on from. So points are numbered in a way
-    that does not depend on interruptions: by the steps and the tasks before them.
+    that does not depend on interruptions: by the steps, the tasks and the evaluations after phases before them.
     """
 
-    def __init__(self, options: LoggerOptions, run_dir: Path, rows: Sequence[Row], kept: Kept | None) -> None:
+    def __init__(
+        self, options: LoggerOptions, run_dir: Path, rows: Sequence[Row], kept: Kept | None, inherited: Kept | None
+    ) -> None:
         """Begin a run, or, with ``kept``, go on with the one of this folder; send those of ``rows`` that it lacks.
+        ``inherited`` is what another run had logged that a new one begins with.
 
         Raises:
             ValueError: it cannot begin; one line for the user.
@@ -128,8 +142,9 @@ class WandbRun:
         in_files = _last_number(run_dir, run_id) if options.mode == "offline" else -1
         self._run = _begin(options, run_dir, run_id)
         self._last_number = max(in_files, self._run.starting_step - 1)
-        tasks = kept.tasks if kept is not None else 0
-        self._tasks = tasks - sum(TASK in row for row in rows)  # those before the rows, should rows be missing
+        before = kept or inherited or Kept(0, 0)
+        self._tasks = before.tasks - sum(TASK in row for row in rows)  # those before the rows, should rows be missing
+        self._phases = before.phases - sum(PHASE in row for row in rows)
         for row in rows:
             self.send({name: _number(value) for name, value in row.items() if name != STEP}, int(row[STEP]))
 
@@ -137,7 +152,9 @@ class WandbRun:
         """One point, and what is shown beside it, unless the run has it already."""
         if TASK in point:
             self._tasks = int(point[TASK]) + 1
-        number = step + self._tasks
+        if PHASE in point:
+            self._phases = int(point[PHASE]) + 1
+        number = step + self._tasks + self._phases
         if number <= self._last_number:
             return
         try:
@@ -160,8 +177,11 @@ class WandbRun:
             log.warning("wandb's own process is gone (%s): its run lacks the end", error)
 
 
-def make_curves(options: LoggerOptions, run_dir: Path, kept: Kept | None = None) -> Curves:
-    """The loggers of a run; with ``kept``, of one that goes on: its CSV file is cut back to that.
+def make_curves(
+    options: LoggerOptions, run_dir: Path, kept: Kept | None = None, *, inherited: Kept | None = None
+) -> Curves:
+    """The loggers of a run; with ``kept``, of one that goes on: its CSV file is cut back to that. ``inherited`` is what
+    had been logged of the run that a new one begins with.
 
     Raises:
         ValueError: the file cannot be read, or wandb cannot start; one line for the user.
@@ -173,8 +193,8 @@ def make_curves(options: LoggerOptions, run_dir: Path, kept: Kept | None = None)
         path = run_dir / "metrics.csv"
         rows = [row for row in read_rows(path) if row in kept] if kept is not None else []
         file = CurvesFile(path, rows)
-    wandb = WandbRun(options, run_dir, rows, kept) if options.wandb and options.mode != "disabled" else None
-    return Curves(file, wandb)
+    to_wandb = options.wandb and options.mode != "disabled"
+    return Curves(file, WandbRun(options, run_dir, rows, kept, inherited) if to_wandb else None)
 
 
 def silent_curves() -> Curves:
@@ -265,4 +285,6 @@ def _begin(options: LoggerOptions, run_dir: Path, run_id: str) -> Any:
         raise ValueError(f"logger=wandb cannot start: {error}; type logger.mode=offline to need no network") from error
     run.define_metric(TASK)
     run.define_metric("task/*", step_metric=TASK)
+    run.define_metric(PHASE_TASK)
+    run.define_metric("phase/*", step_metric=PHASE_TASK)
     return run

@@ -76,6 +76,12 @@ class Method(ABC):
         """
         return {"linear": Readout()}
 
+    def pending_readouts(self) -> frozenset[str]:
+        """Which read-outs of :meth:`predict` cannot know all classes seen yet, because something of the task's plan is
+        still to come (class means ...): an evaluation after a phase leaves them out.
+        """
+        return frozenset()
+
     def act(self, name: str, task: Task, look: Look) -> None:
         """Carry out the plan item ``Act(name)``."""
         raise NotImplementedError(f"{type(self).__name__} plans no action {name!r}")

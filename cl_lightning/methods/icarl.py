@@ -123,6 +123,13 @@ class ICaRL(Method):
         """
         return {"nme": Readout("softmax", means=self.class_means), "linear": Readout("sigmoid")}
 
+    def pending_readouts(self) -> frozenset[str]:
+        """``nme``, from growth to ``Act(CLASS_MEANS)``: new classes have no mean, and those of old ones are of features
+        that have moved since.
+        """
+        complete = len(self.class_means) == len(self.network.classifier.weight)
+        return frozenset() if complete else frozenset({"nme"})
+
     def extra_state(self) -> dict[str, Plain]:
         """The class means."""
         return {CLASS_MEANS: self.class_means}

@@ -209,6 +209,12 @@ class MEAT(Method):
         """Softmax of each; a task is inferred by the method, so only ``linear`` can be exported."""
         return {name: Readout("softmax", by_network=name == "linear") for name in self._options.readouts}
 
+    def pending_readouts(self) -> frozenset[str]:
+        """Those that infer the task, until the newest one can be inferred: packed, or with its class means."""
+        sizes = self.network.sizes()
+        known = {"entropy": self.learnt == len(sizes), "class_mean": len(self.class_means) == sum(sizes)}
+        return frozenset(name for name, complete in known.items() if not complete and name in self._options.readouts)
+
     def extra_state(self) -> dict[str, Plain]:
         """What a task is inferred by."""
         return {"learnt": self.learnt, CLASS_MEANS: self.class_means}

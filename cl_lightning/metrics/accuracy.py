@@ -17,6 +17,9 @@ from torch import Tensor
 
 from cl_lightning.types import CLASS_INCREMENTAL, PROTOCOLS, Plain
 
+Cell = tuple[int, int, int]
+"""(hits1, hits5, total) on one task's test images."""
+
 
 @dataclass(frozen=True, eq=False)
 class Counts:
@@ -42,6 +45,11 @@ class Counts:
     def to_tensor(self) -> Tensor:
         """(3, T) int64: one tensor to sum over processes."""
         return torch.stack([self.hits1, self.hits5, self.total])
+
+    def cells(self) -> tuple[Cell, ...]:
+        """One for each task; waits for the device."""
+        hits1, hits5, total = self.to_tensor().tolist()
+        return tuple(zip(hits1, hits5, total, strict=True))
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.hits1 + other.hits1, self.hits5 + other.hits5, self.total + other.total)
@@ -112,7 +120,7 @@ class AccuracyMatrix:
     returns another one.
     """
 
-    rows: tuple[tuple[tuple[int, int, int], ...], ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
     """rows[i][j] = (hits1, hits5, total) on task j's test images after task i."""
 
     def __post_init__(self) -> None:
@@ -134,21 +142,17 @@ class AccuracyMatrix:
         if after_task not in (len(self) - 1, len(self)):
             got = f"an evaluation after task {after_task} does not continue {len(self)} rows"
             raise ValueError(f"{got}: evaluate after every task in turn")
-        hits1, hits5, total = counts.to_tensor().tolist()
-        return AccuracyMatrix((*self.rows[:after_task], tuple(zip(hits1, hits5, total, strict=True))))
+        return AccuracyMatrix((*self.rows[:after_task], counts.cells()))
 
     def accuracies(self, top: int = 1) -> list[list[float | None]]:
         """R: ``R[i][j]`` in [0, 1] on task j after task i, None where it was not evaluated; ``top`` is 1 or 5."""
-        return [[cell[_column(top)] / cell[2] if cell[2] else None for cell in row] for row in self.rows]
+        return [accuracies_of_each(row, top) for row in self.rows]
 
     def seen(self, after_task: int, top: int = 1) -> float | None:
         """Accuracy in [0, 1] on all tasks seen after ``after_task``: test images weigh the same, tasks do not. None if
         one of them was not evaluated: what is left would be another, mostly easier, question.
         """
-        row = self.rows[after_task]
-        if not all(cell[2] for cell in row):
-            return None
-        return sum(cell[_column(top)] for cell in row) / sum(cell[2] for cell in row)
+        return accuracy_of_all(self.rows[after_task], top)
 
     def to_plain(self) -> Plain:
         """Lists of lists of [hits1, hits5, total], for a checkpoint."""
@@ -158,6 +162,18 @@ class AccuracyMatrix:
     def from_plain(rows: Plain) -> AccuracyMatrix:
         """The inverse of :meth:`to_plain`."""
         return AccuracyMatrix(tuple(tuple((int(a), int(b), int(n)) for a, b, n in row) for row in rows))
+
+
+def accuracies_of_each(row: Sequence[Cell], top: int = 1) -> list[float | None]:
+    """Of one evaluation, in [0, 1] on each task, None where it was not evaluated."""
+    return [cell[_column(top)] / cell[2] if cell[2] else None for cell in row]
+
+
+def accuracy_of_all(row: Sequence[Cell], top: int = 1) -> float | None:
+    """Of one evaluation, in [0, 1] on all tasks together: as :meth:`AccuracyMatrix.seen`."""
+    if not all(cell[2] for cell in row):
+        return None
+    return sum(cell[_column(top)] for cell in row) / sum(cell[2] for cell in row)
 
 
 def _column(top: int) -> int:

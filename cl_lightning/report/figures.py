@@ -120,6 +120,41 @@ def _distinct_curves(shown: Shown, protocol: str, readouts: list[str]) -> list[t
     return [(" = ".join(names), [percent(value) for value in values]) for values, names in curves.items()]
 
 
+def after_phases(shown: Shown) -> dict[str, list[float]]:
+    """Accuracy in % on all classes seen, after each task (NaN where it does not apply), by what had ended: each phase
+    by each of its read-outs, and the whole task by the main one; by the main protocol. Empty where no phase was
+    evaluated.
+    """
+    results = shown.results
+    protocol, main, num_tasks = results["protocol"]["evaluation"], results["protocol"]["readout"], len(results["tasks"])
+    curves: dict[str, list[float]] = {}
+    for entry in results.get("phase_accuracy", []):
+        for readout, value in entry["accuracy"].get(protocol, {}).items():
+            curves.setdefault(f"{entry['phase']}, {readout}", [math.nan] * num_tasks)[entry["task"]] = percent(value)
+    if curves:
+        curves[f"whole task, {main}"] = [percent(task["accuracy"][protocol][main]) for task in results["tasks"]]
+    return curves
+
+
+@styled
+def phases(shown: Shown) -> Figure | None:
+    """Accuracy on all classes seen after each phase of each task, and after the task."""
+    curves = after_phases(shown)
+    if not curves:
+        return None
+    figure, axes = _axes()
+    classes = seen_classes(shown)
+    *of_phases, whole = curves
+    for place, name in enumerate(of_phases):
+        marker, colour = _MARKERS[place % 8], COLOURS[place % 8]
+        axes.plot(classes, curves[name], linestyle="none", marker=marker, color=colour, label=f"after {name}")
+    axes.plot(classes, curves[whole], color=INK, linewidth=0.9, zorder=0.9, label=f"after the {whole}")
+    axes.set(xlabel="classes learnt", ylabel="accuracy on all of them in %", ylim=(0, 102))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="lower left")
+    return figure
+
+
 @styled
 def matrix(shown: Shown) -> Figure:
     """The accuracy matrix as a heat map."""

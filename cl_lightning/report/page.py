@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cl_lightning.report import figures, pictures
-from cl_lightning.report.figures import Draw, main_matrix, percent, task_confusion
+from cl_lightning.report.figures import Draw, after_phases, main_matrix, percent, task_confusion
 from cl_lightning.report.shown import Shown
 from cl_lightning.types import Plain
 
@@ -69,6 +69,14 @@ def _accuracy_caption(shown: Shown) -> str:
     return f"{told} Dashed: published, {published.name} ({published.source})."
 
 
+def _phases_caption(shown: Shown) -> str:
+    protocol = shown.results["protocol"]["evaluation"]
+    return (
+        f"On all classes learnt so far, {_WHAT_COMPETES[protocol]}, when a phase had ended and the rest of its task "
+        "was still to come; by the read-outs that existed by then."
+    )
+
+
 _WHAT_COMPETES = {
     "class_incremental": "all classes seen competing",
     "task_incremental": "its own classes competing",
@@ -107,6 +115,7 @@ def _fixed(text: str) -> Callable[[Shown], str]:
 
 SECTIONS = (
     Section("accuracy", "Accuracy on all classes seen", figures.accuracy, _accuracy_caption),
+    Section("phases", "Accuracy after each phase", figures.phases, _phases_caption),
     Section("matrix", "Accuracy matrix", figures.matrix, _fixed("By the main protocol and read-out.")),
     Section("tasks", "Each task over time", figures.tasks_over_time, _tasks_caption),
     Section(
@@ -141,8 +150,11 @@ SECTIONS = (
 
 def page(shown: Shown, drawn: Mapping[str, str]) -> str:
     """The page's text; ``drawn`` are the figures (SVG) by section."""
-    parts = [_figure(section, shown, drawn[section.name]) for section in SECTIONS if section.name in drawn]
-    parts.insert(2, _matrix_table(shown))
+    parts: list[str] = []
+    for section in SECTIONS:
+        if section.name in drawn:
+            parts.append(_figure(section, shown, drawn[section.name]))
+            parts += [_TABLES[section.name](shown)] if section.name in _TABLES else []
     parts += [_confused_classes(shown), _memory(shown), _table("Protocol", shown.results["protocol"])]
     parts.append(_table("Provenance", shown.results["provenance"]))
     body = "\n".join(part for part in parts if part)
@@ -211,6 +223,24 @@ def _matrix_table(shown: Shown) -> str:
     table = f"<table><thead><tr><th>after</th>{head}<th>all seen</th></tr></thead><tbody>{rows}</tbody></table>"
     note = '<p class="soft">Accuracy in % after task (row) on task (column).</p>'
     return _section("numbers", "The numbers", f'<div class="scroll">{table}</div>{note}')
+
+
+def _phases_table(shown: Shown) -> str:
+    curves = after_phases(shown)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in curves)
+    rows = "".join(
+        f"<tr><th>{task + 1}</th>{''.join(f'<td>{_number(value)}</td>' for value in values)}</tr>"
+        for task, values in enumerate(zip(*curves.values(), strict=True))
+    )
+    table = f"<table><thead><tr><th>task</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    note = (
+        '<p class="soft">Accuracy in % on all classes learnt so far, after phase or task (column) and by read-out.</p>'
+    )
+    return _section("phase_numbers", "After each phase, the numbers", f'<div class="scroll">{table}</div>{note}')
+
+
+_TABLES = {"phases": _phases_table, "matrix": _matrix_table}
+"""Tables that follow a figure."""
 
 
 def _confused_classes(shown: Shown, most: int = 12) -> str:

@@ -14,10 +14,13 @@ class Picture:
     caption: str = ""
 
 
+Table = tuple[Sequence[str], Sequence[Sequence[float | str]]]
+"""Columns and rows."""
+
+
 @dataclass(frozen=True)
 class Panels:
     """By name; a name with several pictures is a gallery."""
 
-    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[float]]]] = field(default_factory=dict)
-    """Columns and rows."""
+    tables: Mapping[str, Table] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)

@@ -11,15 +11,16 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cl_lightning.atomic import write_atomic
 from cl_lightning.metrics import continual
-from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, accuracies_of_each, accuracy_of_all
 from cl_lightning.types import Plain
 
+AFTER_PHASES = "accuracy_after_phases.csv"
 Matrices = Mapping[str, Mapping[str, AccuracyMatrix]]
 """Protocol -> read-out -> accuracy matrix. The first protocol is the run's main one."""
 
@@ -53,6 +54,46 @@ class PhaseRecord:
     seconds: float
 
 
+@dataclass(frozen=True)
+class PhaseAccuracy:
+    """What a phase has brought, before the rest of its task's plan: counts on all tasks so far."""
+
+    task: int
+    item: int
+    """Which item of the task's plan the phase is."""
+    phase: str
+    counts: Mapping[str, Mapping[str, tuple[Cell, ...]]]
+    """Protocol -> read-out -> right answers on each task; the main ones first. Read-outs that existed by then."""
+
+    def to_plain(self) -> Plain:
+        """For a checkpoint."""
+        counts = {protocol: {name: list(map(list, row)) for name, row in of.items()} for protocol, of in self._each()}
+        return {"task": self.task, "item": self.item, "phase": self.phase, "counts": counts}
+
+    @staticmethod
+    def from_plain(plain: Plain) -> PhaseAccuracy:
+        """The inverse of :meth:`to_plain`."""
+        counts = {
+            protocol: {name: tuple((int(a), int(b), int(n)) for a, b, n in row) for name, row in of.items()}
+            for protocol, of in plain["counts"].items()
+        }
+        return PhaseAccuracy(int(plain["task"]), int(plain["item"]), str(plain["phase"]), counts)
+
+    def to_results(self) -> dict[str, Plain]:
+        """An entry of ``phase_accuracy`` in ``results.json``: on all classes seen, and on each task."""
+        return {
+            "task": self.task,
+            "phase": self.phase,
+            "accuracy": {p: {name: accuracy_of_all(row) for name, row in of.items()} for p, of in self._each()},
+            "accuracy_by_task": {
+                p: {name: accuracies_of_each(row) for name, row in of.items()} for p, of in self._each()
+            },
+        }
+
+    def _each(self) -> Iterable[tuple[str, Mapping[str, tuple[Cell, ...]]]]:
+        return self.counts.items()
+
+
 def build_results(
     protocol: Mapping[str, Plain],
     tasks: Sequence[TaskRecord],
@@ -61,11 +102,13 @@ def build_results(
     parameters: int,
     provenance: Mapping[str, Plain],
     phases: Sequence[PhaseRecord] = (),
+    after_phases: Sequence[PhaseAccuracy] = (),
 ) -> dict[str, Plain]:
     """Assemble ``results.json``: plain values, accuracies in [0, 1], None for what does not apply.
 
     The numbers at the top level are those of the first protocol in ``matrices`` and of ``main_readout``; both are
-    named in the result's ``protocol``, as ``evaluation`` and ``readout``.
+    named in the result's ``protocol``, as ``evaluation`` and ``readout``. Without ``after_phases`` there is no key
+    ``phase_accuracy``.
 
     Raises:
         ValueError: no such read-out, no evaluation, or matrices and tasks of different lengths.
@@ -80,6 +123,7 @@ def build_results(
         raise ValueError(f"{got}: evaluate after each task")
     main = matrices[evaluation][main_readout]
     R = main.accuracies()
+    measured = [entry.to_results() for entry in after_phases]
     return {
         "protocol": {**protocol, "evaluation": evaluation, "readout": main_readout},
         "tasks": [_task(record, matrices) for record in tasks],
@@ -89,6 +133,7 @@ def build_results(
         "forgetting": continual.forgetting(R),
         "backward_transfer": continual.backward_transfer(R),
         "parameters": parameters,
+        **({"phase_accuracy": measured} if measured else {}),
         "provenance": {
             **provenance,
             "tasks": [_speed(record) for record in tasks],
@@ -133,11 +178,30 @@ def matrix_csv(matrices: Matrices) -> str:
     return text.getvalue()
 
 
-def write_results(run_dir: Path, results: Mapping[str, Plain], matrices: Matrices) -> None:
-    """Write ``results.json`` and ``accuracy_matrix.csv`` of a run, each atomically. Results that are there already keep
-    the provenance of the process that made them.
+def phases_csv(after_phases: Sequence[PhaseAccuracy]) -> str:
+    """The text of ``accuracy_after_phases.csv``: a line for each phase, protocol, read-out and task evaluated."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["protocol", "readout", "task", "phase", "eval_task", "hits", "total", "accuracy"])
+    for entry in after_phases:
+        for protocol, readouts in entry.counts.items():
+            for readout, row in readouts.items():
+                writer.writerows(
+                    [protocol, readout, entry.task, entry.phase, task, hits, n, hits / n if n else ""]
+                    for task, (hits, _, n) in enumerate(row)
+                )
+    return text.getvalue()
+
+
+def write_results(
+    run_dir: Path, results: Mapping[str, Plain], matrices: Matrices, after_phases: Sequence[PhaseAccuracy] = ()
+) -> None:
+    """Write ``results.json`` and ``accuracy_matrix.csv`` of a run, and ``accuracy_after_phases.csv`` where phases were
+    evaluated, each atomically. Results that are there already keep the provenance of the process that made them.
     """
     write_atomic(run_dir / "accuracy_matrix.csv", matrix_csv(matrices))
+    if after_phases:
+        write_atomic(run_dir / AFTER_PHASES, phases_csv(after_phases))
     if not _is_there(run_dir / "results.json", results):
         write_json(run_dir / "results.json", results)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -63,8 +64,26 @@ def resume(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
+PHASES = {"dytox": ["main", "finetuning"], "der": ["main", "classifier"]}
+"""Of a task that is not the first; ``main`` alone where nothing is said."""
+
+
+def without_phases(made: dict[str, Any]) -> dict[str, Any]:
+    """``outcome`` without what an evaluation after each phase adds to it."""
+    results = {name: value for name, value in made["results"].items() if name != "phase_accuracy"}
+    curves = [
+        {name: value for name, value in row.items() if not name.startswith("phase/")}
+        for row in csv.DictReader(made["texts"][0].splitlines())
+        if not row.get("phase/index")
+    ]
+    return {**made, "results": results, "texts": [curves, made["texts"][1]]}
+
+
 @pytest.mark.parametrize("method", [pytest.param(m, marks=MARKS.get(m, [pytest.mark.long])) for m in METHODS])
-def test_a_run_in_two_parts_is_the_run_in_one(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_two_parts_is_the_run_in_one_and_evaluating_phases_moves_nothing(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second part also evaluates after each phase: weights, exemplars, counts and losses stay, to the bit."""
     options = [f"method={method}", *METHODS[method]]
     learn(tmp_path / "whole", *options)
     learn(tmp_path / "parts", *options, "trainer.stop_after_task=0")
@@ -73,8 +92,35 @@ def test_a_run_in_two_parts_is_the_run_in_one(method: str, tmp_path: Path, monke
         rf"after task 1/3: .* % of all classes seen so far{told}$", (tmp_path / "parts/run.log").read_text(), re.M
     )
     torch.manual_seed(99)  # whatever the second process did before
-    assert resume(monkeypatch, f"resume={tmp_path / 'parts'}") == 0
-    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+    assert resume(monkeypatch, f"resume={tmp_path / 'parts'}", "evaluate_phases=true") == 0
+    whole, parts = outcome(tmp_path / "whole"), outcome(tmp_path / "parts")
+    assert without_phases(parts) == without_phases(whole)
+    assert "phase_accuracy" not in whole["results"]
+    assert not (tmp_path / "whole" / "accuracy_after_phases.csv").exists()
+    expect_phases(method, parts)
+
+
+def expect_phases(method: str, made: dict[str, Any]) -> None:
+    """One entry for each phase since the evaluation was switched on, by the read-outs that existed by then."""
+    found = made["results"]["phase_accuracy"]
+    names = PHASES.get(method, ["main"])
+    assert [(entry["task"], entry["phase"]) for entry in found] == [(task, name) for task in (1, 2) for name in names]
+    protocols = made["results"]["accuracy_matrix"]
+    for entry in found:
+        assert list(entry["accuracy"]) == list(entry["accuracy_by_task"]) == list(protocols)
+        assert all(list(readouts) == ["linear"] for readouts in entry["accuracy"].values()), "nothing is inferred yet"
+        assert all(len(row) == entry["task"] + 1 for of in entry["accuracy_by_task"].values() for row in of.values())
+    if method != "wa":  # nothing that comes after the last phase of a task moves this read-out, as alignment does
+        last = {entry["task"]: entry["accuracy"] for entry in found}
+        for task in (1, 2):
+            after = made["results"]["tasks"][task]["accuracy"]
+            assert last[task] == {protocol: {"linear": of["linear"]} for protocol, of in after.items()}
+    rows = [row for row in csv.DictReader(made["texts"][0].splitlines()) if row["phase/index"]]
+    assert [row["phase/index"] for row in rows] == [str(index) for index in range(len(found))]
+    for row, entry in zip(rows, found, strict=True):
+        value = row[f"phase/{entry['phase']}/accuracy/class_incremental/linear"]
+        assert float(value) == entry["accuracy"]["class_incremental"]["linear"]
+        assert row["phase/task"] == str(entry["task"])
 
 
 @pytest.fixture(scope="module")
