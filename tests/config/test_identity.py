@@ -26,6 +26,7 @@ def test_where_and_how_fast_does_not_count() -> None:
         "data.on_broken=skip",
         "trainer.checkpoint_steps=7",
         "if_exists=resume",
+        "evaluate_phases=true",
     ]
     assert differences(of(*changed), of()) == []
 

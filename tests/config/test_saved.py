@@ -21,6 +21,18 @@ def test_a_group_beside_resume_changes_what_it_names_and_keeps_the_rest(tmp_path
         assert (resumed.logger.csv, resumed.logger.project) == (False, "mine")
 
 
+def test_phases_may_be_evaluated_from_now_on_also_of_a_run_that_did_not_know_of_it(tmp_path: Path) -> None:
+    plain = to_plain(compose_typed([f"run_dir={tmp_path}"]))
+    for saved, kept in ((plain, False), (plain | {"evaluate_phases": True}, True)):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
+        assert load_saved(tmp_path).evaluate_phases is kept
+        assert load_saved(tmp_path, ["evaluate_phases=true"]).evaluate_phases is True
+        assert load_saved(tmp_path, ["evaluate_phases=false"]).evaluate_phases is False
+    del plain["evaluate_phases"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert load_saved(tmp_path).evaluate_phases is False
+
+
 def test_how_much_is_told_is_asked_for_anew(tmp_path: Path) -> None:
     config = compose_typed([f"run_dir={tmp_path}", "verbose=0"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(config)))

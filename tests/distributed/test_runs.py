@@ -64,9 +64,15 @@ def test_from_equal_weights_any_number_of_processes_keeps_the_same_images_and_co
         (again / "checkpoints").mkdir(parents=True)
         shutil.copy(trained, again / "checkpoints")
         shutil.copy(tmp_path / "one" / "config.yaml", again)
-        values = learn(world, again, ["trainer.stop_after_task=0"], resume=True)
+        values = learn(world, again, ["trainer.stop_after_task=0", "evaluate_phases=true"], resume=True)
         assert len(set(values)) == 1, "every process knows the outcome"
         assert counted(again) == expected
+        (after,) = load_checkpoint(again / "checkpoints" / "task_000.pt")["after_phases"]
+        assert (after["task"], after["phase"]) == (0, "main"), "the phase that had ended is evaluated now"
+        for protocol, readouts in after["counts"].items():
+            assert list(readouts) == ["linear"]
+            row = expected["matrices"][protocol]["linear"][0]
+            assert list(map(list, readouts["linear"])) == list(map(list, row))
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:

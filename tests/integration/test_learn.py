@@ -47,7 +47,7 @@ def write_digits(root: Path, **classes: int) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("finished") / "digits"
-    assert typed(*TINY, "data.classes=4", f"run_dir={run_dir}") == 0
+    assert typed(*TINY, "data.classes=4", "evaluate_phases=true", f"run_dir={run_dir}") == 0
     return run_dir
 
 
@@ -93,6 +93,10 @@ def test_old_and_new_classes_are_classified(finished: Path, learnt: Path) -> Non
     assert found["last_accuracy"] > 0.7
     assert [task["names"] for task in found["tasks"]] == [["0", "1"], ["2", "3"], ["five", "four"]]
     assert found["protocol"]["tasks"] == [2, 2, 2]
+    phases, before = found["phase_accuracy"], results(finished)["phase_accuracy"]
+    assert phases[: len(before)] == before, "phases of tasks before are carried over"
+    own = [(task, name) for task in (1, 2) for name in ("main", "classifier")]
+    assert [(entry["task"], entry["phase"]) for entry in phases] == [(0, "main"), *own]
     assert found["protocol"]["extended"][0].startswith("task 3: folder more, fingerprint ")
 
 

@@ -30,11 +30,21 @@ def test_page_and_dashboard_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WANDB_MODE", "offline")
     run_dir = tmp_path / "run"
     shows = ["report.page=true", "report.attention=true", "report.exemplars=3"]
-    wandb = ["logger=wandb", "logger.mode=offline", "memory.size=40"]
+    wandb = ["logger=wandb", "logger.mode=offline", "memory.size=40", "evaluate_phases=true"]
     assert typed(*SHORT, *shows, *wandb, f"run_dir={run_dir}", f"hydra.run.dir={run_dir}") == 0
 
     page = (run_dir / "report.html").read_text(encoding="utf-8")
-    for section in ("accuracy", "confusion", "calibration", "losses", "tokens", "attention", "speed", "memory"):
+    for section in (
+        "accuracy",
+        "phases",
+        "confusion",
+        "calibration",
+        "losses",
+        "tokens",
+        "attention",
+        "speed",
+        "memory",
+    ):
         assert f'<section id="{section}"' in page
     portrait, results = read_portrait(run_dir), json.loads((run_dir / "results.json").read_text())
     assert portrait.confusion is not None
@@ -59,7 +69,14 @@ def test_page_and_dashboard_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert of_tasks[-1]["task/accuracy"] == pytest.approx(results["last_accuracy"])
     last = of_tasks[-1]
     assert last["tables/accuracy"]["_type"] == "table-file"
-    for name in ("accuracy_matrix", "tasks", "confusion_of_tasks", "calibration"):
+    of_phases = [point for point in points if "phase/index" in point]
+    assert [(p["phase/index"], p["phase/task"]) for p in of_phases] == [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2)]
+    (tuned,) = (entry["accuracy"] for entry in results["phase_accuracy"][-1:])
+    name = "phase/finetuning/accuracy/class_incremental/linear"
+    assert of_phases[-1][name] == pytest.approx(tuned["class_incremental"]["linear"])
+    assert [name in point for point in of_phases] == [False, False, True, False, True]
+    assert last["tables/accuracy_after_phases"]["_type"] == "table-file"
+    for name in ("accuracy_matrix", "accuracy_after_phases", "tasks", "confusion_of_tasks", "calibration"):
         assert last[f"report/{name}"]["_type"] == "image-file"
         assert (file.parent / "files" / last[f"report/{name}"]["path"]).is_file()
     assert last["memory/exemplars"]["count"] == 10

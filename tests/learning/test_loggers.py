@@ -24,16 +24,20 @@ CSV = LoggerOptions(csv=True, wandb=False, project="p", entity=None, mode="offli
 
 
 class Point(NamedTuple):
-    """Scalars at a step of the run, or those of a task at its end."""
+    """Scalars at a step of the run, or those of a task at its end, or of the ``phase``-th evaluation after a phase."""
 
     step: int
     task: int | None
     scalars: dict[str, float]
+    phase: int | None = None
 
 
 def log(curves: Curves, points: list[Point]) -> None:
-    for step, task, scalars in points:
-        if task is None:
+    for step, task, scalars, phase in points:
+        if phase is not None:
+            curves.offset = step
+            curves.log_phase(phase, step // TASK, "main", scalars)
+        elif task is None:
             curves.offset = step // 2
             curves.log(scalars, step - step // 2)
         else:
@@ -43,7 +47,8 @@ def log(curves: Curves, points: list[Point]) -> None:
 
 def kept(points: list[Point]) -> Kept:
     """What a checkpoint after ``points`` knows of them."""
-    return Kept(max((p.step for p in points), default=0), sum(p.task is not None for p in points))
+    tasks, phases = sum(p.task is not None for p in points), sum(p.phase is not None for p in points)
+    return Kept(max((p.step for p in points), default=0), tasks, phases)
 
 
 NAMES = st.sampled_from(["lr", "loss/total", "task", "Epoch", "a,b", 'quoted "x"', "stepped", "z"])
@@ -57,6 +62,9 @@ def runs(draw: st.DrawFn) -> list[Point]:
         gaps = draw(st.lists(st.integers(1, 30), max_size=5))
         begin = points[-1].step if points else 0
         points += [Point(step, None, draw(SCALARS)) for step in list(accumulate(gaps, initial=begin))[1:]]
+        for _ in range(draw(st.integers(0, 2))):
+            phases = sum(point.phase is not None for point in points)
+            points.append(Point(points[-1].step if points else 0, None, draw(SCALARS), phases))
         points.append(Point(points[-1].step if points else 0, task, draw(SCALARS)))
     return points
 
@@ -84,11 +92,21 @@ def test_however_often_a_run_is_killed_its_file_is_that_of_one_that_was_not(data
 
 
 def test_points_after_the_checkpoint_go_and_a_new_run_begins_anew(tmp_path: Path) -> None:
-    points = [Point(10, None, {"a": 1.5}), Point(10, 0, {"a": 0.5}), Point(20, None, {"b": 2.5})]
+    points = [
+        Point(10, None, {"a": 1.5}),
+        Point(10, None, {"c": 0.25}, phase=0),
+        Point(10, 0, {"a": 0.5}),
+        Point(20, None, {"b": 2.5}),
+    ]
     log(make_curves(CSV, tmp_path), points)
     file = tmp_path / "metrics.csv"
-    make_curves(CSV, tmp_path, Kept(steps=19, tasks=1))
-    assert file.read_bytes() == b"a,step,task/a,task/index\r\n1.5,10,,\r\n,10,0.5,0\r\n"
+    make_curves(CSV, tmp_path, Kept(steps=19, tasks=1, phases=1))
+    assert file.read_bytes() == (
+        b"a,phase/index,phase/main/c,phase/task,step,task/a,task/index\r\n"
+        b"1.5,,,,10,,\r\n,0,0.25,0,10,,\r\n,,,,10,0.5,0\r\n"
+    )
+    make_curves(CSV, tmp_path, Kept(steps=10, tasks=0, phases=1))
+    assert file.read_bytes() == b"a,phase/index,phase/main/c,phase/task,step\r\n1.5,,,,10\r\n,0,0.25,0,10\r\n"
     make_curves(CSV, tmp_path, Kept(steps=10, tasks=0))
     assert file.read_bytes() == b"a,step\r\n1.5,10\r\n"
     make_curves(CSV, tmp_path)
@@ -111,6 +129,40 @@ def test_an_id_that_wandb_would_not_take_is_told(mode: str, tmp_path: Path) -> N
     (tmp_path / "wandb_id").write_text("a/b\n\n")
     with pytest.raises(ValueError, match=r"wandb_id holds 'a/b', no id of a wandb run: delete it"):
         make_curves(replace(CSV, wandb=True, mode=mode), tmp_path, Kept(0, 0))
+
+
+def test_a_point_has_the_same_number_in_wandb_however_the_run_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that begins with two tasks and three evaluations of another one, too, and without a CSV file."""
+    sent: list[tuple[int, float]] = []
+
+    def begin(*_: object) -> Mock:
+        log_point = Mock(side_effect=lambda point, step, commit: sent.append((step, point["trainer/global_step"])))
+        return Mock(starting_step=0 if not sent else sent[-1][0] + 1, log=log_point)
+
+    monkeypatch.setattr(module, "_begin", begin)
+    points = [
+        Point(100, 1, {"a": 0.5}),  # of the run before: its last task is shown again
+        Point(110, None, {"loss": 1.0}),
+        Point(110, None, {"a": 0.6}, phase=3),
+        Point(120, None, {"loss": 1.0}),
+        Point(120, None, {"a": 0.7}, phase=4),
+        Point(120, 2, {"a": 0.8}),
+        Point(130, None, {"loss": 1.0}),
+    ]
+    expected = [(105, 100), (115, 110), (116, 110), (126, 120), (127, 120), (128, 120), (138, 130)]
+    for csv in (True, False):
+        options = replace(CSV, csv=csv, wandb=True, mode="online")
+        for killed, kept_of in ((7, 7), (5, 5), (5, 3), (4, 2), (3, 2), (6, 5)):
+            sent.clear()
+            folder = tmp_path / f"{csv}_{killed}_{kept_of}"
+            folder.mkdir()
+            log(make_curves(options, folder, inherited=Kept(100, 1, 3)), points[:killed])
+            tasks = 1 + sum(point.task is not None for point in points[:kept_of])
+            phases = 3 + sum(point.phase is not None for point in points[:kept_of])
+            log(make_curves(options, folder, Kept(points[kept_of - 1].step, tasks, phases)), points[kept_of:])
+            assert sent == expected, (csv, killed, kept_of)
 
 
 def test_when_wandbs_process_is_gone_the_run_ends_with_one_line(
@@ -136,10 +188,10 @@ import os, signal, subprocess, sys
 from pathlib import Path
 import wandb  # once for all parts: it takes seconds
 from cl_lightning.learning.loggers import Kept
-from tests.learning.test_loggers import CSV, log, make_curves, points_of, replace
+from tests.learning.test_loggers import CSV, log, make_curves, phases_at, points_of, replace
 
 def part(folder, mode, csv, steps, tasks, reach, end):
-    kept = None if steps == "-" else Kept(int(steps), int(tasks))
+    kept = None if steps == "-" else Kept(int(steps), int(tasks), phases_at(int(steps)))
     curves = make_curves(replace(CSV, csv=csv == "csv", wandb=True, mode=mode), Path(folder), kept)
     curves.log_configuration({"seed": 1})
     log(curves, points_of(int(reach))[len(points_of(int(steps), int(tasks))) if kept else 0 :])
@@ -161,11 +213,18 @@ for arguments in sys.argv[4:]:
 """
 
 
+def phases_at(step: int) -> int:
+    """Evaluations after phases by then: one in the middle of each task."""
+    return (step + TASK // 2) // TASK
+
+
 def points_of(reach: int, tasks: int | None = None) -> list[Point]:
     """A run up to a step; ``tasks`` is one less where the end of a task has not been logged yet."""
     points = []
     for step in range(EVERY, reach + 1, EVERY):
         points.append(Point(step, None, {"loss": step / 7, "task": (step - 1) // TASK}))
+        if step % TASK == TASK // 2:
+            points.append(Point(step, None, {"accuracy": 1 / step}, phases_at(step) - 1))
         if step % TASK == 0 and (tasks is None or step // TASK <= tasks):
             points.append(Point(step, step // TASK - 1, {"accuracy": 1 / step}))
     return points
@@ -183,12 +242,14 @@ def in_parts(folder: Path, mode: str, csv: bool, parts: list[str], **environment
 
 
 def rows_of(points: list[Point]) -> list[dict[str, float]]:
-    """What wandb is to know of a run: each point once, numbered by the steps and tasks before it."""
-    rows, tasks = [], 0
-    for step, task, scalars in points:
-        tasks += task is not None
+    """What wandb is to know of a run: each point once, numbered by the steps, tasks and evaluations before it."""
+    rows, others = [], 0
+    for step, task, scalars, phase in points:
+        others += task is not None or phase is not None
         named = scalars if task is None else {"task/accuracy": scalars["accuracy"], "task/index": task}
-        rows.append({**named, "trainer/global_step": step, "_step": step + tasks})
+        if phase is not None:
+            named = {"phase/main/accuracy": scalars["accuracy"], "phase/task": step // TASK, "phase/index": phase}
+        rows.append({**named, "trainer/global_step": step, "_step": step + others})
     return rows
 
 

@@ -172,7 +172,18 @@ def test_every_read_out_scores_all_classes_seen(life: Life) -> None:
             sums = readout.probabilities(scores[name]).sum(dim=1)
             assert (readout.probability == "softmax") == torch.allclose(sums, torch.ones(len(IMAGES)), atol=1e-5)
         names.append(list(scores))
+        assert not life.method.pending_readouts(), "at the end of a task all can be asked"
     assert names == [names[0]] * len(SIZES), "read-outs, and which comes first, stay the same"
+
+
+def test_a_read_out_that_is_not_pending_scores_all_classes_after_every_phase(life: Life) -> None:
+    for index in range(2):
+        for item in life.method.plan(task(index)):
+            life.carry_out(item, task(index))
+            if isinstance(item, Fit):
+                scores, pending = predict(life.method), life.method.pending_readouts()
+                assert pending < set(scores), "one at least can be asked, the classifier"
+                assert all(scores[name].isfinite().all() for name in set(scores) - pending)
 
 
 def test_scores_do_not_depend_on_the_rest_of_the_batch(life: Life) -> None:

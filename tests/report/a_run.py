@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 
 from cl_lightning.metrics.accuracy import AccuracyMatrix
-from cl_lightning.report.results import PhaseRecord, TaskRecord, build_results, write_json
+from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord, build_results, write_json
 from cl_lightning.report.shown import Portrait, Published, write_portrait
 
 ROWS = (((90, 98, 100),), ((70, 90, 100), (40, 49, 50)), ((60, 80, 100), (30, 45, 50), (45, 50, 50)))
 """(right, right among five, images)."""
+AFTER_PHASES = (
+    PhaseAccuracy(0, 1, "main", {"class_incremental": {"linear": ((85, 98, 100),)}}),
+    PhaseAccuracy(1, 1, "main", {"class_incremental": {"linear": ((40, 90, 100), (50, 50, 50))}}),
+    PhaseAccuracy(1, 3, "tune", {"class_incremental": {"linear": ((69, 90, 100), (39, 49, 50))}}),
+    PhaseAccuracy(2, 1, "main", {"class_incremental": {"linear": ((20, 80, 100), (15, 45, 50), (50, 50, 50))}}),
+    PhaseAccuracy(2, 3, "tune", {"class_incremental": {"linear": ((60, 80, 100), (30, 45, 50), (45, 50, 50))}}),
+)
 NAMES = (("cat", "dog"), ("<b>lynx</b> & co",), ("fox",))
 CONFUSION = np.array([[30, 10, 5, 5], [10, 30, 5, 5], [4, 2, 30, 14], [1, 1, 3, 45]])
 CSV = "epoch,loss/classification,loss/distillation,loss/total,lr,step,task,task/index\n" + "".join(
@@ -32,9 +39,11 @@ def results(matrix: AccuracyMatrix | None = None, num_tasks: int = 3) -> dict[st
     protocol = {"method": "dytox", "data": "animals", "tasks": [2, 1, 1][:num_tasks], "seed": 0, "model": "tiny",
                 "memory": "20 in total", "recipe": "clean", "precision": "32-true"}  # fmt: skip
     phases = [PhaseRecord(task, name, 10, 500, 2.0 + task) for task in range(len(matrix)) for name in ("main", "tune")]
+    after_phases = [entry for entry in AFTER_PHASES if entry.task < len(matrix)]
     return build_results(
-        protocol, records, {"class_incremental": {"linear": matrix}}, "linear", 1002, {"seconds": 75.2}, phases
-    )
+        protocol, records, {"class_incremental": {"linear": matrix}}, "linear", 1002, {"seconds": 75.2}, phases,
+        after_phases,
+    )  # fmt: skip
 
 
 def write_run(folder: Path, portrait: Portrait | None = None) -> Path:

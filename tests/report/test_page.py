@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from PIL import Image
 
 from cl_lightning.report import figures
 from cl_lightning.report.__main__ import main
+from cl_lightning.report.dashboard import panels
 from cl_lightning.report.page import SECTIONS
 from cl_lightning.report.shown import Portrait, read_portrait, read_shown
 from cl_lightning.report.write import write_report
@@ -100,7 +102,9 @@ def test_the_page_is_whole_and_needs_nothing_else(text: str, outline: Outline) -
 
 def test_every_section_is_there_and_every_figure_is_a_file_too(run: Path, outline: Outline) -> None:
     names = [section.name for section in SECTIONS]
-    assert set(names) | {"numbers", "classes", "memory", "protocol", "provenance"} == set(outline.sections)
+    assert set(names) | {"numbers", "phase_numbers", "classes", "memory", "protocol", "provenance"} == set(
+        outline.sections
+    )
     for name in names:
         assert (run / "report" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
         with Image.open(run / "report" / f"{name}.png") as picture:
@@ -113,6 +117,10 @@ def test_numbers(outline: Outline, text: str) -> None:
     assert [float(word) for word in numbers if re.fullmatch(r"\d+\.\d", word)] == [
         90.0, 90.0, 70.0, 80.0, 73.3, 60.0, 60.0, 90.0, 67.5,
     ]  # fmt: skip
+    assert " ".join(outline.sections["phase_numbers"].split()).startswith(
+        "After each phase, the numbers task main, linear tune, linear whole task, linear "
+        "1 85.0 n/a 90.0 2 60.0 72.0 73.3 3 42.5 67.5 67.5 "
+    ), "in the first task nothing is tuned"
     head = text[text.index("<header>") : text.index("</header>")]
     for told in ("76.9 %", "67.5 %", "25.0 %", "1 min 15 s", "1,002"):
         assert told in head
@@ -153,6 +161,9 @@ def test_a_portrait_survives_its_files(tmp_path: Path) -> None:
 def test_a_run_with_little_to_show_has_a_page_too(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", Portrait())
     (folder / "metrics.csv").unlink()
+    results = stored(folder)
+    del results["phase_accuracy"]
+    (folder / "results.json").write_text(json.dumps(results))
     outline = Outline(write_report(folder).read_text(encoding="utf-8"))
     assert {"accuracy", "matrix", "tasks", "forgetting", "speed", "numbers", "protocol", "provenance"} == set(
         outline.sections
@@ -200,6 +211,29 @@ def test_equal_curves_are_one_and_a_task_that_is_told_is_said(run: Path) -> None
     assert captions["tasks"](shown).endswith("its own classes competing.")
     assert "Here all classes compete." in captions["calibration"](shown)
     assert "compete" not in captions["calibration"](read_shown(run))
+
+
+def test_phases_are_drawn_where_they_ended(run: Path) -> None:
+    """Read-outs that did not exist after a phase have no points, and the whole task is that of the main one."""
+    shown = read_shown(run)
+    protocol = shown.results["protocol"]
+    protocol["readout"] = "nme"
+    for task in shown.results["tasks"]:
+        task["accuracy"]["class_incremental"]["nme"] = 0.5
+    figure = figures.phases(shown)
+    assert figure is not None
+    drawn = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert drawn == {
+        "after main, linear": pytest.approx([85, 60, 42.5]),
+        "after tune, linear": pytest.approx([math.nan, 72, 67.5], nan_ok=True),
+        "after the whole task, nme": pytest.approx([50, 50, 50]),
+    }
+    assert list(figure.axes[0].lines[0].get_xdata()) == [2, 3, 4]
+    tables = panels(shown).tables
+    assert tables["accuracy_after_phases"][1][:2] == [(1, "main", "linear", 85.0), (2, "main", "linear", 60.0)]
+    del shown.results["phase_accuracy"]
+    assert figures.phases(shown) is None
+    assert list(panels(shown).tables) == ["accuracy"]
 
 
 def test_what_never_forgets_has_an_axis_that_starts_at_zero(run: Path) -> None:

@@ -9,7 +9,16 @@ import math
 import pytest
 
 from cl_lightning.metrics.accuracy import AccuracyMatrix
-from cl_lightning.report.results import TaskRecord, build_results, matrix_csv, write_json, write_results
+from cl_lightning.report.progress import phase_line, phase_scalars
+from cl_lightning.report.results import (
+    PhaseAccuracy,
+    TaskRecord,
+    build_results,
+    matrix_csv,
+    phases_csv,
+    write_json,
+    write_results,
+)
 
 KEYS = [
     "protocol",
@@ -45,6 +54,54 @@ def test_results_have_the_promised_keys_and_numbers():
     assert r["forgetting"] == pytest.approx(0.2)
     assert r["backward_transfer"] == pytest.approx(-0.2)
     assert r["parameters"] == 110
+
+
+AFTER_MAIN = PhaseAccuracy(
+    1,
+    1,
+    "main",
+    {
+        "class_incremental": {"linear": ((20, 40, 50), (10, 10, 10))},
+        "task_incremental": {"linear": ((45, 45, 50), (10, 10, 10))},
+    },
+)
+
+
+def test_what_phases_have_brought(tmp_path):
+    r = results(after_phases=[AFTER_MAIN])
+    assert [key for key in r if key != "phase_accuracy"] == KEYS
+    assert r["phase_accuracy"] == [
+        {
+            "task": 1,
+            "phase": "main",
+            "accuracy": {"class_incremental": {"linear": 0.5}, "task_incremental": {"linear": 55 / 60}},
+            "accuracy_by_task": {
+                "class_incremental": {"linear": [0.4, 1.0]},
+                "task_incremental": {"linear": [0.9, 1.0]},
+            },
+        }
+    ]
+    assert phases_csv([AFTER_MAIN]).splitlines()[:3] == [
+        "protocol,readout,task,phase,eval_task,hits,total,accuracy",
+        "class_incremental,linear,1,main,0,20,50,0.4",
+        "class_incremental,linear,1,main,1,10,10,1.0",
+    ]
+    write_results(tmp_path, r, MATRICES, [AFTER_MAIN])
+    assert (tmp_path / "accuracy_after_phases.csv").read_text() == phases_csv([AFTER_MAIN])
+    assert PhaseAccuracy.from_plain(json.loads(json.dumps(AFTER_MAIN.to_plain()))) == AFTER_MAIN
+
+
+def test_a_phase_is_told_in_a_line():
+    assert phase_line(AFTER_MAIN, "linear", 5) == "after phase main of task 2/5: 50.0 % of all classes seen so far"
+    assert phase_line(AFTER_MAIN, "nme", 5).endswith(" seen so far (read-out linear)")
+    told = PhaseAccuracy(1, 1, "main", {"task_incremental": AFTER_MAIN.counts["task_incremental"]})
+    assert phase_line(told, "linear", 5).endswith("2/5: 91.7 % of all classes seen so far, the task being told")
+    unseen = PhaseAccuracy(1, 1, "main", {"class_incremental": {"linear": ((0, 0, 0), (4, 5, 10))}})
+    assert phase_line(unseen, "linear", 5).endswith(
+        "2/5: 40.0 % of its own classes; tasks without test images were not evaluated"
+    )
+    assert phase_scalars(unseen) == {}
+    assert phase_scalars(told) == {"accuracy/task_incremental/linear": 55 / 60}
 
 
 def test_results_that_are_there_keep_who_made_them(tmp_path):
