@@ -229,6 +229,7 @@ def test_phases_are_drawn_where_they_ended(run: Path) -> None:
         "after the whole task, nme": pytest.approx([50, 50, 50]),
     }
     assert list(figure.axes[0].lines[0].get_xdata()) == [2, 3, 4]
+    protocol["readout"] = "linear"
     tables = panels(shown).tables
     assert tables["accuracy_after_phases"][1][:2] == [(1, "main", "linear", 85.0), (2, "main", "linear", 60.0)]
     del shown.results["phase_accuracy"]
