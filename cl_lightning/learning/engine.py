@@ -204,7 +204,7 @@ def _workers_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = next(filter(None, map(reason_of_end, _chain(error))), None)
+        reason = reason_of_end(" ".join(_chain(error)))
         if reason is None:
             raise
         raise BrokenOffError(
