@@ -20,6 +20,8 @@ from cl_lightning.config.check import check_begin
 from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.sources import ArraySource
+from cl_lightning.data.workers import check_workers, idle_workers
 from cl_lightning.errors import BrokenOffError, told_to_user
 from cl_lightning.journal import Bystander, Journal
 from cl_lightning.learning.compiled import Trunks
@@ -94,6 +96,8 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
             sequence.state = kept
         state = sequence.state
         ahead = sequence.forecast(last)
+        if not isinstance(scenario.train, ArraySource):
+            _check_workers(config, scenario, processes)
         curves = _curves(config, run_dir, state, resume, processes)
     at = state.position
     told = processes.writes and config.verbose > Verbosity.QUIET
@@ -106,7 +110,8 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
             if kept is None and state.records:
                 writer.keep(state)  # from here on the run needs nothing of the one before it
         slow = slow_half_precision(_precision(config), on_gpu=_on_gpu(config.trainer))
-        for line in [*writer.opening_lines(state), *slow]:
+        idle = idle_workers(config.trainer.workers)
+        for line in [*writer.opening_lines(state), *slow, *([idle] if idle else [])]:
             _tell(display, line)
         curves.log_configuration(dataclasses.asdict(config))
         draw = partial(painter.panels, state)
@@ -140,6 +145,14 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
 
 def _settings(config: Config, key: Key) -> Settings:
     return Settings(key, config.batch.size or 1, config.batch.replicas or 1, flips(config))
+
+
+def _check_workers(config: Config, scenario: Scenario, processes: Processes) -> None:
+    """Raise ``ValueError`` if the workers' batches do not fit into this machine's shared memory."""
+    batch = config.batch
+    learnt = (batch.size or 1) * len(processes.replicas(batch.replicas or 1))
+    images = min(max(learnt, batch.evaluation), max(len(scenario.train), len(scenario.test)))
+    check_workers(config.trainer.workers, images, scenario.image_size, processes.here)
 
 
 def _last_task(config: Config, scenario: Scenario) -> int:

@@ -6,7 +6,6 @@ Augmentation follows on the device.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cl_lightning.data.augment import Augmentation, BySet, augment, augment_by_set, normalise
 from cl_lightning.data.draws import Draw
 from cl_lightning.data.sources import ArraySource, ImageSource
+from cl_lightning.data.workers import start_worker
 from cl_lightning.rng import Key
 
 
@@ -194,17 +194,9 @@ def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader
         batch_size=None,
         sampler=StepRange(wanted),
         num_workers=workers if one_by_one else 0,
-        worker_init_fn=_end_when_told,
+        worker_init_fn=start_worker,
         generator=torch.Generator().manual_seed(0),  # else creating workers would advance the global stream
     )
-
-
-def _end_when_told(worker: int) -> None:
-    """A worker ends when its run says so (SIGTERM), whatever the run has made of that signal for itself; Ctrl-C reaches
-    it too, but it is the run that decides what is still wanted.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class PixelStore:

@@ -4,7 +4,6 @@ over images, each shared among the processes of the run.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Chunks, Images, Pipeline, PixelStore
 from cl_lightning.data.module import TaskData
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.workers import reason_of_end
 from cl_lightning.errors import BrokenOffError
 from cl_lightning.learning.callbacks import Keeper, Leaving, Monitor
 from cl_lightning.learning.compiled import Trunks
@@ -200,17 +200,15 @@ class Engine:
 
 @contextmanager
 def _workers_told() -> Iterator[None]:
-    """A loader's worker that has died, in one line."""
+    """Tell of a loader's worker that has died in one line."""
     try:
         yield
     except RuntimeError as error:
-        told = " ".join(text for text in _chain(error) if "DataLoader worker" in text)
-        if not told:
+        reason = reason_of_end(" ".join(_chain(error)))
+        if reason is None:
             raise
-        reason = re.search(r"killed by signal: \w+", told) or re.search("exited unexpectedly", told)
         raise BrokenOffError(
-            f"a process that loads images has ended ({reason.group() if reason else 'no reason is known'}; out of "
-            f"memory?): fewer may fit, type trainer.workers=N"
+            f"a process that loads images has ended ({reason}): fewer may fit, type trainer.workers=N"
         ) from error
 
 

@@ -108,5 +108,6 @@ def quieten_lightning() -> None:
         ".*lr_scheduler.step.*",
         ".*Total length of `DataLoader` across ranks is zero.*",
         ".*Trying to infer the `batch_size`.*",
+        ".*This DataLoader will create.*",  # said in a line of ours
     ):
         warnings.filterwarnings("ignore", message=message)

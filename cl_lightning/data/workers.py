@@ -1,0 +1,122 @@
+"""Worker processes that load images: what they need before they start, and how one that cannot go on ends the run.
+
+A worker hands its batches over in shared memory. Where that is full (a container gives 64 MB by default), torch loses
+the batch in a thread of the worker, prints a traceback and waits for ever; here such a worker ends, which the run sees.
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing.queues
+import os
+import re
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+_SHARED = Path("/dev/shm")
+_PREFETCHED = 2
+"""Batches that torch lets each worker make ahead."""
+_IN_USE = 2
+"""Batches that training holds meanwhile: one that is learnt, one that is on its way."""
+_INDEX_TENSORS = 5
+"""int64 tensors of a batch beside its images."""
+_PAGE = 4096
+_LOST = 70
+"""Exit code (EX_SOFTWARE) of a worker whose batch cannot be sent for another reason than those below."""
+_REASONS = {
+    errno.ENOSPC: "no room in shared memory, /dev/shm",
+    errno.EMFILE: "too many open files, see ulimit -n",
+    _LOST: "its batch could not be sent, the traceback says why",
+}
+"""Exit codes of a worker whose batch could not be sent."""
+
+
+def check_workers(workers: int, images: int, image_size: int, processes: int = 1) -> None:
+    """Refuse more ``workers`` than shared memory has room for.
+
+    Args:
+        workers: of each process of the run on this machine.
+        images: in the largest batch that a worker makes.
+        image_size: pixels of a side; images are in colour.
+        processes: of the run on this machine.
+
+    Raises:
+        ValueError: names what is needed, what is free, and what to type.
+    """
+    free = free_shared_memory()
+    needed = processes * shared_memory(workers, images, image_size)
+    if free is None or needed <= free:
+        return
+    fitting = [n for n in range(1, workers) if processes * shared_memory(n, images, image_size) <= free]
+    raise ValueError(
+        f"trainer.workers={workers} needs {_size(needed)} of shared memory for batches of {images} images, and "
+        f"{_SHARED} has {_size(free)} free: type trainer.workers={max(fitting, default=0)}, a smaller batch.size and "
+        "batch.evaluation, or give the container more (docker run --shm-size=1g)"
+    )
+
+
+def shared_memory(workers: int, images: int, image_size: int) -> int:
+    """Bytes of shared memory that ``workers`` fill at most with batches of ``images`` colour images."""
+    if workers == 0:
+        return 0
+    batch = _whole_pages(images * 3 * image_size**2) + _INDEX_TENSORS * _whole_pages(images * 8)
+    return (workers * _PREFETCHED + _IN_USE) * batch
+
+
+def free_shared_memory() -> int | None:
+    """Bytes that are free in ``/dev/shm``; None where a system has no such folder, and so no such limit."""
+    try:
+        status = os.statvfs(_SHARED)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+def idle_workers(workers: int) -> str | None:
+    """One line if there are more workers than cores, which only get into each other's way."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers <= cores:
+        return None
+    return f"trainer.workers={workers} on {cores} cores slows loading down: type trainer.workers={cores}"
+
+
+def start_worker(worker: int) -> None:
+    """Prepare a worker process to end when its run says so, and when it cannot deliver.
+
+    It ends on SIGTERM, whatever the run has made of that signal for itself. Ctrl-C reaches it too, but it is the run
+    that decides what is still wanted.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
+
+
+def reason_of_end(message: str) -> str | None:
+    """Why a worker has ended, from torch's ``message`` about it; None if the message is about something else."""
+    if "DataLoader worker" not in message:
+        return None
+    code = re.search(r"exit code (\d+)", message)
+    if code and int(code[1]) in _REASONS:
+        return _REASONS[int(code[1])]
+    ended = re.search(r"killed by signal: \w+", message) or re.search("exited unexpectedly", message)
+    return f"{ended[0] if ended else 'no reason is known'}; out of memory?"
+
+
+def _end(error: Exception, batch: Any) -> None:
+    """End the worker whose ``batch`` could not be sent, with an exit code that says why."""
+    code = next((code for code in (errno.ENOSPC, errno.EMFILE) if os.strerror(code) in str(error)), _LOST)
+    if code == _LOST:  # a bug shows itself
+        traceback.print_exception(error)
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**20:.0f} MiB" if number >= 2**20 else f"{number / 2**10:.0f} KiB"
