@@ -30,7 +30,8 @@ from PIL import Image
 from torch import Tensor
 
 from cl_lightning.atomic import replace_file
-from cl_lightning.data.sources import DIGEST_SIZE, FolderSource, decode, digest, reason
+from cl_lightning.data.contents import DIGEST_SIZE, digest
+from cl_lightning.data.sources import FolderSource, decode, reason
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Found(NamedTuple):
 
     stamp: Stamp
     digest: bytes
-    """Of its bytes, see :func:`~cl_lightning.data.sources.digest`; zeros where they could not be read."""
+    """Of its bytes, see :func:`~cl_lightning.data.contents.digest`; zeros where they could not be read."""
     broken: str | None
     """Why it does not decode; None if it does."""
     lasting: bool = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +21,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cl_lightning.data.contents import DIGEST_SIZE, as_table, digest
 from cl_lightning.errors import UnreadableImageError
 from cl_lightning.rng import Key, uniform
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What counts as an image file, in any mixture of upper and lower case."""
-
-DIGEST_SIZE = 16
-"""Bytes of a digest of an image's content: enough that no two different images ever have the same."""
 
 _CROP_AREA = (0.08, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)
@@ -61,7 +59,7 @@ class ImageSource(Protocol):
     @property
     def contents(self) -> Tensor:
         """(n, DIGEST_SIZE) uint8: what each image consists of, the same for equal images wherever they are and whatever
-        they are called; see :func:`digest`.
+        they are called; see :mod:`~cl_lightning.data.contents`.
         """
         ...
 
@@ -159,7 +157,7 @@ class ArraySource:
     @cached_property
     def _contents(self) -> Tensor:
         size = repr(tuple(self.pixels.shape[1:])).encode()
-        return _as_table(digest(size, image.data) for image in self.pixels.contiguous().numpy())
+        return as_table(digest(size, image.data) for image in self.pixels.contiguous().numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +246,7 @@ class FolderSource:
 
     @cached_property
     def _contents(self) -> Tensor:
-        return _as_table(digest((self.root / path).read_bytes()) for path in self.paths)
+        return as_table(digest((self.root / path).read_bytes()) for path in self.paths)
 
     def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
         """(3, size, size) uint8: a random crop, scaled bicubically; see :func:`random_crop`."""
@@ -281,23 +279,6 @@ class FolderSource:
 
 Table = ArraySource | FolderSource
 """What a data set is read as."""
-
-
-def digest(*parts: bytes | memoryview) -> bytes:
-    """DIGEST_SIZE bytes by which equal contents are known: BLAKE2b."""
-    whole = hashlib.blake2b(digest_size=DIGEST_SIZE)
-    for part in parts:
-        whole.update(part)
-    return whole.digest()
-
-
-def _as_table(digests: Iterable[bytes]) -> Tensor:
-    taken = bytearray(b"".join(digests))
-    return (
-        torch.frombuffer(taken, dtype=torch.uint8).view(-1, DIGEST_SIZE)
-        if taken
-        else torch.empty(0, DIGEST_SIZE).byte()
-    )
 
 
 def resized(pixels: Tensor, size: int) -> Tensor:

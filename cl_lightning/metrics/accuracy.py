@@ -130,11 +130,23 @@ class AccuracyMatrix:
         return len(self.rows)
 
     def with_row(self, after_task: int, counts: Counts) -> AccuracyMatrix:
-        """The matrix with this evaluation as its last row, in place of an earlier evaluation after the same task."""
+        """The matrix with this evaluation as its last row, in place of an earlier evaluation after the same task.
+
+        Raises:
+            ValueError: it does not come next, or a task was evaluated on another number of images before: then these
+                are other images, and its column would compare what must not be compared.
+        """
         if after_task not in (len(self) - 1, len(self)):
             got = f"an evaluation after task {after_task} does not continue {len(self)} rows"
             raise ValueError(f"{got}: evaluate after every task in turn")
         hits1, hits5, total = counts.to_tensor().tolist()
+        for before, row in enumerate(self.rows[:after_task]):
+            for task, (*_, images) in enumerate(row):
+                if images and total[task] and images != total[task]:
+                    got = f"task {task} was evaluated on {images} images after task {before}"
+                    raise ValueError(
+                        f"{got}, and on {total[task]} after task {after_task}: the test images of a run stay the same"
+                    )
         return AccuracyMatrix((*self.rows[:after_task], tuple(zip(hits1, hits5, total, strict=True))))
 
     def accuracies(self, top: int = 1) -> list[list[float | None]]:

@@ -61,11 +61,12 @@ def build_results(
     parameters: int,
     provenance: Mapping[str, Plain],
     phases: Sequence[PhaseRecord] = (),
+    data: Mapping[str, Plain] | None = None,
 ) -> dict[str, Plain]:
     """Assemble ``results.json``: plain values, accuracies in [0, 1], None for what does not apply.
 
     The numbers at the top level are those of the first protocol in ``matrices`` and of ``main_readout``; both are
-    named in the result's ``protocol``, as ``evaluation`` and ``readout``.
+    named in the result's ``protocol``, as ``evaluation`` and ``readout``. ``data`` has further entries, of the images.
 
     Raises:
         ValueError: no such read-out, no evaluation, or matrices and tasks of different lengths.
@@ -89,6 +90,7 @@ def build_results(
         "forgetting": continual.forgetting(R),
         "backward_transfer": continual.backward_transfer(R),
         "parameters": parameters,
+        **(data or {}),
         "provenance": {
             **provenance,
             "tasks": [_speed(record) for record in tasks],
@@ -135,20 +137,21 @@ def matrix_csv(matrices: Matrices) -> str:
 
 def write_results(run_dir: Path, results: Mapping[str, Plain], matrices: Matrices) -> None:
     """Write ``results.json`` and ``accuracy_matrix.csv`` of a run, each atomically. Results that are there already keep
-    the provenance of the process that made them.
+    the provenance of the process that made them, also where an earlier version did not tell as much.
     """
     write_atomic(run_dir / "accuracy_matrix.csv", matrix_csv(matrices))
-    if not _is_there(run_dir / "results.json", results):
-        write_json(run_dir / "results.json", results)
+    made = _made(run_dir / "results.json", results)
+    write_json(run_dir / "results.json", results if made is None else {**results, "provenance": made})
 
 
-def _is_there(path: Path, results: Mapping[str, Plain]) -> bool:
-    """Whether the file says the same of the same run, whoever wrote it."""
+def _made(path: Path, results: Mapping[str, Plain]) -> Plain:
+    """The provenance in the file, if it says the same of the same run as far as it goes; else None."""
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        return {**written, "provenance": None} == json.loads(json.dumps(_finite({**results, "provenance": None})))
-    except (OSError, ValueError, TypeError):
-        return False
+        told = json.loads(json.dumps(_finite({**results, "provenance": None})))
+        return written["provenance"] if {**told, **written, "provenance": None} == told else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def write_json(path: Path, value: Plain) -> None:
