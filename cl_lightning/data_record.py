@@ -186,21 +186,19 @@ def _digest(identity: Identity, part: str) -> str | None:
 
 def _by_numbers(before: Identity | None, now: Identity, other: Sequence[str]) -> str:
     """What is known where no listing names the images."""
-    told = [_number(part, now) + ("" if before is None else _before(part, before)) for part in other or ("train",)]
-    return " and ".join(told)
+    if before is not None and not other:
+        return "the same images are in another order"
+    return ", ".join(_numbers(part, before, now) for part in other or ("train",))
 
 
-def _number(part: str, now: Identity) -> str:
-    return f"{sum(now[part]['images'].values())} {WORDS[part]} images are there"
-
-
-def _before(part: str, before: Identity) -> str:
-    then = sum(before[part]["images"].values()) if part in before else 0
-    return f" ({then} then), not all of them the same"
+def _numbers(part: str, before: Identity | None, now: Identity) -> str:
+    there = sum(now[part]["images"].values())
+    then = "those" if before is None or part not in before else f"the {sum(before[part]['images'].values())}"
+    return f"the {there} {WORDS[part]} images that are there are not {then} of then"
 
 
 def _pairs(found: Equals) -> str:
-    more = found.images - len(found.examples)
+    more = found.cases - len(found.examples)
     return ", ".join(f"{one} is {two}" for one, two in found.examples) + (" ..." if more > 0 else "")
 
 

@@ -21,6 +21,8 @@ class Equals:
     """How many there are, and a few of them."""
 
     images: int
+    cases: int
+    """Of how many different contents, or pairs of a training image and one to evaluate on, they are."""
     examples: tuple[tuple[str, str], ...]
     """Pairs of names."""
 
@@ -62,8 +64,8 @@ def equal_images(scenario: Scenario) -> EqualImages:
         )
 
     return EqualImages(
-        Equals(len(learnt), names(learnt)),
-        Equals(sum(count for *_, count in mixed), names([(one, two) for one, two, _ in mixed])),
+        Equals(len(learnt), len(learnt), names(learnt)),
+        Equals(sum(count for *_, count in mixed), len(mixed), names([(one, two) for one, two, _ in mixed])),
     )
 
 
