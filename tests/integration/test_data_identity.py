@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from cl_lightning.checkpoints import last_checkpoint, save_whole
 from cl_lightning.data.listing import LISTING
+from tests.integration.changing_pictures import CLASSES, SMALL, copied, forget, picture, pictures, results, swap
 from tests.integration.commands import typed
-
-CLASSES = ("cat", "dog", "elk", "owl")
-SMALL = [
-    "data=image_folder", "data.increment=2", "data.image_size=16", "data.flip=false", "method=finetune",
-    "model=resnet8", "memory=total", "memory.size=8", "debug=smoke", "report.page=false", "logger=none",
-    "trainer.progress=none",
-]  # fmt: skip
-
-
-def picture(file: Path, seed: int) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.RandomState(seed).randint(0, 256, (16, 16, 3), np.uint8)).save(file)
-
-
-def pictures(root: Path, seed: int = 0, train: int = 6, val: int = 4) -> Path:
-    for place, name in enumerate(CLASSES):
-        for part, count in (("train", train), ("val", val)):
-            for number in range(count):
-                picture(root / part / name / f"{number}.png", seed + 1000 * place + number + 100 * (part == "val"))
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +23,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def both(begun: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(begun, tmp_path / "moved"))
+    return copied(begun, tmp_path / "moved")
 
 
 def resume(both: Path, capfd: pytest.CaptureFixture[str], *more: str) -> tuple[int, str]:
@@ -63,17 +39,6 @@ def refused(both: Path, capfd: pytest.CaptureFixture[str]) -> str:
     assert told.startswith(start)
     assert end in told
     return told.removeprefix(start).partition(end)[0]
-
-
-def results(run_dir: Path) -> dict[str, Any]:
-    return dict(json.loads((run_dir / "results.json").read_text()))
-
-
-def swap(one: Path, other: Path) -> None:
-    aside = one.with_name("aside")
-    one.rename(aside)
-    other.rename(one)
-    aside.rename(other)
 
 
 def test_swapped_test_pictures_are_named(both: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -133,19 +98,6 @@ def test_a_folder_that_moved_as_a_whole_is_the_same(both: Path, begun: Path, cap
     assert after["data_identity"]["validation"] is None
     assert after["data_identity"]["train"] != after["data_identity"]["test"]
     assert len(after["tasks"]) == 2
-
-
-def forget(run_dir: Path) -> None:
-    """As a run was before its images were recorded."""
-    found = last_checkpoint(run_dir / "checkpoints")
-    assert found is not None
-    del found[1]["identity"]["images"]
-    save_whole(*found)
-    (run_dir / LISTING).unlink()
-    old = results(run_dir)
-    for key in ("data_identity", "images", "equal_images"):
-        del old[key]
-    (run_dir / "results.json").write_text(json.dumps(old))
 
 
 def test_a_run_that_did_not_record_its_images_does_so_from_then_on(
