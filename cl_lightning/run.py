@@ -107,6 +107,7 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
     try:
         if processes.writes:
             writer.start()
+            writer.warn()
             if kept is None and state.records:
                 writer.keep(state)  # from here on the run needs nothing of the one before it
         slow = slow_half_precision(_precision(config), on_gpu=_on_gpu(config.trainer))

@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
@@ -26,7 +26,9 @@ from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.data.chain import Link, chain, of_classes
 from cl_lightning.data.datasets import CHANNELS, FOLDERS, Sources, at_hand, load_sources
 from cl_lightning.data.extension import Part, extend, new_part
+from cl_lightning.data.identity import WORDS, Identity, identity_of
 from cl_lightning.data.kept import INDEX, Kept, read_kept
+from cl_lightning.data.listing import LISTING, how_it_differs, is_listed, named, read_listing
 from cl_lightning.data.orders import class_order
 from cl_lightning.data.scenario import Scenario, task_sizes
 from cl_lightning.data.scenario import build_scenario as cut_scenario
@@ -34,7 +36,7 @@ from cl_lightning.data.sources import ArraySource, FolderSource
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.memory.rehearsal import Budget
 from cl_lightning.methods.base import Method
-from cl_lightning.state import RunState, restore
+from cl_lightning.state import RunState, evaluated_images, restore
 from cl_lightning.types import Fit, View
 
 log = logging.getLogger(__name__)
@@ -156,8 +158,9 @@ def _extended(config: Config, *, evaluated: bool) -> Scenario:
     assert config.extends is not None
     kept = kept_of_extended(config)
     new = _of_folder(config.extends.folders[-1], config)
+    tests, identities = _old_tests(config, kept) if evaluated else ([], kept.identities)
     try:
-        return extend(config.data.name, kept, _old_tests(config, kept) if evaluated else [], new)
+        return extend(config.data.name, dataclasses.replace(kept, identities=identities), tests, new)
     except ValueError as error:
         raise ValueError(f"data.new={config.extends.folders[-1].folder}: {error}") from error
 
@@ -182,13 +185,17 @@ def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
 # ---- old test images ---------------------------------------------------------------------------------------------
 
 
-def _old_tests(config: Config, kept: Kept) -> list[Part]:
-    """What tasks before can be evaluated on; a warning names those that cannot, and why."""
+def _old_tests(config: Config, kept: Kept) -> tuple[list[Part], tuple[Identity | None, ...]]:
+    """What tasks before can be evaluated on; a warning names those that cannot, and why. And what all their images are:
+    as it was recorded, else as it is found now.
+    """
     assert config.extends is not None
     folders = config.extends.folders[:-1]
     bounds = list(accumulate(kept.sizes, initial=0))
     first = len(kept.sizes) - len(folders)
     parts: list[Part] = []
+    identities = list(kept.identities)
+    before = _Before(config, len(kept.fingerprints) if None in kept.identities else 0)
     for place, fingerprint in enumerate(kept.fingerprints):
         tasks = f"tasks 1 to {first}" if place == 0 and first > 1 else f"task {first + place if place else 1}"
         try:
@@ -198,12 +205,46 @@ def _old_tests(config: Config, kept: Kept) -> list[Part]:
             else:
                 scenario = _of_folder(folders[place - 1], config)
                 part = new_part(scenario.test, scenario.test_labels, bounds[first + place - 1], first + place)
+            task = first + place if place else None
             if scenario.train.fingerprint != fingerprint:
-                raise ValueError("other images than the run was trained on are there")
+                told = how_it_differs(before.listings, scenario, task)
+                raise ValueError(told or "other images than the run was trained on are there")
+            identities[place] = before.check(scenario, identities[place], task)
             parts.append(part)
         except (ValueError, UserError, OSError) as error:
             log.warning("%s will not be evaluated: %s", tasks, " ".join(str(error).split()))
-    return parts
+    return parts, tuple(identities)
+
+
+class _Before:
+    """What is known of the images that an extended run was evaluated on before."""
+
+    def __init__(self, config: Config, unknown: int) -> None:
+        assert config.extends is not None
+        runs = [Path(config.run_dir), Path(config.extends.run)]
+        self.listings = [run / LISTING for run in runs]
+        found = (last_checkpoint(run / "checkpoints") for run in runs if unknown)
+        payload = next(filter(None, found), None)
+        self._totals = [] if payload is None else evaluated_images(payload[1])
+
+    def check(self, scenario: Scenario, recorded: Identity | None, task: int | None) -> Identity:
+        """What is evaluated on of a data set, or of the folder that was learnt as ``task`` (from 1), is still the same.
+
+        Raises:
+            ValueError: it is not, or there are more images or fewer than there were, where that is all that is known.
+        """
+        now, part = identity_of(scenario), scenario.evaluates_on
+        if recorded is None:
+            first = 0 if task is None else task - 1
+            counts = [len(own.test) for own in scenario.tasks]
+            then = self._totals[first : first + len(counts)]
+            if any(one and one != other for one, other in zip(then, counts, strict=False)):
+                raise ValueError(f"{sum(then)} {part} images were there, and {sum(counts)} are there now")
+            return now
+        if recorded[part]["digest"] != now[part]["digest"]:
+            told = how_it_differs(self.listings, scenario, task, only=part)
+            raise ValueError(told or f"its {WORDS[part]} images are not those of then")
+        return recorded
 
 
 def _first_data(config: Config) -> Scenario:
@@ -270,7 +311,7 @@ def kept_of(config: Config, payload: dict[str, Any]) -> Kept:
     if (own / INDEX).is_file() and (kept := read_kept(own)).sizes == sizes and kept.holds(keys):
         source = kept.source
     elif keys:
-        source = _trained_on(config, identity["train_fingerprint"])
+        source = _trained_on(config, identity, list(keys))
     else:
         source = _nothing(config.data, channels)
     rows = torch.tensor([source.row(key) for key in keys], dtype=torch.int64)
@@ -278,7 +319,7 @@ def kept_of(config: Config, payload: dict[str, Any]) -> Kept:
     chosen = dataclasses.replace(source.select(rows, EXEMPLARS), labels=labels, class_names=names)
     if isinstance(chosen, FolderSource):
         chosen = dataclasses.replace(chosen, keys=tuple(keys))
-    return Kept(chosen, sizes, config.data.image_size, channels, fingerprints)
+    return Kept(chosen, sizes, config.data.image_size, channels, fingerprints, tuple(identity.get("images") or ()))
 
 
 def _remembered(payload: dict[str, Any]) -> dict[int | str, int]:
@@ -288,19 +329,34 @@ def _remembered(payload: dict[str, Any]) -> dict[int | str, int]:
     return {key: label for label in labels for kept in lists for key in kept.get(label, ())}
 
 
-def _trained_on(config: Config, fingerprint: str) -> ArraySource | FolderSource:
+def _trained_on(config: Config, identity: Mapping[str, Any], keys: Sequence[int | str]) -> ArraySource | FolderSource:
+    """The training images of a run, of which it remembers ``keys``: these are what they were when it was made."""
     where = f"{config.run_dir} remembers images that are not here"
     mend = (
         "put its data back, type data.root=DIR beside learn=, or take it from a bundle (python -m cl_lightning.bundle)"
     )
     try:
-        train = (_first_data(config) if config.extends is None else _extended(config, evaluated=False)).train
+        scenario = _first_data(config) if config.extends is None else _extended(config, evaluated=False)
     except (ValueError, UserError, OSError) as error:
         raise ValueError(f"{where} ({error}): {mend}") from error
-    if train.fingerprint != fingerprint:
-        raise ValueError(f"{where} (data.root={config.data.root} holds others than it was trained on): {mend}")
-    assert isinstance(train, ArraySource | FolderSource)
-    return train
+    listings = [Path(config.run_dir) / LISTING]
+    own, task = scenario.newest or scenario, None if scenario.newest is None else len(scenario.tasks)
+    root = config.data.root if config.extends is None else config.extends.folders[-1].folder
+    if scenario.train.fingerprint != identity["train_fingerprint"]:
+        told = how_it_differs(listings, own, task)
+        raise ValueError(
+            f"{where} (data.root={root} holds others than it was trained on{': ' if told else ''}{told}): {mend}"
+        )
+    recorded, now = (identity.get("images") or [None])[-1], identity_of(own)
+    if recorded is not None and recorded["train"]["digest"] != now["train"]["digest"]:
+        told = how_it_differs(listings, own, task, only="train") or "training images changed"
+        listing = read_listing(listings[0])
+        changed = [str(key) for key in keys if not is_listed(listing, scenario.train, key)]
+        if changed:
+            raise ValueError(f"{where} (data.root={root}: {told}; it remembers {named(changed)}): {mend}")
+        log.info("%s: %s; the run remembers none of them", root, told)
+    assert isinstance(scenario.train, ArraySource | FolderSource)
+    return scenario.train
 
 
 def _nothing(data: DataConfig, channels: int) -> ArraySource | FolderSource:

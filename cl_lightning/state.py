@@ -127,6 +127,14 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
     return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers, after)
 
 
+def evaluated_images(payload: dict[str, Plain]) -> list[int]:
+    """How many images each task was last evaluated on, by a checkpoint; 0 for one that was not."""
+    for readouts in payload["matrices"].values():
+        for rows in readouts.values():
+            return [int(total) for _, _, total in rows[-1]]
+    return []
+
+
 def restore_learnt(payload: dict[str, Plain], method: Method) -> None:
     """Put what a checkpoint's run has learnt into ``method``, which has not been used yet: what predicts, and nothing
     that goes on learning (teacher, memory, place in a task), so that no data are needed.

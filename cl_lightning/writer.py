@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import torch
 import yaml
 
 from cl_lightning.atomic import write_atomic
-from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
+from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, save_whole, write_checkpoint
 from cl_lightning.config.fill import changed_switches, unread_switches
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.data.kept import write_kept
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.data_record import DataRecord
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
 from cl_lightning.phases import scaled_epochs
@@ -39,17 +41,26 @@ class Writer:
         self._method = method
         self._run_dir = run_dir
         self._protocol = protocol(config, scenario)
+        self._data = DataRecord(config, scenario, run_dir)
         self._started = time.time()
         self._earlier: dict[str, Any] = {}
         self._seconds_before = 0.0
         self._commits = [commit()]  # of the code that runs, not of what is checked out when it ends
 
     def start(self) -> None:
-        """The configuration as it is in force; of a run that goes on with another, also what that remembers."""
+        """The configuration as it is in force and the listing of its images; of a run that goes on with another, also
+        what that remembers.
+        """
         if self._config.extends is not None and not (self._run_dir / EXEMPLARS).exists():
-            write_kept(self._run_dir / EXEMPLARS, kept_of_extended(self._config))
+            kept = dataclasses.replace(kept_of_extended(self._config), identities=tuple(self._scenario.identities[:-1]))
+            write_kept(self._run_dir / EXEMPLARS, kept)
+        self._data.write()
         plain = dataclasses.asdict(self._config) | {"run_dir": str(self._run_dir)}
         write_atomic(self._run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+
+    def warn(self) -> None:
+        """Tell what is wrong with the images."""
+        self._data.warn()
 
     def opening_lines(self, state: RunState) -> list[str]:
         """What the user should know before the first step."""
@@ -100,7 +111,7 @@ class Writer:
 
     def keep(self, state: RunState) -> None:
         """Write the state: a checkpoint that the run can be gone on from."""
-        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity())
+        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity)
         payload["commits"] = self._commits
         write_checkpoint(self._checkpoints, state.position, payload)
 
@@ -118,13 +129,16 @@ class Writer:
             return None
         payload = load_checkpoint(self._checkpoints / name) if found is None else found[1]
         processes.gather(None)
-        for name, value in self._identity().items():
-            made = payload["identity"].get(name)
-            if made != value:
+        self._data.check(payload)
+        for part, value in self._identity.items():
+            made = payload["identity"].get(part)
+            if part != "images" and made != value:
                 raise ValueError(
-                    f"resume={self._run_dir} was made with another {name}: {made}, not {value}; "
+                    f"resume={self._run_dir} was made with another {part}: {_unlike(made, value)}; "
                     "go on with the same data and configuration, or start a new run"
                 )
+        if processes.writes and (whole := self._data.complete(payload)) is not None:
+            save_whole(self._checkpoints / name, whole)
         state = restore(payload, self._method, self._scenario.train)
         before = payload.get("commits", [])  # earlier files of this format lack them
         self._commits = list(dict.fromkeys([*before, *self._commits]))
@@ -136,6 +150,7 @@ class Writer:
     def _checkpoints(self) -> Path:
         return self._run_dir / "checkpoints"
 
+    @cached_property
     def _identity(self) -> dict[str, Any]:
         """Of which run a checkpoint is."""
         return {
@@ -144,6 +159,7 @@ class Writer:
             "order": list(self._scenario.order),
             "train_fingerprint": self._scenario.train.fingerprint,
             **({"fingerprints": list(self._scenario.fingerprints)} if self._scenario.fingerprints else {}),
+            "images": self._data.identities,  # files that were written before it was kept lack it
         }
 
     def results(self, state: RunState, *, write: bool = True) -> dict[str, Any]:
@@ -158,6 +174,7 @@ class Writer:
             provenance=self._provenance(),
             phases=state.phases,
             after_phases=after_phases,
+            data=self._data.results(),
         )
         if write:
             write_results(self._run_dir, results, state.matrices, after_phases)
@@ -178,6 +195,15 @@ class Writer:
             "seconds": round(self._seconds_before + time.time() - self._started, 1),
             **self._earlier,
         }
+
+
+def _unlike(made: Any, now: Any) -> str:
+    """Two values, or what differs in two mappings."""
+    if not (isinstance(made, dict) and isinstance(now, dict)):
+        return f"{made}, not {now}"
+    return ", ".join(
+        f"{key}={made.get(key)}, not {now.get(key)}" for key in {**made, **now} if made.get(key) != now.get(key)
+    )
 
 
 def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:

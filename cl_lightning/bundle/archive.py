@@ -22,7 +22,7 @@ FORMAT = 1
 CONTENTS = "bundle.json"
 _KIND = "cl_lightning run"
 _NAMES = re.compile(
-    r"config\.yaml|results\.json|accuracy_matrix\.csv|state\.json|state\.safetensors"
+    r"config\.yaml|results\.json|accuracy_matrix\.csv|images\.csv\.gz|state\.json|state\.safetensors"
     r"|exemplars/(index\.json|pixels\.safetensors|files/\d{6,}\.[a-z]+)"
 )
 _TIME = (1980, 1, 1, 0, 0, 0)  # equal runs make equal files

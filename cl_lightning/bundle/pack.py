@@ -14,6 +14,7 @@ from cl_lightning.bundle.plain import decode, encode
 from cl_lightning.checkpoints import VERSION, Position, load_checkpoint, save_whole
 from cl_lightning.config.saved import load_saved
 from cl_lightning.data.kept import read_kept, write_kept
+from cl_lightning.data.listing import LISTING
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.scenarios import EXEMPLARS, kept_of, read_finished
 
@@ -37,12 +38,13 @@ def export_run(run_dir: Path, file: Path) -> tuple[int, int]:
         for name in _TEXTS:
             if not (run_dir / name).is_file():
                 raise ValueError(f"{run_dir} has no {name}: type resume={run_dir} to have it written again")
+    listing = [LISTING] if (run_dir / LISTING).is_file() else []  # runs that were made before it was kept lack it
     with tempfile.TemporaryDirectory() as aside:
         write_kept(Path(aside) / EXEMPLARS, kept)
         images = [path for path in sorted((Path(aside) / EXEMPLARS).rglob("*")) if path.is_file()]
         text, tensors = encode(payload)
         items = [
-            *(Item(name, run_dir / name) for name in _TEXTS),
+            *(Item(name, run_dir / name) for name in (*_TEXTS, *listing)),
             Item("state.json", text),
             Item("state.safetensors", tensors),
             *(Item(path.relative_to(aside).as_posix(), path) for path in images),

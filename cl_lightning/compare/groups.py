@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cl_lightning.compare.measured import Measured
 from cl_lightning.compare.select import named, once_each
-from cl_lightning.compare.settings import COMPARED, differing, distinct, value_of, words
+from cl_lightning.compare.settings import COMPARED, IMAGES, differing, distinct, value_of, words
 
 
 @dataclass(frozen=True)
@@ -62,32 +62,73 @@ def group(
 def _told_apart(runs: Sequence[Measured], differ: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Run -> what makes its group: all but the question, which is common, save for what differs in it.
 
-    A run whose configuration is not there lacks some of it. It belongs to the group that agrees in the rest, if that is
-    one, and else stands for itself. A line tells of such runs.
+    A run whose files lack some of it, because its configuration is not there or because it was made before images were
+    recorded, belongs to the group that agrees in the rest, if that is one, and else stands for itself. Lines tell of
+    such runs, and of groups that saw other images.
     """
     full = {
         run.name: {key: value for key, value in run.settings.items() if key in differ or key not in COMPARED}
         for run in runs
     }
+    notes = []
+    unseen = [run for run in runs if not set(IMAGES) <= set(run.settings)]
+    if unseen:
+        _complete(full, unseen, [run for run in runs if run not in unseen], lambda _: set(IMAGES))
+        notes.append(
+            f"not known which images {named(unseen)} saw, which earlier versions did not record: grouped as if they "
+            "were the same"
+        )
     lacking = [run for run in runs if not run.from_config]
-    if not lacking:
-        return full, []
-    unknown = {key for run in runs for key in run.from_config}
+    if lacking:
+        unknown = {key for run in runs for key in run.from_config}
+        whole = [run for run in runs if run.from_config]
+        _complete(full, lacking, whole, lambda run: unknown | (set(IMAGES) - set(full[run.name])))
+        notes.append(
+            f"no config.yaml beside the results of {named(lacking)}: options of networks and images are not known of "
+            "them"
+        )
+    return full, notes + _other_images(runs, full)
 
-    def rest(settings: Mapping[str, Any]) -> str:
-        return json.dumps({key: value for key, value in settings.items() if key not in unknown}, sort_keys=True)
 
-    whole: dict[str, dict[str, dict[str, Any]]] = {}
-    for settings in (full[run.name] for run in runs if run.from_config):
-        whole.setdefault(rest(settings), {})[json.dumps(settings, sort_keys=True)] = settings
+def _complete(
+    full: dict[str, dict[str, Any]],
+    lacking: Sequence[Measured],
+    whole: Sequence[Measured],
+    unknown: Callable[[Measured], set[str]],
+) -> None:
+    """Let each run that lacks the ``unknown`` keys have the settings of the ``whole`` runs that agree in the rest, if
+    these are alike.
+    """
     for run in lacking:
-        candidates = list(whole.get(rest(full[run.name]), {}).values())
+        left = unknown(run)
+
+        def rest(settings: Mapping[str, Any], left: set[str] = left) -> str:
+            return json.dumps({key: value for key, value in settings.items() if key not in left}, sort_keys=True)
+
+        own = rest(full[run.name])
+        candidates = {
+            json.dumps(settings, sort_keys=True): settings
+            for settings in (full[other.name] for other in whole)
+            if rest(settings) == own
+        }
         if len(candidates) == 1:
-            full[run.name] = candidates[0]
-    line = (
-        f"no config.yaml beside the results of {named(lacking)}: options of networks and images are not known of them"
-    )
-    return full, [line]
+            full[run.name] = next(iter(candidates.values()))
+
+
+def _other_images(runs: Sequence[Measured], full: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line where runs that agree in everything else were trained on other images."""
+    alike: dict[str, dict[str, list[Measured]]] = {}
+    for run in runs:
+        settings = full[run.name]
+        if "trained_on" in settings:
+            rest = json.dumps({key: value for key, value in settings.items() if key not in IMAGES}, sort_keys=True)
+            alike.setdefault(rest, {}).setdefault(settings["trained_on"], []).append(run)
+    return [
+        "other images: " + " and ".join(named(own, 1) for own in by_images.values()) + " were trained on different "
+        "ones, so that they are groups of their own (trained_on)"
+        for by_images in alike.values()
+        if len(by_images) > 1
+    ]
 
 
 def _names(settings: Sequence[Mapping[str, Any]], across: Sequence[str]) -> list[str]:

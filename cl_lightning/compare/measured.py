@@ -9,12 +9,18 @@ from itertools import accumulate
 from typing import Any
 
 from cl_lightning.compare.collect import Found
-from cl_lightning.compare.settings import from_config, from_protocol, words
+from cl_lightning.compare.settings import from_config, from_images, from_protocol, words
 from cl_lightning.errors import UserError
 from cl_lightning.metrics import continual
 
 METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "backward_transfer": "BWT"}
 """Name -> heading, of what is in % or points."""
+
+
+_NO_ANSWER = ("provenance", "config", "data_identity", "images", "equal_images")
+"""What two runs are not told apart by once they are in one group: which images they saw has made the group already, and
+a run that was begun before it was recorded has it after it was gone on with.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Measured:
     """After each task."""
     commit: str
     content: str
-    """All results without provenance: equal for two runs that did the same."""
+    """All results without provenance, and what else of them is no answer: equal for two runs that did the same."""
 
     @property
     def finished(self) -> bool:
@@ -81,6 +87,7 @@ def measure(found: Found, evaluation: str | None = None, readout: str | None = N
             **from_protocol(protocol),
             **more,
             **_counted(found, finished),
+            **from_images(results),
             "evaluation": evaluation,
             "readout": readout,
         },
@@ -94,7 +101,7 @@ def measure(found: Found, evaluation: str | None = None, readout: str | None = N
         planned=len(protocol["tasks"]),
         classes_seen=tuple(accumulate(len(task["names"]) for task in results["tasks"])),
         commit=str(results["provenance"].get("commit") or "unknown"),
-        content=json.dumps({k: v for k, v in results.items() if k not in ("provenance", "config")}, sort_keys=True),
+        content=json.dumps({k: v for k, v in results.items() if k not in _NO_ANSWER}, sort_keys=True),
     )
 
 

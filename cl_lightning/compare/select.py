@@ -114,7 +114,7 @@ def refuse_mixture(runs: Sequence[Measured], across: Sequence[str] = ()) -> tupl
     reasons = [key for key in reasons if not any(key in FOLLOWS.get(other, ()) for other in reasons)]
     if not reasons:
         return tuple(dict.fromkeys(key for key in [*across, *differing] if key in differing))
-    told = "; ".join(f"{key} is {_who(runs, key)}" for key in reasons)
+    told = "; ".join(f"{_ASKED.get(key, key)} is {_who(runs, key)}" for key in reasons)
     one = words(reasons[0], _known(runs, reasons[0])[0])
     alike = ""
     if "evaluation" in reasons:  # each run is measured by several: one may be asked of all
@@ -124,6 +124,10 @@ def refuse_mixture(runs: Sequence[Measured], across: Sequence[str] = ()) -> tupl
         f"these runs are not comparable: {told}: type {alike}--only {reasons[0]}={_quoted(one)} (or the other) to "
         f"choose, or {' '.join(f'--across {key}' for key in reasons)} to have them in one table"
     )
+
+
+_ASKED = {"evaluated_on": "they were evaluated on other images: evaluated_on"}
+"""What a reason is called where its key does not say it by itself."""
 
 
 def _with_followers(keys: Iterable[str], differing: Sequence[str]) -> set[str]:

@@ -24,6 +24,7 @@ COMPARED = (
     "tasks",
     "evaluates_on",
     "test_images",
+    "evaluated_on",
     "data.image_size",
     "data.validation",
     "data.test_share",
@@ -32,15 +33,19 @@ COMPARED = (
 """What runs in one table have in common."""
 
 FOLLOWS = {
-    "data": ("class_names", "test_images", "data.image_size", "data.test_share"),
+    "data": ("class_names", "test_images", "evaluated_on", "data.image_size", "data.test_share"),
     "tasks": ("classes",),
-    "classes": ("class_names", "test_images"),
-    "class_names": ("test_images",),
-    "evaluates_on": ("test_images", "data.validation"),
-    "data.validation": ("test_images",),
-    "data.test_share": ("test_images",),
+    "classes": ("class_names", "test_images", "evaluated_on"),
+    "class_names": ("test_images", "evaluated_on"),
+    "evaluates_on": ("test_images", "evaluated_on", "data.validation"),
+    "test_images": ("evaluated_on",),
+    "data.validation": ("test_images", "evaluated_on"),
+    "data.test_share": ("test_images", "evaluated_on"),
 }
 """What differs by itself where these do."""
+
+IMAGES = {"trained_on": "training images", "evaluated_on": "evaluation images"}
+"""By content, as digests. The first kind tells groups apart, the second is part of the question."""
 
 ABSENT = "not recorded"
 """Stands for a value that a run's files do not have."""
@@ -50,11 +55,12 @@ _ELSEWHERE = ("recipe_changes", "recipe_switches", "method_options", "evaluation
 _IN_PROTOCOL = (
     "data.name", "data.order", "data.classes", "data.initial", "data.increment", "data.augmentation", "data.sets"
 )  # fmt: skip
-_FIRST = ("method", "tasks_done", "readout", "memory", "memory_scope", "model", "recipe")
+_FIRST = ("method", "tasks_done", "readout", "trained_on", "memory", "memory_scope", "model", "recipe")
 _THEN = ("epochs", "lr_scale", "batch", "replicas", "precision", "augmentation")
 _PHASES = ("method.main.", "method.finetuning.", "method.classifier.")
 _SET = "set"
 _SHOWN_NAMES = 3
+_SHOWN_DIGITS = 8
 
 
 def from_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,6 +68,13 @@ def from_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
     parts = {"method": protocol.get("method_options", {}), "recipe": protocol.get("recipe_switches", {})}
     plain = {key: value for key, value in protocol.items() if key not in (*_REPEATED, *_ELSEWHERE)}
     return plain | science({name: options for name, options in parts.items() if options})
+
+
+def from_images(results: Mapping[str, Any]) -> dict[str, str]:
+    """Which images a run saw, by content, as far as its results tell."""
+    identity, evaluated = results.get("data_identity", {}), results["protocol"].get("evaluates_on", "test")
+    found = {"trained_on": identity.get("train"), "evaluated_on": identity.get(evaluated)}
+    return {key: digest for key, digest in found.items() if digest is not None}
 
 
 def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,6 +93,8 @@ def words(key: str, value: Any) -> str:
             return "null"
         case bool():
             return str(value).lower()
+        case str() if key in IMAGES:
+            return value if value == ABSENT else value[:_SHOWN_DIGITS]
         case list() if key == "tasks":
             runs = [(size, len(list(equal))) for size, equal in groupby(value)]
             return "+".join(f"{times}x{size}" if times > 1 else str(size) for size, times in runs)

@@ -6,6 +6,7 @@ and an image that is added changes the side of no other.
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import logging
 import os
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.data import fine_grained
-from cl_lightning.data.manifest import find_broken
+from cl_lightning.data.manifest import scan
 from cl_lightning.data.sources import ArraySource, FolderSource, Table, class_folders
 from cl_lightning.rng import Key, scalar
 
@@ -226,10 +227,12 @@ def _advice(draws: Tensor, labels: Tensor) -> str:
 
 
 def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> list[FolderSource]:
-    """The sources without the images that do not decode. Raises ValueError if there are some, unless they may be left
-    out (``skip``) and leave each class another image.
+    """The sources with what is known of their files' contents, without the images that do not decode. Raises ValueError
+    if there are some, unless they may be left out (``skip``) and leave each class another image.
     """
-    broken = find_broken(root, sources)
+    found = scan(root, sources)
+    sources = [dataclasses.replace(source, digests=one.digests) for source, one in zip(sources, found, strict=True)]
+    broken = [one.broken for one in found]
     told = [
         f"{os.path.relpath(source.root / source.paths[row], root)} ({why})"
         for source, rows in zip(sources, broken, strict=True)
@@ -240,11 +243,11 @@ def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> li
     for line in told if len(told) > _SHOWN else ():
         log.info("cannot be decoded: %s", line)
     shown = ", ".join(told[:_SHOWN]) + (f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else "")
-    found = f"data.root={root} holds {sum(map(len, sources))} images, of which {len(told)} cannot be decoded: {shown}"
+    holds = f"data.root={root} holds {sum(map(len, sources))} images, of which {len(told)} cannot be decoded: {shown}"
     if not skip:
-        raise ValueError(f"{found}; repair or remove them, or type data.on_broken=skip to leave them out")
+        raise ValueError(f"{holds}; repair or remove them, or type data.on_broken=skip to leave them out")
     whole = [_without(source, rows) for source, rows in zip(sources, broken, strict=True)]
-    log.warning("%s; they are left out", found)
+    log.warning("%s; they are left out", holds)
     return whole
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cl_lightning.data.identity import identity_of
 from cl_lightning.data.kept import Kept
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
@@ -72,6 +73,8 @@ def extend(name: str, kept: Kept, old_tests: Sequence[Part], new: Scenario) -> S
         channels=kept.channels,
         evaluates_on=new.evaluates_on,
         fingerprints=(*kept.fingerprints, new.train.fingerprint),
+        identities=(*kept.identities, identity_of(new)),
+        newest=new,
     )
 
 
@@ -89,11 +92,12 @@ def _joined(name: str, parts: Sequence[Part], names: tuple[str, ...], like: Kept
     rows = [torch.nonzero(part.labels >= 0).flatten() for part in parts]
     labels = torch.cat([part.labels[chosen] for part, chosen in zip(parts, rows, strict=True)])
     keys = tuple(key for part, chosen in zip(parts, rows, strict=True) for key in _keys(part, chosen))
+    contents = torch.cat([part.source.contents[chosen] for part, chosen in zip(parts, rows, strict=True)])
     if isinstance(like.source, ArraySource):
         pixels = [_pixels(part.source, chosen, like) for part, chosen in zip(parts, rows, strict=True)]
-        return ArraySource(name, torch.cat(pixels), labels, names, keys)
+        return ArraySource(name, torch.cat(pixels), labels, names, keys, contents)
     paths = tuple(path for part, chosen in zip(parts, rows, strict=True) for path in _paths(part.source, chosen))
-    return FolderSource(name, Path("/"), paths, labels, names, keys)
+    return FolderSource(name, Path("/"), paths, labels, names, keys, contents)
 
 
 def _keys(part: Part, rows: Tensor) -> list[int | str]:

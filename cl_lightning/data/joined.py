@@ -39,7 +39,7 @@ def join(name: str, parts: Sequence[ImageSource], size: int) -> ImageSource:
         for row, image in enumerate(array.pixels):
             target[row] = resized(image, size)  # one channel fills all three
     keys = tuple(joined.key(row) for row in range(len(joined)))
-    return ArraySource(name, pixels, joined.labels, joined.class_names, keys)
+    return ArraySource(name, pixels, joined.labels, joined.class_names, keys, joined.contents)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,15 @@ class JoinedSource:
         for part in self.parts:
             digest.update(f"{part.fingerprint}\n".encode())
         return digest.hexdigest()
+
+    @property
+    def contents(self) -> Tensor:
+        """Of the images as they are in their parts, whatever size they are brought to."""
+        return self._contents
+
+    @cached_property
+    def _contents(self) -> Tensor:
+        return torch.cat([part.contents for part in self.parts])
 
     def __len__(self) -> int:
         return self._starts[-1]

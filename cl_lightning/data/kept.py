@@ -19,8 +19,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from cl_lightning.atomic import replace_file, write_atomic
+from cl_lightning.data.contents import as_hex, from_hex
+from cl_lightning.data.identity import Identity, read_identity
 from cl_lightning.data.sources import EXTENSIONS, ArraySource, FolderSource
 
 FORMAT = 1
@@ -42,7 +45,13 @@ class Kept:
     fingerprints: tuple[str, ...]
     """Of the training images that the tasks were learnt from: of the data set, then of each folder learnt since."""
 
+    identities: tuple[Identity | None, ...] = ()
+    """Beside ``fingerprints``: by content, see :mod:`~cl_lightning.data.identity`; None where it was not recorded."""
+
     def __post_init__(self) -> None:
+        if not self.identities:
+            object.__setattr__(self, "identities", (None,) * len(self.fingerprints))
+        assert len(self.identities) == len(self.fingerprints), "there must be an identity beside each fingerprint"
         assert sum(self.sizes) == len(self.source.class_names), "the tasks must add up to the classes"
 
     def holds(self, keys: Mapping[int | str, int]) -> bool:
@@ -77,9 +86,12 @@ def write_kept(folder: Path, kept: Kept) -> None:
         "image_size": kept.image_size,
         "channels": kept.channels,
         "fingerprints": list(kept.fingerprints),
+        "identities": list(kept.identities),
         "keys": [source.key(row) for row in range(len(source))],
         "labels": source.labels.tolist(),
         "files": files,
+        # Of files, theirs; pixels may have been made from files.
+        "digests": as_hex(source.contents) if files is None else None,
     }
     write_atomic(part / INDEX, json.dumps(index, indent=1) + "\n")
     part.rename(folder)
@@ -109,8 +121,17 @@ def read_kept(folder: Path) -> Kept:
             int(index["image_size"]),
             int(index["channels"]),
             tuple(map(str, index["fingerprints"])),
+            tuple(map(read_identity, index.get("identities", ()))),  # earlier files of this format lack them
         )
-    except (KeyError, TypeError, AssertionError, json.JSONDecodeError, SafetensorError, FileNotFoundError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        json.JSONDecodeError,
+        SafetensorError,
+        FileNotFoundError,
+    ) as error:
         raise ValueError(
             f"{folder} is damaged ({type(error).__name__}: {error}): take it from a bundle again"
         ) from error
@@ -124,12 +145,20 @@ def _source(folder: Path, index: dict[str, Any]) -> ArraySource | FolderSource:
         pixels = load_file(folder / PIXELS)["pixels"]
         side = index["image_size"]
         assert pixels.shape[1:] == (index["channels"], side, side), "pixels of another size"
-        return ArraySource(name, pixels, labels, names, keys)
+        return ArraySource(name, pixels, labels, names, keys, _digests(index.get("digests")))
     paths = tuple(f"{FILES}/{_plain_name(file)}" for file in index["files"])
     for path in paths:
         if not (folder / path).is_file():
             raise FileNotFoundError(f"{path} is missing")
     return FolderSource(name, folder, paths, labels, names, keys)
+
+
+def _digests(stored: list[str] | None) -> Tensor | None:
+    """Of images that earlier files of this format hold, none."""
+    try:
+        return None if stored is None else from_hex(stored)
+    except ValueError as error:
+        raise TypeError(str(error)) from error
 
 
 def _plain_name(file: str) -> str:

@@ -1,16 +1,20 @@
-"""Which image files decode: found by one scan before anything is trained, and remembered from run to run.
+"""Which image files decode, and what is in them: found by one scan before anything is trained, and remembered from run
+to run.
 
-A file is decoded again only when its size or its time of change is another than before. What is remembered lies in a
-cache folder of the user, one file for each folder of data. It is only ever a saving of time: without it, or where it
-cannot be read or written, everything is decoded.
+A file is read again only when its size or one of its times of change is another than before: the digest of its bytes is
+then taken anew, and it is decoded if that is another. What is remembered lies in a cache folder of the user, one file
+for each folder of data. It is only ever a saving of time: without it, or where it cannot be read or written, everything
+is read and decoded.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -21,14 +25,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import PIL
+import torch
 from PIL import Image
+from torch import Tensor
 
 from cl_lightning.atomic import replace_file
+from cl_lightning.data.contents import DIGEST_SIZE, digest
 from cl_lightning.data.sources import FolderSource, decode, reason
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
+"""Format 1 had no digests and no time of the last change of a file's status: what is in one is looked for again."""
 _MANY = 2000
 """Files whose decoding takes so long that the user should know what is going on."""
 _SAVE_EVERY = 60.0
@@ -37,19 +45,39 @@ _AT_ONCE = 32
 """Files handed to each thread at a time."""
 
 
-class Found(NamedTuple):
-    """What looking at a file brought."""
+class Stamp(NamedTuple):
+    """What a file looks like from outside. Who replaces a file and sets its time back cannot set back ``changed``."""
 
     size: int
     """Bytes."""
+    modified: int
+    """Time of the last change of its content (mtime), in nanoseconds."""
     changed: int
-    """Time of its last change in nanoseconds."""
+    """Time of the last change of content or status (ctime), in nanoseconds."""
+
+
+class Found(NamedTuple):
+    """What looking at a file brought."""
+
+    stamp: Stamp
+    digest: bytes
+    """Of its bytes, see :func:`~cl_lightning.data.contents.digest`; zeros where they could not be read."""
     broken: str | None
     """Why it does not decode; None if it does."""
     lasting: bool = True
     """Whether that is so as long as the file stays the same. A disk or a permission that fails may be mended without a
     trace in the file.
     """
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What the scan of a source brought."""
+
+    digests: Tensor
+    """(rows, DIGEST_SIZE) uint8: of each file's bytes."""
+    broken: dict[int, str]
+    """The rows that do not decode, ascending, and why."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +92,51 @@ class _Stretch:
     stop: int
 
 
-def find_broken(root: Path, sources: Sequence[FolderSource], threads: int | None = None) -> list[dict[int, str]]:
-    """For each source its rows that do not decode, and why; ``root`` is the folder that all sources lie in.
+class _Unknown(NamedTuple):
+    """A file that must be looked at."""
 
-    Each file is decoded as training does it, in ``threads`` threads (None: one for each core), and then dropped. What
-    is found is kept for later runs, also when the scan is interrupted.
+    stretch: _Stretch
+    row: int
+    file: str
+    before: Found | None
+    """What was known of it until it was touched."""
+
+
+def scan(root: Path, sources: Sequence[FolderSource], threads: int | None = None) -> list[Scanned]:
+    """What is in the files of each source; ``root`` is the folder that all sources lie in.
+
+    Each file is read once, for its digest, and decoded from what was read as training does it, in ``threads`` threads
+    (None: one for each core); then it is dropped. What is found is kept for later runs, also when the scan is
+    interrupted.
     """
     manifest = Manifest(root)
     stretches = [stretch for part, source in enumerate(sources) for stretch in _stretches(root, part, source)]
+    digests = [bytearray(len(source) * DIGEST_SIZE) for source in sources]
     broken: list[dict[int, str]] = [{} for _ in sources]
+
+    def learn(part: int, row: int, found: Found) -> None:
+        digests[part][row * DIGEST_SIZE : (row + 1) * DIGEST_SIZE] = found.digest
+        if found.broken is not None:
+            broken[part][row] = found.broken
+
     threads = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
         try:
-            unknown: list[tuple[_Stretch, list[int]]] = []
+            unknown: list[_Unknown] = []
             checks = pool.map(lambda stretch: _compare(manifest, sources[stretch.part], stretch), stretches)
-            for stretch, (rows, known) in zip(stretches, checks, strict=True):
-                broken[stretch.part] |= known
-                if rows:
-                    unknown.append((stretch, rows))
-            for part, row, why in _decode_all(pool, manifest, sources, unknown, _AT_ONCE * threads):
-                broken[part][row] = why
+            for stretch, (touched, known) in zip(stretches, checks, strict=True):
+                for row, found in known:
+                    learn(stretch.part, row, found)
+                unknown += touched
+            for part, row, found in _look_at_all(pool, manifest, unknown, _AT_ONCE * threads):
+                learn(part, row, found)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             manifest.save()
-    return [dict(sorted(rows.items())) for rows in broken]
+    return [
+        Scanned(torch.frombuffer(taken, dtype=torch.uint8).view(-1, DIGEST_SIZE), dict(sorted(rows.items())))
+        for taken, rows in zip(digests, broken, strict=True)
+    ]
 
 
 def _stretches(root: Path, part: int, source: FolderSource) -> Iterator[_Stretch]:
@@ -99,81 +148,81 @@ def _stretches(root: Path, part: int, source: FolderSource) -> Iterator[_Stretch
         start = stop
 
 
-def _compare(manifest: Manifest, source: FolderSource, stretch: _Stretch) -> tuple[list[int], dict[int, str]]:
-    """The rows that must be decoded, and those that are known to be broken."""
-    known = manifest.known(stretch.folder)
-    unknown, broken = [], {}
+def _compare(
+    manifest: Manifest, source: FolderSource, stretch: _Stretch
+) -> tuple[list[_Unknown], list[tuple[int, Found]]]:
+    """The files that must be looked at, and what is known of the other rows."""
+    remembered = manifest.known(stretch.folder)
+    unknown, known = [], []
     for row in range(stretch.start, stretch.stop):
-        path = source.paths[row]
-        found = known.get(path.rpartition("/")[2])
-        if found is None or _stamp(f"{source.root}/{path}") != (found.size, found.changed):
-            unknown.append(row)
-        elif found.broken is not None:
-            broken[row] = found.broken
-    return unknown, broken
+        file = f"{source.root}/{source.paths[row]}"
+        found = remembered.get(file.rpartition("/")[2])
+        if found is None or _stamp(file) != found.stamp:
+            unknown.append(_Unknown(stretch, row, file, found))
+        else:
+            known.append((row, found))
+    return unknown, known
 
 
 def _announce(manifest: Manifest, count: int) -> None:
     if count > _MANY:
         kept = f"what is found is kept in {manifest.file}" if manifest.file else "what is found cannot be kept"
-        log.warning("decoding %d images of %s once to find broken ones; %s", count, manifest.root, kept)
+        log.warning("reading %d images of %s once, to know what is in them; %s", count, manifest.root, kept)
 
 
-def _decode_all(
-    pool: ThreadPoolExecutor,
-    manifest: Manifest,
-    sources: Sequence[FolderSource],
-    unknown: Sequence[tuple[_Stretch, list[int]]],
-    at_once: int,
-) -> Iterator[tuple[int, int, str]]:
-    """Teach the manifest; (source, row, reason) of what is broken."""
-    total, done, saved = sum(len(rows) for _, rows in unknown), 0, time.monotonic()
-    _announce(manifest, total)
-    if total:
+def _look_at_all(
+    pool: ThreadPoolExecutor, manifest: Manifest, unknown: Sequence[_Unknown], at_once: int
+) -> Iterator[tuple[int, int, Found]]:
+    """Teach the manifest; (source, row, what was found)."""
+    done, saved = 0, time.monotonic()
+    _announce(manifest, len(unknown))
+    if unknown:
         # Pillow registers formats when a file first needs one; a thread that comes meanwhile would not know the format.
         Image.init()
-    wanted = ((stretch, row) for stretch, rows in unknown for row in rows)
-    while piece := list(islice(wanted, at_once)):
-        files = [f"{sources[stretch.part].root}/{sources[stretch.part].paths[row]}" for stretch, row in piece]
-        for (stretch, row), file, found in zip(piece, files, pool.map(_look, files), strict=True):
+    rest = iter(unknown)
+    while piece := list(islice(rest, at_once)):
+        for (stretch, row, file, _), found in zip(piece, pool.map(_look, piece), strict=True):
             manifest.learn(stretch.folder, file.rpartition("/")[2], found)
-            if found.broken is not None:
-                yield stretch.part, row, found.broken
+            yield stretch.part, row, found
         done += len(piece)
         if time.monotonic() - saved > _SAVE_EVERY:
             manifest.save()
-            log.info("decoded %d of %d images of %s", done, total, manifest.root)
+            log.info("read %d of %d images of %s", done, len(unknown), manifest.root)
             saved = time.monotonic()
 
 
-def _stamp(file: str) -> tuple[int, int] | None:
-    """Size in bytes and time of change in nanoseconds; None where there is nothing to be read."""
+def _stamp(file: str) -> Stamp | None:
+    """None where there is nothing to be read."""
     try:
         status = os.stat(file)
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _look(file: str) -> Found:
-    # Before decoding: a file that changes meanwhile is looked at again.
-    size, changed = _stamp(file) or (0, 0)
+def _look(unknown: _Unknown) -> Found:
+    """What is in a file. The same bytes as before it was touched decode as they did."""
+    file, before = unknown.file, unknown.before
+    # Taken before reading: a file that changes meanwhile is looked at again.
+    stamp = _stamp(file) or Stamp(0, 0, 0)
     try:
-        decode(Path(file))
+        content = Path(file).read_bytes()
+    except OSError as error:
+        return Found(stamp, bytes(DIGEST_SIZE), error.strerror or str(error), lasting=False)
+    taken = digest(content)
+    if before is not None and before.digest == taken:
+        return before._replace(stamp=stamp)
+    try:
+        decode(io.BytesIO(content))
     except MemoryError:
         raise
-    except OSError as error:
-        if error.errno is not None:
-            return Found(size, changed, error.strerror or str(error), lasting=False)
-        return Found(size, changed, _without_path(error, file))
     except Exception as error:
-        return Found(size, changed, _without_path(error, file))
-    return Found(size, changed, None)
+        return Found(stamp, taken, _WITHOUT_FILE.sub("", reason(error)))
+    return Found(stamp, taken, None)
 
 
-def _without_path(error: Exception, file: str) -> str:
-    """Pillow's reason; whoever reads it is told the file's name anyway."""
-    return reason(error).replace(f" {file!r}", "")
+_WITHOUT_FILE = re.compile(r" <_io\.BytesIO object at 0x[0-9a-f]+>")
+"""Pillow names what it was given; whoever reads its reason is told the file's name anyway."""
 
 
 class Manifest:
@@ -198,16 +247,19 @@ class Manifest:
         """By the name of the file."""
         try:
             # A reason is worth what the reading version of Pillow is: another one may be able to.
-            names, sizes, times, broken, version = json.loads(self._lines.get(folder, "[[], [], [], {}, null]"))
-            every = zip(names, sizes, times, strict=True)
+            names, sizes, modified, changed, taken, broken, version = json.loads(self._lines.get(folder, _NOTHING))
+            digests = bytes.fromhex(taken)
+            if len(digests) != len(names) * DIGEST_SIZE:
+                raise ValueError(taken)
+            every = enumerate(zip(names, map(Stamp, sizes, modified, changed), strict=True))
             return {
-                name: Found(size, changed, broken.get(name))
-                for name, size, changed in every
+                name: Found(stamp, digests[at * DIGEST_SIZE : (at + 1) * DIGEST_SIZE], broken.get(name))
+                for at, (name, stamp) in every
                 if version == PIL.__version__ or name not in broken
             }
         except (ValueError, TypeError, AttributeError):
             self._lines.pop(folder, None)
-            self._warn("%s is damaged: what it lost is decoded again", self.file)
+            self._warn("%s is damaged: what it lost is looked at again", self.file)
             return {}
 
     def learn(self, folder: str, name: str, found: Found) -> None:
@@ -226,7 +278,7 @@ class Manifest:
         try:
             _replace(self.file, "\n".join(lines))
         except OSError as error:
-            self._warn("%s cannot be written (%s): the next run decodes the same again", self.file, error.strerror)
+            self._warn("%s cannot be written (%s): the next run reads the same again", self.file, error.strerror)
             self.file = None
 
     def _line(self, folder: str, fresh: dict[str, Found]) -> str:
@@ -236,9 +288,10 @@ class Manifest:
             there = set(fresh)
         merged = {**self.known(folder), **fresh}
         kept = {name: found for name, found in merged.items() if found.lasting and name in there}
-        sizes, times = [found.size for found in kept.values()], [found.changed for found in kept.values()]
+        stamps = [[found.stamp[part] for found in kept.values()] for part in range(len(Stamp._fields))]
+        taken = b"".join(found.digest for found in kept.values()).hex()
         broken = {name: found.broken for name, found in kept.items() if found.broken is not None}
-        return json.dumps([list(kept), sizes, times, broken, PIL.__version__], separators=(",", ":"))
+        return json.dumps([list(kept), *stamps, taken, broken, PIL.__version__], separators=(",", ":"))
 
     def _read(self) -> dict[str, str]:
         """Folder -> the rest of its line."""
@@ -254,9 +307,9 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            self._warn("%s cannot be read (%s): what it held is decoded again", self.file, error.strerror)
+            self._warn("%s cannot be read (%s): what it held is looked at again", self.file, error.strerror)
         except (ValueError, TypeError, KeyError):
-            self._warn("%s is not whole, or of another version: what it held is decoded again", self.file)
+            self._warn("%s is not whole, or of another version: what it held is looked at again", self.file)
         return {}
 
     def _warn(self, *message: object) -> None:
@@ -264,6 +317,10 @@ class Manifest:
         if not self._told:
             log.warning(*message)
         self._told = True
+
+
+_NOTHING = '[[], [], [], [], "", {}, null]'
+"""The line of a folder that has none."""
 
 
 def _cache_folder() -> Path | None:

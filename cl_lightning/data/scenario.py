@@ -6,9 +6,9 @@ continuum's ``ClassIncremental`` makes the split (it sees row numbers, never pix
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -46,6 +46,12 @@ class Scenario:
     """Where tasks were added to a finished run: of the training images that each part brought, the first data set's
     first. Empty otherwise.
     """
+    identities: tuple[Mapping[str, Any] | None, ...] = ()
+    """Beside ``fingerprints``: by content, see :mod:`~cl_lightning.data.identity`; None where it is not known."""
+    newest: Scenario | None = None
+    """Where tasks were added to a finished run: the last one, as its folder alone makes it."""
+    held_out: Tensor | None = None
+    """(rows of ``train``,) bool, with a validation share: which images that is, of classes that are left out too."""
     set_of_class: tuple[int, ...] = ()
     """By global label, which of several data sets that follow one another brought the class; empty for a single one."""
 
@@ -114,6 +120,7 @@ def build_scenario(
         image_size=side,
         channels=channels,
         evaluates_on="validation" if validation else "test",
+        held_out=held_out if validation else None,
     )
 
 

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from cl_lightning.data.contents import DIGEST_SIZE, as_table, digest
 from cl_lightning.errors import UnreadableImageError
 from cl_lightning.rng import Key, uniform
 
@@ -55,6 +56,13 @@ class ImageSource(Protocol):
         """Hexadecimal digest of what the table holds, the same in every process and in every place."""
         ...
 
+    @property
+    def contents(self) -> Tensor:
+        """(n, DIGEST_SIZE) uint8: what each image consists of, the same for equal images wherever they are and whatever
+        they are called; see :mod:`~cl_lightning.data.contents`.
+        """
+        ...
+
     def __len__(self) -> int: ...
 
     def key(self, row: int) -> int | str:
@@ -87,17 +95,21 @@ class ArraySource:
     class_names: tuple[str, ...]
     keys: tuple[int | str, ...] | None = None
     """Of each row, where the images come from elsewhere and keep the names that they had there."""
+    digests: Tensor | None = None
+    """``contents``, where the images were made from others: what those consist of."""
 
     def __post_init__(self) -> None:
         assert self.pixels.dtype == torch.uint8, "pixels must be uint8"
         assert self.pixels.ndim == 4, "pixels must be (n, C, H, W)"
         _check_labels(self.labels, len(self.pixels), self.class_names)
         _check_keys(self.keys, len(self.pixels))
+        _check_digests(self.digests, len(self.pixels))
 
     def select(self, rows: Tensor, name: str) -> ArraySource:
         """The source of these rows alone, with the same keys and classes."""
         keys = tuple(self.key(row) for row in rows.tolist())
-        return ArraySource(name, self.pixels[rows], self.labels[rows], self.class_names, keys)
+        digests = None if self.digests is None else self.digests[rows]
+        return ArraySource(name, self.pixels[rows], self.labels[rows], self.class_names, keys, digests)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -130,12 +142,22 @@ class ArraySource:
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.blake2b(repr(tuple(self.pixels.shape)).encode(), digest_size=16)
+        whole = hashlib.blake2b(repr(tuple(self.pixels.shape)).encode(), digest_size=16)
         if self.keys is not None:
-            digest.update(repr(self.keys).encode())
-        digest.update(self.labels.contiguous().numpy().data)
-        digest.update(self.pixels.reshape(-1).numpy().data)
-        return digest.hexdigest()
+            whole.update(repr(self.keys).encode())
+        whole.update(self.labels.contiguous().numpy().data)
+        whole.update(self.pixels.reshape(-1).numpy().data)
+        return whole.hexdigest()
+
+    @property
+    def contents(self) -> Tensor:
+        """Of the size and the pixels of each image, or of what it was made from."""
+        return self._contents if self.digests is None else self.digests
+
+    @cached_property
+    def _contents(self) -> Tensor:
+        size = repr(tuple(self.pixels.shape[1:])).encode()
+        return as_table(digest(size, image.data) for image in self.pixels.contiguous().numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,10 +177,13 @@ class FolderSource:
     class_names: tuple[str, ...]
     keys: tuple[int | str, ...] | None = None
     """Of each row, where the files come from elsewhere and keep the names that they had there."""
+    digests: Tensor | None = None
+    """``contents``, where they are known: else each file is read when they are asked for."""
 
     def __post_init__(self) -> None:
         _check_labels(self.labels, len(self.paths), self.class_names)
         _check_keys(self.keys, len(self.paths))
+        _check_digests(self.digests, len(self.paths))
 
     @classmethod
     def scan(cls, root: Path, name: str, classes: Sequence[str] | None = None) -> FolderSource:
@@ -182,7 +207,8 @@ class FolderSource:
         """The source of these rows alone, with the same keys and classes."""
         paths = tuple(self.paths[row] for row in rows.tolist())
         keys = None if self.keys is None else tuple(self.keys[row] for row in rows.tolist())
-        return FolderSource(name, self.root, paths, self.labels[rows], self.class_names, keys)
+        digests = None if self.digests is None else self.digests[rows]
+        return FolderSource(name, self.root, paths, self.labels[rows], self.class_names, keys, digests)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -208,10 +234,19 @@ class FolderSource:
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.blake2b(digest_size=16)
+        whole = hashlib.blake2b(digest_size=16)
         for key, label in zip(self.keys or self.paths, self.labels.tolist(), strict=True):
-            digest.update(f"{key}\0{label}\n".encode())
-        return digest.hexdigest()
+            whole.update(f"{key}\0{label}\n".encode())
+        return whole.hexdigest()
+
+    @property
+    def contents(self) -> Tensor:
+        """Of the bytes of each file."""
+        return self._contents if self.digests is None else self.digests
+
+    @cached_property
+    def _contents(self) -> Tensor:
+        return as_table(digest((self.root / path).read_bytes()) for path in self.paths)
 
     def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
         """(3, size, size) uint8: a random crop, scaled bicubically; see :func:`random_crop`."""
@@ -257,8 +292,10 @@ def resized(pixels: Tensor, size: int) -> Tensor:
     return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])
 
 
-def decode(path: Path) -> Image.Image:
-    """The whole picture of a file, in RGB. Depending on format and damage, Pillow's readers raise almost anything."""
+def decode(path: Path | BinaryIO) -> Image.Image:
+    """The whole picture of a file, or of its bytes, in RGB. Depending on format and damage, Pillow's readers raise
+    almost anything.
+    """
     with Image.open(path) as image:
         return _to_rgb(image)
 
@@ -359,6 +396,10 @@ def _check_labels(labels: Tensor, count: int, class_names: tuple[str, ...]) -> N
 
 def _check_keys(keys: tuple[int | str, ...] | None, count: int) -> None:
     assert keys is None or len(keys) == len(set(keys)) == count, "there must be one key for each image, its own"
+
+
+def _check_digests(digests: Tensor | None, count: int) -> None:
+    assert digests is None or digests.shape == (count, DIGEST_SIZE), "there must be one digest for each image"
 
 
 def _row_of(key: int | str, rows: dict[int | str, int], name: str) -> int:

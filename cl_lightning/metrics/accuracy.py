@@ -138,11 +138,25 @@ class AccuracyMatrix:
         return len(self.rows)
 
     def with_row(self, after_task: int, counts: Counts) -> AccuracyMatrix:
-        """The matrix with this evaluation as its last row, in place of an earlier evaluation after the same task."""
+        """The matrix with this evaluation as its last row, in place of an earlier evaluation after the same task.
+
+        Raises:
+            ValueError: it does not come next, or a task was evaluated on another number of images before: then these
+                are other images, and its column would compare what must not be compared.
+        """
         if after_task not in (len(self) - 1, len(self)):
             got = f"an evaluation after task {after_task} does not continue {len(self)} rows"
             raise ValueError(f"{got}: evaluate after every task in turn")
-        return AccuracyMatrix((*self.rows[:after_task], counts.cells()))
+        cells = counts.cells()
+        for before, row in enumerate(self.rows[:after_task]):
+            for task, (*_, images) in enumerate(row):
+                now = cells[task][2]
+                if images and now not in (0, images):
+                    got = f"task {task} was evaluated on {images} images after task {before}"
+                    raise ValueError(
+                        f"{got}, and on {now} after task {after_task}: the test images of a run stay the same"
+                    )
+        return AccuracyMatrix((*self.rows[:after_task], cells))
 
     def accuracies(self, top: int = 1) -> list[list[float | None]]:
         """R: ``R[i][j]`` in [0, 1] on task j after task i, None where it was not evaluated; ``top`` is 1 or 5."""

@@ -155,7 +155,7 @@ def page(shown: Shown, drawn: Mapping[str, str]) -> str:
         if section.name in drawn:
             parts.append(_figure(section, shown, drawn[section.name]))
             parts += [_TABLES[section.name](shown)] if section.name in _TABLES else []
-    parts += [_confused_classes(shown), _memory(shown), _table("Protocol", shown.results["protocol"])]
+    parts += [_confused_classes(shown), _memory(shown), _images(shown), _table("Protocol", shown.results["protocol"])]
     parts.append(_table("Provenance", shown.results["provenance"]))
     body = "\n".join(part for part in parts if part)
     title = html.escape(_title(shown))
@@ -275,6 +275,26 @@ def _memory(shown: Shown) -> str:
     )
     told = f"{sum(counts.values())} images of {len(counts)} classes; the first of each class, in order of herding."
     return _section("memory", "Memory", f'<p class="soft">{told}</p><div class="memory">{cells}</div>', wide=True)
+
+
+def _images(shown: Shown) -> str:
+    """How many there were, and which of them are equal; results of earlier versions do not tell."""
+    if "images" not in shown.results:
+        return ""
+    told: dict[str, Plain] = {}
+    for part, images in shown.results["images"].items():
+        known = {name: count for name, count in images.items() if count is not None}
+        few, many = (end(known, key=lambda name: known[name]) for end in (min, max)) if known else ("", "")
+        told[part] = (
+            f"{sum(known.values())} images of {len(known)} classes: {known[few]} of {few} to {known[many]} of {many}; "
+            f"content {shown.results['data_identity'][part] or 'not known'}"
+            if known
+            else "not known"
+        )
+    for name, equal in shown.results["equal_images"].items():
+        pairs = ", ".join(f"{one} is {two}" for one, two in equal["examples"])
+        told[f"equal images: {_words(name).replace('-', ' ')}"] = f"{equal['images']}{f' ({pairs})' if pairs else ''}"
+    return _table("Images", told)
 
 
 def _table(title: str, values: Mapping[str, Plain]) -> str:

@@ -103,12 +103,13 @@ def build_results(
     provenance: Mapping[str, Plain],
     phases: Sequence[PhaseRecord] = (),
     after_phases: Sequence[PhaseAccuracy] = (),
+    data: Mapping[str, Plain] | None = None,
 ) -> dict[str, Plain]:
     """Assemble ``results.json``: plain values, accuracies in [0, 1], None for what does not apply.
 
     The numbers at the top level are those of the first protocol in ``matrices`` and of ``main_readout``; both are
     named in the result's ``protocol``, as ``evaluation`` and ``readout``. Without ``after_phases`` there is no key
-    ``phase_accuracy``.
+    ``phase_accuracy``. ``data`` has further entries, of the images.
 
     Raises:
         ValueError: no such read-out, no evaluation, or matrices and tasks of different lengths.
@@ -134,6 +135,7 @@ def build_results(
         "backward_transfer": continual.backward_transfer(R),
         "parameters": parameters,
         **({"phase_accuracy": measured} if measured else {}),
+        **(data or {}),
         "provenance": {
             **provenance,
             "tasks": [_speed(record) for record in tasks],
@@ -197,22 +199,24 @@ def write_results(
     run_dir: Path, results: Mapping[str, Plain], matrices: Matrices, after_phases: Sequence[PhaseAccuracy] = ()
 ) -> None:
     """Write ``results.json`` and ``accuracy_matrix.csv`` of a run, and ``accuracy_after_phases.csv`` where phases were
-    evaluated, each atomically. Results that are there already keep the provenance of the process that made them.
+    evaluated, each atomically. Results that are there already keep the provenance of the process that made them, also
+    where an earlier version did not tell as much.
     """
     write_atomic(run_dir / "accuracy_matrix.csv", matrix_csv(matrices))
     if after_phases:
         write_atomic(run_dir / AFTER_PHASES, phases_csv(after_phases))
-    if not _is_there(run_dir / "results.json", results):
-        write_json(run_dir / "results.json", results)
+    made = _made(run_dir / "results.json", results)
+    write_json(run_dir / "results.json", results if made is None else {**results, "provenance": made})
 
 
-def _is_there(path: Path, results: Mapping[str, Plain]) -> bool:
-    """Whether the file says the same of the same run, whoever wrote it."""
+def _made(path: Path, results: Mapping[str, Plain]) -> Plain:
+    """The provenance in the file, if it says the same of the same run as far as it goes; else None."""
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        return {**written, "provenance": None} == json.loads(json.dumps(_finite({**results, "provenance": None})))
-    except (OSError, ValueError, TypeError):
-        return False
+        told = json.loads(json.dumps(_finite({**results, "provenance": None})))
+        return written["provenance"] if {**told, **written, "provenance": None} == told else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def write_json(path: Path, value: Plain) -> None:

@@ -39,9 +39,12 @@ def write_run(
     commit: str = "abc",
     readouts: tuple[str, ...] = ("linear",),
     config: dict[str, Any] | None = None,
+    images: tuple[str, str] | None = ("1234567890", "abcdefabcd"),
     **protocol: Any,
 ) -> Path:
-    """A run that has all 10 test images of a task right when it is new, and ``last`` of them later."""
+    """A run that has all 10 test images of a task right when it is new, and ``last`` of them later. ``images``: digests
+    of those that it was trained and tested on; None: as earlier versions wrote results.
+    """
     rows = tuple(tuple((10 if task == after else last, 10, 10) for task in range(after + 1)) for after in range(done))
     worse = tuple(tuple((hits - 1, 10, 10) for hits, _, _ in row) for row in rows)
     matrices = {
@@ -53,7 +56,10 @@ def write_run(
         TaskRecord(task, tuple(range(first[task], first[task] + len(names[task]))), names[task], 1.0, 1.0, 1000 + task)
         for task in range(done)
     ]
-    results = build_results({**PROTOCOL, **protocol}, records, matrices, readouts[0], 1234, {"commit": commit})
+    data = {} if images is None else {"data_identity": {"train": images[0], "validation": None, "test": images[1]}}
+    results = build_results(
+        {**PROTOCOL, **protocol}, records, matrices, readouts[0], 1234, {"commit": commit}, data=data
+    )
     folder.mkdir(parents=True)
     write_results(folder, results, matrices)
     if config is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -48,6 +49,38 @@ def test_arrays_come_back_as_they_were(arrays: Kept, tmp_path: Path) -> None:
     assert (again.sizes, again.image_size, again.channels, again.fingerprints) == ((2, 1), 5, 3, ("first", "second"))
     assert again.source.class_names == NAMES
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["exemplars"]
+
+
+def test_what_pixels_were_made_from_comes_back(arrays: Kept, tmp_path: Path) -> None:
+    digests = torch.arange(4 * 16, dtype=torch.uint8).view(4, 16)
+    identity = {"train": {"digest": "aa", "images": {"ant": 3}}, "test": {"digest": "bb", "images": {"ant": 1}}}
+    kept = dataclasses.replace(
+        arrays, source=dataclasses.replace(arrays.source, digests=digests), identities=(identity, None)
+    )
+    write_kept(tmp_path / "exemplars", kept)
+    again = read_kept(tmp_path / "exemplars")
+    assert torch.equal(again.source.contents, digests)
+    assert again.identities == (identity, None)
+
+
+def test_files_of_earlier_versions_lack_it(arrays: Kept, tmp_path: Path) -> None:
+    write_kept(tmp_path / "exemplars", arrays)
+    index = json.loads((tmp_path / "exemplars" / INDEX).read_text())
+    digests = index.pop("digests")
+    del index["identities"]
+    (tmp_path / "exemplars" / INDEX).write_text(json.dumps(index))
+    again = read_kept(tmp_path / "exemplars")
+    assert again.identities == (None, None)
+    assert torch.equal(again.source.contents, arrays.source.contents)
+    for spoilt in (
+        {"digests": digests[1:]},
+        {"digests": ["00"] * 4},
+        {"identities": [1, None]},
+        {"identities": [None]},
+    ):
+        (tmp_path / "exemplars" / INDEX).write_text(json.dumps({**index, **spoilt}))
+        with pytest.raises(ValueError, match="is damaged"):
+            read_kept(tmp_path / "exemplars")
 
 
 def test_files_come_back_byte_for_byte_whatever_their_keys_are(files: Kept, tmp_path: Path) -> None:

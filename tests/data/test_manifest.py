@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import os
 import weakref
@@ -15,7 +17,7 @@ import torch
 from PIL import Image
 
 from cl_lightning.data import manifest
-from cl_lightning.data.manifest import Found, Manifest, find_broken
+from cl_lightning.data.manifest import Found, Manifest, Stamp, scan
 from cl_lightning.data.sources import FolderSource
 
 UNKNOWN = "cannot identify image file"
@@ -58,23 +60,25 @@ def parts(root: Path) -> list[FolderSource]:
 def broken(root: Path, threads: int | None = None) -> dict[str, str]:
     """Path below the root -> reason."""
     sources = parts(root)
-    found = find_broken(root, sources, threads)
+    found = scan(root, sources, threads)
     return {
-        f"{s.name}/{s.paths[row]}": why for s, rows in zip(sources, found, strict=True) for row, why in rows.items()
+        f"{s.name}/{s.paths[row]}": why
+        for s, one in zip(sources, found, strict=True)
+        for row, why in one.broken.items()
     }
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that have been decoded."""
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that have been read."""
     names: list[str] = []
-    decode = manifest.decode
+    look = manifest._look
 
-    def watched(path: Path) -> Image.Image:
-        names.append("/".join(path.parts[-3:]))
-        return decode(path)
+    def watched(unknown: manifest._Unknown) -> Found:
+        names.append("/".join(Path(unknown.file).parts[-3:]))
+        return look(unknown)
 
-    monkeypatch.setattr(manifest, "decode", watched)
+    monkeypatch.setattr(manifest, "_look", watched)
     return names
 
 
@@ -100,19 +104,19 @@ class TestFinding:
         assert found["train/b/2.tif"].startswith("pixels of mode F have no fixed range")
         assert found["val/a/1.png"] == UNKNOWN, "without the path, which is told anyway"
 
-    def test_sources_may_lie_in_the_root_itself_and_share_a_folder(self, root: Path, decoded: list[str]) -> None:
+    def test_sources_may_lie_in_the_root_itself_and_share_a_folder(self, root: Path, looked_at: list[str]) -> None:
         whole = FolderSource.scan(root / "train", "all")
         even, odd = (whole.select(torch.tensor(rows), f"from {rows[0]}") for rows in ([0, 2], [1, 3]))
-        first, second = find_broken(root / "train", [even, odd])
+        first, second = (one.broken for one in scan(root / "train", [even, odd]))
         assert (list(first), list(second)) == ([], [0, 1])
-        assert len(decoded) == 4
-        assert find_broken(root / "train", [even, odd]) == [first, second]
-        assert len(decoded) == 4
+        assert len(looked_at) == 4
+        assert [one.broken for one in scan(root / "train", [even, odd])] == [first, second]
+        assert len(looked_at) == 4
 
     def test_all_formats_are_known_before_threads_start(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Image, "_initialized", 0)
         states: list[int] = []
-        monkeypatch.setattr(manifest, "decode", lambda _path: states.append(Image._initialized))
+        monkeypatch.setattr(manifest, "decode", lambda _bytes: states.append(Image._initialized))
         broken(root)
         assert states == [2] * 6
 
@@ -124,19 +128,19 @@ class TestFinding:
         alive: list[int] = []
         decode = manifest.decode
 
-        def watched(path: Path) -> Image.Image:
-            image = decode(path)
+        def watched(content: io.BytesIO) -> Image.Image:
+            image = decode(content)
             images.append(weakref.ref(image))
             alive.append(sum(image() is not None for image in images))
             return image
 
         monkeypatch.setattr(manifest, "decode", watched)
-        find_broken(tmp_path / "m", [many(tmp_path / "m", 300)], threads)
+        scan(tmp_path / "m", [many(tmp_path / "m", 300)], threads)
         assert len(alive) == 300
         assert 1 <= max(alive) <= threads
 
     def test_no_memory_is_no_broken_file(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(_path: Path) -> None:
+        def full(_bytes: io.BytesIO) -> None:
             raise MemoryError
 
         monkeypatch.setattr(manifest, "decode", full)
@@ -144,34 +148,88 @@ class TestFinding:
             broken(root)
 
 
-class TestRemembering:
-    def test_nothing_unchanged_is_decoded_again(self, root: Path, decoded: list[str]) -> None:
-        first = broken(root)
-        assert sorted(decoded) == sorted(f"{s.name}/{path}" for s in parts(root) for path in s.paths)
-        decoded.clear()
-        assert broken(root) == first
-        assert decoded == []
+class TestDigests:
+    """What is in a file is known by its bytes, and a later start reads none of them."""
 
-    def test_new_changed_and_repaired_files_are(self, root: Path, decoded: list[str]) -> None:
+    @staticmethod
+    def taken(root: Path) -> list[list[str]]:
+        return [[bytes(row.tolist()).hex() for row in one.digests] for one in scan(root, parts(root))]
+
+    def test_they_are_of_the_bytes_of_every_file(self, root: Path, looked_at: list[str]) -> None:
+        expected = [
+            [hashlib.blake2b((s.root / path).read_bytes(), digest_size=16).hexdigest() for path in s.paths]
+            for s in parts(root)
+        ]
+        assert self.taken(root) == expected, "of broken ones too"
+        assert len(looked_at) == 6
+        assert self.taken(root) == expected
+        assert len(looked_at) == 6, "the second time they are remembered"
+
+    def test_another_picture_of_equal_size_and_time_is_another(self, root: Path, looked_at: list[str]) -> None:
+        """As ``cp -p`` and ``rsync -t`` leave it, or somebody with ``touch -d``."""
+        before = self.taken(root)
+        file = root / "train/a/1.png"
+        content, status = file.read_bytes(), os.stat(file)
+        while os.stat(file).st_ctime_ns == status.st_ctime_ns:  # until the clock of the file system has moved on
+            file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert os.stat(file).st_mtime_ns == status.st_mtime_ns
+        looked_at.clear()
+        after = self.taken(root)
+        assert looked_at == ["train/a/1.png"]
+        changed = [
+            one != other for old, new in zip(before, after, strict=True) for one, other in zip(old, new, strict=True)
+        ]
+        assert changed == [True, *[False] * 5]
+
+    def test_a_file_that_was_only_touched_is_read_and_not_decoded(
+        self, root: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before, reasons = self.taken(root), broken(root)
+        looked_at.clear()
+        for path in ("train/a/1.png", "val/a/1.png"):
+            (root / path).chmod(0o600)
+        monkeypatch.setattr(manifest, "decode", lambda _bytes: pytest.fail("it was decoded"))
+        assert self.taken(root) == before
+        assert looked_at == ["train/a/1.png", "val/a/1.png"]
+        assert broken(root) == reasons
+
+    def test_a_file_that_cannot_be_read_has_none(self, root: Path) -> None:
+        source = parts(root)[0]
+        (root / "train/a/1.png").unlink()
+        (found,) = scan(root, [source])
+        assert found.digests[0].tolist() == [0] * 16
+        assert found.broken[0] == "No such file or directory"
+
+
+class TestRemembering:
+    def test_nothing_unchanged_is_decoded_again(self, root: Path, looked_at: list[str]) -> None:
+        first = broken(root)
+        assert sorted(looked_at) == sorted(f"{s.name}/{path}" for s in parts(root) for path in s.paths)
+        looked_at.clear()
+        assert broken(root) == first
+        assert looked_at == []
+
+    def test_new_changed_and_repaired_files_are(self, root: Path, looked_at: list[str]) -> None:
         broken(root)
-        decoded.clear()
+        looked_at.clear()
         save(root / "train/a/2.jpg")
         save(root / "train/a/3.png")
         cut(root / "train/b/1.png")
         os.utime(root / "val/b/1.webp", ns=(1, 1))
         assert set(broken(root)) == {"train/b/1.png", "train/b/2.tif", "val/a/1.png"}
-        assert sorted(decoded) == ["train/a/2.jpg", "train/a/3.png", "train/b/1.png", "val/b/1.webp"]
-        decoded.clear()
+        assert sorted(looked_at) == ["train/a/2.jpg", "train/a/3.png", "train/b/1.png", "val/b/1.webp"]
+        looked_at.clear()
         broken(root)
-        assert decoded == []
+        assert looked_at == []
 
-    def test_a_run_without_a_part_forgets_nothing_of_it(self, root: Path, decoded: list[str]) -> None:
+    def test_a_run_without_a_part_forgets_nothing_of_it(self, root: Path, looked_at: list[str]) -> None:
         broken(root)
         save(root / "train/a/9.png")
-        decoded.clear()
-        find_broken(root, parts(root)[:1])
+        looked_at.clear()
+        scan(root, parts(root)[:1])
         broken(root)
-        assert decoded == ["train/a/9.png"]
+        assert looked_at == ["train/a/9.png"]
 
     def test_files_that_are_gone_are_forgotten(self, root: Path, cache: Path) -> None:
         broken(root)
@@ -184,69 +242,69 @@ class TestRemembering:
     def test_what_may_be_mended_outside_of_the_file_is_looked_at_again(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refused(path: Path) -> None:
+        def refused(path: Path) -> bytes:
             raise PermissionError(13, "Permission denied", str(path))
 
         with monkeypatch.context() as patch:
-            patch.setattr(manifest, "decode", refused)
+            patch.setattr(Path, "read_bytes", refused)
             assert set(broken(root).values()) == {"Permission denied"}
         assert len(broken(root)) == 3
 
     def test_another_pillow_tries_again_what_was_broken(
-        self, root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+        self, root: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = broken(root)
-        decoded.clear()
+        looked_at.clear()
         monkeypatch.setattr("PIL.__version__", "99.0")
         assert broken(root) == first
-        assert sorted(decoded) == sorted(first)
-        decoded.clear()
+        assert sorted(looked_at) == sorted(first)
+        looked_at.clear()
         broken(root)
-        assert decoded == []
+        assert looked_at == []
 
     def test_a_root_is_the_same_by_every_way(
-        self, root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+        self, root: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broken(root)
-        decoded.clear()
+        looked_at.clear()
         (root.parent / "link").symlink_to(root)
         monkeypatch.chdir(root.parent)
         for way in (Path("pictures"), root.parent / "link", root / "../pictures"):
             assert len(broken(way)) == 3
-        assert decoded == []
+        assert looked_at == []
 
     def test_an_interrupted_scan_is_gone_on_with(
-        self, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = many(tmp_path / "m", 100)
-        decode = manifest.decode
+        look = manifest._look
 
-        def interrupted(path: Path) -> Image.Image:
-            if path.name == "0049.pgm":
+        def interrupted(unknown: manifest._Unknown) -> Found:
+            if unknown.file.endswith("0049.pgm"):
                 raise KeyboardInterrupt
-            return decode(path)
+            return look(unknown)
 
         with monkeypatch.context() as patch:
-            patch.setattr(manifest, "decode", interrupted)
+            patch.setattr(manifest, "_look", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                find_broken(source.root, [source], threads=1)
-        decoded.clear()
-        assert find_broken(source.root, [source]) == [{}]
-        assert sorted(decoded) == [f"m/a/{index:04d}.pgm" for index in range(49, 100)]
+                scan(source.root, [source], threads=1)
+        looked_at.clear()
+        assert [one.broken for one in scan(source.root, [source])] == [{}]
+        assert sorted(looked_at) == [f"m/a/{index:04d}.pgm" for index in range(49, 100)]
 
     def test_a_killed_scan_loses_little(self, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         source = many(tmp_path / "m", 100)
         monkeypatch.setattr(manifest, "_SAVE_EVERY", 0.0)
-        decode = manifest.decode
+        look = manifest._look
         seen: list[int] = []
 
-        def watched(path: Path) -> Image.Image:
-            if path.name == "0099.pgm":
+        def watched(unknown: manifest._Unknown) -> Found:
+            if unknown.file.endswith("0099.pgm"):
                 seen.append(len(Manifest(source.root).known("a")))
-            return decode(path)
+            return look(unknown)
 
-        monkeypatch.setattr(manifest, "decode", watched)
-        find_broken(source.root, [source], threads=1)
+        monkeypatch.setattr(manifest, "_look", watched)
+        scan(source.root, [source], threads=1)
         assert seen == [96], "three times 32"
 
     def test_a_long_scan_is_announced_once(
@@ -255,7 +313,7 @@ class TestRemembering:
         monkeypatch.setattr(manifest, "_MANY", 5)
         broken(root)
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-            f"decoding 6 images of {root} once to find broken ones; what is found is kept in {kept(cache)}"
+            f"reading 6 images of {root} once, to know what is in them; what is found is kept in {kept(cache)}"
         ]
         caplog.clear()
         broken(root)
@@ -284,8 +342,8 @@ class TestDamage:
             lambda _text: "",
             lambda _text: "\x80\x04\x95",
             lambda _text: "[]",
-            lambda _text: '{"format": 1}',
-            lambda text: text.replace('"format": 1', '"format": 0'),
+            lambda _text: '{"format": 2}',
+            lambda text: text.replace('"format": 2', '"format": 1'),
             lambda text: text.replace("pictures", "elsewhere"),
             lambda text: text.rpartition("\n")[0],
             lambda text: text + "\n",
@@ -300,19 +358,29 @@ class TestDamage:
 
     @pytest.mark.parametrize(
         "line",
-        ["", "{}", "[1,2", "[]", '[["1.png"],[1],[],{},""]', '[[["1.png"]],[1],[1],{},""]', '["a","b","c","d",""]'],
+        [
+            "",
+            "{}",
+            "[1,2",
+            "[]",
+            '[["1.png"],[1],[1],[],"%s",{},""]' % (32 * "0"),
+            '[["1.png"],[1],[1],[1],"00",{},""]',
+            '[["1.png"],[1],[1],[1],"%s",{},""]' % (32 * "x"),
+            '[[["1.png"]],[1],[1],[1],"%s",{},""]' % (32 * "0"),
+            '["a","b","c","d","e","f",""]',
+        ],
     )
     def test_damaged_folders(
-        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, decoded: list[str], line: str
+        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, looked_at: list[str], line: str
     ) -> None:
         broken(root)
-        decoded.clear()
+        looked_at.clear()
         lines = [
             f'"train/a"\t{line}' if old.startswith('"train/a"') else old for old in kept(cache).read_text().split("\n")
         ]
         kept(cache).write_text("\n".join(lines))
         self.check(root, caplog, says=f"{kept(cache)} is damaged")
-        assert sorted(decoded) == ["train/a/1.png", "train/a/2.jpg"]
+        assert sorted(looked_at) == ["train/a/1.png", "train/a/2.jpg"]
 
     def test_cut_off_anywhere(self, root: Path, cache: Path) -> None:
         first = broken(root)
@@ -345,15 +413,15 @@ def test_runs_may_write_at_once(root: Path, cache: Path) -> None:
     def write(index: int) -> None:
         mine = Manifest(root)
         for name in range(200):
-            mine.learn("train/b", f"{name}.png", Found(index, index, None))
-            mine.learn("train/b", "1.png", Found(index, index, None))
+            mine.learn("train/b", f"{name}.png", Found(Stamp(index, index, index), bytes(16), None))
+            mine.learn("train/b", "1.png", Found(Stamp(index, index, index), bytes(16), None))
         mine.save()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(40)))
     known = Manifest(root).known("train/b")
     assert list(known) == ["1.png"], "the only one that is there"
-    assert known["1.png"].size in range(40)
+    assert known["1.png"].stamp.size in range(40)
     kept(cache)
 
 

@@ -19,6 +19,7 @@ from cl_lightning.checkpoints import last_checkpoint, save_whole
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.saved import to_plain
 from cl_lightning.data import datasets
+from cl_lightning.data.listing import LISTING
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.memory.herding import herd
 from cl_lightning.rng import Key
@@ -192,6 +193,7 @@ def test_pictures_are_learnt_beside_pictures(tmp_path: Path) -> None:
     assert bundle(["export", f"{tmp_path}/run", f"{tmp_path}/b"]) == 0
     root.rename(tmp_path / "gone")
     assert bundle(["import", f"{tmp_path}/b", f"{tmp_path}/imported"]) == 0
+    assert (tmp_path / "imported" / LISTING).read_bytes() == (tmp_path / "run" / LISTING).read_bytes()
     folder = write_digits(tmp_path / "new", six=6)
     assert typed(f"learn={tmp_path}/imported", f"data.new={folder}", f"run_dir={tmp_path}/more") == 0
     found = last_checkpoint(tmp_path / "more" / "checkpoints")

@@ -143,6 +143,19 @@ def test_matrix_refuses_gaps_and_impossible_counts():
         matrix.accuracies(top=3)
 
 
+def test_a_task_is_evaluated_on_as_many_images_as_before() -> None:
+    matrix = AccuracyMatrix().with_row(0, counts_of((1, 2, 4))).with_row(1, counts_of((0, 0, 0), (3, 4, 4)))
+    told = (
+        "task 0 was evaluated on 4 images after task 0, and on 5 after task 2: the test images of a run stay the same"
+    )
+    with pytest.raises(ValueError, match=f"^{told}$"):
+        matrix.with_row(2, counts_of((1, 2, 5), (0, 0, 0), (3, 4, 4)))
+    with pytest.raises(ValueError, match="^task 1 was evaluated on 4 images after task 1, and on 3 after task 2: "):
+        matrix.with_row(2, counts_of((0, 0, 0), (1, 2, 3), (3, 4, 4)))
+    assert len(matrix.with_row(2, counts_of((1, 2, 4), (0, 0, 0), (3, 4, 9)))) == 3
+    assert matrix.with_row(1, counts_of((1, 1, 4), (5, 5, 5))).rows[1][1] == (5, 5, 5), "the row itself may be another"
+
+
 def test_a_task_without_test_images_was_not_evaluated():
     """An old task's images may be gone; those of the task learnt last may not."""
     matrix = AccuracyMatrix().with_row(0, counts_of((1, 2, 4))).with_row(1, counts_of((0, 0, 0), (3, 4, 4)))

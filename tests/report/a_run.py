@@ -40,10 +40,17 @@ def results(matrix: AccuracyMatrix | None = None, num_tasks: int = 3) -> dict[st
                 "memory": "20 in total", "recipe": "clean", "precision": "32-true"}  # fmt: skip
     phases = [PhaseRecord(task, name, 10, 500, 2.0 + task) for task in range(len(matrix)) for name in ("main", "tune")]
     after_phases = [entry for entry in AFTER_PHASES if entry.task < len(matrix)]
-    return build_results(
-        protocol, records, {"class_incremental": {"linear": matrix}}, "linear", 1002, {"seconds": 75.2}, phases,
-        after_phases,
-    )  # fmt: skip
+    names = [name for task in NAMES for name in task]
+    data = {
+        "data_identity": {"train": "0123abcd", "validation": None, "test": None},
+        "images": {"train": dict(zip(names, (None, 30, 50, 40), strict=True)), "test": dict.fromkeys(names, 50)},
+        "equal_images": {
+            "train_and_test": {"images": 2, "examples": [["train/fox/1.png", "val/fox/2.png"]]},
+            "two_classes": {"images": 0, "examples": []},
+        },
+    }
+    matrices = {"class_incremental": {"linear": matrix}}
+    return build_results(protocol, records, matrices, "linear", 1002, {"seconds": 75.2}, phases, after_phases, data)
 
 
 def write_run(folder: Path, portrait: Portrait | None = None) -> Path:

@@ -102,9 +102,8 @@ def test_the_page_is_whole_and_needs_nothing_else(text: str, outline: Outline) -
 
 def test_every_section_is_there_and_every_figure_is_a_file_too(run: Path, outline: Outline) -> None:
     names = [section.name for section in SECTIONS]
-    assert set(names) | {"numbers", "phase_numbers", "classes", "memory", "protocol", "provenance"} == set(
-        outline.sections
-    )
+    more = {"numbers", "phase_numbers", "classes", "memory", "images", "protocol", "provenance"}
+    assert set(names) | more == set(outline.sections)
     for name in names:
         assert (run / "report" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
         with Image.open(run / "report" / f"{name}.png") as picture:
@@ -130,6 +129,14 @@ def test_numbers(outline: Outline, text: str) -> None:
     assert "images of task 2 are taken for classes of task 3 (28.0 %)" in outline.sections["confusion"]
     assert "19.0 %" in outline.sections["confusion"]
     assert "8 images of 2 classes" in outline.sections["memory"]
+
+
+def test_images_are_counted_and_equal_ones_named(outline: Outline) -> None:
+    told = " ".join(outline.sections["images"].split())
+    assert "train 120 images of 3 classes: 30 of dog to 50 of <b>lynx</b> & co; content 0123abcd" in told
+    assert "test 200 images of 4 classes: 50 of cat to 50 of cat; content not known" in told
+    assert "equal images: train and test 2 (train/fox/1.png is val/fox/2.png)" in told
+    assert "equal images: two classes 0" in told
 
 
 def test_classes_most_often_confused_come_first(outline: Outline) -> None:
@@ -165,9 +172,9 @@ def test_a_run_with_little_to_show_has_a_page_too(tmp_path: Path) -> None:
     del results["phase_accuracy"]
     (folder / "results.json").write_text(json.dumps(results))
     outline = Outline(write_report(folder).read_text(encoding="utf-8"))
-    assert {"accuracy", "matrix", "tasks", "forgetting", "speed", "numbers", "protocol", "provenance"} == set(
-        outline.sections
-    )
+    assert {
+        "accuracy", "matrix", "tasks", "forgetting", "speed", "numbers", "images", "protocol", "provenance"
+    } == set(outline.sections)  # fmt: skip
     assert "No published curve" in outline.sections["accuracy"]
 
 

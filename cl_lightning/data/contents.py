@@ -1,0 +1,42 @@
+"""Digests by which images of equal content are known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+DIGEST_SIZE = 16
+"""Bytes of a digest: enough that no two different images ever have the same."""
+
+
+def digest(*parts: bytes | memoryview) -> bytes:
+    """BLAKE2b of all ``parts``, one after another, in ``DIGEST_SIZE`` bytes."""
+    whole = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    for part in parts:
+        whole.update(part)
+    return whole.digest()
+
+
+def as_table(digests: Iterable[bytes]) -> Tensor:
+    """(n, DIGEST_SIZE) uint8."""
+    taken = bytearray(b"".join(digests))
+    if not taken:
+        return torch.empty(0, DIGEST_SIZE, dtype=torch.uint8)
+    return torch.frombuffer(taken, dtype=torch.uint8).view(-1, DIGEST_SIZE)
+
+
+def from_hex(digests: Iterable[str]) -> Tensor:
+    """The inverse of :func:`as_hex`. Raises ValueError for what is no digest."""
+    taken = [bytes.fromhex(one) for one in digests]
+    if any(len(one) != DIGEST_SIZE for one in taken):
+        raise ValueError("a digest of another size")
+    return as_table(taken)
+
+
+def as_hex(table: Tensor) -> list[str]:
+    """Hexadecimal digits of each row of a table."""
+    text, size = table.contiguous().numpy().tobytes().hex(), 2 * DIGEST_SIZE
+    return [text[start : start + size] for start in range(0, len(text), size)]
