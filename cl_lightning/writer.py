@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from cl_lightning.data.kept import write_kept
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
+from cl_lightning.paths import shown
 from cl_lightning.phases import scaled_epochs
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
@@ -167,7 +169,7 @@ class Writer:
         cuda = torch.cuda.get_device_name() if on_gpu else None
         return {
             "commit": ", then ".join(map(str, self._commits)) if len(self._commits) > 1 else self._commits[0],
-            "command": " ".join(sys.argv[1:]),
+            "command": shlex.join(sys.argv[1:]),
             "host": platform.node(),
             "device": cuda or f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
             "python": platform.python_version(),
@@ -280,11 +282,6 @@ def memory_name(config: Config) -> str:
     """The budget in words."""
     size = config.memory.size
     return {"total": f"{size} in total", "per_class": f"{size} per class", "none": "none"}[config.memory.budget]
-
-
-def shown(path: Path) -> Path:
-    """A path as the user would type it from here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def commit() -> str | None:
