@@ -27,7 +27,7 @@ from cl_lightning.config.parallel import has_left
 from cl_lightning.config.registry import register
 from cl_lightning.config.saved import load_saved, old_folders, read_saved
 from cl_lightning.config.schema import Config
-from cl_lightning.config.sweep_check import mistake_of_job
+from cl_lightning.config.sweep_check import mistake_of_job, typed_for
 from cl_lightning.errors import UserError
 from cl_lightning.job import (
     INTERRUPTED,
@@ -118,7 +118,7 @@ def _shared_folder() -> str | None:
     hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
     if hydra_config is None or hydra_config.mode is not RunMode.MULTIRUN:
         return None
-    shared = [override for override in hydra_config.overrides.task if override.startswith("run_dir=")]
+    shared = [override for override in typed_for(hydra_config) if override.startswith("run_dir=")]
     return f"{shared[0]} would be one folder for all jobs: type hydra.sweep.dir=DIR" if shared else None
 
 

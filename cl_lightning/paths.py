@@ -16,13 +16,18 @@ def absolute(typed: str, folder: Path) -> Path:
     ``~`` and ``~name`` are home folders where there are such users. Links are followed neither here nor later: a link
     that points elsewhere by tomorrow is the user's way to move the data.
     """
-    path = Path(os.path.expanduser(typed))
+    path = typed_path(typed)
     parts = path.parts
     if path.is_absolute():
         return path
     while parts[:1] == ("..",):  # no link is in a working directory's own name, so that ".." is its parent
         folder, parts = folder.parent, parts[1:]
     return folder.joinpath(*parts)
+
+
+def typed_path(typed: str) -> Path:
+    """A path among the arguments of a command, for argparse: no shell fills in the ``~`` of ``--out=~/found.csv``."""
+    return Path(os.path.expanduser(typed))
 
 
 def shown(path: Path) -> Path:

@@ -122,7 +122,7 @@ class Writer:
         processes.gather(None)
         for name, value in self._identity().items():
             made = payload["identity"].get(name)
-            if made != value:
+            if _without_files(made) != _without_files(value):
                 raise ValueError(
                     f"resume={self._run_dir} was made with another {name}: {made}, not {value}; "
                     "go on with the same data and configuration, or start a new run"
@@ -210,6 +210,16 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
         **({} if config.extends is None else {"extended": _extended(config, scenario)}),
     }
+
+
+def _without_files(identity: Any) -> Any:
+    """A part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint, and
+    earlier versions kept a path as it was typed.
+    """
+    if not isinstance(identity, dict) or "method_options" not in identity:
+        return identity
+    options = {name: value for name, value in identity["method_options"].items() if name != "backbone_file"}
+    return {**identity, "method_options": options}
 
 
 def _order(data: DataConfig) -> str | int | list[int]:

@@ -38,7 +38,7 @@ def typed(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     with told_to_user():
         filled = fill_in(made_absolute(config, _typed_in()))
-        check(filled)
+        check(filled, automatic_model=config.model.name == "auto")
     return filled
 
 

@@ -133,7 +133,7 @@ def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:
     allowed = _keys_of(parent, arguments)
     where = f"{parent} has" if parent else "there is"
     hint = _nearest(name, allowed, f"{parent}." if parent else "")
-    automatic = not any(a.startswith("model=") and a != "model=auto" for a in arguments)
+    automatic = allowed == ["name"]  # what model=auto has
     mend = " (model=auto has no options: choose a model by name, such as model=convit_tiny)"
     return (
         f"{key} is not an option{hint}: {where} {', '.join(allowed)}{mend if parent == 'model' and automatic else ''}"

@@ -78,7 +78,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
     """
     file = run_dir / "config.yaml"
     if not file.is_file():
-        raise UserError(f"{word}{run_dir} is no run, it has no config.yaml: type {word}RUN_DIR, the folder of a run")
+        raise UserError(f"{word}{run_dir} is no run, {_missing(run_dir, word)}")
     try:
         saved: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         saved["trainer"]["stop_after_task"] = None
@@ -114,7 +114,7 @@ def load_learnt(run_dir: Path) -> Config:
     """
     file = run_dir / "config.yaml"
     if not file.is_file():
-        raise UserError(f"{run_dir} is no run, {_missing(run_dir)}")
+        raise UserError(f"{run_dir} is no run, {_missing(run_dir, '')}")
     try:
         saved = yaml.safe_load(file.read_text(encoding="utf-8"))
         saved["run_dir"] = str(run_dir)
@@ -126,13 +126,30 @@ def load_learnt(run_dir: Path) -> Config:
         raise UserError(f"{file} cannot be read by this version ({line}): use the version that made the run") from error
 
 
-def _missing(run_dir: Path) -> str:
+def _missing(run_dir: Path, word: str) -> str:
+    """What is wrong with a folder that has no ``config.yaml``, and what to type; ``word`` stands before a folder."""
+    another = f"type {word}RUN_DIR, the folder of a run, with config.yaml and checkpoints/"
     if not run_dir.is_dir():
-        return "there is no such folder: type the folder of a run, with config.yaml and checkpoints/"
-    below = sorted(path.parent for path in run_dir.glob("*/config.yaml"))
+        return f"there is no such folder: {another}"
+    below = sorted(path.parent for path in run_dir.glob("*/config.yaml") if not path.parent.name.startswith("."))
     if below:
-        return f"but {len(below)} of the folders in it are: type {below[0]}, for example"
-    return "it has no config.yaml: type the folder of a run, with config.yaml and checkpoints/"
+        return f"but {len(below)} of the folders in it are: type {word}{below[0]}, for example"
+    if (run_dir / "run.log").is_file():
+        return f"it ended before it had begun to learn: mend what {run_dir / 'run.log'} says and start it again"
+    elsewhere = _moved_to(run_dir)
+    if elsewhere is not None:
+        return f"it has only what was typed, and run_dir={elsewhere} was: type {word}{elsewhere}"
+    return f"it has no config.yaml: {another}"
+
+
+def _moved_to(folder: Path) -> str | None:
+    """Where the files of a run are of which ``folder``, made by Hydra, has no more than what was typed."""
+    try:
+        typed = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    given = [each for each in typed or [] if str(each).startswith("run_dir=")]
+    return text_of(given[-1].removeprefix("run_dir=")) if given else None
 
 
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
