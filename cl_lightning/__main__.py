@@ -39,6 +39,7 @@ from cl_lightning.job import (
     failures,
     last_failure,
 )
+from cl_lightning.paths import let_any_name_be_printed
 from cl_lightning.place import rank_from
 from cl_lightning.requeue import requeued_when_left
 from cl_lightning.stop import STOPPED
@@ -159,6 +160,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise instead of printing and exiting by itself
     if not WANTS_TRACEBACK:
         os.environ[ONE_LINE] = "1"
+    let_any_name_be_printed()
     register()
     failures.clear()
     watch(failures)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,12 @@ def typed_path(typed: str) -> Path:
 def shown(path: Path) -> Path:
     """A path as the user would type it from here: relative where it is below the working directory."""
     return path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
+
+
+def let_any_name_be_printed() -> None:
+    """Names of files are bytes: those that are no UTF-8 go to stdout as they are, where they would raise otherwise."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 @contextmanager

@@ -64,8 +64,9 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
     with _together(config, rank) as processes:
         config, resume = processes.agree((config, resume))
         run_dir = Path(config.run_dir).resolve()
-        with told_to_user():
+        with told_to_user(), writing(run_dir, _elsewhere(run_dir, resume)):
             _check_place(config, run_dir, resume)
+        with told_to_user():
             if not resume:
                 check_begin(config)
         with ExitStack() as stack:
@@ -327,7 +328,7 @@ def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
 def _elsewhere(run_dir: Path, resume: bool) -> str:
     """What to type where ``run_dir`` cannot be written."""
     if resume:
-        return f"make it writable, or copy it and type resume=COPY of {shown(run_dir)}"
+        return "make it writable, or type resume=COPY with a copy of it that is"
     return "type run_dir=DIR, a folder that can be written to"
 
 

@@ -110,11 +110,14 @@ def filled_in(override: str) -> str | None:
 
 def unresolved(error: OmegaConfBaseException) -> str:
     """One line for ``${...}`` that cannot be filled in."""
-    key, why = str(error.full_key or error.key), str(error).splitlines()[0]
-    node = error.parent_node._get_node(error.key) if isinstance(error.parent_node, DictConfig) else None
+    key, node = str(error.full_key or error.key), error.parent_node
+    for part in str(error.key).split("."):
+        node = node._get_node(part) if isinstance(node, DictConfig) else None
     value = str(node._value()) if isinstance(node, Node) else ""
+    why = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).splitlines()[0]).strip("\"'")
     kind = kind_of_key(key)
-    named = f", or '{key}={escaped(value)}' for a {kind} with that name" if kind and value else ""
+    meant = f"this {kind}" if kind == "text" else f"a {kind} of that name"
+    named = f", or '{key}={escaped(value)}' for {meant}" if kind and value else ""
     return f"{key}={value} cannot be filled in ({why}): type {key}= something else{named}"
 
 
