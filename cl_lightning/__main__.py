@@ -19,15 +19,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.command_line import read, wants_many
 from cl_lightning.config.compose import compose_typed, typed
-from cl_lightning.config.errors import explain, merges_into_null
+from cl_lightning.config.errors import explain, merges_into_null, unwritable
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.parallel import has_left
 from cl_lightning.config.registry import register
-from cl_lightning.config.saved import load_saved
+from cl_lightning.config.saved import load_saved, old_folders, read_saved
 from cl_lightning.config.schema import Config
-from cl_lightning.config.sweep_check import mistake_of_job
+from cl_lightning.config.sweep_check import mistake_of_job, typed_for
 from cl_lightning.errors import UserError
 from cl_lightning.job import (
     INTERRUPTED,
@@ -39,6 +39,7 @@ from cl_lightning.job import (
     failures,
     last_failure,
 )
+from cl_lightning.paths import let_any_name_be_printed
 from cl_lightning.place import rank_from
 from cl_lightning.requeue import requeued_when_left
 from cl_lightning.stop import STOPPED
@@ -81,7 +82,9 @@ def _saved(arguments: list[str]) -> Config:
     if len(folders) > 1 or not folders[0]:
         raise UserError("resume= takes one folder: type resume=RUN_DIR")
     overrides = [argument for argument in arguments if not argument.startswith(("resume=", "allow=", "data.new="))]
-    config = load_saved(Path(folders[0]), overrides, allow=allowed)
+    run_dir = Path(folders[0]).expanduser()
+    config = load_saved(run_dir, overrides, allow=allowed)
+    _tell(old_folders(read_saved(run_dir, "resume="), overrides))
     elsewhere = _values(arguments, "data.new=")
     return moved(config, elsewhere[-1]) if elsewhere else config
 
@@ -96,7 +99,15 @@ def _learns(arguments: list[str]) -> Config:
     folders = _values(arguments, "learn=")
     if len(folders) > 1 or not folders[0]:
         raise UserError("learn= takes one folder: type learn=RUN_DIR data.new=FOLDER")
-    return load_learn(Path(folders[0]), [argument for argument in arguments if not argument.startswith("learn=")])
+    run_dir, overrides = Path(folders[0]).expanduser(), [word for word in arguments if not word.startswith("learn=")]
+    config = load_learn(run_dir, overrides)
+    _tell(old_folders(read_saved(run_dir, "learn="), overrides))
+    return config
+
+
+def _tell(warnings: list[str]) -> None:
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _values(arguments: list[str], prefix: str) -> list[str]:
@@ -108,7 +119,7 @@ def _shared_folder() -> str | None:
     hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
     if hydra_config is None or hydra_config.mode is not RunMode.MULTIRUN:
         return None
-    shared = [override for override in hydra_config.overrides.task if override.startswith("run_dir=")]
+    shared = [override for override in typed_for(hydra_config) if override.startswith("run_dir=")]
     return f"{shared[0]} would be one folder for all jobs: type hydra.sweep.dir=DIR" if shared else None
 
 
@@ -117,6 +128,7 @@ def _start(arguments: list[str]) -> None:
     if "--version" in arguments:
         print(f"cl_lightning {metadata.version('cl-lightning')}, Hydra {metadata.version('hydra-core')}")
         return
+    _check_here()
     rank = rank_from(os.environ)
     if any(argument.startswith(("extends", "+extends")) for argument in arguments):
         raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
@@ -135,12 +147,20 @@ def _start(arguments: list[str]) -> None:
         attempt(lambda: compose_typed([*arguments, "run_dir=that_of_the_first_process"]))
 
 
+def _check_here() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("the working directory is no longer there: type cd DIR first") from error
+
+
 def main() -> None:
     """Entry of ``python -m cl_lightning`` and of the console script; exit code 2 for a wrong configuration."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads crawl where another process wants a core
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise instead of printing and exiting by itself
     if not WANTS_TRACEBACK:
         os.environ[ONE_LINE] = "1"
+    let_any_name_be_printed()
     register()
     failures.clear()
     watch(failures)
@@ -159,6 +179,11 @@ def main() -> None:
         if WANTS_TRACEBACK or ours:
             raise
         complain(explain(error, arguments))
+    except OSError as error:
+        line = unwritable(error, arguments)
+        if WANTS_TRACEBACK or line is None:
+            raise
+        complain(line)
     if failures:
         sys.exit(max(failures))
 

@@ -35,8 +35,8 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], part: Path | N
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a file's text; see :func:`replace_file`."""
-    replace_file(path, lambda file: file.write(text.encode("utf-8")))
+    """Replace a file's text; see :func:`replace_file`. Of a path in it that is no UTF-8, such bytes are escaped."""
+    replace_file(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 def _sync_folder(folder: Path) -> None:

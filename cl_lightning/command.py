@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from cl_lightning.errors import UserError
+from cl_lightning.paths import let_any_name_be_printed
 
 DONE = 0
 PARTLY = 1
@@ -39,6 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 def carried_out(command: Callable[[], int]) -> int:
     """The exit code of ``command``; what the user can mend is told in one line."""
+    let_any_name_be_printed()
     try:
         return command()
     except UserError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from cl_lightning.command import DONE, PARTLY, Parser, carried_out, say
+from cl_lightning.paths import typed_path
 
 _NAMES = ("safetensors", "torch_export", "onnx")
 _EPILOG = """\
@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser("export", "Write down what a run has learnt, for other programs.", _EPILOG)
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="folder of a run")
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder for the files")
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=typed_path, help="folder of a run")
+    parser.add_argument("--out", type=typed_path, metavar="DIR", required=True, help="folder for the files")
     parser.add_argument(
         "--formats",
         nargs="+",
@@ -38,7 +38,7 @@ def _parser() -> Parser:
         "--readout", help="of model.pt2 and model.onnx: linear, or nme of iCaRL (default: the method's own)"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="of the run (default: its newest finished task)"
+        "--checkpoint", type=typed_path, metavar="FILE", help="of the run (default: its newest finished task)"
     )
     parser.add_argument(
         "--images",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cl_lightning.command import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, positive, say
 from cl_lightning.errors import UserError
+from cl_lightning.paths import typed_path
 
 if TYPE_CHECKING:
     from cl_lightning.deploy.model import TrainedModel
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser("predict", "Classify pictures with what a run has learnt.", _EPILOG)
-    parser.add_argument("model", metavar="RUN_DIR", type=Path, help="folder of a run, or of an export")
+    parser.add_argument("model", metavar="RUN_DIR", type=typed_path, help="folder of a run, or of an export")
     parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, quoted patterns ('DIR/**/*.png')")
     parser.add_argument("--top", type=positive, default=1, metavar="K", help="guesses an image (default 1)")
     parser.add_argument("--task", type=int, metavar="N", help="only the classes of task N compete, counted from 1")
@@ -37,12 +38,12 @@ def _parser() -> Parser:
         help="how classes are read: linear, nme of iCaRL, entropy or class_mean of MEAT (default: the method's own)",
     )
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="of the run (default: its newest finished task)"
+        "--checkpoint", type=typed_path, metavar="FILE", help="of the run (default: its newest finished task)"
     )
     parser.add_argument(
         "--format", choices=("table", "csv", "json"), help="default: by the suffix of --out, else table"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
+    parser.add_argument("--out", type=typed_path, metavar="FILE", help="write there instead of to stdout")
     parser.add_argument("--batch", type=positive, default=64, metavar="B", help="images at a time (default 64)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: a GPU if any")
     return parser

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from cl_lightning.learning.precision import slow_half_precision
 from cl_lightning.learning.processes import ALONE, Processes, joined
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.methods.base import Method
+from cl_lightning.paths import shown, writing
 from cl_lightning.place import Rank
 from cl_lightning.portrait import Painter
 from cl_lightning.report.panels import Panels
@@ -44,7 +45,7 @@ from cl_lightning.scope import Verbosity, job_scope
 from cl_lightning.sequence import AfterPhase, Sequence, Settings
 from cl_lightning.state import RunState
 from cl_lightning.stop import Stop, StoppedError, listening
-from cl_lightning.writer import Writer, shown
+from cl_lightning.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -67,15 +68,19 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
     with _together(config, rank) as processes:
         config, resume = processes.agree((config, resume))
         run_dir = Path(config.run_dir).resolve()
-        with told_to_user():
+        with told_to_user(), writing(run_dir, _elsewhere(run_dir, resume)):
             _check_place(config, run_dir, resume)
+        with told_to_user():
             if not resume:
                 check_begin(config)
-            fresh = not run_dir.exists()
-            run_dir.mkdir(parents=True, exist_ok=True)
-            scope = job_scope(config, run_dir, fresh=fresh, writes=processes.writes, on_gpu=_on_gpu(config.trainer))
-        with scope, _how_to_go_on(run_dir):
-            return processes.agree(_learn(config, run_dir, resume, processes))
+        with ExitStack() as stack:
+            with writing(run_dir, _elsewhere(run_dir, resume)):
+                fresh = not run_dir.exists()
+                run_dir.mkdir(parents=True, exist_ok=True)
+                on_gpu = _on_gpu(config.trainer)
+                stack.enter_context(job_scope(config, run_dir, fresh=fresh, writes=processes.writes, on_gpu=on_gpu))
+            with _how_to_go_on(run_dir):
+                return processes.agree(_learn(config, run_dir, resume, processes))
 
 
 def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) -> float:
@@ -326,6 +331,13 @@ def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
         raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
     if config.trainer.precision == "16-mixed" and _accelerator(config) == "cpu":
         raise ValueError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
+
+
+def _elsewhere(run_dir: Path, resume: bool) -> str:
+    """What to type where ``run_dir`` cannot be written."""
+    if resume:
+        return "make it writable, or type resume=COPY with a copy of it that is"
+    return "type run_dir=DIR, a folder that can be written to"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -85,7 +85,11 @@ def _leave_no_trace(run_dir: Path) -> None:
 
 
 def _log_handlers(run_dir: Path, writes: bool, verbosity: Verbosity) -> tuple[logging.Handler, logging.Handler]:
-    file: logging.Handler = _QuietFile(run_dir / "run.log") if writes else logging.NullHandler()
+    file: logging.Handler = (
+        _QuietFile(run_dir / "run.log", encoding="utf-8", errors="backslashreplace")
+        if writes
+        else logging.NullHandler()
+    )
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     console = logging.StreamHandler(sys.stderr)
     level = logging.DEBUG if verbosity is Verbosity.LOUD else logging.WARNING
@@ -108,3 +112,8 @@ class _QuietFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name in logging)
         """Nothing."""
+
+    def close(self) -> None:
+        """Let go of the file, also where its last lines found no room."""
+        with suppress(OSError):
+            super().close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from cl_lightning.data.scenario import Scenario
 from cl_lightning.data_record import DataRecord
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
+from cl_lightning.paths import shown
 from cl_lightning.phases import scaled_epochs
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
@@ -132,7 +134,7 @@ class Writer:
         self._data.check(payload)
         for part, value in self._identity.items():
             made = payload["identity"].get(part)
-            if part != "images" and made != value:
+            if part != "images" and _without_files(made) != _without_files(value):
                 raise ValueError(
                     f"resume={self._run_dir} was made with another {part}: {_unlike(made, value)}; "
                     "go on with the same data and configuration, or start a new run"
@@ -186,7 +188,7 @@ class Writer:
         cuda = torch.cuda.get_device_name() if on_gpu else None
         return {
             "commit": ", then ".join(map(str, self._commits)) if len(self._commits) > 1 else self._commits[0],
-            "command": " ".join(sys.argv[1:]),
+            "command": shlex.join(sys.argv[1:]),
             "host": platform.node(),
             "device": cuda or f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
             "python": platform.python_version(),
@@ -236,6 +238,16 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
         **({} if config.extends is None else {"extended": _extended(config, scenario)}),
     }
+
+
+def _without_files(identity: Any) -> Any:
+    """A part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint, and
+    earlier versions kept a path as it was typed.
+    """
+    if not isinstance(identity, dict) or "method_options" not in identity:
+        return identity
+    options = {name: value for name, value in identity["method_options"].items() if name != "backbone_file"}
+    return {**identity, "method_options": options}
 
 
 def _order(data: DataConfig) -> str | int | list[int]:
@@ -308,11 +320,6 @@ def memory_name(config: Config) -> str:
     """The budget in words."""
     size = config.memory.size
     return {"total": f"{size} in total", "per_class": f"{size} per class", "none": "none"}[config.memory.budget]
-
-
-def shown(path: Path) -> Path:
-    """A path as the user would type it from here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def commit() -> str | None:

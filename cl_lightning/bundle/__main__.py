@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from cl_lightning.command import DONE, carried_out
+from cl_lightning.paths import typed_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,12 +23,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cl_lightning.bundle", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="export | import")
     export = commands.add_parser("export", help="write a finished run to a file")
-    export.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    export.add_argument("file", type=Path, metavar="FILE")
+    export.add_argument("run_dir", type=typed_path, metavar="RUN_DIR")
+    export.add_argument("file", type=typed_path, metavar="FILE")
     export.set_defaults(run=_export)
     restore = commands.add_parser("import", help="restore a run from such a file")
-    restore.add_argument("file", type=Path, metavar="FILE")
-    restore.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    restore.add_argument("file", type=typed_path, metavar="FILE")
+    restore.add_argument("run_dir", type=typed_path, metavar="RUN_DIR")
     restore.set_defaults(run=_import)
     return parser
 

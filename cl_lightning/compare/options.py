@@ -12,6 +12,7 @@ from typing import NoReturn
 from cl_lightning.compare.figure import SUFFIXES
 from cl_lightning.compare.formats import FORMATS
 from cl_lightning.errors import UserError
+from cl_lightning.paths import typed_path
 
 PROGRAM = "python -m cl_lightning.compare"
 
@@ -106,11 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         "differences, curves. Runs that answer another question (data, tasks, evaluation) are refused, not averaged.",
         epilog="Exit code: 0, 2 for what is not possible, 1 where a disk failed. Notes go to standard error.",
     )
-    parser.add_argument("places", nargs="*", type=Path, metavar="DIR", help="a run, a multirun, or any folder of such")
+    parser.add_argument(
+        "places", nargs="*", type=typed_path, metavar="DIR", help="a run, a multirun, or any folder of such"
+    )
     add = parser.add_argument
     add("--format", metavar="FORM", help=f"{', '.join(FORMATS)}; by default as --out's suffix says, else table")
-    add("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
-    add("--figure", type=Path, metavar="FILE", help=f"draw the curves ({', '.join(SUFFIXES)})")
+    add("--out", type=typed_path, metavar="FILE", help="write it there instead of printing it")
+    add("--figure", type=typed_path, metavar="FILE", help=f"draw the curves ({', '.join(SUFFIXES)})")
     add("--baseline", metavar="GROUP", help="what differences are taken from; by default the first group by name")
     add(
         "--evaluation",
@@ -125,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--leave-out",
         action="append",
         default=[],
-        type=Path,
+        type=typed_path,
         metavar="DIR",
         help="pass over a run, or all below a folder; may be repeated",
     )

@@ -33,8 +33,11 @@ _REFUSED_STRATEGIES = {
 """Beginnings of names of strategies that cannot carry growth, and why."""
 
 
-def check(config: Config) -> None:
-    """Raise ``ValueError`` naming the value, what is allowed and the override to type."""
+def check(config: Config, *, automatic_model: bool = False) -> None:
+    """Raise ``ValueError`` naming the value, what is allowed and the override to type.
+
+    ``automatic_model``: the model was not chosen by name, and only a named one has options.
+    """
     _one_of("data.augmentation", config.data.augmentation, _AUGMENTATIONS)
     _one_of("data.on_broken", config.data.on_broken, ("error", "skip"))
     _one_of("memory.budget", config.memory.budget, ("total", "per_class", "none"))
@@ -72,7 +75,7 @@ def check(config: Config) -> None:
             _at_least(f"method.{name}", getattr(config.method, name), 0.0, exclusive=name == "temperature")
     _check_strategy(config)
     _check_memory(config)
-    _check_model(config)
+    _check_model(config, automatic_model)
     for name in ("backbone", "main", "finetuning", "classifier"):
         phase = getattr(config.method, name, None)
         if phase is not None:
@@ -163,24 +166,24 @@ def _check_memory(config: Config) -> None:
             "memory.scope=per_replica needs batch.replicas of at least 2: type batch.replicas=2 or memory.scope=global"
         )
     if memory.scope == "per_replica" and (memory.size or 0) % replicas:
-        fitting = (memory.size or 0) // replicas * replicas
+        fitting = max((memory.size or 0) // replicas, 1) * replicas
         raise ValueError(
             f"memory.size={memory.size} is not divisible by batch.replicas={replicas}: type memory.size={fitting}"
         )
 
 
-def _check_model(config: Config) -> None:
+def _check_model(config: Config, automatic: bool) -> None:
     model, size = config.model, config.data.image_size
     if isinstance(model, ConViTConfig | TimmConfig | ViTConfig):
         if not (isinstance(model, TimmConfig) and model.patch_size is None):  # its name says it
             _at_least("model.patch_size", model.patch_size, 1)
         _share("model.drop_path", model.drop_path)
     if isinstance(model, ConViTConfig | TimmConfig | ViTConfig) and model.patch_size and size % model.patch_size:
-        allowed = ", ".join(f"model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
+        by_name = f"model={model.name} " if automatic else ""
+        allowed = " or ".join(f"{by_name}model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise ValueError(
             f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: "
             f"type {allowed or 'another data.image_size'}"
-            f"{' (model=auto has no options: name the model, model=' + model.name + ')'}"
         )
     if isinstance(model, ConViTConfig | ViTConfig):
         for name in ("dim", "num_heads", "depth"):

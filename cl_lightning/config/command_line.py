@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from hydra._internal.utils import get_args_parser
 
 from cl_lightning.config.files import options
+from cl_lightning.config.literal import literal
 from cl_lightning.errors import UserError
 
 _GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
 """Of the configuration: a run needs one option of each."""
+SEVERAL = ("experiment", "sweep", "debug")
+"""Groups of which a run may have several options, as a list, or none."""
 _NO_NAME = re.compile(r"[+-]?\d[\d_.e+-]*|true|false", re.IGNORECASE)
 """Values that YAML takes for numbers or truth values, where Hydra wants the name of an option."""
 _VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
@@ -27,18 +30,20 @@ _MULTIRUN = {"-m", "--multirun"}
 def read(typed: Sequence[str]) -> list[str]:
     """Overrides, in the order in which they were typed, and flags with their values behind them.
 
-    Flags may stand anywhere: Hydra reads ``method=wa -m seed=0,1`` only if nothing comes behind ``-m``.
+    Flags may stand anywhere: Hydra reads ``method=wa -m seed=0,1`` only if nothing comes behind ``-m``. Paths and texts
+    are as :func:`~cl_lightning.config.literal.literal` puts them.
 
     Raises:
-        UserError: a flag that does not exist, lacks its value or has a wrong one, flags that do not go together, and a
-            group without an option, or with several.
+        UserError: a flag that does not exist, lacks its value or has a wrong one, flags that do not go together, a
+            group without an option, or with several, and a path without a name.
     """
     flags, overrides = _sorted([_VERBOSITY.get(argument, argument) for argument in typed])
     for override in overrides:
         _check_group(override)
     if _MULTIRUN & set(flags) and any(flag.startswith(("--cfg", "-c")) for flag in flags):
         raise UserError("--cfg prints one configuration: leave out -m")
-    return [*overrides, *flags]
+    many = wants_many(flags)
+    return [*(literal(override, many=many) for override in overrides), *flags]
 
 
 def wants_many(arguments: Sequence[str]) -> bool:

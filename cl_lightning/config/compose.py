@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 
 from cl_lightning.config.check import check
 from cl_lightning.config.errors import added_keys, missing_keys
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
+from cl_lightning.config.kinds import made_absolute
+from cl_lightning.config.literal import literal, unresolved
 from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError, told_to_user
 
 
 def typed(composed: DictConfig) -> Config:
-    """What Hydra composed, filled in and checked.
+    """What Hydra composed, filled in and checked, with absolute paths.
 
     Raises:
         UserError: values that are missing, that nobody reads, or that are not possible.
     """
-    mistake = missing_keys(composed) or added_keys(composed)
-    if mistake:
-        raise UserError(mistake)
-    config = OmegaConf.to_object(composed)
+    try:
+        mistake = missing_keys(composed) or added_keys(composed)
+        if mistake:
+            raise UserError(mistake)
+        config = OmegaConf.to_object(composed)
+    except (InterpolationResolutionError, GrammarParseError) as error:
+        raise UserError(unresolved(error)) from error
     assert isinstance(config, Config)
     with told_to_user():
-        filled = fill_in(config)
-        check(filled)
+        filled = fill_in(made_absolute(config, _typed_in()))
+        check(filled, automatic_model=config.model.name == "auto")
     return filled
+
+
+def _typed_in() -> Path:
+    """The folder in which the command was typed, also for a job that is in another one (``hydra.job.chdir``)."""
+    return Path(HydraConfig.get().runtime.cwd) if HydraConfig.initialized() else Path.cwd()
 
 
 def compose_typed(overrides: Sequence[str]) -> Config:
@@ -43,7 +56,7 @@ def compose_typed(overrides: Sequence[str]) -> Config:
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return typed(compose("config", overrides=list(overrides)))
+        return typed(compose("config", overrides=[literal(override) for override in overrides]))
 
 
 def compose_apart(overrides: Sequence[str]) -> Config:

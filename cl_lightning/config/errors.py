@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import re
+import sys
+import traceback
 from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
+from cl_lightning.config.command_line import SEVERAL, wants_many
 from cl_lightning.config.files import config_dir, options
+from cl_lightning.config.literal import holds_list, unresolved
 from cl_lightning.config.schema import SetConfig
+from cl_lightning.paths import cannot_be_written
 
 CompositionError = HydraException | OmegaConfBaseException
 
@@ -23,9 +29,10 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
     """One line for a composition error; ``arguments`` are the command line's."""
     text = "\n".join(str(e) for e in _chain(error))
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read: type key=value, and quote values with spaces, brackets or commas"
+        return _unreadable(str(error.override))
     explanations = (
-        _unresolved(text),
+        _resolved_too_early(text),
+        _unresolved(error),
         _in_data_sets(text),
         _inside_null(text, arguments),
         _missing_option(text),
@@ -39,6 +46,38 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
         if explanation:
             return explanation
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _unreadable(given: str) -> str:
+    """``seed=ü``, ``data.sets=[{name: image_folder, root: DIR/ü}]``: nothing in Hydra's grammar. Paths and texts are
+    quoted for their user (:mod:`~cl_lightning.config.literal`), so this is neither.
+    """
+    key, _, value = given.partition("=")
+    if key == "data.sets":
+        like = """'data.sets=[{name: image_folder, root: "DIR"}]'"""
+    elif value[:1] in ("[", "{"):
+        like = f"""'{key}=["a", "b"]'""" if value[0] == "[" else f"""'{key}={{a: "b"}}'"""
+    else:
+        return f"{given} cannot be read: type key=value, with a number, a word or a list '[...]' of a to z and 0 to 9"
+    return (
+        f"{given} cannot be read: close each bracket, put texts in double quotes and the whole in single ones: {like}"
+    )
+
+
+def unwritable(error: OSError, arguments: Sequence[str]) -> str | None:
+    """One line where Hydra cannot make the folder of a run or of a sweep, or write what was typed to it; None for an
+    error from anywhere else, a job's own too.
+    """
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    rooms = [name.partition(".")[0] for name in frames]
+    last = [room for room in rooms if room not in sys.stdlib_module_names][-1:]
+    if getattr(error, "__notes__", ()) or last[0] not in ("hydra", "hydra_plugins", "omegaconf"):
+        return None
+    key = "hydra.sweep.dir" if wants_many(arguments) else "hydra.run.dir"
+    where = (
+        "with room that can be written to" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "that can be written to"
+    )
+    return cannot_be_written(error, f"the folder for {key}", f"type {key}=DIR, a folder {where}")
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -94,7 +133,7 @@ def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:
     allowed = _keys_of(parent, arguments)
     where = f"{parent} has" if parent else "there is"
     hint = _nearest(name, allowed, f"{parent}." if parent else "")
-    automatic = not any(a.startswith("model=") and a != "model=auto" for a in arguments)
+    automatic = allowed == ["name"]  # what model=auto has
     mend = " (model=auto has no options: choose a model by name, such as model=convit_tiny)"
     return (
         f"{key} is not an option{hint}: {where} {', '.join(allowed)}{mend if parent == 'model' and automatic else ''}"
@@ -123,7 +162,15 @@ _EXPECTED = {"Integer": "a whole number", "Float": "a number", "bool": "true or 
 _REASON = r"(Value .*? (?:could not be converted to|is not a valid|of type).*|Invalid .*|.*is not a subclass.*)"
 
 
-def _unresolved(text: str) -> str | None:
+def _unresolved(error: BaseException) -> str | None:
+    """``run_dir=${x}``: nothing that could be put in."""
+    for each in _chain(error):
+        if isinstance(each, InterpolationResolutionError | GrammarParseError):
+            return unresolved(each)
+    return None
+
+
+def _resolved_too_early(text: str) -> str | None:
     """``--cfg job --resolve``: there is no run, and so no folder of one."""
     if "hydra:runtime.output_dir" not in text:
         return None
@@ -136,7 +183,8 @@ def _several_values(text: str) -> str | None:
     if match is None:
         return None
     given, key, values = match.groups()
-    return f"{given} are several values: type -m as well for a run of each, or {key}=[{values}] for one list"
+    one = f", or '{key}=[{values}]' for one list" if holds_list(key) or key in SEVERAL else ""
+    return f"{given} are several values: type -m as well for a run of each{one}"
 
 
 def _wrong_kind(text: str, arguments: Sequence[str]) -> str | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from cl_lightning.config import kinds
+
 
 @dataclass
 class LearntFolderConfig:
@@ -13,7 +15,7 @@ class LearntFolderConfig:
 
     name: str = MISSING
     """Of the folder, as it was called when its classes were added."""
-    folder: str = MISSING
+    folder: str = kinds.folder()
     """Where it is now."""
     test_share: float = 0.2
     on_broken: str = "error"
@@ -25,7 +27,7 @@ class LearntFolderConfig:
 class ExtendsConfig:
     """Which finished run this one goes on with, and what it adds to it; written by ``learn=``, never typed."""
 
-    run: str = MISSING
+    run: str = kinds.folder()
     """Its folder: read until this run has kept a state of its own."""
     folders: list[LearntFolderConfig] = field(default_factory=list)
     """All that were added so far, in order; the last one is what this run learns."""

@@ -14,9 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from cl_lightning.config.check import check
 from cl_lightning.config.extension import ExtendsConfig, LearntFolderConfig
 from cl_lightning.config.identity import differences, science
-from cl_lightning.config.saved import change, load_plain, may_change, read_saved, to_plain
+from cl_lightning.config.literal import filled_in
+from cl_lightning.config.saved import change, load_plain, may_change, read_saved, to_plain, tree
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.paths import absolute
 
 _FREE = (
     "balanced_epochs_scale",
@@ -62,7 +64,8 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
         entry = _entry(folder, before, given, differences(science(to_plain(config)), science(to_plain(before))))
     except OmegaConfBaseException as error:
         raise UserError(_wrong_value(error, overrides, run_dir)) from error
-    target = _target(given["run_dir"], run_dir, folder)
+    name = None if given["run_dir"] is None else filled_in(f"run_dir={given['run_dir']}")
+    target = _target(name, run_dir, folder)
     earlier = [] if before.extends is None else before.extends.folders
     extends = ExtendsConfig(str(run_dir.resolve()), [*earlier, entry])
     config = dataclasses.replace(config, run_dir=str(target), if_exists="refuse", extends=extends)
@@ -92,7 +95,7 @@ def _last(overrides: Sequence[str], name: str) -> str | None:
 def _folder(typed: str | None, beside: str) -> Path:
     if not typed:
         raise UserError(f"{beside} needs new classes: type data.new=FOLDER, with one folder of images per class")
-    folder = Path(typed).expanduser()
+    folder = absolute(typed, Path.cwd())
     if not folder.is_dir():
         raise UserError(f"data.new={typed} does not exist: type data.new=FOLDER, with one folder of images per class")
     return folder.resolve()
@@ -100,7 +103,7 @@ def _folder(typed: str | None, beside: str) -> Path:
 
 def _target(typed: str | None, run_dir: Path, folder: Path) -> Path:
     own = run_dir.resolve()
-    target = Path(typed).expanduser() if typed else own.with_name(f"{own.name}_plus_{folder.name}")
+    target = absolute(typed, Path.cwd()) if typed else own.with_name(f"{own.name}_plus_{folder.name}")
     if target.is_dir() and not any(target.iterdir()):
         return target
     if (target / "config.yaml").is_file():
@@ -135,7 +138,7 @@ def _has(saved: Mapping[str, Any], name: str) -> bool:
 def _change(override: str, free: Sequence[str]) -> DictConfig:
     key = override.partition("=")[0]
     if any(key == name or (name.endswith(".") and key.startswith(name)) for name in free):
-        return OmegaConf.from_dotlist([override])
+        return tree(override)
     if may_change(override):
         return change(override)
     names = (*free, *_OF_THE_FOLDER, "run_dir")

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from cl_lightning.config.parallel import as_job_beside_others, is_side_by_side, leaving_together
 from cl_lightning.config.schema import Config
 from cl_lightning.config.search import Search
-from cl_lightning.config.sweep_check import is_search, is_slurm, is_submitit, mistake_of_multirun
+from cl_lightning.config.sweep_check import is_search, is_slurm, is_submitit, mistake_of_multirun, typed_for
 from cl_lightning.errors import UserError
 
 
@@ -44,7 +44,7 @@ def as_job() -> Iterator[None]:
     """Make this process one that a job can run in, whoever started it."""
     hydra = HydraConfig.get()
     if is_submitit(hydra):
-        sys.argv[1:] = list(hydra.overrides.task)  # what the run was asked for, instead of where submitit found it
+        sys.argv[1:] = typed_for(hydra)  # what the run was asked for, instead of where submitit found it
     with as_job_beside_others():
         yield
 
@@ -178,7 +178,7 @@ def sweep_group(config: Config) -> str:
     """The group of a run on a dashboard: runs that differ in seed and class order alone share it, so that a mean over
     it means something. Method and data, then whatever else was typed.
     """
-    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    typed = typed_for(HydraConfig.get()) if HydraConfig.initialized() else []
     told = [word for word in typed if not _names_no_group(word.partition("=")[0].lstrip("+~"))]
     return " ".join([f"{config.method.name}_{config.data.name}", *sorted(told)])[:128]  # what wandb takes
 

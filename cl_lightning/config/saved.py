@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
+from cl_lightning.config.kinds import relative_paths
+from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, literal, text_of
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError
+from cl_lightning.paths import absolute
 
 _CHANGEABLE = ("batch.evaluation", "data.root", "evaluate_phases", "logger.", "report.", "trainer.", "verbose")
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
@@ -59,12 +62,12 @@ def load_saved(
 
 def _move_set(saved: dict[str, Any], override: str) -> None:
     """Where one of several data sets lies by now: nothing can be merged into an entry of a list."""
-    key, _, root = override.partition("=")
+    key = override.partition("=")[0]
     place, sets = int(key.split(".")[2]), saved["data"].get("sets", [])
     if place >= len(sets):
         allowed = " or ".join(f"data.sets.{number}.root=DIR" for number in range(len(sets))) or "data.root=DIR"
         raise UserError(f"{override} is none of the {len(sets)} entries of data.sets: type {allowed}")
-    sets[place]["root"] = root
+    sets[place]["root"] = filled_in(override)
 
 
 def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
     """
     file = run_dir / "config.yaml"
     if not file.is_file():
-        raise UserError(f"{word}{run_dir} is no run, it has no config.yaml: type {word}RUN_DIR, the folder of a run")
+        raise UserError(f"{word}{run_dir} is no run, {_missing(run_dir, word)}")
     try:
         saved: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         saved["trainer"]["stop_after_task"] = None
@@ -88,6 +91,21 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
     return dict(saved)
 
 
+def old_folders(saved: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """A line on each folder of images that ``config.yaml`` of an earlier version names relative to wherever one stands,
+    unless ``overrides`` name another.
+    """
+    given = {override.partition("=")[0] for override in overrides}
+    entries = saved["data"].get("sets") or []
+    common = any(entry.get("root") is None for entry in entries) if entries else saved["data"]["name"] != "digits"
+    return [
+        f"{key}={value} is relative in config.yaml of this run: it goes on with {absolute(value, Path.cwd())}, type "
+        f"{key}=DIR if its images are elsewhere"
+        for key, value in relative_paths(saved, kinds())
+        if key not in given and (key.startswith("data.sets.") or (key == "data.root" and common))
+    ]
+
+
 def load_learnt(run_dir: Path) -> Config:
     """The configuration of the run in ``run_dir``, to use what it has learnt: weights come from its checkpoints.
 
@@ -96,7 +114,7 @@ def load_learnt(run_dir: Path) -> Config:
     """
     file = run_dir / "config.yaml"
     if not file.is_file():
-        raise UserError(f"{run_dir} is no run, {_missing(run_dir)}")
+        raise UserError(f"{run_dir} is no run, {_missing(run_dir, '')}")
     try:
         saved = yaml.safe_load(file.read_text(encoding="utf-8"))
         saved["run_dir"] = str(run_dir)
@@ -108,20 +126,37 @@ def load_learnt(run_dir: Path) -> Config:
         raise UserError(f"{file} cannot be read by this version ({line}): use the version that made the run") from error
 
 
-def _missing(run_dir: Path) -> str:
+def _missing(run_dir: Path, word: str) -> str:
+    """What is wrong with a folder that has no ``config.yaml``, and what to type; ``word`` stands before a folder."""
+    another = f"type {word}RUN_DIR, the folder of a run, with config.yaml and checkpoints/"
     if not run_dir.is_dir():
-        return "there is no such folder: type the folder of a run, with config.yaml and checkpoints/"
-    below = sorted(path.parent for path in run_dir.glob("*/config.yaml"))
+        return f"there is no such folder: {another}"
+    below = sorted(path.parent for path in run_dir.glob("*/config.yaml") if not path.parent.name.startswith("."))
     if below:
-        return f"but {len(below)} of the folders in it are: type {below[0]}, for example"
-    return "it has no config.yaml: type the folder of a run, with config.yaml and checkpoints/"
+        return f"but {len(below)} of the folders in it are: type {word}{below[0]}, for example"
+    if (run_dir / "run.log").is_file():
+        return f"it ended before it had begun to learn: mend what {run_dir / 'run.log'} says and start it again"
+    elsewhere = _moved_to(run_dir)
+    if elsewhere is not None:
+        return f"it has only what was typed, and run_dir={elsewhere} was: type {word}{elsewhere}"
+    return f"it has no config.yaml: {another}"
+
+
+def _moved_to(folder: Path) -> str | None:
+    """Where the files of a run are of which ``folder``, made by Hydra, has no more than what was typed."""
+    try:
+        typed = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    given = [each for each in typed or [] if str(each).startswith("run_dir=")]
+    return text_of(given[-1].removeprefix("run_dir=")) if given else None
 
 
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
     """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.
     """
-    return typed(OmegaConf.merge(_schema(plain), plain, *changes))  # type: ignore[arg-type]
+    return typed(OmegaConf.merge(_schema(plain), escaped_all(plain), *changes))  # type: ignore[arg-type]
 
 
 def to_plain(config: Config) -> dict[str, Any]:
@@ -153,11 +188,21 @@ def may_change(override: str, *, precision: bool = False) -> bool:
     return bool(equals) and ((allowed and (precision or key != _PRECISION)) or chosen)
 
 
+def tree(override: str) -> DictConfig:
+    """One override as a tree: a path or a text as it was typed, anything else as YAML reads it."""
+    if kind_of_key(override.partition("=")[0]) is None:
+        return OmegaConf.from_dotlist([override])
+    key, _, value = literal(override).partition("=")
+    made = OmegaConf.create()
+    OmegaConf.update(made, key, text_of(value))
+    return made
+
+
 def change(override: str, *, precision: bool = False) -> DictConfig:
     """One override as a tree. Raises UserError for what may not change."""
     key, _, value = override.partition("=")
     if may_change(override, precision=precision) and ("." in key or key in _CHANGEABLE):
-        return OmegaConf.from_dotlist([override])
+        return tree(override)
     if may_change(override):
         chosen = {name: item for name, item in load_option(key, value).items() if name in _CHOSEN[key]}
         return OmegaConf.create({key: chosen})

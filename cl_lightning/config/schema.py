@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from cl_lightning.config.extension import ExtendsConfig
+from cl_lightning.config.kinds import file, folder, text
 
 
 @dataclass
@@ -141,7 +142,7 @@ class ViTMethodConfig(MethodConfig):
 
     mixup: MixupConfig | None = None
     backbone_task: bool | None = None
-    backbone_file: str | None = None
+    backbone_file: str | None = file(None)
     backbone: PhaseConfig = field(default_factory=PhaseConfig)
 
 
@@ -187,7 +188,7 @@ class SetConfig:
     """One of the data sets that follow one another."""
 
     name: str = MISSING
-    root: str | None = None
+    root: str | None = folder(None)
     order: Any = "identity"
     classes: int | None = None
     select: list[str] | None = None
@@ -204,7 +205,7 @@ class DataConfig:
     """A data set and how it is cut into tasks."""
 
     name: str = MISSING
-    root: str = MISSING
+    root: str = folder()
     order: Any = "identity"
     classes: int | None = None
     initial: int | None = None
@@ -352,11 +353,11 @@ class LoggerConfig:
 
     csv: bool = True
     wandb: bool = False
-    project: str = "cl_lightning"
-    entity: str | None = None
+    project: str = text("cl_lightning")
+    entity: str | None = text(None)
     mode: str = "online"
-    name: str | None = None
-    group: str | None = None
+    name: str | None = text(None)
+    group: str | None = text(None)
 
 
 @dataclass
@@ -376,7 +377,7 @@ class Config:
     epochs_scale: float | None = None
     balanced_epochs_scale: float | None = None
     lr_scale: float | None = None
-    run_dir: str = MISSING
+    run_dir: str = folder()
     if_exists: str = "refuse"
     verbose: int = 1
     evaluate_phases: bool = False

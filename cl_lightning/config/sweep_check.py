@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 def is_search(hydra: Any) -> bool:
@@ -30,13 +30,23 @@ def is_slurm(hydra: Any) -> bool:
     return str(hydra.launcher._target_).endswith("SlurmLauncher")
 
 
+def typed_for(hydra: Any) -> list[str]:
+    """The overrides that the job or the multirun with this ``hydra`` node was asked for, as they were typed.
+
+    OmegaConf would fill in ``${...}`` within them, which is about the configuration and not about this list.
+    """
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return [str(override) for override in overrides]
+
+
 def mistake_of_multirun(config: DictConfig) -> str | None:
     """One line on what is wrong with a multirun as a whole, before any of its jobs is started, else ``None``.
 
     Args:
         config: as Hydra composed it, without the overrides that differ from job to job, with the node ``hydra``.
     """
-    sweeps = [text for text in config.hydra.overrides.task if text.startswith("sweep=") and _is_swept(text)]
+    sweeps = [text for text in typed_for(config.hydra) if text.startswith("sweep=") and _is_swept(text)]
     if sweeps:
         return f"{sweeps[0]} would go through files instead of runs: type sweep=[{sweeps[0].partition('=')[2]}]"
     mistake = _mistake_of_search(config) if is_search(config.hydra) else _mistake_of_grid(config)
@@ -50,7 +60,7 @@ def mistake_of_job(composed: DictConfig) -> str | None:
     hydra = HydraConfig.get()
     if hydra.mode is RunMode.RUN:
         choices = [f"{group}={hydra.runtime.choices.get(group)}" for group in ("hydra/launcher", "hydra/sweeper")]
-        idle = [text for text in hydra.overrides.task if text.startswith("sweep=")] + choices
+        idle = [text for text in typed_for(hydra) if text.startswith("sweep=")] + choices
         idle = [text for text in idle if text.partition("=")[2] not in ("", "null", "None", "basic")]
         if idle:
             return f"{idle[0]} is for several runs: type -m as well"
@@ -63,7 +73,7 @@ def _mistake_of_search(config: DictConfig) -> str | None:
     sweeper = config.hydra.sweeper
     if sweeper.direction != "maximize" and getattr(sweeper.direction, "name", None) != "maximize":
         return "this would look for the worst accuracy: type sweep=search, or hydra.sweeper.direction=maximize"
-    if not (sweeper.params or sweeper.search_space or any(_is_swept(text) for text in config.hydra.overrides.task)):
+    if not (sweeper.params or sweeper.search_space or any(_is_swept(text) for text in typed_for(config.hydra))):
         return "there is nothing to search for: type 'lr_scale=interval(0.5,8)', or method.temperature=1,2,4"
     if str(sweeper.sampler._target_).endswith("GridSampler"):  # dies with a traceback if its last trial fails
         return "hydra/sweeper/sampler=grid is what -m does with values and commas: leave it and sweep=search out"
@@ -73,7 +83,7 @@ def _mistake_of_search(config: DictConfig) -> str | None:
 
 
 def _mistake_of_grid(config: DictConfig) -> str | None:
-    endless = [text for text in config.hydra.overrides.task if _parsed(text).is_interval_sweep()]
+    endless = [text for text in typed_for(config.hydra) if _parsed(text).is_interval_sweep()]
     if not endless:
         return None
     return f"{endless[0]} can be searched, not gone through: type sweep=search as well, or values with commas"

@@ -171,7 +171,8 @@ def _does_not_divide(name: str, num_classes: int, increment: int, first: int) ->
     sizes = [increment] * (left // increment) if increment > 0 else []
     sizes = ([first] if first else []) + sizes
     if sizes and sizes != [first] and len(sizes) <= _EXAMPLE_AT_MOST:
-        sizes[-1] += num_classes - sum(sizes)
+        rest = num_classes - sum(sizes)
+        sizes = [*sizes, rest] if len(sizes) == 1 else [*sizes[:-1], sizes[-1] + rest]  # one task alone would be joint
         example = f"a list such as data.increment={_typed(sizes)}"
         if first:
             example += " with data.initial=null"
@@ -261,7 +262,6 @@ def _shape(name: str, train: ImageSource, image_size: int | None) -> tuple[int, 
     assert height == width, f"the images of {name} are not square"
     if image_size not in (None, width):
         raise ValueError(
-            f"data.image_size={image_size}, but {name} has {width} x {width} pixels: type "
-            f"data.image_size={width}, or null"
+            f"data.image_size={image_size}, but {name} has {width} x {width} pixels: type data.image_size={width}"
         )
     return width, channels

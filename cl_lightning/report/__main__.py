@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cl_lightning.command import DONE, WRONG_INPUT, Parser, carried_out, say
+from cl_lightning.paths import typed_path
 
 _EPILOG = "Everything is taken from the files of the runs: no data, no network, no GPU."
 
@@ -14,7 +15,9 @@ _EPILOG = "Everything is taken from the files of the runs: no data, no network, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the reports that were asked for; returns the exit code, 2 for a folder that holds no run."""
     parser = Parser("report", "Write RUN_DIR/report.html and the figures in RUN_DIR/report/ again.", _EPILOG)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="a run that has finished a task at least")
+    parser.add_argument(
+        "runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run that has finished a task at least"
+    )
     runs: list[Path] = parser.parse_args(arguments).runs
     return carried_out(lambda: _write(runs))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.saved import load_saved, to_plain
+from cl_lightning.config.saved import load_learnt, load_saved, old_folders, to_plain
+from cl_lightning.errors import UserError
 
 
 def test_a_group_beside_resume_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -31,6 +34,65 @@ def test_phases_may_be_evaluated_from_now_on_also_of_a_run_that_did_not_know_of_
     del plain["evaluate_phases"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     assert load_saved(tmp_path).evaluate_phases is False
+
+
+def test_texts_beside_resume_are_taken_literally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """YAML would read ``a: b`` as a mapping, ``1_0`` as ten and ``${x}`` as an interpolation."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "${x}").mkdir()
+    config = compose_typed(["run_dir=run", "data.root=${x}", "logger.group=a${"])
+    Path("run").mkdir()
+    Path("run", "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
+    assert load_saved(Path("run")) == config
+    assert config.data.root == str(tmp_path / "${x}")
+    resumed = load_saved(Path("run"), ["logger.name=a: b", "logger.group=1_0", "data.root=b, c", "logger.entity=null"])
+    assert (resumed.logger.name, resumed.logger.group, resumed.logger.entity) == ("a: b", "1_0", None)
+    assert resumed.data.root == str(tmp_path / "b, c")
+
+
+def test_a_root_of_several_sets_beside_resume_is_resolved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets = "[{name: digits}, {name: image_folder, root: a}, {name: image_folder, root: '~/b'}]"
+    config = compose_typed(["run_dir=run", "data=sequence", f"data.sets={sets}"])
+    assert [entry.root for entry in config.data.sets] == [None, str(tmp_path / "a"), str(Path.home() / "b")]
+    Path("run").mkdir()
+    plain = to_plain(config)
+    Path("run", "config.yaml").write_text(yaml.safe_dump(plain))
+    assert load_saved(Path("run"), ["data.sets.1.root=ü, 2"]).data.sets[1].root == str(tmp_path / "ü, 2")
+
+    plain["data"]["sets"][1]["root"] = "a"  # as it was saved before
+    (line,) = old_folders(plain, [])
+    assert f"data.sets.1.root=a is relative in config.yaml of this run: it goes on with {tmp_path / 'a'}" in line
+    assert old_folders(plain, ["data.sets.1.root=/b"]) == []
+    assert old_folders({"data": {"name": "digits", "root": "data"}}, []) == [], "which nobody reads"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ([], "there is no such folder: type resume=RUN_DIR"),
+        ([".hydra/config.yaml", "run.log"], "it ended before it had begun to learn: mend what RUN/run.log says"),
+        ([".hydra/config.yaml"], "it has no config.yaml: type resume=RUN_DIR, the folder of a run"),
+        ([".hydra/config.yaml", "0/config.yaml", "1/config.yaml"], "but 2 of the folders in it are: type resume=RUN/0"),
+    ],
+)
+def test_a_folder_that_is_no_run_says_what_it_is(files: list[str], told: str, tmp_path: Path) -> None:
+    """Hydra's own folder has a config.yaml too, and is hidden."""
+    for name in files:
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).touch()
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match=re.escape(f"resume={run} is no run, {told.replace('RUN/', f'{run}/')}")):
+        load_saved(run)
+    with pytest.raises(UserError, match=re.escape(told.replace("RUN/", f"{run}/").replace("resume=", ""))):
+        load_learnt(run)
+
+
+def test_a_folder_of_hydra_alone_tells_where_the_run_is(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text('- seed=1\n- run_dir="a, b"\n')
+    with pytest.raises(UserError, match=r"it has only what was typed, and run_dir=a, b was: type resume=a, b$"):
+        load_saved(tmp_path)
 
 
 def test_how_much_is_told_is_asked_for_anew(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,9 +44,20 @@ WRONG = {
     "memory=null": ["type memory=none or per_class or total"],
     "-m seed=0,1 --cfg job": ["--cfg prints one configuration", "leave out -m"],
     "model=resnet32": ["model=resnet32", "model=convit_tiny"],
-    "seed=0,1": ["seed=0,1 are several values", "type -m as well"],
+    "seed=0,1": ["seed=0,1 are several values: type -m as well for a run of each\n"],
+    "data.increment=4,6": ["type -m as well for a run of each, or 'data.increment=[4,6]' for one list"],
+    "data.root=${x}": ["data.root=${x} cannot be filled in", "'x' not found", "'data.root=\\${x}' for a folder"],
+    "logger.name=${oc.env:NO_SUCH_NAME}": ["logger.name=${oc.env:NO_SUCH_NAME} cannot be filled in", "NO_SUCH_NAME"],
+    "hydra.run.dir=${x}": ["hydra.run.dir=${x} cannot be filled in"],
+    "hydra.run.dir=file/run": ["file/run cannot be written (Not a directory): type hydra.run.dir=DIR"],
+    "hydra.run.dir=file": ["file cannot be written (File exists): type hydra.run.dir=DIR"],
+    "-m seed=0,1 hydra.sweep.dir=file/sweep": ["file/sweep cannot be written", "type hydra.sweep.dir=DIR"],
+    "data=sequence data.sets=[{name:image_folder,root:ü}]": ["cannot be read", '{name: image_folder, root: "DIR"}'],
+    "model=convit_tiny model.patch_size=3": ["type model.patch_size=2 or model.patch_size=4\n"],
+    "data.image_size=9 data.suggests.patch_size=2": ["type model=convit_tiny model.patch_size=3\n"],
+    "experiment=ablation_none model.dmi=3": ["model.dmi is not an option (did you mean model.dim?): model has dim"],
     "seed=null": ["seed=null is not possible", "type seed=VALUE"],
-    "run_dir=[a]": ["run_dir=[a] is not possible", "one word"],
+    "data.on_broken=[a]": ["data.on_broken=[a] is not possible", "one word"],
     "method.finetuning=none": ["type method.finetuning.KEY=VALUE with one of decay_vectors, epochs", "=null for none"],
     "method.main=[1]": ["method.main=[1] is not possible", "method.main.KEY=VALUE"],
     "--cfg job --resolve": ["--resolve asks for a run_dir", "type run_dir=DIR"],
@@ -63,9 +76,11 @@ WRONG_WITH_DATA = {
     "data.initial=12": ["12", "10 classes"],
     "data.order=[0,1,2,3,3,5,6,7,8,9]": ["data.order", "3", "4"],
     "memory.size=7": ["memory.size=7", "memory.size=10"],
-    "data.image_size=16": ["data.image_size=16", "data.image_size=8"],
+    "data.image_size=16": ["data.image_size=16", "type data.image_size=8\n"],
     "recipe=erratum_2022_06 memory=none data.increment=1": ["would take no step", "recipe=clean"],
-    "data=image_folder data.root=missing data.increment=2": ["data.root=missing"],
+    "data=image_folder data.root=missing data.increment=2": ["/missing does not exist"],
+    "data.classes=3 data.increment=2": ["a list such as data.increment=[2,1]\n"],
+    "run_dir=file/run": ["file/run cannot be written (Not a directory): type run_dir=DIR"],
     "data.order=4": ["data.order=4", "identity", "seed:"],
     "model=timm model.name=swin_tiny_patch4_window7_224": ["model.name=swin_tiny", "vit_tiny_patch16_224"],
     "method=icarl memory=none": ["memory=total"],
@@ -75,7 +90,7 @@ WRONG_WITH_DATA = {
     "trainer.strategy=ddp_spawn": ["trainer.strategy=ddp_spawn is refused", "memory and its counts", "ddp"],
     "trainer.strategy=fsdp": ["trainer.strategy=fsdp is refused", "unwrap", "trainer.strategy=ddp"],
     "trainer.precision=16-mixed trainer=cpu": ["16-mixed needs a GPU", "trainer.precision=bf16-mixed"],
-    "method=meat method.backbone_file=nix model=vit_tiny": ["method.backbone_file=nix is no file", "FILE.safetensors"],
+    "method=meat method.backbone_file=nix model=vit_tiny": ["/nix is no file", "FILE.safetensors"],
     "trainer.checkpoint_steps=0": ["trainer.checkpoint_steps=0", "at least 1"],
 }
 """Seen when the data are there, before anything is trained."""
@@ -105,7 +120,8 @@ def complaint(arguments: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
 def test_what_is_wrong_is_one_line(
     arguments: str, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    line = complaint(arguments, monkeypatch, capfd)
+    (in_folder / "file").touch()
+    line = complaint(arguments, monkeypatch, capfd) + "\n"
     for fragment in (WRONG | WRONG_WITH_DATA)[arguments]:
         assert fragment in line
 
@@ -132,6 +148,40 @@ def test_jobs_of_a_multirun_do_not_share_a_folder(
     assert ended.value.code == 2
     assert "hydra.sweep.dir=DIR" in capfd.readouterr().err
     assert not (in_folder / "one").exists()
+
+
+@pytest.mark.parametrize("many", [[], ["-m"]])
+def test_a_disk_that_is_full_before_anything_began_is_one_line(
+    many: list[str], in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    where = "hydra.sweep.dir" if many else "hydra.run.dir"
+    monkeypatch.setattr("hydra.core.utils._save_config", full)
+    line = complaint(" ".join(["seed=1", *many]), monkeypatch, capfd)
+    assert f"({os.strerror(errno.ENOSPC)}): type {where}=DIR, a folder with room" in line
+
+
+def test_an_error_of_ours_is_not_taken_for_a_full_disk(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "not Hydra's")
+
+    monkeypatch.setattr("cl_lightning.__main__.typed", broken)
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["cl_lightning"])
+    with pytest.raises(OSError, match="not Hydra's"):
+        main()
+
+
+def test_a_working_directory_that_was_removed_is_one_line(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (in_folder / "gone").mkdir()
+    monkeypatch.chdir(in_folder / "gone")
+    (in_folder / "gone").rmdir()
+    assert "the working directory is no longer there: type cd" in complaint("seed=1", monkeypatch, capfd)
+    monkeypatch.chdir(in_folder)
 
 
 def test_a_picture_that_cannot_be_read_is_named(

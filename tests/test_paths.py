@@ -1,0 +1,59 @@
+"""Paths as they are typed, kept and told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cl_lightning.errors import UserError
+from cl_lightning.paths import absolute, shown, typed_path, writing
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("pics", "/a/b/pics"),
+        ("./pics/", "/a/b/pics"),
+        ("../pics", "/a/pics"),
+        ("../../../pics", "/pics"),
+        ("link/../pics", "/a/b/link/../pics"),
+        ("/x/../y", "/x/../y"),
+        ("~/pics", "/home/me/pics"),
+        ("~nobody-of-this-name/pics", "/a/b/~nobody-of-this-name/pics"),
+        (".", "/a/b"),
+    ],
+)
+def test_a_path_is_absolute_from_where_it_was_typed(typed: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``..`` behind a name stays: where that is a link, it leads elsewhere than to the folder that the link is in."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(absolute(typed, Path("/a/b"))) == meant
+
+
+def test_a_path_is_shown_as_it_would_be_typed_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shown(tmp_path / "runs" / "0") == Path("runs/0")
+    assert shown(tmp_path) == tmp_path, "resume=. would be true from one folder alone"
+    assert shown(tmp_path.parent / "other") == tmp_path.parent / "other"
+
+
+def test_arguments_of_commands_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert typed_path("~/found.csv") == Path("/home/me/found.csv")
+    assert typed_path("a~b") == Path("a~b")
+
+
+def test_what_cannot_be_written_is_named_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match=r"^file/run cannot be written \(Not a directory\): type run_dir=DIR$"),
+        writing(tmp_path / "file" / "run", "type run_dir=DIR"),
+    ):
+        (tmp_path / "file" / "run").mkdir(parents=True)
+    full = OSError(28, "No space left on device")
+    with (
+        pytest.raises(UserError, match=r"^run cannot be written \(No space left on device\)"),
+        writing(Path("run"), ""),
+    ):
+        raise full
