@@ -28,7 +28,7 @@ from cl_lightning.published.vectors import VectorFile
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `scripts` is, wherever this is typed
-from scripts.reference.following import compare_run
+from scripts.reference.comparison import compare_run
 from scripts.reference.recorded import RecordedRun, is_recorded_run
 
 DIFFERENT = 1

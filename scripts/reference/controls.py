@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cl_lightning.published.vectors import VectorFile
 from cl_lightning.types import Phase
-from scripts.reference.following import first_difference, follow
+from scripts.reference.comparison import compare_tasks, first_difference
 from scripts.reference.recorded import RecordedRun
 
 
@@ -34,12 +34,12 @@ class Control:
     """Words of our command line, or what is done to a phase."""
     entry: str
     """Where it is seen first; empty for a change that rightly is none."""
-    alter: Callable[[Phase], Phase] | None = None
+    change_phase: Callable[[Phase], Phase] | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
         """Words of our command line."""
-        return () if self.alter else tuple(self.change.split())
+        return () if self.change_phase else tuple(self.change.split())
 
 
 CONTROLS = (
@@ -68,13 +68,13 @@ CONTROLS = (
 
 def first_place(run: RecordedRun, control: Control) -> str:
     """Where ``control`` is seen first, in words; the replay ends there. Empty where it is never seen."""
-    row = first_difference(run, words=control.words, alter=control.alter)
+    row = first_difference(run, words=control.words, change_phase=control.change_phase)
     return "" if row is None else f"{row.entry}: {row.note}"
 
 
 def largest_change(run: RecordedRun, control: Control) -> float:
     """By how many points a cell of the accuracy matrix changes at most, over the whole run."""
-    ours = follow(run, words=control.words, alter=control.alter).accuracies
+    ours = compare_tasks(run, words=control.words, change_phase=control.change_phase).accuracies
     theirs = run.file["accuracy_matrix"].tolist()
     pairs = ((a, b) for mine, recorded in zip(ours, theirs, strict=True) for a, b in zip(mine, recorded, strict=False))
     return 100 * max(abs(a - b) for a, b in pairs if a is not None)

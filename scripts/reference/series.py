@@ -14,7 +14,7 @@ class Series:
         """``recorded`` are the file's numbers, ``bound`` what may differ; 0 for what is equal or not."""
         self.entry = entry
         self.recorded = recorded
-        self.parted: str | None = None
+        self.first: str | None = None
         """Where the first difference beyond the bound was, and which."""
         self.compared = 0
         """Pieces so far."""
@@ -29,12 +29,12 @@ class Series:
         """Compare a piece. What is not a number on both sides is not there on both, and equal."""
         self.compared += 1
         if ours.shape != theirs.shape:
-            self.part(f"{place}: {len(ours)} here, {len(theirs)} in the file")
+            self.differ(f"{place}: {len(ours)} here, {len(theirs)} in the file")
             return
         a, b = ours.detach().double(), theirs.double()
         absent = a.isnan()
         if not (absent == b.isnan()).all():
-            self.part(f"{place}: {'none here' if absent.any() else 'none in the file'}")
+            self.differ(f"{place}: {'none here' if absent.any() else 'none in the file'}")
             return
         if absent.all():
             return
@@ -42,17 +42,17 @@ class Series:
         self._largest = max(off, self._largest or 0.0)
         self._size = max(float(b[~absent].abs().max()), self._size)
         if not off <= self._bound:
-            self.part(f"{place}: {off:.1e} apart" if self._bound else place)
+            self.differ(f"{place}: {off:.1e} apart" if self._bound else place)
 
-    def part(self, note: str) -> None:
+    def differ(self, note: str) -> None:
         """Remember ``note`` if it is the first difference."""
-        self.parted = self.parted or note
+        self.first = self.first or note
 
     def row(self) -> Row | None:
         """What came of the entry; ``None`` where neither side has anything."""
-        if self._largest is None and self.parted is None:
+        if self._largest is None and self.first is None:
             return None
-        verdict = Verdict.EQUAL if self.parted is None else Verdict.DIFFERS
+        verdict = Verdict.EQUAL if self.first is None else Verdict.DIFFERS
         relative = self._largest / self._size if self._largest is not None and self._size else None
-        note = f"first at {self.parted}" if self.parted else ""
+        note = f"first at {self.first}" if self.first else ""
         return Row(self.entry, verdict, self._largest, relative, self._bound, note)

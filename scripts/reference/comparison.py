@@ -15,8 +15,9 @@ from torch import Tensor
 from cl_lightning.published.compare import Comparison
 from cl_lightning.published.difference import Row, Verdict, difference, failure, lacking
 from cl_lightning.types import Phase
+from scripts.reference.events import Evaluation, Step
 from scripts.reference.recorded import PHASES, TERMS, RecordedRun, describes
-from scripts.reference.replay import Evaluation, Loss, Step, replay
+from scripts.reference.replay import replay
 from scripts.reference.series import Series
 
 
@@ -43,7 +44,7 @@ FREE = "attn.pos_proj.bias"
 _PASSES = ("losses", "losses_at_worst")
 
 
-class PartedError(Exception):
+class DifferenceError(Exception):
     """The runs differ."""
 
     def __init__(self, row: Row) -> None:
@@ -51,18 +52,18 @@ class PartedError(Exception):
         self.row = row
 
 
-class Following:
-    """A ``replay.Watcher`` that compares."""
+class RunComparison:
+    """An ``events.Observer`` that compares."""
 
     def __init__(self, run: RecordedRun, *, stop: bool = False) -> None:
-        """With ``stop``, the first difference is raised as ``PartedError``."""
+        """With ``stop``, the first difference is raised as ``DifferenceError``."""
         self.rows: list[Row] = []
         self.accuracies: list[list[float | None]] = []
         """Our accuracy matrix, in [0, 1]."""
         self._file = run.file
         self._stop = stop
         self._begun: set[str] = set()
-        self._series: dict[str, Series] = {}
+        self._series: dict[tuple[str, str], Series] = {}
         self._curve: list[float] = []
 
     def on_step(self, task: int, phase: str, step: Step) -> None:
@@ -71,20 +72,12 @@ class Following:
         if folder not in self._begun:
             self._begun.add(folder)
             self._series = self._of_phase(folder)
-        for name, series in self._series.items():
-            kind, _, term = name.partition("/")
+        for (kind, term), series in self._series.items():
             index = step.epoch if kind == "lr" else step.index
             if index >= len(series):
-                series.part(f"{place}, which is not in the file")
-            elif kind == "rows":
-                theirs = series.recorded[index].flatten()
-                series.add(place, step.rows, theirs[theirs >= 0])
-            elif kind == "lr":
-                series.add(f"epoch {index}", torch.tensor(step.rate, dtype=torch.float64), series.recorded[index])
-            elif _PASSES.index(kind) < len(step.passes):
-                _add_term(series, place, step.passes[_PASSES.index(kind)], TERMS.index(term))
+                series.differ(f"{place}, which is not in the file")
             else:
-                series.part(f"{place}: no second pass here")
+                _add(series, kind, term, step, series.recorded[index])
             self._look_at(series)
 
     def on_phase_end(self, task: int, phase: str, weights: dict[str, Tensor]) -> None:
@@ -92,7 +85,7 @@ class Following:
         folder = f"task{task}/{phase}/"
         for series in self._series.values():
             if series.entry == f"{folder}rows" and series.compared < len(series):
-                series.part(f"step {series.compared}, which is in the file alone")
+                series.differ(f"step {series.compared}, which is in the file alone")
             self._tell(series.row())
         self._series = {}
         self._tell(self._after(folder, weights))
@@ -140,18 +133,18 @@ class Following:
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
-    def _of_phase(self, folder: str) -> dict[str, Series]:
-        """By kind; of losses by kind and term."""
+    def _of_phase(self, folder: str) -> dict[tuple[str, str], Series]:
+        """By kind, and by term where it is a loss."""
         if f"{folder}rows" not in self._file:
             self._tell(failure(f"{folder}rows", "a phase that is not in the file"))
             return {}
-        found: dict[str, Series] = {}
+        found: dict[tuple[str, str], Series] = {}
         for kind, bound in (("rows", 0.0), ("lr", BOUNDS.rate), *((kind, BOUNDS.loss) for kind in _PASSES)):
             entry = folder + kind
             if entry in self._file:
-                parts = TERMS if kind in _PASSES else ("",)
-                names = {f"{kind}/{part}": f"{entry}[{part}]" if part else entry for part in parts}
-                found |= {name: Series(shown, self._file[entry], bound) for name, shown in names.items()}
+                shown = {term: f"{entry}[{term}]" for term in TERMS} if kind in _PASSES else {"": entry}
+                recorded = self._file[entry]
+                found |= {(kind, term): Series(name, recorded, bound) for term, name in shown.items()}
             elif kind != "losses_at_worst":  # of sharpness-aware phases, and not in every file
                 self._tell(lacking(entry))
         return found
@@ -182,7 +175,7 @@ class Following:
             if max(task, column) < len(matrix):
                 cells.add(f"column {column}", value, matrix[task, column])
             else:
-                cells.part("a task that is not in the file")
+                cells.differ("a task that is not in the file")
         self._tell(cells.row())
 
     def _compare_whole(self, entry: str, unit: str, ours: Tensor, about: Callable[[int], str] = lambda at: "") -> None:
@@ -230,8 +223,8 @@ class Following:
         return f"{float(self._file[entry]):.1e}" if entry in self._file else "?"
 
     def _look_at(self, series: Series) -> None:
-        """A series is told when its phase ends; with ``stop``, as soon as it has parted."""
-        if self._stop and series.parted is not None:
+        """A series is told when its phase ends; with ``stop``, at its first difference."""
+        if self._stop and series.first is not None:
             self._tell(series.row())
 
     def _tell(self, row: Row | None) -> None:
@@ -239,45 +232,58 @@ class Following:
             return
         self.rows.append(row)
         if self._stop and row.verdict.failed:
-            raise PartedError(row)
+            raise DifferenceError(row)
 
 
-def follow(
+def compare_tasks(
     run: RecordedRun,
     *,
     words: Sequence[str] = (),
-    alter: Callable[[Phase], Phase] | None = None,
+    change_phase: Callable[[Phase], Phase] | None = None,
     tasks: int | None = None,
-) -> Following:
+) -> RunComparison:
     """Replay ``run``, compare everything; arguments and errors are those of ``replay``."""
-    following = Following(run)
-    replay(run, following, words=words, alter=alter, tasks=tasks)
-    return following
+    compared = RunComparison(run)
+    try:
+        replay(run, compared, words=words, change_phase=change_phase, tasks=tasks)
+    except FloatingPointError as error:  # what was recorded was finite
+        compared.rows.append(failure("run", str(error)))
+    return compared
 
 
 def first_difference(
-    run: RecordedRun, *, words: Sequence[str] = (), alter: Callable[[Phase], Phase] | None = None
+    run: RecordedRun, *, words: Sequence[str] = (), change_phase: Callable[[Phase], Phase] | None = None
 ) -> Row | None:
     """Replay ``run`` until it differs; ``None`` where it does not. Arguments and errors are those of ``replay``."""
     try:
-        replay(run, Following(run, stop=True), words=words, alter=alter)
-    except PartedError as parted:
-        return parted.row
+        replay(run, RunComparison(run, stop=True), words=words, change_phase=change_phase)
+    except DifferenceError as found:
+        return found.row
+    except FloatingPointError as error:
+        return failure("run", str(error))
     return None
 
 
 def compare_run(run: RecordedRun) -> Comparison:
     """All of a recorded run, entry by entry; errors are those of ``replay``."""
-    following = follow(run)
+    compared = compare_tasks(run)
     title = f"recorded run of the published DyTox: {run.name}, {run.tasks} tasks"
-    return Comparison(title, (*following.rows, *following.unchecked()))
+    return Comparison(title, (*compared.rows, *compared.unchecked()))
 
 
-def _add_term(series: Series, place: str, loss: Loss, column: int) -> None:
-    """Of each replica, and of all together, which is what is trained on."""
-    theirs = series.recorded[int(place.removeprefix("step "))][:, column]
-    series.add(place, loss.each[:, column], theirs)
-    series.add(place, loss.whole[column], theirs.mean())
+def _add(series: Series, kind: str, term: str, step: Step, theirs: Tensor) -> None:
+    """One step, or its epoch's rate; a loss is compared for each replica and for all together, which is trained on."""
+    place = f"step {step.index}"
+    if kind == "rows":
+        series.add(place, step.rows, theirs[theirs >= 0])
+    elif kind == "lr":
+        series.add(f"epoch {step.epoch}", torch.tensor(step.rate, dtype=torch.float64), theirs)
+    elif _PASSES.index(kind) >= len(step.passes):
+        series.differ(f"{place}: no second pass here")
+    else:
+        loss, column = step.passes[_PASSES.index(kind)], TERMS.index(term)
+        series.add(place, loss.each[:, column], theirs[:, column])
+        series.add(place, loss.whole[column], theirs[:, column].mean())
 
 
 def _apart(ours: Tensor, norm: float, product: float) -> float:
