@@ -86,7 +86,7 @@ def table(folder: Path, controls: Sequence[Control] = CONTROLS) -> Iterator[str]
     yield "|---|---|---|---|"
     for control in controls:
         run = RecordedRun(VectorFile(folder / f"{control.run}.npz"))
-        place = first_place(run, control) or "nowhere, rightly"
+        place = first_place(run, control).partition(", ")[0] or "nowhere, rightly"
         change = f"`{control.change}`" if control.words else control.change
         yield f"| `{control.run}` | {change} | {place} | {largest_change(run, control):.1f} |"
 

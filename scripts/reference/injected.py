@@ -35,7 +35,7 @@ class InjectedMethod(Method):
         self._change_phase = change_phase or (lambda phase: phase)
 
     def plan(self, task: Task) -> list[PlanItem]:
-        """The method's own plan, with its phases altered."""
+        """The method's own plan, with its phases changed."""
         items = self._method.plan(task)
         return [Fit(self._change_phase(item.phase)) if isinstance(item, Fit) else item for item in items]
 

@@ -112,7 +112,7 @@ class _StepObserver(Callback):
     def __init__(self, run: RecordedRun, method: InjectedMethod, observer: Observer) -> None:
         self._run = run
         self._method = method
-        self._watcher = observer
+        self._observer = observer
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Have the recorded ratios drawn; our own where none is recorded."""
@@ -128,12 +128,12 @@ class _StepObserver(Callback):
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         passes = tuple(self._method.losses_of_step)
         step = Step(pl_module.steps_done - 1, int(images.epoch), images.rows.cpu(), rate, passes)
-        self._watcher.on_step(pl_module.task.index, pl_module.phase.name, step)
+        self._observer.on_step(pl_module.task.index, pl_module.phase.name, step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell of the phase."""
         assert isinstance(pl_module, Learner)
-        self._watcher.on_phase_end(pl_module.task.index, pl_module.phase.name, _weights(self._method.network))
+        self._observer.on_phase_end(pl_module.task.index, pl_module.phase.name, _weights(self._method.network))
 
 
 class _MemoryObserver(Bystander):
@@ -142,14 +142,14 @@ class _MemoryObserver(Bystander):
     def __init__(self, state: RunState, method: InjectedMethod, observer: Observer) -> None:
         self._state = state
         self._method = method
-        self._watcher = observer
+        self._observer = observer
         self._told = state.memory
 
     def after_item(self) -> None:
         """Look whether it is another one."""
         if self._state.memory is not self._told:
             self._told = self._state.memory
-            self._watcher.on_memory(self._method.task, self._told.exemplars())
+            self._observer.on_memory(self._method.task, self._told.exemplars())
 
 
 def _evaluation(

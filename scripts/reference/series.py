@@ -29,7 +29,7 @@ class Series:
         """Compare a piece. What is not a number on both sides is not there on both, and equal."""
         self.compared += 1
         if ours.shape != theirs.shape:
-            self.differ(f"{place}: {len(ours)} here, {len(theirs)} in the file")
+            self.differ(f"{place}: {len(ours)} here and {len(theirs)} in the file")
             return
         a, b = ours.detach().double(), theirs.double()
         absent = a.isnan()

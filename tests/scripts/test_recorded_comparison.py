@@ -74,6 +74,13 @@ def test_a_number_that_differs_is_seen_where_it_is(
     assert note in stopped.value.row.note
 
 
+def test_a_step_with_other_many_images_is_seen(tmp_path: Path) -> None:
+    changed = arrays()
+    changed["task0/main/rows"][2, 1, 1] = -1
+    (found,) = failed(compared(tmp_path, changed)).values()
+    assert (found.entry, found.note) == ("task0/main/rows", "first at step 2: 4 here and 3 in the file")
+
+
 def test_a_term_that_ours_has_alone_is_seen(tmp_path: Path) -> None:
     ours = arrays()
     ours["task0/main/losses"][2, :, 1] = 0.0
