@@ -1,4 +1,7 @@
-"""Compare our code with golden vectors: `python scripts/check_reference.py FILE.npz [--summary] [--json FILE]`.
+"""Compare our code with published numbers: `python scripts/check_reference.py FILE.npz [--summary] [--json FILE]`.
+
+A file holds golden vectors (of a model, or of a recipe), or a recorded run of the published code, which is then
+replayed from its first step to its last; the first line says which. Sizes, tasks and schedules are the file's own.
 
 Prints for every entry the largest absolute difference, the same relative to the entry's largest value, and the bound.
 Exit status: 0 where all is within its bounds, 1 where an entry differs or is lacking, 2 for wrong input.
@@ -23,6 +26,11 @@ from cl_lightning.published.compare import Comparison, compare
 from cl_lightning.published.difference import Row, Verdict
 from cl_lightning.published.vectors import VectorFile
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `scripts` is, wherever this is typed
+from scripts.reference.comparison import compare_run
+from scripts.reference.recorded import RecordedRun, is_recorded_run
+
 DIFFERENT = 1
 WRONG_INPUT = 2
 _NAMED = 5
@@ -32,8 +40,16 @@ _FOLDERS = re.compile(r"(task\d+/(?:grads|params|adamw/params|asam/perturbed|asa
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print, and return the exit status."""
-    parser = argparse.ArgumentParser(description="Compare our code with a file of golden vectors.")
-    parser.add_argument("file", type=Path, help="a .npz of golden vectors: a model's, or a recipe's")
+    parser = argparse.ArgumentParser(
+        description="Compare our code with a file of published numbers.",
+        epilog="Exit status: 0 if all is within its bounds, 1 if an entry differs or is lacking, 2 for wrong input.",
+    )
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="a .npz of golden vectors (a model's, or a recipe's), or of a recorded run, which is replayed: some "
+        "seconds a task for those in tests/golden/",
+    )
     parser.add_argument("--summary", action="store_true", help="the worst tensor of each group, not every one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every line here as well")
     options = parser.parse_args(arguments)
@@ -49,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in one order: the same digits at every call
     try:
-        comparison = compare(VectorFile(options.file))
+        comparison = _compared(VectorFile(options.file))
     finally:
         torch.set_num_threads(threads)
     if options.json is not None:
@@ -58,6 +74,15 @@ def _run(options: argparse.Namespace) -> int:
     print("\n".join(_table(_summarised(comparison.rows) if options.summary else comparison.rows)))
     print(verdict(comparison))
     return 0 if comparison.passed else DIFFERENT
+
+
+def _compared(file: VectorFile) -> Comparison:
+    """By the kind of the file."""
+    if not is_recorded_run(file):
+        return compare(file)
+    run = RecordedRun(file)
+    print(f"replaying {run.name}, {run.tasks} tasks ...", file=sys.stderr)
+    return compare_run(run)
 
 
 def verdict(comparison: Comparison) -> str:

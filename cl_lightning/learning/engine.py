@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from cl_lightning.data.draws import Draws
@@ -61,7 +62,11 @@ class Engine:
         leaving: Leaving,
         trunks: Trunks | None = None,
         cuda_graphs: bool = True,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
+        """``callbacks`` look on at the steps of every phase, beside display and curves, each step before it may be
+        left.
+        """
         self._scenario = scenario
         self._pipeline = pipeline
         self._clean = replace(pipeline, augmentation=None)
@@ -74,6 +79,7 @@ class Engine:
         self._leaving = leaving
         self._trunks = trunks or Trunks(False)
         self._cuda_graphs = cuda_graphs
+        self._callbacks = tuple(callbacks)
         self._train_pixels = PixelStore(scenario.train)
         self._test_pixels = self._train_pixels if scenario.test is scenario.train else PixelStore(scenario.test)
 
@@ -104,7 +110,7 @@ class Engine:
             scales=learner.scales,
         )
         monitor = Monitor(self._display, self._curves, processes)
-        trainer = make_trainer(self._options, [monitor, Keeper(self._leaving)])
+        trainer = make_trainer(self._options, [monitor, *self._callbacks, Keeper(self._leaving)])
         started = time.monotonic()
         networks = [method.network] if method.teacher is None else [method.network, method.teacher]
         compiled = self._trunks.compiled(networks, draws.batch * len(learner.replicas))

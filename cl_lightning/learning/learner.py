@@ -94,6 +94,8 @@ class Learner(pl.LightningModule):
         self.steps_done = 0 if left is None else left.steps
         self.report: Callable[[Point], None] = _to_nobody
         """Is told the points of the curves, some steps later, when they have come from the device."""
+        self.mix_ratio: Callable[[Key, float], float] = mix_ratio
+        """Draws a replica's ratio of MixUp in a step; a callback that repeats a recorded run puts that run's in."""
         self._processes = processes
         self._left = left
         self._point_every = point_every
@@ -225,7 +227,7 @@ class Learner(pl.LightningModule):
         if mixing is None:
             return ()
         key = self.key.fold("mixup", self.steps_done)
-        ratios = [mix_ratio(key.fold(replica), mixing.alpha) for replica in self.replicas]
+        ratios = [self.mix_ratio(key.fold(replica), mixing.alpha) for replica in self.replicas]
         return mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
 
     def _taken(self, images: Tensor, labels: Tensor, *others: Tensor) -> Tensor:

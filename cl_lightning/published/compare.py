@@ -54,7 +54,7 @@ def kind_of(file: VectorFile) -> Kind:
     if kind is None:
         raise ValueError(
             f"{file.path} is no file of golden vectors: it has neither {META} nor herding*/, lr_used/ or "
-            "repeated_augmentation/"
+            "repeated_augmentation/, nor settings.json of a recorded run"
         )
     return kind
 

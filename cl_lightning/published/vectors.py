@@ -51,6 +51,15 @@ class VectorFile:
             raise ValueError(f"{name} holds no numbers in {self.path}")
         return torch.from_numpy(np.array(entry, dtype=entry.dtype.newbyteorder("=")))
 
+    def texts(self, name: str) -> list[str]:
+        """An entry of strings; ``ValueError`` where it is missing or holds something else."""
+        if name not in self._entries:
+            raise ValueError(f"{name} is missing in {self.path}")
+        entry = self._entries[name]
+        if isinstance(entry, bytes) or entry.dtype.kind != "U":
+            raise ValueError(f"{name} holds no text in {self.path}")
+        return [str(text) for text in entry.ravel()]
+
     @property
     def images(self) -> Tensor:
         """(B, channels, height, width): the batch that everything was computed on."""

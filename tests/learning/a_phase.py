@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from cl_lightning import rng
@@ -118,7 +120,15 @@ class Record(Curves):
 class Bench:
     """An engine over the images above."""
 
-    def __init__(self, folder: Path, *, on_gpu: bool = False, half: bool = False, trunks: Trunks | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        on_gpu: bool = False,
+        half: bool = False,
+        trunks: Trunks | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
         scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
         self.curves, self.display = Record(), Display([], len(TASKS), "none")
@@ -135,6 +145,7 @@ class Bench:
             curves=self.curves,
             leaving=Bystander(),
             trunks=trunks,
+            callbacks=callbacks,
         )
 
     def fit(

@@ -7,9 +7,12 @@ import dataclasses
 import signal
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from cl_lightning.data.mixup import one_hot
@@ -322,6 +325,27 @@ def test_each_replica_has_a_mixing_ratio_of_its_own(bench: Bench) -> None:
             ratios.append(round(ratio[0].item(), 3))
     assert len(set(ratios)) == 2 * draws.total_steps
     assert all(0 <= ratio <= 1 for ratio in ratios)
+
+
+def test_a_callback_sees_every_step_and_may_put_ratios_in(tmp_path: Path) -> None:
+    class Half(Callback):
+        steps: ClassVar[list[tuple[int, list[int]]]] = []
+
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+            assert isinstance(pl_module, Learner)
+            pl_module.mix_ratio = lambda key, alpha: 0.5
+
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+            assert isinstance(pl_module, Learner)
+            self.steps.append((pl_module.steps_done, args[1].rows.tolist()))
+
+    quieten_lightning()
+    method, phase = toy(2), dataclasses.replace(PHASE, mixing=Mixing(0.8))
+    _, draws = Bench(tmp_path, callbacks=[Half()]).fit(method, TASKS[0], phase)
+    assert Half.steps == [(step + 1, draws.step(step).rows.tolist()) for step in range(draws.total_steps)]
+    for batch in method.batches:
+        assert torch.equal(batch.images, batch.images.flip(0)), "half of each, and half of its partner"
+        assert torch.equal(batch.targets, batch.targets.flip(0))
 
 
 def test_two_replicas_are_two_processes_that_average_their_gradients(bench: Bench) -> None:

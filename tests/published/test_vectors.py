@@ -53,6 +53,16 @@ def test_rebuilding_takes_sizes_from_shapes(golden: VectorFile, tmp_path: Path) 
     assert torch.equal(network.decoder.tokens[1].data, torch.from_numpy(arrays["task1/params/task_tokens.1"]))
 
 
+def test_entries_of_text(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", one=np.array("a"), several=np.array(["b", "c"]), numbers=np.zeros(2))
+    file = VectorFile(tmp_path / "f.npz")
+    assert (file.texts("one"), file.texts("several")) == (["a"], ["b", "c"])
+    with pytest.raises(ValueError, match="numbers holds no text"):
+        file.texts("numbers")
+    with pytest.raises(ValueError, match="none is missing"):
+        file.texts("none")
+
+
 def test_other_layouts_of_numbers_are_the_same_numbers(tmp_path: Path) -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.savez(tmp_path / "f.npz", a=values, b=values.astype(">f4"), c=np.asfortranarray(values), d=values[:, ::-1])

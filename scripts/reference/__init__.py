@@ -1,0 +1,1 @@
+"""Runs of published code, recorded step by step, and ours beside them (no part of the installed package)."""

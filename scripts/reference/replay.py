@@ -1,0 +1,216 @@
+"""Our side of a recorded run: composed from the words of a command line and carried out by ``Sequence``, with what only
+the other side can know put in where it belongs.
+
+Put in are the weights that growth brings and MixUp's ratios. Everything else, from the configuration to the accuracy
+matrix, is the package's own. This file and ``injected.py`` alone know where things are in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, flips
+from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.schema import Config
+from cl_lightning.data.loading import Images
+from cl_lightning.data.mixup import mix_ratio
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.journal import Bystander
+from cl_lightning.learning.display import Display
+from cl_lightning.learning.engine import Engine
+from cl_lightning.learning.learner import Learner
+from cl_lightning.learning.loggers import silent_curves
+from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
+from cl_lightning.models.network import Network
+from cl_lightning.models.task_network import TaskNetwork
+from cl_lightning.published.weights import GOLDEN, export_dytox
+from cl_lightning.rng import Key
+from cl_lightning.sequence import Sequence as TaskSequence
+from cl_lightning.sequence import Settings
+from cl_lightning.state import RunState
+from cl_lightning.types import Phase, Task
+from scripts.reference.events import Evaluation, Observer, Step
+from scripts.reference.injected import InjectedMethod
+from scripts.reference.recorded import RecordedRun
+
+
+def replay(
+    run: RecordedRun,
+    observer: Observer,
+    *,
+    words: Sequence[str] = (),
+    change_phase: Callable[[Phase], Phase] | None = None,
+    tasks: int | None = None,
+) -> None:
+    """Carry out our side of ``run`` on the CPU and tell ``observer``.
+
+    Args:
+        run: the other side.
+        observer: is told what happens, when it happens.
+        words: KEY=VALUE of our command line, in place of the recorded ones.
+        change_phase: makes another phase of each phase of ours.
+        tasks: how many of the tasks; ``None``: all.
+
+    Raises:
+        ValueError: words that our command line does not take, other data, or weights without a place in our network.
+    """
+    with tempfile.TemporaryDirectory() as folder, _quiet_and_threaded() as use_threads:
+        config = _compose([*run.words_with(tuple(words)), f"run_dir={folder}"])
+        use_threads(config.trainer.threads)
+        _carry_out(run, observer, config, change_phase, run.tasks if tasks is None else tasks)
+
+
+def _carry_out(
+    run: RecordedRun, observer: Observer, config: Config, change_phase: Callable[[Phase], Phase] | None, tasks: int
+) -> None:
+    scenario, key = build_scenario(config), Key(config.seed)
+    _check_data(run, scenario)
+    replicas = config.batch.replicas or 1
+    method = InjectedMethod(build_method(config, scenario, key), run, replicas, change_phase)
+    state = RunState(build_memory(config))
+    sequence = TaskSequence(scenario, method, state, Settings(key, config.batch.size or 1, replicas, flips(config)))
+    display, curves = Display(sequence.forecast(tasks - 1), len(scenario.tasks), "none"), silent_curves()
+    engine = Engine(
+        scenario,
+        build_pipeline(config, scenario, key),
+        TrainerOptions(
+            "cpu", config.trainer.precision or "32-true", config.trainer.deterministic, Path(config.run_dir)
+        ),
+        workers=config.trainer.workers,
+        evaluation_batch=config.batch.evaluation,
+        log_every=config.trainer.log_every,
+        display=display,
+        curves=curves,
+        leaving=Bystander(),
+        callbacks=[_StepObserver(run, method, observer)],
+    )
+    journal = _MemoryObserver(state, method, observer)
+    for task in sequence.run(engine, display, curves, journal):
+        observer.on_evaluation(task.index, _evaluation(run, scenario, method, state, engine, task))
+        if task.index == tasks - 1:
+            break
+    if tasks == run.tasks:
+        observer.on_end(_weights(method.network))
+
+
+class _StepObserver(Callback):
+    """Puts MixUp's ratios in before a step, and tells of it afterwards."""
+
+    def __init__(self, run: RecordedRun, method: InjectedMethod, observer: Observer) -> None:
+        self._run = run
+        self._method = method
+        self._observer = observer
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Have the recorded ratios drawn; our own where none is recorded."""
+        assert isinstance(pl_module, Learner)
+        ratios = self._run.ratios(pl_module.task.index, pl_module.phase.name, pl_module.steps_done)
+        pl_module.mix_ratio = _drawing(ratios)
+        self._method.losses_of_step.clear()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Tell of the step."""
+        assert isinstance(pl_module, Learner)
+        images: Images = args[1]
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        passes = tuple(self._method.losses_of_step)
+        step = Step(pl_module.steps_done - 1, int(images.epoch), images.rows.cpu(), rate, passes)
+        self._observer.on_step(pl_module.task.index, pl_module.phase.name, step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell of the phase."""
+        assert isinstance(pl_module, Learner)
+        self._observer.on_phase_end(pl_module.task.index, pl_module.phase.name, _weights(self._method.network))
+
+
+class _MemoryObserver(Bystander):
+    """Tells of the memory after the plan item that changed it; keeps nothing."""
+
+    def __init__(self, state: RunState, method: InjectedMethod, observer: Observer) -> None:
+        self._state = state
+        self._method = method
+        self._observer = observer
+        self._told = state.memory
+
+    def after_item(self) -> None:
+        """Look whether it is another one."""
+        if self._state.memory is not self._told:
+            self._told = self._state.memory
+            self._observer.on_memory(self._method.task, self._told.exemplars())
+
+
+def _evaluation(
+    run: RecordedRun, scenario: Scenario, method: InjectedMethod, state: RunState, engine: Engine, task: Task
+) -> Evaluation:
+    """What the evaluation of ``task`` has found, and the scores of the probe."""
+    order = torch.cat([each.test for each in scenario.tasks[: task.index + 1]]).argsort()
+    answers = torch.cat(method.scores).argmax(dim=1)[order]
+    matrix = state.matrices[method.protocol][next(iter(method.readouts()))]
+    method.scores = []
+
+    def ask(images: Images) -> None:
+        method.predict(images.images)
+
+    engine.visit_test(method.network, run.file["probe_rows"].long(), ask)
+    return Evaluation(answers, matrix.accuracies()[-1], matrix.seen(task.index), torch.cat(method.scores))
+
+
+def _drawing(ratios: Sequence[float]) -> Callable[[Key, float], float]:
+    """Draws ``ratios`` in turn, one a replica, and goes on with our own."""
+    left = iter(ratios)
+
+    def draw(key: Key, alpha: float) -> float:
+        recorded = next(left, None)
+        return mix_ratio(key, alpha) if recorded is None else recorded
+
+    return draw
+
+
+def _weights(network: Network) -> dict[str, Tensor]:
+    assert isinstance(network, TaskNetwork)
+    return export_dytox(network, GOLDEN)
+
+
+def _compose(words: Sequence[str]) -> Config:
+    try:
+        return compose_typed(words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"our command line does not take the words of the file: {error}") from error
+
+
+def _check_data(run: RecordedRun, scenario: Scenario) -> None:
+    """Refuse other pixels than those of the recorded run, where the file has their checksum."""
+    expected = run.settings.get("digits_sha256")
+    if expected is None:
+        return
+    found = hashlib.sha256()
+    for source in (scenario.train, scenario.test):
+        for values in (source.pixels[:, 0], source.labels):  # type: ignore[attr-defined]
+            found.update(values.contiguous().numpy().tobytes())
+    if found.hexdigest() != expected:
+        raise ValueError(f"{run.file.path} was made on other digits than this scikit-learn's")
+
+
+@contextmanager
+def _quiet_and_threaded() -> Iterator[Callable[[int | None], None]]:
+    """Lightning's remarks are left out, and the number of threads is taken back."""
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            quieten_lightning()
+            yield lambda count: torch.set_num_threads(count or threads)
+    finally:
+        torch.set_num_threads(threads)

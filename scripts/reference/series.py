@@ -1,0 +1,58 @@
+"""An entry of a file that is compared piece by piece, while ours is being made."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cl_lightning.published.difference import Row, Verdict
+
+
+class Series:
+    """The largest difference of an entry so far, and the first place where it was beyond its bound."""
+
+    def __init__(self, entry: str, recorded: Tensor, bound: float) -> None:
+        """``recorded`` are the file's numbers, ``bound`` what may differ; 0 for what is equal or not."""
+        self.entry = entry
+        self.recorded = recorded
+        self.first: str | None = None
+        """Where the first difference beyond the bound was, and which."""
+        self.compared = 0
+        """Pieces so far."""
+        self._bound = bound
+        self._largest: float | None = None
+        self._size = 0.0
+
+    def __len__(self) -> int:
+        return len(self.recorded)
+
+    def add(self, place: str, ours: Tensor, theirs: Tensor) -> None:
+        """Compare a piece. What is not a number on both sides is not there on both, and equal."""
+        self.compared += 1
+        if ours.shape != theirs.shape:
+            self.differ(f"{place}: {len(ours)} here and {len(theirs)} in the file")
+            return
+        a, b = ours.detach().double(), theirs.double()
+        absent = a.isnan()
+        if not (absent == b.isnan()).all():
+            self.differ(f"{place}: {'none here' if absent.any() else 'none in the file'}")
+            return
+        if absent.all():
+            return
+        off = float((a - b)[~absent].abs().max())
+        self._largest = max(off, self._largest or 0.0)
+        self._size = max(float(b[~absent].abs().max()), self._size)
+        if not off <= self._bound:
+            self.differ(f"{place}: {off:.1e} apart" if self._bound else place)
+
+    def differ(self, note: str) -> None:
+        """Remember ``note`` if it is the first difference."""
+        self.first = self.first or note
+
+    def row(self) -> Row | None:
+        """What came of the entry; ``None`` where neither side has anything."""
+        if self._largest is None and self.first is None:
+            return None
+        verdict = Verdict.EQUAL if self.first is None else Verdict.DIFFERS
+        relative = self._largest / self._size if self._largest is not None and self._size else None
+        note = f"first at {self.first}" if self.first else ""
+        return Row(self.entry, verdict, self._largest, relative, self._bound, note)
