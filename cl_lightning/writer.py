@@ -20,6 +20,7 @@ from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint,
 from cl_lightning.config.fill import changed_switches, unread_switches
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.data.kept import write_kept
+from cl_lightning.data.left_out import in_words
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
@@ -28,6 +29,9 @@ from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
 from cl_lightning.state import RunState, checkpoint_payload, restore
 from cl_lightning.types import Fit, Herd
+
+_BESIDE_IDENTITY = ("precision", "evaluation_folder")
+"""What the protocol tells and a run is not known by: the one may be changed, the other came later than some runs."""
 
 
 class Writer:
@@ -81,6 +85,7 @@ class Writer:
             f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
             f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
             *notes,
+            *data_lines(self._scenario),
             *_extension_lines(config, self._scenario),
             f"files in {shown(self._run_dir)}",
             *([f"going on with {self.place(state)}"] if state.position != Position() else []),
@@ -139,7 +144,7 @@ class Writer:
     def _identity(self) -> dict[str, Any]:
         """Of which run a checkpoint is."""
         return {
-            "protocol": {name: value for name, value in self._protocol.items() if name != "precision"},
+            "protocol": {name: value for name, value in self._protocol.items() if name not in _BESIDE_IDENTITY},
             "class_names": list(self._scenario.class_names),
             "order": list(self._scenario.order),
             "train_fingerprint": self._scenario.train.fingerprint,
@@ -156,6 +161,7 @@ class Writer:
             parameters=state.records[-1].parameters,
             provenance=self._provenance(),
             phases=state.phases,
+            left_out=None if (aside := self._scenario.left_out) is None else list(map(dataclasses.asdict, aside)),
         )
         if write:
             write_results(self._run_dir, results, state.matrices)
@@ -187,6 +193,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "tasks": [len(task.classes) for task in scenario.tasks],
         "order": _order(config.data),
         "evaluates_on": scenario.evaluates_on,
+        **({"evaluation_folder": scenario.evaluation_folder} if scenario.evaluation_folder else {}),
         "model": config.model.name,
         "memory": memory_name(config),
         "memory_scope": config.memory.scope,
@@ -242,6 +249,25 @@ def _extended(config: Config, scenario: Scenario) -> list[str]:
         f"task {first + place}: folder {entry.name}, fingerprint {fingerprint}"
         + "".join(f", {change}" for change in entry.changed)
         for place, (entry, fingerprint) in enumerate(zip(folders, scenario.fingerprints[1:], strict=True))
+    ]
+
+
+def data_lines(scenario: Scenario) -> list[str]:
+    """How many images there are of how many classes, where those are that are evaluated on, and what was left out."""
+    left_out = [f"left out: {in_words(scenario.left_out)} (run.log names all)"] if scenario.left_out else []
+    if scenario.fingerprints:  # of tasks before only exemplars are here; the new one has a line of its own
+        return left_out
+    labels = scenario.train_labels
+    counts = labels[labels >= 0].bincount(minlength=len(scenario.class_names)).tolist()
+    few, many = (scenario.class_names[counts.index(extreme(counts))] for extreme in (min, max))
+    each = f"{counts[0]} each" if min(counts) == max(counts) else f"{min(counts)} of {few} to {max(counts)} of {many}"
+    evaluated = sum(len(task.test) for task in scenario.tasks)
+    folder = f" in {scenario.evaluation_folder}/" if scenario.evaluation_folder else ""
+    unused = f"; {scenario.unused_folder}/ is not used" if scenario.unused_folder else ""
+    return [
+        f"{sum(counts)} training images of {len(counts)} classes ({each}), {evaluated} {scenario.evaluates_on} images"
+        f"{folder}{unused}",
+        *left_out,
     ]
 
 

@@ -27,9 +27,10 @@ from PIL import __version__ as pillow_version
 from scipy import stats
 
 from cl_lightning.data import operations, randaugment
+from cl_lightning.data.formats import EXTENSIONS
 from cl_lightning.data.operations import Operation
 from cl_lightning.data.randaugment import RandAugment
-from cl_lightning.data.sources import EXTENSIONS, FolderSource
+from cl_lightning.data.sources import FolderSource
 from cl_lightning.errors import UnreadableImageError, UserError
 from cl_lightning.rng import Key
 

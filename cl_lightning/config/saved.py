@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
+from cl_lightning.config.old_rules import with_old_rules
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError
@@ -118,10 +119,11 @@ def _missing(run_dir: Path) -> str:
 
 
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
-    """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
+    """A configuration from what :func:`to_plain` made of it, with changes; keys that came later have the values of
+    :data:`~cl_lightning.config.old_rules.OLD_RULES`. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.
     """
-    return typed(OmegaConf.merge(_schema(plain), plain, *changes))  # type: ignore[arg-type]
+    return typed(OmegaConf.merge(_schema(plain), with_old_rules(plain), *changes))  # type: ignore[arg-type]
 
 
 def to_plain(config: Config) -> dict[str, Any]:

@@ -80,9 +80,12 @@ def _mistake_of_grid(config: DictConfig) -> str | None:
 
 
 def _looks_at_test_images(config: DictConfig) -> str | None:
-    if config.data.validation:
+    data = config.data
+    sets = data.sets or [data]
+    if data.validation or all(each.name == "image_folder" and each.get("evaluate_on") == "val" for each in sets):
         return None
-    return f"data.validation={config.data.validation} lets a search look at the test images: type data.validation=0.1"
+    own = ", or data.evaluate_on=val where data.root has a folder val" if data.name == "image_folder" else ""
+    return f"data.validation={data.validation} lets a search look at the test images: type data.validation=0.1{own}"
 
 
 def _mistake_of_slurm(config: DictConfig) -> str | None:

@@ -143,7 +143,8 @@ def page(shown: Shown, drawn: Mapping[str, str]) -> str:
     """The page's text; ``drawn`` are the figures (SVG) by section."""
     parts = [_figure(section, shown, drawn[section.name]) for section in SECTIONS if section.name in drawn]
     parts.insert(2, _matrix_table(shown))
-    parts += [_confused_classes(shown), _memory(shown), _table("Protocol", shown.results["protocol"])]
+    parts += [_confused_classes(shown), _memory(shown), _left_out(shown)]
+    parts.append(_table("Protocol", shown.results["protocol"]))
     parts.append(_table("Provenance", shown.results["provenance"]))
     body = "\n".join(part for part in parts if part)
     title = html.escape(_title(shown))
@@ -245,6 +246,19 @@ def _memory(shown: Shown) -> str:
     )
     told = f"{sum(counts.values())} images of {len(counts)} classes; the first of each class, in order of herding."
     return _section("memory", "Memory", f'<p class="soft">{told}</p><div class="memory">{cells}</div>', wide=True)
+
+
+def _left_out(shown: Shown) -> str:
+    """What lies beside the images of data in folders."""
+    kinds = shown.results.get("left_out") or []
+    rows = "".join(
+        f'<tr><td>{each["count"]}</td><td class="text">{html.escape(each["kind"])}</td>'
+        f'<td class="text">{html.escape(each["example"])}</td></tr>'
+        for each in kinds
+    )
+    head = '<tr><th>number</th><th class="text">of</th><th class="text">for example</th></tr>'
+    table = f'<div class="scroll"><table>{head}{rows}</table></div>'
+    return _section("left_out", "Left out of the data folder", table) if kinds else ""
 
 
 def _table(title: str, values: Mapping[str, Plain]) -> str:

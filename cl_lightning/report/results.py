@@ -61,11 +61,13 @@ def build_results(
     parameters: int,
     provenance: Mapping[str, Plain],
     phases: Sequence[PhaseRecord] = (),
+    left_out: Sequence[Mapping[str, Plain]] | None = None,
 ) -> dict[str, Plain]:
     """Assemble ``results.json``: plain values, accuracies in [0, 1], None for what does not apply.
 
     The numbers at the top level are those of the first protocol in ``matrices`` and of ``main_readout``; both are
-    named in the result's ``protocol``, as ``evaluation`` and ``readout``.
+    named in the result's ``protocol``, as ``evaluation`` and ``readout``. ``left_out`` is what lies beside the images
+    of data in folders: for each kind its name, count and an example.
 
     Raises:
         ValueError: no such read-out, no evaluation, or matrices and tasks of different lengths.
@@ -89,6 +91,7 @@ def build_results(
         "forgetting": continual.forgetting(R),
         "backward_transfer": continual.backward_transfer(R),
         "parameters": parameters,
+        **({} if left_out is None else {"left_out": list(left_out)}),
         "provenance": {
             **provenance,
             "tasks": [_speed(record) for record in tasks],
