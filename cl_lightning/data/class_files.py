@@ -196,7 +196,7 @@ def _without(folder: Path, rule: str, aside: Aside) -> str:
             "classes, or move the images up"
         )
     kinds = in_words(aside.kinds())
-    formats = " ".join(EXTENSIONS) if rule == BY_SUFFIX else ", ".join(FORMATS)
+    formats = " ".join(OLD_EXTENSIONS) if rule == BY_SUFFIX else ", ".join(FORMATS)
     there = f" ({kinds})" if kinds else ""
     return f"class folder {folder} holds no image{there}: add some ({formats}) or remove the folder"
 

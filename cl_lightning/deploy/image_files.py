@@ -17,8 +17,8 @@ def image_files(typed: Sequence[str], rule: str = ANY, aside: Aside | None = Non
     """The files, each once, in the order typed; those of a folder and of a pattern by name.
 
     A file that is named is taken whatever it is; of folders (with all that are in them; links to folders are not
-    followed) and of patterns, what is an image by ``rule`` (see :mod:`~cl_lightning.data.class_files`) and is not hidden;
-    the rest goes into ``aside``.
+    followed) and of patterns, what is not hidden and is an image by ``rule``, which
+    :mod:`~cl_lightning.data.class_files` explains; the rest goes into ``aside``.
 
     Raises ``UserError`` for a name that nothing has, and for a folder or a pattern without an image.
     """
