@@ -262,13 +262,17 @@ def data_lines(scenario: Scenario) -> list[str]:
     few, many = (scenario.class_names[counts.index(extreme(counts))] for extreme in (min, max))
     each = f"{counts[0]} each" if min(counts) == max(counts) else f"{min(counts)} of {few} to {max(counts)} of {many}"
     evaluated = sum(len(task.test) for task in scenario.tasks)
-    folder = f" in {scenario.evaluation_folder}/" if scenario.evaluation_folder else ""
-    unused = f"; {scenario.unused_folder}/ is not used" if scenario.unused_folder else ""
     return [
         f"{sum(counts)} training images of {len(counts)} classes ({each}), {evaluated} {scenario.evaluates_on} images"
-        f"{folder}{unused}",
+        f"{_where(scenario)}",
         *left_out,
     ]
+
+
+def _where(scenario: Scenario) -> str:
+    """The folder that is evaluated on, and the one that is not."""
+    folder = f" in {scenario.evaluation_folder}/" if scenario.evaluation_folder else ""
+    return folder + (f"; {scenario.unused_folder}/ is not used" if scenario.unused_folder else "")
 
 
 def _extension_lines(config: Config, scenario: Scenario) -> list[str]:
@@ -276,7 +280,7 @@ def _extension_lines(config: Config, scenario: Scenario) -> list[str]:
     if config.extends is None:
         return []
     task, without = scenario.tasks[-1], [str(task.index + 1) for task in scenario.tasks if len(task.test) == 0]
-    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on"
+    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on{_where(scenario)}"
     missing = f"not evaluated, for want of test images: tasks {', '.join(without)}" if without else ""
     return [
         f"learns {', '.join(task.names)} from {config.extends.folders[-1].folder} ({images})",

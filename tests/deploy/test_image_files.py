@@ -75,7 +75,7 @@ def test_what_is_no_image_is_counted_and_files_are_known_by_what_they_hold(folde
     (folder / "in" / "plain").write_bytes(picture("GIF"))
     (folder / "in" / "link").symlink_to(folder / "no")
     aside = Aside()
-    files = image_files([str(folder), str(folder / "**")], aside=aside)
+    files = image_files([str(folder), str(folder / "*")], aside=aside)
     assert folder / "in" / "plain" in files
     assert folder / "no" / "f.txt" not in files
     told = {each.kind: each.count for each in aside.kinds()}
