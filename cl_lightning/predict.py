@@ -50,17 +50,20 @@ def _parser() -> Parser:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from cl_lightning.deploy.image_files import image_files  # heavy, as those below
+    from cl_lightning.data.left_out import Aside, in_words  # heavy, as those below
+    from cl_lightning.deploy.image_files import image_files
     from cl_lightning.deploy.listing import listing
     from cl_lightning.deploy.predictions import Classifier, classify
 
     if given.out is not None:
         _make_room(given.out)
-    files = image_files(given.images)
     form = given.format or {".csv": "csv", ".json": "json"}.get(given.out.suffix if given.out else "", "table")
-    model = _opened(given)
+    model, aside = _opened(given), Aside()
+    files = image_files(given.images, model.preprocessing.files, aside)
     classifier = Classifier(model, model.readout(given.readout), model.classes_of(given.task), given.top)
     _explain(classifier, given.task)
+    if aside.kinds():
+        say(f"left out: {in_words(aside.kinds())}")
     outcome = classify(classifier, files, given.batch, _watch(len(files)))
     if not outcome.predictions:
         say(f"error: none of {len(files)} files could be read as an image")

@@ -29,6 +29,7 @@ from cl_lightning.data.extension import Part, extend, new_part
 from cl_lightning.data.identity import WORDS, Identity, identity_of
 from cl_lightning.data.kept import INDEX, Kept, read_kept
 from cl_lightning.data.listing import LISTING, how_it_differs, is_listed, named, read_listing
+from cl_lightning.data.names import nfc
 from cl_lightning.data.orders import class_order
 from cl_lightning.data.scenario import Scenario, task_sizes
 from cl_lightning.data.scenario import build_scenario as cut_scenario
@@ -51,14 +52,12 @@ def plain_scenario(data: DataConfig) -> Scenario:
 
 
 def _cut(data: DataConfig) -> Scenario:
-    train, test = load_sources(
-        data.name, data.root, test_share=data.test_share, with_test=not data.validation, on_broken=data.on_broken
-    )
+    train, test = load_sources(data.name, data.root, with_test=not data.validation, **_reading(data))
     scenario = cut_scenario(
         data.name,
         train,
         test,
-        order=_classes(data.name, data.order, data.classes, len(train.class_names)),
+        order=_classes(data.name, data.order, data.classes, train.class_names),
         increment=data.increment,
         initial=data.initial,
         validation=data.validation,
@@ -72,14 +71,21 @@ def _cut(data: DataConfig) -> Scenario:
     return scenario
 
 
-def _classes(name: str, order: Any, number: int | None, available: int) -> tuple[int, ...]:
+def _reading(given: DataConfig | SetConfig | LearntFolderConfig) -> dict[str, Any]:
+    """How a data set in files is read, as options of ``load_sources``."""
+    names = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
+    return {name: getattr(given, name) for name in names}
+
+
+def _classes(name: str, order: Any, number: int | None, class_names: Sequence[str]) -> tuple[int, ...]:
     """The classes to learn, in order of arrival."""
+    available = len(class_names)
     if number is not None and not 1 <= number <= available:
         raise ValueError(
             f"data.classes={number} is not among the {available} classes of {name}: "
             f"type data.classes=1 to {available}, or data.classes=null"
         )
-    return class_order(name, order, available)[:number]
+    return class_order(name, order, available, class_names)[:number]
 
 
 # ---- several data sets -------------------------------------------------------------------------------------------
@@ -102,7 +108,7 @@ _OF_AN_ENTRY = re.compile(rf"\bdata\.({'|'.join(field.name for field in dataclas
 
 
 def _link(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> Link:
-    train, test = read(entry.name, _root(entry, data), test_share=entry.test_share, on_broken=entry.on_broken)
+    train, test = read(entry.name, _root(entry, data), **_reading(entry))
     order = _selected(entry, train.class_names)
     sizes = task_sizes(entry.name, len(order), len(order) if entry.increment is None else entry.increment)
     parts = of_classes(train, order), None if test is None else of_classes(test, order)
@@ -116,22 +122,34 @@ def _root(entry: SetConfig, data: DataConfig) -> str | None:
 
 def _selected(entry: SetConfig, class_names: tuple[str, ...]) -> tuple[int, ...]:
     if entry.select is None:
-        return _classes(entry.name, entry.order, entry.classes, len(class_names))
-    for name in entry.select:
-        if name not in class_names:
+        return _classes(entry.name, entry.order, entry.classes, class_names)
+    selected, place = [nfc(name) for name in entry.select], {nfc(name): own for own, name in enumerate(class_names)}
+    for name in selected:
+        if name not in place:
             near = difflib.get_close_matches(name, class_names, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise ValueError(f"data.select has {name}, no class of it{hint}: type data.select=[{class_names[0]}, ...]")
-        if entry.select.count(name) > 1:
+        if selected.count(name) > 1:
             raise ValueError(f"data.select has {name} more than once: name each class once")
     if not entry.select:
         raise ValueError(f"data.select=[] names no class: type data.select=[{class_names[0]}, ...], or leave it out")
-    return tuple(class_names.index(name) for name in entry.select)
+    return tuple(place[name] for name in selected)
 
 
 def only_arrays(data: DataConfig) -> bool:
     """Whether no image is in a file: pictures from elsewhere are then seen whole, and not cut as files are."""
     return all(name in CHANNELS for name in [entry.name for entry in data.sets] or [data.name])
+
+
+def orientation(config: Config) -> str:
+    """``apply`` or ``ignore``: what is done with the EXIF orientation of pictures from elsewhere. That of the run's
+    own; arrays have none, so that of the folder that was learnt last counts there.
+    """
+    if config.extends is not None:
+        return config.extends.folders[-1].orientation
+    if config.data.sets:
+        return "apply" if any(entry.orientation == "apply" for entry in config.data.sets) else "ignore"
+    return config.data.orientation
 
 
 def all_at_hand(data: DataConfig) -> bool:
@@ -160,7 +178,8 @@ def _extended(config: Config, *, evaluated: bool) -> Scenario:
     new = _of_folder(config.extends.folders[-1], config)
     tests, identities = _old_tests(config, kept) if evaluated else ([], kept.identities)
     try:
-        return extend(config.data.name, dataclasses.replace(kept, identities=identities), tests, new)
+        kept = dataclasses.replace(kept, identities=identities)
+        return extend(config.data.name, kept, tests, new, allow_similar=config.extends.folders[-1].allow_similar)
     except ValueError as error:
         raise ValueError(f"data.new={config.extends.folders[-1].folder}: {error}") from error
 
@@ -169,10 +188,7 @@ def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
     """The folder's classes as the only task of a scenario of their own."""
     data = config.data
     try:
-        train, test = load_sources(
-            "image_folder", entry.folder,
-            test_share=entry.test_share, with_test=not data.validation, on_broken=entry.on_broken,
-        )  # fmt: skip
+        train, test = load_sources("image_folder", entry.folder, with_test=not data.validation, **_reading(entry))
         number = len(train.class_names)
         return cut_scenario(
             entry.folder, train, test, order=range(number), increment=number, validation=data.validation,

@@ -22,6 +22,7 @@ from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint,
 from cl_lightning.config.fill import changed_switches, unread_switches
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.data.kept import write_kept
+from cl_lightning.data.left_out import in_words
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data_record import DataRecord
 from cl_lightning.learning.processes import Processes
@@ -32,6 +33,9 @@ from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
 from cl_lightning.state import RunState, checkpoint_payload, restore
 from cl_lightning.types import Fit, Herd
+
+_BESIDE_IDENTITY = ("precision", "evaluation_folder")
+"""What the protocol tells and a run is not known by: the one may be changed, the other came later than some runs."""
 
 
 class Writer:
@@ -94,6 +98,7 @@ class Writer:
             f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
             f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
             *notes,
+            *data_lines(self._scenario),
             *_extension_lines(config, self._scenario),
             f"files in {shown(self._run_dir)}",
             *([f"going on with {self.place(state)}"] if state.position != Position() else []),
@@ -156,7 +161,7 @@ class Writer:
     def _identity(self) -> dict[str, Any]:
         """Of which run a checkpoint is."""
         return {
-            "protocol": {name: value for name, value in self._protocol.items() if name != "precision"},
+            "protocol": {name: value for name, value in self._protocol.items() if name not in _BESIDE_IDENTITY},
             "class_names": list(self._scenario.class_names),
             "order": list(self._scenario.order),
             "train_fingerprint": self._scenario.train.fingerprint,
@@ -176,7 +181,7 @@ class Writer:
             provenance=self._provenance(),
             phases=state.phases,
             after_phases=after_phases,
-            data=self._data.results(),
+            data={**self._data.results(), **_left_out(self._scenario)},
         )
         if write:
             write_results(self._run_dir, results, state.matrices, after_phases)
@@ -217,6 +222,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "tasks": [len(task.classes) for task in scenario.tasks],
         "order": _order(config.data),
         "evaluates_on": scenario.evaluates_on,
+        **({"evaluation_folder": scenario.evaluation_folder} if scenario.evaluation_folder else {}),
         "model": config.model.name,
         "memory": memory_name(config),
         "memory_scope": config.memory.scope,
@@ -238,6 +244,12 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
         **({} if config.extends is None else {"extended": _extended(config, scenario)}),
     }
+
+
+def _left_out(scenario: Scenario) -> dict[str, Any]:
+    """The entry of the results that tells what lies beside the images of data in folders; none for arrays."""
+    aside = scenario.left_out
+    return {} if aside is None else {"left_out": [dataclasses.asdict(each) for each in aside]}
 
 
 def _without_files(identity: Any) -> Any:
@@ -285,12 +297,35 @@ def _extended(config: Config, scenario: Scenario) -> list[str]:
     ]
 
 
+def data_lines(scenario: Scenario) -> list[str]:
+    """How many images there are of how many classes, where those are that are evaluated on, and what was left out."""
+    left_out = [f"left out: {in_words(scenario.left_out)} (run.log names all)"] if scenario.left_out else []
+    if scenario.fingerprints:  # of tasks before only exemplars are here; the new one has a line of its own
+        return left_out
+    labels = scenario.train_labels
+    counts = labels[labels >= 0].bincount(minlength=len(scenario.class_names)).tolist()
+    few, many = (scenario.class_names[counts.index(extreme(counts))] for extreme in (min, max))
+    each = f"{counts[0]} each" if min(counts) == max(counts) else f"{min(counts)} of {few} to {max(counts)} of {many}"
+    evaluated = sum(len(task.test) for task in scenario.tasks)
+    return [
+        f"{sum(counts)} training images of {len(counts)} classes ({each}), {evaluated} {scenario.evaluates_on} images"
+        f"{_where(scenario)}",
+        *left_out,
+    ]
+
+
+def _where(scenario: Scenario) -> str:
+    """The folder that is evaluated on, and the one that is not."""
+    folder = f" in {scenario.evaluation_folder}/" if scenario.evaluation_folder else ""
+    return folder + (f"; {scenario.unused_folder}/ is not used" if scenario.unused_folder else "")
+
+
 def _extension_lines(config: Config, scenario: Scenario) -> list[str]:
     """What a run learns beyond the one before it, and on what it is evaluated."""
     if config.extends is None:
         return []
     task, without = scenario.tasks[-1], [str(task.index + 1) for task in scenario.tasks if len(task.test) == 0]
-    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on"
+    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on{_where(scenario)}"
     missing = f"not evaluated, for want of test images: tasks {', '.join(without)}" if without else ""
     return [
         f"learns {', '.join(task.names)} from {config.extends.folders[-1].folder} ({images})",

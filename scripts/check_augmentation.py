@@ -27,9 +27,11 @@ from PIL import __version__ as pillow_version
 from scipy import stats
 
 from cl_lightning.data import operations, randaugment
+from cl_lightning.data.class_files import kind_of
+from cl_lightning.data.formats import FORMATS
 from cl_lightning.data.operations import Operation
 from cl_lightning.data.randaugment import RandAugment
-from cl_lightning.data.sources import EXTENSIONS, FolderSource
+from cl_lightning.data.sources import FolderSource
 from cl_lightning.errors import UnreadableImageError, UserError
 from cl_lightning.rng import Key
 
@@ -302,7 +304,7 @@ def folder_images(folder: Path, size: int, count: int) -> tuple[np.ndarray, tupl
     """
     if not folder.is_dir():
         raise UserError(f"--images {folder} is no folder: name one with pictures in it, or leave --images out")
-    below = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    below = sorted(path.relative_to(folder) for path in folder.rglob("*") if kind_of(path) is None)
     paths = tuple(path.as_posix() for path in below if not any(part.startswith(".") for part in path.parts))
     source = FolderSource("pictures", folder, paths, torch.zeros(len(paths), dtype=torch.int64), ("picture",))
     found: list[np.ndarray] = []
@@ -315,7 +317,7 @@ def folder_images(folder: Path, size: int, count: int) -> tuple[np.ndarray, tupl
         except UnreadableImageError as error:
             skipped.append(f"skipped: {error}")
     if not found:
-        kinds = " ".join(EXTENSIONS)
+        kinds = ", ".join(FORMATS)
         raise UserError(f"--images {folder} holds no readable picture ({kinds}): add some, or leave --images out")
     return np.stack(found), tuple(skipped)
 

@@ -23,7 +23,7 @@ CONTENTS = "bundle.json"
 _KIND = "cl_lightning run"
 _NAMES = re.compile(
     r"config\.yaml|results\.json|accuracy_matrix\.csv|images\.csv\.gz|state\.json|state\.safetensors"
-    r"|exemplars/(index\.json|pixels\.safetensors|files/\d{6,}\.[a-z]+)"
+    r"|exemplars/(index\.json|pixels\.safetensors|files/\d{6,}(\.[a-z0-9]+)?)"
 )
 _TIME = (1980, 1, 1, 0, 0, 0)  # equal runs make equal files
 _BLOCK = 1 << 20

@@ -51,7 +51,7 @@ ABSENT = "not recorded"
 """Stands for a value that a run's files do not have."""
 
 _REPEATED = ("seed", "order")
-_ELSEWHERE = ("recipe_changes", "recipe_switches", "method_options", "evaluation", "readout")
+_ELSEWHERE = ("evaluation_folder", "recipe_changes", "recipe_switches", "method_options", "evaluation", "readout")
 _IN_PROTOCOL = (
     "data.name", "data.order", "data.classes", "data.initial", "data.increment", "data.augmentation", "data.sets"
 )  # fmt: skip
@@ -82,7 +82,9 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.items()
-        if key.startswith(("data.", "model.")) and key not in (*_IN_PROTOCOL, "model.name")
+        if key.startswith(("data.", "model."))
+        and key not in (*_IN_PROTOCOL, "model.name")
+        and (key, value) != ("data.orientation", "ignore")  # as all runs did before there was a choice
     }
 
 

@@ -20,6 +20,14 @@ from cl_lightning.config.schema import (
     ViTMethodConfig,
 )
 
+_READING: dict[str, tuple[object, ...]] = {
+    "on_broken": ("error", "skip"),
+    "orientation": ("apply", "ignore"),
+    "files": ("any", "by_suffix"),
+    "evaluate_on": ("auto", "test", "val", "val_or_test"),
+    "test_split": ("per_class", "per_image"),
+}
+"""How images in files are read."""
 _AUGMENTATIONS = ("none", "basic", "brightness", "randaugment")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -39,7 +47,8 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
     ``automatic_model``: the model was not chosen by name, and only a named one has options.
     """
     _one_of("data.augmentation", config.data.augmentation, _AUGMENTATIONS)
-    _one_of("data.on_broken", config.data.on_broken, ("error", "skip"))
+    for name, allowed in _READING.items():
+        _one_of(f"data.{name}", getattr(config.data, name), allowed)
     _one_of("memory.budget", config.memory.budget, ("total", "per_class", "none"))
     _one_of("memory.scope", config.memory.scope, ("global", "per_replica"))
     _one_of("recipe.finetuning_order", config.recipe.finetuning_order, ("sequential", "shuffled", "repeated"))
@@ -63,6 +72,11 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
     _at_least("report.exemplars", config.report.exemplars, 0)
     _share("data.validation", config.data.validation)
     _share("data.test_share", config.data.test_share)
+    if config.data.validation and config.data.evaluate_on in ("val", "test"):
+        raise ValueError(
+            f"data.evaluate_on={config.data.evaluate_on} has no meaning beside data.validation="
+            f"{config.data.validation}, which sets training images aside: type data.validation=0, or leave it out"
+        )
     _check_sets(config)
     _at_least("data.crop_padding", config.data.crop_padding, 0)
     _at_least("data.image_size", config.data.image_size, 1)
@@ -123,8 +137,15 @@ def _check_sets(config: Config) -> None:
         )
     for place, entry in enumerate(data.sets, start=1):
         where = f"data.sets, entry {place} ({entry.name}): "
-        if entry.on_broken not in ("error", "skip"):
-            raise ValueError(f"{where}on_broken: {entry.on_broken} is not a choice: type on_broken: error or skip")
+        for name, allowed in _READING.items():
+            if (value := getattr(entry, name)) not in allowed:
+                words = " or ".join(map(str, allowed))
+                raise ValueError(f"{where}{name}: {value} is not a choice: type {name}: {words}")
+        if data.validation and entry.evaluate_on in ("val", "test"):
+            raise ValueError(
+                f"{where}evaluate_on: {entry.evaluate_on} has no meaning beside data.validation={data.validation}, "
+                "which sets training images aside: type data.validation=0, or leave it out"
+            )
         if not 0 < entry.test_share < 1:
             raise ValueError(f"{where}test_share: {entry.test_share} is not between 0 and 1: type test_share: 0.2")
         if entry.augmentation not in (None, *_AUGMENTATIONS):

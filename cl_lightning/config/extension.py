@@ -17,8 +17,14 @@ class LearntFolderConfig:
     """Of the folder, as it was called when its classes were added."""
     folder: str = kinds.folder()
     """Where it is now."""
+    evaluate_on: str = "auto"
     test_share: float = 0.2
+    test_split: str = "per_class"
+    files: str = "any"
     on_broken: str = "error"
+    orientation: str = "ignore"
+    allow_similar: bool = False
+    """Whether a class may be called nearly as one that is known."""
     changed: list[str] = field(default_factory=list)
     """In what the task is learnt otherwise than the one before: ``key=now (not before)``."""
 

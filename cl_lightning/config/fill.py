@@ -61,7 +61,14 @@ def fill_in(config: Config) -> Config:
 
 
 def _fill_data(data: DataConfig, augmentation: str) -> DataConfig:
-    sets = [dataclasses.replace(entry, flip=_or(entry.flip, data.flip)) for entry in data.sets]
+    sets = [
+        dataclasses.replace(
+            entry,
+            flip=_or(entry.flip, data.flip),
+            orientation=_or(entry.orientation, data.orientation if entry.name == "image_folder" else "ignore"),
+        )
+        for entry in data.sets
+    ]
     return dataclasses.replace(data, augmentation=_or(data.augmentation, augmentation), sets=sets)
 
 

@@ -15,8 +15,14 @@ _WITHOUT = (
     "report",
     "data.root",  # where the images are; which they are is in the scenario's fingerprint
     "data.on_broken",  # what was left out is missing in that fingerprint too
+    "data.files",  # which images were found, and on which side they are, is in the fingerprints too
+    "data.evaluate_on",
+    "data.test_split",
     "data.sets.root",  # likewise
     "data.sets.on_broken",
+    "data.sets.files",
+    "data.sets.evaluate_on",
+    "data.sets.test_split",
     "data.suggests",  # what it suggested has been filled in elsewhere
     "method.encoder",
     "method.recipe",

@@ -40,7 +40,9 @@ _FREE = (
 """What a new task may do otherwise, beside what any run may change: how long and how it is trained, and how much is
 remembered. What the network is made of has been decided.
 """
-_OF_THE_FOLDER = ("data.test_share", "data.on_broken")
+_READING = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
+"""How a folder is read: as the run's own data, where nothing else is typed."""
+_OF_THE_FOLDER = (*(f"data.{name}" for name in _READING), "data.allow_similar")
 _OWN = ("data.new", "run_dir", *_OF_THE_FOLDER)
 
 
@@ -117,11 +119,11 @@ def _target(typed: str | None, run_dir: Path, folder: Path) -> Path:
 
 def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: list[str]) -> LearntFolderConfig:
     data = before.data
-    shared = {"test_share": data.test_share, "on_broken": data.on_broken, "changed": changed}
+    shared = {**{name: getattr(data, name) for name in _READING}, "changed": changed}
     where = {"name": folder.name, "folder": str(folder)}
     typed = {name.partition(".")[2]: given[name] for name in _OF_THE_FOLDER if given[name] is not None}
     node = OmegaConf.merge(OmegaConf.structured(LearntFolderConfig), where, shared, typed)
-    read = dataclasses.replace(data, test_share=node.test_share, on_broken=node.on_broken)
+    read = dataclasses.replace(data, **{name: getattr(node, name) for name in _READING})
     with told_to_user():
         check(dataclasses.replace(before, data=read))
     entry = OmegaConf.to_object(node)

@@ -16,6 +16,7 @@ from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.kinds import relative_paths
 from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, literal, text_of
+from cl_lightning.config.old_rules import with_old_rules
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError
@@ -153,10 +154,11 @@ def _moved_to(folder: Path) -> str | None:
 
 
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
-    """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
+    """A configuration from what :func:`to_plain` made of it, with changes; keys that came later have the values of
+    :data:`~cl_lightning.config.old_rules.OLD_RULES`. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.
     """
-    return typed(OmegaConf.merge(_schema(plain), escaped_all(plain), *changes))  # type: ignore[arg-type]
+    return typed(OmegaConf.merge(_schema(plain), escaped_all(with_old_rules(plain)), *changes))  # type: ignore[arg-type]
 
 
 def to_plain(config: Config) -> dict[str, Any]:

@@ -193,8 +193,12 @@ class SetConfig:
     classes: int | None = None
     select: list[str] | None = None
     increment: Any = None
+    evaluate_on: str = "auto"
     test_share: float = 0.2
+    test_split: str = "per_class"
+    files: str = "any"
     on_broken: str = "error"
+    orientation: str | None = None
     flip: bool | None = None
     augmentation: str | None = None
     crop_padding: int | None = None
@@ -212,8 +216,12 @@ class DataConfig:
     increment: Any = MISSING
     sets: list[SetConfig] = field(default_factory=list)
     validation: float = 0.0
+    evaluate_on: str = "auto"
     test_share: float = 0.2
+    test_split: str = "per_class"
+    files: str = "any"
     on_broken: str = "error"
+    orientation: str = "ignore"
     image_size: int = 32
     crop_padding: int = 0
     flip: bool = False

@@ -65,7 +65,7 @@ def mistake_of_job(composed: DictConfig) -> str | None:
         if idle:
             return f"{idle[0]} is for several runs: type -m as well"
     elif is_search(hydra):
-        return _looks_at_test_images(composed)  # it may be what is searched for
+        return looks_at_test_images(composed)  # it may be what is searched for
     return None
 
 
@@ -79,7 +79,7 @@ def _mistake_of_search(config: DictConfig) -> str | None:
         return "hydra/sweeper/sampler=grid is what -m does with values and commas: leave it and sweep=search out"
     if sweeper.storage is not None and int(version("optuna").partition(".")[0]) < 4:
         return f'hydra.sweeper.storage={sweeper.storage} needs a newer Optuna: type pip install "optuna>=4.9,<5"'
-    return _looks_at_test_images(config)
+    return looks_at_test_images(config)
 
 
 def _mistake_of_grid(config: DictConfig) -> str | None:
@@ -89,10 +89,14 @@ def _mistake_of_grid(config: DictConfig) -> str | None:
     return f"{endless[0]} can be searched, not gone through: type sweep=search as well, or values with commas"
 
 
-def _looks_at_test_images(config: DictConfig) -> str | None:
-    if config.data.validation:
+def looks_at_test_images(config: DictConfig) -> str | None:
+    """One line if the runs of a search would be chosen by test images, else ``None``."""
+    data = config.data
+    sets = data.sets or [data]
+    if data.validation or all(each.name == "image_folder" and each.get("evaluate_on") == "val" for each in sets):
         return None
-    return f"data.validation={config.data.validation} lets a search look at the test images: type data.validation=0.1"
+    own = ", or data.evaluate_on=val where data.root has a folder val" if data.name == "image_folder" else ""
+    return f"data.validation={data.validation} lets a search look at the test images: type data.validation=0.1{own}"
 
 
 def _mistake_of_slurm(config: DictConfig) -> str | None:

@@ -7,14 +7,16 @@ result is a scenario like any other.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from cl_lightning.data.joined import join
+from cl_lightning.data.left_out import LeftOut
 from cl_lightning.data.scenario import Scenario, build_scenario
-from cl_lightning.data.sources import Table
+from cl_lightning.data.sources import FolderSource, Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,39 @@ def chain(name: str, links: Sequence[Link], *, image_size: int, validation: floa
         image_size=image_size,
     )
     counts = [len(link.train.class_names) for link in links]
-    return dataclasses.replace(scenario, set_of_class=tuple(k for k, count in enumerate(counts) for _ in range(count)))
+    return dataclasses.replace(
+        scenario,
+        set_of_class=tuple(k for k, count in enumerate(counts) for _ in range(count)),
+        **({} if validation else _evaluated(links)),
+        left_out=_left_out(links),
+    )
+
+
+def _evaluated(links: Sequence[Link]) -> dict[str, Any]:
+    """A sequence with a validation part in it is evaluated on validation images: its number is no test result."""
+    scanned = [(link.name, link.test.scanned) for link in links if isinstance(link.test, FolderSource)]
+    return {
+        "evaluates_on": "validation" if any(each.is_validation for _, each in scanned) else "test",
+        "evaluation_folder": _listed((name, each.evaluated) for name, each in scanned),
+        "unused_folder": _listed((name, each.unused) for name, each in scanned),
+    }
+
+
+def _listed(folders: Iterable[tuple[str, str | None]]) -> str | None:
+    return ", ".join(f"{name}/{folder}" for name, folder in folders if folder is not None) or None
+
+
+def _left_out(links: Sequence[Link]) -> tuple[LeftOut, ...] | None:
+    """Of all sets, each once; None if none is in files."""
+    trains = {str(link.train.root): link for link in links if isinstance(link.train, FolderSource)}
+    if not trains:
+        return None
+    return tuple(
+        dataclasses.replace(each, example=f"{link.name}/{each.example}")
+        for link in trains.values()
+        if isinstance(link.train, FolderSource)
+        for each in link.train.scanned.left_out
+    )
 
 
 def of_classes(source: Table, order: Sequence[int]) -> Table:

@@ -1,7 +1,6 @@
 """Where each data set's images come from: its name -> a training source and a test source.
 
-Splits that a data set does not bring itself are functions of the images' stable keys alone: they depend on no seed,
-and an image that is added changes the side of no other.
+Splits that a data set does not bring itself are functions of the images' stable keys alone: they depend on no seed.
 """
 
 from __future__ import annotations
@@ -20,9 +19,12 @@ import torch
 from torch import Tensor
 
 from cl_lightning.data import fine_grained
+from cl_lightning.data.class_files import ANY, class_folders
+from cl_lightning.data.image_folder import read_image_folder
+from cl_lightning.data.left_out import Aside
 from cl_lightning.data.manifest import scan
-from cl_lightning.data.sources import ArraySource, FolderSource, Table, class_folders
-from cl_lightning.rng import Key, scalar
+from cl_lightning.data.reading import AUTO, PER_CLASS, Reading
+from cl_lightning.data.sources import ArraySource, FolderSource, Scanned, Table
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +46,13 @@ def load_sources(
     name: str,
     root: str | Path | None = None,
     *,
-    test_share: float = 0.2,
     with_test: bool = True,
     on_broken: str = "error",
+    orientation: str = "ignore",
+    files: str = ANY,
+    evaluate_on: str = AUTO,
+    test_share: float = 0.2,
+    test_split: str = PER_CLASS,
 ) -> Sources:
     """The training and the test images of a data set; the test source is None without ``with_test``.
 
@@ -59,7 +65,11 @@ def load_sources(
     - ``cub200``, ``cars``, ``aircraft``: as their authors gave them out, below ``root``; see
       :mod:`~cl_lightning.data.fine_grained`.
     - ``image_folder``: ``root/train/<class>`` with ``root/val`` or ``root/test``, or else ``root/<class>``, of which
-      about ``test_share`` is for testing.
+      ``test_share`` of each class is for testing.
+
+    ``files``, ``evaluate_on``, ``test_share`` and ``test_split`` are those of
+    :class:`~cl_lightning.data.reading.Reading`. With ``orientation="apply"``, pictures in files are turned as their
+    EXIF orientation says.
 
     Of a data set in files, those that are new or changed are decoded once. With ``on_broken="skip"``, those that do not
     decode are left out: no other image changes its key or its side.
@@ -70,11 +80,12 @@ def load_sources(
     if name not in _READERS:
         raise ValueError(f"data.name={name} is unknown: type data.name={', '.join(_READERS)}")
     top = None if root is None else Path(root).expanduser()
-    train, test = _READERS[name](top, with_test, test_share)
+    train, test = _READERS[name](top, with_test, Reading(files, evaluate_on, test_share, test_split))
     if top is None or not isinstance(train, FolderSource):
         return train, test
     whole = _decodable([train, test] if isinstance(test, FolderSource) else [train], top, skip=on_broken == "skip")
-    return whole[0], whole[1] if len(whole) == 2 else test
+    upright = [dataclasses.replace(source, upright=orientation == "apply") for source in whole]
+    return upright[0], upright[1] if len(upright) == 2 else test
 
 
 def at_hand(name: str, root: str | Path | None) -> bool:
@@ -84,7 +95,7 @@ def at_hand(name: str, root: str | Path | None) -> bool:
     return name in _READERS and root is not None and (Path(root).expanduser() / FOLDERS.get(name, "")).is_dir()
 
 
-def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:
+def _digits(_root: Path | None, with_test: bool, _reading: Reading) -> Sources:
     from sklearn.datasets import load_digits
 
     images, own_labels = load_digits(return_X_y=True)
@@ -103,7 +114,7 @@ def _digits(_root: Path | None, with_test: bool, _test_share: float) -> Sources:
     return part("train", ~is_test), part("test", is_test) if with_test else None
 
 
-def _cifar100(root: Path | None, with_test: bool, _test_share: float) -> Sources:
+def _cifar100(root: Path | None, with_test: bool, _reading: Reading) -> Sources:
     if root is None:
         raise ValueError("data.root is not set: type data.root=DIR, where CIFAR-100 is or shall be downloaded to")
     if not (root / _CIFAR).is_dir():
@@ -153,17 +164,17 @@ def _move_once(source: Path, target: Path) -> None:
             raise
 
 
-def _imagenet(count: int) -> Callable[[Path | None, bool, float], Sources]:
+def _imagenet(count: int) -> Callable[[Path | None, bool, Reading], Sources]:
     name = f"imagenet{count}"
 
-    def read(root: Path | None, with_test: bool, _test_share: float) -> Sources:
+    def read(root: Path | None, with_test: bool, reading: Reading) -> Sources:
         top = _existing(root)
         for part in ("train", "val"):
             if not (top / part).is_dir():
                 raise ValueError(
                     f"data.root={root} has no folder {part}: type data.root=DIR with DIR/train and DIR/val"
                 )
-        found = class_folders(top / "train")
+        found = list(class_folders(top / "train", reading.files))
         if len(found) not in {count, 1000}:
             raise ValueError(
                 f"data.root={root} has {len(found)} class folders in train, {name} needs {count}"
@@ -172,58 +183,23 @@ def _imagenet(count: int) -> Callable[[Path | None, bool, float], Sources]:
         classes = found[:count]
         if count == 100 and (classes[0], classes[-1]) != _FIRST_HUNDRED:
             log.warning("the classes in %s are not ImageNet's first hundred: compare with no published number", root)
-        train = FolderSource.scan(top / "train", f"{name}/train", classes)
-        return train, FolderSource.scan(top / "val", f"{name}/val", classes) if with_test else None
+        aside = Aside()
+
+        def scanned(part: str) -> FolderSource:
+            shown = f"{part}/"
+            return FolderSource.scan(
+                top / part, f"{name}/{part}", classes, files=reading.files, aside=aside, shown=shown
+            )
+
+        train, test = scanned("train"), scanned("val") if with_test else None
+        aside.log(top)
+        return dataclasses.replace(train, scanned=Scanned(left_out=aside.kinds())), test
 
     return read
 
 
-def _image_folder(root: Path | None, with_test: bool, test_share: float) -> Sources:
-    top = _existing(root)
-    # A class may be called "train": only folders within it make it a part.
-    if not ((top / "train").is_dir() and class_folders(top / "train")):
-        return _split_by_key(FolderSource.scan(top, "image_folder"), with_test, test_share)
-    parts = [part for part in ("val", "test") if (top / part).is_dir()]
-    if not parts:
-        raise ValueError(
-            f"data.root={root} has train but neither val nor test: add one, or type data.root={root}/train"
-        )
-    if len(parts) == 2:
-        log.warning("data.root=%s has val and test: test is ignored", root)
-    train = FolderSource.scan(top / "train", "image_folder/train")
-    if not with_test:
-        return train, None
-    unknown = sorted(set(class_folders(top / parts[0])) - set(train.class_names))
-    if unknown:
-        raise ValueError(f"class folder {top / parts[0] / unknown[0]} has no counterpart in train: add or remove it")
-    return train, FolderSource.scan(top / parts[0], f"image_folder/{parts[0]}", train.class_names)
-
-
-def _split_by_key(source: FolderSource, with_test: bool, test_share: float) -> Sources:
-    if not 0 < test_share < 1:
-        raise ValueError(f"data.test_share={test_share} is not between 0 and 1: type data.test_share=0.2")
-    stream = Key(0).fold("test share")
-    draws = torch.tensor([scalar(stream.fold(path)) for path in source.paths], dtype=torch.float64)
-    is_test = draws < test_share
-    for label, class_name in enumerate(source.class_names):
-        mine = is_test[source.labels == label]
-        if mine.all() or not mine.any():
-            raise ValueError(
-                f"data.test_share={test_share} leaves class {class_name} (images: {len(mine)}) without a "
-                f"{'training' if mine.all() else 'test'} image: {_advice(draws, source.labels)}"
-            )
-    train, test = (torch.nonzero(rows).flatten() for rows in (~is_test, is_test))
-    return source.select(train, "image_folder/train"), source.select(test, "image_folder/test") if with_test else None
-
-
-def _advice(draws: Tensor, labels: Tensor) -> str:
-    own = [draws[labels == label] for label in labels.unique()]
-    # Two decimals, rounded inwards.
-    low = int(max(float(of_class.min()) for of_class in own) * 100 + 1) / 100
-    high = int(min(float(of_class.max()) for of_class in own) * 100) / 100
-    if low <= high:
-        return f"type data.test_share between {low} and {high}"
-    return "add images, or sort them into data.root/train and data.root/val"
+def _image_folder(root: Path | None, with_test: bool, reading: Reading) -> Sources:
+    return read_image_folder(_existing(root), with_test, reading)
 
 
 def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> list[FolderSource]:
@@ -274,7 +250,7 @@ def _existing(root: Path | None) -> Path:
     return root
 
 
-_READERS: dict[str, Callable[[Path | None, bool, float], Sources]] = {
+_READERS: dict[str, Callable[[Path | None, bool, Reading], Sources]] = {
     "digits": _digits,
     "cifar100": _cifar100,
     "imagenet100": _imagenet(100),

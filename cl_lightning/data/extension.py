@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cl_lightning.data.identity import identity_of
 from cl_lightning.data.kept import Kept
+from cl_lightning.data.names import nfc, similar
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
 from cl_lightning.types import Task
@@ -32,19 +33,18 @@ class Part:
     """The task that brings them, counted from 1, if they come from a folder of its own: it is put before their keys."""
 
 
-def extend(name: str, kept: Kept, old_tests: Sequence[Part], new: Scenario) -> Scenario:
+def extend(name: str, kept: Kept, old_tests: Sequence[Part], new: Scenario, *, allow_similar: bool = False) -> Scenario:
     """The tasks of ``kept``, which are learnt, and then the only task of ``new``.
 
     Old tasks train on exemplars (nothing trains on them again but through the memory) and are evaluated on
     ``old_tests``, as far as those go: a task without a row there is evaluated on nothing.
 
     Raises:
-        ValueError: a class of ``new`` is known already.
+        ValueError: a class of ``new`` is known already; or, without ``allow_similar``, its name differs from a known
+            one in case, spaces, hyphens or underscores alone. Or files would be read otherwise than those before.
     """
     known = kept.source.class_names
-    again = [class_name for class_name in new.class_names if class_name in known]
-    if again:
-        raise ValueError(f'class "{again[0]}" is known already: rename the folder {again[0]}, or leave it out')
+    _check_new(new.class_names, known, allow_similar)
     sizes = (*kept.sizes, len(new.class_names))
     bounds, number = list(accumulate(sizes, initial=0)), len(sizes)
     names = (*known, *new.class_names)
@@ -72,10 +72,26 @@ def extend(name: str, kept: Kept, old_tests: Sequence[Part], new: Scenario) -> S
         image_size=kept.image_size,
         channels=kept.channels,
         evaluates_on=new.evaluates_on,
+        evaluation_folder=new.evaluation_folder,
+        unused_folder=new.unused_folder,
+        left_out=new.left_out,
         fingerprints=(*kept.fingerprints, new.train.fingerprint),
         identities=(*kept.identities, identity_of(new)),
         newest=new,
     )
+
+
+def _check_new(names: Sequence[str], known: Sequence[str], allow_similar: bool) -> None:
+    written = set(map(nfc, known))
+    again = [class_name for class_name in names if nfc(class_name) in written]
+    if again:
+        raise ValueError(f'class "{again[0]}" is known already: rename the folder {again[0]}, or leave it out')
+    alike = None if allow_similar else similar(names, known)
+    if alike:
+        raise ValueError(
+            f'class "{alike[0]}" is called nearly as "{alike[1]}", which is known already: rename the folder '
+            f"{alike[0]}, or type data.allow_similar=true if it is another class"
+        )
 
 
 def new_part(source: ImageSource, labels: Tensor, first: int, task: int) -> Part:
@@ -97,7 +113,18 @@ def _joined(name: str, parts: Sequence[Part], names: tuple[str, ...], like: Kept
         pixels = [_pixels(part.source, chosen, like) for part, chosen in zip(parts, rows, strict=True)]
         return ArraySource(name, torch.cat(pixels), labels, names, keys, contents)
     paths = tuple(path for part, chosen in zip(parts, rows, strict=True) for path in _paths(part.source, chosen))
-    return FolderSource(name, Path("/"), paths, labels, names, keys, contents)
+    return FolderSource(name, Path("/"), paths, labels, names, keys, contents, upright=_upright(parts, rows))
+
+
+def _upright(parts: Sequence[Part], rows: Sequence[Tensor]) -> bool:
+    """Whether all files are turned as their EXIF orientation says."""
+    used = {part.source.upright for part, chosen in zip(parts, rows, strict=True)
+            if isinstance(part.source, FolderSource) and len(chosen)}  # fmt: skip
+    if len(used) > 1:
+        raise ValueError(
+            "the run's own pictures are read with another data.orientation: leave it out, and the folder is read so too"
+        )
+    return True in used
 
 
 def _keys(part: Part, rows: Tensor) -> list[int | str]:

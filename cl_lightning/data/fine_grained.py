@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from cl_lightning.data.reading import Reading
 from cl_lightning.data.sources import FolderSource
 
 FOLDERS = {"aircraft": "fgvc-aircraft-2013b", "cars": "stanford_cars", "cub200": "CUB_200_2011"}
@@ -23,7 +24,7 @@ _INSIDE = {
     "cub200": "images, images.txt, image_class_labels.txt, train_test_split.txt",
 }
 
-Reader = Callable[[Path | None, bool, float], tuple[FolderSource, FolderSource | None]]
+Reader = Callable[[Path | None, bool, Reading], tuple[FolderSource, FolderSource | None]]
 _Read = Callable[[Path, bool], tuple[Sequence[str], Sequence[int], Sequence[str]]]
 """Of a root, for training or not: paths of files, labels, names of classes."""
 
@@ -31,7 +32,7 @@ _Read = Callable[[Path, bool], tuple[Sequence[str], Sequence[int], Sequence[str]
 def reader(name: str) -> Reader:
     """What reads the set of this name from ``root/<its folder>`` (see ``FOLDERS``): training and test images."""
 
-    def read(root: Path | None, with_test: bool, _test_share: float) -> tuple[FolderSource, FolderSource | None]:
+    def read(root: Path | None, with_test: bool, _reading: Reading) -> tuple[FolderSource, FolderSource | None]:
         train = _part(name, root, train=True)
         return train, _part(name, root, train=False) if with_test else None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from torch import Tensor
 
 from cl_lightning.atomic import replace_file, write_atomic
 from cl_lightning.data.contents import as_hex, from_hex
+from cl_lightning.data.formats import EXTENSIONS, suffix
 from cl_lightning.data.identity import Identity, read_identity
-from cl_lightning.data.sources import EXTENSIONS, ArraySource, FolderSource
+from cl_lightning.data.sources import ArraySource, FolderSource
 
 FORMAT = 1
 INDEX = "index.json"
@@ -76,7 +78,7 @@ def write_kept(folder: Path, kept: Kept) -> None:
         files = None
     else:
         (part / FILES).mkdir()
-        files = [f"{row:06d}{Path(path).suffix.lower()}" for row, path in enumerate(source.paths)]
+        files = [f"{row:06d}{_known(suffix(path))}" for row, path in enumerate(source.paths)]
         for path, name in zip(source.paths, files, strict=True):
             _copy(source.root / path, part / FILES / name)
     index = {
@@ -92,6 +94,7 @@ def write_kept(folder: Path, kept: Kept) -> None:
         "files": files,
         # Of files, theirs; pixels may have been made from files.
         "digests": as_hex(source.contents) if files is None else None,
+        "upright": isinstance(source, FolderSource) and source.upright,
     }
     write_atomic(part / INDEX, json.dumps(index, indent=1) + "\n")
     part.rename(folder)
@@ -150,7 +153,12 @@ def _source(folder: Path, index: dict[str, Any]) -> ArraySource | FolderSource:
     for path in paths:
         if not (folder / path).is_file():
             raise FileNotFoundError(f"{path} is missing")
-    return FolderSource(name, folder, paths, labels, names, keys)
+    return FolderSource(name, folder, paths, labels, names, keys, upright=bool(index.get("upright", False)))
+
+
+def _known(end: str) -> str:
+    """A suffix if it is one of images; files of other names are known by what they hold."""
+    return end if end in EXTENSIONS else ""
 
 
 def _digests(stored: list[str] | None) -> Tensor | None:
@@ -162,6 +170,6 @@ def _digests(stored: list[str] | None) -> Tensor | None:
 
 
 def _plain_name(file: str) -> str:
-    if Path(file).name != file or not file.endswith(EXTENSIONS):
+    if not re.fullmatch(r"[0-9]{6,}(\.[a-z0-9]+)?", file):
         raise TypeError(f"{file!r} is no name of an image file")
     return file

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cl_lightning.data.sources import ArraySource, ImageSource
+from cl_lightning.data.left_out import LeftOut
+from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource, Scanned
 from cl_lightning.rng import Key, scalar
 from cl_lightning.types import Task
 
@@ -42,6 +43,9 @@ class Scenario:
     """Side of the square images that the network sees."""
     channels: int
     evaluates_on: Literal["test", "validation"]
+    """``validation`` where images were set aside for it, or a validation part was asked for or preferred to no test
+    part: so that nobody takes such a number for a test result.
+    """
     fingerprints: tuple[str, ...] = ()
     """Where tasks were added to a finished run: of the training images that each part brought, the first data set's
     first. Empty otherwise.
@@ -54,6 +58,12 @@ class Scenario:
     """(rows of ``train``,) bool, with a validation share: which images that is, of classes that are left out too."""
     set_of_class: tuple[int, ...] = ()
     """By global label, which of several data sets that follow one another brought the class; empty for a single one."""
+    evaluation_folder: str | None = None
+    """The folder below the data root that is evaluated on, of data in folders with such parts."""
+    unused_folder: str | None = None
+    """A part of such data that is there and not read."""
+    left_out: tuple[LeftOut, ...] | None = None
+    """What lies beside the images and is not read; None where there are no folders."""
 
     def class_rows(self, label: int) -> Tensor:
         """(n,) int64, the training rows of a global class, ascending."""
@@ -108,6 +118,7 @@ def build_scenario(
     test_rows, test_labels = _split(evaluated_on, order, sizes)
     names = tuple(train.class_names[own] for own in order)
     side, channels = _shape(name, train, image_size)
+    evaluated = evaluation.scanned if isinstance(evaluation, FolderSource) and not validation else Scanned()
     return Scenario(
         name=name,
         train=train,
@@ -119,8 +130,11 @@ def build_scenario(
         test_labels=test_labels,
         image_size=side,
         channels=channels,
-        evaluates_on="validation" if validation else "test",
+        evaluates_on="validation" if validation or evaluated.is_validation else "test",
         held_out=held_out if validation else None,
+        evaluation_folder=evaluated.evaluated,
+        unused_folder=evaluated.unused,
+        left_out=train.scanned.left_out if isinstance(train, FolderSource) else None,
     )
 
 

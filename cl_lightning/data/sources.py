@@ -8,6 +8,7 @@ function of the key of the random stream and of the image's position in the epoc
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
@@ -21,12 +22,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cl_lightning.data.class_files import ANY, class_folders, class_images, keys_of
 from cl_lightning.data.contents import DIGEST_SIZE, as_table, digest
+from cl_lightning.data.formats import open_image, upright
+from cl_lightning.data.left_out import Aside, LeftOut
 from cl_lightning.errors import UnreadableImageError
 from cl_lightning.rng import Key, uniform
-
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""What counts as an image file, in any mixture of upper and lower case."""
 
 _CROP_AREA = (0.08, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)
@@ -160,13 +161,25 @@ class ArraySource:
         return as_table(digest(size, image.data) for image in self.pixels.contiguous().numpy())
 
 
+@dataclass(frozen=True)
+class Scanned:
+    """What is to be told of the folder that files were found in."""
+
+    left_out: tuple[LeftOut, ...] = ()
+    evaluated: str | None = None
+    """The folder below the data root that evaluation images are in; None where they are no folder of their own."""
+    is_validation: bool = False
+    """Whether that is a validation part, so that its numbers are no test results."""
+    unused: str | None = None
+    """A part that is there and not read."""
+
+
 @dataclass(frozen=True, eq=False)
 class FolderSource:
     """Image files in one folder per class; the key of an image is its path below ``root``, with forward slashes, unless
     ``keys`` says another.
 
-    Only paths are kept: a file is decoded each time that it is asked for. Every colour mode is converted to
-    RGB; orientation tags are ignored, as in the published experiments.
+    Only paths are kept: a file is decoded each time that it is asked for. Every colour mode is converted to RGB.
     """
 
     name: str
@@ -176,9 +189,14 @@ class FolderSource:
     labels: Tensor
     class_names: tuple[str, ...]
     keys: tuple[int | str, ...] | None = None
-    """Of each row, where the files come from elsewhere and keep the names that they had there."""
+    """Of each row, where the files come from elsewhere and keep the names that they had there, or where an accent in a
+    path may be written in two ways.
+    """
     digests: Tensor | None = None
     """``contents``, where they are known: else each file is read when they are asked for."""
+    upright: bool = False
+    """Whether pictures are turned as their EXIF orientation says."""
+    scanned: Scanned = Scanned()
 
     def __post_init__(self) -> None:
         _check_labels(self.labels, len(self.paths), self.class_names)
@@ -186,29 +204,48 @@ class FolderSource:
         _check_digests(self.digests, len(self.paths))
 
     @classmethod
-    def scan(cls, root: Path, name: str, classes: Sequence[str] | None = None) -> FolderSource:
-        """List ``root/<class>/<file>``, both sorted by name; hidden entries and other kinds of file are skipped.
+    def scan(
+        cls,
+        root: Path,
+        name: str,
+        classes: Sequence[str] | None = None,
+        *,
+        files: str = ANY,
+        aside: Aside | None = None,
+        shown: str = "",
+    ) -> FolderSource:
+        """List the images of each class folder in ``root``, classes and files sorted by name.
 
-        ``classes`` names the class folders to read, all of them by default. Raises ValueError if there are none,
-        or if one of them is missing or holds no image.
+        Args:
+            root: where the class folders are.
+            name: of the source.
+            classes: names of the classes to read; None: all.
+            files: which files are images, ``any`` or ``by_suffix``: see :mod:`~cl_lightning.data.class_files`.
+            aside: takes what is there besides.
+            shown: what is put before its path below ``root``.
+
+        Raises:
+            ValueError: no classes, or one that is missing, holds no image, or has the name of another.
         """
-        chosen = tuple(class_folders(root) if classes is None else classes)
+        folders = class_folders(root, files, aside, shown)
+        chosen = tuple(folders if classes is None else classes)
         if not chosen:
             raise ValueError(f"{root} has no class folders: type data.root=DIR, with one folder of images per class")
         paths: list[str] = []
         labels: list[int] = []
         for label, class_name in enumerate(chosen):
-            found = [f"{class_name}/{file}" for file in _image_files(root / class_name)]
+            found = class_images(root, folders.get(class_name, class_name), files, aside, shown)
             paths += found
             labels += [label] * len(found)
-        return cls(name, root, tuple(paths), torch.tensor(labels), chosen)
+        return cls(name, root, tuple(paths), torch.tensor(labels), chosen, keys_of(paths, files))
 
     def select(self, rows: Tensor, name: str) -> FolderSource:
         """The source of these rows alone, with the same keys and classes."""
         paths = tuple(self.paths[row] for row in rows.tolist())
         keys = None if self.keys is None else tuple(self.keys[row] for row in rows.tolist())
         digests = None if self.digests is None else self.digests[rows]
-        return FolderSource(name, self.root, paths, self.labels[rows], self.class_names, keys, digests)
+        labels = self.labels[rows]
+        return dataclasses.replace(self, name=name, paths=paths, labels=labels, keys=keys, digests=digests)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -268,7 +305,7 @@ class FolderSource:
     def _decode(self, row: int) -> Image.Image:
         path = self.root / self.paths[row]
         try:
-            return decode(path)
+            return decode(path, turned=self.upright)
         except MemoryError:
             raise
         except Exception as error:
@@ -292,12 +329,13 @@ def resized(pixels: Tensor, size: int) -> Tensor:
     return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])
 
 
-def decode(path: Path | BinaryIO) -> Image.Image:
-    """The whole picture of a file, or of its bytes, in RGB. Depending on format and damage, Pillow's readers raise
-    almost anything.
+def decode(path: Path | BinaryIO, *, turned: bool = False) -> Image.Image:
+    """The whole picture of a file, or of its bytes, in RGB, ``turned`` upright if its EXIF orientation says how.
+    Depending on format and damage, Pillow's readers raise almost anything.
     """
-    with Image.open(path) as image:
-        return _to_rgb(image)
+    with open_image(path) as image:
+        picture = _to_rgb(image)
+        return upright(picture, image) if turned else picture
 
 
 def evaluated_short_side(size: int) -> int:
@@ -318,11 +356,6 @@ def centre(image: Image.Image, size: int, short: int) -> Image.Image:
 def reason(error: Exception) -> str:
     """The first line of what an exception says, or else its name."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def class_folders(root: Path) -> tuple[str, ...]:
-    """Names of the folders in ``root`` that are not hidden, sorted."""
-    return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
 
 def random_crop(width: int, height: int, key: Key, position: int) -> tuple[int, int, int, int]:
@@ -366,26 +399,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def _image_files(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise ValueError(
-            f"class folder {folder} does not exist: type data.root=DIR, with the same classes in each part"
-        )
-    names = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in EXTENSIONS and not entry.name.startswith(".") and entry.is_file()
-    )
-    if not names:
-        raise ValueError(
-            f"class folder {folder} holds no image: add some ({' '.join(EXTENSIONS)}) or remove the folder"
-        )
-    for path in (f"{folder.name}/{name}" for name in names):
-        if any("\ud800" <= letter <= "\udfff" for letter in path):
-            raise ValueError(f"the file name {path!r} is not UTF-8, so it cannot be kept as a key: rename it")
-    return names
 
 
 def _check_labels(labels: Tensor, count: int, class_names: tuple[str, ...]) -> None:

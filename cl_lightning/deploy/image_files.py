@@ -4,57 +4,73 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cl_lightning.data.sources import EXTENSIONS
+from cl_lightning.data.class_files import ANY, kind_of
+from cl_lightning.data.formats import FORMATS
+from cl_lightning.data.left_out import Aside
 from cl_lightning.errors import UserError
 
 
-def image_files(typed: Sequence[str]) -> list[Path]:
+def image_files(typed: Sequence[str], rule: str = ANY, aside: Aside | None = None) -> list[Path]:
     """The files, each once, in the order typed; those of a folder and of a pattern by name.
 
-    A file that is named is taken whatever its suffix; of folders (with all that are in them; links to folders are not
-    followed) and of patterns, what has the suffix of an image and is not hidden.
+    A file that is named is taken whatever it is; of folders (with all that are in them; links to folders are not
+    followed) and of patterns, what is not hidden and is an image by ``rule``, which
+    :mod:`~cl_lightning.data.class_files` explains; the rest goes into ``aside``.
 
     Raises ``UserError`` for a name that nothing has, and for a folder or a pattern without an image.
     """
     found: dict[Path, None] = {}
+    left_out: dict[Path, str] = {}
     for name in typed:
         path = Path(name).expanduser()
         if path.is_dir():
-            files = _checked(_below(path), f"the folder {name} holds no image")
+            files = _checked(_below(path, rule, left_out), f"the folder {name} holds no image")
         elif path.exists():
             files = [path]
         elif glob.has_magic(name):
-            files = _checked(_matching(str(path)), f"nothing that matches {name} is an image")
+            files = _checked(_matching(str(path), rule, left_out), f"nothing that matches {name} is an image")
         else:
             raise UserError(f"{name} does not exist: type files, folders or quoted patterns such as 'DIR/*.png'")
         found |= dict.fromkeys(files)
+    for path, kind in left_out.items():
+        if aside is not None and path not in found:
+            aside.add(kind, str(path))
     return list(found)
 
 
-def _checked(files: list[Path], without: str) -> list[Path]:
+def _checked(found: Iterable[Path], without: str) -> list[Path]:
+    files = list(found)
     if not files:
-        raise UserError(f"{without}: type files, folders or patterns with some of {' '.join(EXTENSIONS)}")
+        raise UserError(f"{without}: type files, folders or patterns with some ({', '.join(FORMATS)})")
     return files
 
 
-def _matching(pattern: str) -> list[Path]:
-    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    return [file for match in matches for file in (_below(match) if match.is_dir() else _images([match]))]
+def _matching(pattern: str, rule: str, left_out: dict[Path, str]) -> Iterator[Path]:
+    for match in map(Path, sorted(glob.glob(pattern, recursive=True))):
+        yield from _below(match, rule, left_out) if match.is_dir() else _images([match], rule, left_out)
 
 
-def _below(folder: Path) -> list[Path]:
-    files: list[Path] = []
+def _below(folder: Path, rule: str, left_out: dict[Path, str]) -> Iterator[Path]:
     for top, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += _images(Path(top) / name for name in sorted(names))
-    return files
+        here = Path(top)
+        for name in folders:
+            kind = "links to folders" if (here / name).is_symlink() else kind_of(here / name, rule)
+            if kind is not None and kind != "folder":
+                left_out[here / name] = kind
+        folders[:] = sorted(name for name in folders if here / name not in left_out)
+        yield from _images((here / name for name in sorted(names)), rule, left_out)
 
 
-def _images(files: Iterable[Path]) -> list[Path]:
-    return [file for file in files if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")]
+def _images(files: Iterable[Path], rule: str, left_out: dict[Path, str]) -> Iterator[Path]:
+    for file in files:
+        kind = kind_of(file, rule)
+        if kind is None:
+            yield file
+        else:
+            left_out[file] = kind
 
 
 def _refuse(error: OSError) -> None:

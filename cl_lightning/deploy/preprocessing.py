@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.data.augment import normalise
+from cl_lightning.data.class_files import BY_SUFFIX
 from cl_lightning.data.sources import centre, decode, reason
 from cl_lightning.errors import UnreadableImageError
 from cl_lightning.types import Plain
@@ -21,8 +22,9 @@ _MOST_PIXELS = 1 << 28
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Decode to RGB (alpha is dropped, sixteen bits become eight, orientation tags are ignored, as in training), scale
-    the short side bicubically, cut out the central square, take the luma where there is one channel, normalise.
+    """Decode to RGB (alpha is dropped, sixteen bits become eight), turn the picture as its EXIF orientation says where
+    training did, scale the short side bicubically, cut out the central square, take the luma where there is one
+    channel, normalise.
     """
 
     image_size: int
@@ -36,11 +38,15 @@ class Preprocessing:
     mean: tuple[float, ...]
     """One a channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
+    orientation: str = "ignore"
+    """``apply`` or ``ignore`` that of EXIF; exports that do not say are of models that were trained without it."""
+    files: str = BY_SUFFIX
+    """Which files of a folder are images, ``any`` or ``by_suffix``, as for the run's own data."""
 
     def read(self, path: Path) -> Tensor:
         """(channels, side, side) uint8. Raises ``UnreadableImageError``, which says why and not which file."""
         try:
-            image = decode(path)
+            image = decode(path, turned=self.orientation == "apply")
             self._check_shape(image.width, image.height)
             square = centre(image, self.image_size, self.short_side)
             pixels = torch.from_numpy(np.array(square if self.channels == 3 else square.convert("L")))

@@ -16,7 +16,7 @@ from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.rng import Key
-from cl_lightning.scenarios import only_arrays
+from cl_lightning.scenarios import only_arrays, orientation
 from cl_lightning.state import restore_learnt
 from cl_lightning.types import Plain
 
@@ -122,7 +122,8 @@ def _preprocessing(config: Config, scenario: Scenario) -> Preprocessing:
     pipeline = build_pipeline(config, scenario, Key(config.seed))
     size = pipeline.image_size
     short = evaluated_short_side(size) if not only_arrays(config.data) else size
-    return Preprocessing(size, short, scenario.channels, pipeline.mean, pipeline.std)
+    turns, files = orientation(config), config.data.files
+    return Preprocessing(size, short, scenario.channels, pipeline.mean, pipeline.std, turns, files)
 
 
 def _stage(finished: int, grown: int, sizes: list[int]) -> str:

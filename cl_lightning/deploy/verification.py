@@ -13,6 +13,7 @@ from torch import Tensor
 from cl_lightning import rng
 from cl_lightning.config.schema import DataConfig
 from cl_lightning.data.datasets import CHANNELS, load_sources
+from cl_lightning.data.image_folder import evaluated_part, find_parts
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.formats import Scores
 from cl_lightning.deploy.image_files import image_files
@@ -61,7 +62,7 @@ def sample(model: TrainedModel, data: DataConfig, typed: Sequence[str]) -> Sampl
     download; else random ones.
     """
     if typed:
-        images = _read(model, _spread(image_files(typed)))
+        images = _read(model, _spread(image_files(typed, model.preprocessing.files)))
         if len(images) == 0:
             raise UserError(f"--images {' '.join(typed)}: none could be read as an image, type others or leave it out")
         return Sample(images, f"{len(images)} images of --images")
@@ -90,11 +91,12 @@ def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
         images = torch.stack([source.load_test(row, size) for row in _spread(range(len(source)))])
         return Sample(images, f"{len(images)} images of {data.name}")
     if data.name not in CHANNELS:
-        parts = [Path(data.root).expanduser() / part for part in ("val", "test", ".")]
-        folder = next(part for part in parts if part.is_dir())
+        root = Path(data.root).expanduser()
         try:
-            images = _read(model, _spread(image_files([str(folder)])))
-        except UserError:  # the folder is there and what was in it is not
+            parts = find_parts(root, data.evaluate_on)
+            folder = root / parts[evaluated_part(root, parts, data.evaluate_on)] if parts else root
+            images = _read(model, _spread(image_files([str(folder)], model.preprocessing.files)))
+        except (UserError, ValueError, OSError):  # the folder is there and what was in it is not
             return None
         return Sample(images, f"{len(images)} images of {data.name}") if len(images) else None
     train, test = load_sources(data.name, data.root, with_test=not data.validation)

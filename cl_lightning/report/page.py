@@ -155,7 +155,8 @@ def page(shown: Shown, drawn: Mapping[str, str]) -> str:
         if section.name in drawn:
             parts.append(_figure(section, shown, drawn[section.name]))
             parts += [_TABLES[section.name](shown)] if section.name in _TABLES else []
-    parts += [_confused_classes(shown), _memory(shown), _images(shown), _table("Protocol", shown.results["protocol"])]
+    parts += [_confused_classes(shown), _memory(shown), _images(shown), _left_out(shown)]
+    parts.append(_table("Protocol", shown.results["protocol"]))
     parts.append(_table("Provenance", shown.results["provenance"]))
     body = "\n".join(part for part in parts if part)
     title = html.escape(_title(shown))
@@ -295,6 +296,19 @@ def _images(shown: Shown) -> str:
         pairs = ", ".join(f"{one} is {two}" for one, two in equal["examples"])
         told[f"equal images: {_words(name).replace('-', ' ')}"] = f"{equal['images']}{f' ({pairs})' if pairs else ''}"
     return _table("Images", told)
+
+
+def _left_out(shown: Shown) -> str:
+    """What lies beside the images of data in folders."""
+    kinds = shown.results.get("left_out") or []
+    rows = "".join(
+        f'<tr><td>{each["count"]}</td><td class="text">{html.escape(each["kind"])}</td>'
+        f'<td class="text">{html.escape(each["example"])}</td></tr>'
+        for each in kinds
+    )
+    head = '<tr><th>number</th><th class="text">of</th><th class="text">for example</th></tr>'
+    table = f'<div class="scroll"><table>{head}{rows}</table></div>'
+    return _section("left_out", "Left out of the data folder", table) if kinds else ""
 
 
 def _table(title: str, values: Mapping[str, Plain]) -> str:

@@ -23,6 +23,18 @@ def names_of(folder: Path) -> dict[str, int]:
     return {one.name: len(one.runs) for one in groups}
 
 
+@pytest.mark.parametrize(("orientation", "groups"), [("ignore", 1), ("apply", 2)])
+def test_runs_from_before_are_grouped_with_those_that_read_pictures_so_too(
+    tmp_path: Path, orientation: str, groups: int
+) -> None:
+    reading = {"files": "any", "evaluate_on": "auto", "test_split": "per_class", "orientation": orientation}
+    write_run(tmp_path / "before", 8, seed=0, config=CONFIG)
+    new = {**CONFIG, "data": {**CONFIG["data"], **reading}}
+    write_run(tmp_path / "now", 8, seed=1, config=new, evaluation_folder="test")
+    assert refuse_mixture(measured(tmp_path)) == ()
+    assert len(names_of(tmp_path)) == groups
+
+
 def test_methods_are_groups_and_seeds_and_orders_their_runs(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path / f"d{seed}", 8, seed=seed)

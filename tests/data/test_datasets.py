@@ -219,13 +219,6 @@ class TestImageFolder:
         assert test.name == f"image_folder/{part}"
         assert load_sources("image_folder", tmp_path, with_test=False)[1] is None
 
-    def test_an_ignored_part_is_remarked_on(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        touch(tmp_path, ["train/a/1.png", "val/a/2.png", "test/a/3.png"])
-        _, test = load_sources("image_folder", tmp_path)
-        assert test is not None
-        assert test.key(0) == "a/2.png"
-        assert "test is ignored" in caplog.text
-
     def test_parts_must_have_the_same_classes(self, tmp_path: Path) -> None:
         touch(tmp_path, ["train/a/1.png", "val/a/2.png", "val/b/2.png"])
         assert re.search("class folder .*val/b has no counterpart in train", refusal("image_folder", tmp_path))
@@ -250,16 +243,29 @@ class TestImageFolder:
         assert train.labels.unique().tolist() == test.labels.unique().tolist() == [0, 1]
         return set(train.paths), set(test.paths)
 
-    def test_split_has_about_the_share_and_loses_nothing(self, tmp_path: Path) -> None:
+    def test_split_has_the_share_and_loses_nothing(self, tmp_path: Path) -> None:
         names = [f"{name}/{file}.png" for name in "ab" for file in range(500)]
         train, test = self.keys(touch(tmp_path, names))
         assert train | test == set(names)
         assert not train & test
-        # Binomial: 200 +- 12.6.
-        assert 160 < len(test) < 240
+        assert len(test) == 200
         _, test_of_half = self.keys(tmp_path, test_share=0.5)
-        assert 440 < len(test_of_half) < 560
+        assert len(test_of_half) == 500
         assert test < test_of_half
+
+    @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
+    def test_shares_outside_the_unit_interval_are_refused(self, tmp_path: Path, share: float) -> None:
+        touch(tmp_path, ["a/1.png"])
+        message = refusal("image_folder", tmp_path, test_share=share)
+        assert message.startswith(f"data.test_share={share} is not between 0 and 1")
+
+
+class TestOldSplit:
+    """``data.test_split=per_image``, of runs that were begun before classes were split one by one."""
+
+    @staticmethod
+    def keys(root: Path, **options: float) -> tuple[set[str], set[str]]:
+        return TestImageFolder.keys(root, test_split="per_image", **options)  # type: ignore[arg-type]
 
     def test_an_added_file_moves_no_other(self, tmp_path: Path) -> None:
         names = [f"{name}/{file}.png" for name in "ab" for file in range(50)]
@@ -269,29 +275,13 @@ class TestImageFolder:
         assert train < train_after
         assert test < test_after
 
-    def test_split_is_the_same_for_ever(self, tmp_path: Path) -> None:
-        _, test = self.keys(touch(tmp_path, [f"{name}/{file}.png" for name in "ab" for file in range(10)]))
-        assert sorted(test) == ["a/6.png", "b/5.png"]
-
     def test_classes_without_a_part_are_named_and_the_advice_works(self, tmp_path: Path) -> None:
         touch(tmp_path, [f"{name}/{file}.png" for name in "ab" for file in range(12)])
         for share in (0.001, 0.999):
-            message = refusal("image_folder", tmp_path, test_share=share)
+            message = refusal("image_folder", tmp_path, test_share=share, test_split="per_image")
             missing = "test" if share < 0.5 else "training"
             assert f"data.test_share={share} leaves class a (images: 12) without a {missing} image" in message
             advice = re.search(r"type data\.test_share between ([\d.]+) and ([\d.]+)$", message)
             assert advice
             for good in advice.groups():
                 self.keys(tmp_path, test_share=float(good))
-
-    def test_single_images_are_refused(self, tmp_path: Path) -> None:
-        touch(tmp_path, ["a/1.png", "b/1.png", "b/2.png"])
-        message = refusal("image_folder", tmp_path, test_share=0.5)
-        assert "class a (images: 1) without a" in message
-        assert message.endswith("add images, or sort them into data.root/train and data.root/val")
-
-    @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
-    def test_shares_outside_the_unit_interval_are_refused(self, tmp_path: Path, share: float) -> None:
-        touch(tmp_path, ["a/1.png"])
-        message = refusal("image_folder", tmp_path, test_share=share)
-        assert message.startswith(f"data.test_share={share} is not between 0 and 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,42 @@ def test_files_stay_files(tmp_path: Path) -> None:
     assert torch.equal(train.load_test(5, 4), old.load_test(5, 4))
     with pytest.raises(ValueError, match=r"image 'c/0\.png' is not in toy/train, which holds 9 images"):
         train.row("c/0.png")
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "alike"),
+    [("cat", "Cat", True), ("red fox", "Red_Fox", True), ("fox", "fo x", True), ("fox", "foxes", False)],
+)
+def test_a_class_that_is_called_nearly_as_a_known_one_wants_to_be_allowed(
+    tmp_path: Path, known: str, new: str, alike: bool
+) -> None:
+    labels = torch.tensor([0, 0])
+    kept = Kept(ArraySource("exemplars", GREY[:2], labels, (known,), (0, 1)), (1,), 2, 1, ("first",))
+    found = folder(tmp_path, new)
+    if alike:
+        with pytest.raises(ValueError, match=f'"{new}" is called nearly as "{known}".* type data.allow_similar=true'):
+            extend("toy", kept, [], found)
+    assert extend("toy", kept, [], found, allow_similar=True).class_names == (known, new)
+
+
+def test_one_name_is_known_however_its_accents_are_written(tmp_path: Path) -> None:
+    kept = Kept(ArraySource("old", GREY[:1], torch.tensor([0]), ("cafe\u0301",), (0,)), (1,), 2, 1, ("first",))
+    with pytest.raises(ValueError, match="is known already"):
+        extend("toy", kept, [], folder(tmp_path, "caf\u00e9"), allow_similar=True)
+
+
+def test_files_are_read_as_those_before(tmp_path: Path) -> None:
+    """All or none of a run's pictures are turned as EXIF says."""
+    old = FolderSource.scan(folder(tmp_path / "old", "a").train.root, "old")  # type: ignore[attr-defined]
+    new = folder(tmp_path / "new", "x")
+    turned = dataclasses.replace(new.train, upright=True)  # type: ignore[type-var]
+    for source, told in ((old, "another data.orientation"), (dataclasses.replace(old, upright=True), None)):
+        kept = Kept(source, (1,), 2, 3, ("first",))
+        task = dataclasses.replace(new, train=turned, test=turned)
+        if told:
+            with pytest.raises(ValueError, match=told):
+                extend("toy", kept, [], task)
+        else:
+            train = extend("toy", kept, [], task).train
+            assert isinstance(train, FolderSource)
+            assert train.upright

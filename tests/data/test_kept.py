@@ -152,3 +152,27 @@ def test_a_failed_write_leaves_no_folder(files: Kept, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_kept(tmp_path / "exemplars", files)
     assert not (tmp_path / "exemplars").exists()
+
+
+def test_files_without_a_known_suffix_and_how_they_are_turned_are_kept(files: Kept, tmp_path: Path) -> None:
+    source = files.source
+    assert isinstance(source, FolderSource)
+    (source.root / "0.jpg_large").write_bytes((source.root / source.paths[0]).read_bytes())
+    (source.root / "plain").write_bytes((source.root / source.paths[1]).read_bytes())
+    odd = dataclasses.replace(source, paths=("0.jpg_large", "plain", *source.paths[2:]), upright=True)
+    write_kept(tmp_path / "exemplars", dataclasses.replace(files, source=odd))
+    again = read_kept(tmp_path / "exemplars").source
+    assert isinstance(again, FolderSource)
+    assert again.paths == ("files/000000", "files/000001", "files/000002.jpg", "files/000003.bmp")
+    assert again.upright
+    assert torch.equal(again.load_test(0, 16), source.load_test(0, 16))
+
+
+def test_images_that_were_kept_before_there_was_a_choice_are_not_turned(files: Kept, tmp_path: Path) -> None:
+    write_kept(tmp_path / "exemplars", files)
+    index = json.loads((tmp_path / "exemplars" / INDEX).read_text())
+    del index["upright"]
+    (tmp_path / "exemplars" / INDEX).write_text(json.dumps(index))
+    again = read_kept(tmp_path / "exemplars").source
+    assert isinstance(again, FolderSource)
+    assert not again.upright

@@ -75,3 +75,35 @@ def test_unknown_orders_are_refused_with_the_allowed_ones(spec: str | int) -> No
 def test_data_sets_without_published_orders_offer_none() -> None:
     with pytest.raises(ValueError, match=r"data\.order=1 .*: type data\.order=identity, seed:N"):
         class_order("digits", 1, 10)
+
+
+PETS = ("caf\u00e9", "cat", "dog", "Red owl")
+
+
+def test_classes_may_be_named() -> None:
+    assert class_order("pets", ["dog", "cat", "Red owl", "cafe\u0301"], 4, PETS) == (2, 1, 3, 0)
+    assert class_order("pets", [2, 1, 3, 0], 4, PETS) == (2, 1, 3, 0)
+
+
+def test_numbers_stay_indices_where_classes_are_called_by_numbers() -> None:
+    names = ("7", "3", "0")
+    assert class_order("digits", [2, 1, 0], 3, names) == (2, 1, 0)
+    assert class_order("digits", ["3", "0", "7"], 3, names) == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (["dog", "cat", "Red owl", "cafe"], "data.order has cafe, no class of it (did you mean caf\u00e9?): type"),
+        (["dog", "cat", "redowl", "x"], "data.order has redowl, no class of it (did you mean Red owl?): type"),
+        (["dog", "wolverine"], "data.order has wolverine, no class of it (caf\u00e9, cat, dog, Red owl): type"),
+        (
+            ["dog", "cat", "dog"],
+            "data.order has dog twice and lacks caf\u00e9, Red owl: type data.order=[...] with",
+        ),
+        (["dog", 3], """data.order has numbers and names, 3 and dog: type names alone ('data.order=["3",...]' for"""),
+    ],
+)
+def test_wrong_names_are_told_in_one_line(order: list[int | str], told: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(told)}[^\n]*$"):
+        class_order("pets", order, 4, PETS)

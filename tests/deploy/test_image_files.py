@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cl_lightning.data.left_out import Aside
 from cl_lightning.deploy.image_files import image_files
 from cl_lightning.errors import UserError
+from tests.data.odd_folders import picture
 
 
 @pytest.fixture
@@ -67,3 +69,24 @@ def test_what_nothing_has_is_told_in_one_line(typed: str, told: str, folder: Pat
         found(folder, typed)
     assert "\n" not in str(error.value)
     assert re.search("type .*", str(error.value))
+
+
+def test_what_is_no_image_is_counted_and_files_are_known_by_what_they_hold(folder: Path) -> None:
+    (folder / "in" / "plain").write_bytes(picture("GIF"))
+    (folder / "in" / "link").symlink_to(folder / "no")
+    aside = Aside()
+    files = image_files([str(folder), str(folder / "*")], aside=aside)
+    assert folder / "in" / "plain" in files
+    assert folder / "no" / "f.txt" not in files
+    told = {each.kind: each.count for each in aside.kinds()}
+    assert told == {".txt files": 2, "hidden files": 1, "hidden folders": 1, "links to folders": 1}
+    aside = Aside()
+    assert folder / "notes.txt" in image_files([str(folder), str(folder / "notes.txt")], aside=aside), "named"
+    assert {each.kind: each.count for each in aside.kinds()}[".txt files"] == 1
+
+
+def test_models_of_runs_from_before_look_at_names_alone(folder: Path) -> None:
+    (folder / "in" / "plain").write_bytes(picture("GIF"))
+    (folder / "in" / "b.gif").write_bytes(picture("GIF"))
+    before = [folder / "in" / "c.webp", folder / "in" / "deep" / "d.tif"]
+    assert image_files([str(folder / "in")], "by_suffix") == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,22 @@ def test_a_file_is_seen_as_the_evaluation_of_a_folder_sees_it(mode: str, tmp_pat
     assert len(seen.unique()) > (1 if mode == "1" else 10), "no flat picture was compared"
 
 
-def test_an_orientation_tag_is_ignored_as_in_training(tmp_path: Path) -> None:
+def test_an_orientation_tag_is_applied_or_ignored_as_in_training(tmp_path: Path) -> None:
     tag = Image.Exif()
-    tag[0x0112] = 6  # turned by 90 degrees
-    colourful(30, 21).save(tmp_path / "turned.png", exif=tag)
+    tag[0x0112] = 6  # to be turned by 90 degrees
+    colourful(30, 21).save(tmp_path / "tagged.png", exif=tag)
     colourful(30, 21).save(tmp_path / "plain.png")
-    assert torch.equal(COLOUR.read(tmp_path / "turned.png"), COLOUR.read(tmp_path / "plain.png"))
+    colourful(30, 21).rotate(-90, expand=True).save(tmp_path / "turned.png")
+    assert torch.equal(COLOUR.read(tmp_path / "tagged.png"), COLOUR.read(tmp_path / "plain.png"))
+    applying = dataclasses.replace(COLOUR, orientation="apply")
+    assert torch.equal(applying.read(tmp_path / "tagged.png"), COLOUR.read(tmp_path / "turned.png"))
+    assert Preprocessing.from_plain(applying.to_plain()) == applying
+
+
+def test_exports_from_before_are_of_models_that_were_trained_without_it() -> None:
+    plain = {name: value for name, value in COLOUR.to_plain().items() if name not in ("orientation", "files")}
+    read = Preprocessing.from_plain(plain)
+    assert (read.orientation, read.files) == ("ignore", "by_suffix")
 
 
 def test_grey_images_of_the_networks_size_pass_unchanged(tmp_path: Path) -> None:

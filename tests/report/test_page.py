@@ -18,7 +18,7 @@ from PIL import Image
 from cl_lightning.report import figures
 from cl_lightning.report.__main__ import main
 from cl_lightning.report.dashboard import panels
-from cl_lightning.report.page import SECTIONS
+from cl_lightning.report.page import SECTIONS, page
 from cl_lightning.report.shown import Portrait, read_portrait, read_shown
 from cl_lightning.report.write import write_report
 from tests.report.a_run import CONFUSION, full_portrait, stored, write_run
@@ -143,6 +143,13 @@ def test_classes_most_often_confused_come_first(outline: Outline) -> None:
     words = outline.sections["classes"].split()
     assert words[words.index("%") + 1 :][:6] == ["<b>lynx</b>", "&", "co", "fox", "14", "28.0"]
     assert CONFUSION[2, 3] == 14
+
+
+def test_what_was_left_out_of_the_data_folder_is_a_table(run: Path) -> None:
+    shown, left_out = read_shown(run), [{"kind": ".<b> files", "count": 3, "example": "a/&.b"}]
+    assert "Left out" not in page(shown, {})
+    text = page(dataclasses.replace(shown, results={**shown.results, "left_out": left_out}), {})
+    assert '<td>3</td><td class="text">.&lt;b&gt; files</td><td class="text">a/&amp;.b</td>' in text
 
 
 def test_names_are_text_and_not_markup(text: str) -> None:

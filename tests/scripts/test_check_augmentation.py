@@ -169,8 +169,8 @@ def test_it_runs_as_a_file() -> None:
     ("arguments", "message"),
     [
         (["--images", "{}/nowhere"], "--images {}/nowhere is no folder: name one with pictures in it"),
-        (["--images", "{}/empty"], "--images {}/empty holds no readable picture (.bmp .jpeg"),
-        (["--images", "{}/broken"], "--images {}/broken holds no readable picture (.bmp .jpeg"),
+        (["--images", "{}/empty"], "--images {}/empty holds no readable picture (JPEG, PNG"),
+        (["--images", "{}/broken"], "--images {}/broken holds no readable picture (JPEG, PNG"),
         (["--size", "428"], "--size 428 is not in 1 to 427 pixels: type --size 32"),
         (["--size", "large"], "argument --size: invalid int value: 'large': type check_augmentation.py --help"),
         (["--count", "0"], "--count 0 must be at least 1: type --count 64"),
