@@ -18,7 +18,7 @@ from tests.integration.commands import typed
 
 pytestmark = pytest.mark.slow
 SMOKE = ["debug=smoke", "data.increment=5", "trainer.progress=none", "batch.replicas=2", "batch.size=16"]
-RUN = {"accuracy_matrix.csv", "checkpoints", "config.yaml", "metrics.csv", "results.json", "run.log"}
+RUN = {"accuracy_matrix.csv", "checkpoints", "config.yaml", "images.csv.gz", "metrics.csv", "results.json", "run.log"}
 
 
 def files(folder: Path) -> set[str]:

@@ -85,7 +85,15 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     assert len(payload["records"]) == 2
     assert payload["matrices"]["class_incremental"]["linear"][0] == first["matrices"]["class_incremental"]["linear"][0]
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert names == ["accuracy_matrix.csv", "checkpoints", "config.yaml", "metrics.csv", "results.json", "run.log"]
+    assert names == [
+        "accuracy_matrix.csv",
+        "checkpoints",
+        "config.yaml",
+        "images.csv.gz",
+        "metrics.csv",
+        "results.json",
+        "run.log",
+    ]
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == sorted(steps)

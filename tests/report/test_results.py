@@ -185,3 +185,12 @@ def test_what_was_not_evaluated_is_null_and_an_empty_cell():
     assert [r[key] for key in KEYS[3:7]] == [None] * 4
     assert [task["accuracy"]["class_incremental"]["linear"] for task in r["tasks"]] == [0.8, None]
     assert "class_incremental,linear,1,0,0,0,\n" in matrix_csv(matrices)
+
+
+def test_results_of_an_earlier_version_keep_their_provenance_when_more_is_told(tmp_path):
+    write_results(tmp_path, results(), MATRICES)
+    write_results(tmp_path, results(data={"images": {"a": 1}}, provenance={"commit": "later"}), MATRICES)
+    read = json.loads((tmp_path / "results.json").read_text())
+    assert (read["images"], read["provenance"]["commit"]) == ({"a": 1}, "abc")
+    write_results(tmp_path, results(data={"images": {"a": 2}}, provenance={"commit": "later"}), MATRICES)
+    assert json.loads((tmp_path / "results.json").read_text())["provenance"]["commit"] == "later"
