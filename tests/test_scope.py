@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,12 @@ def test_kernels_are_tried_where_they_would_serve(
     config = compose_typed([f"run_dir={tmp_path}", f"trainer.precision={precision}", "trainer.keep_memory=false"])
     with job_scope(config, tmp_path, fresh=False, writes=False, on_gpu=on_gpu):
         assert len(calls) == tried
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_without_room_is_let_go_of(tmp_path: Path) -> None:
+    """What is still to be written when it is closed has nowhere to go; the run has ended with a line of its own."""
+    (tmp_path / "run.log").symlink_to("/dev/full")
+    config = compose_typed([f"run_dir={tmp_path}", "trainer.keep_memory=false"])
+    with job_scope(config, tmp_path, fresh=False, writes=True, on_gpu=False):
+        logging.getLogger("cl_lightning").info("said")
