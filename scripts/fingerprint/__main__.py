@@ -1,6 +1,6 @@
 """A ledger of behaviour: `make fingerprint [OUT=FILE] [COMPARE=FILE | AGAINST=COMMIT]`.
 
-    python -m scripts.fingerprint                      write the numbers of short runs of every method (fingerprint.json)
+    python -m scripts.fingerprint                      numbers of short runs of every method (fingerprint.json)
     python -m scripts.fingerprint --against COMMIT     the same here and of an older commit, and in what they differ
     python -m scripts.fingerprint --compare FILE       the same here, and in what they differ from FILE
     python -m scripts.fingerprint compare OLDER NEWER  in what two files differ; nothing is run
@@ -14,6 +14,7 @@ each run. The exit code is 1 if numbers differ or a run failed, 2 for wrong inpu
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,12 +64,19 @@ def _parse(arguments: Sequence[str], groups: Sequence[Group]) -> argparse.Namesp
     parser.add_argument(
         "--only", type=_listed, default=(), metavar="RUN,...", help=f"some of {','.join(names(groups))}"
     )
+    parser.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes at a time")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for each run")
     return parser.parse_args(arguments)
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number, 1 or more")
+    return int(text)
 
 
 def _make(asked: argparse.Namespace, groups: Sequence[Group], call: Call) -> int:
@@ -81,20 +89,20 @@ def _make(asked: argparse.Namespace, groups: Sequence[Group], call: Call) -> int
         if asked.compare.resolve() == out.resolve():
             raise ValueError(f"{out} would be replaced by what it is compared with: type OUT=ANOTHER")
     elif asked.against is not None:
-        old = _older(asked.against, chosen(groups, asked.only), out.parent, call)
-    new = make_ledger(asked.checkout.resolve(), picked, _say, call)
+        old = _older(asked.against, chosen(groups, asked.only), out.parent, call, asked.jobs)
+    new = make_ledger(asked.checkout.resolve(), picked, _say, call, asked.jobs)
     _keep(out, new)
     if old is not None:
         return _compared(old, new, asked.only)
     return DIFFERENT if any(run.failed for run in new.runs.values()) else EQUAL
 
 
-def _older(typed: str, groups: Sequence[Group], folder: Path, call: Call) -> Ledger:
+def _older(typed: str, groups: Sequence[Group], folder: Path, call: Call, jobs: int) -> Ledger:
     """The numbers of another commit, made here and kept. Overrides that were typed are a change that is tried out."""
     commit = resolved(ROOT, typed)
     with worktree(ROOT, commit) as checkout:
         _say(f"{commit}:")
-        ledger = make_ledger(checkout, groups, _say, call)
+        ledger = make_ledger(checkout, groups, _say, call, jobs)
     _keep(folder / f"fingerprint-{commit}.json", ledger)
     _say("the working tree:")
     return ledger

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NamedTuple
@@ -38,8 +39,11 @@ def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -
     return Ended(done.returncode, done.stdout)
 
 
-def make_ledger(checkout: Path, groups: Sequence[Group], say: Callable[[str], None], call: Call = call) -> Ledger:
-    """The numbers of the package in ``checkout``. A run that fails is in it as failed; why is said.
+def make_ledger(
+    checkout: Path, groups: Sequence[Group], say: Callable[[str], None], call: Call = call, jobs: int = 1
+) -> Ledger:
+    """The numbers of the package in ``checkout``, ``jobs`` groups at a time, each in a process with one thread. A run
+    that fails is in it as failed; why is said.
 
     Raises:
         ValueError: another package than the checkout's was run.
@@ -48,8 +52,13 @@ def make_ledger(checkout: Path, groups: Sequence[Group], say: Callable[[str], No
     package = {"version": version_of(checkout), "commit": commit_of(checkout)}
     runs: dict[str, Run] = {}
     with tempfile.TemporaryDirectory(prefix="fingerprint-") as folder:
-        for number, group in enumerate(groups):
-            runs |= _runs(checkout, group, Path(folder) / str(number), say, call)
+
+        def make(number: int) -> dict[str, Run]:
+            return _runs(checkout, groups[number], Path(folder) / str(number), say, call)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            for found in (pool.map if jobs > 1 else map)(make, range(len(groups))):
+                runs |= found
     return Ledger(package, machine(), runs, round(time.monotonic() - started, 1))
 
 
