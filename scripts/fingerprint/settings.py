@@ -24,8 +24,9 @@ COMMON = (
     "logger=csv",
     "verbose=0",
 )
-_SHORT = ("epochs_scale=0.01", "method.main.epochs=300", "method.main.warmup_epochs=100")
+_SHORT = ("epochs_scale=0.01", "method.main.warmup_epochs=100")
 _CONVIT = ("model=convit_tiny", "model.drop_path=0.1", *_SHORT, "method.main.warmup_lr=0.002")
+_EPOCHS = "method.main.epochs=300"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Group:
 GROUPS = (
     Group(
         ("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s", "finetune", "joint"),
-        (*COMMON, *_CONVIT, "recipe=clean", "lr_scale=4"),
+        (*COMMON, *_CONVIT, _EPOCHS, "recipe=clean", "lr_scale=4"),
     ),
     Group(
         ("meat", "piggyback", "classifier_only", "individual"),
@@ -54,10 +55,13 @@ GROUPS = (
             "lr_scale=8", "epochs_scale=0.02", "method.main.epochs=200", "method.main.warmup_epochs=50",
         ),
     ),
-    Group(("icarl", "wa", "der"), (*COMMON, *_SHORT, "model=resnet8", "recipe=clean")),
+    Group(("icarl", "wa", "der"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
     Group(
         ("dytox", "dytox_plusplus"),
-        (*COMMON, *_CONVIT, "recipe=erratum_2022_06", "memory.scope=per_replica", "lr_scale=32"),
+        (
+            *COMMON, *_CONVIT, "method.main.epochs=900", "recipe=erratum_2022_06", "memory.scope=per_replica",
+            "lr_scale=32",
+        ),
         suffix="-erratum",
     ),
 )  # fmt: skip

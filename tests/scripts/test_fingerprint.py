@@ -91,8 +91,9 @@ class Fake:
             "protocol,readout,after_task,eval_task,hits,total,accuracy\nclass_incremental,linear,0,0,3,4,0.75\n"
         )
         payload = {"memory": {"lists": [{0: [5, 2]}]}, "network": {"weights": {"w": torch.ones(4)}}, "extra": {}}
-        torch.save(payload, place / "checkpoints" / "task_000.pt")
-        torch.save({}, place / "checkpoints" / "task_000_item_03.pt")
+        torch.save(payload, place / "checkpoints" / "task_010.pt")
+        for earlier in ("task_009.pt", "task_010_item_03.pt"):
+            torch.save({}, place / "checkpoints" / earlier)
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_files_that_cannot_be_read_are_a_failure_with_a_name_and_no_path(checkou
             if place.name == "wa":
                 (place / "metrics.csv").unlink()
             else:
-                torch.save({"network": {}}, place / "checkpoints" / "task_000.pt")
+                torch.save({"network": {}}, place / "checkpoints" / "task_010.pt")
 
     runs = make_ledger(checkout, TINY[:1], silent, Torn()).runs
     assert runs["wa"].failed == "metrics.csv cannot be read: No such file or directory"
@@ -183,8 +184,10 @@ def test_an_older_commit_is_made_beside_it_and_taken_away(
     assert worktrees.stdout.count("\n") == 1
     assert read_ledger(tmp_path / f"fingerprint-{old}.json").runs["wa"].curves == {"loss/total": [0.25]}
     assert read_ledger(tmp_path / "fingerprint-now.json").runs["wa"].curves == {"loss/total": [0.5]}
-    assert run([*here, "--against", "HEAD"], fake) == 0
-    assert capsys.readouterr().out.endswith("no difference in 3 runs\n")
+    assert run([*here, "--against", "HEAD", "seed=3"], fake) == 0
+    out = capsys.readouterr().out
+    assert "not run alike, wa: seed=0 -> seed=3" in out, "what was typed is a change that is tried out"
+    assert out.endswith("no difference in 3 runs\n")
 
 
 def test_a_worktree_goes_when_its_block_fails(checkout: Path) -> None:
@@ -313,6 +316,6 @@ def test_a_checkpoint_is_read_without_running_code(tmp_path: Path) -> None:
 
     Fake()._leave(tmp_path / "run", tmp_path)
     assert read_run(tmp_path / "run", []).failed is None
-    torch.save({"memory": Code()}, tmp_path / "run" / "checkpoints" / "task_000.pt")
+    torch.save({"memory": Code()}, tmp_path / "run" / "checkpoints" / "task_010.pt")
     with pytest.raises(Exception, match="Weights only load failed"):
         read_run(tmp_path / "run", [])
