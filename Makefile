@@ -22,10 +22,10 @@ UV := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --for
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo bench test test-fast test-all check fmt fmt-check lint types imports configs wheel lock clean
+.PHONY: help setup demo bench fingerprint test test-fast test-all check fmt fmt-check lint types imports configs wheel lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## Make .venv and install everything that is locked into it, once
 	@echo "$(VENV) is ready"
@@ -44,6 +44,9 @@ test-all: $(READY) ## Run every test, the long ones too
 
 bench: $(READY) ## Measure speed, as ratios in one run, within 10 minutes on 2 cores (ARGS="--gpu", "--only herding loop" ...)
 	$(PY) -m scripts.bench $(ARGS)
+
+fingerprint: $(READY) ## Run every method briefly and write its numbers (OUT=FILE); AGAINST=COMMIT or COMPARE=FILE: name what differs
+	$(PY) -m scripts.fingerprint $(if $(OUT),--out "$(OUT)") $(if $(AGAINST),--against "$(AGAINST)") $(if $(COMPARE),--compare "$(COMPARE)") $(ARGS)
 
 check: fmt-check lint types imports configs ## Check format, lint, types, directions of imports, configurations
 

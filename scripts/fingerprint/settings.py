@@ -1,0 +1,95 @@
+"""The fixed handful of short runs: which methods, and with what overrides.
+
+Runs are small but not empty: three tasks of unequal sizes, warm-up, stochastic depth, a memory that shrinks, masks that
+move, and rates large enough for something to be learnt. Whoever changes them here makes files that cannot be compared
+with older ones. Only overrides that commit 93a97df knows may be used: older commits are run with them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+COMMON = (
+    "data=digits",
+    "data.classes=7",
+    "data.increment=[3,2,2]",
+    "seed=0",
+    "balanced_epochs_scale=0.1",
+    "trainer=cpu",
+    "trainer.threads=1",
+    "trainer.precision=32-true",
+    "trainer.progress=none",
+    "trainer.log_every=1",
+    "logger=csv",
+    "verbose=0",
+)
+_SHORT = ("epochs_scale=0.01", "method.main.warmup_epochs=100")
+_CONVIT = ("model=convit_tiny", "model.drop_path=0.1", *_SHORT, "method.main.warmup_lr=0.002")
+_EPOCHS = "method.main.epochs=300"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that share their overrides, and so a process."""
+
+    methods: tuple[str, ...]
+    overrides: tuple[str, ...]
+    suffix: str = ""
+    """Of the runs' names, where a method is run in more than one way."""
+
+    def name(self, method: str) -> str:
+        """What the run of a method is called."""
+        return method + self.suffix
+
+
+GROUPS = (
+    Group(
+        ("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s", "finetune", "joint"),
+        (*COMMON, *_CONVIT, _EPOCHS, "recipe=clean", "lr_scale=4"),
+    ),
+    Group(
+        ("meat", "piggyback", "classifier_only", "individual"),
+        (
+            *COMMON, "model=vit_tiny", "model.drop_path=0.1", "recipe=meat", "recipe.lr_follows_batch=false",
+            "lr_scale=8", "epochs_scale=0.02", "method.main.epochs=200", "method.main.warmup_epochs=50",
+        ),
+    ),
+    Group(("icarl", "wa", "der"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
+    Group(
+        ("dytox", "dytox_plusplus"),
+        (
+            *COMMON, *_CONVIT, "method.main.epochs=900", "recipe=erratum_2022_06", "memory.scope=per_replica",
+            "lr_scale=32",
+        ),
+        suffix="-erratum",
+    ),
+)  # fmt: skip
+"""Each method once, and DyTox as it was published: two virtual replicas with memories of their own."""
+
+
+def names(groups: Sequence[Group]) -> list[str]:
+    """The names of all runs, in order."""
+    return [group.name(method) for group in groups for method in group.methods]
+
+
+def chosen(groups: Sequence[Group], only: Collection[str], further: Sequence[str] = ()) -> list[Group]:
+    """The groups with the runs named in ``only`` (all, if it is empty); ``further`` overrides take the place of those
+    with the same key.
+
+    Raises:
+        ValueError: no run has that name.
+    """
+    for name in only:
+        if name not in names(groups):
+            raise ValueError(f"--only {name} is no run: type --only with some of {','.join(names(groups))}")
+    keys = {override.partition("=")[0] for override in further}
+    picked = [
+        replace(
+            group,
+            methods=tuple(method for method in group.methods if not only or group.name(method) in only),
+            overrides=(*(one for one in group.overrides if one.partition("=")[0] not in keys), *further),
+        )
+        for group in groups
+    ]
+    return [group for group in picked if group.methods]
