@@ -18,12 +18,12 @@ import yaml
 from cl_lightning.atomic import write_atomic
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
 from cl_lightning.config.fill import changed_switches, unread_switches
-from cl_lightning.config.schema import Config, DataConfig, SetConfig
+from cl_lightning.config.scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
+from cl_lightning.config.schema import Config, DataConfig, MethodConfig, SetConfig
 from cl_lightning.data.kept import write_kept
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
-from cl_lightning.phases import scaled_epochs
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
 from cl_lightning.state import RunState, checkpoint_payload, restore
@@ -201,13 +201,23 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "batch": config.batch.size,
         "precision": config.trainer.precision,
         "epochs": epochs(config),
-        "lr_scale": config.lr_scale,
+        "lr_scale": lr_scale(config),
         "augmentation": config.data.augmentation,
-        "method_options": {k: v for k, v in dataclasses.asdict(config.method).items() if k != "name"},
+        "method_options": method_options(config.method),
         "seed": config.seed,
         **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
         **({} if config.extends is None else {"extended": _extended(config, scenario)}),
     }
+
+
+def method_options(method: MethodConfig) -> dict[str, Any]:
+    """All that a method may be told but its name. A phase without a scale of its own says nothing of it, as in runs
+    from before there was any.
+    """
+    plain = {name: value for name, value in dataclasses.asdict(method).items() if name != "name"}
+    for name in phases_of(method):
+        plain[name] = {k: v for k, v in plain[name].items() if v is not None or k not in OWN_SCALES}
+    return plain
 
 
 def _order(data: DataConfig) -> str | int | list[int]:
@@ -270,10 +280,15 @@ def _precision(state: RunState) -> dict[str, Any]:
 
 def epochs(config: Config) -> str:
     """Epochs of each phase, scaled: ``500 main + 20 finetuning``."""
-    after = () if config.memory.budget == "none" else ("finetuning", "classifier")
-    before = ("backbone",) if getattr(config.method, "backbone_task", False) else ()
-    phases = {name: getattr(config.method, name, None) for name in (*before, "main", *after)}
-    return " + ".join(f"{scaled_epochs(name, p.epochs, config)} {name}" for name, p in phases.items() if p is not None)
+    return " + ".join(f"{epochs_of(name, phase, config)} {name}" for name, phase in trained_phases(config).items())
+
+
+def lr_scale(config: Config) -> float | str | None:
+    """What the learning rates of all phases are times; of each, where they differ: ``main 1, finetuning 4``."""
+    scales = {name: lr_scale_of(phase, config) for name, phase in trained_phases(config).items()}
+    if len(set(scales.values())) > 1:
+        return ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
+    return next(iter(scales.values()), config.lr_scale)
 
 
 def memory_name(config: Config) -> str:

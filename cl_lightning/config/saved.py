@@ -16,6 +16,7 @@ from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
+from cl_lightning.config.unread import refuse_unread
 from cl_lightning.errors import UserError
 
 _CHANGEABLE = ("batch.evaluation", "data.root", "logger.", "report.", "trainer.", "verbose")
@@ -38,7 +39,8 @@ def load_saved(
     ``allow=("precision",)`` lets ``trainer.precision`` change too. ``word`` is what was typed before the folder.
 
     Raises:
-        UserError: no run there, an override that would make another run of it, or a configuration of another version.
+        UserError: no run there, an override that nobody reads or that would make another run of it, or a configuration
+            of another version.
     """
     saved = read_saved(run_dir, word)
     unknown = [name for name in allow if name != "precision"]
@@ -51,10 +53,12 @@ def load_saved(
     groups_first = sorted(overrides, key=lambda override: "." in override.partition("=")[0])
     changes = [change(override, precision="precision" in allow) for override in groups_first]
     try:
-        return load_plain(saved, *changes)
+        config = load_plain(saved, *changes)
     except OmegaConfBaseException as error:
         line = " ".join(str(error).split())
         raise UserError(f"{word}{run_dir} does not go with this version or these overrides: {line}") from error
+    refuse_unread([*moved, *overrides], config)
+    return config
 
 
 def _move_set(saved: dict[str, Any], override: str) -> None:
