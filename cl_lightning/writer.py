@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from cl_lightning.atomic import write_atomic
+from cl_lightning.caveats import caveats
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, write_checkpoint
 from cl_lightning.config.fill import changed_switches, unread_switches
 from cl_lightning.config.scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
@@ -39,6 +40,7 @@ class Writer:
         self._method = method
         self._run_dir = run_dir
         self._protocol = protocol(config, scenario)
+        self._notes = self._noted()
         self._started = time.time()
         self._earlier: dict[str, Any] = {}
         self._seconds_before = 0.0
@@ -54,7 +56,29 @@ class Writer:
     def opening_lines(self, state: RunState) -> list[str]:
         """What the user should know before the first step."""
         config = self._config
-        notes: list[str] = []
+        unread = unread_switches(config.method)
+        recipe = {
+            k: v
+            for k, v in dataclasses.asdict(config.recipe).items()
+            if k not in ("name", "date", "replicas", "precision", *unread)
+        }
+        return [
+            f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
+            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}"
+            f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
+            f"augmentation {config.data.augmentation}, seed {config.seed}",
+            f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
+            f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
+            *self._notes,
+            *_extension_lines(config, self._scenario),
+            f"files in {shown(self._run_dir)}",
+            *([f"going on with {self.place(state)}"] if state.position != Position() else []),
+        ]
+
+    def _noted(self) -> list[str]:
+        """What to know before its numbers are read; kept beside them."""
+        config = self._config
+        notes = caveats(config, self._scenario)
         unread = unread_switches(config.method)
         herds = [item for item in self._method.plan(self._scenario.tasks[0]) if isinstance(item, Herd)]
         if herds and not herds[0].augmented and config.memory.scope == "per_replica":
@@ -65,26 +89,10 @@ class Writer:
                 f"{memory_name(dataclasses.replace(config, memory=share))} are different images: "
                 "type memory.scope=global, or with DyTox recipe.herd_augmented=true"
             )
-        recipe = {
-            k: v
-            for k, v in dataclasses.asdict(config.recipe).items()
-            if k not in ("name", "date", "replicas", "precision", *unread)
-        }
         idle = [f"recipe.{k}={v}" for k, v in changed_switches(config.recipe).items() if k in unread]
         if idle:
             notes.append(f"{', '.join(idle)}: method={config.method.name} does not read it, DyTox and DAFormer do")
-        return [
-            f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
-            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}"
-            f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
-            f"augmentation {config.data.augmentation}, seed {config.seed}",
-            f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
-            f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
-            *notes,
-            *_extension_lines(config, self._scenario),
-            f"files in {shown(self._run_dir)}",
-            *([f"going on with {self.place(state)}"] if state.position != Position() else []),
-        ]
+        return notes
 
     def place(self, state: RunState) -> str:
         """Where the run stands, in words."""
@@ -156,6 +164,7 @@ class Writer:
             parameters=state.records[-1].parameters,
             provenance=self._provenance(),
             phases=state.phases,
+            notes=self._notes,
         )
         if write:
             write_results(self._run_dir, results, state.matrices)

@@ -182,7 +182,7 @@ LINES: tuple[Line, ...] = (
     _line(
         "method.recipe",
         Need(lambda f: f.given.recipe.name == "auto", "recipe=auto"),
-        Need(lambda f: f.given.data.suggests.recipe is None, "recipe=NAME instead, or data.suggests.recipe=null"),
+        Need(lambda f: f.given.data.suggests.recipe is None, "data.suggests.recipe=null"),
     ),
     _line("method.augmentation", Need(is_open("data.augmentation"), "data.augmentation=null")),
     _line(
@@ -267,7 +267,10 @@ LINES: tuple[Line, ...] = (
     _line(
         "recipe.drop_path_in_frozen",
         Need(freezes, "a method that freezes what it trained, such as method=dytox with a memory"),
-        Need(lambda f: getattr(f.config.model, "drop_path", 0.0) > 0, "model.drop_path=0.1 with a model by name"),
+        Need(
+            lambda f: getattr(f.config.model, "drop_path", 0.0) > 0,
+            "model=convit_cifar, which has model.drop_path=0.1",
+        ),
     ),
     _line("recipe.replicas", Need(is_open("batch.replicas"), "batch.replicas=null")),
     _line("recipe.precision", Need(is_open("trainer.precision"), "trainer.precision=null")),

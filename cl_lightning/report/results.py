@@ -61,11 +61,13 @@ def build_results(
     parameters: int,
     provenance: Mapping[str, Plain],
     phases: Sequence[PhaseRecord] = (),
+    notes: Sequence[str] = (),
 ) -> dict[str, Plain]:
     """Assemble ``results.json``: plain values, accuracies in [0, 1], None for what does not apply.
 
     The numbers at the top level are those of the first protocol in ``matrices`` and of ``main_readout``; both are
-    named in the result's ``protocol``, as ``evaluation`` and ``readout``.
+    named in the result's ``protocol``, as ``evaluation`` and ``readout``. ``notes`` are lines that say why they mean
+    less than they seem to.
 
     Raises:
         ValueError: no such read-out, no evaluation, or matrices and tasks of different lengths.
@@ -89,6 +91,7 @@ def build_results(
         "forgetting": continual.forgetting(R),
         "backward_transfer": continual.backward_transfer(R),
         "parameters": parameters,
+        "notes": list(notes),
         "provenance": {
             **provenance,
             "tasks": [_speed(record) for record in tasks],
@@ -143,10 +146,11 @@ def write_results(run_dir: Path, results: Mapping[str, Plain], matrices: Matrice
 
 
 def _is_there(path: Path, results: Mapping[str, Plain]) -> bool:
-    """Whether the file says the same of the same run, whoever wrote it."""
+    """Whether the file says the same of the same run, whoever wrote it: with other notes, if they came later."""
+    apart = {"provenance": None, "notes": None}
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        return {**written, "provenance": None} == json.loads(json.dumps(_finite({**results, "provenance": None})))
+        return {**written, **apart} == json.loads(json.dumps(_finite({**results, **apart})))
     except (OSError, ValueError, TypeError):
         return False
 
