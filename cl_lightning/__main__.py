@@ -68,7 +68,8 @@ def _typed(composed: DictConfig) -> Config:
     mistake = _shared_folder() or mistake_of_job(composed)
     if mistake:
         raise UserError(mistake)
-    config = typed(composed)
+    hydra_config = HydraConfig.get()
+    config = typed(composed, hydra_config.overrides.task, alone=hydra_config.mode is not RunMode.MULTIRUN)
     config.logger.group = config.logger.group or sweep_group(config)
     return config
 

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
+from cl_lightning.config.scales import BACKBONE, MAIN, epochs_of, rate_of
 from cl_lightning.config.schema import Config, PhaseConfig
 from cl_lightning.types import Mixing, Optimiser, Order, Phase, Sampling, Schedule, Sharpness, View
 
-MAIN = "main"
-"""Every method's first phase in a task."""
-BACKBONE = "backbone"
-"""What takes its place in the first task where that trains the transformer that later tasks start from."""
-
-
-def scaled_epochs(phase: str, epochs: int, config: Config) -> int:
-    """A phase's epochs in this run, at least one; phases after the main one look at balanced, small data."""
-    scale = config.epochs_scale if phase in (MAIN, BACKBONE) else config.balanced_epochs_scale
-    return max(1, math.ceil(epochs * (scale or 1.0) - 1e-9))
+__all__ = ["BACKBONE", "MAIN", "build_phase"]
 
 
 def build_phase(
@@ -31,8 +21,7 @@ def build_phase(
 ) -> Phase:
     """A paper's schedule, scaled, with the recipe's way of sampling."""
     recipe = config.recipe
-    epochs = scaled_epochs(name, phase.epochs, config)
-    lr = phase.lr * (config.lr_scale or 1.0)
+    epochs, lr = epochs_of(name, phase, config), rate_of(phase, config)
     order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED
     return Phase(
         name=name,

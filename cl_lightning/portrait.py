@@ -151,7 +151,7 @@ def published_curve(config: Config) -> Published | None:
     made = science(dataclasses.asdict(config))
     for table, job in _candidates(config):
         cell = table.rows[job.row].cells[job.column]
-        wanted = science(dataclasses.asdict(compose_apart([f"run_dir={job.path}", *job.overrides])))
+        wanted = science(dataclasses.asdict(compose_apart([f"run_dir={job.path}", *job.overrides])[0]))
         differing = [line for line in differences(made, wanted) if not line.startswith(("seed=", "data.order="))]
         if not differing:
             return Published(table.rows[job.row].title, cell.curve_source, cell.curve)

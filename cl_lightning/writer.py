@@ -18,9 +18,11 @@ import torch
 import yaml
 
 from cl_lightning.atomic import write_atomic
+from cl_lightning.caveats import caveats
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, save_whole, write_checkpoint
 from cl_lightning.config.fill import changed_switches, unread_switches
-from cl_lightning.config.schema import Config, DataConfig, SetConfig
+from cl_lightning.config.scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
+from cl_lightning.config.schema import Config, DataConfig, MethodConfig, SetConfig
 from cl_lightning.data.kept import write_kept
 from cl_lightning.data.left_out import in_words
 from cl_lightning.data.scenario import Scenario
@@ -28,7 +30,6 @@ from cl_lightning.data_record import DataRecord
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
 from cl_lightning.paths import shown
-from cl_lightning.phases import scaled_epochs
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
 from cl_lightning.state import RunState, checkpoint_payload, restore
@@ -48,6 +49,7 @@ class Writer:
         self._run_dir = run_dir
         self._protocol = protocol(config, scenario)
         self._data = DataRecord(config, scenario, run_dir)
+        self._notes = self._noted()
         self._started = time.time()
         self._earlier: dict[str, Any] = {}
         self._seconds_before = 0.0
@@ -71,7 +73,30 @@ class Writer:
     def opening_lines(self, state: RunState) -> list[str]:
         """What the user should know before the first step."""
         config = self._config
-        notes: list[str] = []
+        unread = unread_switches(config.method)
+        recipe = {
+            k: v
+            for k, v in dataclasses.asdict(config.recipe).items()
+            if k not in ("name", "date", "replicas", "precision", *unread)
+        }
+        return [
+            f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
+            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}"
+            f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
+            f"augmentation {config.data.augmentation}, seed {config.seed}",
+            f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
+            f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
+            *data_lines(self._scenario),
+            *self._notes,
+            *_extension_lines(config, self._scenario),
+            f"files in {shown(self._run_dir)}",
+            *([f"going on with {self.place(state)}"] if state.position != Position() else []),
+        ]
+
+    def _noted(self) -> list[str]:
+        """What to know before its numbers are read; kept beside them."""
+        config = self._config
+        notes = caveats(config, self._scenario)
         unread = unread_switches(config.method)
         herds = [item for item in self._method.plan(self._scenario.tasks[0]) if isinstance(item, Herd)]
         if herds and not herds[0].augmented and config.memory.scope == "per_replica":
@@ -82,27 +107,10 @@ class Writer:
                 f"{memory_name(dataclasses.replace(config, memory=share))} are different images: "
                 "type memory.scope=global, or with DyTox recipe.herd_augmented=true"
             )
-        recipe = {
-            k: v
-            for k, v in dataclasses.asdict(config.recipe).items()
-            if k not in ("name", "date", "replicas", "precision", *unread)
-        }
         idle = [f"recipe.{k}={v}" for k, v in changed_switches(config.recipe).items() if k in unread]
         if idle:
             notes.append(f"{', '.join(idle)}: method={config.method.name} does not read it, DyTox and DAFormer do")
-        return [
-            f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
-            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}"
-            f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
-            f"augmentation {config.data.augmentation}, seed {config.seed}",
-            f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
-            f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
-            *notes,
-            *data_lines(self._scenario),
-            *_extension_lines(config, self._scenario),
-            f"files in {shown(self._run_dir)}",
-            *([f"going on with {self.place(state)}"] if state.position != Position() else []),
-        ]
+        return notes
 
     def place(self, state: RunState) -> str:
         """Where the run stands, in words."""
@@ -182,6 +190,7 @@ class Writer:
             phases=state.phases,
             after_phases=after_phases,
             data={**self._data.results(), **_left_out(self._scenario)},
+            notes=self._notes,
         )
         if write:
             write_results(self._run_dir, results, state.matrices, after_phases)
@@ -237,9 +246,9 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "batch": config.batch.size,
         "precision": config.trainer.precision,
         "epochs": epochs(config),
-        "lr_scale": config.lr_scale,
+        "lr_scale": lr_scale(config),
         "augmentation": config.data.augmentation,
-        "method_options": {k: v for k, v in dataclasses.asdict(config.method).items() if k != "name"},
+        "method_options": method_options(config.method),
         "seed": config.seed,
         **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
         **({} if config.extends is None else {"extended": _extended(config, scenario)}),
@@ -260,6 +269,16 @@ def _without_files(identity: Any) -> Any:
         return identity
     options = {name: value for name, value in identity["method_options"].items() if name != "backbone_file"}
     return {**identity, "method_options": options}
+
+
+def method_options(method: MethodConfig) -> dict[str, Any]:
+    """All that a method may be told but its name. A phase without a scale of its own says nothing of it, as in runs
+    from before there was any.
+    """
+    plain = {name: value for name, value in dataclasses.asdict(method).items() if name != "name"}
+    for name in phases_of(method):
+        plain[name] = {k: v for k, v in plain[name].items() if v is not None or k not in OWN_SCALES}
+    return plain
 
 
 def _order(data: DataConfig) -> str | int | list[int]:
@@ -345,10 +364,15 @@ def _precision(state: RunState) -> dict[str, Any]:
 
 def epochs(config: Config) -> str:
     """Epochs of each phase, scaled: ``500 main + 20 finetuning``."""
-    after = () if config.memory.budget == "none" else ("finetuning", "classifier")
-    before = ("backbone",) if getattr(config.method, "backbone_task", False) else ()
-    phases = {name: getattr(config.method, name, None) for name in (*before, "main", *after)}
-    return " + ".join(f"{scaled_epochs(name, p.epochs, config)} {name}" for name, p in phases.items() if p is not None)
+    return " + ".join(f"{epochs_of(name, phase, config)} {name}" for name, phase in trained_phases(config).items())
+
+
+def lr_scale(config: Config) -> float | str | None:
+    """What the learning rates of all phases are times; of each, where they differ: ``main 1, finetuning 4``."""
+    scales = {name: lr_scale_of(phase, config) for name, phase in trained_phases(config).items()}
+    if len(set(scales.values())) > 1:
+        return ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
+    return next(iter(scales.values()), config.lr_scale)
 
 
 def memory_name(config: Config) -> str:

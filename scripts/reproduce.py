@@ -29,9 +29,10 @@ from typing import Any, TextIO
 
 import yaml
 
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.identity import differences, science
 from cl_lightning.config.saved import may_change
+from cl_lightning.config.unread import Unread, told
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.published.layout import Block, Grid, as_markdown, as_text
 from cl_lightning.published.page import count_cells, page
@@ -102,17 +103,25 @@ def expected(job: Job) -> dict[str, Any]:
     """The scientific part of the job's own configuration."""
     pairs = [(override, *override.split("=", 1)) for override in job.overrides]
     own = {key: yaml.safe_load(value) for _, key, value in pairs if key in _OF_A_RUN}
-    return _composed(tuple(override for override, key, _ in pairs if key not in _OF_A_RUN)) | own
+    return _composed(tuple(override for override, key, _ in pairs if key not in _OF_A_RUN))[0] | own
 
 
 @cache
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
-    return science(dataclasses.asdict(compose_typed(["run_dir=none", *overrides])))
+def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread, ...]]:
+    """The scientific part of a configuration, and which of the overrides it does not read."""
+    config, idle = compose_one_of_many(["run_dir=none", *overrides])
+    return science(dataclasses.asdict(config)), tuple(idle)
 
 
 def asked(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
     """The same, with further overrides."""
-    return science(dataclasses.asdict(compose_typed([f"run_dir={job.path}", *job.overrides, *overrides])))
+    return _composed((*job.overrides, *overrides))[0]
+
+
+def unread_by(job: Job, overrides: Sequence[str]) -> tuple[Unread, ...]:
+    """What the job, with further overrides, would be told and does not read."""
+    every = (*job.overrides, *overrides)
+    return _composed(tuple(override for override in every if override.partition("=")[0] not in _OF_A_RUN))[1]
 
 
 def differ(run: StoredRun, job: Job) -> list[str]:
@@ -167,15 +176,31 @@ class Runs:
         folder = self.folder(job)
         if any(folder.glob("checkpoints/task_*.pt")):
             # The others are what the run was begun with: `wanted` has compared them.
-            return [*python, f"resume={folder}", *filter(may_change, self._request.overrides)]
-        return [*python, *job.overrides, *self._request.overrides, f"hydra.run.dir={folder}"]
+            return [*python, f"resume={folder}", *filter(may_change, self._read(job, self._request.overrides))]
+        return [*python, *self._read(job, (*job.overrides, *self._request.overrides)), f"hydra.run.dir={folder}"]
+
+    def _read(self, job: Job, overrides: Sequence[str]) -> list[str]:
+        """What of ``overrides`` the job reads: a table says for all of its rows what some of them read."""
+        idle = {one.text for one in unread_by(job, self._request.overrides)}
+        return [override for override in overrides if override not in idle]
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for something that was typed and that no job of the request reads."""
+        idle = [{one.key: one for one in unread_by(job, self._request.overrides)} for job in self.jobs]
+        by_all = set.intersection(*map(set, idle)) if idle else set()
+        found = [one for key, one in idle[0].items() if key in by_all] if by_all else []
+        typed = [one for one in found if one.text in self._request.overrides]
+        if typed:
+            raise ValueError(told(typed, "none of the runs"))
 
     def wanted(self) -> list[Job]:
         """Jobs that are not finished.
 
         Raises:
-            ValueError: a folder that holds a run under another configuration than this request would make.
+            ValueError: a folder that holds a run under another configuration than this request would make, or something
+                that was typed and that none of the runs reads.
         """
+        self.check()
         found = self.read(self.jobs)
         for job in self.jobs:
             made = self.begun(job)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.build import build_memory, build_method, build_scenario
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_one_of_many, compose_typed
 from cl_lightning.config.fill import unread_switches
 from cl_lightning.config.schema import RecipeConfig
 from cl_lightning.methods.base import Method
@@ -20,7 +20,7 @@ from cl_lightning.writer import Writer
 
 def built(*overrides: str) -> tuple[Method, list[PlanItem]]:
     """A method on digits as a run builds it, and its plan of the last task."""
-    config = compose_typed(["run_dir=unused", *overrides])
+    config, _ = compose_one_of_many(["run_dir=unused", *overrides])
     scenario = build_scenario(config)
     method = build_method(config, scenario, Key(0))
     return method, list(method.plan(scenario.tasks[-1]))
@@ -52,7 +52,7 @@ def test_a_floor_is_never_above_the_rate() -> None:
 
 
 def told(tmp_path: Path, *overrides: str) -> str:
-    config = compose_typed([f"run_dir={tmp_path}", *overrides])
+    config, _ = compose_one_of_many([f"run_dir={tmp_path}", *overrides])
     scenario = build_scenario(config)
     method = build_method(config, scenario, Key(0))
     return "\n".join(Writer(config, scenario, method, tmp_path).opening_lines(RunState(build_memory(config))))

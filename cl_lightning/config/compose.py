@@ -17,17 +17,29 @@ from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
 from cl_lightning.config.kinds import made_absolute
 from cl_lightning.config.literal import literal, unresolved
+from cl_lightning.config.overrides import assignments, keys_set
 from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
+from cl_lightning.config.unread import Unread, told, unread
 from cl_lightning.errors import UserError, told_to_user
 
 
-def typed(composed: DictConfig) -> Config:
-    """What Hydra composed, filled in and checked, with absolute paths.
+def typed(composed: DictConfig, overrides: Sequence[str] = (), *, alone: bool = True) -> Config:
+    """What Hydra composed of ``overrides``, filled in and checked, with absolute paths.
+
+    ``alone``: this is not one of several runs, of which another may read what this one does not.
 
     Raises:
         UserError: values that are missing, that nobody reads, or that are not possible.
     """
+    config, idle = typed_and_unread(composed, overrides)
+    if alone and idle:
+        raise UserError(told(idle))
+    return config
+
+
+def typed_and_unread(composed: DictConfig, overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
+    """The same, and which of ``overrides`` this configuration does not read."""
     try:
         mistake = missing_keys(composed) or added_keys(composed)
         if mistake:
@@ -37,9 +49,10 @@ def typed(composed: DictConfig) -> Config:
         raise UserError(unresolved(error)) from error
     assert isinstance(config, Config)
     with told_to_user():
-        filled = fill_in(made_absolute(config, _typed_in()))
+        given = made_absolute(config, _typed_in())
+        filled = fill_in(given, keys_set(overrides))
         check(filled, automatic_model=config.model.name == "auto")
-    return filled
+    return filled, unread(assignments(overrides), filled, given)
 
 
 def _typed_in() -> Path:
@@ -53,17 +66,26 @@ def compose_typed(overrides: Sequence[str]) -> Config:
     It is composed outside of a run of Hydra, so ``run_dir`` must be given where it is asked for. Raises as
     :func:`typed` does, and Hydra's own errors for overrides that it cannot carry out.
     """
+    config, idle = compose_one_of_many(overrides)
+    if idle:
+        raise UserError(told(idle))
+    return config
+
+
+def compose_one_of_many(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
+    """The same for one of several runs: which of the overrides it does not read, another one may."""
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return typed(compose("config", overrides=[literal(override) for override in overrides]))
+        quoted = [literal(override) for override in overrides]
+        return typed_and_unread(compose("config", overrides=quoted), quoted)
 
 
-def compose_apart(overrides: Sequence[str]) -> Config:
-    """:func:`compose_typed` within a job of Hydra, which it leaves as it was."""
+def compose_apart(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
+    """:func:`compose_one_of_many` within a job of Hydra, which it leaves as it was."""
     before = GlobalHydra.instance().hydra
     try:
-        return compose_typed(overrides)
+        return compose_one_of_many(overrides)
     finally:
         GlobalHydra.instance().clear()
         if before is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.registry import SCHEMAS
+from cl_lightning.config.scales import as_typed
 from cl_lightning.config.schema import (
     Config,
     DataConfig,
@@ -27,22 +29,22 @@ _SMALL = 64
 """Pixels up to which an image is small."""
 
 
-def fill_in(config: Config) -> Config:
+def fill_in(config: Config, typed: Collection[str] = ()) -> Config:
     """A copy of ``config`` without ``auto`` and without ``None`` where a value is needed.
 
-    An explicit value always wins over a recipe, and a recipe over a suggestion of the data.
+    An explicit value always wins over a recipe, and a recipe over a suggestion of the data. ``typed`` are the options
+    that the user has set (``overrides.keys_set``): what the data suggest scales no epochs and no rate among them.
     """
     data = config.data.suggests
     recipe = _fill_recipe(config.recipe, data.recipe or config.method.recipe)
     model = _fill_model(config.model, data.models.get(config.method.encoder, ""), config.data)
     memory = config.memory if config.method.rehearsal else MemoryConfig("none", 0)
     size = {"total": data.memory, "per_class": data.memory_per_class}.get(memory.budget, 0)
+    suggested = suggested_scales(config)
     return dataclasses.replace(
         config,
-        method=_fill_method(config.method, model),
-        epochs_scale=_or(config.epochs_scale, data.epochs_scale),
-        balanced_epochs_scale=_or(config.balanced_epochs_scale, data.balanced_epochs_scale),
-        lr_scale=_or(config.lr_scale, data.lr_scale.get(config.method.encoder, 1.0)),
+        **{name: _or(getattr(config, name), scale) for name, scale in suggested.items()},
+        method=as_typed(_fill_method(config.method, model), typed, _left_open(config, suggested)),
         recipe=recipe,
         model=model,
         memory=dataclasses.replace(memory, size=_or(memory.size, size)),
@@ -58,6 +60,20 @@ def fill_in(config: Config) -> Config:
             threads=_or(config.trainer.threads, data.threads),
         ),
     )
+
+
+def suggested_scales(config: Config) -> dict[str, float]:
+    """What the data suggest for the method: the name of each of the run's scales -> its value."""
+    data = config.data.suggests
+    return {
+        "epochs_scale": data.epochs_scale,
+        "balanced_epochs_scale": data.balanced_epochs_scale,
+        "lr_scale": data.lr_scale.get(config.method.encoder, 1.0),
+    }
+
+
+def _left_open(config: Config, scales: dict[str, float]) -> dict[str, float]:
+    return {name: scale for name, scale in scales.items() if getattr(config, name) is None}
 
 
 def _fill_data(data: DataConfig, augmentation: str) -> DataConfig:

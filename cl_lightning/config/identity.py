@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,6 +48,9 @@ _WITHOUT = (
 )
 """Keys, and whole groups, that say where and how fast a run is made, or what has become another key's value."""
 
+_OWN_SCALE = re.compile(r"method\.\w+\.(epochs_scale|lr_scale)")
+"""Of a phase: null says that it has none, as in runs from before there was any."""
+
 
 def science(config: Mapping[str, Any]) -> dict[str, Any]:
     """The rest, flat: ``{"method.temperature": 1.0, ...}``, of a filled-in configuration as plain values (what a run's
@@ -58,7 +62,7 @@ def science(config: Mapping[str, Any]) -> dict[str, Any]:
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in node.items():
         key = f"{prefix}{name}"
-        if key in _WITHOUT:
+        if key in _WITHOUT or (value is None and _OWN_SCALE.fullmatch(key)):
             continue
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{key}.")
@@ -86,14 +90,20 @@ def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
     """
     found = []
     for key in sorted(set(made) | set(wanted)):
-        if _under_null(key, made) or _under_null(key, wanted):
+        if _under_null(key, made) or _under_null(key, wanted) or (key in _OF_A_MEMORY and _keep_none(made, wanted)):
             continue
-        if key not in made and not any(other.startswith(f"{key}.") for other in made):
+        own_scale = _OWN_SCALE.fullmatch(key) is not None
+        if key not in made and not own_scale and not any(other.startswith(f"{key}.") for other in made):
             continue
-        one, other = made.get(key, _SET), wanted.get(key, _SET)
+        absent = None if own_scale else _SET
+        one, other = made.get(key, absent), wanted.get(key, absent)
         if not _alike(one, other):
             found.append(f"{key}={one} (not {other})")
     return found
+
+
+def _keep_none(*given: Mapping[str, Any]) -> bool:
+    return all(one.get("memory.budget") == "none" for one in given)
 
 
 def _alike(made: Any, wanted: Any) -> bool:
@@ -104,6 +114,8 @@ def _alike(made: Any, wanted: Any) -> bool:
     return bool(made == wanted)
 
 
+_OF_A_MEMORY = ("memory.size", "memory.scope")
+"""What is of no account where nothing is remembered."""
 _SET = "set"
 """Stands for a group that is there, where the other configuration has null."""
 

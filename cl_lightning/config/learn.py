@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.check import check
 from cl_lightning.config.extension import ExtendsConfig, LearntFolderConfig
+from cl_lightning.config.fill import suggested_scales
 from cl_lightning.config.identity import differences, science
 from cl_lightning.config.literal import filled_in
 from cl_lightning.config.saved import change, load_plain, may_change, read_saved, to_plain, tree
+from cl_lightning.config.scales import as_typed, scaled_anew
 from cl_lightning.config.schema import Config
+from cl_lightning.config.unread import refuse_unread
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.paths import absolute
 
@@ -62,7 +65,7 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     changes = [_change(override, free) for override in overrides if override.partition("=")[0] not in _OWN]
     try:
         before = load_plain(saved)
-        config = load_plain(saved, *changes)
+        config = _rescaled(load_plain(saved, *changes), before, {override.partition("=")[0] for override in overrides})
         entry = _entry(folder, before, given, differences(science(to_plain(config)), science(to_plain(before))))
     except OmegaConfBaseException as error:
         raise UserError(_wrong_value(error, overrides, run_dir)) from error
@@ -73,7 +76,21 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     config = dataclasses.replace(config, run_dir=str(target), if_exists="refuse", extends=extends)
     with told_to_user():
         check(config)
+    refuse_unread([override for override in overrides if override.partition("=")[0] not in _OWN], config)
     return config
+
+
+def _rescaled(config: Config, before: Config, typed: Collection[str]) -> Config:
+    """What was typed of phases and scales, as in a new run: a saved scale that is no other than the data's suggestion
+    is not meant for epochs that are typed now.
+    """
+    suggested = {
+        name: scale
+        for name, scale in suggested_scales(before).items()
+        if name not in typed and getattr(before, name) == scale
+    }
+    method = as_typed(scaled_anew(config.method, typed), typed, suggested)
+    return dataclasses.replace(config, method=method)
 
 
 def moved(config: Config, folder: str) -> Config:

@@ -19,6 +19,7 @@ from cl_lightning.config.parallel import as_job_beside_others, is_side_by_side, 
 from cl_lightning.config.schema import Config
 from cl_lightning.config.search import Search
 from cl_lightning.config.sweep_check import is_search, is_slurm, is_submitit, mistake_of_multirun, typed_for
+from cl_lightning.config.unread_by_all import unread_by_all
 from cl_lightning.errors import UserError
 
 
@@ -61,7 +62,7 @@ def watch(failures: list[int]) -> None:
 
     def sweeper(**given: Any) -> Sweeper:
         config = given["config"]
-        mistake = mistake_of_multirun(config)
+        mistake = mistake_of_multirun(config) or unread_by_all(config.hydra)
         if mistake:
             raise UserError(mistake)
         if is_search(config.hydra):

@@ -19,6 +19,7 @@ from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kin
 from cl_lightning.config.old_rules import with_old_rules
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
+from cl_lightning.config.unread import refuse_unread
 from cl_lightning.errors import UserError
 from cl_lightning.paths import absolute
 
@@ -42,7 +43,8 @@ def load_saved(
     ``allow=("precision",)`` lets ``trainer.precision`` change too. ``word`` is what was typed before the folder.
 
     Raises:
-        UserError: no run there, an override that would make another run of it, or a configuration of another version.
+        UserError: no run there, an override that nobody reads or that would make another run of it, or a configuration
+            of another version.
     """
     saved = read_saved(run_dir, word)
     unknown = [name for name in allow if name != "precision"]
@@ -55,10 +57,12 @@ def load_saved(
     groups_first = sorted(overrides, key=lambda override: "." in override.partition("=")[0])
     changes = [change(override, precision="precision" in allow) for override in groups_first]
     try:
-        return load_plain(saved, *changes)
+        config = load_plain(saved, *changes)
     except OmegaConfBaseException as error:
         line = " ".join(str(error).split())
         raise UserError(f"{word}{run_dir} does not go with this version or these overrides: {line}") from error
+    refuse_unread([*moved, *overrides], config)
+    return config
 
 
 def _move_set(saved: dict[str, Any], override: str) -> None:

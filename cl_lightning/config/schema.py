@@ -17,11 +17,13 @@ from cl_lightning.config.kinds import file, folder, text
 
 @dataclass
 class PhaseConfig:
-    """A paper's training schedule for one phase."""
+    """A paper's training schedule for one phase; a scale of its own, where it has one, is in place of the run's."""
 
     epochs: int = MISSING
+    epochs_scale: float | None = None
     optimiser: str = MISSING
     lr: float = MISSING
+    lr_scale: float | None = None
     weight_decay: float = 0.0
     decay_vectors: bool = True
     momentum: float = 0.9

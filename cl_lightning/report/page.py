@@ -24,6 +24,7 @@ h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0}
 h2{font-size:1.05rem;margin:0 0 .5rem}
 p{margin:.4rem 0}
 .soft,figcaption,.tile span{color:var(--soft)}
+.note{border-left:3px solid;padding-left:.7rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.7rem;margin:1rem 0}
 .tile{background:var(--card);border-radius:.5rem;padding:.6rem .8rem}
 .tile b{display:block;font-size:1.25rem;white-space:nowrap;font-variant-numeric:tabular-nums}
@@ -192,9 +193,10 @@ def _head(shown: Shown, title: str) -> str:
         ("parameters", f"{results['parameters']:,}"),
         ("time", _time(results["provenance"].get("seconds"))),
     ]
+    notes = "".join(f'<p class="note">{html.escape(note)}.</p>\n' for note in results.get("notes", []))
     made = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles)
     return (
-        f'<header>\n<h1>{title}</h1>\n<p class="soft">{html.escape(told)}.{unfinished}</p>\n'
+        f'<header>\n<h1>{title}</h1>\n<p class="soft">{html.escape(told)}.{unfinished}</p>\n{notes}'
         f'<div class="tiles">{made}</div>\n</header>'
     )
 

@@ -104,12 +104,14 @@ def build_results(
     phases: Sequence[PhaseRecord] = (),
     after_phases: Sequence[PhaseAccuracy] = (),
     data: Mapping[str, Plain] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Plain]:
     """Assemble ``results.json``: plain values, accuracies in [0, 1], None for what does not apply.
 
     The numbers at the top level are those of the first protocol in ``matrices`` and of ``main_readout``; both are
     named in the result's ``protocol``, as ``evaluation`` and ``readout``. Without ``after_phases`` there is no key
-    ``phase_accuracy``. ``data`` has further entries, of the images.
+    ``phase_accuracy``. ``data`` has further entries, of the images. ``notes`` are lines that say why the numbers mean
+    less than they seem to.
 
     Raises:
         ValueError: no such read-out, no evaluation, or matrices and tasks of different lengths.
@@ -136,6 +138,7 @@ def build_results(
         "parameters": parameters,
         **({"phase_accuracy": measured} if measured else {}),
         **(data or {}),
+        "notes": list(notes),
         "provenance": {
             **provenance,
             "tasks": [_speed(record) for record in tasks],
@@ -210,11 +213,14 @@ def write_results(
 
 
 def _made(path: Path, results: Mapping[str, Plain]) -> Plain:
-    """The provenance in the file, if it says the same of the same run as far as it goes; else None."""
+    """The provenance in the file, if it says the same of the same run as far as it goes; else None. Notes may have come
+    or changed since.
+    """
+    apart = {"provenance": None, "notes": None}
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        told = json.loads(json.dumps(_finite({**results, "provenance": None})))
-        return written["provenance"] if {**told, **written, "provenance": None} == told else None
+        told = json.loads(json.dumps(_finite({**results, **apart})))
+        return written["provenance"] if {**told, **written, **apart} == told else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

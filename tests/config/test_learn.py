@@ -56,7 +56,9 @@ def test_how_long_and_how_a_task_is_learnt_may_change_and_is_noted(run: Path) ->
     )
     assert (config.epochs_scale, config.method.main.lr, config.trainer.progress) == (2.0, 0.1, "none")
     assert config.extends is not None
-    assert config.extends.folders[0].changed == ["epochs_scale=2.0 (not 0.08)", "method.main.lr=0.1 (not 0.0005)"]
+    assert config.extends.folders[0].changed == [
+        "epochs_scale=2.0 (not 0.08)", "method.main.lr=0.1 (not 0.0005)", "method.main.lr_scale=1.0 (not None)"
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

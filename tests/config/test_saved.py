@@ -15,7 +15,9 @@ from cl_lightning.errors import UserError
 
 def test_a_group_beside_resume_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
     """``trainer=gpu`` says where, and must not take away the loaders that the run was given."""
-    config = compose_typed([f"run_dir={tmp_path}", "trainer.workers=8", "logger.project=mine", "trainer.devices=1"])
+    config = compose_typed(
+        [f"run_dir={tmp_path}", "trainer.workers=8", "logger=wandb", "logger.project=mine", "trainer.devices=1"]
+    )
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
     for overrides in (["trainer=cpu", "trainer.log_every=7"], ["trainer.log_every=7", "trainer=cpu"]):
         resumed = load_saved(tmp_path, [*overrides, "logger=none"])

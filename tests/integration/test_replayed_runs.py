@@ -22,14 +22,14 @@ SHORT = [
 SGD = ["method.main.optimiser=sgd"]
 """AdamW divides by what may be nothing but rounding: runs whose rates differ by 1e-7 end with other weights."""
 FINETUNING = ["method.finetuning.optimiser=sgd"]
-BACKBONE = ["method.backbone.optimiser=sgd", "method.backbone.lr=0.01", "method.backbone.epochs=50"]
+BACKBONE = ["method.backbone.optimiser=sgd", "method.backbone.lr=0.04", "method.backbone.epochs=50"]
 METHODS = {
     "dytox": [*SGD, *FINETUNING, "method.mixup.alpha=0.8"],
     "dytox_plusplus": [*SGD, *FINETUNING, "batch.replicas=2", "batch.size=16"],
     "daformer_m": [*SGD, *FINETUNING, "method.sam.rho=0", "method.neighbours.form=similarity", "method.neighbours.k=3"],
     "meat": [*SGD, *BACKBONE],
     "individual": [*SGD, *BACKBONE],
-    "finetune": [*SGD, "method.main.lr=0.01"],
+    "finetune": [*SGD, "method.main.lr=0.04"],
     "icarl": [],
     "wa": [],
     "der": [],

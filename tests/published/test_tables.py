@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.published.tables import METRICS, load_table, parse_table, table_names
 
 SMALL: dict[str, Any] = {
@@ -101,7 +101,7 @@ def test_every_row_of_a_shipped_table_composes_to_what_it_says(name: str) -> Non
     table = load_table(name)
     for key, row in table.rows.items():
         job = table.jobs([key])[-1]
-        config = compose_typed([f"run_dir={job.path}", *job.overrides])
+        config, _ = compose_one_of_many([f"run_dir={job.path}", *job.overrides])
         assert config.memory.budget != "total" or config.memory.size, key
         if "per_replica" in key:
             assert config.memory.scope == "per_replica"

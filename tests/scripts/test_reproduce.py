@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from cl_lightning.config.identity import differences
 from cl_lightning.published import tables
 from cl_lightning.published.tables import Table, parse_table
 from scripts import reproduce
@@ -194,14 +195,14 @@ def test_dry_run_prints_commands_that_can_be_typed(
 
 def test_going_on_repeats_only_the_overrides_that_a_begun_run_may_be_given(tmp_path: Path) -> None:
     """The same command is typed again: what made the run is in the run, `resume=` would refuse it."""
-    typed = ["table=digits", "rows=finetune", "runs=seed2", f"out={tmp_path}", "trainer=cpu", "data.root=there"]
+    typed = ["table=digits", "rows=finetune", "runs=seed2", f"out={tmp_path}", "trainer=cpu", "report.page=false"]
     request = reproduce.parse([*typed, "trainer.precision=bf16-mixed", "epochs_scale=0.1"])
     runs = reproduce.Runs(request, tables.load_table("digits"))
     (job,) = runs.jobs
     assert runs.command(job)[-2:-1] == ["epochs_scale=0.1"]
     (runs.folder(job) / "checkpoints").mkdir(parents=True)
     (runs.folder(job) / "checkpoints" / "task_000.pt").touch()
-    assert runs.command(job)[3:] == [f"resume={runs.folder(job)}", "trainer=cpu", "data.root=there"]
+    assert runs.command(job)[3:] == [f"resume={runs.folder(job)}", "trainer=cpu", "report.page=false"]
     (runs.folder(job) / "config.yaml").write_text("epochs_scale: 0.2\n")
     with pytest.raises(ValueError, match="holds a run with epochs_scale=0.2"):
         runs.wanted()
@@ -222,6 +223,25 @@ def test_a_cell_is_composed_once_for_all_of_its_runs(name: str, run: str) -> Non
     assert jobs
     for job in jobs:
         assert reproduce.expected(job) == reproduce.asked(job, ())
+
+
+def test_a_job_is_told_what_it_reads_and_a_request_that_nobody_reads_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table gives all of its rows a memory's size; the row without memory is run without it, as it was."""
+    monkeypatch.chdir(tmp_path)
+    typed = ["table=cifar20_contrasts", "rows=whole,no_memory", "runs=seed0", "dry_run=true"]
+    code, out, _ = told(capfd, *typed, "method.finetuning.momentum=0.5", "method.finetuning.optimiser=sgd")
+    assert code == 0
+    whole, without = out.splitlines()
+    for override in ("memory.size=400", "balanced_epochs_scale=1", "method.finetuning.momentum=0.5"):
+        assert f" {override} " in whole
+        assert f" {override} " not in without
+    code, _, err = told(capfd, *typed, "data.test_share=0.5")
+    assert code == 2
+    assert "data.test_share=0.5 is read by none of the runs: type data=image_folder as well, or leave it out" in err
+    made = reproduce.expected(tables.load_table("cifar20_contrasts").jobs(["no_memory"])[0])
+    assert differences(made | {"memory.size": 0}, made) == [], "what nobody reads is no difference"
 
 
 @pytest.mark.slow
