@@ -163,7 +163,8 @@ def test_paths_and_texts_are_declared_where_they_are() -> None:
 
 def test_texts_reach_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = compose_typed(["run_dir=runs, (1)", "logger.name=März: a=b", "logger.group=1_0", "data.root=~/a$b"])
+    texts = ["run_dir=runs, (1)", "logger.name=März: a=b", "logger.group=1_0", "data.root=~/a$b"]
+    config = compose_typed([*texts, "logger=wandb", "data=image_folder", "data.increment=1"])
     assert (config.logger.name, config.logger.group) == ("März: a=b", "1_0")
     assert config.run_dir == str(tmp_path / "runs, (1)")
     assert config.data.root == os.path.expanduser("~/a$b")
