@@ -17,11 +17,9 @@ from typing import Any
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
 from cl_lightning.__main__ import main
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.sweep_check import looks_at_test_images
 from cl_lightning.run import execute
 from tests.integration.commands import a_few_and_the_rest
 
@@ -305,24 +303,6 @@ def test_validation_cannot_be_searched_down_to_test_images(
     assert len(jobs) == 2
     assert all("data.validation=0.0 lets a search look at the test images" in line for line in jobs)
     assert last == "error: no trial of the search went well: see what each said"
-
-
-@pytest.mark.slow
-def test_a_search_may_look_at_a_validation_part() -> None:
-    own = ["data=image_folder", "data.root=x", "data.increment=2", "run_dir=r"]
-    sequence = ["data=sequence", "run_dir=r"]
-    of_sets = "data.sets=[{{name: image_folder, root: x, evaluate_on: val}}, {{name: image_folder, root: y{}}}]"
-    for overrides, seen in (
-        ([*own, "data.evaluate_on=val"], False),
-        ([*own, "data.evaluate_on=test"], True),
-        (own, True),
-        ([*own, "data.validation=0.1"], False),
-        (["run_dir=r", "data.evaluate_on=val"], True),  # digits have no such part
-        ([*sequence, of_sets.format(", evaluate_on: val")], False),
-        ([*sequence, of_sets.format("")], True),
-    ):
-        told = looks_at_test_images(OmegaConf.structured(compose_typed(overrides)))
-        assert (told is not None) == seen, overrides
 
 
 @pytest.mark.slow
