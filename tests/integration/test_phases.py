@@ -19,7 +19,10 @@ from cl_lightning.metrics.accuracy import accuracies_of_each, accuracy_of_all
 from tests.integration.commands import outcome, typed
 
 pytestmark = pytest.mark.slow
-TWO_TASKS = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=5", "trainer.progress=lines"]
+TWO_TASKS = [
+    "epochs_scale=0.002", "balanced_epochs_scale=0.1", "data.classes=4", "data.increment=2", "memory.size=80",
+    "batch.evaluation=64", "trainer.progress=lines",
+]  # fmt: skip
 
 
 def learn(run_dir: Path, *overrides: str) -> int:
