@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cl_lightning.build_scenario import plain_scenario
 from cl_lightning.build_vit import build_individual, build_meat
 from cl_lightning.config.schema import (
     Config,
@@ -35,7 +36,7 @@ from cl_lightning.methods.finetune import Finetune
 from cl_lightning.models.build import Structure, build_network
 from cl_lightning.phases import MAIN, build_phase
 from cl_lightning.rng import Key
-from cl_lightning.scenarios import extended_scenario, plain_scenario
+from cl_lightning.scenarios import extended_scenario
 from cl_lightning.types import Mixing, Order, Phase, Sampling, Sharpness, View
 
 _WHOLE_EMBEDDING_NETWORK = ("backbone", "classifier")

@@ -317,8 +317,7 @@ def folder_images(folder: Path, size: int, count: int) -> tuple[np.ndarray, tupl
         except UnreadableImageError as error:
             skipped.append(f"skipped: {error}")
     if not found:
-        kinds = ", ".join(FORMATS)
-        raise UserError(f"--images {folder} holds no readable picture ({kinds}): add some, or leave --images out")
+        raise UserError(f"--images {folder} holds no readable picture ({', '.join(FORMATS)}): add some")
     return np.stack(found), tuple(skipped)
 
 

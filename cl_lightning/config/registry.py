@@ -6,6 +6,7 @@ from functools import cache
 
 from hydra.core.config_store import ConfigStore
 
+from cl_lightning.config.outputs import LoggerConfig
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
@@ -18,7 +19,6 @@ from cl_lightning.config.schema import (
     ICaRLConfig,
     IndividualConfig,
     JointConfig,
-    LoggerConfig,
     MEATConfig,
     MemoryConfig,
     ModelConfig,

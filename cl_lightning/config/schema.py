@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from cl_lightning.config.extension import ExtendsConfig
-from cl_lightning.config.kinds import file, folder, text
+from cl_lightning.config.kinds import file, folder
+from cl_lightning.config.outputs import LoggerConfig, ReportConfig
 
 
 @dataclass
@@ -355,28 +356,6 @@ class TrainerConfig:
     stop_after_task: int | None = None
     checkpoint_steps: int | None = None
     checkpoint_minutes: float | None = 10.0
-
-
-@dataclass
-class LoggerConfig:
-    """Where curves go, beside the files of the run."""
-
-    csv: bool = True
-    wandb: bool = False
-    project: str = text("cl_lightning")
-    entity: str | None = text(None)
-    mode: str = "online"
-    name: str | None = text(None)
-    group: str | None = text(None)
-
-
-@dataclass
-class ReportConfig:
-    """The page that each run writes."""
-
-    page: bool = True
-    attention: bool = False
-    exemplars: int = 8
 
 
 @dataclass

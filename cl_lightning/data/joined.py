@@ -17,7 +17,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from cl_lightning.data.sources import ArraySource, ImageSource, resized
+from cl_lightning.data.pictures import resized
+from cl_lightning.data.sources import ArraySource, ImageSource
 from cl_lightning.rng import Key
 
 _KEPT_AT_MOST = 1 << 30

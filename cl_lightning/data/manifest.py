@@ -31,7 +31,8 @@ from torch import Tensor
 
 from cl_lightning.atomic import replace_file
 from cl_lightning.data.contents import DIGEST_SIZE, digest
-from cl_lightning.data.sources import FolderSource, decode, reason
+from cl_lightning.data.pictures import decode, reason
+from cl_lightning.data.sources import FolderSource
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cl_lightning.atomic import write_atomic
-from cl_lightning.data.sources import reason
+from cl_lightning.data.pictures import reason
 from cl_lightning.deploy.exported import DESCRIPTION, describe, sha256
 from cl_lightning.deploy.formats import FORMATS, Format
 from cl_lightning.deploy.model import TrainedModel

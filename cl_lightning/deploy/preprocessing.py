@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cl_lightning.data.augment import normalise
 from cl_lightning.data.class_files import BY_SUFFIX
-from cl_lightning.data.sources import centre, decode, reason
+from cl_lightning.data.pictures import centre, decode, reason
 from cl_lightning.errors import UnreadableImageError
 from cl_lightning.types import Plain
 

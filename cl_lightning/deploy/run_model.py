@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.build import build_method, build_pipeline
+from cl_lightning.build_scenario import only_arrays, orientation
 from cl_lightning.checkpoints import AlteredError, Position, list_checkpoints, load_checkpoint
 from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
+from cl_lightning.data.pictures import evaluated_short_side
 from cl_lightning.data.scenario import Scenario, without_images
-from cl_lightning.data.sources import evaluated_short_side
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.rng import Key
-from cl_lightning.scenarios import only_arrays, orientation
 from cl_lightning.state import restore_learnt
 from cl_lightning.types import Plain
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning import rng
+from cl_lightning.build_scenario import all_at_hand, plain_scenario
 from cl_lightning.config.schema import DataConfig
 from cl_lightning.data.datasets import CHANNELS, load_sources
 from cl_lightning.data.image_folder import evaluated_part, find_parts
@@ -19,7 +20,6 @@ from cl_lightning.deploy.formats import Scores
 from cl_lightning.deploy.image_files import image_files
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.errors import UnreadableImageError, UserError
-from cl_lightning.scenarios import all_at_hand, plain_scenario
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from cl_lightning.data.formats import EXTENSIONS, FORMATS, OLD_EXTENSIONS, is_image, open_image, suffix
-from cl_lightning.data.sources import FolderSource, decode
+from cl_lightning.data.pictures import decode
+from cl_lightning.data.sources import FolderSource
 from cl_lightning.rng import Key
 from tests.data.odd_folders import picture
 

@@ -14,7 +14,8 @@ from cl_lightning.data.augment import Augmentation
 from cl_lightning.data.draws import Draw
 from cl_lightning.data.joined import JoinedSource, join
 from cl_lightning.data.loading import Chunks, Pipeline, PixelStore, StepDataset, step_loader
-from cl_lightning.data.sources import ArraySource, FolderSource, resized
+from cl_lightning.data.pictures import resized
+from cl_lightning.data.sources import ArraySource, FolderSource
 from cl_lightning.rng import Key
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # machines with a single core

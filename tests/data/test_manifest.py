@@ -1,4 +1,4 @@
-"""The scan for broken images: what it finds, what it remembers, and that nothing wrong with its memory stops a run."""
+"""The scan for broken images: what it finds and what it remembers."""
 
 from __future__ import annotations
 
@@ -7,92 +7,18 @@ import io
 import logging
 import os
 import weakref
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from cl_lightning.data import manifest
-from cl_lightning.data.manifest import Found, Manifest, Stamp, scan
+from cl_lightning.data.manifest import Found, Manifest, scan
 from cl_lightning.data.sources import FolderSource
+from tests.data.scanned import UNKNOWN, broken, cache, cut, kept, looked_at, many, parts, root, save
 
-UNKNOWN = "cannot identify image file"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("cache") / "deep"
-    monkeypatch.setenv("CL_LIGHTNING_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Six images in two parts, of which three are broken in different ways."""
-    top = tmp_path / "pictures"
-    for index, name in enumerate(["train/a/1.png", "train/a/2.jpg", "train/b/1.png", "val/a/1.png", "val/b/1.webp"]):
-        save(top / name, index)
-    Image.new("F", (12, 9), 0.5).save(top / "train/b/2.tif")
-    cut(top / "train/a/2.jpg")
-    (top / "val/a/1.png").write_bytes(b"<html>404</html>")
-    return top
-
-
-def save(path: Path, seed: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.RandomState(seed).randint(0, 256, (60, 40, 3), np.uint8)).save(path)
-
-
-def cut(path: Path) -> None:
-    """Take the end away: the header is whole, so only decoding tells."""
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * 9 // 10])
-
-
-def parts(root: Path) -> list[FolderSource]:
-    return [FolderSource.scan(root / part, part) for part in ("train", "val")]
-
-
-def broken(root: Path, threads: int | None = None) -> dict[str, str]:
-    """Path below the root -> reason."""
-    sources = parts(root)
-    found = scan(root, sources, threads)
-    return {
-        f"{s.name}/{s.paths[row]}": why
-        for s, one in zip(sources, found, strict=True)
-        for row, why in one.broken.items()
-    }
-
-
-@pytest.fixture
-def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that have been read."""
-    names: list[str] = []
-    look = manifest._look
-
-    def watched(unknown: manifest._Unknown) -> Found:
-        names.append("/".join(Path(unknown.file).parts[-3:]))
-        return look(unknown)
-
-    monkeypatch.setattr(manifest, "_look", watched)
-    return names
-
-
-def many(root: Path, count: int) -> FolderSource:
-    """Images of one pixel."""
-    (root / "a").mkdir(parents=True)
-    for index in range(count):
-        (root / f"a/{index:04d}.pgm").write_bytes(b"P5 1 1 255\n\0")
-    return FolderSource.scan(root, "many")
-
-
-def kept(cache: Path) -> Path:
-    (file,) = cache.iterdir()
-    return file
+__all__ = ["cache", "looked_at", "root"]  # fixtures that work by being here
 
 
 class TestFinding:
@@ -321,135 +247,3 @@ class TestRemembering:
         kept(cache).unlink()
         broken(root)
         assert not caplog.records
-
-
-class TestDamage:
-    """Nothing that is wrong with what was kept changes what is found."""
-
-    @staticmethod
-    def check(root: Path, caplog: pytest.LogCaptureFixture, *, says: str, mended: bool = True) -> None:
-        caplog.clear()
-        assert sorted(broken(root)) == ["train/a/2.jpg", "train/b/2.tif", "val/a/1.png"]
-        (told,) = [record.getMessage() for record in caplog.records]
-        assert says in told
-        caplog.clear()
-        broken(root)
-        assert bool(caplog.records) != mended
-
-    @pytest.mark.parametrize(
-        "spoil",
-        [
-            lambda _text: "",
-            lambda _text: "\x80\x04\x95",
-            lambda _text: "[]",
-            lambda _text: '{"format": 2}',
-            lambda text: text.replace('"format": 2', '"format": 1'),
-            lambda text: text.replace("pictures", "elsewhere"),
-            lambda text: text.rpartition("\n")[0],
-            lambda text: text + "\n",
-        ],
-    )
-    def test_foreign_and_older_files(
-        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[str], str]
-    ) -> None:
-        broken(root)
-        kept(cache).write_text(spoil(kept(cache).read_text()), encoding="utf-8")
-        self.check(root, caplog, says=f"{kept(cache)} is not whole, or of another version")
-
-    @pytest.mark.parametrize(
-        "line",
-        [
-            "",
-            "{}",
-            "[1,2",
-            "[]",
-            '[["1.png"],[1],[1],[],"%s",{},""]' % (32 * "0"),
-            '[["1.png"],[1],[1],[1],"00",{},""]',
-            '[["1.png"],[1],[1],[1],"%s",{},""]' % (32 * "x"),
-            '[[["1.png"]],[1],[1],[1],"%s",{},""]' % (32 * "0"),
-            '["a","b","c","d","e","f",""]',
-        ],
-    )
-    def test_damaged_folders(
-        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, looked_at: list[str], line: str
-    ) -> None:
-        broken(root)
-        looked_at.clear()
-        lines = [
-            f'"train/a"\t{line}' if old.startswith('"train/a"') else old for old in kept(cache).read_text().split("\n")
-        ]
-        kept(cache).write_text("\n".join(lines))
-        self.check(root, caplog, says=f"{kept(cache)} is damaged")
-        assert sorted(looked_at) == ["train/a/1.png", "train/a/2.jpg"]
-
-    def test_cut_off_anywhere(self, root: Path, cache: Path) -> None:
-        first = broken(root)
-        text = kept(cache).read_text()
-        for length in range(0, len(text), 7):
-            kept(cache).write_text(text[:length])
-            assert broken(root) == first
-            assert sorted(kept(cache).read_text().split("\n")) == sorted(text.split("\n"))
-
-    def test_a_place_that_cannot_be_written(
-        self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("CL_LIGHTNING_CACHE", str(tmp_path / "file" / "folder"))
-        monkeypatch.setattr(manifest, "_SAVE_EVERY", 0.0)
-        self.check(root, caplog, says="cannot be written (Not a directory): the next run", mended=False)
-
-    def test_a_file_that_cannot_be_read(
-        self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        broken(root)
-        file = kept(cache)
-        file.unlink()
-        file.mkdir()
-        self.check(root, caplog, says=f"{file} cannot be read (Is a directory)", mended=False)
-        assert list(cache.iterdir()) == [file], "nothing half-written is left"
-
-
-def test_runs_may_write_at_once(root: Path, cache: Path) -> None:
-    def write(index: int) -> None:
-        mine = Manifest(root)
-        for name in range(200):
-            mine.learn("train/b", f"{name}.png", Found(Stamp(index, index, index), bytes(16), None))
-            mine.learn("train/b", "1.png", Found(Stamp(index, index, index), bytes(16), None))
-        mine.save()
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write, range(40)))
-    known = Manifest(root).known("train/b")
-    assert list(known) == ["1.png"], "the only one that is there"
-    assert known["1.png"].stamp.size in range(40)
-    kept(cache)
-
-
-def test_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def folder() -> Path:
-        file = Manifest(tmp_path).file
-        assert file is not None
-        assert file.name.startswith("images-")
-        return file.parent
-
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setenv("CL_LIGHTNING_CACHE", "~/own")
-    assert folder() == tmp_path / "home/own"
-    monkeypatch.delenv("CL_LIGHTNING_CACHE")
-    assert folder() == tmp_path / "xdg/cl_lightning"
-    for unset in ("", "relative"):
-        monkeypatch.setenv("XDG_CACHE_HOME", unset)
-        assert folder() == tmp_path / "home/.cache/cl_lightning"
-    assert Manifest(tmp_path).file != Manifest(tmp_path / "..").file
-
-
-def test_without_a_home_nothing_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("CL_LIGHTNING_CACHE")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", no_home)
-    assert Manifest(root).file is None
-    assert len(broken(root)) == 3

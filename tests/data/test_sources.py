@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_lightning.data.sources import ArraySource, FolderSource, random_crop
+from cl_lightning.data.pictures import random_crop
+from cl_lightning.data.sources import ArraySource, FolderSource
 from cl_lightning.rng import Key, uniform
 
 
@@ -188,10 +189,10 @@ class TestRandomCrop:
         assert random_crop(width, height, Key(1), 0) == box
 
     def test_whole_image_is_the_fallback_of_admissible_ratios(self) -> None:
-        from cl_lightning.data import sources
+        from cl_lightning.data import pictures
 
-        assert sources._central_crop(120, 100) == (0, 0, 120, 100)
-        assert sources._central_crop(75, 100) == (0, 0, 75, 100)
+        assert pictures._central_crop(120, 100) == (0, 0, 120, 100)
+        assert pictures._central_crop(75, 100) == (0, 0, 75, 100)
 
     def test_draws_differ_by_position_and_key(self) -> None:
         boxes = {random_crop(200, 200, Key(seed), position) for seed in range(5) for position in range(20)}

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_lightning.data.sources import FolderSource, evaluated_short_side
+from cl_lightning.data.pictures import evaluated_short_side
+from cl_lightning.data.sources import FolderSource
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.errors import UnreadableImageError
 from tests.deploy.runs import pictures

@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from cl_lightning.build import build_pipeline, flips
+from cl_lightning.build_scenario import all_at_hand, only_arrays, plain_scenario
 from cl_lightning.bundle.__main__ import main as bundle
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.data.augment import Augmentation, BySet
 from cl_lightning.data.datasets import load_sources
 from cl_lightning.data.joined import JoinedSource
-from cl_lightning.data.sources import ArraySource, resized
+from cl_lightning.data.pictures import resized
+from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.run_model import open_run
 from cl_lightning.deploy.verification import sample
 from cl_lightning.rng import Key
-from cl_lightning.scenarios import all_at_hand, only_arrays, plain_scenario
 from tests.integration.commands import typed, write_digits
 
 SIZE = 8

@@ -1,0 +1,29 @@
+"""Where a run's curves and its page go, as typed dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cl_lightning.config.kinds import text
+
+
+@dataclass
+class LoggerConfig:
+    """Where curves go, beside the files of the run."""
+
+    csv: bool = True
+    wandb: bool = False
+    project: str = text("cl_lightning")
+    entity: str | None = text(None)
+    mode: str = "online"
+    name: str | None = text(None)
+    group: str | None = text(None)
+
+
+@dataclass
+class ReportConfig:
+    """The page that each run writes."""
+
+    page: bool = True
+    attention: bool = False
+    exemplars: int = 8
