@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cl_lightning.data.sources import EXTENSIONS
 from cl_lightning.errors import UserError
+from cl_lightning.paths import typed_path
 
 
 def image_files(typed: Sequence[str]) -> list[Path]:
@@ -21,7 +22,7 @@ def image_files(typed: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for name in typed:
-        path = Path(name).expanduser()
+        path = typed_path(name)
         if path.is_dir():
             files = _checked(_below(path), f"the folder {name} holds no image")
         elif path.exists():
