@@ -39,7 +39,7 @@ from cl_lightning.job import (
     failures,
     last_failure,
 )
-from cl_lightning.paths import let_any_name_be_printed
+from cl_lightning.paths import let_any_name_be_printed, typed_path
 from cl_lightning.place import rank_from
 from cl_lightning.requeue import requeued_when_left
 from cl_lightning.stop import STOPPED
@@ -83,7 +83,7 @@ def _saved(arguments: list[str]) -> Config:
     if len(folders) > 1 or not folders[0]:
         raise UserError("resume= takes one folder: type resume=RUN_DIR")
     overrides = [argument for argument in arguments if not argument.startswith(("resume=", "allow=", "data.new="))]
-    run_dir = Path(folders[0]).expanduser()
+    run_dir = typed_path(folders[0])
     config = load_saved(run_dir, overrides, allow=allowed)
     _tell(old_folders(read_saved(run_dir, "resume="), overrides))
     elsewhere = _values(arguments, "data.new=")
@@ -100,7 +100,7 @@ def _learns(arguments: list[str]) -> Config:
     folders = _values(arguments, "learn=")
     if len(folders) > 1 or not folders[0]:
         raise UserError("learn= takes one folder: type learn=RUN_DIR data.new=FOLDER")
-    run_dir, overrides = Path(folders[0]).expanduser(), [word for word in arguments if not word.startswith("learn=")]
+    run_dir, overrides = typed_path(folders[0]), [word for word in arguments if not word.startswith("learn=")]
     config = load_learn(run_dir, overrides)
     _tell(old_folders(read_saved(run_dir, "learn="), overrides))
     return config

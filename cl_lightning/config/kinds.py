@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from omegaconf import MISSING
 
-from cl_lightning.paths import absolute
+from cl_lightning.paths import absolute, typed_path
 
 Kind = Literal["folder", "file", "text"]
 PATHS: tuple[Kind, ...] = ("folder", "file")
@@ -66,7 +66,7 @@ def relative_paths(saved: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Itera
     """
     for key, value in _leaves(saved):
         plain = ".".join(part for part in key.split(".") if not part.isdecimal())
-        if kinds.get(plain) in PATHS and isinstance(value, str) and not Path(value).expanduser().is_absolute():
+        if kinds.get(plain) in PATHS and isinstance(value, str) and not typed_path(value).is_absolute():
             yield key, value
 
 

@@ -133,7 +133,7 @@ def load_learnt(run_dir: Path) -> Config:
 
 def _missing(run_dir: Path, word: str) -> str:
     """What is wrong with a folder that has no ``config.yaml``, and what to type; ``word`` stands before a folder."""
-    another = f"type {word}RUN_DIR, the folder of a run, with config.yaml and checkpoints/"
+    another = f"type {f'{word}RUN_DIR, ' if word else ''}the folder of a run, with config.yaml and checkpoints/"
     if not run_dir.is_dir():
         return f"there is no such folder: {another}"
     below = sorted(path.parent for path in run_dir.glob("*/config.yaml") if not path.parent.name.startswith("."))

@@ -11,6 +11,7 @@ from cl_lightning.data.class_files import ANY, kind_of
 from cl_lightning.data.formats import FORMATS
 from cl_lightning.data.left_out import Aside
 from cl_lightning.errors import UserError
+from cl_lightning.paths import typed_path
 
 
 def image_files(typed: Sequence[str], rule: str = ANY, aside: Aside | None = None) -> list[Path]:
@@ -25,7 +26,7 @@ def image_files(typed: Sequence[str], rule: str = ANY, aside: Aside | None = Non
     found: dict[Path, None] = {}
     left_out: dict[Path, str] = {}
     for name in typed:
-        path = Path(name).expanduser()
+        path = typed_path(name)
         if path.is_dir():
             files = _checked(_below(path, rule, left_out), f"the folder {name} holds no image")
         elif path.exists():

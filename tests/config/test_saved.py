@@ -72,7 +72,7 @@ def test_a_root_of_several_sets_beside_resume_is_resolved_too(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ([], "there is no such folder: type resume=RUN_DIR"),
+        ([], "there is no such folder: type resume=RUN_DIR, the folder of a run"),
         ([".hydra/config.yaml", "run.log"], "it ended before it had begun to learn: mend what RUN/run.log says"),
         ([".hydra/config.yaml"], "it has no config.yaml: type resume=RUN_DIR, the folder of a run"),
         ([".hydra/config.yaml", "0/config.yaml", "1/config.yaml"], "but 2 of the folders in it are: type resume=RUN/0"),
@@ -86,7 +86,10 @@ def test_a_folder_that_is_no_run_says_what_it_is(files: list[str], told: str, tm
     run = tmp_path / "run"
     with pytest.raises(UserError, match=re.escape(f"resume={run} is no run, {told.replace('RUN/', f'{run}/')}")):
         load_saved(run)
-    with pytest.raises(UserError, match=re.escape(told.replace("RUN/", f"{run}/").replace("resume=", ""))):
+    with pytest.raises(
+        UserError,
+        match=re.escape(told.replace("RUN/", f"{run}/").replace("resume=RUN_DIR, ", "").replace("resume=", "")),
+    ):
         load_learnt(run)
 
 
