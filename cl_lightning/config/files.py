@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,7 @@ def options(group: str) -> list[str]:
 
 def load_option(group: str, name: str) -> dict[str, Any]:
     """One option of a group as plain values, what it inherits within the group merged in."""
-    content = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
-    assert isinstance(content, dict)
+    content = _content(group, name)
     merged: dict[str, Any] = {}
     for parent in content.pop("defaults", []):
         if parent != "_self_" and not parent.startswith("schema_"):
@@ -33,11 +34,21 @@ def load_option(group: str, name: str) -> dict[str, Any]:
     return {**merged, **{str(key): value for key, value in content.items()}}
 
 
+def _content(group: str, name: str) -> dict[str, Any]:
+    return copy.deepcopy(_parsed(config_dir() / group / f"{name}.yaml"))
+
+
+@cache
+def _parsed(path: Path) -> dict[str, Any]:
+    """The file as plain values; parsing it takes a hundred times as long as copying them."""
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
 def schema_name(group: str, name: str) -> str:
     """Which schema of ``registry.SCHEMAS[group]`` an option starts from: that of its ancestors, if not its own."""
-    content = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
-    assert isinstance(content, dict)
-    for parent in content["defaults"]:
+    for parent in _content(group, name)["defaults"]:
         if parent.startswith("schema_"):
             return str(parent.removeprefix("schema_"))
         if parent != "_self_":

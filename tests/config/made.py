@@ -13,7 +13,7 @@ from cl_lightning.config.fill import fill_in
 from cl_lightning.config.overrides import assignments, keys_set
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
-from cl_lightning.config.unread import unread
+from cl_lightning.config.unread import Unread, unread
 
 CHOICES = {
     "method": "dytox", "data": "digits", "model": "auto", "memory": "total", "recipe": "auto", "trainer": "default",
@@ -58,7 +58,13 @@ def filled(*overrides: str) -> Config:
     return fill_in(given(overrides), keys_set(overrides))
 
 
+def compose(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
+    """In place of ``compose.compose_apart``."""
+    before = given(overrides)
+    config = fill_in(before, keys_set(overrides))
+    return config, unread(assignments(overrides), config, before)
+
+
 def idle(*overrides: str) -> dict[str, str]:
     """Which options of ``overrides`` nobody reads -> what to type for them to be read."""
-    before = given(overrides)
-    return {one.key: one.type for one in unread(assignments(overrides), fill_in(before, keys_set(overrides)), before)}
+    return {one.key: one.type for one in compose(overrides)[1]}
