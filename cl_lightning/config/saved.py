@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.registry import SCHEMAS
+from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError
 
@@ -60,7 +61,7 @@ def load_saved(
 def _move_set(saved: dict[str, Any], override: str) -> None:
     """Where one of several data sets lies by now: nothing can be merged into an entry of a list."""
     key, _, root = override.partition("=")
-    place, sets = int(key.split(".")[2]), saved["data"].get("sets", [])
+    place, sets = int(key.split(".")[2]), saved["data"]["sets"]
     if place >= len(sets):
         allowed = " or ".join(f"data.sets.{number}.root=DIR" for number in range(len(sets))) or "data.root=DIR"
         raise UserError(f"{override} is none of the {len(sets)} entries of data.sets: type {allowed}")
@@ -77,7 +78,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{word}{run_dir} is no run, it has no config.yaml: type {word}RUN_DIR, the folder of a run")
     try:
-        saved: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        saved = read_configuration(file)
         saved["trainer"]["stop_after_task"] = None
         saved.pop("verbose", None)  # how much was told then says nothing of what is wanted now
         saved["run_dir"] = str(run_dir)
@@ -85,7 +86,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
         raise UserError(
             f"{word}{run_dir} has a config.yaml that is damaged: type {word}RUN_DIR, another run"
         ) from error
-    return dict(saved)
+    return saved
 
 
 def load_learnt(run_dir: Path) -> Config:
@@ -98,7 +99,7 @@ def load_learnt(run_dir: Path) -> Config:
     if not file.is_file():
         raise UserError(f"{run_dir} is no run, {_missing(run_dir)}")
     try:
-        saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+        saved = read_configuration(file)
         saved["run_dir"] = str(run_dir)
         if "pretrained" in saved["model"]:
             saved["model"]["pretrained"] = False  # weights that would only be replaced, and a download
