@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import torch
 
 from cl_lightning.atomic import replace_file
+from cl_lightning.missing_keys import complete_checkpoint
 from cl_lightning.types import Plain
 
 VERSION = 3
@@ -124,7 +125,8 @@ class _Hashing:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running code from it.
+    """Read a checkpoint without running code from it. Keys that came after it was written have the values that held
+    before they came.
 
     Raises:
         AlteredError: it is not what was written.
@@ -141,7 +143,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         )
     if altered is not None:
         raise AlteredError(altered)
-    return dict(payload)
+    return complete_checkpoint(payload)
 
 
 def _read(path: Path, altered: str | None) -> Any:

@@ -116,7 +116,7 @@ def _explain(classifier: Classifier, task: int | None) -> None:
     say(f"probability: {meaning(model.readouts[classifier.readout])}")
     if task is None:
         say("task: the one that brought the predicted class, counted from 1")
-        if model.protocol.get("evaluation") == TASK_INCREMENTAL:  # an older export does not say
+        if model.protocol["evaluation"] == TASK_INCREMENTAL:
             tasks = f"--task 1{f' to {len(model.task_sizes)}' if len(model.task_sizes) > 1 else ''}"
             say(f"{method} learns each task for itself, to be told which it is ({tasks}): here all classes compete")
     else:

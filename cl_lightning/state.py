@@ -121,9 +121,9 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
     cursor = _cursor(payload["cursor"])
     precisions = [(int(task), str(phase), str(precision)) for task, phase, precision in payload["precisions"]]
     memory = restore_memory(payload["memory"], source)
-    phases = [PhaseRecord(**phase) for phase in payload.get("phases", ())]  # earlier files of this format lack them
-    answers = None if payload.get("answers") is None else Answers.from_plain(payload["answers"])
-    after = [PhaseAccuracy.from_plain(entry) for entry in payload.get("after_phases", ())]  # likewise
+    phases = [PhaseRecord(**phase) for phase in payload["phases"]]
+    answers = None if payload["answers"] is None else Answers.from_plain(payload["answers"])
+    after = [PhaseAccuracy.from_plain(entry) for entry in payload["after_phases"]]
     return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers, after)
 
 

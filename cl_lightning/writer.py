@@ -155,8 +155,7 @@ class Writer:
         if processes.writes and (whole := self._data.complete(payload)) is not None:
             save_whole(self._checkpoints / name, whole)
         state = restore(payload, self._method, self._scenario.train)
-        before = payload.get("commits", [])  # earlier files of this format lack them
-        self._commits = list(dict.fromkeys([*before, *self._commits]))
+        self._commits = list(dict.fromkeys([*payload["commits"], *self._commits]))
         self._seconds_before = sum(record.seconds for record in state.records) + state.cursor.seconds
         self._earlier = {"went_on_after_task": len(state.records), "went_on_at_step": state.steps}
         return state

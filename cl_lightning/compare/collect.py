@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from cl_lightning.config.identity import science
+from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.errors import UserError
+from cl_lightning.missing_keys import complete_configuration, complete_results
 
 RESULTS = "results.json"
 _WITHOUT_RUNS = ("checkpoints", "wandb", "__pycache__")
@@ -110,10 +112,26 @@ def _read(file: Path) -> Found:
     problem = _problem(content)
     if problem:
         raise ValueError(f"it has another format ({problem})")
-    alone = file.name != RESULTS
-    config = content.get("config") if alone else _config(file.with_name("config.yaml"))
-    images = None if alone else _test_images(file.with_name("accuracy_matrix.csv"), len(content["tasks"]))
-    return Found(str(file if alone else file.parent), content, config, images)
+    content = complete_results(content)
+    if file.name != RESULTS:
+        stored = content.get("config")
+        return Found(
+            str(file), content, None if stored is None else science(complete_configuration(_nested(stored))), None
+        )
+    images = _test_images(file.with_name("accuracy_matrix.csv"), len(content["tasks"]))
+    return Found(str(file.parent), content, _config(file.with_name("config.yaml")), images)
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of ``config.identity.science``, as far as there is one."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *groups, name = key.split(".")
+        node = nested
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[name] = value
+    return nested
 
 
 def _json(file: Path) -> Any:
@@ -129,12 +147,11 @@ def _config(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return science(read_configuration(file))
+    except TypeError as error:
+        raise ValueError(f"{file.name} beside it is no configuration") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file.name} beside it cannot be read") from error
-    if not isinstance(plain, Mapping):
-        raise ValueError(f"{file.name} beside it is no configuration")
-    return science(plain)
 
 
 def _test_images(file: Path, tasks: int) -> int | None:

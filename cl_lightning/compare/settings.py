@@ -65,7 +65,7 @@ _SHOWN_DIGITS = 8
 
 def from_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """A run's ``protocol`` by the names that are typed: ``method.temperature``, ``recipe.finetuning_order``."""
-    parts = {"method": protocol.get("method_options", {}), "recipe": protocol.get("recipe_switches", {})}
+    parts = {"method": protocol["method_options"], "recipe": protocol["recipe_switches"]}
     plain = {key: value for key, value in protocol.items() if key not in (*_REPEATED, *_ELSEWHERE)}
     return plain | science({name: options for name, options in parts.items() if options})
 

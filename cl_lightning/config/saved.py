@@ -16,8 +16,8 @@ from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.kinds import relative_paths
 from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, literal, text_of
-from cl_lightning.config.old_rules import with_old_rules
 from cl_lightning.config.registry import SCHEMAS
+from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import refuse_unread
 from cl_lightning.errors import UserError
@@ -68,7 +68,7 @@ def load_saved(
 def _move_set(saved: dict[str, Any], override: str) -> None:
     """Where one of several data sets lies by now: nothing can be merged into an entry of a list."""
     key = override.partition("=")[0]
-    place, sets = int(key.split(".")[2]), saved["data"].get("sets", [])
+    place, sets = int(key.split(".")[2]), saved["data"]["sets"]
     if place >= len(sets):
         allowed = " or ".join(f"data.sets.{number}.root=DIR" for number in range(len(sets))) or "data.root=DIR"
         raise UserError(f"{override} is none of the {len(sets)} entries of data.sets: type {allowed}")
@@ -85,7 +85,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{word}{run_dir} is no run, {_missing(run_dir, word)}")
     try:
-        saved: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        saved = read_configuration(file)
         saved["trainer"]["stop_after_task"] = None
         saved.pop("verbose", None)  # how much was told then says nothing of what is wanted now
         saved["run_dir"] = str(run_dir)
@@ -93,7 +93,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
         raise UserError(
             f"{word}{run_dir} has a config.yaml that is damaged: type {word}RUN_DIR, another run"
         ) from error
-    return dict(saved)
+    return saved
 
 
 def old_folders(saved: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
@@ -121,7 +121,7 @@ def load_learnt(run_dir: Path) -> Config:
     if not file.is_file():
         raise UserError(f"{run_dir} is no run, {_missing(run_dir, '')}")
     try:
-        saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+        saved = read_configuration(file)
         saved["run_dir"] = str(run_dir)
         if "pretrained" in saved["model"]:
             saved["model"]["pretrained"] = False  # weights that would only be replaced, and a download
@@ -158,11 +158,10 @@ def _moved_to(folder: Path) -> str | None:
 
 
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
-    """A configuration from what :func:`to_plain` made of it, with changes; keys that came later have the values of
-    :data:`~cl_lightning.config.old_rules.OLD_RULES`. Raises ``UserError`` and omegaconf's errors
+    """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.
     """
-    return typed(OmegaConf.merge(_schema(plain), escaped_all(with_old_rules(plain)), *changes))  # type: ignore[arg-type]
+    return typed(OmegaConf.merge(_schema(plain), escaped_all(plain), *changes))  # type: ignore[arg-type]
 
 
 def to_plain(config: Config) -> dict[str, Any]:

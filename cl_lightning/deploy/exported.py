@@ -17,6 +17,7 @@ from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.deploy.scorer import Scorer
 from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.missing_keys import complete_export
 from cl_lightning.models.build import build_network
 from cl_lightning.rng import Key
 from cl_lightning.types import Plain, Readout
@@ -134,7 +135,7 @@ def _description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{file} is not what was written: export the run again") from error
     if version != FORMAT:
         raise UserError(f"{file} has format {version}, this program reads format {FORMAT}: export the run again")
-    return dict(plain)
+    return complete_export(plain)
 
 
 def _readout(plain: Mapping[str, Plain], means: Tensor | None) -> Readout:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cl_lightning.missing_keys import TOKEN_NETWORK, complete
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.dual_attention import DualAttentionBlock
@@ -75,11 +76,10 @@ def _task_network(structure: Structure) -> TaskNetwork:
 
 
 def _token_network(structure: Structure) -> TaskNetwork:
-    """What DyTox's network was called before there were other decoders; without the words of the ablation (of a still
-    older checkpoint) the published one is meant.
-    """
-    decoder = {"kind": "task_attention", "expansion": structure.get("token_expansion", True)}
-    return _task_network({"independent_heads": True, **structure, "decoder": decoder})
+    """What DyTox's network was called before there were other decoders."""
+    known = complete(structure, TOKEN_NETWORK)
+    decoder = {"kind": "task_attention", "expansion": known["token_expansion"]}
+    return _task_network({**known, "decoder": decoder})
 
 
 def _extractor_network(structure: Structure) -> ExtractorNetwork:

@@ -301,7 +301,7 @@ def tokens(shown: Shown) -> Figure | None:
 @styled
 def speed(shown: Shown) -> Figure | None:
     """Seconds and images a second of each phase."""
-    phases = shown.results["provenance"].get("phases", [])
+    phases = shown.results["provenance"]["phases"]
     if not phases:
         return None
     figure = Figure(figsize=(_WIDE, _HIGH), layout=_LAYOUT)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cl_lightning.atomic import replace_file
+from cl_lightning.missing_keys import complete_results
 from cl_lightning.report.results import write_json
 from cl_lightning.types import Plain
 
@@ -118,7 +119,7 @@ def read_shown(run_dir: Path) -> Shown:
     if not path.exists():
         raise ValueError(f"{run_dir} has no results.json: a run writes it after its first task")
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = complete_results(json.loads(path.read_text(encoding="utf-8")))
         results["protocol"]["readout"], results["tasks"][0], results["accuracy_matrix"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{path} is no results.json of a run ({type(error).__name__}: {error})") from error

@@ -9,8 +9,8 @@ import yaml
 
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.learn import load_learn
-from cl_lightning.config.old_rules import OLD_RULES, with_old_rules
 from cl_lightning.config.saved import load_learnt, load_saved, to_plain
+from cl_lightning.missing_keys import complete_configuration
 
 READING = {"files": "by_suffix", "orientation": "ignore", "evaluate_on": "val_or_test", "test_split": "per_image"}
 
@@ -70,11 +70,11 @@ def test_entries_of_a_sequence_too(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_left_as_it_is() -> None:
-    assert with_old_rules({}) == {}
-    assert with_old_rules({"data": None, "extends": None}) == {"data": None, "extends": None}
+    assert complete_configuration({"data": None, "extends": None}).items() >= {"data": None, "extends": None}.items()
     given = {"data": {"files": "any", "sets": [{"orientation": "apply"}]}, "extends": {"run": "r", "folders": [{}]}}
-    filled = with_old_rules(given)
+    filled = complete_configuration(given)
     assert filled["data"]["files"] == "any"
-    assert filled["data"]["sets"] == [{**READING, "orientation": "apply"}]
-    assert filled["extends"] == {"run": "r", "folders": [OLD_RULES["extends.folders[]"]]}
+    (entry,) = filled["data"]["sets"]
+    assert {name: entry[name] for name in READING} == {**READING, "orientation": "apply"}
+    assert filled["extends"] == {"run": "r", "folders": [{**READING, "allow_similar": True}]}
     assert given["data"] == {"files": "any", "sets": [{"orientation": "apply"}]}, "a copy"

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from cl_lightning.checkpoints import last_checkpoint
-from cl_lightning.config.old_rules import OLD_RULES
 from cl_lightning.predict import main as predict
 from tests.data.folders import cache
 from tests.data.odd_folders import ODDITIES, PLAIN, images_of, kinds_of, make_folder
@@ -86,7 +85,7 @@ def test_a_run_from_before_goes_on_and_learns_as_it_was_begun(pets: Path, tmp_pa
     begun = ["trainer.stop_after_task=0", f"data.root={root}", f"run_dir={run_dir}"]
     assert typed(*SHORT, *old, *begun) == 0
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
-    for name in OLD_RULES["data"]:
+    for name in ("files", "orientation", "evaluate_on", "test_split"):
         del config["data"][name]
     (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
     assert typed(f"resume={run_dir}") == 0

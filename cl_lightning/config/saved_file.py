@@ -1,0 +1,24 @@
+"""``config.yaml`` of a run, as plain values: the one way in which it is read. Nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cl_lightning.missing_keys import complete_configuration
+
+
+def read_configuration(file: Path) -> dict[str, Any]:
+    """What ``file`` holds; a key that came after it was written has the value that held before the key came.
+
+    Raises:
+        OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read, or is no YAML.
+        TypeError: it holds something else than a mapping.
+    """
+    plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(plain, Mapping):
+        raise TypeError(f"it holds a {type(plain).__name__}, no mapping")
+    return complete_configuration(plain)

@@ -1,0 +1,161 @@
+"""What a key means that a file of an earlier version lacks: the rule that held before the key came.
+
+These tables are the one place for it. A default in the schema or in ``conf/`` says what a new run does, and may change;
+what is written here says what runs did that know nothing of the key, and never changes. So whoever adds a key to a file
+of a run adds a line here: whatever reads that file completes it first, and nothing else asks whether a key is there.
+
+Checkpoints of formats 1 and 2 are refused: nothing is said of what came before format 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Plain = Any
+"""What JSON, YAML or a checkpoint holds."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A key that came later, and what holds where it is missing."""
+
+    key: str
+    """Dotted; ``*`` stands for every entry of a list. Nothing is added where what it is in is missing or null."""
+    value: Plain
+    only: tuple[str, ...] = ()
+    """Names of the methods (of the models ...) that have it; one of them is the ``name`` beside the key. Empty: all."""
+
+
+_READ_BEFORE = {"files": "by_suffix", "orientation": "ignore", "evaluate_on": "val_or_test", "test_split": "per_image"}
+"""How folders of images were read."""
+
+CONFIGURATION: tuple[Missing, ...] = (
+    Missing("if_exists", "refuse"),
+    Missing("data.on_broken", "error"),
+    Missing("trainer.checkpoint_steps", None),
+    Missing("trainer.checkpoint_minutes", 10.0),
+    # How fast a run is made changes no number beyond rounding: an earlier run that goes on is made as any other.
+    Missing("trainer.compile", "auto"),
+    Missing("trainer.keep_memory", True),
+    Missing("trainer.cuda_graphs", True),
+    Missing("trainer.kernels", True),
+    Missing("report", {"page": True, "attention": False, "exemplars": 8}),
+    Missing("verbose", 1),
+    Missing("extends", None),
+    Missing("data.sets", []),
+    Missing("data.sets.*.augmentation", None),
+    Missing("data.sets.*.crop_padding", None),
+    Missing("evaluate_phases", False),
+    *(
+        Missing(f"{place}.{key}", value)
+        for place in ("data", "data.sets.*", "extends.folders.*")
+        for key, value in _READ_BEFORE.items()
+    ),
+    Missing("extends.folders.*.allow_similar", True),
+    # A phase's own scales are not here: null says that there is none, and is left out of what identifies a run.
+)
+"""``config.yaml``, in the order in which the keys came."""
+
+CHECKPOINT: tuple[Missing, ...] = (
+    Missing("phases", []),
+    Missing("answers", None),
+    Missing("commits", []),
+    Missing("after_phases", []),
+)
+"""What a run keeps of itself, in ``checkpoints/`` and in a bundle."""
+
+TOKEN_NETWORK: tuple[Missing, ...] = (
+    Missing("token_expansion", True),
+    Missing("independent_heads", True),
+)
+"""The description of a network of kind ``token_network``, in checkpoints and exports."""
+
+PROTOCOL: tuple[Missing, ...] = (
+    Missing("method_options", {}),
+    Missing("recipe_switches", {}),
+)
+"""``protocol`` in ``results.json``, checkpoints and exports. Its ``method_options`` and ``recipe_switches`` are what
+:data:`CONFIGURATION` has as ``method`` and ``recipe``: they are completed from there.
+"""
+
+RESULTS: tuple[Missing, ...] = (
+    Missing("provenance.phases", []),
+    Missing("provenance.tasks", []),
+)
+"""The rest of ``results.json``."""
+
+EXPORT: tuple[Missing, ...] = (Missing("protocol.evaluation", "class_incremental"),)
+"""``model.json``."""
+
+
+def complete(plain: Mapping[str, Plain], table: Sequence[Missing]) -> dict[str, Plain]:
+    """A copy of ``plain`` with what it lacks of ``table``; what is not touched is shared with it."""
+    completed = dict(plain)
+    for missing in table:
+        _add(completed, missing.key.split("."), missing)
+    return completed
+
+
+def _add(node: dict[str, Plain], path: list[str], missing: Missing) -> None:
+    """Follow ``path`` in ``node``, which is ours to change, and put the value where it ends and nothing is."""
+    name, *rest = path
+    if not rest:
+        if name not in node and (not missing.only or node.get("name") in missing.only):
+            node[name] = complete(missing.value, ()) if isinstance(missing.value, Mapping) else missing.value
+        return
+    inner = node.get(name)
+    if isinstance(inner, Mapping):
+        node[name] = copied = dict(inner)
+        _add(copied, rest, missing)
+    elif isinstance(inner, list) and rest[0] == "*":
+        node[name] = [_entry(entry, rest[1:], missing) for entry in inner]
+
+
+def _entry(entry: Plain, path: list[str], missing: Missing) -> Plain:
+    if not isinstance(entry, Mapping):
+        return entry
+    copied = dict(entry)
+    _add(copied, path, missing)
+    return copied
+
+
+# ---- the files of a run ------------------------------------------------------------------------------------------
+
+
+def complete_configuration(plain: Mapping[str, Plain]) -> dict[str, Plain]:
+    """What ``config.yaml`` of a run holds."""
+    return complete(plain, CONFIGURATION)
+
+
+def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
+    """What a run's numbers depend on: its own keys, and those of method and recipe as in a configuration."""
+    completed = complete(protocol, PROTOCOL)
+    for key, group in (("method_options", "method"), ("recipe_switches", "recipe")):
+        if completed[key]:
+            table = [missing for missing in CONFIGURATION if missing.key.startswith(f"{group}.")]
+            with_name = {"name": completed.get(group), **completed[key]}
+            filled = complete({group: with_name}, table)[group]
+            completed[key] = {name: value for name, value in filled.items() if name != "name"}
+    return completed
+
+
+def complete_results(results: Mapping[str, Plain]) -> dict[str, Plain]:
+    """What ``results.json`` of a run holds."""
+    return {**complete(results, RESULTS), "protocol": complete_protocol(results["protocol"])}
+
+
+def complete_checkpoint(payload: Mapping[str, Plain]) -> dict[str, Plain]:
+    """What a checkpoint of today's format holds."""
+    completed = complete(payload, CHECKPOINT)
+    identity = completed.get("identity")
+    if isinstance(identity, Mapping):
+        completed["identity"] = {**identity, "protocol": complete_protocol(identity["protocol"])}
+    return completed
+
+
+def complete_export(described: Mapping[str, Plain]) -> dict[str, Plain]:
+    """What ``model.json`` of an export holds."""
+    completed = complete(described, EXPORT)
+    return {**completed, "protocol": complete_protocol(completed["protocol"])}
