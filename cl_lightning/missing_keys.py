@@ -26,6 +26,8 @@ class Missing:
     value: Plain
     only: tuple[str, ...] = ()
     """Names of the methods (of the models ...) that have it; one of them is the ``name`` beside the key. Empty: all."""
+    in_protocol: bool = True
+    """Whether a ``protocol`` has it too; one does not where it leaves the key out unless something is set."""
 
 
 _READ_BEFORE = {"files": "by_suffix", "orientation": "ignore", "evaluate_on": "val_or_test", "test_split": "per_image"}
@@ -54,7 +56,11 @@ CONFIGURATION: tuple[Missing, ...] = (
         for key, value in _READ_BEFORE.items()
     ),
     Missing("extends.folders.*.allow_similar", True),
-    # A phase's own scales are not here: null says that there is none, and is left out of what identifies a run.
+    *(
+        Missing(f"method.{phase}.{scale}", None, in_protocol=False)
+        for phase in ("backbone", "main", "finetuning", "classifier")
+        for scale in ("epochs_scale", "lr_scale")
+    ),
 )
 """``config.yaml``, in the order in which the keys came."""
 
@@ -134,7 +140,9 @@ def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
     completed = complete(protocol, PROTOCOL)
     for key, group in (("method_options", "method"), ("recipe_switches", "recipe")):
         if completed[key]:
-            table = [missing for missing in CONFIGURATION if missing.key.startswith(f"{group}.")]
+            table = [
+                missing for missing in CONFIGURATION if missing.key.startswith(f"{group}.") and missing.in_protocol
+            ]
             with_name = {"name": completed.get(group), **completed[key]}
             filled = complete({group: with_name}, table)[group]
             completed[key] = {name: value for name, value in filled.items() if name != "name"}
