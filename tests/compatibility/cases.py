@@ -93,7 +93,11 @@ CASES: dict[str, Case] = {
         ("resume", "predict"),
         stopped="task_001_item_03.pt",
     ),
-    "replicas": Case(("resume=runs/replicas_stopped",), ("learn", "predict", "export", "bundle", "report")),
+    "replicas": Case(
+        ("resume=runs/replicas_stopped",),
+        ("learn", "predict", "export", "bundle", "report"),
+        learns=("epochs_scale=0.01", "balanced_epochs_scale=0.1"),
+    ),
     "meat_stopped": Case(
         (
             "method=meat",
@@ -110,17 +114,18 @@ CASES: dict[str, Case] = {
     "meat": Case(
         ("resume=runs/meat_stopped",),
         ("learn", "predict", "export", "compare", "report"),
+        learns=("epochs_scale=0.3",),
         readouts=("linear", "entropy", "class_mean"),
     ),
     "image_folder_stopped": Case(
-        ("method=wa", *_FOLDER, *_RESNET, "epochs_scale=0.1", "lr_scale=0.3", "trainer.stop_after_task=0"),
+        ("method=wa", *_FOLDER, *_RESNET, "epochs_scale=0.05", "lr_scale=0.3", "trainer.stop_after_task=0"),
         ("resume", "predict", "export"),
         moved=(f"data.root={PICTURES}",),
     ),
     "image_folder": Case(
         ("resume=runs/image_folder_stopped",),
         ("learn", "predict", "bundle", "compare", "report"),
-        learns=("epochs_scale=0.05",),
+        learns=("epochs_scale=0.02",),
     ),
     "sequence": Case(
         (
@@ -155,7 +160,7 @@ CASES: dict[str, Case] = {
         moved=(f"data.new={MORE}",),
         folder=AGAIN,
     ),
-    "bundle": Case(("runs/image_folder",), ("import", "learn", "predict"), learns=("epochs_scale=0.05",)),
+    "bundle": Case(("runs/image_folder",), ("import", "learn", "predict"), learns=("epochs_scale=0.02",)),
     "multirun": Case(
         (
             "-m",
