@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -146,11 +147,14 @@ def test_a_method_that_crashes_takes_no_other_along(checkout: Path) -> None:
 
 def test_what_ctrl_c_ends_is_not_tried_again(checkout: Path) -> None:
     commands: list[str] = []
+    begun = Event()
 
     def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ended:
         commands.append(command[4])
         if command[4] == "method=dytox":
+            assert begun.wait(20)
             raise KeyboardInterrupt
+        begun.set()
         time.sleep(0.5)  # a process that was told to end, too, and left no results
         return Ended(130, "")
 
