@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Event
 from typing import NamedTuple
 
 from scripts.fingerprint.checkouts import commit_of
@@ -51,14 +52,26 @@ def make_ledger(
     started = time.monotonic()
     package = {"version": version_of(checkout), "commit": commit_of(checkout)}
     runs: dict[str, Run] = {}
-    with tempfile.TemporaryDirectory(prefix="fingerprint-") as folder:
+    stopped = Event()
+
+    def until_stopped(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ended:
+        """Ctrl-C ends the processes that run, which must not look like methods that failed and are tried again."""
+        ended = Ended(1, "") if stopped.is_set() else call(command, folder, environment)
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        return ended
+
+    with tempfile.TemporaryDirectory(prefix="fingerprint-") as folder, ThreadPoolExecutor(jobs) as pool:
 
         def make(number: int) -> dict[str, Run]:
-            return _runs(checkout, groups[number], Path(folder) / str(number), say, call)
+            return _runs(checkout, groups[number], Path(folder) / str(number), say, until_stopped)
 
-        with ThreadPoolExecutor(jobs) as pool:
+        try:
             for found in (pool.map if jobs > 1 else map)(make, range(len(groups))):
                 runs |= found
+        except BaseException:
+            stopped.set()
+            raise
     return Ledger(package, machine(), runs, round(time.monotonic() - started, 1))
 
 

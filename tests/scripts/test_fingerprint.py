@@ -6,8 +6,10 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -141,6 +143,24 @@ def test_a_method_that_crashes_takes_no_other_along(checkout: Path) -> None:
         "dytox-twice": "exit code 139 and no results.json",
     }
     assert any("dytox failed, exit code 139" in line and "it crashed" in line for line in told)
+
+
+def test_what_ctrl_c_ends_is_not_tried_again(checkout: Path) -> None:
+    commands: list[str] = []
+    begun = Event()
+
+    def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ended:
+        commands.append(command[4])
+        if command[4] == "method=dytox":
+            assert begun.wait(20)
+            raise KeyboardInterrupt
+        begun.set()
+        time.sleep(0.5)  # a process that was told to end, too, and left no results
+        return Ended(130, "")
+
+    with pytest.raises(KeyboardInterrupt):
+        make_ledger(checkout, TINY[::-1], silent, call, jobs=2)
+    assert sorted(commands) == ["method=dytox", "method=dytox,wa"]
 
 
 def test_files_that_cannot_be_read_are_a_failure_with_a_name_and_no_path(checkout: Path, tmp_path: Path) -> None:
