@@ -122,7 +122,7 @@ class Writer:
         processes.gather(None)
         for name, value in self._identity().items():
             made = payload["identity"].get(name)
-            if _without_files(made) != _without_files(value):
+            if without_files(made) != without_files(value):
                 raise ValueError(
                     f"resume={self._run_dir} was made with another {name}: {made}, not {value}; "
                     "go on with the same data and configuration, or start a new run"
@@ -212,7 +212,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def _without_files(identity: Any) -> Any:
+def without_files(identity: Any) -> Any:
     """A part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint, and
     earlier versions kept a path as it was typed.
     """

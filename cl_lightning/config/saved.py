@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.kinds import relative_paths
-from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, literal, text_of
+from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, text_of, tree
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError
@@ -188,21 +188,16 @@ def may_change(override: str, *, precision: bool = False) -> bool:
     return bool(equals) and ((allowed and (precision or key != _PRECISION)) or chosen)
 
 
-def tree(override: str) -> DictConfig:
+def as_tree(override: str) -> DictConfig:
     """One override as a tree: a path or a text as it was typed, anything else as YAML reads it."""
-    if kind_of_key(override.partition("=")[0]) is None:
-        return OmegaConf.from_dotlist([override])
-    key, _, value = literal(override).partition("=")
-    made = OmegaConf.create()
-    OmegaConf.update(made, key, text_of(value))
-    return made
+    return OmegaConf.from_dotlist([override]) if kind_of_key(override.partition("=")[0]) is None else tree(override)
 
 
 def change(override: str, *, precision: bool = False) -> DictConfig:
     """One override as a tree. Raises UserError for what may not change."""
     key, _, value = override.partition("=")
     if may_change(override, precision=precision) and ("." in key or key in _CHANGEABLE):
-        return tree(override)
+        return as_tree(override)
     if may_change(override):
         chosen = {name: item for name, item in load_option(key, value).items() if name in _CHOSEN[key]}
         return OmegaConf.create({key: chosen})
