@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -15,15 +15,15 @@ from cl_lightning.config.check import check
 from cl_lightning.config.errors import added_keys, missing_keys
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
-from cl_lightning.config.kinds import made_absolute
+from cl_lightning.config.kinds import PATHS, Kind, made_absolute
 from cl_lightning.config.literal import literal, unresolved
 from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError, told_to_user
 
 
-def typed(composed: DictConfig) -> Config:
-    """What Hydra composed, filled in and checked, with absolute paths.
+def typed(composed: DictConfig, resolved: Collection[Kind] = PATHS) -> Config:
+    """What Hydra composed, filled in and checked; paths of the kinds in ``resolved`` are absolute.
 
     Raises:
         UserError: values that are missing, that nobody reads, or that are not possible.
@@ -37,7 +37,7 @@ def typed(composed: DictConfig) -> Config:
         raise UserError(unresolved(error)) from error
     assert isinstance(config, Config)
     with told_to_user():
-        filled = fill_in(made_absolute(config, _typed_in()))
+        filled = fill_in(made_absolute(config, _typed_in(), resolved))
         check(filled, automatic_model=config.model.name == "auto")
     return filled
 

@@ -91,19 +91,22 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
     return dict(saved)
 
 
-def old_folders(saved: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """A line on each folder of images that ``config.yaml`` of an earlier version names relative to wherever one stands,
-    unless ``overrides`` name another.
+def old_paths(saved: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """A line on each path that ``config.yaml`` of an earlier version has relative to wherever one stands, and that will
+    be read: folders of images, unless ``overrides`` name others, and weights that no checkpoint has yet.
     """
     given = {override.partition("=")[0] for override in overrides}
     entries = saved["data"].get("sets") or []
     common = any(entry.get("root") is None for entry in entries) if entries else saved["data"]["name"] != "digits"
-    return [
-        f"{key}={value} is relative in config.yaml of this run: it goes on with {absolute(value, Path.cwd())}, type "
-        f"{key}=DIR if its images are elsewhere"
-        for key, value in relative_paths(saved, kinds())
-        if key not in given and (key.startswith("data.sets.") or (key == "data.root" and common))
-    ]
+    begun = any(Path(saved["run_dir"]).glob("checkpoints/task_*.pt"))
+    told = []
+    for key, value in relative_paths(saved, kinds()):
+        begins = f"{key}={value} is relative in config.yaml of this run: {absolute(value, Path.cwd())} is read"
+        if key == "method.backbone_file" and not begun:
+            told.append(begins)
+        elif key not in given and (key.startswith("data.sets.") or (key == "data.root" and common)):
+            told.append(f"{begins}, type {key}=DIR if its images are elsewhere")
+    return told
 
 
 def load_learnt(run_dir: Path) -> Config:
@@ -155,8 +158,12 @@ def _moved_to(folder: Path) -> str | None:
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
     """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.
+
+    A relative folder, which earlier versions saved, is one below the working directory, as then. A relative file stays
+    as it is: it holds weights that the run's checkpoint has, and its path is part of what tells runs apart.
     """
-    return typed(OmegaConf.merge(_schema(plain), escaped_all(plain), *changes))  # type: ignore[arg-type]
+    merged = OmegaConf.merge(_schema(plain), escaped_all(plain), *changes)
+    return typed(merged, resolved=("folder",))  # type: ignore[arg-type]
 
 
 def to_plain(config: Config) -> dict[str, Any]:
