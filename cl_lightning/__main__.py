@@ -25,7 +25,7 @@ from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.parallel import has_left
 from cl_lightning.config.registry import register
-from cl_lightning.config.saved import load_saved, old_folders, read_saved
+from cl_lightning.config.saved import load_saved, old_paths, read_saved
 from cl_lightning.config.schema import Config
 from cl_lightning.config.sweep_check import mistake_of_job, typed_for
 from cl_lightning.errors import UserError
@@ -85,7 +85,7 @@ def _saved(arguments: list[str]) -> Config:
     overrides = [argument for argument in arguments if not argument.startswith(("resume=", "allow=", "data.new="))]
     run_dir = typed_path(folders[0])
     config = load_saved(run_dir, overrides, allow=allowed)
-    _tell(old_folders(read_saved(run_dir, "resume="), overrides))
+    _tell(old_paths(read_saved(run_dir, "resume="), overrides))
     elsewhere = _values(arguments, "data.new=")
     return moved(config, elsewhere[-1]) if elsewhere else config
 
@@ -102,7 +102,7 @@ def _learns(arguments: list[str]) -> Config:
         raise UserError("learn= takes one folder: type learn=RUN_DIR data.new=FOLDER")
     run_dir, overrides = typed_path(folders[0]), [word for word in arguments if not word.startswith("learn=")]
     config = load_learn(run_dir, overrides)
-    _tell(old_folders(read_saved(run_dir, "learn="), overrides))
+    _tell(old_paths(read_saved(run_dir, "learn="), overrides))
     return config
 
 

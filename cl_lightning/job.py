@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.config.identity import differences, science
+from cl_lightning.config.kinds import made_absolute
 from cl_lightning.config.saved import load_plain, load_saved, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import BrokenOffError, UserError
@@ -149,7 +150,7 @@ def _same_run(config: Config) -> bool:
     file = Path(config.run_dir) / "config.yaml"
     if not file.is_file():
         return False
-    made = science(to_plain(load_saved(Path(config.run_dir))))
+    made = science(to_plain(made_absolute(load_saved(Path(config.run_dir)), Path.cwd())))
     unlike = differences(made, science(to_plain(config)))
     if unlike:
         raise UserError(

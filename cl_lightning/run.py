@@ -71,7 +71,7 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
         with told_to_user(), writing(run_dir, _elsewhere(run_dir, resume)):
             _check_place(config, run_dir, resume)
         with told_to_user():
-            if not resume:
+            if not (resume and list_checkpoints(run_dir / "checkpoints")):
                 check_begin(config)
         with ExitStack() as stack:
             with writing(run_dir, _elsewhere(run_dir, resume)):

@@ -147,7 +147,7 @@ class Writer:
         self._data.check(payload)
         for part, value in self._identity.items():
             made = payload["identity"].get(part)
-            if part != "images" and _without_files(made) != _without_files(value):
+            if part != "images" and without_files(made) != without_files(value):
                 raise ValueError(
                     f"resume={self._run_dir} was made with another {part}: {_unlike(made, value)}; "
                     "go on with the same data and configuration, or start a new run"
@@ -260,7 +260,7 @@ def _left_out(scenario: Scenario) -> dict[str, Any]:
     return {} if aside is None else {"left_out": [dataclasses.asdict(each) for each in aside]}
 
 
-def _without_files(identity: Any) -> Any:
+def without_files(identity: Any) -> Any:
     """A part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint, and
     earlier versions kept a path as it was typed.
     """

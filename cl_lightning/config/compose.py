@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -15,7 +15,7 @@ from cl_lightning.config.check import check
 from cl_lightning.config.errors import added_keys, missing_keys
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
-from cl_lightning.config.kinds import made_absolute
+from cl_lightning.config.kinds import PATHS, Kind, made_absolute
 from cl_lightning.config.literal import literal, unresolved
 from cl_lightning.config.overrides import assignments, keys_set
 from cl_lightning.config.registry import register
@@ -24,21 +24,29 @@ from cl_lightning.config.unread import Unread, told, unread
 from cl_lightning.errors import UserError, told_to_user
 
 
-def typed(composed: DictConfig, overrides: Sequence[str] = (), *, alone: bool = True) -> Config:
-    """What Hydra composed of ``overrides``, filled in and checked, with absolute paths.
+def typed(
+    composed: DictConfig,
+    overrides: Sequence[str] = (),
+    *,
+    alone: bool = True,
+    resolved: Collection[Kind] = PATHS,
+) -> Config:
+    """What Hydra composed of ``overrides``, filled in and checked; paths of the kinds in ``resolved`` are absolute.
 
     ``alone``: this is not one of several runs, of which another may read what this one does not.
 
     Raises:
         UserError: values that are missing, that nobody reads, or that are not possible.
     """
-    config, idle = typed_and_unread(composed, overrides)
+    config, idle = typed_and_unread(composed, overrides, resolved)
     if alone and idle:
         raise UserError(told(idle))
     return config
 
 
-def typed_and_unread(composed: DictConfig, overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
+def typed_and_unread(
+    composed: DictConfig, overrides: Sequence[str], resolved: Collection[Kind] = PATHS
+) -> tuple[Config, list[Unread]]:
     """The same, and which of ``overrides`` this configuration does not read."""
     try:
         mistake = missing_keys(composed) or added_keys(composed)
@@ -49,7 +57,7 @@ def typed_and_unread(composed: DictConfig, overrides: Sequence[str]) -> tuple[Co
         raise UserError(unresolved(error)) from error
     assert isinstance(config, Config)
     with told_to_user():
-        given = made_absolute(config, _typed_in())
+        given = made_absolute(config, _typed_in(), resolved)
         filled = fill_in(given, keys_set(overrides))
         check(filled, automatic_model=config.model.name == "auto")
     return filled, unread(assignments(overrides), filled, given)

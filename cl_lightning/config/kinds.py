@@ -7,7 +7,7 @@ It is declared where the option is, and nowhere else; what follows from it is in
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -42,21 +42,21 @@ def kind_of(field: dataclasses.Field[Any]) -> Kind | None:
     return field.metadata.get(_KIND)
 
 
-def made_absolute(options: _Options, here: Path) -> _Options:
-    """A copy of ``options``, a dataclass, whose paths, and those of the dataclasses within, are absolute: relative ones
-    start from ``here``.
+def made_absolute(options: _Options, here: Path, kinds: Collection[Kind] = PATHS) -> _Options:
+    """A copy of ``options``, a dataclass, whose paths of these ``kinds``, and those of the dataclasses within, are
+    absolute: relative ones start from ``here``.
     """
     assert dataclasses.is_dataclass(options)
     assert not isinstance(options, type)
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if kind_of(field) in PATHS and isinstance(value, str) and value:
+        if kind_of(field) in kinds and isinstance(value, str) and value:
             changed[field.name] = str(absolute(value, here))
         elif dataclasses.is_dataclass(value):
-            changed[field.name] = made_absolute(value, here)
+            changed[field.name] = made_absolute(value, here, kinds)
         elif isinstance(value, list) and value and all(map(dataclasses.is_dataclass, value)):
-            changed[field.name] = [made_absolute(entry, here) for entry in value]
+            changed[field.name] = [made_absolute(entry, here, kinds) for entry in value]
     return dataclasses.replace(options, **changed)
 
 

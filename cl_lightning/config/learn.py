@@ -16,7 +16,7 @@ from cl_lightning.config.extension import ExtendsConfig, LearntFolderConfig
 from cl_lightning.config.fill import suggested_scales
 from cl_lightning.config.identity import differences, science
 from cl_lightning.config.literal import filled_in
-from cl_lightning.config.saved import change, load_plain, may_change, read_saved, to_plain, tree
+from cl_lightning.config.saved import as_tree, change, load_plain, may_change, read_saved, to_plain
 from cl_lightning.config.scales import as_typed, scaled_anew
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import refuse_unread
@@ -157,7 +157,7 @@ def _has(saved: Mapping[str, Any], name: str) -> bool:
 def _change(override: str, free: Sequence[str]) -> DictConfig:
     key = override.partition("=")[0]
     if any(key == name or (name.endswith(".") and key.startswith(name)) for name in free):
-        return tree(override)
+        return as_tree(override)
     if may_change(override):
         return change(override)
     names = (*free, *_OF_THE_FOLDER, "run_dir")

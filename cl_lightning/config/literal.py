@@ -96,13 +96,21 @@ def text_of(value: str) -> str | None:
     return parsed._value.text if parsed is not None and isinstance(parsed._value, QuotedString) else value
 
 
+def tree(override: str) -> DictConfig:
+    """An override of a path or a text as a tree, without Hydra."""
+    key, _, value = literal(override).partition("=")
+    made = OmegaConf.create()
+    OmegaConf.update(made, key, text_of(value))
+    return made
+
+
 def filled_in(override: str) -> str | None:
     """The value of an override of a path or a text that is read without Hydra: as :func:`text_of`, ``${oc.env:HOME}``
     filled in. Raises ``UserError`` for what cannot be.
     """
-    key, _, value = literal(override).partition("=")
+    key = override.partition("=")[0]
     try:
-        found = OmegaConf.create({key: text_of(value)})[key]
+        found = OmegaConf.select(tree(override), key)
     except (InterpolationResolutionError, GrammarParseError) as error:
         raise UserError(unresolved(error)) from error
     return None if found is None else str(found)

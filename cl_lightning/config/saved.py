@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cl_lightning.config.compose import typed
 from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.kinds import relative_paths
-from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, literal, text_of
+from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, text_of, tree
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
@@ -96,19 +96,22 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
     return saved
 
 
-def old_folders(saved: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """A line on each folder of images that ``config.yaml`` of an earlier version names relative to wherever one stands,
-    unless ``overrides`` name another.
+def old_paths(saved: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """A line on each path that ``config.yaml`` of an earlier version has relative to wherever one stands, and that will
+    be read: folders of images, unless ``overrides`` name others, and weights that no checkpoint has yet.
     """
     given = {override.partition("=")[0] for override in overrides}
     entries = saved["data"].get("sets") or []
     common = any(entry.get("root") is None for entry in entries) if entries else saved["data"]["name"] != "digits"
-    return [
-        f"{key}={value} is relative in config.yaml of this run: it goes on with {absolute(value, Path.cwd())}, type "
-        f"{key}=DIR if its images are elsewhere"
-        for key, value in relative_paths(saved, kinds())
-        if key not in given and (key.startswith("data.sets.") or (key == "data.root" and common))
-    ]
+    begun = any(Path(saved["run_dir"]).glob("checkpoints/task_*.pt"))
+    told = []
+    for key, value in relative_paths(saved, kinds()):
+        begins = f"{key}={value} is relative in config.yaml of this run: {absolute(value, Path.cwd())} is read"
+        if key == "method.backbone_file" and not begun:
+            told.append(begins)
+        elif key not in given and (key.startswith("data.sets.") or (key == "data.root" and common)):
+            told.append(f"{begins}, type {key}=DIR if its images are elsewhere")
+    return told
 
 
 def load_learnt(run_dir: Path) -> Config:
@@ -160,8 +163,12 @@ def _moved_to(folder: Path) -> str | None:
 def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
     """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.
+
+    A relative folder, which earlier versions saved, is one below the working directory, as then. A relative file stays
+    as it is: it holds weights that the run's checkpoint has, and its path is part of what tells runs apart.
     """
-    return typed(OmegaConf.merge(_schema(plain), escaped_all(plain), *changes))  # type: ignore[arg-type]
+    merged = OmegaConf.merge(_schema(plain), escaped_all(plain), *changes)
+    return typed(merged, resolved=("folder",))  # type: ignore[arg-type]
 
 
 def to_plain(config: Config) -> dict[str, Any]:
@@ -193,21 +200,16 @@ def may_change(override: str, *, precision: bool = False) -> bool:
     return bool(equals) and ((allowed and (precision or key != _PRECISION)) or chosen)
 
 
-def tree(override: str) -> DictConfig:
+def as_tree(override: str) -> DictConfig:
     """One override as a tree: a path or a text as it was typed, anything else as YAML reads it."""
-    if kind_of_key(override.partition("=")[0]) is None:
-        return OmegaConf.from_dotlist([override])
-    key, _, value = literal(override).partition("=")
-    made = OmegaConf.create()
-    OmegaConf.update(made, key, text_of(value))
-    return made
+    return OmegaConf.from_dotlist([override]) if kind_of_key(override.partition("=")[0]) is None else tree(override)
 
 
 def change(override: str, *, precision: bool = False) -> DictConfig:
     """One override as a tree. Raises UserError for what may not change."""
     key, _, value = override.partition("=")
     if may_change(override, precision=precision) and ("." in key or key in _CHANGEABLE):
-        return tree(override)
+        return as_tree(override)
     if may_change(override):
         chosen = {name: item for name, item in load_option(key, value).items() if name in _CHOSEN[key]}
         return OmegaConf.create({key: chosen})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,22 @@ def test_several_folders_without_m_are_no_folder(tmp_path: Path, monkeypatch: py
 def test_a_path_has_a_name(typed: str) -> None:
     with pytest.raises(UserError, match=f"^{typed} names no (folder|file): type {typed}(DIR|FILE)"):
         read([typed])
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("data.root=a/${x}", r"(Interpolation key 'x' not found): type data.root= something else, or "
+         r"'data.root=a/\${x}' for a folder of that name"),
+        ("logger.name=${oc.env:NO_SUCH_NAME}", "(Environment variable 'NO_SUCH_NAME' not found)"),
+        ("method.backbone_file=${nix:1}", r"or 'method.backbone_file=\${nix:1}' for a file of that name"),
+        ("logger.group=${x}", r"or 'logger.group=\${x}' for this text"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_filled_in_is_a_line(typed: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)) as error:
+        filled_in(typed)
+    assert str(error.value).startswith(f"{typed} cannot be filled in")
 
 
 def test_a_home_is_filled_in_where_hydra_makes_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.saved import load_learnt, load_saved, old_folders, to_plain
+from cl_lightning.config.saved import load_learnt, load_saved, old_paths, to_plain
 from cl_lightning.errors import UserError
 
 
@@ -63,10 +63,17 @@ def test_a_root_of_several_sets_beside_resume_is_resolved_too(tmp_path: Path, mo
     assert load_saved(Path("run"), ["data.sets.1.root=ü, 2"]).data.sets[1].root == str(tmp_path / "ü, 2")
 
     plain["data"]["sets"][1]["root"] = "a"  # as it was saved before
-    (line,) = old_folders(plain, [])
-    assert f"data.sets.1.root=a is relative in config.yaml of this run: it goes on with {tmp_path / 'a'}" in line
-    assert old_folders(plain, ["data.sets.1.root=/b"]) == []
-    assert old_folders({"data": {"name": "digits", "root": "data"}}, []) == [], "which nobody reads"
+    (line,) = old_paths(plain, [])
+    told = f"data.sets.1.root=a is relative in config.yaml of this run: {tmp_path / 'a'} is read"
+    assert line == f"{told}, type data.sets.1.root=DIR if its images are elsewhere"
+    assert old_paths(plain, ["data.sets.1.root=/b"]) == []
+    digits = {"run_dir": "run", "data": {"name": "digits", "root": "data"}, "method": {"backbone_file": "w.pth"}}
+    assert old_paths(digits, []) == [
+        f"method.backbone_file=w.pth is relative in config.yaml of this run: {tmp_path / 'w.pth'} is read"
+    ], "and no root, which nobody reads"
+    Path("run", "checkpoints").mkdir()
+    Path("run", "checkpoints", "task_000.pt").touch()
+    assert old_paths(digits, []) == [], "what was in the file is in the checkpoint"
 
 
 @pytest.mark.parametrize(

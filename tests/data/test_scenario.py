@@ -258,6 +258,10 @@ class TestTaskSizes:
         with pytest.raises(ValueError, match=r"or a list of sizes that sums to 100$"):
             task_sizes("cifar100", 100, 3)
 
+    for classes, increment, advice in ((3, 2, "[2,1]"), (7, 4, "[4,3]"), (5, 2, "[2,3]")):
+        with pytest.raises(ValueError, match=re.escape(f"or a list such as data.increment={advice}") + "$"):
+            task_sizes("toy", classes, increment)  # never one task with all classes, which is joint training
+
     @given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 70))
     def test_sizes_or_a_suggestion_that_is_accepted(self, classes: int, increment: int, initial: int) -> None:
         if initial <= classes and (classes - initial) % increment == 0:

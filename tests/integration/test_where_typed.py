@@ -57,7 +57,7 @@ def test_a_root_is_that_of_the_folder_in_which_it_was_typed(
     assert typed("resume=run", "verbose=0") == 0
     told = capfd.readouterr().err.splitlines()
     assert [line for line in told if "relative" in line] == [
-        f"warning: data.root={ODD} is relative in config.yaml of this run: it goes on with {begun / ODD}, type "
+        f"warning: data.root={ODD} is relative in config.yaml of this run: {begun / ODD} is read, type "
         "data.root=DIR if its images are elsewhere"
     ], "the rule of runs that were made before paths were resolved"
     assert saved(begun / "run")["data"]["root"] == str(begun / ODD), "from now on it is"
