@@ -15,6 +15,7 @@ from cl_lightning.report.shown import Portrait, Published, write_portrait
 ROWS = (((90, 98, 100),), ((70, 90, 100), (40, 49, 50)), ((60, 80, 100), (30, 45, 50), (45, 50, 50)))
 """(right, right among five, images)."""
 NAMES = (("cat", "dog"), ("<b>lynx</b> & co",), ("fox",))
+NOTE = "memory.size=20 keeps all of the 20 <i>training</i> images"
 CONFUSION = np.array([[30, 10, 5, 5], [10, 30, 5, 5], [4, 2, 30, 14], [1, 1, 3, 45]])
 CSV = "epoch,loss/classification,loss/distillation,loss/total,lr,step,task,task/index\n" + "".join(
     f"{step // 4},{1 / step},{0.1 / step},{1.1 / step},{0.01 / step},{step},{step // 20},\n"
@@ -33,7 +34,7 @@ def results(matrix: AccuracyMatrix | None = None, num_tasks: int = 3) -> dict[st
                 "memory": "20 in total", "recipe": "clean", "precision": "32-true"}  # fmt: skip
     phases = [PhaseRecord(task, name, 10, 500, 2.0 + task) for task in range(len(matrix)) for name in ("main", "tune")]
     return build_results(
-        protocol, records, {"class_incremental": {"linear": matrix}}, "linear", 1002, {"seconds": 75.2}, phases
+        protocol, records, {"class_incremental": {"linear": matrix}}, "linear", 1002, {"seconds": 75.2}, phases, [NOTE]
     )
 
 
