@@ -33,10 +33,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.errors import explain
 from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config
+from cl_lightning.config.unread import told
 from cl_lightning.errors import UserError
 
 SMALL = (
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
         warm_up()
         total, hits = 0, Counter[str]()
         cases = [(method, workers) for method in request.methods for workers in request.workers]
+        _refuse_unread(request, cases)
         for index, (method, workers) in enumerate(cases):
             wanted = request.kills * (index + 1) // len(cases) - total
             made = _case(request, method, workers, wanted)
@@ -129,20 +131,39 @@ def _request(arguments: Sequence[str]) -> Request:
     return Request(int(own["kills"]), methods, workers, int(own["seed"]), out.resolve(), tuple(overrides))
 
 
+def _options(request: Request, method: str, workers: int) -> list[str]:
+    return [f"method={method}", *SMALL, *_data(request.out, workers), *request.overrides]
+
+
+def _refuse_unread(request: Request, cases: Sequence[tuple[str, int]]) -> None:
+    """Raise ``UserError`` for something that was typed and that no run reads."""
+    if not request.overrides:
+        return
+    idle = [compose_one_of_many([*_options(request, *case), "run_dir=none"])[1] for case in cases]
+    by_all = set.intersection(*({one.text for one in of_one} for of_one in idle)) & set(request.overrides)
+    if by_all:
+        raise UserError(told([one for one in idle[0] if one.text in by_all], "none of the runs"))
+
+
+def _composed(options: Sequence[str], run_dir: Path) -> Config:
+    """Of one of several methods, which need not read what is for all of them."""
+    return compose_one_of_many([*options, f"run_dir={run_dir}"])[0]
+
+
 def _case(request: Request, method: str, workers: int, kills: int) -> Counter[str]:
     """One method on one number of workers: at least ``kills`` kills, at least one whole run."""
     chance = random.Random(f"{request.seed} {method} {workers}")
     folder = request.out / f"{method}_workers{workers}"
-    options = [f"method={method}", *SMALL, *_data(request.out, workers), *request.overrides]
+    options = _options(request, method, workers)
     peace = folder / "peace"
     started = time.monotonic()
-    ended = run(compose_typed([*options, f"run_dir={peace}"]), resume=False)
+    ended = run(_composed(options, peace), resume=False)
     assert ended == 0, f"the run in peace ended with {ended}: see {peace}/out.txt"
     seconds = time.monotonic() - started
     expected, hits, rounds = outcome(peace), Counter[str](), 0
     while rounds == 0 or hits.total() < kills:
         killed = folder / f"killed_{rounds:02d}"
-        hits += _killed_until_done(compose_typed([*options, f"run_dir={killed}"]), seconds, chance)
+        hits += _killed_until_done(_composed(options, killed), seconds, chance)
         rounds += 1
         found = outcome(killed)
         for name, value in expected.items():

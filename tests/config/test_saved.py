@@ -42,7 +42,9 @@ def test_texts_beside_resume_are_taken_literally(tmp_path: Path, monkeypatch: py
     """YAML would read ``a: b`` as a mapping, ``1_0`` as ten and ``${x}`` as an interpolation."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "${x}").mkdir()
-    config = compose_typed(["run_dir=run", "data.root=${x}", "logger.group=a${"])
+    config = compose_typed(
+        ["run_dir=run", "data=image_folder", "data.increment=1", "data.root=${x}", "logger=wandb", "logger.group=a${"]
+    )
     Path("run").mkdir()
     Path("run", "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
     assert load_saved(Path("run")) == config

@@ -11,7 +11,7 @@ import pytest
 
 from cl_lightning import checkpoints
 from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.saved import load_saved
 from cl_lightning.place import Rank
 from cl_lightning.run import execute
@@ -30,7 +30,7 @@ def learn(world: int, run_dir: Path, overrides: list[str], resume: bool = False)
         place = Rank(rank, world, rank, world) if world > 1 else None
         if resume:
             return execute(load_saved(run_dir, overrides), resume=True, rank=place)
-        return execute(compose_typed([*FEW_STEPS, *overrides, f"run_dir={run_dir}"]), rank=place)
+        return execute(compose_one_of_many([*FEW_STEPS, *overrides, f"run_dir={run_dir}"])[0], rank=place)
 
     return in_processes(world, work)
 

@@ -59,6 +59,8 @@ WRONG = {
     "method.main=[1]": ["method.main=[1] is not possible", "method.main.KEY=VALUE"],
     "--cfg job --resolve": ["--resolve asks for a run_dir", "type run_dir=DIR"],
     "--muti seed=0,1": ["--muti does not exist", "--multirun"],
+    "data.root=DIR data.increment=2": ["data.root=DIR is read by nobody here", "type data=image_folder"],
+    "-m method=joint,meat memory.size=20": ["memory.size=20 is read by none of the jobs", "such as method=dytox"],
 }
 """Seen in the configuration alone."""
 

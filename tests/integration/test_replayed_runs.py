@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.checkpoints import load_checkpoint
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.learning import learner
 from cl_lightning.learning.learner import Learner
 from cl_lightning.run import execute
@@ -40,7 +40,8 @@ OFTEN = ("dytox_plusplus", "meat", "der")
 
 def learn(run_dir: Path, method: str, *overrides: str) -> tuple[Tensor, Any]:
     """Weights after the last task, and the accuracy matrices."""
-    execute(compose_typed([f"run_dir={run_dir}", f"method={method}", *SHORT, *METHODS[method], *overrides]))
+    config, _ = compose_one_of_many([f"run_dir={run_dir}", f"method={method}", *SHORT, *METHODS[method], *overrides])
+    execute(config)
     payload = load_checkpoint(run_dir / "checkpoints" / "task_001.pt")
     weights = [weight.double().flatten() for weight in payload["network"]["weights"].values()]
     return torch.cat(weights), payload["matrices"]

@@ -15,7 +15,7 @@ import torch
 
 from cl_lightning.__main__ import main
 from cl_lightning.checkpoints import load_checkpoint, save_whole
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.run import execute
 from cl_lightning.writer import commit
 
@@ -41,7 +41,7 @@ MARKS = {
 
 
 def learn(run_dir: Path, *overrides: str) -> None:
-    execute(compose_typed([f"run_dir={run_dir}", *SHORT, *overrides]))
+    execute(compose_one_of_many([f"run_dir={run_dir}", *SHORT, *overrides])[0])
 
 
 def outcome(run_dir: Path) -> dict[str, Any]:

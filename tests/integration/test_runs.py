@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from cl_lightning.checkpoints import load_checkpoint
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.rng import Key
 from cl_lightning.run import execute
 from cl_lightning.state import restore_network
@@ -41,7 +41,7 @@ THREE_TASKS = ["data.increment=[4,3,3]", "trainer.progress=none", "trainer.threa
 
 
 def run(run_dir: Path, *overrides: str) -> dict[str, Any]:
-    execute(compose_typed([f"run_dir={run_dir}", *overrides]))
+    execute(compose_one_of_many([f"run_dir={run_dir}", *overrides])[0])
     return json.loads((run_dir / "results.json").read_text())
 
 

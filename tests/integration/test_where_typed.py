@@ -19,7 +19,8 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which a run on ``ODD`` began, and was left after its first task."""
     monkeypatch.chdir(tmp_path)
     write_digits(tmp_path / ODD)
-    options = ["trainer.stop_after_task=0", "hydra.job.chdir=true", "hydra.run.dir=aside", "logger.name=März, 1"]
+    options = ["trainer.stop_after_task=0", "hydra.job.chdir=true", "hydra.run.dir=aside"]
+    options += ["logger=wandb", "logger.mode=disabled", "logger.name=März, 1"]
     assert typed(*SMALL, *options, f"data.root={ODD}", "run_dir=run") == 0
     return tmp_path
 

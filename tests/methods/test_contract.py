@@ -286,7 +286,7 @@ def test_a_teacher_is_what_was_before_growth(life: Life) -> None:
 def restored(life: Life, settings: Config, scenario: Scenario, folder: Path) -> Life:
     """Through a file into a method built anew from another seed."""
     records = RunState(life.memory)
-    save_whole(folder / "task.pt", checkpoint_payload(life.method, records, scenario.train, {"seed": 0}))
+    save_whole(folder / "task.pt", checkpoint_payload(life.method, records, scenario.train, {"protocol": {}}))
     payload = load_checkpoint(folder / "task.pt")
     method = build_method(settings, scenario, Key(123))
     method.network = restore_network(payload["network"])

@@ -22,6 +22,7 @@ AFTER_PHASES = (
     PhaseAccuracy(2, 3, "tune", {"class_incremental": {"linear": ((60, 80, 100), (30, 45, 50), (45, 50, 50))}}),
 )
 NAMES = (("cat", "dog"), ("<b>lynx</b> & co",), ("fox",))
+NOTE = "memory.size=20 keeps all of the 20 <i>training</i> images"
 CONFUSION = np.array([[30, 10, 5, 5], [10, 30, 5, 5], [4, 2, 30, 14], [1, 1, 3, 45]])
 CSV = "epoch,loss/classification,loss/distillation,loss/total,lr,step,task,task/index\n" + "".join(
     f"{step // 4},{1 / step},{0.1 / step},{1.1 / step},{0.01 / step},{step},{step // 20},\n"
@@ -50,7 +51,8 @@ def results(matrix: AccuracyMatrix | None = None, num_tasks: int = 3) -> dict[st
         },
     }
     matrices = {"class_incremental": {"linear": matrix}}
-    return build_results(protocol, records, matrices, "linear", 1002, {"seconds": 75.2}, phases, after_phases, data)
+    made = {"seconds": 75.2}
+    return build_results(protocol, records, matrices, "linear", 1002, made, phases, after_phases, data, [NOTE])
 
 
 def write_run(folder: Path, portrait: Portrait | None = None) -> Path:

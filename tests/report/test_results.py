@@ -29,6 +29,7 @@ KEYS = [
     "forgetting",
     "backward_transfer",
     "parameters",
+    "notes",
     "provenance",
 ]
 LINEAR = AccuracyMatrix((((40, 45, 50),), ((30, 40, 50), (9, 10, 10))))
@@ -111,6 +112,10 @@ def test_results_that_are_there_keep_who_made_them(tmp_path):
         made = results(provenance={"commit": provenance}, parameters=parameters, protocol=protocol)
         write_results(tmp_path, made, MATRICES)
         assert json.loads((tmp_path / "results.json").read_text())["provenance"]["commit"] == expected
+    older = {key: value for key, value in made.items() if key != "notes"} | {"provenance": {"commit": "long ago"}}
+    write_json(tmp_path / "results.json", older)
+    write_results(tmp_path, made, MATRICES)
+    assert json.loads((tmp_path / "results.json").read_text())["provenance"]["commit"] == "long ago"
     (tmp_path / "results.json").write_text("{")
     write_results(tmp_path, made, MATRICES)
     assert json.loads((tmp_path / "results.json").read_text())["parameters"] == 120
