@@ -284,7 +284,7 @@ REAL = (
         ("dytox", "wa"),
         (
             "data=digits", "data.classes=4", "data.increment=2", "seed=0", "epochs_scale=0.002",
-            "balanced_epochs_scale=0.05", "batch.size=96", "trainer=cpu", "trainer.threads=1", "trainer.progress=none",
+            "batch.size=96", "trainer=cpu", "trainer.threads=1", "trainer.progress=none",
             "trainer.log_every=1", "logger=csv", "verbose=0",
         ),
     ),
