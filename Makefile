@@ -33,7 +33,7 @@ setup: $(READY) ## Make .venv and install everything that is locked into it, onc
 demo: $(READY) ## Learn the default scenario, small enough for a CPU (ARGS="..." are Hydra overrides)
 	$(PY) -m cl_lightning $(ARGS)
 
-test: $(READY) ## Run the tests, within 10 minutes on 2 cores (ARGS="..." are pytest's)
+test: $(READY) ## Run the tests, within 8 minutes on 2 cores (ARGS="..." are pytest's)
 	$(PYTEST) $(WORKERS) -m "not long" $(ARGS)
 
 test-fast: $(READY) ## Run the quick tests, within 2 minutes

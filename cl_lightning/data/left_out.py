@@ -77,4 +77,4 @@ def in_words(left_out: Sequence[LeftOut]) -> str:
     """All kinds in one line, the less frequent of many without a name."""
     rest = left_out[_NAMED:] if len(left_out) > _NAMED + 1 else ()
     words = [each.words() for each in left_out[: len(left_out) - len(rest)]]
-    return "; ".join([*words, *([f"{sum(each.count for each in rest)} of {len(rest)} other kinds"] if rest else [])])
+    return "; ".join([*words, *([f"{sum(each.count for each in rest)} others, of {len(rest)} kinds"] if rest else [])])

@@ -159,7 +159,7 @@ def test_what_is_left_out_is_told_in_one_line() -> None:
             aside.add(f"{kind} files", f"{number}.x")
     told = in_words(aside.kinds())
     assert told.startswith("10 0 files such as 0.x; 9 1 files")
-    assert told.endswith("; 5 5 files such as 0.x; 9 of 3 other kinds")
+    assert told.endswith("; 5 5 files such as 0.x; 9 others, of 3 kinds")
     assert in_words(()) == ""
 
 

@@ -75,6 +75,7 @@ def test_from_equal_weights_any_number_of_processes_keeps_the_same_images_and_co
             assert list(map(list, readouts["linear"])) == list(map(list, row))
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     learn(2, tmp_path / "run", [*FOUR, "trainer.devices=2", "trainer.checkpoint_steps=2", "trainer.stop_after_task=0"])
     first = counted(tmp_path / "run")

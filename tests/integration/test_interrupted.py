@@ -49,7 +49,9 @@ def start(run_dir: Path, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGINT, signal.SIGTERM)]
+)
 def test_a_run_that_is_asked_to_stop_keeps_its_place_and_says_how_to_go_on(
     number: signal.Signals, whole: Path, tmp_path: Path
 ) -> None:
@@ -102,6 +104,7 @@ def test_the_same_command_again_goes_on_where_that_is_wanted(
     assert typed(*command) == 0, "a finished run is only shown"
 
 
+@pytest.mark.long
 def test_precision_changes_on_demand_only_and_the_results_say_from_where_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

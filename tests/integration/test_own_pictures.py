@@ -63,7 +63,7 @@ def test_every_oddity_is_trained_on_or_told(pets: Path, finished: Path, capfd: p
         "val/ is not used\n"
     ) in told
     (line,) = [line for line in told.splitlines() if " left out: " in line]
-    assert line.endswith("other kinds (run.log names all)")
+    assert line.endswith(" kinds (run.log names all)")
     assert "train/cat/notes.txt" in told
     assert {each["kind"]: each["count"] for each in found["left_out"]} == kinds_of()
     assert found["protocol"]["order"] == ["dog", "cat"]

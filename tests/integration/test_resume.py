@@ -31,7 +31,6 @@ METHODS = {
 }
 
 MARKS = {
-    "finetune": [pytest.mark.slow],
     "dytox": [pytest.mark.slow],
     "icarl": [pytest.mark.slow],
     "der": [pytest.mark.slow],

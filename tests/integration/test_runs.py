@@ -101,7 +101,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert len(set(steps)) == len(steps), "one continuous axis over all phases"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_checkpoint_holds_the_model_that_was_evaluated(tmp_path: Path) -> None:
     results = run(tmp_path / "run", "epochs_scale=0.01", "balanced_epochs_scale=0.2", *THREE_TASKS)
     payload = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_002.pt")
@@ -119,7 +119,7 @@ def test_a_checkpoint_holds_the_model_that_was_evaluated(tmp_path: Path) -> None
     assert (predicted == test.labels).double().mean().item() == pytest.approx(results["last_accuracy"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_equal_seeds_give_equal_runs_and_other_seeds_do_not(tmp_path: Path) -> None:
     short = ["epochs_scale=0.004", "balanced_epochs_scale=0.05", *THREE_TASKS]
     first = run(tmp_path / "a", *short)
@@ -145,7 +145,7 @@ def test_validation_share_is_evaluated_on_instead_of_the_test_images(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scope", "lists"), [("per_replica", 2), ("global", 1)])
+@pytest.mark.parametrize(("scope", "lists"), [("per_replica", 2), pytest.param("global", 1, marks=pytest.mark.long)])
 def test_two_replicas_keep_the_budget_in_total_whatever_the_scope(scope: str, lists: int, tmp_path: Path) -> None:
     run(
         tmp_path / "run", "recipe=erratum_2022_06", "recipe.repeated_augmentation=false", f"memory.scope={scope}",
@@ -184,7 +184,10 @@ ALL_OFF = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("without", ["all", "token expansion", "independent heads"])
+@pytest.mark.parametrize(
+    "without",
+    ["all", *(pytest.param(part, marks=pytest.mark.long) for part in ("token expansion", "independent heads"))],
+)
 def test_dytox_runs_without_each_and_without_all_of_its_components(tmp_path: Path, without: str) -> None:
     off = [*ALL_OFF.values()] if without == "all" else [ALL_OFF[without]]
     results = run(tmp_path / "run", *off, "epochs_scale=0.004", "balanced_epochs_scale=0.1", *THREE_TASKS)
@@ -198,7 +201,7 @@ def test_dytox_runs_without_each_and_without_all_of_its_components(tmp_path: Pat
         assert restore_network(payload["teacher"]).structure()["classes"] == [4, 3]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_other_switches_of_losses_and_herding_run_together(tmp_path: Path) -> None:
     results = run(
         tmp_path / "run", "method=dytox_plusplus", "method.sam.rho=0.05", "method.mixup.in_finetuning=false",

@@ -194,7 +194,7 @@ def test_what_slurm_is_asked_for_and_how_it_refuses(
 # ---- a search ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_sees_no_test_image_and_takes_no_failed_trial(tmp_path: Path) -> None:
     search = ["sweep=search", "memory.size=3,50", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=search"]
     done = run(["-m", *SMOKE, *search], tmp_path)

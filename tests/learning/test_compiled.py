@@ -178,6 +178,7 @@ def test_on_a_gpu_compiled_code_computes_what_the_network_does() -> None:
     assert trunks._wanted, "it was compiled"
 
 
+@pytest.mark.long
 def test_more_shapes_than_torch_allows_are_compiled_all_the_same() -> None:
     """Jobs of a multirun run in one process, and their trunks share their code."""
     counter = CompileCounter()

@@ -157,7 +157,7 @@ def test_own_pictures_of_any_kind_with_a_broken_one(tmp_path: Path, capsys: pyte
     assert images.shape == (2, 12, 12, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_as_a_file() -> None:
     command = [sys.executable, check_augmentation.__file__, "--size", "0"]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -134,7 +134,7 @@ def test_the_process_uses_one_thread_and_leaves_it_as_it_was(file: Path) -> None
         torch.set_num_threads(1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_as_a_script(file: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "check_reference.py"), str(file)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=file.parent)

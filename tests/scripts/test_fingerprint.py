@@ -291,7 +291,7 @@ REAL = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_runs_repeat_alone_and_beside_others_and_a_planted_change_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

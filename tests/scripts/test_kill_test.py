@@ -18,7 +18,7 @@ def kill(out: Path, *arguments: str, seconds: int = 280) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_is_killed_anywhere_ends_as_if_nobody_had(tmp_path: Path) -> None:
     done = kill(tmp_path, "kills=3", "data.increment=5", "epochs_scale=0.002", "balanced_epochs_scale=0.05")
     assert done.returncode == 0, done.stderr
