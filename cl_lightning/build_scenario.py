@@ -45,7 +45,7 @@ def _cut(data: DataConfig) -> Scenario:
 
 
 def reading(given: DataConfig | SetConfig | LearntFolderConfig) -> dict[str, Any]:
-    """How a data set in files is read, as options of ``load_sources``."""
+    """Return how a data set in files is read, as options of ``load_sources``."""
     names = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
     return {name: getattr(given, name) for name in names}
 
@@ -110,7 +110,7 @@ def _selected(entry: SetConfig, class_names: tuple[str, ...]) -> tuple[int, ...]
 
 
 def only_arrays(data: DataConfig) -> bool:
-    """Whether no image is in a file: pictures from elsewhere are then seen whole, and not cut as files are."""
+    """Return whether no image is in a file: pictures from elsewhere are then seen whole, and not cut as files are."""
     return all(name in CHANNELS for name in [entry.name for entry in data.sets] or [data.name])
 
 
@@ -126,7 +126,7 @@ def orientation(config: Config) -> str:
 
 
 def all_at_hand(data: DataConfig) -> bool:
-    """Whether the data could be read without a download."""
+    """Return whether the data could be read without a download."""
     if data.sets:
         return all(at_hand(entry.name, _root(entry, data)) for entry in data.sets)
     return at_hand(data.name, data.root)

@@ -59,7 +59,7 @@ def _single_task(config: Config, scenario: Scenario) -> Iterator[str]:
 
 
 def _single_classes(config: Config, scenario: Scenario) -> Iterator[str]:
-    """Where the task of an image is told, its only class is."""
+    """Tell of tasks with a single class: where the task of an image is told, that class is."""
     alone = [task.index + 1 for task in scenario.tasks if task.num_new == 1]
     if not alone or len(scenario.tasks) == 1:
         return

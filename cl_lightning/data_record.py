@@ -69,7 +69,7 @@ class DataRecord:
             )
 
     def _check_numbers(self, payload: dict[str, Any]) -> None:
-        """What can be told of a run that did not record its images: how many its tasks were evaluated on."""
+        """Return what can be told of a run that did not record its images: how many its tasks were evaluated on."""
         for task, before in zip(self._scenario.tasks, evaluated_images(payload), strict=False):
             if before and len(task.test) and before != len(task.test):
                 raise ValueError(
@@ -78,7 +78,7 @@ class DataRecord:
                 )
 
     def _missing(self, lists: Sequence[Mapping[int, Sequence[int | str]]]) -> str:
-        """Which of the images that the run remembers are not here."""
+        """Return which of the images that the run remembers are not here."""
         keys = list(dict.fromkeys(key for kept in lists for own in kept.values() for key in own))
         gone = []
         for key in keys:
@@ -145,7 +145,7 @@ class DataRecord:
             )
 
     def results(self) -> dict[str, Plain]:
-        """What ``results.json`` tells of the images: which they are, how many of each class there are, which are
+        """Return what ``results.json`` tells of the images: which they are, how many of each class there are, which are
         equal.
         """
         found, evaluated = self._equal, self._scenario.evaluates_on
@@ -185,7 +185,7 @@ def _digest(identity: Identity, part: str) -> str | None:
 
 
 def _by_numbers(before: Identity | None, now: Identity, other: Sequence[str]) -> str:
-    """What is known where no listing names the images."""
+    """Return what is known where no listing names the images."""
     if before is not None and not other:
         return "the same images are in another order"
     return ", ".join(_numbers(part, before, now) for part in other or ("train",))

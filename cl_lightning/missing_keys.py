@@ -131,12 +131,12 @@ def _entry(entry: Plain, path: list[str], missing: Missing) -> Plain:
 
 
 def complete_configuration(plain: Mapping[str, Plain]) -> dict[str, Plain]:
-    """What ``config.yaml`` of a run holds."""
+    """Return what ``config.yaml`` of a run holds."""
     return complete(plain, CONFIGURATION)
 
 
 def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
-    """What a run's numbers depend on: its own keys, and those of method and recipe as in a configuration."""
+    """Return what a run's numbers depend on: its own keys, and those of method and recipe as in a configuration."""
     completed = complete(protocol, PROTOCOL)
     for key, group in (("method_options", "method"), ("recipe_switches", "recipe")):
         if completed[key]:
@@ -150,12 +150,12 @@ def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
 
 
 def complete_results(results: Mapping[str, Plain]) -> dict[str, Plain]:
-    """What ``results.json`` of a run holds."""
+    """Return what ``results.json`` of a run holds."""
     return {**complete(results, RESULTS), "protocol": complete_protocol(results["protocol"])}
 
 
 def complete_checkpoint(payload: Mapping[str, Plain]) -> dict[str, Plain]:
-    """What a checkpoint of today's format holds."""
+    """Return what a checkpoint of today's format holds."""
     completed = complete(payload, CHECKPOINT)
     identity = completed.get("identity")
     if isinstance(identity, Mapping):
@@ -164,6 +164,6 @@ def complete_checkpoint(payload: Mapping[str, Plain]) -> dict[str, Plain]:
 
 
 def complete_export(described: Mapping[str, Plain]) -> dict[str, Plain]:
-    """What ``model.json`` of an export holds."""
+    """Return what ``model.json`` of an export holds."""
     completed = complete(described, EXPORT)
     return {**completed, "protocol": complete_protocol(completed["protocol"])}

@@ -13,7 +13,7 @@ from cl_lightning.errors import UserError
 
 
 def absolute(typed: str, folder: Path) -> Path:
-    """What ``typed`` names for somebody who stands in ``folder`` (absolute, as ``Path.cwd()`` gives it).
+    """Return what ``typed`` names for somebody who stands in ``folder`` (absolute, as ``Path.cwd()`` gives it).
 
     ``~`` and ``~name`` are home folders where there are such users. Links are followed neither here nor later: a link
     that points elsewhere by tomorrow is the user's way to move the data.

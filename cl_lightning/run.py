@@ -334,7 +334,7 @@ def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
 
 
 def _elsewhere(run_dir: Path, resume: bool) -> str:
-    """What to type where ``run_dir`` cannot be written."""
+    """Return what to type where ``run_dir`` cannot be written."""
     if resume:
         return "make it writable, or type resume=COPY with a copy of it that is"
     return "type run_dir=DIR, a folder that can be written to"

@@ -128,7 +128,7 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
 
 
 def evaluated_images(payload: dict[str, Plain]) -> list[int]:
-    """How many images each task was last evaluated on, by a checkpoint; 0 for one that was not."""
+    """Return how many images each task was last evaluated on, by a checkpoint; 0 for one that was not."""
     for readouts in payload["matrices"].values():
         for rows in readouts.values():
             return [int(total) for _, _, total in rows[-1]]

@@ -94,7 +94,7 @@ class Writer:
         ]
 
     def _noted(self) -> list[str]:
-        """What to know before its numbers are read; kept beside them."""
+        """Return what to know before its numbers are read; kept beside them."""
         config = self._config
         notes = caveats(config, self._scenario)
         unread = unread_switches(config.method)
@@ -367,7 +367,7 @@ def epochs(config: Config) -> str:
 
 
 def lr_scale(config: Config) -> float | str | None:
-    """What the learning rates of all phases are times; of each, where they differ: ``main 1, finetuning 4``."""
+    """Return what the learning rates of all phases are times; of each, where they differ: ``main 1, finetuning 4``."""
     scales = {name: lr_scale_of(phase, config) for name, phase in trained_phases(config).items()}
     if len(set(scales.values())) > 1:
         return ", ".join(f"{name} {scale:g}" for name, scale in scales.items())

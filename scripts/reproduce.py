@@ -119,7 +119,7 @@ def asked(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def unread_by(job: Job, overrides: Sequence[str]) -> tuple[Unread, ...]:
-    """What the job, with further overrides, would be told and does not read."""
+    """Return what the job, with further overrides, would be told and does not read."""
     every = (*job.overrides, *overrides)
     return _composed(tuple(override for override in every if override.partition("=")[0] not in _OF_A_RUN))[1]
 
@@ -180,7 +180,7 @@ class Runs:
         return [*python, *self._read(job, (*job.overrides, *self._request.overrides)), f"hydra.run.dir={folder}"]
 
     def _read(self, job: Job, overrides: Sequence[str]) -> list[str]:
-        """What of ``overrides`` the job reads: a table says for all of its rows what some of them read."""
+        """Return what of ``overrides`` the job reads: a table says for all of its rows what some of them read."""
         idle = {one.text for one in unread_by(job, self._request.overrides)}
         return [override for override in overrides if override not in idle]
 

@@ -71,7 +71,7 @@ def from_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_images(results: Mapping[str, Any]) -> dict[str, str]:
-    """Which images a run saw, by content, as far as its results tell."""
+    """Return which images a run saw, by content, as far as its results tell."""
     identity, evaluated = results.get("data_identity", {}), results["protocol"].get("evaluates_on", "test")
     found = {"trained_on": identity.get("train"), "evaluated_on": identity.get(evaluated)}
     return {key: digest for key, digest in found.items() if digest is not None}

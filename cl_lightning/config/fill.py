@@ -63,7 +63,7 @@ def fill_in(config: Config, typed: Collection[str] = ()) -> Config:
 
 
 def suggested_scales(config: Config) -> dict[str, float]:
-    """What the data suggest for the method: the name of each of the run's scales -> its value."""
+    """Return what the data suggest for the method: the name of each of the run's scales -> its value."""
     data = config.data.suggests
     return {
         "epochs_scale": data.epochs_scale,

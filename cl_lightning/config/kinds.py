@@ -38,7 +38,7 @@ def text(default: Any = MISSING) -> Any:
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind | None:
-    """What a field holds; None for a number, a choice, a truth value, a list ..."""
+    """Return what a field holds; None for a number, a choice, a truth value, a list ..."""
     return field.metadata.get(_KIND)
 
 

@@ -41,7 +41,7 @@ def kinds() -> dict[str, Kind]:
 
 
 def holds_list(key: str) -> bool:
-    """Whether the value of an option may be a list."""
+    """Return whether the value of an option may be a list."""
     return any(hint is Any or get_origin(hint) is list for name, _, hint in _options() if name == key)
 
 
@@ -58,7 +58,7 @@ def _options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dat
 
 
 def kind_of_key(key: str) -> Kind | None:
-    """What an option holds that is typed as ``data.root``, ``+data.root`` or ``data.sets.0.root``."""
+    """Return what an option holds that is typed as ``data.root``, ``+data.root`` or ``data.sets.0.root``."""
     parts = key.lstrip("+").split(".")
     return kinds().get(".".join(part for part in parts if not part.isdecimal()))
 

@@ -30,7 +30,7 @@ class Assignment:
 
 
 def assignments(overrides: Sequence[str]) -> list[Assignment]:
-    """What ``overrides`` set of our configuration; Hydra's own part is its own matter.
+    """Return what ``overrides`` set of our configuration; Hydra's own part is its own matter.
 
     A value that holds several options, ``method.mixup={alpha: 0.8}`` or an entry of ``data.sets``, is taken apart.
     """

@@ -46,56 +46,56 @@ Holds = Callable[[Facts], bool]
 
 
 def keeps_exemplars(f: Facts) -> bool:
-    """Whether there is a rehearsal memory."""
+    """Return whether there is a rehearsal memory."""
     return f.config.memory.budget != "none"
 
 
 def is_method(*kinds: type[MethodConfig]) -> Holds:
-    """Whether the method is of one of these kinds."""
+    """Return whether the method is of one of these kinds."""
     return lambda f: isinstance(f.config.method, kinds)
 
 
 def has(name: str) -> Holds:
-    """Whether an option of the method is set, and not zero."""
+    """Return whether an option of the method is set, and not zero."""
     return lambda f: bool(getattr(f.config.method, name, None))
 
 
 def is_open(name: str) -> Holds:
-    """Whether the user has left an option to data and method."""
+    """Return whether the user has left an option to data and method."""
     group, _, key = name.rpartition(".")
     return lambda f: getattr(getattr(f.given, group) if group else f.given, key) is None
 
 
 def any_phase(holds: Callable[[PhaseConfig], bool]) -> Holds:
-    """Whether something holds for a phase that is trained."""
+    """Return whether something holds for a phase that is trained."""
     return lambda f: any(map(holds, trained_phases(f.config).values()))
 
 
 def scales_epochs(scale: str) -> Holds:
-    """Whether a phase that is trained has its epochs times this scale of the run's."""
+    """Return whether a phase that is trained has its epochs times this scale of the run's."""
     return lambda f: any(
         scale_name(name) == scale and phase.epochs_scale is None for name, phase in trained_phases(f.config).items()
     )
 
 
 def augments(f: Facts, entry: SetConfig | None = None) -> bool:
-    """Whether training images, of one of several sets, are changed at random."""
+    """Return whether training images, of one of several sets, are changed at random."""
     own = None if entry is None else entry.augmentation
     return (own or f.config.data.augmentation) != "none"
 
 
 def is_left_to_data(name: str) -> Holds:
-    """Whether a set that is augmented does not say itself what ``data`` says for all."""
+    """Return whether a set that is augmented does not say itself what ``data`` says for all."""
     return lambda f: any(getattr(entry, name) is None and augments(f, entry) for entry in f.given.data.sets)
 
 
 def mirrors(f: Facts, entry: SetConfig | None = None) -> bool:
-    """Whether somebody asks if images may be mirrored: iCaRL does, for its class means."""
+    """Return whether somebody asks if images may be mirrored: iCaRL does, for its class means."""
     return augments(f, entry) or isinstance(f.config.method, ICaRLConfig)
 
 
 def looks_below_root(f: Facts) -> bool:
-    """Whether images are looked for below ``data.root``."""
+    """Return whether images are looked for below ``data.root``."""
     data = f.config.data
     if not data.sets:
         return data.name != "digits"
@@ -103,7 +103,7 @@ def looks_below_root(f: Facts) -> bool:
 
 
 def has_no_split(root: str | None) -> bool:
-    """Whether a folder of images is not sorted into training and test images already."""
+    """Return whether a folder of images is not sorted into training and test images already."""
     from cl_lightning.data.image_folder import find_parts  # heavy
 
     try:
@@ -113,7 +113,7 @@ def has_no_split(root: str | None) -> bool:
 
 
 def patch_size_is_open(f: Facts) -> bool:
-    """Whether the model leaves its patches to the data."""
+    """Return whether the model leaves its patches to the data."""
     model, data = f.given.model, f.config.data
     if isinstance(model, TimmConfig) and data.image_size > SMALL:
         return False
@@ -124,10 +124,10 @@ def patch_size_is_open(f: Facts) -> bool:
 
 
 def freezes(f: Facts) -> bool:
-    """Whether a part of the network that has branches passes images without being trained."""
+    """Return whether a part of the network that has branches passes images without being trained."""
     return isinstance(f.config.method, MEATConfig | DERConfig) or "finetuning" in trained_phases(f.config)
 
 
 def draws_page(f: Facts) -> bool:
-    """Whether a page is made, or would be but for this machine's environment."""
+    """Return whether a page is made, or would be but for this machine's environment."""
     return f.config.report.page or PAGES in os.environ

@@ -118,7 +118,7 @@ def _of_form(*forms: str) -> Need:
 
 
 def _suggestions() -> list[Line]:
-    """What data suggest is read where the user has not decided."""
+    """Return the lines of what data suggest, which is read where the user has not decided."""
     auto = Need(lambda f: f.given.model.name == "auto", "model=auto")
     rate = Need(is_open("lr_scale"), "lr_scale=null")
     found = [

@@ -151,7 +151,7 @@ def _missing(run_dir: Path, word: str) -> str:
 
 
 def _moved_to(folder: Path) -> str | None:
-    """Where the files of a run are of which ``folder``, made by Hydra, has no more than what was typed."""
+    """Return where the files of a run are of which ``folder``, made by Hydra, has no more than what was typed."""
     try:
         typed = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):

@@ -12,7 +12,7 @@ from cl_lightning.missing_keys import complete_configuration
 
 
 def read_configuration(file: Path) -> dict[str, Any]:
-    """What ``file`` holds; a key that came after it was written has the value that held before the key came.
+    """Return what ``file`` holds; a key that came after it was written has the value that held before the key came.
 
     Raises:
         OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read, or is no YAML.

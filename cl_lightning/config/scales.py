@@ -46,7 +46,7 @@ def rate_of(phase: PhaseConfig, config: Config) -> float:
 
 
 def lr_scale_of(phase: PhaseConfig, config: Config) -> float:
-    """What a phase's learning rate is times."""
+    """Return the factor of a phase's learning rate."""
     own = phase.lr_scale if phase.lr_scale is not None else config.lr_scale
     return own or 1.0
 

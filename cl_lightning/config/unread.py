@@ -33,7 +33,7 @@ class Unread:
 
 
 def unread(typed: Iterable[Assignment], config: Config, given: Config | None = None) -> list[Unread]:
-    """Which of the options that were typed nobody reads.
+    """Return which of the options that were typed nobody reads.
 
     Args:
         typed: see :func:`~cl_lightning.config.overrides.assignments`.
@@ -48,7 +48,7 @@ def unread(typed: Iterable[Assignment], config: Config, given: Config | None = N
 
 
 def _missing(key: str, facts: Facts) -> str | None:
-    """What to type for the option to be read; None if it is."""
+    """Return what to type for the option to be read; None if it is."""
     entry = _ENTRY.match(key)
     if entry is not None:
         place, sets = int(entry[1]), facts.config.data.sets
@@ -61,7 +61,7 @@ def _missing(key: str, facts: Facts) -> str | None:
 
 
 def is_conditional(key: str) -> bool:
-    """Whether there are configurations that do not read the option."""
+    """Return whether there are configurations that do not read the option."""
     return _ENTRY.sub("data.sets.", key) in BY_KEY
 
 

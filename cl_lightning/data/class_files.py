@@ -133,7 +133,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _kind_of_subfolder(folder: Path, rule: str, above: tuple[tuple[int, int], ...]) -> str | None:
-    """What makes a class's subfolder none to be read."""
+    """Return what makes a class's subfolder none to be read."""
     if rule == BY_SUFFIX:
         return "folders in class folders"
     if _identity(folder) in above:

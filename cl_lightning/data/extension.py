@@ -117,7 +117,7 @@ def _joined(name: str, parts: Sequence[Part], names: tuple[str, ...], like: Kept
 
 
 def _upright(parts: Sequence[Part], rows: Sequence[Tensor]) -> bool:
-    """Whether all files are turned as their EXIF orientation says."""
+    """Return whether all files are turned as their EXIF orientation says."""
     used = {part.source.upright for part, chosen in zip(parts, rows, strict=True)
             if isinstance(part.source, FolderSource) and len(chosen)}  # fmt: skip
     if len(used) > 1:

@@ -67,7 +67,7 @@ def suffix(path: str) -> str:
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file begins as an image of :data:`FORMATS` does, whatever it is called. Its end may be missing.
+    """Return whether a file begins as an image of :data:`FORMATS` does, whatever it is called. Its end may be missing.
 
     Raises OSError for a file that may not be read.
     """

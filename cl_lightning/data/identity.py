@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
 
 def parts(scenario: Scenario) -> dict[str, tuple[ImageSource, Tensor]]:
-    """Which rows of which table each part is."""
+    """Return which rows of which table each part is."""
     train = scenario.train
     if scenario.held_out is not None:
         rows = (torch.nonzero(chosen).flatten() for chosen in (~scenario.held_out, scenario.held_out))

@@ -114,7 +114,7 @@ def _in_parts(
 
 
 def _beside(root: Path, parts: Sequence[str], reading: Reading, aside: Aside) -> None:
-    """What lies beside the parts."""
+    """Count what lies beside the parts."""
     with os.scandir(root) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name in parts:

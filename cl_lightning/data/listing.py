@@ -101,7 +101,7 @@ def how_it_differs(files: Sequence[Path], now: Scenario, task: int | None = None
 
 
 def is_listed(listing: Listing | None, source: ImageSource, key: int | str) -> bool:
-    """Whether a training image is what a listing says of it."""
+    """Return whether a training image is what a listing says of it."""
     found = (listing or {}).get("train", {}).get(str(key))
     row = source.row(key)
     return found is not None and found[1] == as_hex(source.contents[row : row + 1])[0][:_DIGITS]

@@ -104,7 +104,7 @@ class _Unknown(NamedTuple):
 
 
 def scan(root: Path, sources: Sequence[FolderSource], threads: int | None = None) -> list[Scanned]:
-    """What is in the files of each source; ``root`` is the folder that all sources lie in.
+    """Return what is in the files of each source; ``root`` is the folder that all sources lie in.
 
     Each file is read once, for its digest, and decoded from what was read as training does it, in ``threads`` threads
     (None: one for each core); then it is dropped. What is found is kept for later runs, also when the scan is
@@ -202,7 +202,7 @@ def _stamp(file: str) -> Stamp | None:
 
 
 def _look(unknown: _Unknown) -> Found:
-    """What is in a file. The same bytes as before it was touched decode as they did."""
+    """Return what is in a file. The same bytes as before it was touched decode as they did."""
     file, before = unknown.file, unknown.before
     # Taken before reading: a file that changes meanwhile is looked at again.
     stamp = _stamp(file) or Stamp(0, 0, 0)

@@ -95,7 +95,7 @@ def start_worker(worker: int) -> None:
 
 
 def reason_of_end(message: str) -> str | None:
-    """Why a worker has ended, from torch's ``message`` about it; None if the message is about something else."""
+    """Return why a worker has ended, from torch's ``message`` about it; None if the message is about something else."""
     if "DataLoader worker" not in message:
         return None
     code = re.search(r"exit code (\d+)", message)

@@ -173,7 +173,7 @@ class Learner(pl.LightningModule):
 
     @property
     def progress(self) -> Progress:
-        """Where the phase stands, once a step of it has been taken."""
+        """Return where the phase stands, once a step of it has been taken."""
         done, length = self.steps_done, self.length
         return Progress(done, length.total_steps, length.epoch_of(done), length.epochs)
 

@@ -76,7 +76,7 @@ def _task_network(structure: Structure) -> TaskNetwork:
 
 
 def _token_network(structure: Structure) -> TaskNetwork:
-    """What DyTox's network was called before there were other decoders."""
+    """Return what DyTox's network was called before there were other decoders."""
     known = complete(structure, TOKEN_NETWORK)
     decoder = {"kind": "task_attention", "expansion": known["token_expansion"]}
     return _task_network({**known, "decoder": decoder})

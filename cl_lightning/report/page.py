@@ -281,7 +281,7 @@ def _memory(shown: Shown) -> str:
 
 
 def _images(shown: Shown) -> str:
-    """How many there were, and which of them are equal; results of earlier versions do not tell."""
+    """Return how many there were, and which of them are equal; results of earlier versions do not tell."""
     if "images" not in shown.results:
         return ""
     told: dict[str, Plain] = {}
@@ -301,7 +301,7 @@ def _images(shown: Shown) -> str:
 
 
 def _left_out(shown: Shown) -> str:
-    """What lies beside the images of data in folders."""
+    """Return what lies beside the images of data in folders."""
     kinds = shown.results.get("left_out") or []
     rows = "".join(
         f'<tr><td>{each["count"]}</td><td class="text">{html.escape(each["kind"])}</td>'

@@ -27,7 +27,7 @@ def _by_name(accuracy: Mapping[str, Mapping[str, float | None]]) -> dict[str, fl
 
 
 def task_line(results: Mapping[str, Plain], num_tasks: int) -> str:
-    """How good the run is after the last task in ``results``."""
+    """Return how good the run is after the last task in ``results``."""
     protocol = results["protocol"]
     newest = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]][-1][-1]
     measured = _measured(results["last_accuracy"], newest, protocol["evaluation"])

@@ -93,7 +93,7 @@ class _Parting:
 
     @property
     def size(self) -> float:
-        """How far apart; a point that is missing says nothing of that."""
+        """Return how far apart; a point that is missing says nothing of that."""
         return 0.0 if self.old is None or self.new is None else abs(self.new - self.old)
 
 
@@ -123,7 +123,7 @@ def _step(parting: _Parting) -> int:
 
 
 def _partings(name: str, old: Run, new: Run) -> Iterator[_Parting]:
-    """Where a curve differs, at the steps that both have."""
+    """Return where a curve differs, at the steps that both have."""
     before = dict(zip(old.steps, old.curves[name], strict=True))
     after = dict(zip(new.steps, new.curves[name], strict=True))
     for step in before.keys() & after.keys():
@@ -155,7 +155,7 @@ def _of_exemplars(old: Run, new: Run) -> Iterator[Difference]:
 
 
 def _of_matrices(old: Run, new: Run) -> Iterator[Difference]:
-    """How many cells differ, by how many answers at most, and the first of them."""
+    """Return how many cells differ, by how many answers at most, and the first of them."""
     told = [
         f"{name} only in the {'older' if name in old.matrices else 'newer'}"
         for name in dict.fromkeys([*old.matrices, *new.matrices])

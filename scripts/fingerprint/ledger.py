@@ -35,7 +35,7 @@ class Ledger:
 
 
 def machine() -> dict[str, str]:
-    """What the numbers of this process's children will be made with."""
+    """Return what the numbers of this process's children will be made with."""
     return {
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),

@@ -115,7 +115,7 @@ def _weights(name: str, state: Any) -> dict[str, dict[str, float]]:
 
 
 def totals(tensors: list[Tensor]) -> dict[str, float]:
-    """How many numbers, their sum and their norm; the names of the tensors do not matter."""
+    """Return how many numbers, their sum and their norm; the names of the tensors do not matter."""
     flat = torch.cat([tensor.detach().to(torch.float64).flatten() for tensor in tensors])
     return {
         "count": flat.numel(),

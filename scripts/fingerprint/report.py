@@ -9,7 +9,7 @@ from scripts.fingerprint.ledger import Ledger
 
 
 def lines(comparison: Comparison, old: Ledger, new: Ledger) -> Iterator[str]:
-    """What is to be known of a comparison, the verdict last."""
+    """Return what is to be known of a comparison, the verdict last."""
     yield f"older: {_package(old)}; newer: {_package(new)}"
     if comparison.elsewhere:
         yield f"not made on one machine with one set of versions ({'; '.join(comparison.elsewhere)}):"

@@ -40,7 +40,7 @@ class Group:
     """Of the runs' names, where a method is run in more than one way."""
 
     def name(self, method: str) -> str:
-        """What the run of a method is called."""
+        """Return what the run of a method is called."""
         return method + self.suffix
 
 

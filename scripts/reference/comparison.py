@@ -192,7 +192,7 @@ class RunComparison:
         self._tell(Row(entry, row.verdict, row.absolute, row.relative, row.bound, note))
 
     def _about_gap(self, task: int) -> Callable[[int], str]:
-        """What the file says of how close the choice of an exemplar was."""
+        """Return what the file says of how close the choice of an exemplar was."""
 
         def about(rank: int) -> str:
             label = int(self._file[f"task{task}/memory/labels"][rank])

@@ -67,7 +67,7 @@ CONTROLS = (
 
 
 def first_place(run: RecordedRun, control: Control) -> str:
-    """Where ``control`` is seen first, in words; the replay ends there. Empty where it is never seen."""
+    """Return where ``control`` is seen first, in words; the replay ends there. Empty where it is never seen."""
     row = first_difference(run, words=control.words, change_phase=control.change_phase)
     return "" if row is None else f"{row.entry}: {row.note}"
 

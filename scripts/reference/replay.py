@@ -155,7 +155,7 @@ class _MemoryObserver(Bystander):
 def _evaluation(
     run: RecordedRun, scenario: Scenario, method: InjectedMethod, state: RunState, engine: Engine, task: Task
 ) -> Evaluation:
-    """What the evaluation of ``task`` has found, and the scores of the probe."""
+    """Return what the evaluation of ``task`` has found, and the scores of the probe."""
     order = torch.cat([each.test for each in scenario.tasks[: task.index + 1]]).argsort()
     answers = torch.cat(method.scores).argmax(dim=1)[order]
     matrix = state.matrices[method.protocol][next(iter(method.readouts()))]

@@ -49,7 +49,7 @@ class Series:
         self.first = self.first or note
 
     def row(self) -> Row | None:
-        """What came of the entry; ``None`` where neither side has anything."""
+        """Return what came of the entry; ``None`` where neither side has anything."""
         if self._largest is None and self.first is None:
             return None
         verdict = Verdict.EQUAL if self.first is None else Verdict.DIFFERS

@@ -114,7 +114,7 @@ def _leaves(node: dict[str, Plain], prefix: str = "") -> list[tuple[str, Plain]]
 
 
 def predictions(model: Path, pictures: Path, readouts: tuple[str, ...] = ()) -> dict[str, Plain]:
-    """What ``predict`` says of all pictures: classes from the likeliest to the least, and their scores."""
+    """Return what ``predict`` says of all pictures: classes from the likeliest to the least, and their scores."""
     exact: dict[str, Plain] = {}
     near: dict[str, Plain] = {}
     for readout in readouts or ("",):
@@ -138,7 +138,7 @@ _DESCRIBED = ("format", "stage", "classes", "tasks", "preprocessing", "graph", "
 
 
 def exported(run_dir: Path, out: Path, pictures: Path, formats: tuple[str, ...]) -> dict[str, Plain]:
-    """What ``export`` writes, and what is predicted with it and nothing else."""
+    """Return what ``export`` writes, and what is predicted with it and nothing else."""
     type_in("cl_lightning.export", run_dir, "--out", out, "--images", pictures, "--formats", *formats)
     described = json.loads((out / "model.json").read_text(encoding="utf-8"))
     exact = {
@@ -160,7 +160,7 @@ def _scores(graph: Path, shape: list[int]) -> list[list[float]]:
 
 
 def bundled(file: Path) -> dict[str, Plain]:
-    """What a bundle holds of a run, by its own list, and which exemplars."""
+    """Return what a bundle holds of a run, by its own list, and which exemplars."""
     with zipfile.ZipFile(file) as archive:
         index = json.loads(archive.read("exemplars/index.json"))
         return {"exact": {"names": sorted(archive.namelist()), "exemplars": index}, "near": {}}
@@ -189,7 +189,7 @@ def reported(run_dir: Path) -> dict[str, Plain]:
 
 
 def compared(*places: object) -> dict[str, Plain]:
-    """What ``compare`` says of runs: a line for each group."""
+    """Return what ``compare`` says of runs: a line for each group."""
     rows = list(csv.DictReader(io.StringIO(type_in("cl_lightning.compare", *places, "--format", "csv"))))
     return {"exact": {"groups": rows}, "near": {}}
 

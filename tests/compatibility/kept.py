@@ -24,13 +24,13 @@ def unpack(name: str, folder: Path) -> None:
 
 
 def recorded(name: str, operation: str) -> dict[str, Any]:
-    """What the operation gave at 93a97df."""
+    """Return what the operation gave at 93a97df."""
     found: dict[str, Any] = json.loads((RUNS / f"{name}.json").read_text(encoding="utf-8"))[operation]
     return found
 
 
 def deviations(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Where an outcome is not the one that was recorded; a line each. What has come to it since is welcome."""
+    """Return where an outcome is not the one that was recorded; a line each. What has come to it since is welcome."""
     plain = json.loads(json.dumps(now))  # tuples are lists, keys are texts
     return [
         *_differences(was["exact"], plain["exact"], "", near=False),

@@ -127,7 +127,7 @@ def test_so_does_what_comes_of_a_bundle(place: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_so_do_comparisons(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one run's files lack and the other's have is the same, and both are one group."""
+    """Return what one run's files lack and the other's have is the same, and both are one group."""
     expected = recorded("multirun", "compare")
     run_dir = unpacked("multirun", place) / "1"
     rewrite(run_dir / "config.yaml", without("data.mean", "data.std"))

@@ -22,7 +22,7 @@ CHOICES = {
 
 
 def given(overrides: Sequence[str]) -> Config:
-    """What Hydra would compose of them."""
+    """Return what Hydra would compose of them."""
     typed = assignments(overrides)
     chosen = CHOICES | {one.key: str(one.value) for one in typed if one.key in CHOICES}
     config = _composed(tuple(chosen.items())).copy()
@@ -66,5 +66,5 @@ def compose(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
 
 
 def idle(*overrides: str) -> dict[str, str]:
-    """Which options of ``overrides`` nobody reads -> what to type for them to be read."""
+    """Return which options of ``overrides`` nobody reads -> what to type for them to be read."""
     return {one.key: one.type for one in compose(overrides)[1]}

@@ -52,7 +52,7 @@ def test_typed_epochs_are_run_as_typed_unless_a_scale_was_typed_too(typed: list[
 
 
 def test_a_scale_of_debug_or_of_an_experiment_is_somebody_s_wish() -> None:
-    """What these files hold is in the configuration before data are asked."""
+    """Return what these files hold is in the configuration before data are asked."""
     config = filled("method.main.epochs=5", "epochs_scale=0.001", "balanced_epochs_scale=0.001")
     assert (epochs(config), config.method.main.epochs_scale) == ("1 main + 1 finetuning", None)
 

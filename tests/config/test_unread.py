@@ -99,7 +99,7 @@ def test_beside_a_run_that_exists_too(run: Path) -> None:
 
 
 def commands() -> list[list[str]]:
-    """What the README types to start runs, as the shell hands it over."""
+    """Return what the README types to start runs, as the shell hands it over."""
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("python -m cl_lightning")]
     return [shlex.split(line, comments=True)[2:] for line in lines]

@@ -116,5 +116,5 @@ def images_of(oddities: Iterable[Oddity] = ODDITIES) -> int:
 
 
 def kinds_of(oddities: Iterable[Oddity] = ODDITIES) -> Counter[str]:
-    """What is left out of them, by kind; system files, which only the log has, are not among it."""
+    """Return what is left out of them, by kind; system files, which only the log has, are not among it."""
     return Counter(oddity.kind for oddity in oddities if oddity.kind not in (None, "system files"))

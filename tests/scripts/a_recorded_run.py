@@ -67,7 +67,7 @@ def run_of(path: Path, made: Arrays) -> RecordedRun:
 
 
 def play(observer: Observer, made: Arrays) -> None:
-    """What ours would tell if it were the run of ``made``."""
+    """Return what ours would tell if it were the run of ``made``."""
     for task in (0, 1):
         _fit(observer, made, task, "main")
         rows, labels = (torch.from_numpy(made[f"task{task}/memory/{name}"]).long() for name in ("rows", "labels"))

@@ -266,7 +266,7 @@ def test_wrong_input_is_a_line(
 
 
 def in_this_process(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ended:
-    """What the command does, without the seconds that a process takes to import everything."""
+    """Return what the command does, without the seconds that a process takes to import everything."""
     from cl_lightning.__main__ import main
 
     GlobalHydra.instance().clear()
