@@ -10,6 +10,7 @@ Checkpoints of formats 1 and 2 are refused: nothing is said of what came before 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +110,7 @@ def _add(node: dict[str, Plain], path: list[str], missing: Missing) -> None:
     name, *rest = path
     if not rest:
         if name not in node and (not missing.only or node.get("name") in missing.only):
-            node[name] = complete(missing.value, ()) if isinstance(missing.value, Mapping) else missing.value
+            node[name] = deepcopy(missing.value)
         return
     inner = node.get(name)
     if isinstance(inner, Mapping):
