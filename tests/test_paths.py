@@ -19,14 +19,14 @@ from cl_lightning.paths import absolute, shown, typed_path, writing
         ("../../../pics", "/pics"),
         ("link/../pics", "/a/b/link/../pics"),
         ("/x/../y", "/x/../y"),
-        ("~/pics", "/home/me/pics"),
+        ("~/pics", "/there/me/pics"),
         ("~nobody-of-this-name/pics", "/a/b/~nobody-of-this-name/pics"),
         (".", "/a/b"),
     ],
 )
 def test_a_path_is_absolute_from_where_it_was_typed(typed: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """``..`` behind a name stays: where that is a link, it leads elsewhere than to the folder that the link is in."""
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/there/me")
     assert str(absolute(typed, Path("/a/b"))) == meant
 
 
@@ -38,8 +38,8 @@ def test_a_path_is_shown_as_it_would_be_typed_from_here(tmp_path: Path, monkeypa
 
 
 def test_arguments_of_commands_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
-    assert typed_path("~/found.csv") == Path("/home/me/found.csv")
+    monkeypatch.setenv("HOME", "/there/me")
+    assert typed_path("~/found.csv") == Path("/there/me/found.csv")
     assert typed_path("a~b") == Path("a~b")
 
 

@@ -167,8 +167,8 @@ def test_what_cannot_be_filled_in_is_a_line(typed: str, told: str) -> None:
 
 
 def test_a_home_is_filled_in_where_hydra_makes_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
-    assert read(["hydra.run.dir=~/runs/${seed}"]) == ['hydra.run.dir="/home/me/runs/${seed}"']
+    monkeypatch.setenv("HOME", "/there/me")
+    assert read(["hydra.run.dir=~/runs/${seed}"]) == ['hydra.run.dir="/there/me/runs/${seed}"']
     assert read(["hydra.sweep.dir=out,1", "-m"]) == ['hydra.sweep.dir="out,1"', "-m"]
 
 
