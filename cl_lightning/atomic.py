@@ -1,35 +1,40 @@
-"""Files that are replaced in one stroke: whoever reads one, after a kill at any instant too, finds all of the old or of
-the new.
+"""Files that are written safely: replaced in one stroke, so that whoever reads one, after a kill at any instant too,
+finds all of the old or of the new; and never through a link, which may lead out of the folder that it lies in.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+_UNLINKED = os.O_NOFOLLOW | os.O_CLOEXEC
+_LINK = "it is a link, and nothing is written through links"
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object], part: Path | None = None) -> None:
-    """Let ``write`` fill a file beside ``path``, which then takes its place.
 
-    One writer a file: a part left behind by a killed one is overwritten by the next. Where several may write at once,
-    each names a ``part`` of its own.
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let ``write`` fill a new file beside ``path``, which then takes its place. A link at ``path`` is replaced itself.
+
+    Until then the file has a name that nothing else has, so that several may write at once: the last one's stays.
 
     Raises:
         OSError: no room, or no right to write; what was at ``path`` is still there.
     """
-    part = part or path.with_name(f".{path.name}.part")
+    part = beside(path)
     try:
-        with part.open("wb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _UNLINKED, 0o666), "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk does not say where
+        if isinstance(error, OSError) and error.errno is not None:
+            _name(error, path, part)
         raise
     _sync_folder(path.parent)
 
@@ -37,6 +42,90 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], part: Path | N
 def write_atomic(path: Path, text: str) -> None:
     """Replace a file's text; see :func:`replace_file`. Of a path in it that is no UTF-8, such bytes are escaped."""
     replace_file(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+
+
+def beside(path: Path) -> Path:
+    """Return a name in the folder of ``path`` that is nobody else's; :func:`remove_parts` knows it for what it is."""
+    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part")
+
+
+def open_to_append(path: Path, *, new: bool = True) -> int:
+    """Open a file that is written at its end, made where it is missing unless not ``new``; returns the descriptor.
+
+    A file with a second name elsewhere (a hard link) becomes one of its own first.
+
+    Raises:
+        OSError: a link, a folder, or anything else but a file; no right to write.
+    """
+    descriptor = _opened(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if new else 0))
+    if os.fstat(descriptor).st_nlink < 2:
+        return descriptor
+    os.close(descriptor)
+    with path.open("rb") as shared:
+        replace_file(path, lambda file: file.write(shared.read()))
+    return _opened(path, os.O_WRONLY | os.O_APPEND)
+
+
+def open_alone(path: Path) -> int:
+    """Open a file to read and write it, made where it is missing; returns the descriptor.
+
+    Raises:
+        OSError: a link, a file with a second name elsewhere, a folder, or anything else but a file; no right to write.
+    """
+    descriptor = _opened(path, os.O_RDWR | os.O_CREAT)
+    if os.fstat(descriptor).st_nlink > 1:
+        os.close(descriptor)
+        raise OSError(errno.EMLINK, "it has a second name elsewhere (a hard link): delete it", str(path))
+    return descriptor
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder in one that exists, unless it is there.
+
+    Raises:
+        OSError: a link (which may lead anywhere), a file; no right to write.
+    """
+    try:
+        path.mkdir()
+    except FileExistsError:
+        refuse_link(path)
+        if not path.is_dir():
+            raise
+
+
+def refuse_link(path: Path) -> None:
+    """Raise ``OSError`` if a link is at ``path``."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, _LINK, str(path))
+
+
+def remove_parts(folder: Path, *names: str) -> None:
+    """Remove what killed writers of the files ``names``, or of any file, have left in ``folder``."""
+    for name in names or ("*",):
+        for part in folder.glob(f".{name}.part"):
+            part.unlink(missing_ok=True)
+        for part in folder.glob(f".{name}.*.part"):
+            part.unlink(missing_ok=True)
+
+
+def _opened(path: Path, flags: int) -> int:
+    """The descriptor of a plain file. Without O_NONBLOCK, a pipe would wait for its reader."""
+    try:
+        descriptor = os.open(path, flags | _UNLINKED | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK) and path.is_symlink():
+            raise OSError(error.errno, _LINK, str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return descriptor
+
+
+def _name(error: OSError, path: Path, part: Path) -> None:
+    """Let an error name the file that was to be written: a full disk names none, others the name aside."""
+    if error.filename is None or str(error.filename) == str(part):
+        error.filename, error.filename2 = str(path), None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from cl_lightning.atomic import replace_file
+from cl_lightning.atomic import make_folder, replace_file
 from cl_lightning.missing_keys import complete_checkpoint
 from cl_lightning.types import Plain
 
@@ -90,7 +90,7 @@ def save_whole(path: Path, payload: dict[str, Plain]) -> None:
         torch.save(payload, stream)  # type: ignore[arg-type]
         stream.finish()
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     replace_file(path, write)
 
 

@@ -6,12 +6,21 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from cl_lightning.atomic import replace_file, write_atomic
+from cl_lightning.atomic import (
+    beside,
+    make_folder,
+    open_alone,
+    open_to_append,
+    remove_parts,
+    replace_file,
+    write_atomic,
+)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -47,6 +56,7 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, delay: float) -> No
     os.waitpid(writer, 0)
     assert path.read_text() in texts
     write_atomic(path, "c")
+    remove_parts(tmp_path, "results.json")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("results.json", "c")]
 
 
@@ -62,3 +72,74 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match=r"No space left on device: .*results\.json"):
         replace_file(tmp_path / "results.json", full)
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+
+    def slow(file: BinaryIO) -> None:
+        file.write(b"first, ")
+        write_atomic(path, "second")
+        file.write(b"whole")
+
+    replace_file(path, slow)
+    assert path.read_text() == "first, whole", "the last one stays"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    """A folder that somebody has sent may hold links to the receiver's own files."""
+    mine = tmp_path / "start_up_file"
+    mine.write_text("mine")
+    path = tmp_path / "run" / "config.yaml"
+    path.parent.mkdir()
+    for name in ("config.yaml", ".config.yaml.part", "run.log", ".lock"):
+        (path.parent / name).symlink_to(mine)
+    write_atomic(path, "new")
+    assert not path.is_symlink(), "the link itself is replaced"
+    for opened in (open_to_append, open_alone):
+        for name in ("run.log", ".lock"):
+            with pytest.raises(OSError, match=rf"it is a link, and nothing is written through links: .*{name}"):
+                opened(path.parent / name)
+    (path.parent / "dangling").symlink_to(tmp_path / "not_there")
+    with pytest.raises(OSError, match="it is a link"):
+        open_to_append(path.parent / "dangling")
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "not_there").exists()
+
+
+def test_a_file_with_a_second_name_is_written_as_one_of_its_own(tmp_path: Path) -> None:
+    """As copies that share their files have it, and as an archive may bring it."""
+    mine, log = tmp_path / "mine", tmp_path / "run.log"
+    mine.write_text("before\n")
+    os.link(mine, log)
+    with pytest.raises(OSError, match="it has a second name elsewhere"):
+        open_alone(log)
+    with os.fdopen(open_to_append(log), "a") as file:
+        file.write("after\n")
+    assert mine.read_text() == "before\n"
+    assert log.read_text() == "before\nafter\n"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_only_files_are_appended_to(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "run.log")
+    with pytest.raises(OSError, match=r"run\.log"):
+        open_to_append(tmp_path / "run.log")
+
+
+def test_a_folder_is_made_once_and_never_a_link(tmp_path: Path) -> None:
+    make_folder(tmp_path / "checkpoints")
+    make_folder(tmp_path / "checkpoints")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "report").symlink_to("elsewhere")
+    with pytest.raises(OSError, match="it is a link"):
+        make_folder(tmp_path / "report")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
+
+
+def test_a_long_name_has_room_for_the_name_aside(tmp_path: Path) -> None:
+    write_atomic(tmp_path / ("a" * 255), "x")
+    assert len(beside(tmp_path / ("a" * 255)).name) < 255

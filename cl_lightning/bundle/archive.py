@@ -90,7 +90,7 @@ class Archive:
         """Write one file to its place below ``folder``."""
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        with self._archive.open(name) as source, target.open("wb") as stream:
+        with self._archive.open(name) as source, target.open("xb") as stream:
             while block := source.read(_BLOCK):
                 stream.write(block)
 

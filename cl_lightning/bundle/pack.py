@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from cl_lightning.atomic import beside
 from cl_lightning.bundle.archive import Archive, Item, opened, pack
 from cl_lightning.bundle.plain import decode, encode
 from cl_lightning.checkpoints import VERSION, Position, load_checkpoint, save_whole
@@ -65,8 +66,7 @@ def import_run(file: Path, run_dir: Path) -> tuple[int, int]:
         raise UserError(f"{run_dir} exists already: type another RUN_DIR")
     if not file.is_file():
         raise UserError(f"{file} does not exist: type FILE, which python -m cl_lightning.bundle export has written")
-    part = run_dir.absolute().with_name(f".{run_dir.absolute().name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = beside(run_dir.absolute())
     try:
         with opened(file) as archive:
             part.mkdir(parents=True)

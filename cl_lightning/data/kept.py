@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cl_lightning.atomic import replace_file, write_atomic
+from cl_lightning.atomic import beside, replace_file, write_atomic
 from cl_lightning.data.contents import as_hex, from_hex
 from cl_lightning.data.formats import EXTENSIONS, suffix
 from cl_lightning.data.identity import Identity, read_identity
@@ -68,8 +68,7 @@ def write_kept(folder: Path, kept: Kept) -> None:
     Raises:
         OSError: no room, no right to write, or a file of an image that cannot be read.
     """
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = beside(folder)
     part.mkdir(parents=True)
     source = kept.source
     if isinstance(source, ArraySource):
@@ -102,7 +101,7 @@ def write_kept(folder: Path, kept: Kept) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """The bytes of a file, on the disk when this returns: a checkpoint will rely on them."""
-    with source.open("rb") as stream, target.open("wb") as file:
+    with source.open("rb") as stream, target.open("xb") as file:
         shutil.copyfileobj(stream, file)
         file.flush()
         os.fsync(file.fileno())

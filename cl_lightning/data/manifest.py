@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -337,7 +336,6 @@ def _cache_folder() -> Path | None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write a file in one step, under a name of its own until then: two runs may do so at once."""
+    """Write a file in one step; two runs may do so at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
-    replace_file(file, lambda stream: stream.write(text.encode("ascii")), part)
+    replace_file(file, lambda stream: stream.write(text.encode("ascii")))

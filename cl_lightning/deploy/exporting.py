@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cl_lightning.atomic import write_atomic
+from cl_lightning.atomic import beside, write_atomic
 from cl_lightning.data.pictures import reason
 from cl_lightning.deploy.exported import DESCRIPTION, describe, sha256
 from cl_lightning.deploy.formats import FORMATS, Format
@@ -56,7 +56,7 @@ def _write(
     model: TrainedModel, readout: str, folder: Path, each: Format, sample: Sample, say: Say
 ) -> dict[str, Plain] | None:
     """What the description says of the file; None if it cannot be made, or does not agree."""
-    part = folder / f".part-{each.file}"
+    part = beside(folder / each.file)
     try:
         found = _made(model, readout, each, part, sample, say)
         if found is None:

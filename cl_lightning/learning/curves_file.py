@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cl_lightning.atomic import write_atomic
+from cl_lightning.atomic import open_to_append, write_atomic
 
 Row = dict[str, str]
 """Column -> value as text; what a row has no value for is not in it."""
@@ -46,8 +46,7 @@ class CurvesFile:
         """
         row = {**{name: str(value) for name, value in values.items()}, STEP: str(step)}
         if row.keys() <= set(self._columns):
-            with _named(self._path), self._path.open("r+b", buffering=0) as file:
-                file.seek(0, os.SEEK_END)
+            with _named(self._path), os.fdopen(open_to_append(self._path, new=False), "ab", buffering=0) as file:
                 left = memoryview(_table(self._columns, [row]).encode())
                 while left:
                     left = left[file.write(left) :]
@@ -56,7 +55,7 @@ class CurvesFile:
 
     def sync(self) -> None:
         """Wait until a power cut takes none of the rows away."""
-        with _named(self._path), self._path.open("r+b") as file:
+        with _named(self._path), os.fdopen(open_to_append(self._path, new=False), "ab") as file:
             os.fsync(file.fileno())
 
     def _replace(self, rows: list[Row]) -> None:

@@ -231,6 +231,8 @@ def _last_number(run_dir: Path, run_id: str) -> int:
 
     last = -1
     for path in run_dir.glob(f"wandb/*run-*/run-{run_id}.wandb"):
+        if path.is_symlink() or path.parent.is_symlink():
+            continue  # not wandb's, and nothing is mended through links
         end = 0
         for data, end in read_records(path):  # noqa: B007 (the last end is what counts)
             record = Record.FromString(data)

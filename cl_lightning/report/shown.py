@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cl_lightning.atomic import replace_file
+from cl_lightning.atomic import make_folder, replace_file
 from cl_lightning.missing_keys import complete_results
 from cl_lightning.report.results import write_json
 from cl_lightning.types import Plain
@@ -85,7 +85,7 @@ def write_portrait(run_dir: Path, portrait: Portrait) -> None:
         "exemplar_counts": {str(label): count for label, count in portrait.exemplar_counts.items()},
     }
     folder = run_dir / FOLDER
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     replace_file(folder / _ARRAYS, lambda file: np.savez_compressed(file, **arrays))
     write_json(folder / _PLAIN, plain)
 

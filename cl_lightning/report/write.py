@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cl_lightning.atomic import replace_file, write_atomic
+from cl_lightning.atomic import make_folder, replace_file, write_atomic
 from cl_lightning.report.page import SECTIONS, page
 from cl_lightning.report.pictures import to_png, to_svg
 from cl_lightning.report.shown import FOLDER, read_shown
@@ -18,7 +18,7 @@ def write_report(run_dir: Path) -> Path:
     """
     shown = read_shown(run_dir)
     folder = run_dir / FOLDER
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     drawn: dict[str, str] = {}
     for section in SECTIONS:
         figure = section.draw(shown)
