@@ -7,6 +7,8 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from cl_lightning.config.registry import register
 from cl_lightning.config.saved import load_saved, old_paths, read_saved
 from cl_lightning.config.schema import Config
 from cl_lightning.config.sweep_check import mistake_of_job, typed_for
+from cl_lightning.config.typed_record import write_typed
 from cl_lightning.errors import UserError
 from cl_lightning.job import (
     INTERRUPTED,
@@ -55,13 +58,24 @@ def _job(composed: DictConfig) -> float | Failed:
     if has_left():
         return Failed(STOPPED, "")
     try:
-        with as_job(), requeued_when_left():
-            value = attempt(lambda: _typed(composed))
+        with as_job(), requeued_when_left(), _no_empty_folder():
+            value = attempt(lambda: _typed(composed), began=lambda run_dir: write_typed(run_dir, composed))
     except LeftError as left:
         if not is_elsewhere(HydraConfig.get()):
             raise
         return Failed(left.code, "it was told to stop")
     return Failed(*last_failure()) if math.isnan(value) else value
+
+
+@contextmanager
+def _no_empty_folder() -> Iterator[None]:
+    """Hydra makes a folder for every job: one that nothing came into is taken away again."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _typed(composed: DictConfig) -> Config:

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cl_lightning.config.identity import differences, science
-from cl_lightning.config.kinds import made_absolute
-from cl_lightning.config.saved import load_plain, load_saved, to_plain
+from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import BrokenOffError, UserError
 from cl_lightning.launch import supervise
 from cl_lightning.place import Rank, rank_from
+from cl_lightning.run_folder import entered
 from cl_lightning.stop import STOPPED, StoppedError
 
 FAILED = 1
@@ -50,8 +49,10 @@ class LeftError(BaseException):
         self.code = code
 
 
-def attempt(make: Callable[[], Config], *, resume: bool = False) -> float:
+def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable[[Path], None] | None = None) -> float:
     """Run what ``make`` gives; returns the average incremental accuracy, NaN for a job that went wrong.
+
+    ``began`` is called with the run's folder as soon as this process alone writes there.
 
     Raises:
         LeftError: the user, or a scheduler, wants the machine back.
@@ -64,13 +65,11 @@ def attempt(make: Callable[[], Config], *, resume: bool = False) -> float:
         if rank is not None and rank.world == 1:
             rank = None  # one process, whoever started it
         if rank is None and config.trainer.devices > 1:
-            return _in_processes(config, resume)
+            return _in_processes(config, resume, began)
         _check_started(config, rank)
-        if config.if_exists == "resume" and not resume:
-            resume = _same_run(config)
         from cl_lightning.run import execute  # heavy
 
-        return execute(config, resume=resume, rank=rank)
+        return execute(config, resume=resume, rank=rank, began=began)
     except (UserError, FloatingPointError, BrokenOffError) as error:
         if WANTS_TRACEBACK:
             raise
@@ -96,14 +95,15 @@ def last_failure() -> tuple[int, str]:
     return failures[-1], said[-1]
 
 
-def _in_processes(config: Config, resume: bool) -> float:
+def _in_processes(config: Config, resume: bool, began: Callable[[Path], None] | None) -> float:
     """Start the processes of the run, each with this very configuration, and wait for them."""
     run_dir = Path(config.run_dir)
-    with tempfile.TemporaryDirectory() as folder:
+    with entered(config, resume=resume, began=began) as (goes_on, lock), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.json"
-        file.write_text(json.dumps({"config": to_plain(config), "resume": resume, "typed": sys.argv}), encoding="utf-8")
+        job = {"config": to_plain(config), "resume": goes_on, "typed": sys.argv}
+        file.write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, "-m", "cl_lightning.rank", str(file)]
-        code = supervise(command, config.trainer.devices, logs=run_dir)
+        code = supervise(command, config.trainer.devices, logs=run_dir, lock=lock)
     if code in (STOPPED, INTERRUPTED, 143):
         raise LeftError(code)
     if code != 0:
@@ -143,20 +143,6 @@ def _check_started(config: Config, rank: Rank | None) -> None:
             f"{rank.world} processes were started, which does not divide batch.replicas={replicas}: start "
             f"{' or '.join(str(n) for n in range(1, replicas + 1) if replicas % n == 0)}"
         )
-
-
-def _same_run(config: Config) -> bool:
-    """Whether ``run_dir`` holds this very run. Raises ``UserError`` if it holds another."""
-    file = Path(config.run_dir) / "config.yaml"
-    if not file.is_file():
-        return False
-    made = science(to_plain(made_absolute(load_saved(Path(config.run_dir)), Path.cwd())))
-    unlike = differences(made, science(to_plain(config)))
-    if unlike:
-        raise UserError(
-            f"run_dir={config.run_dir} holds another run, with {', '.join(unlike[:3])}: type another run_dir"
-        )
-    return True
 
 
 def _left(config: Config | None) -> str:

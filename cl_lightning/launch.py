@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from cl_lightning.atomic import open_to_append
 from cl_lightning.errors import UserError
+from cl_lightning.run_lock import HANDED_OVER
 from cl_lightning.stop import STOPPED
 
 PEER_GONE = 71
@@ -64,7 +66,7 @@ def _outlive(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def supervise(command: Sequence[str], world: int, *, logs: Path, grace: float = 40.0) -> int:
+def supervise(command: Sequence[str], world: int, *, logs: Path, lock: int | None = None, grace: float = 40.0) -> int:
     """Start ``world`` copies of ``command`` on this machine and wait for them.
 
     Each runs in a session of its own, so that Ctrl-C reaches the supervisor alone. The first SIGINT or SIGTERM goes on
@@ -77,6 +79,7 @@ def supervise(command: Sequence[str], world: int, *, logs: Path, grace: float = 
         world: how many, at least 1.
         logs: the folder for ``rank_1.log`` and so on, to which what all ranks but the first print is added. A file or
             folder that would be left empty is removed.
+        lock: the descriptor of the lock on the run's folder, which rank 0 shares (:mod:`cl_lightning.run_lock`).
         grace: seconds that rank 0 has to stop after the first signal, and that the others have to end after rank 0.
 
     Returns:
@@ -90,7 +93,7 @@ def supervise(command: Sequence[str], world: int, *, logs: Path, grace: float = 
         wish = stack.enter_context(_listening())
         port = stack.enter_context(_reserved_port())
         files = stack.enter_context(_logs(logs, world))
-        ranks = stack.enter_context(_started(command, port, files))
+        ranks = stack.enter_context(_started(command, port, files, lock))
         verdict = _watch(ranks, wish, grace)
         _end(ranks, wish, verdict.mercy)
         for log in filter(None, files) if verdict.code == ranks[0].code == _WRONG_CONFIGURATION else ():
@@ -166,17 +169,23 @@ class _Process:
 
 
 @contextmanager
-def _started(command: Sequence[str], port: int, files: Sequence[_Log | None]) -> Iterator[list[_Process]]:
+def _started(
+    command: Sequence[str], port: int, files: Sequence[_Log | None], lock: int | None
+) -> Iterator[list[_Process]]:
     """The ranks, none of which outlives the block."""
     ranks: list[_Process] = []
     sys.stdout.flush()
     try:
         for index, log in enumerate(files):
             own = _environment(index, len(files), port)
-            with nullcontext() if log is None else log.path.open("ab") as out:
+            shared = (lock,) if lock is not None and index == 0 else ()
+            own |= {HANDED_OVER: str(lock)} if shared else {}
+            with nullcontext() if log is None else os.fdopen(open_to_append(log.path), "ab") as out:
                 null = None if out is None else subprocess.DEVNULL
                 # In a session of its own no key reaches it, and reading or writing at the terminal cannot suspend it.
-                popen = subprocess.Popen(command, env=own, stdin=null, stdout=out, stderr=out, start_new_session=True)
+                popen = subprocess.Popen(
+                    command, env=own, stdin=null, stdout=out, stderr=out, start_new_session=True, pass_fds=shared
+                )
             ranks.append(_Process(index, log, popen))
         yield ranks
     finally:
@@ -244,8 +253,8 @@ def _logs(folder: Path, world: int) -> Iterator[list[_Log | None]]:
         for index in range(1, world):
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"rank_{index}.log"
-            with path.open("ab") as file:
-                files.append(_Log(path, file.tell()))
+            with os.fdopen(open_to_append(path), "ab") as file:
+                files.append(_Log(path, file.seek(0, os.SEEK_END)))
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}; type another run_dir") from error
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,7 +22,7 @@ from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.data.workers import check_workers, idle_workers
-from cl_lightning.errors import BrokenOffError, told_to_user
+from cl_lightning.errors import BrokenOffError, UserError, told_to_user
 from cl_lightning.journal import Bystander, Journal
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
@@ -40,6 +40,7 @@ from cl_lightning.report.progress import phase_line, phase_scalars, task_line, t
 from cl_lightning.report.results import PhaseAccuracy
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
+from cl_lightning.run_folder import elsewhere, entered
 from cl_lightning.scenarios import inherited
 from cl_lightning.scope import Verbosity, job_scope
 from cl_lightning.sequence import AfterPhase, Sequence, Settings
@@ -47,17 +48,21 @@ from cl_lightning.state import RunState
 from cl_lightning.stop import Stop, StoppedError, listening
 from cl_lightning.writer import Writer
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _LEAVE_AFTER = 25.0
 """Seconds that a process which writes nothing goes on taking part after it was asked to stop."""
 
 
-def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -> float:
+def execute(
+    config: Config, *, resume: bool = False, rank: Rank | None = None, began: Callable[[Path], None] | None = None
+) -> float:
     """Learn the whole sequence, keeping the run's state as it goes; returns the average incremental accuracy in [0, 1].
 
     With ``resume``, the run that is in ``config.run_dir`` goes on where it was left. With ``rank``, this is one of
-    several processes that make the run together; what counts is the first one's ``config``.
+    several processes that make the run together; what counts is the first one's ``config``. ``began`` is called with
+    the run's folder as soon as this process is the one that writes there.
 
     Raises:
         UserError: something that the user can mend, before anything is trained.
@@ -65,22 +70,37 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
         FloatingPointError: a loss or a gradient was not finite.
         BrokenOffError: a full disk, a loader that was killed.
     """
-    with _together(config, rank) as processes:
-        config, resume = processes.agree((config, resume))
+    with ExitStack() as place, _together(config, rank) as processes:
+
+        def enter() -> tuple[Config, bool]:
+            goes_on, _ = place.enter_context(entered(config, resume=resume, began=began))
+            return config, goes_on
+
+        config, resume = _told_by_the_first(processes, enter)
         run_dir = Path(config.run_dir).resolve()
-        with told_to_user(), writing(run_dir, _elsewhere(run_dir, resume)):
-            _check_place(config, run_dir, resume)
-        with told_to_user():
-            if not (resume and list_checkpoints(run_dir / "checkpoints")):
-                check_begin(config)
+        _told_by_the_first(processes, partial(_check_place, config, run_dir, resume))
         with ExitStack() as stack:
-            with writing(run_dir, _elsewhere(run_dir, resume)):
-                fresh = not run_dir.exists()
-                run_dir.mkdir(parents=True, exist_ok=True)
+            with writing(run_dir, elsewhere(run_dir, resume=resume)):
                 on_gpu = _on_gpu(config.trainer)
-                stack.enter_context(job_scope(config, run_dir, fresh=fresh, writes=processes.writes, on_gpu=on_gpu))
+                stack.enter_context(job_scope(config, run_dir, writes=processes.writes, on_gpu=on_gpu))
             with _how_to_go_on(run_dir):
                 return processes.agree(_learn(config, run_dir, resume, processes))
+
+
+def _told_by_the_first(processes: Processes, make: Callable[[], T]) -> T:
+    """What ``make`` gives to the first process, on each of them. Raises the ``UserError`` that it raises there."""
+    found, told = None, None
+    if processes.writes:
+        try:
+            found = make()
+        except UserError as error:
+            if processes.world == 1:
+                raise
+            told = str(error)
+    found, told = processes.agree((found, told))
+    if told is not None:
+        raise UserError(told)
+    return found  # type: ignore[return-value]
 
 
 def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) -> float:
@@ -320,24 +340,20 @@ def _accelerator(config: Config) -> str:
 
 
 def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
-    """What can be wrong with this machine and this folder. Raises ``ValueError``."""
-    if not resume and ((run_dir / "results.json").exists() or list_checkpoints(run_dir / "checkpoints")):
-        raise ValueError(
-            f"run_dir={run_dir} holds a run already: type resume={shown(run_dir)} to go on with it, or another run_dir"
-        )
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ValueError(f"run_dir={run_dir} is a file: type run_dir=DIR with another name")
-    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
-    if config.trainer.precision == "16-mixed" and _accelerator(config) == "cpu":
-        raise ValueError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
-
-
-def _elsewhere(run_dir: Path, resume: bool) -> str:
-    """Return what to type where ``run_dir`` cannot be written."""
-    if resume:
-        return "make it writable, or type resume=COPY with a copy of it that is"
-    return "type run_dir=DIR, a folder that can be written to"
+    """What can be wrong with this machine, and with what is in this folder. Raises ``UserError``."""
+    begun = list_checkpoints(run_dir / "checkpoints")
+    with told_to_user():
+        if not resume and ((run_dir / "results.json").exists() or begun):
+            raise ValueError(
+                f"run_dir={run_dir} holds a run already: type resume={shown(run_dir)} to go on with it, or another "
+                "run_dir"
+            )
+        if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+            raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
+        if config.trainer.precision == "16-mixed" and _accelerator(config) == "cpu":
+            raise ValueError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
+        if not (resume and begun):
+            check_begin(config)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import torch
 from cl_lightning.build_scenario import plain_scenario, reading
 from cl_lightning.checkpoints import last_checkpoint
 from cl_lightning.config.extension import LearntFolderConfig
+from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config, DataConfig
 from cl_lightning.data.datasets import CHANNELS, at_hand, load_sources
@@ -186,6 +187,8 @@ def read_finished(run_dir: Path, word: str) -> tuple[Config, dict[str, Any]]:
     if found is None or done < tasks:
         of = f" ({done} of {tasks} tasks are learnt)" if tasks else ""
         raise UserError(f"{word}{run_dir} is not finished{of}: type resume={run_dir} first")
+    with told_to_user():
+        refuse_edits(found[1]["identity"].get("configuration"), dataclasses.asdict(config), f"{word}{run_dir}")
     return config, found[1]
 
 

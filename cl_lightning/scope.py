@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
+from io import TextIOWrapper
 from pathlib import Path
 
 import torch
 
+from cl_lightning.atomic import open_to_append
 from cl_lightning.config.schema import Config
 from cl_lightning.heap import keep_freed_memory
 from cl_lightning.learning.trainer import quieten_lightning
@@ -34,9 +36,9 @@ class Verbosity(IntEnum):
 
 
 @contextmanager
-def job_scope(config: Config, run_dir: Path, *, fresh: bool, writes: bool, on_gpu: bool) -> Iterator[None]:
+def job_scope(config: Config, run_dir: Path, *, writes: bool, on_gpu: bool) -> Iterator[None]:
     """For the block: the run's log in ``run_dir``, which exists, and to the console what its verbosity asks for; only
-    the process that ``writes`` has both. A ``fresh`` folder in which no run has begun is taken away again.
+    the process that ``writes`` has both.
     """
     file, console = _log_handlers(run_dir, writes, Verbosity(config.verbose))
     root, package = logging.getLogger(), logging.getLogger("cl_lightning")
@@ -68,20 +70,11 @@ def job_scope(config: Config, run_dir: Path, *, fresh: bool, writes: bool, on_gp
         root.removeHandler(file)
         package.removeHandler(console)
         file.close()
-        if fresh and writes:
-            _leave_no_trace(run_dir)
         root.setLevel(levels[0])
         package.setLevel(levels[1])
         torch.set_num_threads(threads)
         os.environ.clear()
         os.environ.update(environment)
-
-
-def _leave_no_trace(run_dir: Path) -> None:
-    """Take away a folder that was made for a run which did not begin: a mistake was told, and nothing came of it."""
-    if [entry.name for entry in run_dir.iterdir()] == ["run.log"]:
-        (run_dir / "run.log").unlink()
-        run_dir.rmdir()
 
 
 def _log_handlers(run_dir: Path, writes: bool, verbosity: Verbosity) -> tuple[logging.Handler, logging.Handler]:
@@ -108,7 +101,10 @@ class _Lines(logging.Formatter):
 
 
 class _QuietFile(logging.FileHandler):
-    """A log that a full disk does not make noisy: what matters fails by itself, and is told once."""
+    """A log that a full disk does not make noisy: what matters fails by itself, and is told once. No links."""
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(os.fdopen(open_to_append(Path(self.baseFilename)), "ab"), self.encoding, self.errors)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name in logging)
         """Nothing."""

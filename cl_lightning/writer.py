@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import platform
 import shlex
@@ -21,8 +22,8 @@ from cl_lightning.atomic import write_atomic
 from cl_lightning.caveats import caveats
 from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, save_whole, write_checkpoint
 from cl_lightning.config.fill import changed_switches, unread_switches
-from cl_lightning.config.scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
-from cl_lightning.config.schema import Config, DataConfig, MethodConfig, SetConfig
+from cl_lightning.config.identity import kept_with_a_state, refuse_edits
+from cl_lightning.config.schema import Config
 from cl_lightning.data.kept import write_kept
 from cl_lightning.data.left_out import in_words
 from cl_lightning.data.scenario import Scenario
@@ -30,10 +31,13 @@ from cl_lightning.data_record import DataRecord
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
 from cl_lightning.paths import shown
+from cl_lightning.protocol import epochs, memory_name, protocol, without_files
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
 from cl_lightning.state import RunState, checkpoint_payload, restore
 from cl_lightning.types import Fit, Herd
+
+log = logging.getLogger(__name__)
 
 _BESIDE_IDENTITY = ("precision", "evaluation_folder")
 """What the protocol tells and a run is not known by: the one may be changed, the other came later than some runs."""
@@ -63,8 +67,18 @@ class Writer:
             kept = dataclasses.replace(kept_of_extended(self._config), identities=tuple(self._scenario.identities[:-1]))
             write_kept(self._run_dir / EXEMPLARS, kept)
         self._data.write()
+        write_atomic(self._run_dir / "config.yaml", self._configuration)
+
+    @cached_property
+    def _configuration(self) -> str:
         plain = dataclasses.asdict(self._config) | {"run_dir": str(self._run_dir)}
-        write_atomic(self._run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+        return yaml.safe_dump(plain, sort_keys=False)
+
+    def _see_to_configuration(self) -> None:
+        """Write the configuration again if somebody has taken it away: without it nothing can be done with a run."""
+        if not (self._run_dir / "config.yaml").exists():
+            log.warning("%s was taken away, and is written again", self._run_dir / "config.yaml")
+            write_atomic(self._run_dir / "config.yaml", self._configuration)
 
     def warn(self) -> None:
         """Tell what is wrong with the images."""
@@ -128,6 +142,7 @@ class Writer:
         """Write the state: a checkpoint that the run can be gone on from."""
         payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity)
         payload["commits"] = self._commits
+        self._see_to_configuration()
         write_checkpoint(self._checkpoints, state.position, payload)
 
     def restore(self, processes: Processes) -> RunState | None:
@@ -145,9 +160,11 @@ class Writer:
         payload = load_checkpoint(self._checkpoints / name) if found is None else found[1]
         processes.gather(None)
         self._data.check(payload)
+        plain = dataclasses.asdict(self._config)
+        refuse_edits(payload["identity"].get("configuration"), plain, f"resume={self._run_dir}")
         for part, value in self._identity.items():
             made = payload["identity"].get(part)
-            if part != "images" and without_files(made) != without_files(value):
+            if part not in ("images", "configuration") and without_files(made) != without_files(value):
                 raise ValueError(
                     f"resume={self._run_dir} was made with another {part}: {_unlike(made, value)}; "
                     "go on with the same data and configuration, or start a new run"
@@ -173,7 +190,9 @@ class Writer:
             "order": list(self._scenario.order),
             "train_fingerprint": self._scenario.train.fingerprint,
             **({"fingerprints": list(self._scenario.fingerprints)} if self._scenario.fingerprints else {}),
-            "images": self._data.identities,  # files that were written before it was kept lack it
+            # Files that were written before these two were kept lack them.
+            "images": self._data.identities,
+            "configuration": kept_with_a_state(dataclasses.asdict(self._config)),
         }
 
     def results(self, state: RunState, *, write: bool = True) -> dict[str, Any]:
@@ -192,6 +211,7 @@ class Writer:
             notes=self._notes,
         )
         if write:
+            self._see_to_configuration()
             write_results(self._run_dir, results, state.matrices, after_phases)
         return results
 
@@ -221,98 +241,10 @@ def _unlike(made: Any, now: Any) -> str:
     )
 
 
-def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
-    """What a number must never be printed without."""
-    return {
-        "method": config.method.name,
-        "data": config.data.name,
-        "classes": len(scenario.class_names),
-        "tasks": [len(task.classes) for task in scenario.tasks],
-        "order": _order(config.data),
-        "evaluates_on": scenario.evaluates_on,
-        **({"evaluation_folder": scenario.evaluation_folder} if scenario.evaluation_folder else {}),
-        "model": config.model.name,
-        "memory": memory_name(config),
-        "memory_scope": config.memory.scope,
-        "recipe": config.recipe.name,
-        "recipe_changes": ", ".join(f"{k}={v}" for k, v in changed_switches(config.recipe).items()) or "none",
-        "recipe_switches": {
-            k: v
-            for k, v in dataclasses.asdict(config.recipe).items()
-            if k not in ("name", "date", "replicas", "precision")
-        },
-        "replicas": config.batch.replicas,
-        "batch": config.batch.size,
-        "precision": config.trainer.precision,
-        "epochs": epochs(config),
-        "lr_scale": lr_scale(config),
-        "augmentation": config.data.augmentation,
-        "method_options": method_options(config.method),
-        "seed": config.seed,
-        **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
-        **({} if config.extends is None else {"extended": _extended(config, scenario)}),
-    }
-
-
 def _left_out(scenario: Scenario) -> dict[str, Any]:
     """The entry of the results that tells what lies beside the images of data in folders; none for arrays."""
     aside = scenario.left_out
     return {} if aside is None else {"left_out": [dataclasses.asdict(each) for each in aside]}
-
-
-def without_files(identity: Any) -> Any:
-    """A part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint, and
-    earlier versions kept a path as it was typed.
-    """
-    if not isinstance(identity, dict) or "method_options" not in identity:
-        return identity
-    options = {name: value for name, value in identity["method_options"].items() if name != "backbone_file"}
-    return {**identity, "method_options": options}
-
-
-def method_options(method: MethodConfig) -> dict[str, Any]:
-    """All that a method may be told but its name. A phase without a scale of its own says nothing of it, as in runs
-    from before there was any.
-    """
-    plain = {name: value for name, value in dataclasses.asdict(method).items() if name != "name"}
-    for name in phases_of(method):
-        plain[name] = {k: v for k, v in plain[name].items() if v is not None or k not in OWN_SCALES}
-    return plain
-
-
-def _order(data: DataConfig) -> str | int | list[int]:
-    """The class order; of several sets, that of each."""
-    if data.sets:
-        return ", ".join("as selected" if entry.select else _typed(entry.order) for entry in data.sets)
-    return data.order if isinstance(data.order, str | int) else list(data.order)
-
-
-def _set_words(entry: SetConfig) -> str:
-    """What one of several sets brings, without where it is and how its classes are ordered."""
-    told = {
-        "classes": len(entry.select) if entry.select else entry.classes or "all",
-        "increment": _typed(entry.increment or "all"),
-        "mirrored": "yes" if entry.flip else "no",
-        **({} if entry.augmentation is None else {"augmentation": entry.augmentation}),
-        **({} if entry.crop_padding is None else {"padding": str(entry.crop_padding)}),
-    }
-    return f"{entry.name} ({', '.join(f'{name} {value}' for name, value in told.items())})"
-
-
-def _typed(value: Any) -> str:
-    return str(value) if isinstance(value, str | int) else str(list(value)).replace(" ", "")
-
-
-def _extended(config: Config, scenario: Scenario) -> list[str]:
-    """Where the tasks come from that were added to a finished run, and in what they were learnt otherwise."""
-    assert config.extends is not None
-    folders = config.extends.folders
-    first = len(scenario.tasks) - len(folders) + 1
-    return [
-        f"task {first + place}: folder {entry.name}, fingerprint {fingerprint}"
-        + "".join(f", {change}" for change in entry.changed)
-        for place, (entry, fingerprint) in enumerate(zip(folders, scenario.fingerprints[1:], strict=True))
-    ]
 
 
 def data_lines(scenario: Scenario) -> list[str]:
@@ -359,25 +291,6 @@ def _precision(state: RunState) -> dict[str, Any]:
         return {}
     listed = [f"task {task + 1} {phase}: {precision}" for task, phase, precision in state.precisions]
     return {"precision": ", then ".join(used), "precision_of_phases": listed}
-
-
-def epochs(config: Config) -> str:
-    """Epochs of each phase, scaled: ``500 main + 20 finetuning``."""
-    return " + ".join(f"{epochs_of(name, phase, config)} {name}" for name, phase in trained_phases(config).items())
-
-
-def lr_scale(config: Config) -> float | str | None:
-    """Return what the learning rates of all phases are times; of each, where they differ: ``main 1, finetuning 4``."""
-    scales = {name: lr_scale_of(phase, config) for name, phase in trained_phases(config).items()}
-    if len(set(scales.values())) > 1:
-        return ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
-    return next(iter(scales.values()), config.lr_scale)
-
-
-def memory_name(config: Config) -> str:
-    """The budget in words."""
-    size = config.memory.size
-    return {"total": f"{size} in total", "per_class": f"{size} per class", "none": "none"}[config.memory.budget]
 
 
 def commit() -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cl_lightning.writer import without_files
+from cl_lightning.protocol import without_files
 
 
 def test_the_path_of_weights_that_are_in_the_checkpoint_makes_no_other_run() -> None:

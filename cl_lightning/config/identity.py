@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cl_lightning.missing_keys import CONFIGURATION, complete
+
 _WITHOUT = (
     "run_dir",
     "if_exists",
@@ -80,6 +82,48 @@ def _counted(key: str, value: Any) -> Any:
         else entry
         for entry in value
     ]
+
+
+_BESIDE_A_STATE = (
+    "trainer",  # may change from one part of a run to the next; results name each phase's precision
+    "extends",  # the folders that were learnt have fingerprints
+    "method.backbone_file",  # the weights are in the state
+)
+"""What a checkpoint does not keep of :func:`science`."""
+
+
+def kept_with_a_state(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a filled-in configuration (plain values) that whoever goes on with a checkpoint must have, as a tree:
+    all that its numbers depend on.
+    """
+    return _pruned(config, "")
+
+
+def _pruned(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if key in _WITHOUT or key in _BESIDE_A_STATE:
+            continue
+        kept[name] = _pruned(value, f"{key}.") if isinstance(value, Mapping) else _counted(key, value)
+    return kept
+
+
+def refuse_edits(kept: Mapping[str, Any] | None, config: Mapping[str, Any], run: str) -> None:
+    """Raise ``ValueError`` if ``config`` (plain values, filled in) is not what it was when a state was kept.
+
+    ``kept`` is what :func:`kept_with_a_state` gave then, None in files of earlier versions; ``run`` stands first in the
+    line.
+    """
+    if kept is None:
+        return
+    made = science(kept_with_a_state(complete(kept, CONFIGURATION)))
+    unlike = differences(made, science(kept_with_a_state(config)))
+    if unlike:
+        raise ValueError(
+            f"{run} was made with {', '.join(unlike[:3])}, as its config.yaml says now: put back what it said, or "
+            "start a new run"
+        )
 
 
 def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -49,6 +50,9 @@ def mistake_of_multirun(config: DictConfig) -> str | None:
     sweeps = [text for text in typed_for(config.hydra) if text.startswith("sweep=") and _is_swept(text)]
     if sweeps:
         return f"{sweeps[0]} would go through files instead of runs: type sweep=[{sweeps[0].partition('=')[2]}]"
+    description = Path(str(config.hydra.sweep.dir)) / "multirun.yaml"
+    if description.is_symlink():  # Hydra writes it, through links too
+        return f"{description} is a link, and nothing is written through links: delete it, or type hydra.sweep.dir=DIR"
     mistake = _mistake_of_search(config) if is_search(config.hydra) else _mistake_of_grid(config)
     return mistake or (_mistake_of_slurm(config) if is_slurm(config.hydra) else None)
 

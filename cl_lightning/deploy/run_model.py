@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from cl_lightning.build import build_method, build_pipeline
 from cl_lightning.build_scenario import only_arrays, orientation
 from cl_lightning.checkpoints import AlteredError, Position, list_checkpoints, load_checkpoint
+from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
 from cl_lightning.data.pictures import evaluated_short_side
@@ -37,6 +39,8 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
     payload = _read(file)
     identity = payload["identity"]
     _check_same_run(file, identity["protocol"], config)
+    with told_to_user():
+        refuse_edits(identity.get("configuration"), dataclasses.asdict(config), f"the run of {file}")
     structure = payload["network"]["structure"]
     sizes: tuple[int, ...] = tuple(structure["classes"])
     names = tuple(identity["class_names"])

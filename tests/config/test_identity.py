@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.identity import differences, science
+from cl_lightning.config.identity import differences, kept_with_a_state, refuse_edits, science
 
 
 @cache
@@ -80,3 +83,56 @@ def test_options_of_an_entry_that_came_later_leave_earlier_runs_as_they_were() -
     assert len(differences(made, other)) == 1
     assert len(differences(made, {"data.sets": later["data.sets"][:1]})) == 1
     assert len(differences({"data.order": [1, 2]}, {"data.order": [2, 1]})) == 1
+
+
+METHODS = ("dytox_plusplus", "daformer_s", "meat", "wa", "der", "icarl")
+MAY_DIFFER = {
+    "run_dir", "if_exists", "verbose", "evaluate_phases", "extends", "method.encoder", "method.recipe", "recipe.name",
+    "recipe.date", "recipe.replicas", "recipe.precision", "batch.evaluation", "data.root", "data.on_broken",
+    "data.files", "data.evaluate_on", "data.test_split", "method.backbone_file",
+}  # fmt: skip
+"""Single keys that change no number of a run that goes on, or are known by what they led to."""
+
+
+def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def edited(plain: dict[str, Any], key: str, value: object) -> dict[str, Any]:
+    changed = copy.deepcopy(plain)
+    node, *names = changed, *key.split(".")
+    for name in names[:-1]:
+        node = node[name]
+    node[names[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_state_goes_with_one_configuration_alone(method: str) -> None:
+    """Whatever is edited in ``config.yaml`` is noticed, but for what is listed here."""
+    plain = dataclasses.asdict(compose_typed(["run_dir=unused", f"method={method}"]))
+    kept = kept_with_a_state(plain)
+    refuse_edits(kept, plain, "resume=RUN")
+    free = {"logger", "report", "trainer", "data.suggests"}
+    unread = {"memory.size", "memory.scope"} if plain["memory"]["budget"] == "none" else set()
+    for key, _ in leaves(plain):
+        given = edited(plain, key, "edited")
+        if key in MAY_DIFFER | unread or any(key.startswith(f"{group}.") for group in free):
+            refuse_edits(kept, given, "resume=RUN")
+        else:
+            with pytest.raises(ValueError, match=rf"resume=RUN was made with {key}=.* \(not edited\), as its config"):
+                refuse_edits(kept, given, "resume=RUN")
+
+
+def test_a_state_of_an_earlier_version_is_completed_before_it_is_compared() -> None:
+    plain = dataclasses.asdict(compose_typed(["run_dir=unused"]))
+    kept = kept_with_a_state(plain)
+    refuse_edits(None, plain, "resume=RUN")
+    del kept["data"]["orientation"]  # which was "ignore" before there was a choice
+    refuse_edits(kept, plain, "resume=RUN")
+    with pytest.raises(ValueError, match="data.orientation=ignore .not apply"):
+        refuse_edits(kept, edited(plain, "data.orientation", "apply"), "resume=RUN")

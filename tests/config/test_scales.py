@@ -13,8 +13,8 @@ from cl_lightning.config.learn import load_learn
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.phases import build_phase
+from cl_lightning.protocol import epochs, lr_scale, method_options
 from cl_lightning.types import Phase, View
-from cl_lightning.writer import epochs, lr_scale, method_options
 from tests.config.made import filled
 
 FOLDER = ("data=image_folder", "data.root=/nowhere", "data.increment=2")

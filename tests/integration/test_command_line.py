@@ -148,16 +148,31 @@ def test_jobs_of_a_multirun_do_not_share_a_folder(
     assert not (in_folder / "one").exists()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-@pytest.mark.parametrize("typed", ["hydra.run.dir=runs/0", "-m hydra.sweep.dir=runs"])
+@pytest.mark.parametrize("typed", ["hydra.run.dir=runs/0", "-m hydra.sweep.dir=runs", "run_dir=runs"])
 def test_a_disk_that_is_full_before_anything_began_is_one_line(
     typed: str, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    hydra_s_own = in_folder / "runs" / "0" / ".hydra"
-    hydra_s_own.mkdir(parents=True)
-    (hydra_s_own / "config.yaml").symlink_to("/dev/full")
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
     line = complaint(typed, monkeypatch, capfd)
-    assert f"({os.strerror(errno.ENOSPC)}): type {typed.split()[-1].partition('=')[0]}=DIR, a folder with room" in line
+    key = "hydra.sweep.dir" if "sweep" in typed else "run_dir"
+    assert f".hydra/config.yaml cannot be written ({os.strerror(errno.ENOSPC)}): type {key}=DIR, a folder" in line
+    assert not list((in_folder / "runs").glob("*/*")), "nothing began"
+
+
+def test_what_hydra_writes_for_a_multirun_is_no_link(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (in_folder / "mine").write_text("mine")
+    (in_folder / "runs").mkdir()
+    (in_folder / "runs" / "multirun.yaml").symlink_to(in_folder / "mine")
+    line = complaint("-m hydra.sweep.dir=runs seed=0,1", monkeypatch, capfd)
+    assert (
+        "runs/multirun.yaml is a link, and nothing is written through links: delete it, or type hydra.sweep.dir" in line
+    )
+    assert (in_folder / "mine").read_text() == "mine"
 
 
 def test_an_error_of_ours_is_not_taken_for_a_full_disk(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,4 +227,4 @@ def test_a_checkpoint_of_other_data_is_refused(
     config = (unfinished / "config.yaml").read_text()
     (unfinished / "config.yaml").write_text(config.replace("order: identity", "order: seed:1"))
     assert resume(monkeypatch, f"resume={unfinished}") == 2
-    assert "was made with another protocol" in capfd.readouterr().err
+    assert "was made with data.order=identity (not seed:1)" in capfd.readouterr().err
