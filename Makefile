@@ -15,6 +15,7 @@ LOCKED := $(PIP) --require-hashes --use-pep517 --no-build-isolation
 
 # Threads of torch in every test process would fight for the same cores.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
+MINUTES ?= 10
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
 UV := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
@@ -22,7 +23,7 @@ UV := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --for
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo bench fingerprint test test-fast test-all check fmt fmt-check lint types imports configs wheel lock clean
+.PHONY: help setup demo bench soak fingerprint test test-fast test-all check fmt fmt-check lint types imports configs wheel lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +45,9 @@ test-all: $(READY) ## Run every test, the long ones too
 
 bench: $(READY) ## Measure speed, as ratios in one run, within 10 minutes on 2 cores (ARGS="--gpu", "--only herding loop" ...)
 	$(PY) -m scripts.bench $(ARGS)
+
+soak: $(READY) ## Attack the program for MINUTES=10: kills, damaged files, odd command lines (ARGS="--seed 7 --only kills,bundles")
+	$(PY) -m scripts.soak --minutes $(MINUTES) $(ARGS)
 
 fingerprint: $(READY) ## Run every method briefly and write its numbers (OUT=FILE); AGAINST=COMMIT or COMPARE=FILE: name what differs
 	$(PY) -m scripts.fingerprint $(if $(OUT),--out "$(OUT)") $(if $(AGAINST),--against "$(AGAINST)") $(if $(COMPARE),--compare "$(COMPARE)") $(ARGS)

@@ -123,7 +123,7 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         ahead = sequence.forecast(last)
         if not isinstance(scenario.train, ArraySource):
             _check_workers(config, scenario, processes)
-        curves = _curves(config, run_dir, state, resume, processes)
+        curves = _curves(config, run_dir, state, resume, processes, own=kept is not None)
     at = state.position
     told = processes.writes and config.verbose > Verbosity.QUIET
     display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
@@ -232,17 +232,21 @@ def _tell(display: Display, line: str) -> None:
     log.info(line, extra={"told": True})
 
 
-def _curves(config: Config, run_dir: Path, state: RunState, resume: bool, processes: Processes) -> Curves:
-    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back."""
+def _curves(
+    config: Config, run_dir: Path, state: RunState, resume: bool, processes: Processes, *, own: bool
+) -> Curves:
+    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. ``own``: the
+    state is one that this run has kept, not what it inherits from another (whose last task stands at step 0).
+    """
     if not processes.writes:
         return silent_curves()
     at, tasks = state.position, len(state.records)
     logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
     there = Kept(state.steps, max(0, logged), len(state.after_phases))
-    if not resume:
-        return make_curves(_logger_options(config), run_dir, inherited=there)
-    curves = make_curves(_logger_options(config), run_dir, there)
-    curves.offset = state.step_offset
+    options = _logger_options(config)
+    curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
+    if own:
+        curves.offset = state.step_offset
     return curves
 
 

@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from cl_lightning.atomic import open_alone, remove_parts
@@ -30,7 +31,7 @@ HANDED_OVER = "CL_LIGHTNING_LOCK"
 """Names the descriptor of the lock in the environment of a rank 0 that was started with it."""
 
 _TYPED = ".hydra"
-_NO_RUN_YET = {LOCK, "run.log", _TYPED}
+_BEFORE = frozenset({LOCK, "run.log", "metrics.csv", "wandb_id", _TYPED})
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 log = logging.getLogger(__name__)
 _held: set[int] = set()
@@ -139,7 +140,7 @@ def _leave_as_found(run_dir: Path, had: set[str] | None) -> None:
     """Take away what was made for a run that did not begin: a mistake was told, and nothing came of it."""
     with suppress(OSError):
         new = {entry.name for entry in run_dir.iterdir()} - (had or set())
-        if not new <= _NO_RUN_YET:
+        if not new <= _BEFORE:
             return
         if _TYPED in new:
             shutil.rmtree(run_dir / _TYPED)
@@ -147,6 +148,11 @@ def _leave_as_found(run_dir: Path, had: set[str] | None) -> None:
             (run_dir / name).unlink()
         if had is None:
             run_dir.rmdir()
+
+
+def holds_no_run(folder: Path) -> bool:
+    """Whether there is nothing in a folder but what a run leaves that was killed before it began."""
+    return all(name in _BEFORE or fnmatch(name, ".*.part") for name in os.listdir(folder))
 
 
 def _let_go() -> None:

@@ -54,7 +54,7 @@ class Writer:
         self._protocol = protocol(config, scenario)
         self._data = DataRecord(config, scenario, run_dir)
         self._notes = self._noted()
-        self._started = time.time()
+        self._started, self._began = time.time(), time.monotonic()  # a clock may be put back
         self._earlier: dict[str, Any] = {}
         self._seconds_before = 0.0
         self._commits = [commit()]  # of the code that runs, not of what is checked out when it ends
@@ -63,11 +63,13 @@ class Writer:
         """The configuration as it is in force and the listing of its images; of a run that goes on with another, also
         what that remembers.
         """
+        write_atomic(
+            self._run_dir / "config.yaml", self._configuration
+        )  # first: with it alone the run can be gone on with
         if self._config.extends is not None and not (self._run_dir / EXEMPLARS).exists():
             kept = dataclasses.replace(kept_of_extended(self._config), identities=tuple(self._scenario.identities[:-1]))
             write_kept(self._run_dir / EXEMPLARS, kept)
         self._data.write()
-        write_atomic(self._run_dir / "config.yaml", self._configuration)
 
     @cached_property
     def _configuration(self) -> str:
@@ -227,7 +229,7 @@ class Writer:
             "python": platform.python_version(),
             "versions": {name: version(name) for name in packages},
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
-            "seconds": round(self._seconds_before + time.time() - self._started, 1),
+            "seconds": round(self._seconds_before + time.monotonic() - self._began, 1),
             **self._earlier,
         }
 

@@ -71,7 +71,7 @@ SITES = {
     "growing": ("cl_lightning.methods.base", "frozen_copy"),
 }
 """Where it hurts: the process ends at one call of these, before it does anything."""
-_FEW = {"step": 40, "backward": 40, "checkpoint, writing": 60, "curves": 20}
+FEW = {"step": 40, "backward": 40, "checkpoint, writing": 60, "curves": 20}
 _DIGITS = Path("digits")
 
 
@@ -182,7 +182,7 @@ def _killed_until_done(config: Config, seconds: float, chance: random.Random) ->
             name, ended = "random instant", run(resumed, resume=resume, after=chance.uniform(0.0, seconds / 2))
         else:
             name = chance.choice(list(SITES))
-            ended = run(resumed, resume=resume, site=name, call=chance.randint(1, _FEW.get(name, 4)))
+            ended = run(resumed, resume=resume, site=name, call=chance.randint(1, FEW.get(name, 4)))
         if ended == 0:
             return hits
         assert ended == -signal.SIGKILL, f"{run_dir} ended with {ended}: see {run_dir}/out.txt"

@@ -22,6 +22,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import refuse_unread
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.paths import absolute
+from cl_lightning.run_lock import holds_no_run
 
 _FREE = (
     "balanced_epochs_scale",
@@ -123,7 +124,7 @@ def _folder(typed: str | None, beside: str) -> Path:
 def _target(typed: str | None, run_dir: Path, folder: Path) -> Path:
     own = run_dir.resolve()
     target = absolute(typed, Path.cwd()) if typed else own.with_name(f"{own.name}_plus_{folder.name}")
-    if target.is_dir() and not any(target.iterdir()):
+    if target.is_dir() and holds_no_run(target):
         return target
     if (target / "config.yaml").is_file():
         raise UserError(

@@ -1,0 +1,57 @@
+"""Runs of every kind that die at random instants, and in the middle of what must be whole, until they end."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+from scripts.kill_test import FEW, SITES
+from scripts.soak.attack import Fault, Tally
+from scripts.soak.program import Death, run
+from scripts.soak.runs import KINDS, Peace, difference
+
+_ASKED = {signal.SIGTERM: (75, 143, -signal.SIGTERM), signal.SIGINT: (75, 130, -signal.SIGINT)}
+"""How a run may end that was asked to: left, stopped before it had begun, or killed before it listened."""
+
+
+class Kills:
+    """SIGKILL, SIGTERM and Ctrl-C; then ``resume=``, and the next one."""
+
+    name = "kills"
+    unit = "kills"
+
+    def __init__(self, peace: Peace, kinds: tuple[str, ...] = tuple(KINDS)) -> None:
+        self._peace = peace
+        self._kinds = kinds
+
+    def trial(self, chance: random.Random, folder: Path) -> Tally:
+        """One run, killed until it ends, must be that which nobody killed."""
+        kind = chance.choice(self._kinds)
+        words, tally, run_dir = self._peace.words(kind), Tally(), folder / "run"
+        expected, seconds = self._peace.outcome(words), self._peace.seconds(words)
+        while True:
+            begun = (run_dir / "config.yaml").exists()
+            typed = [f"resume={run_dir}"] if begun else [*words, f"run_dir={run_dir}"]
+            death = _death(chance, seconds)
+            end = run(typed, folder, death).refuse_traceback()
+            if end.code == 0:
+                break
+            if end.code not in _ASKED.get(death.signal, (-signal.SIGKILL,)):
+                raise Fault("lost", f"{kind}, after {death.name}: exit code {end.code}: {end.said[-2000:]}")
+            tally.tried[f"{kind}"] += 1
+            tally.answers[death.name] += 1
+        unlike = difference(run_dir, expected)
+        if unlike:
+            raise Fault("lost", f"{kind}: {unlike} not as in peace")
+        return tally
+
+
+def _death(chance: random.Random, seconds: float) -> Death:
+    kind = chance.random()
+    if kind < 0.15:
+        return Death(chance.uniform(0.0, seconds), signal=chance.choice((signal.SIGTERM, signal.SIGINT)))
+    if kind < 0.55:
+        return Death(chance.uniform(0.0, seconds / 2))
+    site = chance.choice(list(SITES))
+    return Death(site=site, call=chance.randint(1, FEW.get(site, 4)))

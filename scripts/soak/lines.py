@@ -1,0 +1,31 @@
+"""Command lines of every option and values that nobody means: a line for the user, and never a traceback."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from scripts.soak.attack import Fault, Tally
+
+_AT_ONCE = 25
+
+
+class CommandLines:
+    """Composed and checked in this process, without a run."""
+
+    name = "lines"
+    unit = "command lines"
+
+    def trial(self, chance: random.Random, folder: Path) -> Tally:
+        """Compose some."""
+        from scripts.soak.command_lines import outcome, trial
+
+        tally = Tally()
+        for _ in range(_AT_ONCE):
+            arguments = trial(chance)
+            came = outcome(arguments)
+            if came.kind == "traceback":
+                raise Fault("traceback", f"{arguments}\n{came.text}")
+            tally.tried["command lines"] += 1
+            tally.answers[came.kind] += 1
+        return tally

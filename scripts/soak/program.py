@@ -1,0 +1,143 @@
+"""The program as its user starts it, but forked from a process that has imported everything: a start takes no time."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.kill_test import SITES
+from scripts.soak.attack import Fault
+
+PATIENCE = 300.0
+"""Seconds after which a process hangs."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended, and what it said."""
+
+    code: int
+    """-N if signal N killed it."""
+    said: str
+
+    def refuse_traceback(self) -> End:
+        """Raise ``Fault`` if it showed one; else it is given back."""
+        if "Traceback (most recent call last)" in self.said:
+            raise Fault("traceback", self.said[-4000:])
+        return self
+
+    @property
+    def one_line(self) -> str:
+        """The line of an error. Raises ``Fault`` if there is none, or more than one."""
+        lines = [line for line in self.said.splitlines() if line.startswith("error: ")]
+        if len(lines) != 1:
+            raise Fault("traceback", f"exit code {self.code} with {len(lines)} lines of error: {self.said[-2000:]}")
+        return lines[0]
+
+
+@dataclass(frozen=True)
+class Death:
+    """When, or where, a process is to die, and of what."""
+
+    after: float | None = None
+    """Seconds."""
+    site: str | None = None
+    """One of ``SITES``: in the middle of something."""
+    call: int = 1
+    """Which call of that."""
+    signal: signal.Signals = signal.SIGKILL
+
+    @property
+    def name(self) -> str:
+        """For a list of what was tried."""
+        return f"{self.signal.name}, {self.site or 'random instant'}"
+
+
+class Started:
+    """A process that runs ``python -m cl_lightning`` with ``arguments``."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, death: Death | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._told = folder / f"said_{time.monotonic_ns()}.txt"
+        self._death = death or Death()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(arguments, folder, self._told, self._death)
+        self._started = time.monotonic()
+
+    def wait(self) -> End:
+        """Wait for it, and let it die when that is due. Raises ``Fault`` if it does not end."""
+        due = self._death.after
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            seconds = time.monotonic() - self._started
+            if pid:
+                return End(os.waitstatus_to_exitcode(status), self._told.read_text("utf-8", "replace"))
+            if due is not None and seconds >= due:
+                os.kill(self.pid, self._death.signal)
+                due = None
+            if seconds > PATIENCE:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                raise Fault("hung", f"it did not end within {PATIENCE:.0f} s: {self._told.read_text()[-2000:]}")
+            time.sleep(0.002)
+
+
+def run(arguments: Sequence[str], folder: Path, death: Death | None = None) -> End:
+    """Run the program in the working directory ``folder`` until it ends or has died."""
+    return Started(arguments, folder, death).wait()
+
+
+def _become(arguments: Sequence[str], folder: Path, told: Path, death: Death) -> None:
+    """Be the program from here on, in a forked process."""
+    code = 1
+    try:
+        descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for standard in (1, 2):
+            os.dup2(descriptor, standard)
+        os.chdir(folder)
+        sys.argv = ["cl_lightning", *arguments]
+        if death.site is not None:
+            _mine(*SITES[death.site], death)
+        from cl_lightning.__main__ import main
+
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _mine(module: str, path: str, death: Death) -> None:
+    """Let this process get its signal at a call of ``module.path``."""
+    *owners, name = path.split(".")
+    owner: Any = functools.reduce(getattr, owners, importlib.import_module(module))
+    target: Callable[..., Any] = getattr(owner, name)
+    left = death.call
+
+    @functools.wraps(target)
+    def deadly(*arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), death.signal)
+        return target(*arguments, **options)
+
+    setattr(owner, name, deadly)
+    for other in list(sys.modules.values()):  # and wherever it has been imported by name
+        if getattr(other, "__name__", "").startswith("cl_lightning") and getattr(other, name, None) is target:
+            setattr(other, name, deadly)
