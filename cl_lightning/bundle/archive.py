@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cl_lightning.atomic import replace_file
+from cl_lightning.file_kind import foreign_kind
 
 FORMAT = 1
 CONTENTS = "bundle.json"
@@ -103,7 +104,7 @@ def opened(file: Path) -> Iterator[Archive]:
             _check(archive)
             yield Archive(archive)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"it is truncated, or no bundle ({error})") from error
+        raise ValueError(f"it is {foreign_kind(file) or f'truncated, or no bundle ({error})'}") from error
 
 
 def _check(archive: zipfile.ZipFile) -> None:
