@@ -151,8 +151,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_begin(path: Path) -> None:
-    """Raise ``AlteredError`` for what ``torch.save`` did not write, however little or much is left of it. A whole pickle
-    stays what it is: something that could be code, and was not torn.
+    """Raise ``AlteredError`` for what ``torch.save`` did not write, however little is left of it. A whole pickle stays
+    what it is: something that could be code, and was not torn.
     """
     with path.open("rb") as file:
         begin = file.read(256)

@@ -24,7 +24,8 @@ from cl_lightning.config.schema import Config, DataConfig
 from cl_lightning.data.datasets import CHANNELS, at_hand, load_sources
 from cl_lightning.data.extension import Part, extend, new_part
 from cl_lightning.data.identity import WORDS, Identity, identity_of
-from cl_lightning.data.kept import INDEX, Kept, read_kept
+from cl_lightning.data.kept import INDEX, Kept
+from cl_lightning.data.kept_reading import read_kept
 from cl_lightning.data.listing import LISTING, how_it_differs, is_listed, named, read_listing
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.scenario import build_scenario as cut_scenario

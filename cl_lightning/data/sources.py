@@ -93,8 +93,9 @@ class ArraySource:
     """``contents``, where the images were made from others: what those consist of."""
 
     def __post_init__(self) -> None:
-        assert self.pixels.dtype == torch.uint8, "pixels must be uint8"
-        assert self.pixels.ndim == 4, "pixels must be (n, C, H, W)"
+        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
+            kind = f"{tuple(self.pixels.shape)} {self.pixels.dtype}"
+            raise ValueError(f"pixels of {self.name} are {kind}, not (n, C, H, W) uint8")
         _check_labels(self.labels, len(self.pixels), self.class_names)
         _check_keys(self.keys, len(self.pixels))
         _check_digests(self.digests, len(self.pixels))
@@ -312,17 +313,23 @@ Table = ArraySource | FolderSource
 
 
 def _check_labels(labels: Tensor, count: int, class_names: tuple[str, ...]) -> None:
-    assert labels.dtype == torch.int64, "labels must be int64"
-    assert labels.shape == (count,), "there must be one label for each image"
-    assert count == 0 or 0 <= int(labels.min()) <= int(labels.max()) < len(class_names), "labels must number the names"
+    if labels.dtype != torch.int64 or labels.shape != (count,):
+        raise ValueError(f"labels are {tuple(labels.shape)} {labels.dtype}, not one int64 for each of {count} images")
+    if count and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
+        found = f"labels go from {int(labels.min())} to {int(labels.max())}"
+        raise ValueError(f"{found}, there are {len(class_names)} class names")
 
 
 def _check_keys(keys: tuple[int | str, ...] | None, count: int) -> None:
-    assert keys is None or len(keys) == len(set(keys)) == count, "there must be one key for each image, its own"
+    if keys is not None and not len(keys) == len(set(keys)) == count:
+        raise ValueError(
+            f"{len(keys)} keys, {len(set(keys))} of them different, are not one for each of {count} images"
+        )
 
 
 def _check_digests(digests: Tensor | None, count: int) -> None:
-    assert digests is None or digests.shape == (count, DIGEST_SIZE), "there must be one digest for each image"
+    if digests is not None and digests.shape != (count, DIGEST_SIZE):
+        raise ValueError(f"digests {tuple(digests.shape)} are not one for each of {count} images")
 
 
 def _row_of(key: int | str, rows: dict[int | str, int], name: str) -> int:
