@@ -82,6 +82,10 @@ def _rebuilt(part: Mapping[str, Any], allowed: set[Leaf], tasks: Sequence[int], 
 
 
 def _load(network: Network, weights: Mapping[str, Tensor], what: str) -> None:
+    kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    for name, tensor in weights.items():
+        if tensor.dtype != kinds.get(name, tensor.dtype):
+            raise ValueError(f"{name[:80]!a} of {what} is {tensor.dtype}, not {kinds[name]}")
     try:
         network.load_state_dict(dict(weights), strict=True)
     except RuntimeError as error:  # names or shapes: torch has no other word for it

@@ -20,6 +20,7 @@ from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.plain_schema import read_yaml
 from cl_lightning.scenarios import EXEMPLARS, kept_of, read_finished
 
+_LONGEST_REASON = 300
 _TEXTS = ("config.yaml", "results.json", "accuracy_matrix.csv")
 
 
@@ -75,7 +76,7 @@ def import_run(file: Path, run_dir: Path) -> tuple[int, int]:
             found = _restore(archive, part, run_dir)
         part.replace(run_dir.absolute())
     except ValueError as error:
-        raise UserError(f"{file} is refused: {' '.join(str(error).split())}") from error
+        raise UserError(f"{file} is refused: {' '.join(str(error).split())[:_LONGEST_REASON]}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return found

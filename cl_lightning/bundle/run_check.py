@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cl_lightning.bundle.network_check import method_with_network
+from cl_lightning.bundle.results_check import check_results
 from cl_lightning.bundle.state_schema import state_check
 from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
-from cl_lightning.data.kept import Kept
+from cl_lightning.data.kept import INDEX, PIXELS, Kept
 from cl_lightning.data.listing import LISTING, parse_listing
 from cl_lightning.data.scenario import without_images
-from cl_lightning.missing_keys import complete_checkpoint, complete_protocol
-from cl_lightning.plain_schema import list_of, mapping_of, plain, read_json, record, text
-from cl_lightning.report.results import build_results, finite, matrix_csv
-from cl_lightning.state import RunState, restored_state
+from cl_lightning.data.sources import FolderSource
+from cl_lightning.missing_keys import complete_checkpoint
+from cl_lightning.scenarios import EXEMPLARS
+from cl_lightning.state import restored_state
 
-_RESULTS = record(
-    {
-        "protocol": record({"evaluation": text, "readout": text}, more=True),
-        "tasks": list_of(mapping_of(plain)),
-        "notes": list_of(text),
-        "provenance": mapping_of(plain),
-    },
-    optional=("notes",),
-    more=True,
-)
 _IN_FORCE = {
     "method": lambda config: config.method.name,
     "data": lambda config: config.data.name,
@@ -52,6 +42,10 @@ def check_run(folder: Path, payload: Any, kept: Kept) -> None:
     config, identity = load_learnt(folder), payload["identity"]
     _check_protocol(config, identity["protocol"])
     _check_kept(config, payload, kept)
+    _check_files(folder / EXEMPLARS, kept)
+    steps, learnt = sum(phase["steps"] for phase in payload["phases"]), {phase["task"] for phase in payload["phases"]}
+    whole = learnt == set(range(tasks))  # earlier versions did not record them
+    _check(steps == payload["step_offset"] if whole else steps <= payload["step_offset"], "its steps do not add up")
     scenario = without_images(
         config.data.name, kept.source.class_names, kept.sizes, config.data.image_size, kept.channels
     )
@@ -67,7 +61,7 @@ def check_run(folder: Path, payload: Any, kept: Kept) -> None:
     for name, tensor in payload["extra"].items():
         if name == "class_means":
             _check(len(tensor) == classes, f"its state has class means of {len(tensor)} classes, not {classes}")
-    _check_results(folder, restored_state(payload, kept.source), identity["protocol"])
+    check_results(folder, restored_state(payload, kept.source), identity["protocol"])
     if (folder / LISTING).is_file():
         parse_listing(folder / LISTING)
 
@@ -101,34 +95,9 @@ def _check_kept(config: Config, payload: Mapping[str, Any], kept: Kept) -> None:
         _check(list(kept.identities) == identity["images"], "its state has other identities than its exemplars")
 
 
-def _check_results(folder: Path, state: RunState, protocol: Mapping[str, Any]) -> None:
-    """The numbers are those of the counts in the state."""
-    written = read_json((folder / "results.json").read_bytes(), "results.json")
-    _RESULTS(written, "results.json")
-    shown = written["protocol"]
-    _check(bool(state.matrices), "its state has no accuracies")
-    _check(next(iter(state.matrices)) == shown["evaluation"], "its results are of another evaluation than its state")
-    made = build_results(
-        protocol, state.records, state.matrices, shown["readout"], state.records[-1].parameters, {},
-        after_phases=state.after_phases,
-    )  # fmt: skip
-    made = json.loads(json.dumps(finite(made)))
-    completed = complete_protocol(shown)
-    for name, value in made.pop("protocol").items():
-        _check(completed.get(name, value) == value, f"its results.json has another {name} than its state")
-    for name in ("provenance", "notes"):
-        made.pop(name)
-    for name, value in made.items():
-        _check(name in written, f"results.json has no {name}")
-        _check(_agrees(value, written[name]), f"{name} in its results.json is not that of the counts in its state")
-    csv = (folder / "accuracy_matrix.csv").read_bytes()
-    _check(csv == matrix_csv(state.matrices).encode(), "accuracy_matrix.csv is not that of the counts in its state")
-
-
-def _agrees(made: Any, written: Any) -> bool:
-    """Return whether two values are the same, but for keys that one of two versions does not write."""
-    if isinstance(made, dict) and isinstance(written, dict):
-        return all(_agrees(value, written[key]) for key, value in made.items() if key in written)
-    if isinstance(made, list) and isinstance(written, list):
-        return len(made) == len(written) and all(map(_agrees, made, written))
-    return type(made) is type(written) and made == written
+def _check_files(folder: Path, kept: Kept) -> None:
+    """There are the files of its exemplars, and no others."""
+    source = kept.source
+    expected = {*source.paths} if isinstance(source, FolderSource) else {PIXELS}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {INDEX}
+    _check(found == expected, f"it has {len(found)} files of exemplars, and its index names {len(expected)}")

@@ -97,7 +97,9 @@ def state_check(classes: int, tasks: int) -> Check:
                 }
             ),
             "precisions": list_of(_precision, kinds=_SEQUENCE),
-            "phases": list_of(mapping_of(either(whole(), number, text))),
+            "phases": list_of(
+                record({"task": task, "phase": text, "steps": whole(), "images": whole(), "seconds": number})
+            ),
             "answers": maybe(
                 record(
                     {
