@@ -9,13 +9,17 @@ from typing import Any
 from cl_lightning.bundle.network_check import method_with_network
 from cl_lightning.bundle.results_check import check_results
 from cl_lightning.bundle.state_schema import state_check
-from cl_lightning.config.saved import load_learnt
+from cl_lightning.config.kinds import PATHS
+from cl_lightning.config.literal import kind_of_key
+from cl_lightning.config.saved import load_learnt, to_plain
+from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
 from cl_lightning.data.kept import INDEX, PIXELS, Kept
 from cl_lightning.data.listing import LISTING, parse_listing
 from cl_lightning.data.scenario import without_images
 from cl_lightning.data.sources import FolderSource
 from cl_lightning.missing_keys import complete_checkpoint
+from cl_lightning.plain_schema import in_words
 from cl_lightning.scenarios import EXEMPLARS
 from cl_lightning.state import restored_state
 
@@ -30,6 +34,8 @@ _IN_FORCE = {
     "seed": lambda config: config.seed,
 }
 """Entries of the protocol that the configuration holds as they are."""
+_ELSEWHERE = ("data.sets", "model.pretrained", "trainer.stop_after_task")
+"""What is otherwise in a run whose weights are there already, and lists with paths in their entries."""
 
 
 def check_run(folder: Path, payload: Any, kept: Kept) -> None:
@@ -40,6 +46,7 @@ def check_run(folder: Path, payload: Any, kept: Kept) -> None:
     state_check(classes, tasks)(payload, "its state")
     payload = complete_checkpoint(payload)
     config, identity = load_learnt(folder), payload["identity"]
+    _check_as_saved(folder, config)
     _check_protocol(config, identity["protocol"])
     _check_kept(config, payload, kept)
     _check_files(folder / EXEMPLARS, kept)
@@ -69,6 +76,27 @@ def check_run(folder: Path, payload: Any, kept: Kept) -> None:
 def _check(holds: bool, otherwise: str) -> None:
     if not holds:
         raise ValueError(otherwise)
+
+
+def _check_as_saved(folder: Path, config: Config) -> None:
+    """The configuration is written as a run writes it: reading it changes no value, but for paths."""
+    saved, in_force = read_configuration(folder / "config.yaml"), to_plain(config)
+    apart = {"run_dir", "verbose", "extends"}
+    for group, value in saved.items():
+        if group not in apart and group in in_force:
+            _check_same(value, in_force[group], group)
+
+
+def _check_same(saved: Any, in_force: Any, key: str) -> None:
+    if isinstance(saved, dict) and isinstance(in_force, dict):
+        for name, value in saved.items():
+            if name in in_force:
+                _check_same(value, in_force[name], f"{key}.{name}")
+    elif key not in _ELSEWHERE and kind_of_key(key) not in PATHS:
+        same = type(saved) is type(in_force) or {type(saved), type(in_force)} == {int, float}
+        _check(
+            same and saved == in_force, f"{key}={in_words(saved)} in its config.yaml is {in_words(in_force)} in force"
+        )
 
 
 def _check_protocol(config: Config, protocol: Mapping[str, Any]) -> None:

@@ -99,6 +99,8 @@ def _source(folder: Path, index: dict[str, Any]) -> ArraySource | FolderSource:
         pixels, side = tensors["pixels"], index["image_size"]
         if pixels.shape[1:] != (index["channels"], side, side):
             raise ValueError(f"{PIXELS} are {tuple(pixels.shape)}, not (n, {index['channels']}, {side}, {side})")
+        if index.get("upright"):
+            raise ValueError(f"{INDEX} turns pixels upright, which only files are")
         digests = index.get("digests")
         return ArraySource(name, pixels, labels, names, keys, None if digests is None else from_hex(digests))
     if len(set(index["files"])) < len(index["files"]):
