@@ -45,6 +45,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("--out", type=typed_path, metavar="FILE", help="write there instead of to stdout")
     parser.add_argument("--batch", type=positive, default=64, metavar="B", help="images at a time (default 64)")
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="of a picture: larger ones are not read (default: data.max_pixels of the run)",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: a GPU if any")
     return parser
 
@@ -93,8 +99,8 @@ def _opened(given: argparse.Namespace) -> TrainedModel:
 
     device = _device(given.device)
     if is_export(given.model) and given.checkpoint is None:
-        return load_exported(given.model, device)
-    return open_run(given.model, given.checkpoint, device)
+        return load_exported(given.model, device).reading_at_most(given.max_pixels)
+    return open_run(given.model, given.checkpoint, device).reading_at_most(given.max_pixels)
 
 
 def _device(name: str) -> str:

@@ -71,7 +71,9 @@ def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
     """The folder's classes as the only task of a scenario of their own."""
     data = config.data
     try:
-        train, test = load_sources("image_folder", entry.folder, with_test=not data.validation, **reading(entry))
+        train, test = load_sources(
+            "image_folder", entry.folder, with_test=not data.validation, **reading(entry), max_pixels=data.max_pixels
+        )
         number = len(train.class_names)
         return cut_scenario(
             entry.folder, train, test, order=range(number), increment=number, validation=data.validation,

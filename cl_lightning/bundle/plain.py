@@ -29,8 +29,8 @@ def encode(value: Plain) -> tuple[bytes, bytes]:
 def decode(text: bytes, stored: bytes) -> Plain:
     """The inverse of :func:`encode`. Raises ``ValueError`` for what it has not written."""
     try:
-        tensors = load(stored)
-        value = _value(read_json(text, "state.json"), tensors, used := set())
+        tensors, used = load(stored), set[str]()
+        value = _value(read_json(text, "state.json"), tensors, used)
     except (KeyError, TypeError, SafetensorError, RecursionError) as error:
         raise ValueError(f"its state is not what was stored: {type(error).__name__}: {error}") from error
     if len(used) < len(tensors):

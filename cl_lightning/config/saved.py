@@ -25,7 +25,16 @@ from cl_lightning.file_kind import foreign_kind
 from cl_lightning.paths import absolute
 from cl_lightning.plain_schema import list_of, mapping_of, maybe, plain, record, text
 
-_CHANGEABLE = ("batch.evaluation", "data.root", "evaluate_phases", "logger.", "report.", "trainer.", "verbose")
+_CHANGEABLE = (
+    "batch.evaluation",
+    "data.max_pixels",
+    "data.root",
+    "evaluate_phases",
+    "logger.",
+    "report.",
+    "trainer.",
+    "verbose",
+)
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
 _ROOT_OF_A_SET = re.compile(r"data\.sets\.\d+\.root=")
 """As ``data.root``, where several data sets follow one another."""

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cl_lightning.data.class_files import ANY, class_folders, class_images, keys_of
 from cl_lightning.data.contents import DIGEST_SIZE, as_table, digest
+from cl_lightning.data.formats import MAX_PIXELS, TooLargeError
 from cl_lightning.data.left_out import Aside, LeftOut
 from cl_lightning.data.pictures import centre, decode, evaluated_short_side, random_crop, reason, resized, to_tensor
 from cl_lightning.errors import UnreadableImageError
@@ -190,6 +191,8 @@ class FolderSource:
     """``contents``, where they are known: else each file is read when they are asked for."""
     upright: bool = False
     """Whether pictures are turned as their EXIF orientation says."""
+    max_pixels: int = MAX_PIXELS
+    """Of a picture that is decoded."""
     scanned: Scanned = Scanned()
 
     def __post_init__(self) -> None:
@@ -287,21 +290,33 @@ class FolderSource:
 
     def load_test(self, row: int, size: int) -> Tensor:
         """(3, size, size) uint8: short side to 256/224 of ``size``, bicubically, then the centre."""
-        return to_tensor(centre(self._decode(row), size, evaluated_short_side(size)))
+        return to_tensor(self._centre(row, size, evaluated_short_side(size)))
 
     def load_as(self, row: int, size: int, channels: int) -> Tensor:
         """(channels, size, size) uint8, for a place among an array's images: short side to ``size``, then the centre,
         so that a picture of this size stays as it is; one channel is luminance. Predictions see pictures so too.
         """
-        image = centre(self._decode(row), size, size)
+        image = self._centre(row, size, size)
         return to_tensor(image) if channels == 3 else torch.from_numpy(np.array(image.convert("L")))[None]
+
+    def _centre(self, row: int, size: int, short: int) -> Image.Image:
+        image = self._decode(row)
+        try:
+            return centre(image, size, short)
+        except ValueError as error:
+            path = self.root / self.paths[row]
+            raise UnreadableImageError(f"{path} cannot be used ({error}): cut or remove the file") from error
 
     def _decode(self, row: int) -> Image.Image:
         path = self.root / self.paths[row]
         try:
-            return decode(path, turned=self.upright)
+            return decode(path, turned=self.upright, max_pixels=self.max_pixels)
         except MemoryError:
             raise
+        except TooLargeError as error:
+            raise UnreadableImageError(
+                f"{path} has {error}: type data.max_pixels={error.pixels} to read it, or remove the file"
+            ) from error
         except Exception as error:
             raise UnreadableImageError(
                 f"{path} cannot be read as an image ({reason(error)}): repair or remove the file"
