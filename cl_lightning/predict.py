@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cl_lightning.command import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, positive, say
 from cl_lightning.errors import UserError
 from cl_lightning.paths import typed_path
+from cl_lightning.printable import printable
 
 if TYPE_CHECKING:
     from cl_lightning.deploy.model import TrainedModel
@@ -126,7 +127,7 @@ def _explain(classifier: Classifier, task: int | None) -> None:
             tasks = f"--task 1{f' to {len(model.task_sizes)}' if len(model.task_sizes) > 1 else ''}"
             say(f"{method} learns each task for itself, to be told which it is ({tasks}): here all classes compete")
     else:
-        names = ", ".join(model.class_names[label] for label in classifier.labels)
+        names = ", ".join(printable(model.class_names[label]) for label in classifier.labels)
         say(f"task {task} was given: only {names} compete")
 
 

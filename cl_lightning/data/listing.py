@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cl_lightning.atomic import replace_file
+from cl_lightning.csv_cells import cell, line_of, text_of
 from cl_lightning.data.contents import as_hex
 from cl_lightning.data.identity import WORDS, entries, parts, shown_key
 from cl_lightning.data.scenario import Scenario
@@ -56,10 +57,9 @@ def write_listing(file: Path, listing: Listing) -> None:
             gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as packed,
             io.TextIOWrapper(packed, "utf-8", "surrogatepass", newline="") as text,
         ):
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(_HEAD)
+            text.write(line_of(_HEAD))
             for part, own in listing.items():
-                writer.writerows([part, key, *value] for key, value in own.items())
+                text.writelines(line_of([part, *map(cell, (key, *value))]) for key, value in own.items())
 
     replace_file(file, write)
 
@@ -92,7 +92,7 @@ def parse_listing(file: Path) -> Listing:
         raise ValueError(f"{file.name} is not what was written ({error})") from error
     found: dict[str, dict[str, tuple[str, str]]] = {}
     for part, key, class_name, content_digest in lines:
-        found.setdefault(part, {})[key] = class_name, content_digest
+        found.setdefault(part, {})[text_of(key)] = text_of(class_name), content_digest
     return found
 
 
