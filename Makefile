@@ -63,6 +63,7 @@ fmt-check: $(READY) ## Check the format
 
 lint: $(READY) ## Check the code with ruff
 	$(PY) -m ruff check .
+	$(PY) scripts/check_asserts.py
 
 types: $(READY) ## Check the types with mypy
 	$(PY) -m mypy

@@ -44,6 +44,7 @@ from cl_lightning.job import (
 )
 from cl_lightning.paths import let_any_name_be_printed, typed_path
 from cl_lightning.place import rank_from
+from cl_lightning.printable import printable
 from cl_lightning.requeue import requeued_when_left
 from cl_lightning.stop import STOPPED
 
@@ -122,7 +123,7 @@ def _learns(arguments: list[str]) -> Config:
 
 def _tell(warnings: list[str]) -> None:
     for line in warnings:
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {printable(line)}", file=sys.stderr)
 
 
 def _values(arguments: list[str], prefix: str) -> list[str]:

@@ -25,7 +25,9 @@ def plain_scenario(data: DataConfig) -> Scenario:
 
 
 def _cut(data: DataConfig) -> Scenario:
-    train, test = load_sources(data.name, data.root, with_test=not data.validation, **reading(data))
+    train, test = load_sources(
+        data.name, data.root, with_test=not data.validation, **reading(data), max_pixels=data.max_pixels
+    )
     scenario = cut_scenario(
         data.name,
         train,
@@ -81,7 +83,7 @@ _OF_AN_ENTRY = re.compile(rf"\bdata\.({'|'.join(field.name for field in dataclas
 
 
 def _link(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> Link:
-    train, test = read(entry.name, _root(entry, data), **reading(entry))
+    train, test = read(entry.name, _root(entry, data), **reading(entry), max_pixels=data.max_pixels)
     order = _selected(entry, train.class_names)
     sizes = task_sizes(entry.name, len(order), len(order) if entry.increment is None else entry.increment)
     parts = of_classes(train, order), None if test is None else of_classes(test, order)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import torch
 
 from cl_lightning.atomic import make_folder, replace_file
+from cl_lightning.file_kind import ZIP, foreign_kind, kind_of_bytes
 from cl_lightning.missing_keys import complete_checkpoint
 from cl_lightning.types import Plain
 
@@ -28,6 +29,7 @@ VERSION = 3
 _MARK = b"\ncl_lightning sha256 "
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
 _NAME = re.compile(r"task_(\d+)(?:_item_(\d+)(?:_step_(\d+))?)?\.pt")
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _KEPT_WITHIN = 2
 _NO_END = "its end is missing"
 log = logging.getLogger(__name__)
@@ -78,7 +80,8 @@ def write_checkpoint(folder: Path, position: Position, payload: dict[str, Plain]
     path = folder / position.file_name
     save_whole(path, payload)
     for old in _superseded(folder, position):
-        old.unlink(missing_ok=True)
+        if old.is_symlink() or not old.is_dir():
+            old.unlink(missing_ok=True)
     return path
 
 
@@ -135,6 +138,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     altered = _altered(path)
     if altered not in (None, _NO_END):
         raise AlteredError(altered)
+    _check_begin(path)
     payload = _read(path, altered)
     version = payload.get("version") if isinstance(payload, dict) else None
     if version != VERSION:  # older ones have no checksum, so their number comes first
@@ -144,6 +148,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if altered is not None:
         raise AlteredError(altered)
     return complete_checkpoint(payload)
+
+
+def _check_begin(path: Path) -> None:
+    """Raise ``AlteredError`` for what ``torch.save`` did not write, however little is left of it. A whole pickle stays
+    what it is: something that could be code, and was not torn.
+    """
+    with path.open("rb") as file:
+        begin = file.read(256)
+        file.seek(max(0, path.stat().st_size - 1))
+        end = file.read()
+    if begin.startswith(ZIP) or (_PICKLE.match(begin) and end == b"."):
+        return
+    raise AlteredError(f"it is {kind_of_bytes(begin) or 'no checkpoint, or its beginning is gone'}")
 
 
 def _read(path: Path, altered: str | None) -> Any:
@@ -191,6 +208,8 @@ def _superseded(folder: Path, last: Position) -> list[Path]:
 
 def _altered(path: Path) -> str | None:
     """Why the file is not what was written, None if it is."""
+    if path.exists() and not path.is_file():
+        raise AlteredError(f"it is {foreign_kind(path)}")
     digest, size = hashlib.sha256(), path.stat().st_size - _TRAILER
     with path.open("rb") as file:
         left = size

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from cl_lightning.errors import UserError
 from cl_lightning.paths import let_any_name_be_printed
+from cl_lightning.printable import printable, printable_lines
 
 DONE = 0
 PARTLY = 1
@@ -35,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line on stderr, exit code 2."""
-        self.exit(WRONG_INPUT, f"error: {' '.join(message.split())}: type {self.prog} --help\n")
+        self.exit(WRONG_INPUT, f"error: {printable(' '.join(message.split()))}: type {self.prog} --help\n")
 
 
 def carried_out(command: Callable[[], int]) -> int:
@@ -44,7 +45,7 @@ def carried_out(command: Callable[[], int]) -> int:
     try:
         return command()
     except UserError as error:
-        say(f"error: {error}")
+        say(f"error: {printable(str(error))}")
         return WRONG_INPUT
     except KeyboardInterrupt:
         say("\nstopped")
@@ -53,14 +54,14 @@ def carried_out(command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
         say(f"error: {where}{error.strerror or error}")
         return PARTLY
 
 
 def say(line: str) -> None:
     """To stderr: stdout is for results."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(printable_lines(line) + "\n")
     sys.stderr.flush()
 
 

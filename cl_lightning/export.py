@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cl_lightning.command import DONE, PARTLY, Parser, carried_out, say
+from cl_lightning.command import DONE, PARTLY, Parser, carried_out, positive, say
 from cl_lightning.paths import typed_path
 
 _NAMES = ("safetensors", "torch_export", "onnx")
@@ -48,6 +48,12 @@ def _parser() -> Parser:
         help="compare on these: files, folders, quoted patterns (default: evaluation images of the run if they are at "
         "hand, else random ones)",
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="of a picture: larger ones are not read (default: data.max_pixels of the run)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in DIR")
     return parser
 
@@ -60,7 +66,7 @@ def _export(given: argparse.Namespace) -> int:
     from cl_lightning.deploy.verification import sample
 
     config = load_learnt(given.run_dir)
-    model = model_of(config, given.run_dir, given.checkpoint)
+    model = model_of(config, given.run_dir, given.checkpoint).reading_at_most(given.max_pixels)
     readout = model.exportable(given.readout)
     images = sample(model, config.data, given.images)
     wanted = list(dict.fromkeys(given.formats or _NAMES))

@@ -18,6 +18,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.errors import BrokenOffError, UserError
 from cl_lightning.launch import supervise
 from cl_lightning.place import Rank, rank_from
+from cl_lightning.printable import printable
 from cl_lightning.run_folder import entered
 from cl_lightning.stop import STOPPED, StoppedError
 
@@ -76,10 +77,10 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         complain(_last_line(error), WRONG_CONFIGURATION if isinstance(error, UserError) else FAILED)
         return math.nan
     except StoppedError as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
+        print(f"\n{printable(str(stopped))}", file=sys.stderr)
         raise LeftError(STOPPED) from stopped
     except KeyboardInterrupt:
-        print(f"\nstopped: {_left(config)}", file=sys.stderr)
+        print(f"\nstopped: {printable(_left(config))}", file=sys.stderr)
         raise
 
 
@@ -87,7 +88,7 @@ def complain(line: str, code: int = WRONG_CONFIGURATION) -> None:
     """Say what went wrong, and remember that something did."""
     failures.append(code)
     said.append(line)
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {printable(line)}", file=sys.stderr)
 
 
 def last_failure() -> tuple[int, str]:

@@ -24,6 +24,7 @@ from types import FrameType
 
 from cl_lightning.atomic import open_to_append
 from cl_lightning.errors import UserError
+from cl_lightning.printable import printable_lines
 from cl_lightning.run_lock import HANDED_OVER
 from cl_lightning.stop import STOPPED
 
@@ -100,7 +101,7 @@ def supervise(command: Sequence[str], world: int, *, logs: Path, lock: int | Non
             os.truncate(log.path, log.start)  # each saw what rank 0 has told
     broken = (ranks[0].code is None or ranks[0].code < 0) and sys.stderr.isatty()
     for line in verdict.lines:  # a rank 0 that was killed may have left the cursor hidden, in the middle of a line
-        sys.stderr.write(("\x1b[?25h\n" if broken else "") + line + "\n")
+        sys.stderr.write(("\x1b[?25h\n" if broken else "") + printable_lines(line) + "\n")
     return verdict.code
 
 

@@ -34,6 +34,9 @@ class Missing:
 _READ_BEFORE = {"files": "by_suffix", "orientation": "ignore", "evaluate_on": "val_or_test", "test_split": "per_image"}
 """How folders of images were read."""
 
+_PILLOWS_LIMIT = 178_956_970
+"""Pixels of a picture that Pillow refuses more of."""
+
 CONFIGURATION: tuple[Missing, ...] = (
     Missing("if_exists", "refuse"),
     Missing("data.on_broken", "error"),
@@ -51,6 +54,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("data.sets.*.augmentation", None),
     Missing("data.sets.*.crop_padding", None),
     Missing("evaluate_phases", False),
+    Missing("data.max_pixels", _PILLOWS_LIMIT),
     *(
         Missing(f"{place}.{key}", value)
         for place in ("data", "data.sets.*", "extends.folders.*")
@@ -93,7 +97,10 @@ RESULTS: tuple[Missing, ...] = (
 )
 """The rest of ``results.json``."""
 
-EXPORT: tuple[Missing, ...] = (Missing("protocol.evaluation", "class_incremental"),)
+EXPORT: tuple[Missing, ...] = (
+    Missing("protocol.evaluation", "class_incremental"),
+    Missing("preprocessing.max_pixels", _PILLOWS_LIMIT),
+)
 """``model.json``."""
 
 

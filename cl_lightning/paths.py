@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cl_lightning.errors import UserError
+from cl_lightning.printable import PrintableFormatter, printable
 
 
 def absolute(typed: str, folder: Path) -> Path:
@@ -38,7 +40,11 @@ def shown(path: Path) -> Path:
 
 
 def let_any_name_be_printed() -> None:
-    """Names of files are bytes: those that are no UTF-8 go to stdout as they are, where they would raise otherwise."""
+    """Names of files are bytes: those that are no UTF-8 go to stdout as they are, where they would raise otherwise; and
+    warnings that no handler takes, which Python then prints itself, carry nothing out in a terminal.
+    """
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter("%(message)s"))
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")
 
@@ -60,4 +66,4 @@ def cannot_be_written(error: OSError, what: Path | str, mend: str) -> str:
     """One line on a place in which nothing can be made."""
     place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else what
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{shown(place) if isinstance(place, Path) else place} cannot be written ({reason}): {mend}"
+    return f"{printable(str(shown(place) if isinstance(place, Path) else place))} cannot be written ({reason}): {mend}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cl_lightning.command import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, positive, say
 from cl_lightning.errors import UserError
 from cl_lightning.paths import typed_path
+from cl_lightning.printable import printable
 
 if TYPE_CHECKING:
     from cl_lightning.deploy.model import TrainedModel
@@ -45,6 +46,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("--out", type=typed_path, metavar="FILE", help="write there instead of to stdout")
     parser.add_argument("--batch", type=positive, default=64, metavar="B", help="images at a time (default 64)")
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="of a picture: larger ones are not read (default: data.max_pixels of the run)",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: a GPU if any")
     return parser
 
@@ -93,8 +100,8 @@ def _opened(given: argparse.Namespace) -> TrainedModel:
 
     device = _device(given.device)
     if is_export(given.model) and given.checkpoint is None:
-        return load_exported(given.model, device)
-    return open_run(given.model, given.checkpoint, device)
+        return load_exported(given.model, device).reading_at_most(given.max_pixels)
+    return open_run(given.model, given.checkpoint, device).reading_at_most(given.max_pixels)
 
 
 def _device(name: str) -> str:
@@ -120,7 +127,7 @@ def _explain(classifier: Classifier, task: int | None) -> None:
             tasks = f"--task 1{f' to {len(model.task_sizes)}' if len(model.task_sizes) > 1 else ''}"
             say(f"{method} learns each task for itself, to be told which it is ({tasks}): here all classes compete")
     else:
-        names = ", ".join(model.class_names[label] for label in classifier.labels)
+        names = ", ".join(printable(model.class_names[label]) for label in classifier.labels)
         say(f"task {task} was given: only {names} compete")
 
 

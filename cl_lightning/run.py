@@ -35,6 +35,7 @@ from cl_lightning.methods.base import Method
 from cl_lightning.paths import shown, writing
 from cl_lightning.place import Rank
 from cl_lightning.portrait import Painter
+from cl_lightning.printable import printable
 from cl_lightning.report.panels import Panels
 from cl_lightning.report.progress import phase_line, phase_scalars, task_line, task_scalars
 from cl_lightning.report.results import PhaseAccuracy
@@ -164,7 +165,7 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         page = painter.report(state, run_dir) if config.report.page else None
         if config.verbose > Verbosity.QUIET:
             sys.stdout.write(render_table(results, str(shown(run_dir)), width=100) + "\n")
-            sys.stdout.write("" if page is None else f"Report: {shown(page)}\n")
+            sys.stdout.write("" if page is None else f"Report: {printable(str(shown(page)))}\n")
     average = results["average_incremental_accuracy"]
     return math.nan if average is None else float(average)
 
@@ -232,9 +233,7 @@ def _tell(display: Display, line: str) -> None:
     log.info(line, extra={"told": True})
 
 
-def _curves(
-    config: Config, run_dir: Path, state: RunState, resume: bool, processes: Processes, *, own: bool
-) -> Curves:
+def _curves(config: Config, run_dir: Path, state: RunState, resume: bool, processes: Processes, *, own: bool) -> Curves:
     """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. ``own``: the
     state is one that this run has kept, not what it inherits from another (whose last task stands at step 0).
     """

@@ -25,7 +25,8 @@ from cl_lightning.config.schema import Config, DataConfig
 from cl_lightning.data.datasets import CHANNELS, at_hand, load_sources
 from cl_lightning.data.extension import Part, extend, new_part
 from cl_lightning.data.identity import WORDS, Identity, identity_of
-from cl_lightning.data.kept import INDEX, Kept, read_kept
+from cl_lightning.data.kept import INDEX, Kept
+from cl_lightning.data.kept_reading import read_kept
 from cl_lightning.data.listing import LISTING, how_it_differs, is_listed, named, read_listing
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.scenario import build_scenario as cut_scenario
@@ -71,7 +72,9 @@ def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
     """The folder's classes as the only task of a scenario of their own."""
     data = config.data
     try:
-        train, test = load_sources("image_folder", entry.folder, with_test=not data.validation, **reading(entry))
+        train, test = load_sources(
+            "image_folder", entry.folder, with_test=not data.validation, **reading(entry), max_pixels=data.max_pixels
+        )
         number = len(train.class_names)
         return cut_scenario(
             entry.folder, train, test, order=range(number), increment=number, validation=data.validation,

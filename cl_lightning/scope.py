@@ -22,6 +22,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.heap import keep_freed_memory
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.models import kernels
+from cl_lightning.printable import PrintableFormatter
 from cl_lightning.stop import StoppedError
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def _log_handlers(run_dir: Path, writes: bool, verbosity: Verbosity) -> tuple[lo
         if writes
         else logging.NullHandler()
     )
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     console = logging.StreamHandler(sys.stderr)
     level = logging.DEBUG if verbosity is Verbosity.LOUD else logging.WARNING
     console.setLevel(level if writes else logging.ERROR)
@@ -92,12 +93,12 @@ def _log_handlers(run_dir: Path, writes: bool, verbosity: Verbosity) -> tuple[lo
     return file, console
 
 
-class _Lines(logging.Formatter):
+class _Lines(PrintableFormatter):
     """``warning: ...``, ``info: ...``."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """In one line."""
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name in logging)
+        """Return the message, after its level."""
+        return f"{record.levelname.lower()}: {record.message}"
 
 
 class _QuietFile(logging.FileHandler):

@@ -110,6 +110,11 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
     teacher = payload["teacher"]
     method.teacher = None if teacher is None else frozen_copy(restore_network(teacher))
     method.load_extra_state(payload["extra"])
+    return restored_state(payload, source)
+
+
+def restored_state(payload: dict[str, Plain], source: ImageSource) -> RunState:
+    """Return what a checkpoint's run knew beside its networks."""
     records = [
         TaskRecord(**{**record, "classes": tuple(record["classes"]), "names": tuple(record["names"])})
         for record in payload["records"]

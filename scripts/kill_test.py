@@ -106,12 +106,16 @@ def main(arguments: Sequence[str]) -> int:
     except (UserError, ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except AssertionError as error:
+    except DifferenceError as error:
         print(f"DIFFERENT: {error}", file=sys.stderr)
         return 1
     listed = ", ".join(f"{name} {count}" for name, count in sorted(hits.items()))
     print(f"{total} kills, no difference ({listed})")
     return 0
+
+
+class DifferenceError(Exception):
+    """A run that was killed ended otherwise than the one in peace: what this program is there to find."""
 
 
 def _request(arguments: Sequence[str]) -> Request:
@@ -158,7 +162,8 @@ def _case(request: Request, method: str, workers: int, kills: int) -> Counter[st
     peace = folder / "peace"
     started = time.monotonic()
     ended = run(_composed(options, peace), resume=False)
-    assert ended == 0, f"the run in peace ended with {ended}: see {peace}/out.txt"
+    if ended != 0:
+        raise DifferenceError(f"the run in peace ended with {ended}: see {peace}/out.txt")
     seconds = time.monotonic() - started
     expected, hits, rounds = outcome(peace), Counter[str](), 0
     while rounds == 0 or hits.total() < kills:
@@ -167,7 +172,8 @@ def _case(request: Request, method: str, workers: int, kills: int) -> Counter[st
         rounds += 1
         found = outcome(killed)
         for name, value in expected.items():
-            assert found[name] == value, f"{name} of {killed} is not that of {peace}"
+            if found[name] != value:
+                raise DifferenceError(f"{name} of {killed} is not that of {peace}")
     print(f"{method}, {workers} workers: {hits.total()} kills in {rounds} runs of {seconds:.0f} s, no difference")
     return hits
 
@@ -185,7 +191,8 @@ def _killed_until_done(config: Config, seconds: float, chance: random.Random) ->
             ended = run(resumed, resume=resume, site=name, call=chance.randint(1, FEW.get(name, 4)))
         if ended == 0:
             return hits
-        assert ended == -signal.SIGKILL, f"{run_dir} ended with {ended}: see {run_dir}/out.txt"
+        if ended != -signal.SIGKILL:
+            raise DifferenceError(f"{run_dir} ended with {ended}: see {run_dir}/out.txt")
         hits[name] += 1
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from cl_lightning.checkpoints import (
     save_whole,
     write_checkpoint,
 )
+from scripts.soak.checkpoints import damage
 
 
 def payload(number: int = 3) -> dict[str, Any]:
@@ -182,3 +185,84 @@ def test_ctrl_c_in_the_middle_of_writing_stays_ctrl_c(tmp_path: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         save_whole(tmp_path / "task_000.pt", payload())
     assert not list(tmp_path.iterdir())
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"PK\x03", "its beginning is gone"),
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html>\n<html><body>404</body></html>", "a page of text for a browser"),
+        (POINTER, "a pointer of Git LFS"),
+        (b"\x80\x02torn", "no checkpoint"),
+        (bytes(range(200, 256)) * 99, "no checkpoint"),
+        (b"\0" * 4096, "no checkpoint"),
+    ],
+)
+def test_a_file_that_does_not_begin_as_one_is_named_and_the_one_before_it_taken(
+    content: bytes, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_checkpoint(tmp_path, Position(0, 1), payload(1))
+    write_checkpoint(tmp_path, Position(0, 2), payload(2)).write_bytes(content)
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    assert found[0].name == "task_000_item_01.pt"
+    assert "task_000_item_02.pt cannot be used" in caplog.text
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling", "loop", "pipe"])
+def test_what_is_no_file_is_named_and_the_run_goes_on(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_checkpoint(tmp_path, Position(0, 1), payload(1))
+    odd = tmp_path / "task_000_item_02.pt"
+    if kind == "folder":
+        odd.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to("nowhere" if kind == "dangling" else odd.name)
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    assert found[0].name == "task_000_item_01.pt"
+    assert "task_000_item_02.pt cannot be used" in caplog.text
+    write_checkpoint(tmp_path, Position(0, 1, 7), payload(3))
+    assert last_checkpoint(tmp_path)[0].name == "task_000_item_01_step_00000007.pt"  # type: ignore[index]
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_checkpoint(tmp_path, Position(0, 1), payload(1))
+    last = write_checkpoint(tmp_path, Position(0, 2), payload(2))
+    real = Path.open
+
+    def forbidden(self: Path, *given: Any, **named: Any) -> Any:
+        if self == last:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *given, **named)
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    assert found[0].name == "task_000_item_01.pt"
+    assert "Permission denied" in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_damage_of_the_newest_file_blocks_the_one_before_it(seed: int, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, Position(0, 1), payload(1))
+    last = write_checkpoint(tmp_path, Position(0, 2), payload(2))
+    name, content = damage(random.Random(seed), last.read_bytes())
+    last.write_bytes(content)
+    if name == "code":
+        with pytest.raises(ValueError, match="refused"):
+            last_checkpoint(tmp_path)
+        return
+    found = last_checkpoint(tmp_path)
+    assert found is not None, name
+    assert found[0].name == "task_000_item_01.pt", name

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cl_lightning.command import DONE, carried_out
 from cl_lightning.paths import typed_path
+from cl_lightning.printable import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def _export(typed: argparse.Namespace) -> int:
     from cl_lightning.bundle.pack import export_run  # heavy
 
     exemplars, size = export_run(typed.run_dir, typed.file)
-    print(f"{typed.file}: {exemplars} exemplars, {size / 1e6:.1f} MB")
+    print(f"{printable(str(typed.file))}: {exemplars} exemplars, {size / 1e6:.1f} MB")
     return DONE
 
 
@@ -47,8 +48,8 @@ def _import(typed: argparse.Namespace) -> int:
     from cl_lightning.bundle.pack import import_run  # heavy
 
     exemplars, classes = import_run(typed.file, typed.run_dir)
-    print(f"{typed.run_dir}: a run of {classes} classes with {exemplars} exemplars")
-    print(f"type python -m cl_lightning learn={typed.run_dir} data.new=FOLDER to teach it more")
+    print(f"{printable(str(typed.run_dir))}: a run of {classes} classes with {exemplars} exemplars")
+    print(f"type python -m cl_lightning learn={printable(str(typed.run_dir))} data.new=FOLDER to teach it more")
     return DONE
 
 

@@ -6,9 +6,12 @@ can lead out of the folder that it is unpacked into, and nothing grows while it 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cl_lightning.atomic import replace_file
+from cl_lightning.file_kind import foreign_kind
+from cl_lightning.plain_schema import mapping_of, read_json, record, text, whole
 
 FORMAT = 1
 CONTENTS = "bundle.json"
@@ -25,6 +30,7 @@ _NAMES = re.compile(
     r"config\.yaml|results\.json|accuracy_matrix\.csv|images\.csv\.gz|state\.json|state\.safetensors"
     r"|exemplars/(index\.json|pixels\.safetensors|files/\d{6,}(\.[a-z0-9]+)?)"
 )
+_CONTENTS = record({"kind": text, "format": whole(), "sha256": mapping_of(text)})
 _TIME = (1980, 1, 1, 0, 0, 0)  # equal runs make equal files
 _BLOCK = 1 << 20
 
@@ -44,7 +50,8 @@ def pack(file: Path, items: Iterable[Item]) -> int:
         sums: dict[str, str] = {}
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
             for item in items:
-                assert _NAMES.fullmatch(item.name), f"{item.name} is no part of a bundle"
+                if not _NAMES.fullmatch(item.name):
+                    raise ValueError(f"{item.name} is no part of a bundle")
                 sums[item.name] = _add(archive, item)
             contents = {"kind": _KIND, "format": FORMAT, "sha256": sums}
             archive.writestr(zipfile.ZipInfo(CONTENTS, _TIME), json.dumps(contents, indent=1) + "\n")
@@ -98,15 +105,28 @@ class Archive:
 @contextmanager
 def opened(file: Path) -> Iterator[Archive]:
     """The bundle in ``file``. Raises ``ValueError``, saying why, if it is none, or is not what was packed."""
+    with file.open("rb") as stream, _as_archive(file, stream) as archive:
+        yield Archive(archive)
+
+
+def _as_archive(file: Path, stream: BinaryIO) -> zipfile.ZipFile:
+    """Everything that a reader of zip archives raises for bytes that are none, or that lie about their sizes, is met
+    here; what comes later reads what has been checked.
+    """
     try:
-        with zipfile.ZipFile(file) as archive:
-            _check(archive)
-            yield Archive(archive)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"it is truncated, or no bundle ({error})") from error
+        archive = zipfile.ZipFile(stream)
+        _check(archive, os.fstat(stream.fileno()).st_size)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError, struct.error) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"it is truncated, or no bundle ({foreign_kind(file) or why})") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the beginning was asked for
+            raise
+        raise ValueError("it is truncated, or no bundle (a place in it is outside of it)") from error
+    return archive
 
 
-def _check(archive: zipfile.ZipFile) -> None:
+def _check(archive: zipfile.ZipFile, size: int) -> None:
     names = archive.namelist()
     if CONTENTS not in names:
         raise ValueError(f"it is no bundle, it has no {CONTENTS}")
@@ -115,11 +135,14 @@ def _check(archive: zipfile.ZipFile) -> None:
             raise ValueError(f"it holds {info.filename!r}, which is no part of a bundle")
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise ValueError(f"{info.filename} in it is compressed or encrypted, which we do not write")
+    if sum(info.file_size for info in archive.infolist()) > size:
+        raise ValueError("its files are larger than itself")
     try:
-        contents = json.loads(archive.read(CONTENTS))
-        kind, version, sums = contents["kind"], contents["format"], dict(contents["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"it is no bundle, its {CONTENTS} cannot be read") from error
+        contents = read_json(archive.read(CONTENTS), CONTENTS)
+        _CONTENTS(contents, CONTENTS)
+    except ValueError as error:
+        raise ValueError(f"it is no bundle, its {CONTENTS} cannot be read ({error})") from error
+    kind, version, sums = contents["kind"], contents["format"], contents["sha256"]
     if kind != _KIND or version != FORMAT:
         raise ValueError(f"it is a {kind!r} of format {version}, this program reads format {FORMAT}")
     if sorted([*sums, CONTENTS]) != sorted(names):

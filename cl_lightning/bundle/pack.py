@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,13 +11,17 @@ import yaml
 from cl_lightning.atomic import beside
 from cl_lightning.bundle.archive import Archive, Item, opened, pack
 from cl_lightning.bundle.plain import decode, encode
+from cl_lightning.bundle.run_check import check_run
 from cl_lightning.checkpoints import VERSION, Position, load_checkpoint, save_whole
 from cl_lightning.config.saved import load_saved
-from cl_lightning.data.kept import read_kept, write_kept
+from cl_lightning.data.kept import write_kept
+from cl_lightning.data.kept_reading import read_kept
 from cl_lightning.data.listing import LISTING
 from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.plain_schema import read_yaml
 from cl_lightning.scenarios import EXEMPLARS, kept_of, read_finished
 
+_LONGEST_REASON = 300
 _TEXTS = ("config.yaml", "results.json", "accuracy_matrix.csv")
 
 
@@ -73,26 +76,32 @@ def import_run(file: Path, run_dir: Path) -> tuple[int, int]:
             found = _restore(archive, part, run_dir)
         part.replace(run_dir.absolute())
     except ValueError as error:
-        raise UserError(f"{file} is refused: {' '.join(str(error).split())}") from error
+        raise UserError(f"{file} is refused: {' '.join(str(error).split())[:_LONGEST_REASON]}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return found
 
 
 def _restore(archive: Archive, part: Path, run_dir: Path) -> tuple[int, int]:
+    missing = [name for name in (*_TEXTS, "state.json", "state.safetensors") if name not in archive.names]
+    if missing:
+        raise ValueError(f"it has no {missing[0]}")
     for name in archive.names:
         if not name.startswith("state."):
             archive.unpack(name, part)
     payload = decode(archive.read("state.json"), archive.read("state.safetensors"))
     if not isinstance(payload, dict) or payload.get("version") != VERSION:
         raise ValueError(f"its state is of another format than {VERSION}: use the release that wrote it")
-    checkpoint = part / "checkpoints" / Position(len(payload["records"])).file_name
+    kept = read_kept(part / EXEMPLARS)
+    try:
+        load_saved(part, word="import ")
+        check_run(part, payload, kept)
+        saved = read_yaml((part / "config.yaml").read_text(encoding="utf-8"))
+    except (UserError, yaml.YAMLError) as error:
+        raise ValueError(f"its configuration is none of this version: {error}".replace(str(part), "it")) from error
+    checkpoint = part / "checkpoints" / Position(len(kept.sizes)).file_name
     save_whole(checkpoint, payload)
     load_checkpoint(checkpoint)  # holds nothing that could not be read again
-    saved = yaml.safe_load(archive.read("config.yaml"))
     saved["run_dir"] = str(run_dir.absolute())
     (part / "config.yaml").write_text(yaml.safe_dump(saved, sort_keys=False), encoding="utf-8")
-    load_saved(part, word="import ")
-    json.loads(archive.read("results.json"))
-    kept = read_kept(part / EXEMPLARS)
     return len(kept.source), len(kept.source.class_names)

@@ -7,9 +7,11 @@ import math
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from cl_lightning.plain_schema import read_json
 from cl_lightning.types import Plain
 
 
@@ -27,9 +29,13 @@ def encode(value: Plain) -> tuple[bytes, bytes]:
 def decode(text: bytes, stored: bytes) -> Plain:
     """The inverse of :func:`encode`. Raises ``ValueError`` for what it has not written."""
     try:
-        return _value(json.loads(text), load(stored))
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"not a stored state: {type(error).__name__}: {error}") from error
+        tensors, used = load(stored), set[str]()
+        value = _value(read_json(text, "state.json"), tensors, used)
+    except (KeyError, TypeError, SafetensorError, RecursionError) as error:
+        raise ValueError(f"its state is not what was stored: {type(error).__name__}: {error}") from error
+    if len(used) < len(tensors):
+        raise ValueError(f"its state leaves out {len(tensors) - len(used)} tensors")
+    return value
 
 
 def _tree(value: Plain, tensors: dict[str, Tensor]) -> Any:
@@ -53,21 +59,50 @@ def _tree(value: Plain, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be stored as tensors and plain values")
 
 
-def _value(tree: Any, tensors: dict[str, Tensor]) -> Plain:
+def _value(tree: Any, tensors: dict[str, Tensor], used: set[str]) -> Plain:
+    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what :func:`_tree` does not make."""
     if not isinstance(tree, dict):
         if isinstance(tree, list):
             raise TypeError("a bare list")
         return tree
+    if len(tree) != 1:
+        raise TypeError(f"a mapping of {len(tree)} names")
     ((kind, content),) = tree.items()
-    match kind:
-        case "tensor":
-            return tensors[content]
-        case "float":
-            return float(content)
-        case "dict":
-            return {_value(key, tensors): _value(item, tensors) for key, item in content}
-        case "list":
-            return [_value(item, tensors) for item in content]
-        case "tuple":
-            return tuple(_value(item, tensors) for item in content)
-    raise KeyError(kind)
+    if kind in ("tensor", "float"):
+        if not isinstance(content, str):
+            raise TypeError(f"a {kind} that is no text")
+        if kind == "float":
+            return _not_finite(content)
+        if content in used:
+            raise TypeError(f"tensor {content} stands twice")
+        used.add(content)
+        return tensors[content]
+    if not isinstance(content, list):
+        raise TypeError(f"a {kind} that is no list")
+    if kind == "dict":
+        return _mapping(content, tensors, used)
+    values = [_value(item, tensors, used) for item in content]
+    if kind not in ("list", "tuple"):
+        raise KeyError(str(kind)[:40])
+    return values if kind == "list" else tuple(values)
+
+
+def _not_finite(text: str) -> float:
+    found = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+    if text not in found:
+        raise TypeError("a float that JSON has")
+    return found[text]
+
+
+def _mapping(pairs: list[Any], tensors: dict[str, Tensor], used: set[str]) -> dict[Any, Plain]:
+    found: dict[Any, Plain] = {}
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise TypeError("a mapping whose entries are no pairs")
+        key = _value(pair[0], tensors, used)
+        if not isinstance(key, str | int | float | bool | tuple | None):
+            raise TypeError(f"a {type(key).__name__} as a key")
+        if key in found:
+            raise TypeError("a key stands twice in one place")
+        found[key] = _value(pair[1], tensors, used)
+    return found

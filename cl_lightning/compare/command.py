@@ -14,6 +14,7 @@ from cl_lightning.compare.measured import measure
 from cl_lightning.compare.options import Options
 from cl_lightning.compare.select import refuse_mixture, select, without_unfinished
 from cl_lightning.compare.statistics import baseline_among, differences, summarise
+from cl_lightning.printable import printable, printable_lines
 
 
 def compare(options: Options) -> tuple[Comparison, list[str]]:
@@ -48,7 +49,7 @@ def deliver(comparison: Comparison, options: Options) -> None:
     else:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal without a plus-minus sign
-        sys.stdout.write(text)
+        sys.stdout.write(printable_lines(text))
         sys.stdout.flush()
     for file in filter(None, (options.out, options.figure)):
-        sys.stderr.write(f"wrote {file}\n")
+        sys.stderr.write(f"wrote {printable(str(file))}\n")

@@ -13,6 +13,7 @@ from cl_lightning.compare.measured import METRICS
 from cl_lightning.compare.page import page
 from cl_lightning.compare.settings import value_of, words
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
+from cl_lightning.csv_cells import cell
 from cl_lightning.metrics.spread import Spread
 from cl_lightning.published.layout import Block, Grid, Items, as_markdown, as_text
 
@@ -110,7 +111,7 @@ def as_csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

@@ -80,6 +80,7 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
     _check_sets(config)
     _at_least("data.crop_padding", config.data.crop_padding, 0)
     _at_least("data.image_size", config.data.image_size, 1)
+    _at_least("data.max_pixels", config.data.max_pixels, 1)
     if config.trainer.threads is not None:
         _at_least("trainer.threads", config.trainer.threads, 1)
     if config.trainer.stop_after_task is not None:

@@ -9,14 +9,29 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+_FIRST_LINE = b"# cl_lightning:"
+"""How our ``conf/config.yaml`` begins, and no other does."""
 
+
+@cache
 def config_dir() -> Path:
-    """The folder ``conf``: of the checkout if there is one, else the copy inside the installed package."""
+    """The folder ``conf``: the copy inside the installed package, else that of the checkout.
+
+    Beside an installed package lie the folders of others, and one of those may be called ``conf`` as well.
+    """
     package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent / "conf", package / "conf"):
-        if (folder / "config.yaml").is_file():
+    for folder in (package / "conf", package.parent / "conf"):
+        if _is_ours(folder):
             return folder
-    raise FileNotFoundError(f"no conf/config.yaml beside or inside {package}: install the package again")
+    raise FileNotFoundError(f"no conf/config.yaml of cl_lightning in or beside {package}: install the package again")
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        with (folder / "config.yaml").open("rb") as file:
+            return file.readline().startswith(_FIRST_LINE)
+    except OSError:
+        return False
 
 
 def options(group: str) -> list[str]:

@@ -18,6 +18,7 @@ _WITHOUT = (
     "report",
     "data.root",  # where the images are; which they are is in the scenario's fingerprint
     "data.on_broken",  # what was left out is missing in that fingerprint too
+    "data.max_pixels",  # as data.on_broken
     "data.files",  # which images were found, and on which side they are, is in the fingerprints too
     "data.evaluate_on",
     "data.test_split",

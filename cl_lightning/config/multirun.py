@@ -21,6 +21,7 @@ from cl_lightning.config.search import Search
 from cl_lightning.config.sweep_check import is_search, is_slurm, is_submitit, mistake_of_multirun, typed_for
 from cl_lightning.config.unread_by_all import unread_by_all
 from cl_lightning.errors import UserError
+from cl_lightning.printable import printable
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class _Watched(Launcher):
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{printable(line)}\n")
 
 
 def _what_ended(error: Exception, folder: str) -> str | None:

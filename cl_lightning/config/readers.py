@@ -224,6 +224,9 @@ LINES: tuple[Line, ...] = (
         Need(lambda f: f.config.data.name == "image_folder", "data=image_folder"),
         _NO_VALIDATION,
     ),
+    _line(
+        "data.max_pixels", Need(lambda f: bool(f.config.data.sets) or f.config.data.name not in ARRAYS, _SETS_OF_FILES)
+    ),
     _line("data.files", _ONE_SET, Need(lambda f: f.config.data.name in LISTED, "data=image_folder")),
     _line(
         "data.augmentation",

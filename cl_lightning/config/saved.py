@@ -21,14 +21,36 @@ from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import refuse_unread
 from cl_lightning.errors import UserError
+from cl_lightning.file_kind import foreign_kind
 from cl_lightning.paths import absolute
+from cl_lightning.plain_schema import list_of, mapping_of, maybe, plain, record, text
 
-_CHANGEABLE = ("batch.evaluation", "data.root", "evaluate_phases", "logger.", "report.", "trainer.", "verbose")
+_CHANGEABLE = (
+    "batch.evaluation",
+    "data.max_pixels",
+    "data.root",
+    "evaluate_phases",
+    "logger.",
+    "report.",
+    "trainer.",
+    "verbose",
+)
 """What may be another in the rest of a run: where and how it is made, never what it computes."""
 _ROOT_OF_A_SET = re.compile(r"data\.sets\.\d+\.root=")
 """As ``data.root``, where several data sets follow one another."""
 _CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb")}
 """What ``trainer=gpu`` or ``logger=wandb`` means here; the rest of the group stays as the run had it."""
+_OUTLINE = record(
+    {
+        "data": record({"name": text, "sets": list_of(mapping_of(plain))}, more=True),
+        "method": record({"name": text}, more=True),
+        "model": record({"name": text, "kind": text}, more=True),
+        **{group: mapping_of(plain) for group in ("batch", "logger", "memory", "recipe", "report", "trainer")},
+        "extends": maybe(mapping_of(plain)),
+    },
+    more=True,
+)
+"""What must be there for the rest to be compared with the types of the options."""
 _PRECISION = "trainer.precision"
 """May change where it is asked for by name: the numbers then do, and the results say from which phase on."""
 
@@ -86,12 +108,14 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
         raise UserError(f"{word}{run_dir} is no run, {_missing(run_dir, word)}")
     try:
         saved = read_configuration(file)
+        _OUTLINE(saved, "it")
         saved["trainer"]["stop_after_task"] = None
         saved.pop("verbose", None)  # how much was told then says nothing of what is wanted now
         saved["run_dir"] = str(run_dir)
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        why = foreign_kind(file) or " ".join(str(error).split())
         raise UserError(
-            f"{word}{run_dir} has a config.yaml that is damaged: type {word}RUN_DIR, another run"
+            f"{word}{run_dir} has a config.yaml that is damaged ({why}): type {word}RUN_DIR, another run"
         ) from error
     return saved
 
@@ -125,11 +149,12 @@ def load_learnt(run_dir: Path) -> Config:
         raise UserError(f"{run_dir} is no run, {_missing(run_dir, '')}")
     try:
         saved = read_configuration(file)
+        _OUTLINE(saved, "it")
         saved["run_dir"] = str(run_dir)
         if "pretrained" in saved["model"]:
             saved["model"]["pretrained"] = False  # weights that would only be replaced, and a download
         return load_plain(saved)
-    except (OmegaConfBaseException, yaml.YAMLError, KeyError, TypeError, StopIteration, UnicodeDecodeError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{file} cannot be read by this version ({line}): use the version that made the run") from error
 
@@ -160,14 +185,14 @@ def _moved_to(folder: Path) -> str | None:
     return text_of(given[-1].removeprefix("run_dir=")) if given else None
 
 
-def load_plain(plain: dict[str, Any], *changes: DictConfig) -> Config:
+def load_plain(values: dict[str, Any], *changes: DictConfig) -> Config:
     """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.
 
     A relative folder, which earlier versions saved, is one below the working directory, as then. A relative file stays
     as it is: it holds weights that the run's checkpoint has, and its path is part of what tells runs apart.
     """
-    merged = OmegaConf.merge(_schema(plain), escaped_all(plain), *changes)
+    merged = OmegaConf.merge(_schema(values), escaped_all(values), *changes)
     return typed(merged, resolved=("folder",))  # type: ignore[arg-type]
 
 
@@ -179,11 +204,14 @@ def to_plain(config: Config) -> dict[str, Any]:
 def _schema(saved: dict[str, Any]) -> DictConfig:
     """The types that the saved values must have."""
     groups = {group: next(iter(schemas.values())) for group, schemas in SCHEMAS.items()}
-    name, kind = saved["method"]["name"], saved["model"].get("kind")
+    name, kind = saved["method"]["name"], saved["model"]["kind"]
     if name not in options("method"):
         raise UserError(f"method={name} of this run does not exist here: use the version that made it")
     groups["method"] = SCHEMAS["method"][schema_name("method", name)]
-    groups["model"] = next(s for s in SCHEMAS["model"].values() if getattr(s, "kind", None) == kind)
+    model = next((schema for schema in SCHEMAS["model"].values() if getattr(schema, "kind", None) == kind), None)
+    if model is None:
+        raise UserError(f"model.kind={kind} of this run does not exist here: use the version that made it")
+    groups["model"] = model
     nodes = {group: OmegaConf.structured(schema) for group, schema in groups.items()}
     merged = OmegaConf.merge(OmegaConf.structured(Config), nodes)
     assert isinstance(merged, DictConfig)

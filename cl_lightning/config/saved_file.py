@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cl_lightning.missing_keys import complete_configuration
+from cl_lightning.plain_schema import read_yaml
 
 
 def read_configuration(file: Path) -> dict[str, Any]:
@@ -18,7 +17,7 @@ def read_configuration(file: Path) -> dict[str, Any]:
         OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read, or is no YAML.
         TypeError: it holds something else than a mapping.
     """
-    plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    plain = read_yaml(file.read_text(encoding="utf-8"))
     if not isinstance(plain, Mapping):
         raise TypeError(f"it holds a {type(plain).__name__}, no mapping")
     return complete_configuration(plain)

@@ -225,6 +225,7 @@ class DataConfig:
     files: str = "any"
     on_broken: str = "error"
     orientation: str = "ignore"
+    max_pixels: int = 100_000_000
     image_size: int = 32
     crop_padding: int = 0
     flip: bool = False

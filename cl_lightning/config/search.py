@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from cl_lightning.config.identity import differences, science
 from cl_lightning.config.sweep_check import typed_for
 from cl_lightning.errors import UserError
+from cl_lightning.printable import printable
 
 _CONFIGURATION = "configuration"
 """Attribute of a stored search: what its trials have in common, as JSON."""
@@ -56,7 +57,7 @@ class Search(Sweeper):
     def _say_best(self) -> None:
         folder = str(self._config.hydra.sweep.dir)
         best = OmegaConf.load(Path(folder) / "optimization_results.yaml")
-        found = " ".join(f"{name}={value}" for name, value in best.best_params.items())
+        found = " ".join(f"{name}={printable(str(value))}" for name, value in best.best_params.items())
         here = [number for number, value in self._values.items() if value == best.best_value]
         where = f"{folder}/{here[0]}" if here else "an earlier part of the search"
         sys.stdout.write(

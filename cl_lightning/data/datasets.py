@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cl_lightning.data import fine_grained
 from cl_lightning.data.class_files import ANY, class_folders
+from cl_lightning.data.formats import MAX_PIXELS
 from cl_lightning.data.image_folder import read_image_folder
 from cl_lightning.data.left_out import Aside
 from cl_lightning.data.manifest import scan
@@ -53,6 +54,7 @@ def load_sources(
     evaluate_on: str = AUTO,
     test_share: float = 0.2,
     test_split: str = PER_CLASS,
+    max_pixels: int = MAX_PIXELS,
 ) -> Sources:
     """The training and the test images of a data set; the test source is None without ``with_test``.
 
@@ -72,7 +74,7 @@ def load_sources(
     EXIF orientation says.
 
     Of a data set in files, those that are new or changed are decoded once. With ``on_broken="skip"``, those that do not
-    decode are left out: no other image changes its key or its side.
+    decode are left out: no other image changes its key or its side. Pictures of more than ``max_pixels`` do not decode.
 
     Raises ValueError if the name is unknown, ``root`` does not hold the data set, files do not decode
     (``on_broken="error"``), or a class has only such.
@@ -83,7 +85,12 @@ def load_sources(
     train, test = _READERS[name](top, with_test, Reading(files, evaluate_on, test_share, test_split))
     if top is None or not isinstance(train, FolderSource):
         return train, test
-    whole = _decodable([train, test] if isinstance(test, FolderSource) else [train], top, skip=on_broken == "skip")
+    found = [
+        dataclasses.replace(source, max_pixels=max_pixels)
+        for source in (train, test)
+        if isinstance(source, FolderSource)
+    ]
+    whole = _decodable(found, top, skip=on_broken == "skip")
     upright = [dataclasses.replace(source, upright=orientation == "apply") for source in whole]
     return upright[0], upright[1] if len(upright) == 2 else test
 
@@ -221,7 +228,9 @@ def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> li
     shown = ", ".join(told[:_SHOWN]) + (f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else "")
     holds = f"data.root={root} holds {sum(map(len, sources))} images, of which {len(told)} cannot be decoded: {shown}"
     if not skip:
-        raise ValueError(f"{holds}; repair or remove them, or type data.on_broken=skip to leave them out")
+        largest = max(one.too_large for one in found)
+        larger = f", or data.max_pixels={largest} to read those that are large" if largest else ""
+        raise ValueError(f"{holds}; repair or remove them, or type data.on_broken=skip to leave them out{larger}")
     whole = [_without(source, rows) for source, rows in zip(sources, broken, strict=True)]
     log.warning("%s; they are left out", holds)
     return whole

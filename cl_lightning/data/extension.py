@@ -113,7 +113,9 @@ def _joined(name: str, parts: Sequence[Part], names: tuple[str, ...], like: Kept
         pixels = [_pixels(part.source, chosen, like) for part, chosen in zip(parts, rows, strict=True)]
         return ArraySource(name, torch.cat(pixels), labels, names, keys, contents)
     paths = tuple(path for part, chosen in zip(parts, rows, strict=True) for path in _paths(part.source, chosen))
-    return FolderSource(name, Path("/"), paths, labels, names, keys, contents, upright=_upright(parts, rows))
+    most = max(part.source.max_pixels for part in parts if isinstance(part.source, FolderSource))
+    upright = _upright(parts, rows)
+    return FolderSource(name, Path("/"), paths, labels, names, keys, contents, upright=upright, max_pixels=most)
 
 
 def _upright(parts: Sequence[Part], rows: Sequence[Tensor]) -> bool:

@@ -55,9 +55,30 @@ _TURNS = {
 """EXIF orientation -> what brings the picture upright; 1 is upright."""
 
 
-def open_image(file: str | Path | IO[bytes]) -> Image.Image:
-    """``PIL.Image.open``, of :data:`FORMATS` alone."""
-    return Image.open(file, formats=FORMATS)
+MAX_PIXELS = 100_000_000
+"""Of a picture that is decoded, where nothing else is said: ten thousand by ten thousand."""
+
+
+class TooLargeError(ValueError):
+    """A picture of more pixels than may be decoded."""
+
+    def __init__(self, pixels: int, limit: int) -> None:
+        super().__init__(f"{pixels} pixels, more than data.max_pixels={limit}")
+        self.pixels = pixels
+
+
+def open_image(file: str | Path | IO[bytes], max_pixels: int | None = MAX_PIXELS) -> Image.Image:
+    """``PIL.Image.open``, of :data:`FORMATS` alone: what its header says of the picture, which is not decoded yet.
+
+    Raises ``TooLargeError`` for more than ``max_pixels``; None looks at no number. It takes the place of Pillow's own
+    limit, which is of the whole process and warns from half of it on.
+    """
+    Image.MAX_IMAGE_PIXELS = None
+    image = Image.open(file, formats=FORMATS)
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        image.close()
+        raise TooLargeError(image.width * image.height, max_pixels)
+    return image
 
 
 def suffix(path: str) -> str:
@@ -74,9 +95,7 @@ def is_image(path: str | Path) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about the picture is told when it is decoded
         try:
-            open_image(path).close()
-        except Image.DecompressionBombError:
-            return True
+            open_image(path, None).close()
         except UnidentifiedImageError:
             return False
         except OSError as error:

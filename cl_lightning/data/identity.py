@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -75,16 +75,6 @@ def _identity(found: Sequence[Entry]) -> PartIdentity:
     return {
         "digest": digest("".join(lines).encode("utf-8", "surrogatepass")).hex(),
         "images": {class_name: counts[class_name] for class_name in sorted(counts)},
-    }
-
-
-def read_identity(plain: Any) -> Identity | None:
-    """From a file that others may have written. Raises KeyError, TypeError or AttributeError for what is none."""
-    if plain is None:
-        return None
-    return {
-        part: {"digest": str(own["digest"]), "images": {str(name): int(n) for name, n in own["images"].items()}}
-        for part, own in plain.items()
     }
 
 

@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import save
 
 from cl_lightning.atomic import beside, replace_file, write_atomic
-from cl_lightning.data.contents import as_hex, from_hex
+from cl_lightning.data.contents import as_hex
 from cl_lightning.data.formats import EXTENSIONS, suffix
-from cl_lightning.data.identity import Identity, read_identity
+from cl_lightning.data.identity import Identity
 from cl_lightning.data.sources import ArraySource, FolderSource
 
 FORMAT = 1
@@ -53,8 +48,10 @@ class Kept:
     def __post_init__(self) -> None:
         if not self.identities:
             object.__setattr__(self, "identities", (None,) * len(self.fingerprints))
-        assert len(self.identities) == len(self.fingerprints), "there must be an identity beside each fingerprint"
-        assert sum(self.sizes) == len(self.source.class_names), "the tasks must add up to the classes"
+        if len(self.identities) != len(self.fingerprints):
+            raise ValueError(f"{len(self.identities)} identities are not one beside each of {len(self.fingerprints)}")
+        if sum(self.sizes) != len(self.source.class_names):
+            raise ValueError(f"tasks of {sum(self.sizes)} classes have {len(self.source.class_names)} class names")
 
     def holds(self, keys: Mapping[int | str, int]) -> bool:
         """Whether all these images are here, under these labels."""
@@ -107,68 +104,6 @@ def _copy(source: Path, target: Path) -> None:
         os.fsync(file.fileno())
 
 
-def read_kept(folder: Path) -> Kept:
-    """The inverse of :func:`write_kept`.
-
-    Raises:
-        ValueError: the folder is of another format, or not what was written.
-    """
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if index["format"] != FORMAT:
-            raise ValueError(f"{folder} has format {index['format']}, this program reads format {FORMAT}")
-        return Kept(
-            _source(folder, index),
-            tuple(map(int, index["tasks"])),
-            int(index["image_size"]),
-            int(index["channels"]),
-            tuple(map(str, index["fingerprints"])),
-            tuple(map(read_identity, index.get("identities", ()))),  # earlier files of this format lack them
-        )
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        json.JSONDecodeError,
-        SafetensorError,
-        FileNotFoundError,
-    ) as error:
-        raise ValueError(
-            f"{folder} is damaged ({type(error).__name__}: {error}): take it from a bundle again"
-        ) from error
-
-
-def _source(folder: Path, index: dict[str, Any]) -> ArraySource | FolderSource:
-    name, names, keys = "exemplars", tuple(map(str, index["class_names"])), tuple(index["keys"])
-    assert all(type(key) in (int, str) for key in keys), "keys are numbers or text"
-    labels = torch.tensor(index["labels"], dtype=torch.int64)
-    if index["files"] is None:
-        pixels = load_file(folder / PIXELS)["pixels"]
-        side = index["image_size"]
-        assert pixels.shape[1:] == (index["channels"], side, side), "pixels of another size"
-        return ArraySource(name, pixels, labels, names, keys, _digests(index.get("digests")))
-    paths = tuple(f"{FILES}/{_plain_name(file)}" for file in index["files"])
-    for path in paths:
-        if not (folder / path).is_file():
-            raise FileNotFoundError(f"{path} is missing")
-    return FolderSource(name, folder, paths, labels, names, keys, upright=bool(index.get("upright", False)))
-
-
 def _known(end: str) -> str:
     """A suffix if it is one of images; files of other names are known by what they hold."""
     return end if end in EXTENSIONS else ""
-
-
-def _digests(stored: list[str] | None) -> Tensor | None:
-    """Of images that earlier files of this format hold, none."""
-    try:
-        return None if stored is None else from_hex(stored)
-    except ValueError as error:
-        raise TypeError(str(error)) from error
-
-
-def _plain_name(file: str) -> str:
-    if not re.fullmatch(r"[0-9]{6,}(\.[a-z0-9]+)?", file):
-        raise TypeError(f"{file!r} is no name of an image file")
-    return file

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cl_lightning.data.names import printable
+from cl_lightning.printable import printable
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,13 @@ import gzip
 import io
 import logging
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from cl_lightning.atomic import replace_file
+from cl_lightning.csv_cells import cell, line_of, text_of
 from cl_lightning.data.contents import as_hex
 from cl_lightning.data.identity import WORDS, entries, parts, shown_key
 from cl_lightning.data.scenario import Scenario
@@ -29,6 +31,8 @@ Listing = Mapping[str, Mapping[str, tuple[str, str]]]
 
 _HEAD = ["part", "key", "class", "digest"]
 _DIGITS = 16
+_GROWTH, _LEAST_ROOM = 200, 1 << 20
+"""Digests do not shrink, so a line of a listing takes at least eight bytes: no listing is that much larger unpacked."""
 _SHOWN = 3
 
 
@@ -53,10 +57,9 @@ def write_listing(file: Path, listing: Listing) -> None:
             gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as packed,
             io.TextIOWrapper(packed, "utf-8", "surrogatepass", newline="") as text,
         ):
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(_HEAD)
+            text.write(line_of(_HEAD))
             for part, own in listing.items():
-                writer.writerows([part, key, *value] for key, value in own.items())
+                text.writelines(line_of([part, *map(cell, (key, *value))]) for key, value in own.items())
 
     replace_file(file, write)
 
@@ -64,19 +67,33 @@ def write_listing(file: Path, listing: Listing) -> None:
 def read_listing(file: Path) -> Listing | None:
     """None where the file is not there, or not what was written (which a warning tells)."""
     try:
-        with gzip.open(file, "rt", encoding="utf-8", errors="surrogatepass", newline="") as text:
-            head, *lines = csv.reader(text)
-        if head != _HEAD:
-            raise ValueError(head)
-        found: dict[str, dict[str, tuple[str, str]]] = {}
-        for part, key, class_name, content in lines:
-            found.setdefault(part, {})[key] = class_name, content
-        return found
+        return parse_listing(file)
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         log.warning("%s cannot be read (%s): images that differ cannot be named", file, error)
         return None
+
+
+def parse_listing(file: Path) -> Listing:
+    """Return what :func:`write_listing` wrote. Raises ``ValueError`` for anything else, also for what would grow
+    without end, and ``OSError`` where the file cannot be read.
+    """
+    most = _LEAST_ROOM + _GROWTH * file.stat().st_size
+    try:
+        with gzip.open(file, "rb") as packed:
+            content = packed.read(most + 1)
+        if len(content) > most:
+            raise ValueError("it would grow far beyond what a listing of images is")
+        head, *lines = csv.reader(io.StringIO(content.decode("utf-8", "surrogatepass"), newline=""))
+        if head != _HEAD or any(len(line) != len(_HEAD) for line in lines):
+            raise ValueError(f"its lines are not {','.join(_HEAD)}")
+    except (gzip.BadGzipFile, EOFError, ValueError, csv.Error, zlib.error) as error:
+        raise ValueError(f"{file.name} is not what was written ({error})") from error
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for part, key, class_name, content_digest in lines:
+        found.setdefault(part, {})[text_of(key)] = text_of(class_name), content_digest
+    return found
 
 
 def how_it_differs(files: Sequence[Path], now: Scenario, task: int | None = None, only: str | None = None) -> str:

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from cl_lightning.atomic import replace_file
 from cl_lightning.data.contents import DIGEST_SIZE, digest
+from cl_lightning.data.formats import TooLargeError, open_image
 from cl_lightning.data.pictures import decode, reason
 from cl_lightning.data.sources import FolderSource
 
@@ -64,6 +65,8 @@ class Found(NamedTuple):
     """Of its bytes, see :func:`~cl_lightning.data.contents.digest`; zeros where they could not be read."""
     broken: str | None
     """Why it does not decode; None if it does."""
+    pixels: int = 0
+    """Of the picture; 0 where that is not known."""
     lasting: bool = True
     """Whether that is so as long as the file stays the same. A disk or a permission that fails may be mended without a
     trace in the file.
@@ -78,6 +81,8 @@ class Scanned:
     """(rows, DIGEST_SIZE) uint8: of each file's bytes."""
     broken: dict[int, str]
     """The rows that do not decode, ascending, and why."""
+    too_large: int = 0
+    """Of the largest picture that was not decoded because of its pixels, those; 0 if there is none."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class _Unknown(NamedTuple):
     file: str
     before: Found | None
     """What was known of it until it was touched."""
+    max_pixels: int
 
 
 def scan(root: Path, sources: Sequence[FolderSource], threads: int | None = None) -> list[Scanned]:
@@ -113,11 +119,15 @@ def scan(root: Path, sources: Sequence[FolderSource], threads: int | None = None
     stretches = [stretch for part, source in enumerate(sources) for stretch in _stretches(root, part, source)]
     digests = [bytearray(len(source) * DIGEST_SIZE) for source in sources]
     broken: list[dict[int, str]] = [{} for _ in sources]
+    too_large = [0 for _ in sources]
 
     def learn(part: int, row: int, found: Found) -> None:
         digests[part][row * DIGEST_SIZE : (row + 1) * DIGEST_SIZE] = found.digest
         if found.broken is not None:
             broken[part][row] = found.broken
+        if found.pixels > sources[part].max_pixels:
+            broken[part][row] = str(TooLargeError(found.pixels, sources[part].max_pixels))
+            too_large[part] = max(too_large[part], found.pixels)
 
     threads = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
@@ -134,8 +144,8 @@ def scan(root: Path, sources: Sequence[FolderSource], threads: int | None = None
             pool.shutdown(wait=False, cancel_futures=True)
             manifest.save()
     return [
-        Scanned(torch.frombuffer(taken, dtype=torch.uint8).view(-1, DIGEST_SIZE), dict(sorted(rows.items())))
-        for taken, rows in zip(digests, broken, strict=True)
+        Scanned(torch.frombuffer(taken, dtype=torch.uint8).view(-1, DIGEST_SIZE), dict(sorted(rows.items())), largest)
+        for taken, rows, largest in zip(digests, broken, too_large, strict=True)
     ]
 
 
@@ -157,8 +167,8 @@ def _compare(
     for row in range(stretch.start, stretch.stop):
         file = f"{source.root}/{source.paths[row]}"
         found = remembered.get(file.rpartition("/")[2])
-        if found is None or _stamp(file) != found.stamp:
-            unknown.append(_Unknown(stretch, row, file, found))
+        if found is None or (found.broken is None and not found.pixels) or _stamp(file) != found.stamp:
+            unknown.append(_Unknown(stretch, row, file, found, source.max_pixels))
         else:
             known.append((row, found))
     return unknown, known
@@ -181,7 +191,7 @@ def _look_at_all(
         Image.init()
     rest = iter(unknown)
     while piece := list(islice(rest, at_once)):
-        for (stretch, row, file, _), found in zip(piece, pool.map(_look, piece), strict=True):
+        for (stretch, row, file, *_), found in zip(piece, pool.map(_look, piece), strict=True):
             manifest.learn(stretch.folder, file.rpartition("/")[2], found)
             yield stretch.part, row, found
         done += len(piece)
@@ -205,20 +215,35 @@ def _look(unknown: _Unknown) -> Found:
     file, before = unknown.file, unknown.before
     # Taken before reading: a file that changes meanwhile is looked at again.
     stamp = _stamp(file) or Stamp(0, 0, 0)
+    if before is not None and before.stamp == stamp:
+        return _measured(file, before)
     try:
         content = Path(file).read_bytes()
     except OSError as error:
         return Found(stamp, bytes(DIGEST_SIZE), error.strerror or str(error), lasting=False)
     taken = digest(content)
     if before is not None and before.digest == taken:
-        return before._replace(stamp=stamp)
+        return _measured(file, before._replace(stamp=stamp))
     try:
-        decode(io.BytesIO(content))
+        picture = decode(io.BytesIO(content), max_pixels=unknown.max_pixels)
     except MemoryError:
         raise
+    except TooLargeError as error:  # another run may allow more: then it is decoded
+        return Found(stamp, taken, str(error), error.pixels, lasting=False)
     except Exception as error:
         return Found(stamp, taken, _WITHOUT_FILE.sub("", reason(error)))
-    return Found(stamp, taken, None)
+    return Found(stamp, taken, None, picture.width * picture.height)
+
+
+def _measured(file: str, found: Found) -> Found:
+    """The same of bytes that are known to decode or not, with the number of pixels, which earlier versions left out."""
+    if found.broken is not None or found.pixels:
+        return found
+    try:
+        with open_image(file, None) as image:
+            return found._replace(pixels=image.width * image.height)
+    except Exception as error:  # it did decode: the disk or a permission
+        return found._replace(broken=reason(error), lasting=False)
 
 
 _WITHOUT_FILE = re.compile(r" <_io\.BytesIO object at 0x[0-9a-f]+>")
@@ -247,14 +272,17 @@ class Manifest:
         """By the name of the file."""
         try:
             # A reason is worth what the reading version of Pillow is: another one may be able to.
-            names, sizes, modified, changed, taken, broken, version = json.loads(self._lines.get(folder, _NOTHING))
+            names, sizes, modified, changed, taken, broken, version, *later = json.loads(
+                self._lines.get(folder, _NOTHING)
+            )
+            pixels = later[0] if later else [0] * len(names)  # earlier versions did not keep them
             digests = bytes.fromhex(taken)
-            if len(digests) != len(names) * DIGEST_SIZE:
+            if len(digests) != len(names) * DIGEST_SIZE or not all(type(count) is int for count in pixels):
                 raise ValueError(taken)
-            every = enumerate(zip(names, map(Stamp, sizes, modified, changed), strict=True))
+            every = enumerate(zip(names, map(Stamp, sizes, modified, changed), pixels, strict=True))
             return {
-                name: Found(stamp, digests[at * DIGEST_SIZE : (at + 1) * DIGEST_SIZE], broken.get(name))
-                for at, (name, stamp) in every
+                name: Found(stamp, digests[at * DIGEST_SIZE : (at + 1) * DIGEST_SIZE], broken.get(name), count)
+                for at, (name, stamp, count) in every
                 if version == PIL.__version__ or name not in broken
             }
         except (ValueError, TypeError, AttributeError):
@@ -291,7 +319,8 @@ class Manifest:
         stamps = [[found.stamp[part] for found in kept.values()] for part in range(len(Stamp._fields))]
         taken = b"".join(found.digest for found in kept.values()).hex()
         broken = {name: found.broken for name, found in kept.items() if found.broken is not None}
-        return json.dumps([list(kept), *stamps, taken, broken, PIL.__version__], separators=(",", ":"))
+        pixels = [found.pixels for found in kept.values()]
+        return json.dumps([list(kept), *stamps, taken, broken, PIL.__version__, pixels], separators=(",", ":"))
 
     def _read(self) -> dict[str, str]:
         """Folder -> the rest of its line."""

@@ -31,8 +31,3 @@ def twins(names: Iterable[str]) -> tuple[str, str] | None:
     """The first two of ``names`` that differ in :func:`plain` ways alone."""
     met: dict[str, str] = {}
     return next(((met[plain(name)], name) for name in names if met.setdefault(plain(name), name) is not name), None)
-
-
-def printable(name: str) -> str:
-    """A name for a line of text: control characters, and bytes that are no UTF-8, as escapes."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)

@@ -47,7 +47,8 @@ def class_order(
         return tuple(range(num_classes))
     if word in published:
         order = published[word]
-        assert sorted(order) == list(range(num_classes)), f"{dataset} has no {num_classes} classes"
+        if sorted(order) != list(range(num_classes)):
+            raise ValueError(f"{dataset} has no {num_classes} classes")
         return order
     seed = re.fullmatch(r"seed:(\d+)", word)
     if seed and int(seed[1]) < 1 << 32:

@@ -15,12 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cl_lightning.data.formats import open_image, upright
+from cl_lightning.data.formats import MAX_PIXELS, open_image, upright
 from cl_lightning.rng import Key, uniform
 
 _CROP_AREA = (0.08, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)
 _CROP_TRIES = 10
+_MOST_SCALED = 1 << 28
+"""Pixels of a scaled image: a strip of one pixel's width would otherwise fill the memory."""
 
 
 def resized(pixels: Tensor, size: int) -> Tensor:
@@ -34,11 +36,12 @@ def resized(pixels: Tensor, size: int) -> Tensor:
     return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])
 
 
-def decode(path: Path | BinaryIO, *, turned: bool = False) -> Image.Image:
+def decode(path: Path | BinaryIO, *, turned: bool = False, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
     """The whole picture of a file, or of its bytes, in RGB, ``turned`` upright if its EXIF orientation says how.
-    Depending on format and damage, Pillow's readers raise almost anything.
+    Depending on format and damage, Pillow's readers raise almost anything; ``TooLargeError`` is raised before anything
+    is decoded.
     """
-    with open_image(path) as image:
+    with open_image(path, max_pixels) as image:
         picture = _to_rgb(image)
         return upright(picture, image) if turned else picture
 
@@ -53,6 +56,8 @@ def centre(image: Image.Image, size: int, short: int) -> Image.Image:
     width, height = image.size
     # The long side is cut down, not rounded, as torchvision does.
     scaled = (short, short * height // width) if width <= height else (short * width // height, short)
+    if scaled[0] * scaled[1] > _MOST_SCALED:
+        raise ValueError(f"{width} x {height} pixels are too long a strip to be scaled to {short}")
     image = image.resize(scaled, Image.Resampling.BICUBIC)
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     return image.crop((left, top, left + size, top + size))

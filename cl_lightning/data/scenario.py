@@ -228,7 +228,8 @@ def _held_out(train: ImageSource, share: float) -> Tensor:
 def _same_classes(train: ImageSource, test: ImageSource | None) -> tuple[ImageSource, Tensor]:
     if test is None:
         raise ValueError("there are no test images to evaluate on: type data.validation=0.1")
-    assert test.class_names == train.class_names, f"{train.name} and {test.name} number other classes"
+    if test.class_names != train.class_names:
+        raise ValueError(f"{train.name} and {test.name} number other classes: give both parts the same classes")
     for source in (train, test):
         counts = torch.bincount(source.labels, minlength=len(source.class_names))
         for class_name, count in zip(source.class_names, counts.tolist(), strict=True):
@@ -244,14 +245,16 @@ def _split(labels: Tensor, order: Sequence[int], sizes: Sequence[int]) -> tuple[
     from continuum.scenarios import ClassIncremental
     from continuum.tasks import TaskType
 
-    assert len(set(order)) == len(order), "a class cannot arrive twice"
+    if len(set(order)) < len(order):
+        raise ValueError("a class cannot arrive twice: type each class once in data.order")
     # continuum wants every class of a data set in some task, so it is shown global labels of the classes in use.
     place = torch.full((int(max(int(labels.max()), *order)) + 2,), -1)  # one more, for the label -1
     place[torch.tensor(order)] = torch.arange(len(order))
     arrival = place[labels]
     used = torch.nonzero(arrival >= 0).flatten()
     # continuum counts tasks wrongly where a label between 0 and the largest does not occur.
-    assert len(arrival[used].unique()) == len(order), "every class must have an image"
+    if len(arrival[used].unique()) < len(order):
+        raise ValueError("a class has no image: add some, or leave it out of data.classes")
     table = InMemoryDataset(used.numpy(), arrival[used].numpy(), data_type=TaskType.TENSOR)
     parts = ClassIncremental(table, increment=list(sizes))
     return [torch.as_tensor(part.get_raw_samples()[0]) for part in parts], arrival
@@ -273,7 +276,8 @@ def _shape(name: str, train: ImageSource, image_size: int | None) -> tuple[int, 
     if not isinstance(train, ArraySource):
         return image_size or _DEFAULT_SIZE, 3
     _, channels, height, width = train.pixels.shape
-    assert height == width, f"the images of {name} are not square"
+    if height != width:
+        raise ValueError(f"the images of {name} are {width} x {height} pixels, not square")
     if image_size not in (None, width):
         raise ValueError(
             f"data.image_size={image_size}, but {name} has {width} x {width} pixels: type data.image_size={width}"

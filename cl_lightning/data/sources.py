@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cl_lightning.data.class_files import ANY, class_folders, class_images, keys_of
 from cl_lightning.data.contents import DIGEST_SIZE, as_table, digest
+from cl_lightning.data.formats import MAX_PIXELS, TooLargeError
 from cl_lightning.data.left_out import Aside, LeftOut
 from cl_lightning.data.pictures import centre, decode, evaluated_short_side, random_crop, reason, resized, to_tensor
 from cl_lightning.errors import UnreadableImageError
@@ -93,8 +94,9 @@ class ArraySource:
     """``contents``, where the images were made from others: what those consist of."""
 
     def __post_init__(self) -> None:
-        assert self.pixels.dtype == torch.uint8, "pixels must be uint8"
-        assert self.pixels.ndim == 4, "pixels must be (n, C, H, W)"
+        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
+            kind = f"{tuple(self.pixels.shape)} {self.pixels.dtype}"
+            raise ValueError(f"pixels of {self.name} are {kind}, not (n, C, H, W) uint8")
         _check_labels(self.labels, len(self.pixels), self.class_names)
         _check_keys(self.keys, len(self.pixels))
         _check_digests(self.digests, len(self.pixels))
@@ -189,6 +191,8 @@ class FolderSource:
     """``contents``, where they are known: else each file is read when they are asked for."""
     upright: bool = False
     """Whether pictures are turned as their EXIF orientation says."""
+    max_pixels: int = MAX_PIXELS
+    """Of a picture that is decoded."""
     scanned: Scanned = Scanned()
 
     def __post_init__(self) -> None:
@@ -286,21 +290,33 @@ class FolderSource:
 
     def load_test(self, row: int, size: int) -> Tensor:
         """(3, size, size) uint8: short side to 256/224 of ``size``, bicubically, then the centre."""
-        return to_tensor(centre(self._decode(row), size, evaluated_short_side(size)))
+        return to_tensor(self._centre(row, size, evaluated_short_side(size)))
 
     def load_as(self, row: int, size: int, channels: int) -> Tensor:
         """(channels, size, size) uint8, for a place among an array's images: short side to ``size``, then the centre,
         so that a picture of this size stays as it is; one channel is luminance. Predictions see pictures so too.
         """
-        image = centre(self._decode(row), size, size)
+        image = self._centre(row, size, size)
         return to_tensor(image) if channels == 3 else torch.from_numpy(np.array(image.convert("L")))[None]
+
+    def _centre(self, row: int, size: int, short: int) -> Image.Image:
+        image = self._decode(row)
+        try:
+            return centre(image, size, short)
+        except ValueError as error:
+            path = self.root / self.paths[row]
+            raise UnreadableImageError(f"{path} cannot be used ({error}): cut or remove the file") from error
 
     def _decode(self, row: int) -> Image.Image:
         path = self.root / self.paths[row]
         try:
-            return decode(path, turned=self.upright)
+            return decode(path, turned=self.upright, max_pixels=self.max_pixels)
         except MemoryError:
             raise
+        except TooLargeError as error:
+            raise UnreadableImageError(
+                f"{path} has {error}: type data.max_pixels={error.pixels} to read it, or remove the file"
+            ) from error
         except Exception as error:
             raise UnreadableImageError(
                 f"{path} cannot be read as an image ({reason(error)}): repair or remove the file"
@@ -312,17 +328,23 @@ Table = ArraySource | FolderSource
 
 
 def _check_labels(labels: Tensor, count: int, class_names: tuple[str, ...]) -> None:
-    assert labels.dtype == torch.int64, "labels must be int64"
-    assert labels.shape == (count,), "there must be one label for each image"
-    assert count == 0 or 0 <= int(labels.min()) <= int(labels.max()) < len(class_names), "labels must number the names"
+    if labels.dtype != torch.int64 or labels.shape != (count,):
+        raise ValueError(f"labels are {tuple(labels.shape)} {labels.dtype}, not one int64 for each of {count} images")
+    if count and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
+        found = f"labels go from {int(labels.min())} to {int(labels.max())}"
+        raise ValueError(f"{found}, there are {len(class_names)} class names")
 
 
 def _check_keys(keys: tuple[int | str, ...] | None, count: int) -> None:
-    assert keys is None or len(keys) == len(set(keys)) == count, "there must be one key for each image, its own"
+    if keys is not None and not len(keys) == len(set(keys)) == count:
+        raise ValueError(
+            f"{len(keys)} keys, {len(set(keys))} of them different, are not one for each of {count} images"
+        )
 
 
 def _check_digests(digests: Tensor | None, count: int) -> None:
-    assert digests is None or digests.shape == (count, DIGEST_SIZE), "there must be one digest for each image"
+    if digests is not None and digests.shape != (count, DIGEST_SIZE):
+        raise ValueError(f"digests {tuple(digests.shape)} are not one for each of {count} images")
 
 
 def _row_of(key: int | str, rows: dict[int | str, int], name: str) -> int:

@@ -17,6 +17,7 @@ from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.deploy.scorer import Scorer
 from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.file_kind import foreign_kind
 from cl_lightning.missing_keys import complete_export
 from cl_lightning.models.build import build_network
 from cl_lightning.rng import Key
@@ -97,6 +98,8 @@ def load_exported(folder: str | Path, device: str = "cpu") -> TrainedModel:
     if not weights.is_file():
         raise UserError(f"{folder} has no {WEIGHTS}: export it again, with safetensors among --formats")
     if plain["files"].get(WEIGHTS, {}).get("sha256") != sha256(weights):
+        if known := foreign_kind(weights):
+            raise UserError(f"{weights} is {known}: export the run again, or type the folder of another export")
         raise UserError(f"{weights} is not the file that {DESCRIPTION} was written with: export it again")
     return rebuilt(plain, weights, device)
 
@@ -132,7 +135,9 @@ def _description(folder: Path) -> dict[str, Any]:
         plain = json.loads(file.read_text(encoding="utf-8"))
         version = plain["format"]
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file} is not what was written: export the run again") from error
+        known = foreign_kind(file)
+        told = f"it is {known}: " if known else ""
+        raise UserError(f"{file} is not what was written: {told}export the run again") from error
     if version != FORMAT:
         raise UserError(f"{file} has format {version}, this program reads format {FORMAT}: export the run again")
     return complete_export(plain)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from cl_lightning.csv_cells import cell, file_cell
 from cl_lightning.deploy.predictions import Classifier, Outcome, Prediction, meaning
+from cl_lightning.printable import json_for_terminals, printable
 
 FORMATS = ("table", "csv", "json")
 
@@ -23,7 +25,12 @@ def listing(outcome: Outcome, classifier: Classifier, form: str) -> str:
 
 
 def name_of(file: Path) -> str:
-    """The path, with what is not UTF-8 in it escaped."""
+    """The path, with what is not UTF-8 in it, and what a terminal would carry out, escaped."""
+    return printable(str(file))
+
+
+def _exact(file: Path) -> str:
+    """The path as it is, but for bytes that are no text."""
     return str(file).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -33,7 +40,7 @@ def _table(predictions: Sequence[Prediction]) -> str:
     for prediction in predictions:
         for rank, guess in enumerate(prediction.guesses):
             name = "" if rank else name_of(prediction.file)
-            rows.append((name, guess.name, f"{guess.probability:.4f}", str(guess.task)))
+            rows.append((name, printable(guess.name), f"{guess.probability:.4f}", str(guess.task)))
     widths = [max(cell_len(row[column]) for row in rows) for column in range(2)]
     return "".join(
         f"{_padded(file, widths[0])}  {_padded(name, widths[1])}  {probability:>11}  {task:>4}\n"
@@ -52,8 +59,8 @@ def _csv(predictions: Sequence[Prediction]) -> str:
     writer.writerow(["file", "rank", "class", "probability", "task", "score"])
     for prediction in predictions:
         for rank, guess in enumerate(prediction.guesses, start=1):
-            row = [guess.name, f"{guess.probability:.6g}", guess.task, f"{guess.score:.6g}"]
-            writer.writerow([name_of(prediction.file), rank, *row])
+            row = [cell(printable(guess.name)), f"{guess.probability:.6g}", guess.task, f"{guess.score:.6g}"]
+            writer.writerow([file_cell(name_of(prediction.file)), rank, *row])
     return text.getvalue()
 
 
@@ -67,7 +74,7 @@ def _json(outcome: Outcome, classifier: Classifier) -> str:
         "classes": [model.class_names[label] for label in classifier.labels],
         "images": [
             {
-                "file": name_of(prediction.file),
+                "file": _exact(prediction.file),
                 "guesses": [
                     {"class": g.name, "probability": g.probability, "task": g.task, "score": g.score}
                     for g in prediction.guesses
@@ -75,6 +82,7 @@ def _json(outcome: Outcome, classifier: Classifier) -> str:
             }
             for prediction in outcome.predictions
         ],
-        "skipped": [{"file": name_of(each.file), "reason": each.reason} for each in outcome.skipped],
+        "skipped": [{"file": _exact(each.file), "reason": each.reason} for each in outcome.skipped],
     }
-    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    return json_for_terminals(text) + "\n"

@@ -6,6 +6,7 @@ Legend: B batch, C classes learnt.
 
 from __future__ import annotations
 
+import dataclasses
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class TrainedModel:
     """What the model was trained under, and the ``evaluation`` that its results are headed by (``results.json``)."""
     commit: str | None = None
     """Of the code that trained it, where it is known."""
+
+    def reading_at_most(self, max_pixels: int | None) -> TrainedModel:
+        """Return the model with another limit to the pixels of a picture that it decodes; None: with its own."""
+        if max_pixels is None:
+            return self
+        limited = dataclasses.replace(self.preprocessing, max_pixels=max_pixels)
+        return dataclasses.replace(self, preprocessing=limited)
 
     def readout(self, name: str | None) -> str:
         """``name``, or the main one's for None. Raises ``UserError`` if there is no such read-out."""

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from cl_lightning.data.augment import normalise
 from cl_lightning.data.class_files import BY_SUFFIX
+from cl_lightning.data.formats import MAX_PIXELS, TooLargeError
 from cl_lightning.data.pictures import centre, decode, reason
 from cl_lightning.errors import UnreadableImageError
 from cl_lightning.types import Plain
-
-_MOST_PIXELS = 1 << 28
-"""Of a scaled image: a strip of one pixel's width would otherwise fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +40,23 @@ class Preprocessing:
     """``apply`` or ``ignore`` that of EXIF; exports that do not say are of models that were trained without it."""
     files: str = BY_SUFFIX
     """Which files of a folder are images, ``any`` or ``by_suffix``, as for the run's own data."""
+    max_pixels: int = MAX_PIXELS
+    """Of a picture that is decoded."""
 
     def read(self, path: Path) -> Tensor:
         """(channels, side, side) uint8. Raises ``UnreadableImageError``, which says why and not which file."""
         try:
-            image = decode(path, turned=self.orientation == "apply")
-            self._check_shape(image.width, image.height)
+            image = decode(path, turned=self.orientation == "apply", max_pixels=self.max_pixels)
             square = centre(image, self.image_size, self.short_side)
             pixels = torch.from_numpy(np.array(square if self.channels == 3 else square.convert("L")))
             return pixels.reshape(self.image_size, self.image_size, self.channels).permute(2, 0, 1).contiguous()
+        except TooLargeError as error:
+            raise UnreadableImageError(f"{error}: type --max-pixels={error.pixels} to read it") from error
         except OSError as error:
             why = error.strerror if error.errno is not None and error.strerror else reason(error)
             raise UnreadableImageError(why.replace(f" {str(path)!r}", "")) from error
         except Exception as error:  # Pillow's readers raise almost anything
             raise UnreadableImageError(reason(error)) from error
-
-    def _check_shape(self, width: int, height: int) -> None:
-        if self.short_side**2 * max(width, height) > _MOST_PIXELS * min(width, height):
-            raise ValueError(f"{width} x {height} pixels are too long a strip to be scaled to {self.short_side}")
 
     def normalised(self, images: Tensor) -> Tensor:
         """Float32 of the shape of the uint8 ``images`` (B, channels, side, side), on their device."""

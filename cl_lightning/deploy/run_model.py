@@ -127,7 +127,9 @@ def _preprocessing(config: Config, scenario: Scenario) -> Preprocessing:
     size = pipeline.image_size
     short = evaluated_short_side(size) if not only_arrays(config.data) else size
     turns, files = orientation(config), config.data.files
-    return Preprocessing(size, short, scenario.channels, pipeline.mean, pipeline.std, turns, files)
+    return Preprocessing(
+        size, short, scenario.channels, pipeline.mean, pipeline.std, turns, files, config.data.max_pixels
+    )
 
 
 def _stage(finished: int, grown: int, sizes: list[int]) -> str:

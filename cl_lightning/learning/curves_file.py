@@ -69,23 +69,33 @@ class CurvesFile:
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file of curves, each value as it was written; none if there is no file.
 
-    Where a killed process or a power cut left part of a line, or nothing but zeros, the file ends for us.
+    Lines of which a killed process or a power cut left a part, or zeros, are no rows.
 
     Raises:
         ValueError: it is not a file of curves.
         OSError: it cannot be read.
     """
+    return read_curves(path)[0]
+
+
+def read_curves(path: Path) -> tuple[list[Row], int]:
+    """The same, and how many lines are damaged. Raises as :func:`read_rows`."""
     try:
-        data = path.read_bytes().partition(b"\0")[0]
+        data = path.read_bytes()
     except FileNotFoundError:
-        return []
-    text = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
+        return [], 0
+    *whole, rest = data.split(b"\n")
+    kept = [line for line in whole if b"\0" not in line]
+    damaged = len(whole) - len(kept) + bool(rest)
+    if whole and b"\0" in whole[0]:  # nobody knows the columns of the others
+        return [], len(whole) + bool(rest)
+    text = b"".join(line + b"\n" for line in kept).decode("utf-8", errors="replace")
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(lines, [STEP])
         if STEP not in header or len(set(header)) < len(header):
             raise ValueError("columns must be different, and one of them step")
-        return [_row(header, cells) for cells in lines]
+        return [_row(header, cells) for cells in lines], damaged
     except (ValueError, csv.Error) as error:
         raise ValueError(
             f"{path}, line {lines.line_num}, is no line of curves: {error}; delete the file to go on without its rows, "

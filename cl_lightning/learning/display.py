@@ -14,6 +14,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from cl_lightning.printable import printable_lines
+
 _FIRST_LINES, _LAST_LINES = 10.0, 300.0
 """Seconds between two plain lines: at first, and at most. In between a tenth of the time that has passed."""
 
@@ -92,7 +94,7 @@ class Display:
     def say(self, text: str) -> None:
         """Print a line above the display."""
         if self._mode != "none":
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(printable_lines(text), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the live line away."""

@@ -15,13 +15,14 @@ import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from pytorch_lightning.loggers import WandbLogger
 
 from cl_lightning.atomic import write_atomic
-from cl_lightning.learning.curves_file import PHASE, STEP, TASK, CurvesFile, Row, read_rows
+from cl_lightning.learning.curves_file import PHASE, STEP, TASK, CurvesFile, Row, read_curves
 from cl_lightning.learning.wandb_file import HEADER, read_records
 from cl_lightning.report.panels import Panels, Picture
 
@@ -191,10 +192,34 @@ def make_curves(
     file = None
     if options.csv:
         path = run_dir / "metrics.csv"
-        rows = [row for row in read_rows(path) if row in kept] if kept is not None else []
+        if kept is not None:
+            there, damaged = read_curves(path)
+            rows = [row for row in there if row in kept]
+            if lost := _lost(rows, kept, damaged):
+                log.warning("%s has lost points of the curves: %s; what is left is kept", path, lost)
         file = CurvesFile(path, rows)
     to_wandb = options.wandb and options.mode != "disabled"
     return Curves(file, WandbRun(options, run_dir, rows, kept, inherited) if to_wandb else None)
+
+
+def _lost(rows: Sequence[Row], kept: Kept, damaged: int) -> str:
+    """What is missing of the points up to where a run goes on, in words; empty where nothing seems to be.
+
+    A run need not have been logged from its beginning: only what follows a point that is there is known to be missing.
+    """
+    told = []
+    for name, number, words in ((TASK, kept.tasks, "tasks"), (PHASE, kept.phases, "evaluations after phases")):
+        there = {int(row[name]) for row in rows if name in row}
+        missing = set(range(min(there, default=number), number)) - there
+        if missing:
+            told.append(f"those of {len(missing)} of {number} {words} are missing")
+    steps = sorted({0, *(int(row[STEP]) for row in rows if TASK not in row and PHASE not in row)})
+    usual = max((later - earlier for earlier, later in pairwise(steps)), default=0)
+    if steps[-1] < kept.steps and (damaged or kept.steps - steps[-1] > usual > 0):
+        told.append(f"there is none of steps {steps[-1] + 1} to {kept.steps}")
+    if told and damaged:
+        told.insert(0, f"{damaged} of its lines are damaged")
+    return ", ".join(told)
 
 
 def silent_curves() -> Curves:

@@ -77,7 +77,8 @@ class RehearsalMemory:
             raise ValueError(f"batch.replicas={self.replicas} is below 1: type batch.replicas=1 or more")
         if not self.lists:
             object.__setattr__(self, "lists", tuple({} for _ in range(self.num_lists)))
-        assert len(self.lists) == self.num_lists
+        if len(self.lists) != self.num_lists:
+            raise ValueError(f"memory.scope={self.scope} keeps {self.num_lists} lists, not {len(self.lists)}")
 
     @property
     def num_lists(self) -> int:

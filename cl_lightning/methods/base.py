@@ -101,7 +101,8 @@ class Method(ABC):
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
         """Take back what :meth:`extra_state` gave."""
-        assert not state
+        if state:
+            raise ValueError(f"the state holds {', '.join(state)}, which this method does not know: resume its own run")
 
 
 def frozen_copy(network: Network) -> Network:

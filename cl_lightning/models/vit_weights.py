@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cl_lightning.file_kind import foreign_kind
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.timm_vit import open_plain_vit
 
@@ -86,6 +87,14 @@ def file_weights(path: Path, vit: PlainViT) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"method.backbone_file={path} is no file: type method.backbone_file=FILE.safetensors or .pth")
+    try:
+        known = foreign_kind(path)
+    except OSError as error:
+        raise ValueError(
+            f"method.backbone_file={path} cannot be read ({error.strerror}): permit it, or type another file"
+        ) from error
+    if known:
+        raise ValueError(f"method.backbone_file={path} is {known}: type method.backbone_file=FILE, with the weights")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

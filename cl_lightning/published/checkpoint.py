@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cl_lightning.file_kind import foreign_kind
+
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
@@ -94,6 +96,8 @@ def _refusal(path: Path, error: Exception) -> str:
             if found := re.search(pattern, str(error)):
                 allowed = "only tensors, plain values and an argparse.Namespace are taken from a checkpoint"
                 return f"{path} asks for {found[1]}: {allowed}; it was refused, nothing from it was executed"
+    if known := foreign_kind(path):
+        return f"{path} is {known}: type a checkpoint file"
     kind = "an archive" if zipfile.is_zipfile(path) else "a file"
     return f"{path} is {kind} that torch.load cannot read: not a checkpoint ({type(error).__name__})"
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from cl_lightning.printable import printable
 from cl_lightning.report.table import plain_console
 
 
@@ -54,7 +55,7 @@ def as_text(blocks: Sequence[Block], width: int) -> str:
     for block in blocks:
         _print(console, block)
         console.print()
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).rstrip() + "\n"
+    return "\n".join(printable(line.rstrip()) for line in stream.getvalue().split("\n")).rstrip() + "\n"
 
 
 def _print(console: Console, block: Block) -> None:

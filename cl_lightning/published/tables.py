@@ -139,7 +139,7 @@ def table_names() -> list[str]:
 
 
 def load_table(name: str) -> Table:
-    """A table by its name. Raises ValueError for a name that is not there, AssertionError for a file that is wrong."""
+    """A table by its name. Raises ValueError for a name that is not there, and for a file that is wrong."""
     if name not in table_names():
         raise ValueError(f"table={name} does not exist: type table= one of {', '.join(table_names())}")
     text = (files("cl_lightning.published") / "tables" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def parse_table(name: str, content: Mapping[str, Any]) -> Table:
     contrasts = {}
     for key, contrast in content.get("contrasts", {}).items():
         _known(f"{name}.{key}", contrast, "question more less expected source")
-        assert {contrast["more"], contrast["less"]} <= set(rows), f"{name}.{key} contrasts rows that are not there"
+        _check({contrast["more"], contrast["less"]} <= set(rows), f"{name}.{key} contrasts rows that are not there")
         contrasts[key] = Contrast(**{**contrast, "expected": _ranges(f"{name}.{key}", contrast["expected"])})
     return Table(
         name=name,
@@ -173,9 +173,9 @@ def parse_table(name: str, content: Mapping[str, Any]) -> Table:
 def _row(where: str, row: Mapping[str, Any], columns: tuple[str, ...], runs: tuple[str, ...]) -> Row:
     _known(where, row, "title overrides cells runs protocol source reference")
     cells = row.get("cells", {column: {} for column in columns})
-    assert set(cells) <= set(columns), f"{where} has cells in columns that are not there"
+    _check(set(cells) <= set(columns), f"{where} has cells in columns that are not there")
     chosen = tuple(row.get("runs", runs))
-    assert set(chosen) <= set(runs), f"{where} has runs that are not there"
+    _check(set(chosen) <= set(runs), f"{where} has runs that are not there")
     return Row(
         title=row["title"],
         overrides=tuple(row["overrides"]),
@@ -190,22 +190,27 @@ def _row(where: str, row: Mapping[str, Any], columns: tuple[str, ...], runs: tup
 def _cell(where: str, cell: Mapping[str, Any]) -> Cell:
     _known(where, cell, "published band others curve curve_source")
     published, band = cell.get("published", {}), _ranges(where, cell.get("band", {}))
-    assert set(published) - {"std"} == set(band), f"{where} needs a band for each published value, and no other"
+    _check(set(published) - {"std"} == set(band), f"{where} needs a band for each published value, and no other")
     for source in (published, *cell.get("others", [])):
         for metric in set(source) & set(band):
             low, high = band[metric]
-            assert low <= source[metric] <= high, f"{where}: the band of {metric} leaves out {source[metric]}"
+            _check(low <= source[metric] <= high, f"{where}: the band of {metric} leaves out {source[metric]}")
     curve = tuple(cell.get("curve", ()))
     return Cell(published, band, tuple(cell.get("others", ())), curve, cell.get("curve_source", ""))
 
 
 def _ranges(where: str, given: Mapping[str, Sequence[float]]) -> dict[str, Range]:
-    assert set(given) <= set(METRICS), f"{where} has a range for none of {', '.join(METRICS)}"
+    _check(set(given) <= set(METRICS), f"{where} has a range for none of {', '.join(METRICS)}")
     found = {metric: (float(low), float(high)) for metric, (low, high) in given.items()}
-    assert all(low < high for low, high in found.values()), f"{where} has an empty range"
+    _check(all(low < high for low, high in found.values()), f"{where} has an empty range")
     return found
 
 
 def _known(where: str, given: Mapping[str, Any], allowed: str) -> None:
     unknown = set(given) - set(allowed.split())
-    assert not unknown, f"{where} has {', '.join(sorted(unknown))}, which nothing reads"
+    _check(not unknown, f"{where} has {', '.join(sorted(unknown))}, which nothing reads")
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cl_lightning.command import DONE, WRONG_INPUT, Parser, carried_out, say
 from cl_lightning.paths import typed_path
+from cl_lightning.printable import printable
 
 _EPILOG = "Everything is taken from the files of the runs: no data, no network, no GPU."
 
@@ -28,7 +29,7 @@ def _write(runs: Sequence[Path]) -> int:
     code = DONE
     for run_dir in runs:
         try:
-            sys.stdout.write(f"{write_report(run_dir)}\n")
+            sys.stdout.write(f"{printable(str(write_report(run_dir)))}\n")
         except ValueError as error:
             say(f"error: {error}")
             code = WRONG_INPUT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cl_lightning.printable import printable
 from cl_lightning.report import figures
 from cl_lightning.report.figures import main_matrix, percent
 from cl_lightning.report.panels import Panels, Picture, Table
@@ -32,7 +33,7 @@ def panels(shown: Shown) -> Panels:
     }
     names = [name for task in shown.results["tasks"] for name in task["names"]]
     newest = sorted(shown.portrait.exemplars)[-_MOST_CLASSES:]
-    gallery = [Picture(strip_png(shown.portrait.exemplars[label]), names[label]) for label in newest]
+    gallery = [Picture(strip_png(shown.portrait.exemplars[label]), printable(names[label])) for label in newest]
     if gallery:
         pictures["exemplars"] = gallery
     return Panels(tables, pictures)

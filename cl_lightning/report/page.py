@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cl_lightning.printable import printable
 from cl_lightning.report import figures, pictures
 from cl_lightning.report.figures import Draw, after_phases, main_matrix, percent, task_confusion
 from cl_lightning.report.shown import Shown
@@ -160,7 +161,7 @@ def page(shown: Shown, drawn: Mapping[str, str]) -> str:
     parts.append(_table("Protocol", shown.results["protocol"]))
     parts.append(_table("Provenance", shown.results["provenance"]))
     body = "\n".join(part for part in parts if part)
-    title = html.escape(_title(shown))
+    title = _escaped(_title(shown))
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">\n<title>{title}</title>\n'
@@ -193,24 +194,24 @@ def _head(shown: Shown, title: str) -> str:
         ("parameters", f"{results['parameters']:,}"),
         ("time", _time(results["provenance"].get("seconds"))),
     ]
-    notes = "".join(f'<p class="note">{html.escape(note)}.</p>\n' for note in results.get("notes", []))
+    notes = "".join(f'<p class="note">{_escaped(note)}.</p>\n' for note in results.get("notes", []))
     made = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles)
     return (
-        f'<header>\n<h1>{title}</h1>\n<p class="soft">{html.escape(told)}.{unfinished}</p>\n{notes}'
+        f'<header>\n<h1>{title}</h1>\n<p class="soft">{_escaped(told)}.{unfinished}</p>\n{notes}'
         f'<div class="tiles">{made}</div>\n</header>'
     )
 
 
 def _figure(section: Section, shown: Shown, svg: str) -> str:
-    inline = pictures.inline_svg(svg, section.name, html.escape(section.title))
-    caption = html.escape(section.caption(shown))
+    inline = pictures.inline_svg(svg, section.name, _escaped(section.title))
+    caption = _escaped(section.caption(shown))
     return _section(
         section.name, section.title, f"<figure>{inline}<figcaption>{caption}</figcaption></figure>", section.wide
     )
 
 
 def _section(name: str, title: str, inside: str, wide: bool = False) -> str:
-    return f'<section id="{name}"{" class=all" if wide else ""}>\n<h2>{html.escape(title)}</h2>\n{inside}\n</section>'
+    return f'<section id="{name}"{" class=all" if wide else ""}>\n<h2>{_escaped(title)}</h2>\n{inside}\n</section>'
 
 
 def _matrix_table(shown: Shown) -> str:
@@ -230,7 +231,7 @@ def _matrix_table(shown: Shown) -> str:
 
 def _phases_table(shown: Shown) -> str:
     curves = after_phases(shown)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in curves)
+    head = "".join(f"<th>{_escaped(name)}</th>" for name in curves)
     rows = "".join(
         f"<tr><th>{task + 1}</th>{''.join(f'<td>{_number(value)}</td>' for value in values)}</tr>"
         for task, values in enumerate(zip(*curves.values(), strict=True))
@@ -255,7 +256,7 @@ def _confused_classes(shown: Shown, most: int = 12) -> str:
     order = np.argsort(apart, axis=None, kind="stable")[::-1][:most]
     pairs = [divmod(int(at), len(counts)) for at in order]
     rows = "".join(
-        f'<tr><td class="text">{html.escape(names[i])}</td><td class="text">{html.escape(names[j])}</td>'
+        f'<tr><td class="text">{_escaped(names[i])}</td><td class="text">{_escaped(names[j])}</td>'
         f"<td>{apart[i, j]}</td><td>{100 * apart[i, j] / max(1, counts[i].sum()):.1f}</td></tr>"
         for i, j in pairs
         if apart[i, j]
@@ -272,8 +273,8 @@ def _memory(shown: Shown) -> str:
         return ""
     names = [name for task in shown.results["tasks"] for name in task["names"]]
     cells = "".join(
-        f'<div>{html.escape(names[label])} <span class="soft">{counts[label]}</span>'
-        f'<img alt="exemplars of {html.escape(names[label])}" src="{pictures.strip(images)}"></div>'
+        f'<div>{_escaped(names[label])} <span class="soft">{counts[label]}</span>'
+        f'<img alt="exemplars of {_escaped(names[label])}" src="{pictures.strip(images)}"></div>'
         for label, images in sorted(exemplars.items())
     )
     told = f"{sum(counts.values())} images of {len(counts)} classes; the first of each class, in order of herding."
@@ -304,8 +305,8 @@ def _left_out(shown: Shown) -> str:
     """Return what lies beside the images of data in folders."""
     kinds = shown.results.get("left_out") or []
     rows = "".join(
-        f'<tr><td>{each["count"]}</td><td class="text">{html.escape(each["kind"])}</td>'
-        f'<td class="text">{html.escape(each["example"])}</td></tr>'
+        f'<tr><td>{each["count"]}</td><td class="text">{_escaped(each["kind"])}</td>'
+        f'<td class="text">{_escaped(each["example"])}</td></tr>'
         for each in kinds
     )
     head = '<tr><th>number</th><th class="text">of</th><th class="text">for example</th></tr>'
@@ -315,7 +316,7 @@ def _left_out(shown: Shown) -> str:
 
 def _table(title: str, values: Mapping[str, Plain]) -> str:
     rows = "".join(
-        f'<tr><th class="text">{html.escape(name)}</th><td class="text">{html.escape(_plain(value))}</td></tr>'
+        f'<tr><th class="text">{_escaped(name)}</th><td class="text">{_escaped(_plain(value))}</td></tr>'
         for name, value in values.items()
         if name not in ("tasks", "phases") or title == "Protocol"
     )
@@ -348,3 +349,8 @@ def _time(seconds: float | None) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", "-")
+
+
+def _escaped(text: str) -> str:
+    """For a page; what turns the order of letters around is told as an escape."""
+    return html.escape(printable(text))

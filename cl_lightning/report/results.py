@@ -219,7 +219,7 @@ def _made(path: Path, results: Mapping[str, Plain]) -> Plain:
     apart = {"provenance": None, "notes": None}
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        told = json.loads(json.dumps(_finite({**results, **apart})))
+        told = json.loads(json.dumps(finite({**results, **apart})))
         return written["provenance"] if {**told, **written, **apart} == told else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -227,14 +227,15 @@ def _made(path: Path, results: Mapping[str, Plain]) -> Plain:
 
 def write_json(path: Path, value: Plain) -> None:
     """Write JSON atomically. Numbers that JSON does not have (NaN, infinity) become null."""
-    write_atomic(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def _finite(value: Plain) -> Plain:
+def finite(value: Plain) -> Plain:
+    """Return the value with null for each number that JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

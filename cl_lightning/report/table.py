@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cl_lightning.metrics import continual
+from cl_lightning.printable import printable
 
 if TYPE_CHECKING:  # it needs torch, a table does not
     from cl_lightning.types import Plain
@@ -89,7 +90,7 @@ def _render(parts: Sequence[RenderableType], width: int) -> str:
     console = plain_console(text, width)
     for part in parts:
         console.print(part)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    return "\n".join(printable(line.rstrip()) for line in text.getvalue().split("\n")).rstrip() + "\n"
 
 
 def _matrix(results: Mapping[str, Plain], R: continual.Matrix, shown: Sequence[int]) -> Table:

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from cl_lightning import rng
-from cl_lightning.data.kept import INDEX, Kept, read_kept, write_kept
+from cl_lightning.data.kept import INDEX, Kept, write_kept
+from cl_lightning.data.kept_reading import read_kept
 from cl_lightning.data.sources import ArraySource, FolderSource
 from cl_lightning.rng import Key
 

@@ -42,7 +42,12 @@ class TestFinding:
     def test_all_formats_are_known_before_threads_start(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Image, "_initialized", 0)
         states: list[int] = []
-        monkeypatch.setattr(manifest, "decode", lambda _bytes: states.append(Image._initialized))
+
+        def decode(_bytes: object, **_limit: int) -> Image.Image:
+            states.append(Image._initialized)
+            return Image.new("RGB", (1, 1))
+
+        monkeypatch.setattr(manifest, "decode", decode)
         broken(root)
         assert states == [2] * 6
 
@@ -54,8 +59,8 @@ class TestFinding:
         alive: list[int] = []
         decode = manifest.decode
 
-        def watched(content: io.BytesIO) -> Image.Image:
-            image = decode(content)
+        def watched(content: io.BytesIO, **limit: int) -> Image.Image:
+            image = decode(content, **limit)
             images.append(weakref.ref(image))
             alive.append(sum(image() is not None for image in images))
             return image
@@ -66,7 +71,7 @@ class TestFinding:
         assert 1 <= max(alive) <= threads
 
     def test_no_memory_is_no_broken_file(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(_bytes: io.BytesIO) -> None:
+        def full(_bytes: io.BytesIO, **_limit: int) -> None:
             raise MemoryError
 
         monkeypatch.setattr(manifest, "decode", full)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.learning.curves_file import CurvesFile, read_rows
+from cl_lightning.learning.curves_file import CurvesFile, read_curves, read_rows
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_it_is_what_lightnings_logger_writes(path: Path) -> None:
     assert path.read_bytes() == (path.parent / "theirs" / "metrics.csv").read_bytes()
 
 
-@pytest.mark.parametrize("torn", [b"0.3", b"0.3,6", b"\xff,\n"[:1], 9 * b"\0", 5 * b"\0" + b",60,\r\n0.4,80,\r\n"])
+@pytest.mark.parametrize("torn", [b"0.3", b"0.3,6", b"\xff,\n"[:1], 9 * b"\0", 5 * b"\0" + b",60\r\n"])
 def test_what_a_kill_or_a_power_cut_left_at_the_end_is_no_row(path: Path, torn: bytes) -> None:
     CurvesFile(path).append({"loss": 0.1}, 20)
     whole = path.read_bytes()
@@ -122,3 +122,13 @@ def test_sync_waits_for_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.pread(descriptor, 100, 0)))
     file.sync()
     assert synced == [b"step\r\n20\r\n"]
+
+
+def test_lines_behind_a_damaged_one_are_not_lost(path: Path) -> None:
+    path.write_bytes(b"loss,step\r\n0.1,20\r\n\0\0\0\0,40\r\n0.3,60\r\n0.4")
+    assert read_curves(path) == ([{"loss": "0.1", "step": "20"}, {"loss": "0.3", "step": "60"}], 2)
+
+
+def test_without_its_columns_nothing_is_read(path: Path) -> None:
+    path.write_bytes(b"lo\0s,step\r\n0.1,20\r\n")
+    assert read_curves(path) == ([], 2)

@@ -75,7 +75,7 @@ def test_a_wrong_file_is_noticed(where: tuple[str, ...], value: Any, message: st
     def changed(node: Any, keys: tuple[str, ...]) -> Any:
         return value if not keys else {**node, keys[0]: changed(node.get(keys[0], {}), keys[1:])}
 
-    with pytest.raises(AssertionError, match=message):
+    with pytest.raises(ValueError, match=message):
         parse_table("small", changed(SMALL, where))
 
 

@@ -1,0 +1,105 @@
+"""Networks in a bundle: of the kind and the sizes that the run's configuration says, with weights of those shapes.
+
+A description in a foreign file is not built before its sizes are known to be those of the configuration: a number in it
+costs nobody's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from cl_lightning.build import build_method, encoder_structure
+from cl_lightning.config.schema import Config
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.methods.base import Method
+from cl_lightning.models.build import build_network
+from cl_lightning.models.network import Network
+from cl_lightning.plain_schema import list_of, whole
+from cl_lightning.rng import Key
+
+_GROWN = ("classes", "packed")
+"""What a description says of the tasks learnt; all else is as it was before the first."""
+_OLD_KIND = ("kind", "token_network")
+
+Leaf = tuple[str, Any]
+"""The last key of a path in a description, and the value there."""
+
+
+def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str, Any]) -> Method:
+    """Return the configuration's method with the network that a bundle's state holds, and its teacher looked at.
+
+    Raises ``ValueError`` where they are of other sizes than the configuration says, or of other shapes than they say.
+    """
+    structure = encoder_structure(config, scenario)
+    _check_size(structure, payload["network"]["weights"])
+    method = build_method(config, scenario, Key(config.seed))
+    method.network.grow(scenario.tasks[0].num_new, Key(0))  # some say only then what they are made of
+    allowed = {*_leaves(structure), *_leaves(method.network.structure()), _OLD_KIND}
+    allowed |= {("token_expansion", value) for key, value in allowed if key == "expansion"}
+    tasks = [task.num_new for task in scenario.tasks]
+    method.network = _rebuilt(payload["network"], allowed, tasks, "its network")
+    if payload["teacher"] is not None:
+        _rebuilt(payload["teacher"], allowed, tasks, "its teacher")
+    method.network.eval()
+    return method
+
+
+def _check_size(structure: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Raise ``ValueError`` for a configuration whose network would be far larger than the weights that are there."""
+    total = sum(tensor.numel() for tensor in weights.values())
+    dim, width = structure.get("dim") or 0, structure.get("width") or 0
+    patches = (structure.get("image_size") or 0) // (structure.get("patch_size") or 1)
+    needed = {
+        "depth": structure.get("depth") or 0,
+        "width": width**2,
+        "dim": dim**2 * max(1, structure.get("mlp_ratio") or 1),
+        "image_size": dim * patches**2,
+    }
+    for name, count in needed.items():
+        if count > total:
+            raise ValueError(f"model.{name}={structure.get(name)} is not that of its {total} weights")
+
+
+def _rebuilt(part: Mapping[str, Any], allowed: set[Leaf], tasks: Sequence[int], what: str) -> Network:
+    structure, weights = part["structure"], part["weights"]
+    for key, value in _leaves(structure):
+        if (key, value) not in allowed:
+            raise ValueError(f"{what} has {key}={value}, which is not what its config.yaml says"[:200])
+    classes = structure.get("classes")
+    list_of(whole(1))(classes, f"the classes of {what}")
+    if list(classes) != list(tasks)[: len(classes)]:
+        raise ValueError(f"{what} has learnt tasks of {classes} classes, the run of {list(tasks)}"[:200])
+    whole(0, len(classes))(structure.get("packed", 0), f"packed of {what}")
+    try:  # what the same constructors have just made of the configuration, they make of a description that is whole
+        network = build_network(structure, Key(0))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"the description of {what} is not whole ({type(error).__name__}: {error})") from error
+    _load(network, weights, what)
+    return network
+
+
+def _load(network: Network, weights: Mapping[str, Tensor], what: str) -> None:
+    kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    for name, tensor in weights.items():
+        if tensor.dtype != kinds.get(name, tensor.dtype):
+            raise ValueError(f"{name[:80]!a} of {what} is {tensor.dtype}, not {kinds[name]}")
+    try:
+        network.load_state_dict(dict(weights), strict=True)
+    except RuntimeError as error:  # names or shapes: torch has no other word for it
+        line = " ".join(str(error).split())[:120]
+        raise ValueError(f"the weights of {what} are not those of its description ({line})") from error
+
+
+def _leaves(plain: Any, name: str = "") -> Iterator[Leaf]:
+    if isinstance(plain, Mapping):
+        for key, value in plain.items():
+            if key not in _GROWN:
+                yield from _leaves(value, str(key))
+    elif isinstance(plain, list | tuple):
+        for value in plain:
+            yield from _leaves(value, name)
+    else:
+        yield name, plain

@@ -1,0 +1,75 @@
+"""``results.json`` and ``accuracy_matrix.csv`` in a bundle: their numbers are those of the counts in its state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cl_lightning.missing_keys import complete_protocol
+from cl_lightning.plain_schema import list_of, mapping_of, maybe, number, plain, read_json, record, text, whole
+from cl_lightning.report.results import build_results, finite, matrix_csv
+from cl_lightning.state import RunState
+
+_SPEED = record({"index": whole(), "seconds": number, "images_per_second": number})
+_PHASE = record({"task": whole(), "phase": text, "steps": whole(), "images": whole(), "seconds": number})
+_PROVENANCE = {
+    "commit": maybe(text),
+    **dict.fromkeys(("command", "host", "device", "python", "started"), text),
+    "versions": mapping_of(text),
+    "seconds": number,
+    "went_on_after_task": whole(),
+    "went_on_at_step": whole(),
+    "tasks": list_of(_SPEED),
+    "phases": list_of(_PHASE),
+}
+_BESIDE: dict[str, Any] = {
+    "data_identity": mapping_of(maybe(text)),
+    "images": mapping_of(plain),
+    "equal_images": mapping_of(plain),
+    "left_out": list_of(record({"kind": text, "count": whole(1), "example": text})),
+    "notes": list_of(text),
+    "provenance": record(_PROVENANCE, optional=tuple(_PROVENANCE)),
+}
+"""What the state does not know, or not in these words."""
+_SHOWN = {"precision": text, "precision_of_phases": list_of(text), "evaluation_folder": text}
+"""What the protocol of results has beside that of the state."""
+
+
+def check_results(folder: Path, state: RunState, protocol: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` where ``results.json`` and ``accuracy_matrix.csv`` are not those of the run."""
+    written = read_json((folder / "results.json").read_bytes(), "results.json")
+    record({"protocol": record({"evaluation": text, "readout": text}, more=True), **_BESIDE}, _BESIDE, more=True)(
+        written, "results.json"
+    )
+    shown = written["protocol"]
+    if not state.matrices or next(iter(state.matrices)) != shown["evaluation"]:
+        raise ValueError("its results are of another evaluation than its state")
+    parameters = state.records[-1].parameters
+    made = build_results(
+        protocol, state.records, state.matrices, shown["readout"], parameters, {}, after_phases=state.after_phases
+    )
+    made = json.loads(json.dumps(finite(made)))
+    _check_protocol(complete_protocol(shown), made.pop("protocol"), state)
+    for name in {**made, **written}:
+        if name not in ("protocol", *_BESIDE) and not _same(made.get(name), written.get(name)):
+            raise ValueError(f"{name[:40]!a} in its results.json is not that of the counts in its state")
+    if (folder / "accuracy_matrix.csv").read_bytes() != matrix_csv(state.matrices).encode():
+        raise ValueError("its accuracy_matrix.csv is not that of the counts in its state")
+
+
+def _check_protocol(shown: Mapping[str, Any], made: Mapping[str, Any], state: RunState) -> None:
+    for name in {**made, **shown}:
+        if name in _SHOWN and name in shown:
+            _SHOWN[name](shown[name], f"protocol.{name} of results.json")
+        elif not _same(made.get(name), shown.get(name)):
+            raise ValueError(f"its results.json has another {name[:40]!a} than its state")
+    used = list(dict.fromkeys(precision for _, _, precision in state.precisions))
+    if used and shown.get("precision") != ", then ".join(used):
+        raise ValueError("its results.json has another precision than its state")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values are equal, 1, 1.0 and true being three."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

@@ -1,0 +1,127 @@
+"""What the state in a bundle must hold: the form of a checkpoint of a finished run, as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_lightning.checkpoints import VERSION
+from cl_lightning.metrics.answers import BINS
+from cl_lightning.plain_schema import (
+    Check,
+    either,
+    list_of,
+    mapping_of,
+    maybe,
+    number,
+    one_of,
+    plain,
+    record,
+    text,
+    whole,
+)
+from cl_lightning.types import PROTOCOLS
+
+
+def _tensor(dtype: torch.dtype | None = None, shape: tuple[int, ...] | None = None) -> Check:
+    def checked(value: Any, where: str) -> None:
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{where} is a {type(value).__name__}, not a tensor")
+        if (dtype not in (None, value.dtype)) or (shape not in (None, tuple(value.shape))):
+            raise ValueError(f"{where} is a tensor {tuple(value.shape)} {value.dtype}, not {shape or ''} {dtype or ''}")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{where} holds numbers that are not finite")
+
+    return checked
+
+
+_NETWORK = record({"structure": mapping_of(plain), "weights": mapping_of(_tensor())})
+_COUNTS = list_of(list_of(whole(), length=3, kinds=(list, tuple)), kinds=(list, tuple))
+_ACCURACIES = mapping_of(mapping_of(_COUNTS))
+_SEQUENCE = (list, tuple)
+_PART = record({"digest": text, "images": mapping_of(whole())})
+_KEY = either(whole(-(2**63), 2**63 - 1), text)
+
+
+def state_check(classes: int, tasks: int) -> Check:
+    """Return the check of a finished run's state, of so many classes and tasks."""
+    label, task = whole(0, classes - 1), whole(0, tasks - 1)
+    return record(
+        {
+            "version": one_of(VERSION),
+            "identity": record(
+                {
+                    "protocol": mapping_of(plain),
+                    "class_names": list_of(text, classes),
+                    "order": list_of(whole()),
+                    "train_fingerprint": text,
+                    "fingerprints": list_of(text),
+                    "images": list_of(maybe(mapping_of(_PART))),
+                },
+                optional=("fingerprints", "images"),
+            ),
+            "network": _NETWORK,
+            "teacher": maybe(_NETWORK),
+            "extra": mapping_of(either(maybe(_extra_number), _tensor())),
+            "memory": record(
+                {
+                    "budget": record({"kind": one_of("total", "per_class", "none"), "size": whole()}),
+                    "scope": one_of("global", "per_replica"),
+                    "replicas": whole(1, 4096),
+                    "lists": list_of(mapping_of(list_of(_KEY), key=label)),
+                }
+            ),
+            "step_offset": whole(),
+            "records": list_of(
+                record(
+                    {
+                        "index": task,
+                        "classes": list_of(label, kinds=_SEQUENCE),
+                        "names": list_of(text, kinds=_SEQUENCE),
+                        "seconds": number,
+                        "images_per_second": number,
+                        "parameters": whole(),
+                    }
+                ),
+                tasks,
+            ),
+            "cursor": record(
+                {
+                    "items": one_of(0),
+                    "left": one_of(None),
+                    "images": whole(),
+                    "fit_seconds": number,
+                    "seconds": number,
+                }
+            ),
+            "precisions": list_of(_precision, kinds=_SEQUENCE),
+            "phases": list_of(
+                record({"task": task, "phase": text, "steps": whole(), "images": whole(), "seconds": number})
+            ),
+            "answers": maybe(
+                record(
+                    {
+                        "confusion": _tensor(torch.int64, (classes, classes)),
+                        "reliability": _tensor(torch.int64, (2, BINS, 3)),
+                    }
+                )
+            ),
+            "after_phases": list_of(record({"task": task, "item": whole(), "phase": text, "counts": _ACCURACIES})),
+            "matrices": mapping_of(mapping_of(list_of(_COUNTS, tasks)), key=one_of(*PROTOCOLS)),
+            "commits": list_of(maybe(text)),
+        },
+        optional=("phases", "answers", "commits", "after_phases"),
+    )
+
+
+def _extra_number(value: Any, where: str) -> None:
+    whole(-(2**64), 2**64)(value, where)
+
+
+def _precision(value: Any, where: str) -> None:
+    list_of(either(whole(), text), length=3, kinds=_SEQUENCE)(value, where)
+    whole()(value[0], f"{where}[0]")
+    text(value[1], f"{where}[1]")
+    text(value[2], f"{where}[2]")
