@@ -17,6 +17,7 @@ import torch
 from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, flips
 from cl_lightning.checkpoints import list_checkpoints
 from cl_lightning.config.check import check_begin
+from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
@@ -66,7 +67,7 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
         BrokenOffError: a full disk, a loader that was killed.
     """
     with _together(config, rank) as processes:
-        config, resume = processes.agree((config, resume))
+        config, resume = _agreed(config, resume, processes)
         run_dir = Path(config.run_dir).resolve()
         with told_to_user(), writing(run_dir, _elsewhere(run_dir, resume)):
             _check_place(config, run_dir, resume)
@@ -81,6 +82,12 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
                 stack.enter_context(job_scope(config, run_dir, fresh=fresh, writes=processes.writes, on_gpu=on_gpu))
             with _how_to_go_on(run_dir):
                 return processes.agree(_learn(config, run_dir, resume, processes))
+
+
+def _agreed(config: Config, resume: bool, processes: Processes) -> tuple[Config, bool]:
+    """What the first process was told: it crosses as plain values."""
+    plain, resume = processes.agree((to_plain(config), resume))
+    return config if processes.writes else load_plain(plain), resume
 
 
 def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) -> float:

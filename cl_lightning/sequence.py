@@ -203,7 +203,8 @@ class Sequence:
             return batch
 
         counted = self._counted(engine, task, count_batch)
-        answered_by_all = [answered.cpu() for share in engine.gather([a.cpu() for a in given]) for answered in share]
+        shares = engine.gather([answered.cpu().to_plain() for answered in given])
+        answered_by_all = [Answers.from_plain(plain) for share in shares for plain in share]
         self.state.answers = sum(answered_by_all[1:], answered_by_all[0])
         for (protocol, readout), counts in counted.items():
             matrix = self.state.matrices.get(protocol, {}).get(readout, AccuracyMatrix())

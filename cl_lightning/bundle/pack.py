@@ -10,12 +10,12 @@ from pathlib import Path
 import yaml
 
 from cl_lightning.bundle.archive import Archive, Item, opened, pack
-from cl_lightning.bundle.plain import decode, encode
 from cl_lightning.checkpoints import VERSION, Position, load_checkpoint, save_whole
 from cl_lightning.config.saved import load_saved
 from cl_lightning.data.kept import read_kept, write_kept
 from cl_lightning.data.listing import LISTING
 from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.plain import decode, encode
 from cl_lightning.scenarios import EXEMPLARS, kept_of, read_finished
 
 _TEXTS = ("config.yaml", "results.json", "accuracy_matrix.csv")
