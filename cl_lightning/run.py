@@ -30,7 +30,7 @@ from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
 from cl_lightning.learning.precision import slow_half_precision
-from cl_lightning.learning.processes import ALONE, Processes, joined
+from cl_lightning.learning.processes import ALONE, Processes, joined, lost_peers_told
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.methods.base import Method
 from cl_lightning.paths import shown, writing
@@ -80,7 +80,7 @@ def execute(config: Config, *, resume: bool = False, rank: Rank | None = None) -
                 run_dir.mkdir(parents=True, exist_ok=True)
                 on_gpu = _on_gpu(config.trainer)
                 stack.enter_context(job_scope(config, run_dir, fresh=fresh, writes=processes.writes, on_gpu=on_gpu))
-            with _how_to_go_on(run_dir):
+            with _how_to_go_on(run_dir), lost_peers_told(processes):
                 return processes.agree(_learn(config, run_dir, resume, processes))
 
 

@@ -19,6 +19,8 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
+from cl_lightning.errors import BrokenOffError
+from cl_lightning.launch import die_with_parent
 from cl_lightning.learning import messages
 from cl_lightning.meeting import MEET
 
@@ -28,6 +30,10 @@ _PATIENCE = timedelta(hours=6)
 """How long one may wait for another, which may be scanning a large folder or writing to a slow disk. That a process has
 died is noticed by whoever started it, not by this.
 """
+
+
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""Set in the environment of what torchrun starts. If torchrun is killed, nobody is left to see how its ranks end."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ def joined(rank: int, world: int, local: int, here: int, accelerator: str) -> It
         accelerator: ``cpu`` (gloo) or ``gpu`` (NCCL, one GPU a process).
     """
     gpu = accelerator == "gpu"
+    if _TORCHRUN in os.environ:
+        die_with_parent()
     if gpu:
         torch.cuda.set_device(local)
     dist.init_process_group(
@@ -134,3 +142,28 @@ def _store(world: int) -> Any:
         slurm = SLURMEnvironment()
         os.environ.update(MASTER_ADDR=slurm.main_address, MASTER_PORT=str(slurm.main_port))
     return None
+
+
+def peer_is_gone(error: BaseException) -> bool:
+    """Return whether a process failed only because it waited for one that had failed."""
+    lost = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Connection refused",
+        "remote process exited",  # NCCL
+    )
+    return isinstance(error, dist.DistNetworkError) or any(text in str(error) for text in lost)
+
+
+@contextmanager
+def lost_peers_told(processes: Processes) -> Iterator[None]:
+    """Tell of another process that has ended in one line, where nobody else tells: who started ours names the cause."""
+    try:
+        yield
+    except RuntimeError as error:
+        if processes.world == 1 or MEET in os.environ or not peer_is_gone(error):
+            raise
+        raise BrokenOffError(
+            f"rank {processes.rank} lost another process of the run, whose own words say why it ended"
+        ) from error

@@ -11,6 +11,9 @@ import pytest
 import torch
 
 import cl_lightning
+from cl_lightning.config.compose import compose_one_of_many
+from cl_lightning.config.files import options
+from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.learning.messages import decode, encode
 from tests.test_plain import STATE, same
 
@@ -58,6 +61,15 @@ BAD = {
 def test_what_is_no_message_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="from another process"):
         decode(torch.frombuffer(bytearray(BAD[name]), dtype=torch.uint8) if BAD[name] else torch.empty(0).byte())
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_a_configuration_crosses_whole(method: str, tmp_path: Path) -> None:
+    typed = [f"method={method}", "data.increment=5", f"run_dir={tmp_path}", f"data.root={tmp_path}/\\${{x}}", "seed=3"]
+    if method in ("meat", "piggyback", "classifier_only", "individual"):
+        typed += ["model=vit_tiny", *([] if method == "individual" else ["method.backbone_task=true"])]
+    config, _ = compose_one_of_many(typed)
+    assert load_plain(decode(encode(to_plain(config)))) == config
 
 
 def test_nothing_in_the_package_unpickles() -> None:
