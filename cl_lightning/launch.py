@@ -1,8 +1,9 @@
 """One command, several processes: start the ranks of a run, watch them, end with one line and one exit code.
 
 The supervisor only waits: it loads nothing heavy, and every rank finds in its environment what torchrun would have
-put there. Rank 0 has the terminal; what the others print goes to files. A rank that is blocked in a collective cannot
-leave when another one dies, so whoever started them has to notice it, and to tell the cause from what it brought about.
+put there, but for the address: ours meet in a private folder (``meeting.py``). Rank 0 has the terminal; what the others
+print goes to files. A rank that is blocked in a collective cannot leave when another one dies, so whoever started them
+has to notice it, and to tell the cause from what it brought about.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import ctypes
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from types import FrameType
 
 from cl_lightning.atomic import open_to_append
 from cl_lightning.errors import UserError
+from cl_lightning.meeting import meeting
 from cl_lightning.printable import printable_lines
 from cl_lightning.run_lock import HANDED_OVER
 from cl_lightning.stop import STOPPED
@@ -92,9 +93,9 @@ def supervise(command: Sequence[str], world: int, *, logs: Path, lock: int | Non
     """
     with ExitStack() as stack:
         wish = stack.enter_context(_listening())
-        port = stack.enter_context(_reserved_port())
+        place = stack.enter_context(meeting())
         files = stack.enter_context(_logs(logs, world))
-        ranks = stack.enter_context(_started(command, port, files, lock))
+        ranks = stack.enter_context(_started(command, place, files, lock))
         verdict = _watch(ranks, wish, grace)
         _end(ranks, wish, verdict.mercy)
         for log in filter(None, files) if verdict.code == ranks[0].code == _WRONG_CONFIGURATION else ():
@@ -131,24 +132,6 @@ def _listening() -> Iterator[_Wish]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-@contextmanager
-def _reserved_port() -> Iterator[int]:
-    """A TCP port for the ranks to meet at, which nobody else on this machine is given meanwhile.
-
-    A port that was found free and let go may be somebody else's before rank 0 listens, seconds later. So it is held,
-    bound and not listening: Linux lets rank 0 listen all the same, because both say SO_REUSEADDR (as torch's store
-    does), but it never gives a held port to who asks for any, nor to an outgoing connection. Other systems might
-    deliver connections to the holder: there the port is let go, and the gap remains.
-    """
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        port = int(holder.getsockname()[1])
-        if sys.platform != "linux":
-            holder.close()
-        yield port
-
-
 @dataclass
 class _Process:
     """A started rank, and how it ended."""
@@ -171,14 +154,14 @@ class _Process:
 
 @contextmanager
 def _started(
-    command: Sequence[str], port: int, files: Sequence[_Log | None], lock: int | None
+    command: Sequence[str], place: Mapping[str, str], files: Sequence[_Log | None], lock: int | None
 ) -> Iterator[list[_Process]]:
     """The ranks, none of which outlives the block."""
     ranks: list[_Process] = []
     sys.stdout.flush()
     try:
         for index, log in enumerate(files):
-            own = _environment(index, len(files), port)
+            own = _environment(index, len(files), place)
             shared = (lock,) if lock is not None and index == 0 else ()
             own |= {HANDED_OVER: str(lock)} if shared else {}
             with nullcontext() if log is None else os.fdopen(open_to_append(log.path), "ab") as out:
@@ -199,8 +182,8 @@ def _started(
                 rank.popen.wait(10)  # not for ever: a process that hangs in a driver does not obey even SIGKILL
 
 
-def _environment(index: int, world: int, port: int) -> dict[str, str]:
-    """What torchrun would give, and who started the rank."""
+def _environment(index: int, world: int, place: Mapping[str, str]) -> dict[str, str]:
+    """What torchrun would give but for the address, in its stead ``place``, and who started the rank."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     # Unbuffered, a log can be followed, and its lines stand in the order in which they were said.
     unless_set = {"OMP_NUM_THREADS": str(max(1, cores // world))} | ({"PYTHONUNBUFFERED": "1"} if index else {})
@@ -211,8 +194,7 @@ def _environment(index: int, world: int, port: int) -> dict[str, str]:
         "LOCAL_RANK": str(index),
         "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        **place,
         STARTED_BY_US: "1",
         _SUPERVISOR: str(os.getpid()),
     }

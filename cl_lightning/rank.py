@@ -21,23 +21,11 @@ def main() -> int:
     try:
         return run_as_rank(Path(sys.argv[1]))
     except Exception as error:
-        if WANTS_TRACEBACK or not _peer_is_gone(error):
+        from cl_lightning.learning.processes import peer_is_gone  # heavy
+
+        if WANTS_TRACEBACK or not peer_is_gone(error):
             traceback.print_exc()
-        return PEER_GONE if _peer_is_gone(error) else 1
-
-
-def _peer_is_gone(error: BaseException) -> bool:
-    """Whether this process failed only because it waited for one that had failed."""
-    import torch.distributed as dist
-
-    lost = (
-        "Connection closed by peer",
-        "Connection reset by peer",
-        "Broken pipe",
-        "Connection refused",
-        "remote process exited",  # NCCL
-    )
-    return isinstance(error, dist.DistNetworkError) or any(text in str(error) for text in lost)
+        return PEER_GONE if peer_is_gone(error) else 1
 
 
 if __name__ == "__main__":

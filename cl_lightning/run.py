@@ -17,6 +17,7 @@ import torch
 from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, flips
 from cl_lightning.checkpoints import list_checkpoints
 from cl_lightning.config.check import check_begin
+from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
@@ -29,7 +30,7 @@ from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
 from cl_lightning.learning.precision import slow_half_precision
-from cl_lightning.learning.processes import ALONE, Processes, joined
+from cl_lightning.learning.processes import ALONE, Processes, joined, lost_peers_told
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.methods.base import Method
 from cl_lightning.paths import shown, writing
@@ -73,18 +74,19 @@ def execute(
     """
     with ExitStack() as place, _together(config, rank) as processes:
 
-        def enter() -> tuple[Config, bool]:
+        def enter() -> bool:
             goes_on, _ = place.enter_context(entered(config, resume=resume, began=began))
-            return config, goes_on
+            return goes_on
 
-        config, resume = _told_by_the_first(processes, enter)
+        resume = _told_by_the_first(processes, enter)
+        config = _agreed(config, processes)
         run_dir = Path(config.run_dir).resolve()
         _told_by_the_first(processes, partial(_check_place, config, run_dir, resume))
         with ExitStack() as stack:
             with writing(run_dir, elsewhere(run_dir, resume=resume)):
                 on_gpu = _on_gpu(config.trainer)
                 stack.enter_context(job_scope(config, run_dir, writes=processes.writes, on_gpu=on_gpu))
-            with _how_to_go_on(run_dir):
+            with _how_to_go_on(run_dir), lost_peers_told(processes):
                 return processes.agree(_learn(config, run_dir, resume, processes))
 
 
@@ -102,6 +104,12 @@ def _told_by_the_first(processes: Processes, make: Callable[[], T]) -> T:
     if told is not None:
         raise UserError(told)
     return found  # type: ignore[return-value]
+
+
+def _agreed(config: Config, processes: Processes) -> Config:
+    """What the first process was told: it crosses as plain values."""
+    plain = processes.agree(to_plain(config))
+    return config if processes.writes else load_plain(plain)
 
 
 def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) -> float:

@@ -9,14 +9,14 @@ follow from counts alone, so a phase that would take no step is refused at once.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Images
@@ -25,7 +25,9 @@ from cl_lightning.data.views import view_rows
 from cl_lightning.learning.callbacks import Leaving
 from cl_lightning.learning.display import Display, Leg
 from cl_lightning.learning.engine import DataLook, Engine
+from cl_lightning.learning.finite import ScoresWatch, broken_network, broken_state
 from cl_lightning.learning.loggers import Curves
+from cl_lightning.learning.probe import as_it_was
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
@@ -128,14 +130,24 @@ class Sequence:
         match item:
             case Grow():
                 self.method.grow(task, self._key(task, "grow"), self._look(engine))
+                self._check_finite(item, task)
             case Fit(phase):
                 self._fit(task, phase, engine, display, curves)
             case Herd():
                 self._herd(engine, task, item)
             case Act(name):
                 self.method.act(name, task, self._look(engine))
+                self._check_finite(item, task)
             case Evaluate():
                 self._evaluate(engine, task)
+
+    def _check_finite(self, item: PlanItem, task: Task) -> None:
+        """Raise ``FloatingPointError`` if what an item has made of the method is broken."""
+        broken = broken_network(self.method.network) or broken_state(self.method.extra_state(), "state")
+        if broken is None and self.method.teacher is not None:
+            broken = broken_network(self.method.teacher)
+        if broken is not None:
+            raise _diverged(str(broken), task, item)
 
     def _fit(self, task: Task, phase: Phase, engine: Engine, display: Display, curves: Curves) -> None:
         state, cursor = self.state, self.state.cursor
@@ -196,14 +208,17 @@ class Sequence:
     def _evaluate(self, engine: Engine, task: Task) -> None:
         """Count right answers on all tasks so far, each image once."""
         given: list[Answers] = []
+        watch = ScoresWatch()
 
         def count_batch(images: Images, offsets: list[int]) -> Counted:
-            batch, answered = evaluate_all(self.method, images, offsets)
+            batch, answered = evaluate_all(self.method, images, offsets, watch)
             given[:] = [given[0] + answered] if given else [answered]
             return batch
 
         counted = self._counted(engine, task, count_batch)
-        answered_by_all = [answered.cpu() for share in engine.gather([a.cpu() for a in given]) for answered in share]
+        _refuse_broken(engine, watch, task, Evaluate())
+        shares = engine.gather([answered.cpu().to_plain() for answered in given])
+        answered_by_all = [Answers.from_plain(plain) for share in shares for plain in share]
         self.state.answers = sum(answered_by_all[1:], answered_by_all[0])
         for (protocol, readout), counts in counted.items():
             matrix = self.state.matrices.get(protocol, {}).get(readout, AccuracyMatrix())
@@ -224,9 +239,14 @@ class Sequence:
             return
         if any((entry.task, entry.item) == (task.index, place) for entry in self.state.after_phases):
             return
-        begun = time.monotonic()
-        with _as_it_was(self.method.network):
-            counted = self._counted(engine, task, lambda images, offsets: evaluate_ready(self.method, images, offsets))
+        begun, watch = time.monotonic(), ScoresWatch()
+
+        def count_batch(images: Images, offsets: list[int]) -> Counted:
+            return evaluate_ready(self.method, images, offsets, watch)
+
+        with as_it_was(self.method.network):
+            counted = self._counted(engine, task, count_batch)
+        _refuse_broken(engine, watch, task, item)
         if not counted:
             log.info("phase %s of task %d: no read-out knows all classes yet", item.phase.name, task.index + 1)
             return
@@ -262,18 +282,21 @@ Counted = dict[tuple[str, str], Counts]
 """By (protocol, read-out), the main ones first."""
 
 
-def evaluate_all(method: Method, images: Images, offsets: list[int]) -> tuple[Counted, Answers]:
-    """Counts of one batch, and the answers of the main read-out."""
+def evaluate_all(method: Method, images: Images, offsets: list[int], watch: ScoresWatch) -> tuple[Counted, Answers]:
+    """Counts of one batch, and the answers of the main read-out; ``watch`` looks at the scores."""
     scores = method.predict(images.images)
+    pending = method.pending_readouts()
+    watch.look({name: logits for name, logits in scores.items() if name not in pending})
     main, logits = next(iter(scores.items()))
     answered = answers(method.readouts()[main].probabilities(logits), images.labels, num_old=offsets[-2])
     return _count(method, scores, images, offsets), answered
 
 
-def evaluate_ready(method: Method, images: Images, offsets: list[int]) -> Counted:
-    """Counts of one batch by the read-outs that know all classes by now."""
+def evaluate_ready(method: Method, images: Images, offsets: list[int], watch: ScoresWatch) -> Counted:
+    """Counts of one batch by the read-outs that know all classes by now; ``watch`` looks at their scores."""
     pending = method.pending_readouts()
     scores = {name: logits for name, logits in method.predict(images.images).items() if name not in pending}
+    watch.look(scores)
     return _count(method, scores, images, offsets)
 
 
@@ -285,20 +308,21 @@ def _count(method: Method, scores: dict[str, Tensor], images: Images, offsets: l
     }
 
 
-@contextmanager
-def _as_it_was(network: nn.Module) -> Iterator[None]:
-    """Give back the modes of the network's modules, and torch's own stream of random numbers, which loaders draw
-    from: nothing of ours does, but what somebody else adds may.
-    """
-    modes = [(module, module.training) for module in network.modules()]
-    with torch.random.fork_rng(devices=[]):
-        yield
-    for module, training in modes:
-        module.training = training
-
-
 def _name(item: PlanItem) -> str:
     return f"phase {item.phase.name}" if isinstance(item, Fit) else type(item).__name__.lower()
+
+
+def _refuse_broken(engine: Engine, watch: ScoresWatch, task: Task, item: PlanItem) -> None:
+    """Raise ``FloatingPointError``, on all processes alike, if a score of some test image was not finite."""
+    found = [name for names in engine.gather(watch.broken()) for name in names]
+    if found:
+        raise _diverged(f"a {found[0]} score of a test image is {math.nan}", task, item)
+
+
+def _diverged(what: str, task: Task, item: PlanItem) -> FloatingPointError:
+    begins = task.index == 0 and isinstance(item, Grow)  # nothing has been learnt yet
+    mend = "the weights that it begins with are broken, use others" if begins else "it has diverged, lower lr_scale"
+    return FloatingPointError(f"{what} at task {task.index + 1}, {_name(item)}: {mend}")
 
 
 def _leg(task: Task, place: int, phase: Phase, draws: Draws) -> Leg:

@@ -7,13 +7,12 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import pytest
 from cl_lightning import launch
 from cl_lightning.errors import UserError
 from cl_lightning.launch import PEER_GONE, supervise
+from cl_lightning.meeting import loopback
 from cl_lightning.place import Rank, rank_from
 
 PATIENCE = 30.0  # seconds for what takes milliseconds on an idle machine
@@ -70,42 +70,45 @@ def test_a_rank_finds_what_torchrun_gives(tmp_path: Path, monkeypatch: pytest.Mo
     found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
     assert [rank_from(environment) for environment in found] == [Rank(index, 3, index, 3) for index in range(3)]
     assert [environment.get("PYTHONUNBUFFERED") for environment in found] == [None, "1", "1"]
-    same = {"MASTER_ADDR": "127.0.0.1", "LOCAL_WORLD_SIZE": "3", "CL_LIGHTNING_RANK": "1", "parent": os.getpid()}
+    same = {"LOCAL_WORLD_SIZE": "3", "CL_LIGHTNING_RANK": "1", "parent": os.getpid()}
     same |= {"OMP_NUM_THREADS": threads or "3", "PYTHONPATH": os.environ["PYTHONPATH"]}
     assert all(same.items() <= environment.items() for environment in found)
 
 
 MEET = """
-place = ("127.0.0.1", int(os.environ["MASTER_PORT"]))
-if rank == 0:
-    with socket.create_server(("", place[1])) as server:
-        sys.exit(server.accept()[0].recv(9) != b"hello")
-while True:
-    try:
-        sys.exit(socket.create_connection(place).send(b"hello") != 5)
-    except ConnectionRefusedError:
-        time.sleep(0.02)
+place = Path(os.environ["CL_LIGHTNING_MEET"])
+assert oct(place.parent.stat().st_mode)[-3:] == "700", "others could join"
+(place.parent / str(rank)).touch()
+while len(list(place.parent.iterdir())) < 2:
+    time.sleep(0.02)
 """
 
 
-def test_two_runs_at_once_meet_at_ports_of_their_own(tmp_path: Path) -> None:
-    keep = f"Path({str(tmp_path)!r}, os.environ['MASTER_PORT']).touch()\n"
+def test_two_runs_at_once_meet_in_private_folders_of_their_own(tmp_path: Path) -> None:
+    keep = f"Path({str(tmp_path)!r}, os.environ['CL_LIGHTNING_MEET'].replace('/', '-')).touch()\n"
     with ThreadPoolExecutor(2) as both:  # also: it works outside of the main thread
         codes = list(both.map(lambda n: supervise(python(keep + MEET), 2, logs=tmp_path / f"logs{n}"), range(2)))
     assert codes == [0, 0]
-    assert len(list(tmp_path.iterdir())) == 2, "two ports, and no logs that nothing was written to"
+    places = [Path(path.name.replace("-", "/")) for path in tmp_path.iterdir()]
+    assert len(places) == 2, "two places, and no logs that nothing was written to"
+    assert not any(place.parent.exists() for place in places)
 
 
-@LINUX
-def test_a_port_is_held_for_rank_0_alone() -> None:
-    with ExitStack() as stack:
-        ports = [stack.enter_context(launch._reserved_port()) for _ in range(200)]
-        assert len(set(ports)) == 200
-        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
-            stranger.bind(("127.0.0.1", ports[0]))
-        if socket.has_dualstack_ipv6():  # what torch asks for; the test above listens as IPv4 does
-            with socket.create_server(("::", ports[0]), family=socket.AF_INET6, dualstack_ipv6=True):
-                socket.create_connection(("127.0.0.1", ports[0])).close()
+@pytest.mark.parametrize("typed", [None, "eth7"])
+def test_ranks_listen_on_loopback_unless_the_user_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str | None
+) -> None:
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    if typed is not None:
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", typed)
+        monkeypatch.setenv("NCCL_SOCKET_IFNAME", typed)
+    keep = f"Path({str(tmp_path / 'found')!r}).write_text(json.dumps(dict(os.environ)))"
+    assert supervise(python(keep), 1, logs=tmp_path) == 0
+    found = json.loads((tmp_path / "found").read_text())
+    assert "MASTER_PORT" not in found
+    assert found["GLOO_SOCKET_IFNAME"] == (typed or loopback())
+    assert found["NCCL_SOCKET_IFNAME"] == (typed or f"={loopback()}")
 
 
 WAIT = "time.sleep(60)"

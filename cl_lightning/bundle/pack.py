@@ -10,7 +10,6 @@ import yaml
 
 from cl_lightning.atomic import beside
 from cl_lightning.bundle.archive import Archive, Item, opened, pack
-from cl_lightning.bundle.plain import decode, encode
 from cl_lightning.bundle.run_check import check_run
 from cl_lightning.checkpoints import VERSION, Position, load_checkpoint, save_whole
 from cl_lightning.config.saved import load_saved
@@ -18,6 +17,7 @@ from cl_lightning.data.kept import write_kept
 from cl_lightning.data.kept_reading import read_kept
 from cl_lightning.data.listing import LISTING
 from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.plain import decode, encode
 from cl_lightning.plain_schema import read_yaml
 from cl_lightning.scenarios import EXEMPLARS, kept_of, read_finished
 

@@ -4,6 +4,7 @@ over images, each shared among the processes of the run.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -23,9 +24,10 @@ from cl_lightning.errors import BrokenOffError
 from cl_lightning.learning.callbacks import Keeper, Leaving, Monitor
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
+from cl_lightning.learning.finite import ScoresWatch
 from cl_lightning.learning.learner import Learner, Length
 from cl_lightning.learning.loggers import Curves
-from cl_lightning.learning.probe import Probe
+from cl_lightning.learning.probe import Probe, as_it_was
 from cl_lightning.learning.trainer import TrainerOptions, interruptible, make_trainer
 from cl_lightning.methods.base import Method
 from cl_lightning.models.network import Network
@@ -117,8 +119,37 @@ class Engine:
         with interruptible(trainer), _workers_told(), compiled, closing(learner):
             trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
+        self._check_answers(method, learner, draws.rows[0][: self._evaluation_batch])
         images = draws.images * (draws.total_steps - before) // draws.total_steps
         return Fitted(learner.steps_done, images, time.monotonic() - started)
+
+    def _check_answers(self, method: Method, learner: Learner, rows: Tensor) -> None:
+        """Raise ``FloatingPointError`` if the network's answers to some training images are not finite: its weights may
+        be, and still be too large. Nobody is asked here whether the run shall be left: the phase is over.
+        """
+        broken: list[str] = []
+
+        def look(images: Images) -> None:
+            watch, pending = ScoresWatch(), method.pending_readouts()
+            watch.look({"features": method.embed(images.images)})
+            scores = method.predict(images.images)
+            watch.look({f"{name} scores": scores[name] for name in scores if name not in pending})
+            broken.extend(watch.broken())
+
+        data = TaskData(
+            self._scenario.train,
+            self._scenario.train_labels,
+            Chunks([rows]),
+            self._clean,
+            self._train_pixels,
+        )
+        with as_it_was(method.network):
+            trainer = make_trainer(self._options, precision="32-true")
+            with interruptible(trainer):
+                trainer.predict(Probe(method.network, look), datamodule=data, return_predictions=False)
+        found = [name for names in self.gather(broken) for name in names]
+        if found:
+            raise learner.diverged(f"one of the {found[0]}", math.nan)
 
     def embed(self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
         """Embeddings (n, F) float32, on the CPU, of clean training images, on every process."""

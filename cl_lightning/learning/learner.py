@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cl_lightning.data.loading import Images
 from cl_lightning.data.mixup import mix_ratio, mixup, one_hot
+from cl_lightning.learning.finite import broken_network
 from cl_lightning.learning.processes import ALONE, Processes
 from cl_lightning.learning.replay import CudaRecorder, Recorder, Replay
 from cl_lightning.learning.replicas import losses_by_replica
@@ -181,9 +182,13 @@ class Learner(pl.LightningModule):
         """What is needed to go on after the last step; waits for the device.
 
         Raises:
-            FloatingPointError: the last steps were not applied, so this is no place to go on from.
+            FloatingPointError: the last steps were not applied, or were and broke the weights, so this is no place to
+                go on from.
         """
         self.check_finite(wait=True)
+        broken = self._broken()
+        if broken is not None:
+            raise self.diverged(*broken)
         state = self._optimiser.state_dict()
         for group in state["param_groups"]:  # as they are without a recorder
             group["lr"] = float(group["lr"])
@@ -293,13 +298,31 @@ class Learner(pl.LightningModule):
             if self._makes_point(step):
                 self.report(Point(step, self._rate_at(self.length.epoch_of(step)), terms, values))
 
+    def on_train_end(self) -> None:
+        """Look at what the last step has made: nothing after it would tell. All processes come to the same end.
+
+        Raises:
+            FloatingPointError: names what is not finite.
+        """
+        found = [broken for broken in self._processes.gather(self._broken()) if broken is not None]
+        if found:
+            raise self.diverged(*found[0])
+
+    def _broken(self) -> tuple[str, float] | None:
+        broken = broken_network(self.network)
+        return None if broken is None else (broken.what, broken.value)
+
     def _makes_point(self, step: int) -> bool:
         return step % self._point_every == 0 or step == self.length.total_steps
 
     def _not_finite(self, step: int, name: str, value: float) -> FloatingPointError:
-        what = name if name == _GRADIENT else f"{name} loss"
+        return self.diverged(f"the {name}" if name == _GRADIENT else f"the {name} loss", value, step)
+
+    def diverged(self, what: str, value: float, step: int | None = None) -> FloatingPointError:
+        """Return the error that tells what has diverged, and where; by default after the last step."""
+        at = self.steps_done if step is None else step
         return FloatingPointError(
-            f"the {what} is {value} at task {self.task.index + 1}, phase {self.phase.name}, step {step}: "
+            f"{what} is {value:g} at task {self.task.index + 1}, phase {self.phase.name}, step {at}: "
             f"lower method.{self.phase.name}.lr={self.phase.optimiser.lr:g} or lr_scale"
         )
 

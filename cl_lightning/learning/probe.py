@@ -4,10 +4,12 @@ precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import nn
 
 from cl_lightning.data.loading import Images
@@ -24,3 +26,15 @@ class Probe(pl.LightningModule):
     def predict_step(self, images: Images, batch_idx: int) -> Any:
         """The function's value."""
         return self._function(images)
+
+
+@contextmanager
+def as_it_was(network: nn.Module) -> Iterator[None]:
+    """Give back the modes of the network's modules, and torch's own stream of random numbers, which loaders draw
+    from: nothing of ours does, but what somebody else adds may.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    with torch.random.fork_rng(devices=[]):
+        yield
+    for module, training in modes:
+        module.training = training

@@ -19,12 +19,21 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
+from cl_lightning.errors import BrokenOffError
+from cl_lightning.launch import die_with_parent
+from cl_lightning.learning import messages
+from cl_lightning.meeting import MEET
+
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=6)
 """How long one may wait for another, which may be scanning a large folder or writing to a slow disk. That a process has
 died is noticed by whoever started it, not by this.
 """
+
+
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""Set in the environment of what torchrun starts. If torchrun is killed, nobody is left to see how its ranks end."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +63,10 @@ class Processes:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in order of rank, on each of them. They must be small, and on the CPU: a tensor
-        of another process's GPU would arrive on that GPU.
+        """The values of all processes, in order of rank, on each of them: small ones of plain types and tensors
+        (``messages.py``), which arrive on the CPU.
         """
-        if self.world == 1:
-            return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
-        return values
+        return [value] if self.world == 1 else messages.gather(value)
 
     def gather_shares(self, values: Sequence[T]) -> list[T]:
         """What the processes made of their :meth:`share`, in the order of the whole."""
@@ -70,12 +75,8 @@ class Processes:
         return [shares[index % self.world][index // self.world] for index in range(total)]
 
     def agree(self, value: T) -> T:
-        """The first process's value."""
-        if self.world == 1:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0)
-        return values[0]
+        """The first process's value, of plain types and tensors on the CPU."""
+        return value if self.world == 1 else messages.from_first(value)
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -103,8 +104,8 @@ ALONE = Processes()
 
 @contextmanager
 def joined(rank: int, world: int, local: int, here: int, accelerator: str) -> Iterator[Processes]:
-    """Meet the other processes, whose address is in the environment (``MASTER_ADDR``, ``MASTER_PORT``; srun sets
-    neither, but tells which machine is the first), for the block.
+    """Meet the other processes for the block: those that ``launch.supervise`` started at a file, others at the address
+    in the environment (``MASTER_ADDR``, ``MASTER_PORT``; srun sets neither, but tells which machine is the first).
 
     Args:
         rank: this process among all, from 0.
@@ -114,13 +115,55 @@ def joined(rank: int, world: int, local: int, here: int, accelerator: str) -> It
         accelerator: ``cpu`` (gloo) or ``gpu`` (NCCL, one GPU a process).
     """
     gpu = accelerator == "gpu"
+    if _TORCHRUN in os.environ:
+        die_with_parent()
     if gpu:
         torch.cuda.set_device(local)
-    if "MASTER_ADDR" not in os.environ:
-        slurm = SLURMEnvironment()
-        os.environ.update(MASTER_ADDR=slurm.main_address, MASTER_PORT=str(slurm.main_port))
-    device = torch.device("cuda", local) if gpu else None
-    dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world, timeout=_PATIENCE, device_id=device)
+    dist.init_process_group(
+        "nccl" if gpu else "gloo",
+        rank=rank,
+        world_size=world,
+        timeout=_PATIENCE,
+        device_id=torch.device("cuda", local) if gpu else None,
+        store=_store(world),
+    )
     yield Processes(rank, world, local, here)
     # Not after an error: taking NCCL's communicator down waits for the others, who wait in the middle of something.
     dist.destroy_process_group()
+
+
+def _store(world: int) -> Any:
+    """The file at which processes of ours meet; None, for torch's own way, where somebody else started them."""
+    if MEET in os.environ:
+        store = dist.FileStore(os.environ[MEET], world)  # type: ignore[attr-defined]
+        store.set_timeout(_PATIENCE)
+        return store
+    if "MASTER_ADDR" not in os.environ:
+        slurm = SLURMEnvironment()
+        os.environ.update(MASTER_ADDR=slurm.main_address, MASTER_PORT=str(slurm.main_port))
+    return None
+
+
+def peer_is_gone(error: BaseException) -> bool:
+    """Return whether a process failed only because it waited for one that had failed."""
+    lost = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Connection refused",
+        "remote process exited",  # NCCL
+    )
+    return isinstance(error, dist.DistNetworkError) or any(text in str(error) for text in lost)
+
+
+@contextmanager
+def lost_peers_told(processes: Processes) -> Iterator[None]:
+    """Tell of another process that has ended in one line, where nobody else tells: who started ours names the cause."""
+    try:
+        yield
+    except RuntimeError as error:
+        if processes.world == 1 or MEET in os.environ or not peer_is_gone(error):
+            raise
+        raise BrokenOffError(
+            f"rank {processes.rank} lost another process of the run, whose own words say why it ended"
+        ) from error

@@ -8,13 +8,15 @@ sweep. Here the processes have been started before (``launch.py``, torchrun, sru
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from cl_lightning.learning.processes import Processes
+
+T = TypeVar("T")
 
 
 class _Met(LightningEnvironment):
@@ -49,6 +51,19 @@ class _Met(LightningEnvironment):
         """Nothing to take back: the environment is not ours."""
 
 
+class _Together(DDPStrategy):
+    """Averages gradients over processes that have met; what Lightning has them agree on crosses as ours does."""
+
+    def __init__(self, processes: Processes) -> None:
+        super().__init__(cluster_environment=_Met(processes), **_OWN_BUFFERS)
+        self._processes = processes
+
+    def broadcast(self, obj: T, src: int = 0) -> T:
+        """The first process's value; Lightning's own way is a pickle."""
+        assert src == 0, f"a value of process {src} was asked for"
+        return self._processes.agree(obj)
+
+
 def distribution(processes: Processes) -> dict[str, Any]:
     """The Trainer's arguments for these processes.
 
@@ -60,7 +75,7 @@ def distribution(processes: Processes) -> dict[str, Any]:
     return {
         "devices": processes.here,
         "num_nodes": processes.world // processes.here,
-        "strategy": DDPStrategy(cluster_environment=_Met(processes), **_OWN_BUFFERS),
+        "strategy": _Together(processes),
     }
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors and plain values as safetensors and JSON, which nothing can hide code in, and back again."""
+"""Tensors and plain values as safetensors and JSON, which nothing can hide code in, and back again."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from cl_lightning.bundle.plain import decode, encode
+from cl_lightning.plain import decode, encode
 
 SHARED = torch.arange(12.0).view(3, 4)
 STATE = {
