@@ -40,6 +40,7 @@ def read(typed: Sequence[str]) -> list[str]:
     flags, overrides = _sorted([_VERBOSITY.get(argument, argument) for argument in typed])
     for override in overrides:
         _check_group(override)
+        _check_deletion(override)
     if _MULTIRUN & set(flags) and any(flag.startswith(("--cfg", "-c")) for flag in flags):
         raise UserError("--cfg prints one configuration: leave out -m")
     many = wants_many(flags)
@@ -108,3 +109,12 @@ def _check_group(override: str) -> None:
         raise UserError(f"{override} are several, but a run has one: type one, or -m {group}={value[1:-1]} for all")
     if value.startswith("schema_"):
         raise UserError(f"{override} is the type that options start from, not an option: {one}")
+
+
+def _check_deletion(override: str) -> None:
+    """Refuse ``~seed``: an option that is not there has no value, and a run needs one of each."""
+    key = override.removeprefix("~").partition("=")[0].partition("@")[0]
+    if not override.startswith("~") or key in SEVERAL or key.partition("/")[0].partition(".")[0] == "hydra":
+        return
+    how = f"{key}= one of {', '.join(options(key))}" if options(key) else f"{key}=VALUE"
+    raise UserError(f"{override} is not possible, every option has a value: type {how}, or leave it out")
