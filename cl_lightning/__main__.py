@@ -69,7 +69,7 @@ def _typed(composed: DictConfig) -> Config:
     if mistake:
         raise UserError(mistake)
     hydra_config = HydraConfig.get()
-    config = typed(composed, hydra_config.overrides.task, alone=hydra_config.mode is not RunMode.MULTIRUN)
+    config = typed(composed, typed_for(hydra_config), alone=hydra_config.mode is not RunMode.MULTIRUN)
     config.logger.group = config.logger.group or sweep_group(config)
     return config
 
@@ -131,8 +131,6 @@ def _start(arguments: list[str]) -> None:
         return
     _check_here()
     rank = rank_from(os.environ)
-    if any(argument.startswith(("extends", "+extends")) for argument in arguments):
-        raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
     if any(argument.startswith("learn=") for argument in arguments):
         attempt(lambda: _learns(arguments))
     elif any(argument.startswith("resume=") for argument in arguments):

@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from hydra._internal.utils import get_args_parser
 
 from cl_lightning.config.files import options
-from cl_lightning.config.literal import literal
+from cl_lightning.config.literal import kind_of_key, literal
 from cl_lightning.errors import UserError
 
 _GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
 """Of the configuration: a run needs one option of each."""
 SEVERAL = ("experiment", "sweep", "debug")
 """Groups of which a run may have several options, as a list, or none."""
-_NO_NAME = re.compile(r"[+-]?\d[\d_.e+-]*|true|false", re.IGNORECASE)
+_NO_NAME = re.compile(r"[+-]?\d[\d_.e+-]*|true|false|[+-]?(?:nan|inf)", re.IGNORECASE)
 """Values that YAML takes for numbers or truth values, where Hydra wants the name of an option."""
+_DIGITS = re.compile(r"\d{300}")
+"""More than any number has: Python gives up at some thousands."""
 _VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
 """Flags that Hydra does not know -> overrides."""
 _MULTIRUN = {"-m", "--multirun"}
@@ -41,6 +43,7 @@ def read(typed: Sequence[str]) -> list[str]:
     for override in overrides:
         _check_group(override)
         _check_deletion(override)
+        _check_digits(override)
     if _MULTIRUN & set(flags) and any(flag.startswith(("--cfg", "-c")) for flag in flags):
         raise UserError("--cfg prints one configuration: leave out -m")
     many = wants_many(flags)
@@ -91,9 +94,15 @@ def _check_value(name: str, value: str, action: argparse.Action) -> None:
 
 
 def _check_group(override: str) -> None:
-    group, equals, value = override.partition("=")
+    group, equals, value = override.lstrip("+").partition("=")
     if not group:
         raise UserError(f"{override} cannot be read: type key=value")
+    if group.lstrip("~").partition(".")[0] == "extends":
+        raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
+    if group.startswith("data.sets.") and not group.split(".")[2].isdecimal():
+        raise UserError(
+            f"{override} is none of the entries of data.sets: type data.sets.0.{_last(group)}={value or '...'}"
+        )
     if not equals or not options(group):
         return
     if any(_NO_NAME.fullmatch(each.strip()) for each in value.split(",")):
@@ -114,7 +123,22 @@ def _check_group(override: str) -> None:
 def _check_deletion(override: str) -> None:
     """Refuse ``~seed``: an option that is not there has no value, and a run needs one of each."""
     key = override.removeprefix("~").partition("=")[0].partition("@")[0]
-    if not override.startswith("~") or key in SEVERAL or key.partition("/")[0].partition(".")[0] == "hydra":
+    if not override.startswith("~") or key.partition("/")[0].partition(".")[0] == "hydra":
+        return
+    if key in SEVERAL:
+        if override.partition("=")[2] not in ("", *options(key)):
+            raise UserError(f"{override} takes away what is not there: type ~{key} alone, or leave it out")
         return
     how = f"{key}= one of {', '.join(options(key))}" if options(key) else f"{key}=VALUE"
     raise UserError(f"{override} is not possible, every option has a value: type {how}, or leave it out")
+
+
+def _check_digits(override: str) -> None:
+    """Refuse what only Python's own limit would end."""
+    key = override.partition("=")[0]
+    if kind_of_key(key) is None and _DIGITS.search(override):
+        raise UserError(f"{override[:60]}... has a number that is too long: type {key[:60]}=N with fewer digits")
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]

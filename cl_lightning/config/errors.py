@@ -20,6 +20,7 @@ from cl_lightning.config.command_line import SEVERAL, wants_many
 from cl_lightning.config.files import config_dir, options
 from cl_lightning.config.literal import holds_list, unresolved
 from cl_lightning.config.schema import SetConfig
+from cl_lightning.errors import one_line
 from cl_lightning.paths import cannot_be_written
 
 CompositionError = HydraException | OmegaConfBaseException
@@ -27,6 +28,10 @@ CompositionError = HydraException | OmegaConfBaseException
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str:
     """One line for a composition error; ``arguments`` are the command line's."""
+    return one_line(_explained(error, arguments))
+
+
+def _explained(error: BaseException, arguments: Sequence[str]) -> str:
     text = "\n".join(str(e) for e in _chain(error))
     if isinstance(error, OverrideParseException):
         return _unreadable(str(error.override))

@@ -45,6 +45,11 @@ def holds_list(key: str) -> bool:
     return any(hint is Any or get_origin(hint) is list for name, _, hint in _options() if name == key)
 
 
+def option_keys() -> frozenset[str]:
+    """Return every option, in whichever choice of its group; an entry of a list has no number in it."""
+    return frozenset(key for key, _, _ in _options())
+
+
 def _options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """Key, field and type of each option, in whichever choice of its group."""
     hints = get_type_hints(schema)

@@ -20,7 +20,7 @@ def check_values(options: Any) -> None:
 
 def refusals(options: Any, within: Named | None = None) -> Iterator[str]:
     """Yield a line on each value that is out of its bounds, also in dataclasses and lists of them within."""
-    hints = _hints(type(options))
+    hints = _hints(type(options))  # type: ignore[arg-type]
     for field in dataclasses.fields(options):
         named = _named(field.name, within)
         value = getattr(options, field.name)
