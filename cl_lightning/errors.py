@@ -7,11 +7,7 @@ from contextlib import contextmanager
 
 
 def one_line(text: str) -> str:
-    """Return a text whose line breaks and other characters that no terminal shows are written out.
-
-    >>> one_line("a name with a line\\nbreak")
-    'a name with a line\\\\nbreak'
-    """
+    """Return a text whose line breaks, and other characters that are not to be seen, are written out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

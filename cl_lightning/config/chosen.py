@@ -13,7 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cl_lightning.config.bounds import Choice, bounded
 from cl_lightning.config.files import options
-from cl_lightning.config.overrides import Assignment
+from cl_lightning.config.overrides import Assignment, assignments
 
 _GROUP = "chosen by"
 
@@ -38,6 +38,18 @@ def typed_names(typed: Iterable[Assignment], composed: DictConfig) -> str | None
             choice = one.value if one.value in names else f" one of {', '.join(names)}"
             return f"{one.text} is not possible, the choice brings {one.key}: type {group}={choice}"
     return None
+
+
+def names_of_jobs(composed: DictConfig) -> str | None:
+    """Return one line on such a name among what the jobs of a multirun were given, else ``None``; ``composed`` has the
+    node ``hydra``. Whether a model's name is free depends on the job.
+    """
+    overrides = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+    params = OmegaConf.to_container(composed.hydra.sweeper, resolve=False)
+    assert isinstance(overrides, list)
+    assert isinstance(params, dict)
+    texts = [*map(str, overrides), *(f"{key}={value}" for key, value in (params.get("params") or {}).items())]
+    return typed_names((one for one in assignments(texts) if not one.key.startswith("model.")), composed)
 
 
 def _group_of(key: str, composed: DictConfig) -> str | None:

@@ -105,7 +105,8 @@ def _check_group(override: str) -> None:
         )
     if not equals or not options(group):
         return
-    if any(_NO_NAME.fullmatch(each.strip()) for each in value.split(",")):
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if any(_NO_NAME.fullmatch(each.strip()) or each.strip()[:1] in ("[", "{") for each in inner.split(",") if inner):
         raise UserError(f"{override} does not exist: type {group}= one of {', '.join(options(group))}")
     if group not in _GROUPS and value in ("", "null"):
         raise UserError(f"{override} is what holds without it: leave it out")

@@ -39,6 +39,7 @@ def _explained(error: BaseException, arguments: Sequence[str]) -> str:
         _resolved_too_early(text),
         _unresolved(error),
         _in_data_sets(text),
+        _there_already(text),
         _inside_null(text, arguments),
         _missing_option(text),
         _unknown_key(text, arguments),
@@ -126,6 +127,12 @@ def _inside_null(text: str, arguments: Sequence[str]) -> str | None:
     deep = [a for a in arguments if a.partition("=")[0].count(".") >= 2] or ["the override"]
     parent = deep[-1].partition("=")[0].rpartition(".")[0]
     return f"{deep[-1]} is not possible: {parent} is null here, choose an option that has it"
+
+
+def _there_already(text: str) -> str | None:
+    """``+seed=1``: nothing to be added."""
+    match = re.search(r"Could not append to config. An item is already at '([^']*)'", text)
+    return None if match is None else f"+{match[1]}= would add what is there: type {match[1]}=VALUE, without +"
 
 
 def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:

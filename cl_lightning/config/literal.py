@@ -198,5 +198,5 @@ def _parsed(value: str) -> Override | None:
     """``key=value`` as Hydra reads it, None where it cannot."""
     try:
         return OverridesParser.create().parse_override(f"key={value}")
-    except HydraException:
+    except (HydraException, ValueError):  # the latter for more digits than Python reads
         return None

@@ -36,7 +36,9 @@ def gpu_memory() -> int:
 
 
 def _group_limits(root: Path) -> Iterator[int]:
-    """Yield the limit of each control group that this process is in; a group without one names a huge number, or none."""
+    """Yield the limit of each control group that this process is in; where there is none, it is a
+    huge number or a word.
+    """
     groups = root / "sys/fs/cgroup"
     for folder in {groups, groups / "memory", *_own_groups(root, groups)}:
         for name in _FILES:

@@ -34,9 +34,10 @@ NASTY = (
     "nan", "inf", "-inf", "-1", "0", "1", "2", "1e30", "-1e30", "1e-300", "1e400", str(2**70), str(-(2**70)), "0.5",
     "1.5", "1000000", "true", "false", "", "null", "none", "auto", "[]", "{}", "[nan]", "[inf,1]", "[0]", "[null]",
     "[[1]]", "[1,2]", "{a: 1}", "{name: wa}", "[{}]", "[{name: digits}]", "[{name: digits, test_share: nan}]",
-    "${seed}", "${data.sets}", "${method}", "${x}", "${", "${oc.env:HOME}", "${oc.env:NOBODY_HAS_THIS}", 
-    "${seed}${seed}",    "[${seed}]", "'", '"', '"a,b"', "a,b", "a=b", "a b", "ü", "Ünïcödé", "\u202e", "\\", "[", "]", "{", "~", "-", "--",
-    "%s", "x" * 3000, "1" * 5000, "range(1,3)", "choice(1,2)", "interval(0,1)", "glob(*)", "int(1)", "???", "0x10",
+    "${seed}", "${data.sets}", "${method}", "${x}", "${", "${oc.env:HOME}", "${oc.env:NOBODY_HAS_THIS}",
+    "${seed}${seed}", "[${seed}]", "'", '"', '"a,b"', "a,b", "a=b", "a b", "ü", "Ünïcödé", "\u202e", "\\", "[", "]",
+    "{", "~", "-", "--", "%s", "x" * 3000, "1" * 5000, "range(1,3)", "choice(1,2)", "interval(0,1)", "glob(*)",
+    "int(1)", "???", "0x10",
     "1_000", "2026-01-01", "!!python/object:x", "*", "&a", "\x00", "\n", "a\nb", "\x1b[31m",
 )  # fmt: skip
 """Values, most of which are wrong for most options."""
