@@ -41,6 +41,7 @@ def read(typed: Sequence[str]) -> list[str]:
     """
     flags, overrides = _sorted([_VERBOSITY.get(argument, argument) for argument in typed])
     for override in overrides:
+        _check_key(override)
         _check_group(override)
         _check_deletion(override)
         _check_digits(override)
@@ -93,20 +94,23 @@ def _check_value(name: str, value: str, action: argparse.Action) -> None:
         raise UserError(f"{name} has no value: type {name} {action.dest.upper()}")
 
 
+def _check_key(override: str) -> None:
+    """Refuse keys that are nobody's to type."""
+    key, _, value = override.lstrip("+~").partition("=")
+    if not key:
+        raise UserError(f"{override} cannot be read: type key=value")
+    if key.partition(".")[0] == "extends":
+        raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
+    if key.startswith("data.sets.") and not key.split(".")[2].isdecimal():
+        option = f"data.sets.0.{key.rpartition('.')[2]}={value or '...'}"
+        raise UserError(f"{override} is none of the entries of data.sets: type {option}")
+
+
 def _check_group(override: str) -> None:
     group, equals, value = override.lstrip("+").partition("=")
-    if not group:
-        raise UserError(f"{override} cannot be read: type key=value")
-    if group.lstrip("~").partition(".")[0] == "extends":
-        raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
-    if group.startswith("data.sets.") and not group.split(".")[2].isdecimal():
-        raise UserError(
-            f"{override} is none of the entries of data.sets: type data.sets.0.{_last(group)}={value or '...'}"
-        )
     if not equals or not options(group):
         return
-    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-    if any(_NO_NAME.fullmatch(each.strip()) or each.strip()[:1] in ("[", "{") for each in inner.split(",") if inner):
+    if any(_NO_NAME.fullmatch(word) or (group in SEVERAL and word[:1] in ("[", "{")) for word in _words(group, value)):
         raise UserError(f"{override} does not exist: type {group}= one of {', '.join(options(group))}")
     if group not in _GROUPS and value in ("", "null"):
         raise UserError(f"{override} is what holds without it: leave it out")
@@ -119,6 +123,12 @@ def _check_group(override: str) -> None:
         raise UserError(f"{override} are several, but a run has one: type one, or -m {group}={value[1:-1]} for all")
     if value.startswith("schema_"):
         raise UserError(f"{override} is the type that options start from, not an option: {one}")
+
+
+def _words(group: str, value: str) -> list[str]:
+    """Return the options that are chosen; a group of which a run may have several takes a list."""
+    listed = group in SEVERAL and value.startswith("[") and value.endswith("]")
+    return [word.strip() for word in (value[1:-1] if listed else value).split(",")]
 
 
 def _check_deletion(override: str) -> None:
@@ -139,7 +149,3 @@ def _check_digits(override: str) -> None:
     key = override.partition("=")[0]
     if kind_of_key(key) is None and _DIGITS.search(override):
         raise UserError(f"{override[:60]}... has a number that is too long: type {key[:60]}=N with fewer digits")
-
-
-def _last(key: str) -> str:
-    return key.rpartition(".")[2]
