@@ -9,19 +9,19 @@ import difflib
 import re
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 
 from cl_lightning.config.files import options
-from cl_lightning.config.literal import kind_of_key, literal
+from cl_lightning.config.literal import as_hydra_reads, kind_of_key, literal
 from cl_lightning.errors import UserError
 
 _GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
 """Of the configuration: a run needs one option of each."""
 SEVERAL = ("experiment", "sweep", "debug")
 """Groups of which a run may have several options, as a list, or none."""
-_NO_NAME = re.compile(r"[+-]?\d[\d_.e+-]*|true|false|[+-]?(?:nan|inf)", re.IGNORECASE)
-"""Values that YAML takes for numbers or truth values, where Hydra wants the name of an option."""
 _DIGITS = re.compile(r"\d{300}")
 """More than any number has: Python gives up at some thousands."""
 _VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
@@ -110,7 +110,7 @@ def _check_group(override: str) -> None:
     group, equals, value = override.lstrip("+").partition("=")
     if not equals or not options(group):
         return
-    if any(_NO_NAME.fullmatch(word) or (group in SEVERAL and word[:1] in ("[", "{")) for word in _words(group, value)):
+    if not all(_may_be_option(word, group) for word in _words(value)):
         raise UserError(f"{override} does not exist: type {group}= one of {', '.join(options(group))}")
     if group not in _GROUPS and value in ("", "null"):
         raise UserError(f"{override} is what holds without it: leave it out")
@@ -125,10 +125,20 @@ def _check_group(override: str) -> None:
         raise UserError(f"{override} is the type that options start from, not an option: {one}")
 
 
-def _words(group: str, value: str) -> list[str]:
-    """Return the options that are chosen; a group of which a run may have several takes a list."""
-    listed = group in SEVERAL and value.startswith("[") and value.endswith("]")
-    return [word.strip() for word in (value[1:-1] if listed else value).split(",")]
+def _words(value: str) -> list[Any]:
+    """Return what Hydra reads in the value of a group, where it wants the names of options: of several, each."""
+    read = as_hydra_reads(value)
+    given = None if read is None else read._value
+    if isinstance(given, ChoiceSweep):
+        return given.list
+    return given if isinstance(given, list) else [given]
+
+
+def _may_be_option(word: Any, group: str) -> bool:
+    """Return whether ``word`` is not a number, a truth value or the like; a group's options may be typed together,
+    ``memory={size: 20}``.
+    """
+    return word is None or isinstance(word, str | QuotedString | Glob) or (group in _GROUPS and isinstance(word, dict))
 
 
 def _check_deletion(override: str) -> None:

@@ -97,7 +97,7 @@ def text_of(value: str) -> str | None:
     """The value of a path or a text, without the quotes that Hydra's grammar wants; None for ``null``."""
     if value.lower() == "null":
         return None
-    parsed = _parsed(value)
+    parsed = as_hydra_reads(value)
     return parsed._value.text if parsed is not None and isinstance(parsed._value, QuotedString) else value
 
 
@@ -154,7 +154,7 @@ def _one(value: str, *, is_path: bool) -> str:
         return value
     text = escaped(value) if there or not _is_interpolation(value) else value
     if text == value and not _ESCAPED & set(value):
-        parsed = _parsed(value)
+        parsed = as_hydra_reads(value)
         if parsed is not None and parsed.value_type is ValueType.ELEMENT and parsed.value() == value:
             return value
     return QuotedString(text, Quote.double).with_quotes()
@@ -162,7 +162,7 @@ def _one(value: str, *, is_path: bool) -> str:
 
 def _several(value: str, *, is_path: bool) -> str:
     """With ``-m``: what Hydra reads as texts, or as a sweep that it makes itself (``choice(a,b)``), stays as it is."""
-    parsed = _parsed(value)
+    parsed = as_hydra_reads(value)
     if parsed is not None and parsed.value_type is not ValueType.ELEMENT:
         given = parsed._value.list if isinstance(parsed._value, ChoiceSweep) else []
         if all(isinstance(each, str | QuotedString) for each in given):
@@ -179,7 +179,7 @@ def _is_there(path: str) -> bool:
 
 
 def _is_quoted(value: str) -> bool:
-    parsed = _parsed(value) if value[:1] in ("'", '"') else None
+    parsed = as_hydra_reads(value) if value[:1] in ("'", '"') else None
     return parsed is not None and isinstance(parsed._value, QuotedString)
 
 
@@ -194,8 +194,8 @@ def _is_interpolation(value: str) -> bool:
     return True
 
 
-def _parsed(value: str) -> Override | None:
-    """``key=value`` as Hydra reads it, None where it cannot."""
+def as_hydra_reads(value: str) -> Override | None:
+    """Return ``key=value`` as Hydra reads it, None where it cannot."""
     try:
         return OverridesParser.create().parse_override(f"key={value}")
     except (HydraException, ValueError):  # the latter for more digits than Python reads

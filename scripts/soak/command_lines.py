@@ -37,7 +37,8 @@ NASTY = (
     "${seed}", "${data.sets}", "${method}", "${x}", "${", "${oc.env:HOME}", "${oc.env:NOBODY_HAS_THIS}",
     "${seed}${seed}", "[${seed}]", "'", '"', '"a,b"', "a,b", "a=b", "a b", "ü", "Ünïcödé", "\u202e", "\\", "[", "]",
     "{", "~", "-", "--", "%s", "x" * 3000, "1" * 5000, "range(1,3)", "choice(1,2)", "interval(0,1)", "glob(*)",
-    "int(1)", "???", "0x10",
+    "int(1)", "str(1)", "json_str({a: 1})", "extend_list(1)", "sort(2,1)", "shuffle(a,b)", "tag(a,choice(1,2))",
+    "???", "0x10",
     "1_000", "2026-01-01", "!!python/object:x", "*", "&a", "\x00", "\n", "a\nb", "\x1b[31m",
 )  # fmt: skip
 """Values, most of which are wrong for most options."""
