@@ -74,7 +74,7 @@ def _typed(composed: DictConfig) -> Config:
     return config
 
 
-def _saved(arguments: list[str]) -> Config:
+def saved_configuration(arguments: list[str]) -> Config:
     """The configuration that ``resume=RUN_DIR`` means; Hydra has no part in it, so no folder of its own is made."""
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
@@ -90,7 +90,7 @@ def _saved(arguments: list[str]) -> Config:
     return moved(config, elsewhere[-1]) if elsewhere else config
 
 
-def _learns(arguments: list[str]) -> Config:
+def learnt_configuration(arguments: list[str]) -> Config:
     """The configuration that ``learn=RUN_DIR data.new=FOLDER`` means: a run that goes on with a finished one."""
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
@@ -132,9 +132,9 @@ def _start(arguments: list[str]) -> None:
     _check_here()
     rank = rank_from(os.environ)
     if any(argument.startswith("learn=") for argument in arguments):
-        attempt(lambda: _learns(arguments))
+        attempt(lambda: learnt_configuration(arguments))
     elif any(argument.startswith("resume=") for argument in arguments):
-        attempt(lambda: _saved(arguments), resume=True)
+        attempt(lambda: saved_configuration(arguments), resume=True)
     elif any(argument.startswith("data.new=") for argument in arguments):
         raise UserError("data.new= is what a finished run learns: type learn=RUN_DIR data.new=FOLDER")
     elif rank is None or rank.index == 0:

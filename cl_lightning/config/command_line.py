@@ -15,7 +15,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 
 from cl_lightning.config.files import options
-from cl_lightning.config.literal import as_hydra_reads, kind_of_key, literal
+from cl_lightning.config.literal import as_hydra_reads, holds_list, kind_of_key, literal
 from cl_lightning.errors import UserError
 
 _GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
@@ -101,9 +101,12 @@ def _check_key(override: str) -> None:
         raise UserError(f"{override} cannot be read: type key=value")
     if key.partition(".")[0] == "extends":
         raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
-    if key.startswith("data.sets.") and not key.split(".")[2].isdecimal():
-        option = f"data.sets.0.{key.rpartition('.')[2]}={value or '...'}"
-        raise UserError(f"{override} is none of the entries of data.sets: type {option}")
+    parts = key.split(".")
+    for depth in range(1, len(parts)):
+        parent = ".".join(parts[:depth])
+        if holds_list(parent) and not parts[depth].isdecimal():
+            like = f"{parent}.0.{parts[-1]}={value or '...'}" if parent == "data.sets" else f"'{parent}=[...]'"
+            raise UserError(f"{override} is none of the entries of {parent}: type {like}")
 
 
 def _check_group(override: str) -> None:

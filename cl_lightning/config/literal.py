@@ -40,9 +40,18 @@ def kinds() -> dict[str, Kind]:
     return {key: kind for key, field, _ in _options() if (kind := kind_of(field)) is not None}
 
 
+@cache
+def _lists() -> frozenset[str]:
+    return frozenset(
+        name
+        for name, _, hint in _options()
+        if hint is Any or any(get_origin(each) is list for each in (hint, *get_args(hint)))
+    )
+
+
 def holds_list(key: str) -> bool:
     """Return whether the value of an option may be a list."""
-    return any(hint is Any or get_origin(hint) is list for name, _, hint in _options() if name == key)
+    return key in _lists()
 
 
 def option_keys() -> frozenset[str]:

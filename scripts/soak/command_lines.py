@@ -8,23 +8,28 @@ from __future__ import annotations
 import io
 import random
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from cl_lightning.__main__ import learnt_configuration, saved_configuration
 from cl_lightning.build_scenario import plain_scenario
 from cl_lightning.config.command_line import read
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.errors import explain, merges_into_null
 from cl_lightning.config.files import options
 from cl_lightning.config.literal import option_keys
+from cl_lightning.config.saved import to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.forecast.memory import check_memory
@@ -60,9 +65,22 @@ def _keys() -> tuple[str, ...]:
     return tuple(sorted(option_keys()))
 
 
-def trial(drawn: random.Random) -> list[str]:
-    """Return a command line of one to four parts."""
-    return [_part(drawn) for _ in range(drawn.choice((1, 1, 1, 2, 2, 3, 4)))]
+def trial(drawn: random.Random, run: Path | None = None) -> list[str]:
+    """Return a command line of one to four parts; where there is a ``run`` (:func:`saved_run`), some go on with it."""
+    begun = []
+    if run is not None and drawn.random() < 0.3:
+        begun = drawn.choice(([f"resume={run}"], [f"learn={run}", f"data.new={run / 'new'}"]))
+    return [*begun, *(_part(drawn) for _ in range(drawn.choice((1, 1, 1, 2, 2, 3, 4))))]
+
+
+def saved_run(folder: Path, *overrides: str) -> Path:
+    """Write the configuration of a run into ``folder``, and beside it classes to learn; return the run's folder."""
+    run = folder / "run"
+    for name in ("a", "b"):
+        (run / "new" / name).mkdir(parents=True, exist_ok=True)
+    plain = to_plain(compose_typed([f"run_dir={run}", *overrides]))
+    (run / "config.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    return run
 
 
 def _part(drawn: random.Random) -> str:
@@ -89,8 +107,7 @@ def outcome(arguments: list[str]) -> Outcome:
     said = io.StringIO()
     try:
         with redirect_stdout(said), redirect_stderr(said):
-            config = compose_typed(read([*arguments, *_where(arguments)]))
-            _look_at(config)
+            _look_at(_configuration(read([*arguments, *_where(arguments)])))
     except UserError as error:
         return _one_line(str(error))
     except (HydraException, OmegaConfBaseException, AssertionError, AttributeError) as error:
@@ -99,11 +116,22 @@ def outcome(arguments: list[str]) -> Outcome:
         return _one_line(explain(error, arguments))
     except Exception:
         return Outcome("traceback", traceback.format_exc())
-    return Outcome("accepted") if not said.getvalue() else Outcome("traceback", f"said: {said.getvalue()}")
+    strange = [line for line in said.getvalue().splitlines() if not line.startswith("warning: ")]
+    return Outcome("traceback", f"said: {said.getvalue()}") if strange else Outcome("accepted")
+
+
+def _configuration(arguments: list[str]) -> Config:
+    """As the program makes it of what was typed."""
+    if any(word.startswith("learn=") for word in arguments):
+        return learnt_configuration(arguments)
+    if any(word.startswith("resume=") for word in arguments):
+        return saved_configuration(arguments)
+    return compose_typed(arguments)
 
 
 def _where(arguments: list[str]) -> list[str]:
-    return [] if any(word.lstrip("+~").startswith("run_dir") for word in arguments) else ["run_dir=not_made"]
+    given = any(word.lstrip("+~").startswith(("run_dir", "resume=")) for word in arguments)
+    return [] if given else ["run_dir=not_made"]
 
 
 def _look_at(config: Config) -> None:
@@ -121,9 +149,11 @@ def _one_line(text: str) -> Outcome:
 def trials(seed: int, count: int) -> Iterator[tuple[list[str], Outcome]]:
     """Yield ``count`` command lines and what came of each."""
     drawn = random.Random(seed)
-    for _ in range(count):
-        arguments = trial(drawn)
-        yield arguments, outcome(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        run = saved_run(Path(folder), f"method={drawn.choice(options('method'))}")
+        for _ in range(count):
+            arguments = trial(drawn, run)
+            yield arguments, outcome(arguments)
 
 
 def main() -> None:
