@@ -16,10 +16,11 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from cl_lightning.config.command_line import SEVERAL, wants_many
+from cl_lightning.config.command_line import wants_many
 from cl_lightning.config.files import config_dir, options
 from cl_lightning.config.literal import holds_list, unresolved
 from cl_lightning.config.schema import SetConfig
+from cl_lightning.config.typed_keys import SEVERAL
 from cl_lightning.errors import one_line
 from cl_lightning.paths import cannot_be_written
 
