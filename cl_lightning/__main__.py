@@ -84,12 +84,12 @@ def _typed(composed: DictConfig) -> Config:
     if mistake:
         raise UserError(mistake)
     hydra_config = HydraConfig.get()
-    config = typed(composed, hydra_config.overrides.task, alone=hydra_config.mode is not RunMode.MULTIRUN)
+    config = typed(composed, typed_for(hydra_config), alone=hydra_config.mode is not RunMode.MULTIRUN)
     config.logger.group = config.logger.group or sweep_group(config)
     return config
 
 
-def _saved(arguments: list[str]) -> Config:
+def saved_configuration(arguments: list[str]) -> Config:
     """The configuration that ``resume=RUN_DIR`` means; Hydra has no part in it, so no folder of its own is made."""
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
@@ -105,7 +105,7 @@ def _saved(arguments: list[str]) -> Config:
     return moved(config, elsewhere[-1]) if elsewhere else config
 
 
-def _learns(arguments: list[str]) -> Config:
+def learnt_configuration(arguments: list[str]) -> Config:
     """The configuration that ``learn=RUN_DIR data.new=FOLDER`` means: a run that goes on with a finished one."""
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
@@ -146,12 +146,10 @@ def _start(arguments: list[str]) -> None:
         return
     _check_here()
     rank = rank_from(os.environ)
-    if any(argument.startswith(("extends", "+extends")) for argument in arguments):
-        raise UserError("extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER")
     if any(argument.startswith("learn=") for argument in arguments):
-        attempt(lambda: _learns(arguments))
+        attempt(lambda: learnt_configuration(arguments))
     elif any(argument.startswith("resume=") for argument in arguments):
-        attempt(lambda: _saved(arguments), resume=True)
+        attempt(lambda: saved_configuration(arguments), resume=True)
     elif any(argument.startswith("data.new=") for argument in arguments):
         raise UserError("data.new= is what a finished run learns: type learn=RUN_DIR data.new=FOLDER")
     elif rank is None or rank.index == 0:

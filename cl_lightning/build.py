@@ -70,8 +70,6 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
             raise ValueError(
                 f"data.{name}={list(values)} needs {scenario.channels} values, one a channel: type data.{name}=null"
             )
-    if min(std) <= 0:
-        raise ValueError(f"data.std={list(std)} must be above 0: type data.std=null")
     if not data.sets:
         augmentation = _augmentation(data.augmentation, data.crop_padding, data.flip)
         return Pipeline(scenario.image_size, mean, std, augmentation, key)

@@ -20,6 +20,8 @@ PARTLY = 1
 """Exit code where something could not be used or made, and the rest was."""
 WRONG_INPUT = 2
 INTERRUPTED = 130
+_MOST = 10**6
+"""Of images at a time, of guesses ..."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,11 +68,11 @@ def say(line: str) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
+    """Return a whole number from 1 to what nobody goes beyond, for argparse."""
     try:
         number = int(text)
     except ValueError:
         number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number, 1 or more")
+    if not 1 <= number <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a whole number from 1 to {_MOST}")
     return number

@@ -24,6 +24,7 @@ from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.data.workers import check_workers, idle_workers
 from cl_lightning.errors import BrokenOffError, UserError, told_to_user
+from cl_lightning.forecast.memory import check_memory
 from cl_lightning.journal import Bystander, Journal
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
@@ -117,6 +118,7 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         with processes.one_before_the_others():
             scenario = build_scenario(config)
         key = Key(config.seed)
+        check_memory(config, scenario)
         method = build_method(config, scenario, key)
         sequence = Sequence(scenario, method, RunState(build_memory(config)), _settings(config, key))
         last = _last_task(config, scenario)

@@ -335,8 +335,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not 1 <= options.size <= PHOTO_SIDE:
         raise UserError(f"--size {options.size} is not in 1 to {PHOTO_SIDE} pixels: type --size 32")
-    if options.count < 1:
-        raise UserError(f"--count {options.count} must be at least 1: type --count 64")
+    if not 1 <= options.count <= 100_000:
+        raise UserError(f"--count {options.count} must be 1 to 100000: type --count 64")
     if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
         raise UserError(f"--json {options.json} cannot be written: name a file in a folder that exists")
     return options

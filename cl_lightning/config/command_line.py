@@ -6,22 +6,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 from collections import deque
 from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
 
-from cl_lightning.config.files import options
 from cl_lightning.config.literal import literal
+from cl_lightning.config.typed_keys import check_override
 from cl_lightning.errors import UserError
 
-_GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
-"""Of the configuration: a run needs one option of each."""
-SEVERAL = ("experiment", "sweep", "debug")
-"""Groups of which a run may have several options, as a list, or none."""
-_NO_NAME = re.compile(r"[+-]?\d[\d_.e+-]*|true|false", re.IGNORECASE)
-"""Values that YAML takes for numbers or truth values, where Hydra wants the name of an option."""
 _VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
 """Flags that Hydra does not know -> overrides."""
 _MULTIRUN = {"-m", "--multirun"}
@@ -39,7 +32,7 @@ def read(typed: Sequence[str]) -> list[str]:
     """
     flags, overrides = _sorted([_VERBOSITY.get(argument, argument) for argument in typed])
     for override in overrides:
-        _check_group(override)
+        check_override(override)
     if _MULTIRUN & set(flags) and any(flag.startswith(("--cfg", "-c")) for flag in flags):
         raise UserError("--cfg prints one configuration: leave out -m")
     many = wants_many(flags)
@@ -87,24 +80,3 @@ def _check_value(name: str, value: str, action: argparse.Action) -> None:
         raise UserError(f"{wrong}: type {' or '.join(f'{name} {choice}' for choice in allowed)}")
     if not value or value.startswith("-"):
         raise UserError(f"{name} has no value: type {name} {action.dest.upper()}")
-
-
-def _check_group(override: str) -> None:
-    group, equals, value = override.partition("=")
-    if not group:
-        raise UserError(f"{override} cannot be read: type key=value")
-    if not equals or not options(group):
-        return
-    if any(_NO_NAME.fullmatch(each.strip()) for each in value.split(",")):
-        raise UserError(f"{override} does not exist: type {group}= one of {', '.join(options(group))}")
-    if group not in _GROUPS and value in ("", "null"):
-        raise UserError(f"{override} is what holds without it: leave it out")
-    if group not in _GROUPS:
-        return
-    one = f"type {group}={' or '.join(options(group))}"
-    if value in ("", "null"):
-        raise UserError(f"{override}, but a run needs one: {one}")
-    if value.startswith("[") and value.endswith("]"):
-        raise UserError(f"{override} are several, but a run has one: type one, or -m {group}={value[1:-1]} for all")
-    if value.startswith("schema_"):
-        raise UserError(f"{override} is the type that options start from, not an option: {one}")

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 
 from cl_lightning.config.check import check
+from cl_lightning.config.chosen import typed_names
 from cl_lightning.config.errors import added_keys, missing_keys
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
@@ -21,6 +22,7 @@ from cl_lightning.config.overrides import assignments, keys_set
 from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import Unread, told, unread
+from cl_lightning.config.walk import check_values
 from cl_lightning.errors import UserError, told_to_user
 
 
@@ -48,8 +50,9 @@ def typed_and_unread(
     composed: DictConfig, overrides: Sequence[str], resolved: Collection[Kind] = PATHS
 ) -> tuple[Config, list[Unread]]:
     """The same, and which of ``overrides`` this configuration does not read."""
+    set_by_user = assignments(overrides)
     try:
-        mistake = missing_keys(composed) or added_keys(composed)
+        mistake = typed_names(set_by_user, composed) or missing_keys(composed) or added_keys(composed)
         if mistake:
             raise UserError(mistake)
         config = OmegaConf.to_object(composed)
@@ -57,10 +60,11 @@ def typed_and_unread(
         raise UserError(unresolved(error)) from error
     assert isinstance(config, Config)
     with told_to_user():
+        check_values(config)  # before anything is computed from them
         given = made_absolute(config, _typed_in(), resolved)
         filled = fill_in(given, keys_set(overrides))
         check(filled, automatic_model=config.model.name == "auto")
-    return filled, unread(assignments(overrides), filled, given)
+    return filled, unread(set_by_user, filled, given)
 
 
 def _typed_in() -> Path:

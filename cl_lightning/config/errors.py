@@ -16,10 +16,12 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from cl_lightning.config.command_line import SEVERAL, wants_many
+from cl_lightning.config.command_line import wants_many
 from cl_lightning.config.files import config_dir, options
 from cl_lightning.config.literal import holds_list, unresolved
 from cl_lightning.config.schema import SetConfig
+from cl_lightning.config.typed_keys import SEVERAL
+from cl_lightning.errors import one_line
 from cl_lightning.paths import cannot_be_written
 
 CompositionError = HydraException | OmegaConfBaseException
@@ -27,6 +29,10 @@ CompositionError = HydraException | OmegaConfBaseException
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str:
     """One line for a composition error; ``arguments`` are the command line's."""
+    return one_line(_explained(error, arguments))
+
+
+def _explained(error: BaseException, arguments: Sequence[str]) -> str:
     text = "\n".join(str(e) for e in _chain(error))
     if isinstance(error, OverrideParseException):
         return _unreadable(str(error.override))
@@ -34,6 +40,7 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
         _resolved_too_early(text),
         _unresolved(error),
         _in_data_sets(text),
+        _there_already(text),
         _inside_null(text, arguments),
         _missing_option(text),
         _unknown_key(text, arguments),
@@ -121,6 +128,12 @@ def _inside_null(text: str, arguments: Sequence[str]) -> str | None:
     deep = [a for a in arguments if a.partition("=")[0].count(".") >= 2] or ["the override"]
     parent = deep[-1].partition("=")[0].rpartition(".")[0]
     return f"{deep[-1]} is not possible: {parent} is null here, choose an option that has it"
+
+
+def _there_already(text: str) -> str | None:
+    """``+seed=1``: nothing to be added."""
+    match = re.search(r"Could not append to config. An item is already at '([^']*)'", text)
+    return None if match is None else f"+{match[1]}= would add what is there: type {match[1]}=VALUE, without +"
 
 
 def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:

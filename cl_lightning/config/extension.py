@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from cl_lightning.config import kinds
+from cl_lightning.config.bounds import choice, share
+from cl_lightning.config.data_schema import EVALUATE_ON, FILES, ON_BROKEN, ORIENTATION, TEST_SPLIT
 
 
 @dataclass
@@ -17,12 +19,12 @@ class LearntFolderConfig:
     """Of the folder, as it was called when its classes were added."""
     folder: str = kinds.folder()
     """Where it is now."""
-    evaluate_on: str = "auto"
-    test_share: float = 0.2
-    test_split: str = "per_class"
-    files: str = "any"
-    on_broken: str = "error"
-    orientation: str = "ignore"
+    evaluate_on: str = choice("auto", EVALUATE_ON)
+    test_share: float = share(0.2)
+    test_split: str = choice("per_class", TEST_SPLIT)
+    files: str = choice("any", FILES)
+    on_broken: str = choice("error", ON_BROKEN)
+    orientation: str = choice("ignore", ORIENTATION)
     allow_similar: bool = False
     """Whether a class may be called nearly as one that is known."""
     changed: list[str] = field(default_factory=list)

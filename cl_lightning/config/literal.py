@@ -40,9 +40,23 @@ def kinds() -> dict[str, Kind]:
     return {key: kind for key, field, _ in _options() if (kind := kind_of(field)) is not None}
 
 
+@cache
+def _lists() -> frozenset[str]:
+    return frozenset(
+        name
+        for name, _, hint in _options()
+        if hint is Any or any(get_origin(each) is list for each in (hint, *get_args(hint)))
+    )
+
+
 def holds_list(key: str) -> bool:
     """Return whether the value of an option may be a list."""
-    return any(hint is Any or get_origin(hint) is list for name, _, hint in _options() if name == key)
+    return key in _lists()
+
+
+def option_keys() -> frozenset[str]:
+    """Return every option, in whichever choice of its group; an entry of a list has no number in it."""
+    return frozenset(key for key, _, _ in _options())
 
 
 def _options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
@@ -92,7 +106,7 @@ def text_of(value: str) -> str | None:
     """The value of a path or a text, without the quotes that Hydra's grammar wants; None for ``null``."""
     if value.lower() == "null":
         return None
-    parsed = _parsed(value)
+    parsed = as_hydra_reads(value)
     return parsed._value.text if parsed is not None and isinstance(parsed._value, QuotedString) else value
 
 
@@ -149,7 +163,7 @@ def _one(value: str, *, is_path: bool) -> str:
         return value
     text = escaped(value) if there or not _is_interpolation(value) else value
     if text == value and not _ESCAPED & set(value):
-        parsed = _parsed(value)
+        parsed = as_hydra_reads(value)
         if parsed is not None and parsed.value_type is ValueType.ELEMENT and parsed.value() == value:
             return value
     return QuotedString(text, Quote.double).with_quotes()
@@ -157,7 +171,7 @@ def _one(value: str, *, is_path: bool) -> str:
 
 def _several(value: str, *, is_path: bool) -> str:
     """With ``-m``: what Hydra reads as texts, or as a sweep that it makes itself (``choice(a,b)``), stays as it is."""
-    parsed = _parsed(value)
+    parsed = as_hydra_reads(value)
     if parsed is not None and parsed.value_type is not ValueType.ELEMENT:
         given = parsed._value.list if isinstance(parsed._value, ChoiceSweep) else []
         if all(isinstance(each, str | QuotedString) for each in given):
@@ -174,7 +188,7 @@ def _is_there(path: str) -> bool:
 
 
 def _is_quoted(value: str) -> bool:
-    parsed = _parsed(value) if value[:1] in ("'", '"') else None
+    parsed = as_hydra_reads(value) if value[:1] in ("'", '"') else None
     return parsed is not None and isinstance(parsed._value, QuotedString)
 
 
@@ -189,9 +203,9 @@ def _is_interpolation(value: str) -> bool:
     return True
 
 
-def _parsed(value: str) -> Override | None:
-    """``key=value`` as Hydra reads it, None where it cannot."""
+def as_hydra_reads(value: str) -> Override | None:
+    """Return ``key=value`` as Hydra reads it, None where it cannot."""
     try:
         return OverridesParser.create().parse_override(f"key={value}")
-    except HydraException:
+    except (HydraException, ValueError):  # the latter for more digits than Python reads
         return None

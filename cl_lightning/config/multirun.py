@@ -15,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
+from cl_lightning.config.chosen import names_of_jobs
 from cl_lightning.config.parallel import as_job_beside_others, is_side_by_side, leaving_together
 from cl_lightning.config.schema import Config
 from cl_lightning.config.search import Search
@@ -63,7 +64,7 @@ def watch(failures: list[int]) -> None:
 
     def sweeper(**given: Any) -> Sweeper:
         config = given["config"]
-        mistake = mistake_of_multirun(config) or unread_by_all(config.hydra)
+        mistake = mistake_of_multirun(config) or names_of_jobs(config) or unread_by_all(config.hydra)
         if mistake:
             raise UserError(mistake)
         if is_search(config.hydra):

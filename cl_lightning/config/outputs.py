@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cl_lightning.config.bounds import choice, whole
 from cl_lightning.config.kinds import text
 
 
@@ -15,7 +16,7 @@ class LoggerConfig:
     wandb: bool = False
     project: str = text("cl_lightning")
     entity: str | None = text(None)
-    mode: str = "online"
+    mode: str = choice("online", ("online", "offline", "disabled"))
     name: str | None = text(None)
     group: str | None = text(None)
 
@@ -26,4 +27,4 @@ class ReportConfig:
 
     page: bool = True
     attention: bool = False
-    exemplars: int = 8
+    exemplars: int = whole(8, at_most=10_000)

@@ -230,7 +230,13 @@ def may_change(override: str, *, precision: bool = False) -> bool:
 
 def as_tree(override: str) -> DictConfig:
     """One override as a tree: a path or a text as it was typed, anything else as YAML reads it."""
-    return OmegaConf.from_dotlist([override]) if kind_of_key(override.partition("=")[0]) is None else tree(override)
+    if kind_of_key(override.partition("=")[0]) is not None:
+        return tree(override)
+    try:
+        return OmegaConf.from_dotlist([override])
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{override} cannot be read ({line}): type key=value, a number, a word or a list") from error
 
 
 def change(override: str, *, precision: bool = False) -> DictConfig:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from cl_lightning.config.files import options
 from scripts.soak.attack import Fault, Tally
+from scripts.soak.command_lines import outcome, saved_run, trial
 
 _AT_ONCE = 25
 
@@ -18,11 +20,9 @@ class CommandLines:
 
     def trial(self, chance: random.Random, folder: Path) -> Tally:
         """Compose some."""
-        from scripts.soak.command_lines import outcome, trial
-
-        tally = Tally()
+        tally, run = Tally(), saved_run(folder, f"method={chance.choice(options('method'))}")
         for _ in range(_AT_ONCE):
-            arguments = trial(chance)
+            arguments = trial(chance, run)
             came = outcome(arguments)
             if came.kind == "traceback":
                 raise Fault("traceback", f"{arguments}\n{came.text}")

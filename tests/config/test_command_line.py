@@ -26,7 +26,7 @@ from tests.integration.commands import typed as typed_line
         ("--info defaults method=wa", "method=wa --info defaults"),
         ("--info method=wa", "method=wa --info"),
         ("-c job -p data seed=1 --resolve", "seed=1 -c job -p data --resolve"),
-        ("seed=-1 ~logger +a=1", "seed=-1 ~logger +a=1"),
+        ("seed=-1 ~sweep +a=1", "seed=-1 ~sweep +a=1"),
         ("resume=runs/0 -v", "resume=runs/0 verbose=2"),
     ],
 )

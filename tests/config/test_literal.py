@@ -110,7 +110,7 @@ def test_what_commands_rely_on_keeps_its_meaning(tmp_path: Path, monkeypatch: py
         "seed=0,1",
         "data.order=seed:3",
         "method=wa",
-        "~logger",
+        "~sweep",
     ):
         assert read([override]) == [override]
     assert read(["experiment=a,b", "-m"]) == ["experiment=a,b", "-m"]

@@ -109,7 +109,7 @@ def test_nothing_that_can_be_read_is_an_error(dytox: Run, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--top", "0"], "argument --top: 0 is not a whole number, 1 or more"),
+        (["--top", "0"], "argument --top: 0 is not a whole number from 1 to 1000000"),
         (["--fromat", "csv"], "unrecognized arguments: --fromat"),
         (["--task", "9"], "--task 9 is not among the 2 tasks"),
         (["--out", "."], "--out . is a folder: type the name of a file"),

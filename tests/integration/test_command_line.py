@@ -20,7 +20,7 @@ WRONG = {
     "seed=abc": ["seed=abc", "whole number"],
     "data=image_folder": ["data.root", "data.increment"],
     "batch.size=0": ["batch.size=0", "at least 1"],
-    "memory.budget=all": ["memory.budget=all", "memory.budget=per_class"],
+    "memory.budget=all": ["memory.budget=all", "memory= one of none, per_class, total"],
     "model.dim=64": ["model=auto has no options", "model=convit_tiny"],
     "+method.foo=3": ["method.foo", "leave out"],
     "trainer.devices=2": ["trainer.devices=2", "trainer.devices=1"],

@@ -54,9 +54,8 @@ PLANTED = {
     ),
     "lines": (
         "import scripts.soak.command_lines as lines\ncompose = lines.compose_typed\n"
-        "def wrong(words):\n    return compose(words) if 'seed=-1' not in words else 1 / 0\n"
-        "lines.compose_typed = wrong\n"
-        "lines.trial = lambda drawn: [drawn.choice(('seed=-1', 'seed=1'))]",
+        "def wrong(words):\n    return 1 / 0 if 'data.flip=true' in words else compose(words)\n"
+        "lines.compose_typed = wrong",
         "traceback",
     ),
 }

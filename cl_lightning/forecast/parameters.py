@@ -1,0 +1,173 @@
+"""How many numbers a network has, by arithmetic on its options: no module is made for it.
+
+A test compares each line with the network itself, and asks for one where a model or a method is new.
+
+Legend: N patches, D width, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from cl_lightning.config.schema import (
+    CifarResNetConfig,
+    Config,
+    ConViTConfig,
+    DAFormerConfig,
+    DyToxConfig,
+    MEATConfig,
+    MethodConfig,
+    ModelConfig,
+    ResNet18Config,
+    TimmConfig,
+    ViTConfig,
+    ViTMethodConfig,
+)
+from cl_lightning.models.timm_vit import open_plain_vit
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of a network in its first task, but for its classifier."""
+
+    weights: int
+    """That are learnt, now or by whoever trained it."""
+    trained: int
+    """That the first task trains."""
+    fixed: int = 0
+    """That are computed when it is built, and stay."""
+    kept_per_image: int = 0
+    """That the way back needs of each image, at the very least."""
+
+
+@dataclass(frozen=True)
+class _Trunk:
+    """A model without what reads it."""
+
+    weights: int
+    fixed: int = 0
+    dim: int = 0
+    heads: int = 1
+    patches: int = 0
+    depth: int = 0
+    hidden: int = 0
+    """Width within an MLP."""
+
+
+def count(config: Config, image_size: int, channels: int) -> Counts:
+    """Return how many numbers the network of ``config`` has."""
+    trunk = MODELS[type(config.model)](config.model, image_size, channels)
+    method = config.method
+    own = _class_token if not isinstance(method, ViTMethodConfig) and trunk.patches else _nothing
+    read = READERS.get(type(method), own)(method, trunk)
+    kept = trunk.depth * trunk.patches * trunk.dim
+    if isinstance(method, MEATConfig) and not method.backbone_task:
+        return Counts(trunk.weights + read, read, trunk.fixed)
+    return Counts(trunk.weights + read, trunk.weights + read, trunk.fixed, kept)
+
+
+# ---- models --------------------------------------------------------------------------------------------------------
+
+
+def _mlp(dim: int, hidden: int) -> int:
+    return 2 * dim * hidden + hidden + dim
+
+
+def _convit(model: ConViTConfig, image_size: int, channels: int) -> _Trunk:
+    patch, dim, heads = model.patch_size or 1, model.dim, model.num_heads
+    patches, hidden = (image_size // patch) ** 2, int(dim * model.mlp_ratio)
+    block = 4 * dim**2 + 5 * dim + 5 * heads + _mlp(dim, hidden)
+    weights = channels * patch**2 * dim + dim + patches * dim + model.depth * block
+    return _Trunk(weights, 3 * model.depth * patches**2, dim, heads, patches, model.depth, hidden)
+
+
+def _vit(model: ViTConfig, image_size: int, channels: int) -> _Trunk:
+    patch, dim = model.patch_size or 1, model.dim
+    patches, hidden = (image_size // patch) ** 2, round(dim * model.mlp_ratio)
+    block = 4 * dim**2 + 8 * dim + _mlp(dim, hidden)
+    weights = channels * patch**2 * dim + dim + (2 + patches) * dim + model.depth * block + 2 * dim
+    return _Trunk(weights, 0, dim, model.num_heads, patches, model.depth, hidden)
+
+
+def _timm(model: TimmConfig, image_size: int, channels: int) -> _Trunk:
+    return _named(model.name, image_size, channels, model.patch_size)
+
+
+@cache
+def _named(name: str, image_size: int, channels: int, patch_size: int | None) -> _Trunk:
+    """Its sizes are timm's secret, but a transformer that has a name has sizes that somebody trained."""
+    with torch.device("meta"):
+        vit: Any = open_plain_vit(name, image_size, channels, patch_size, pretrained=False)
+    weights = sum(parameter.numel() for parameter in vit.parameters())
+    heads, hidden = vit.blocks[0].attn.num_heads, vit.blocks[0].mlp.fc1.out_features
+    return _Trunk(weights, 0, vit.embed_dim, heads, vit.patch_embed.num_patches, len(vit.blocks), hidden)
+
+
+def _residual_block(before: int, after: int) -> int:
+    return 9 * before * after + 9 * after**2 + 4 * after
+
+
+def _cifar_resnet(model: CifarResNetConfig, image_size: int, channels: int) -> _Trunk:
+    widths, blocks = (16, 16, 32, 64), (model.depth - 2) // 6
+    weights = 9 * channels * 16 + 2 * 16
+    for before, after in pairwise(widths):
+        weights += _residual_block(before, after) + (blocks - 1) * _residual_block(after, after)
+    return _Trunk(weights)
+
+
+def _resnet18(model: ResNet18Config, image_size: int, channels: int) -> _Trunk:
+    width = model.width
+    weights = (49 if model.stem == "large" else 9) * channels * width + 2 * width
+    for before, after in zip((1, 1, 2, 4), (1, 2, 4, 8), strict=True):
+        shortcut = (before * width + 2) * after * width if before != after else 0
+        weights += _residual_block(before * width, after * width) + _residual_block(after * width, after * width)
+        weights += shortcut
+    return _Trunk(weights)
+
+
+MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {
+    ConViTConfig: _convit,
+    ViTConfig: _vit,
+    TimmConfig: _timm,
+    CifarResNetConfig: _cifar_resnet,
+    ResNet18Config: _resnet18,
+}
+"""A model's options, the side of the images, their channels -> how many numbers it has."""
+
+
+# ---- what reads them -----------------------------------------------------------------------------------------------
+
+
+def _nothing(method: MethodConfig, trunk: _Trunk) -> int:
+    return 0
+
+
+def _class_token(method: MethodConfig, trunk: _Trunk) -> int:
+    """Of DyTox's family one token, of others the one that reads a transformer for them."""
+    dim = trunk.dim
+    return 4 * dim**2 + 6 * dim + _mlp(dim, trunk.hidden)
+
+
+def _dual_attention(method: DAFormerConfig, trunk: _Trunk) -> int:
+    dim = trunk.dim
+    bank = trunk.patches * (dim // trunk.heads + 1)
+    return (3 + method.out_proj) * dim**2 + (4 + method.out_proj) * dim + _mlp(dim, trunk.hidden) + bank
+
+
+def _masks(method: MEATConfig, trunk: _Trunk) -> int:
+    """Of the MLPs' weights; those of the patches are few. The first task has none where it trains the transformer."""
+    return 0 if method.backbone_task or not method.ffn_masks else 2 * trunk.depth * trunk.dim * trunk.hidden
+
+
+READERS: dict[type, Callable[[Any, _Trunk], int]] = {
+    DyToxConfig: _class_token,
+    DAFormerConfig: _dual_attention,
+    MEATConfig: _masks,
+}
+"""Methods that add much to their model -> how many numbers."""

@@ -1,0 +1,70 @@
+"""Names that a choice brings cannot be typed: numbers of one method would stand under another's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cl_lightning.config.compose import compose_typed
+from scripts.soak.command_lines import outcome
+from tests.integration.commands import typed
+
+REFUSED = {
+    "method.name=wa": "method.name=wa is not possible, the choice brings method.name: type method=wa",
+    "+method.rehearsal=false method.name=wa": "+method.rehearsal= would add what is there",
+    "++method.name=wa": "type method=wa",
+    "method={name: wa}": "method={name: wa} is not possible, the choice brings method.name: type method=wa",
+    "method.name=mine": "type method= one of classifier_only, daformer_m",
+    "method.encoder=cnn": "type model= one of auto, convit_cifar",
+    "method.recipe=clean": "type recipe=clean",
+    "data.name=cifar100": "type data=cifar100",
+    "data={name: cifar100}": "type data=cifar100",
+    "memory.budget=per_class": "type memory=per_class",
+    "recipe.name=clean": "type recipe=clean",
+    "recipe.date=2020-01-01": "type recipe= one of auto, clean",
+    "model.name=resnet18": "type model=resnet18",
+    "model=convit_tiny model.name=mine": "type model= one of auto",
+    "model=convit_tiny model.kind=timm_vit": "type model= one of auto",
+    "model=timm model.kind=convit": "type model= one of auto",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_a_name_is_chosen_not_typed(line: str) -> None:
+    words = [line] if "{" in line else line.split()
+    came = outcome(words)
+    assert came.kind == "refused"
+    assert REFUSED[line] in came.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model=timm model.name=deit_tiny_patch16_224",
+        "logger=wandb logger.name=wa",
+        "experiment=ablation_none",
+        "experiment=dytox_cifar100_10steps_global",
+        "memory=per_class",
+    ],
+)
+def test_what_is_not_brought_by_a_choice_is_free(line: str) -> None:
+    compose_typed(["run_dir=run", *line.split()])
+
+
+def test_entries_of_data_sets_have_their_names() -> None:
+    config = compose_typed(["run_dir=run", "data=sequence", "data.sets=[{name: digits}, {name: cifar100}]"])
+    assert [entry.name for entry in config.data.sets] == ["digits", "cifar100"]
+
+
+def test_jobs_of_a_multirun_are_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert typed("-m", "method.name=wa,dytox") == 2
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert "method.name=wa,dytox is not possible, the choice brings method.name: type method= one of" in told[0]
+    assert not list(tmp_path.rglob("config.yaml"))
+    assert typed("-m", "seed=0,1", "method.name=wa") == 2
+    assert capfd.readouterr().err.endswith("the choice brings method.name: type method=wa\n")
