@@ -183,7 +183,7 @@ def _started(
 
 
 def _environment(index: int, world: int, place: Mapping[str, str]) -> dict[str, str]:
-    """What torchrun would give but for the address, in its stead ``place``, and who started the rank."""
+    """Variables as torchrun gives them, but ``place`` instead of an address, and who started the rank."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     # Unbuffered, a log can be followed, and its lines stand in the order in which they were said.
     unless_set = {"OMP_NUM_THREADS": str(max(1, cores // world))} | ({"PYTHONUNBUFFERED": "1"} if index else {})

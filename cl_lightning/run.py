@@ -92,7 +92,7 @@ def execute(
 
 
 def _told_by_the_first(processes: Processes, make: Callable[[], T]) -> T:
-    """What ``make`` gives to the first process, on each of them. Raises the ``UserError`` that it raises there."""
+    """Return on each process what ``make`` gives to the first. Raises the ``UserError`` that it raises there."""
     found, told = None, None
     if processes.writes:
         try:
@@ -108,7 +108,7 @@ def _told_by_the_first(processes: Processes, make: Callable[[], T]) -> T:
 
 
 def _agreed(config: Config, processes: Processes) -> Config:
-    """What the first process was told: it crosses as plain values."""
+    """Return what the first process was told: it crosses as plain values."""
     plain = processes.agree(to_plain(config))
     return config if processes.writes else load_plain(plain)
 
@@ -353,7 +353,7 @@ def _accelerator(config: Config) -> str:
 
 
 def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
-    """What can be wrong with this machine, and with what is in this folder. Raises ``UserError``."""
+    """Raise ``UserError`` if something is wrong with this machine, or with what is in this folder."""
     begun = list_checkpoints(run_dir / "checkpoints")
     with told_to_user():
         if not resume and ((run_dir / "results.json").exists() or begun):

@@ -51,7 +51,7 @@ def elsewhere(run_dir: Path, *, resume: bool) -> str:
 
 
 def _holds(config: Config) -> bool:
-    """Whether ``run_dir`` holds this very run. Raises ``UserError`` if it holds another."""
+    """Return whether ``run_dir`` holds this very run. Raises ``UserError`` if it holds another."""
     file = Path(config.run_dir) / "config.yaml"
     if not file.is_file():
         return False

@@ -151,7 +151,7 @@ def _leave_as_found(run_dir: Path, had: set[str] | None) -> None:
 
 
 def holds_no_run(folder: Path) -> bool:
-    """Whether there is nothing in a folder but what a run leaves that was killed before it began."""
+    """Return whether there is nothing in a folder but what a run leaves that was killed before it began."""
     return all(name in _BEFORE or fnmatch(name, ".*.part") for name in os.listdir(folder))
 
 

@@ -31,7 +31,7 @@ class Named:
 
     key: str
     where: str = ""
-    """What stands before it in a message: which entry it is in."""
+    """Words before it in a message: which entry it is in."""
     sign: str = "="
 
     def typed(self, value: object) -> str:
@@ -45,7 +45,7 @@ class Named:
 
 
 class Bounds(Protocol):
-    """What a value has to be like."""
+    """Conditions on a value."""
 
     def refusal(self, named: Named, value: Any) -> str | None:
         """Return one line that says what is wrong with ``value`` and what to type; None for nothing."""
@@ -58,9 +58,9 @@ class Range:
     low: float
     high: float
     above: bool = False
-    """Whether ``low`` itself is out of it."""
+    """True if ``low`` itself is out of it."""
     below: bool = False
-    """Whether ``high`` itself is."""
+    """True if ``high`` itself is."""
     whole: bool = False
     wrong: str = "is out of range"
     letter: str = "N"

@@ -203,7 +203,7 @@ def make_curves(
 
 
 def _lost(rows: Sequence[Row], kept: Kept, damaged: int) -> str:
-    """What is missing of the points up to where a run goes on, in words; empty where nothing seems to be.
+    """Return, in words, what is missing of the points up to where a run goes on; empty where nothing seems to be.
 
     A run need not have been logged from its beginning: only what follows a point that is there is known to be missing.
     """

@@ -53,7 +53,7 @@ _ENTRY = ("0", "1", "-1", "x", "99999999999")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a command line."""
+    """The outcome of a command line."""
 
     kind: Literal["accepted", "refused", "traceback"]
     text: str = ""
@@ -135,7 +135,7 @@ def _where(arguments: list[str]) -> list[str]:
 
 
 def _look_at(config: Config) -> None:
-    """What a run does next, where it costs nothing."""
+    """Do what a run does next, where it costs nothing."""
     with told_to_user():
         names = {entry.name for entry in config.data.sets} or {config.data.name}
         if names == {"digits"}:

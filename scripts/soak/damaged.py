@@ -74,7 +74,7 @@ class Checkpoints:
 
 
 def _read(folder: Path, before: Path) -> str:
-    """What a reader of the folder gets."""
+    """Return what a reader of the folder gets."""
     said, told = io.StringIO(), _Told()
     try:
         with contextlib.redirect_stdout(said), told:

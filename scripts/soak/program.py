@@ -22,7 +22,7 @@ PATIENCE = 300.0
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended, and what it said."""
+    """The end of a process: its code, and what it said."""
 
     code: int
     """-N if signal N killed it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,7 +94,7 @@ class Peace:
         return root
 
     def words(self, name: str) -> list[str]:
-        """What is typed for a kind of run, but for where it goes."""
+        """Return what is typed for a kind of run, but for where it goes."""
         kind = KINDS[name]
         before = [] if kind.before is None else [f"learn={self.folder_of(self.words(kind.before))}"]
         words = [word.replace("ROOT", str(self.pictures)) for word in kind.words]
@@ -107,11 +106,11 @@ class Peace:
         return self._folder / f"run_{list(self._made).index(tuple(words)):02d}"
 
     def outcome(self, words: Sequence[str]) -> dict[str, Any]:
-        """What came of these words."""
+        """Return what came of these words."""
         return self._of(words)[0]
 
     def seconds(self, words: Sequence[str]) -> float:
-        """How long they took."""
+        """Return how long they took, in seconds."""
         return self._of(words)[1]
 
     def _of(self, words: Sequence[str]) -> tuple[dict[str, Any], float]:
@@ -130,12 +129,3 @@ def difference(run_dir: Path, expected: dict[str, Any]) -> str | None:
     found = outcome(run_dir)
     unlike = [name for name, value in expected.items() if found.get(name) != value]
     return f"{', '.join(unlike)} of {run_dir}" if unlike else None
-
-
-def is_finished(run_dir: Path) -> bool:
-    """Whether all tasks of a run have results."""
-    try:
-        results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    return len(results["tasks"]) == len(results["protocol"]["tasks"])
