@@ -9,6 +9,7 @@ from typing import Any
 from cl_lightning.bundle.network_check import method_with_network
 from cl_lightning.bundle.results_check import check_results
 from cl_lightning.bundle.state_schema import state_check
+from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.kinds import PATHS
 from cl_lightning.config.literal import kind_of_key
 from cl_lightning.config.saved import load_learnt, to_plain
@@ -48,6 +49,7 @@ def check_run(folder: Path, payload: Any, kept: Kept) -> None:
     config, identity = load_learnt(folder), payload["identity"]
     _check_as_saved(folder, config)
     _check_protocol(config, identity["protocol"])
+    refuse_edits(identity.get("configuration"), to_plain(config), "its state")
     _check_kept(config, payload, kept)
     _check_files(folder / EXEMPLARS, kept)
     steps, learnt = sum(phase["steps"] for phase in payload["phases"]), {phase["task"] for phase in payload["phases"]}

@@ -39,7 +39,15 @@ def _tensor(dtype: torch.dtype | None = None, shape: tuple[int, ...] | None = No
 
 _NETWORK = record({"structure": mapping_of(plain), "weights": mapping_of(_tensor())})
 _COUNTS = list_of(list_of(whole(), length=3, kinds=(list, tuple)), kinds=(list, tuple))
-_ACCURACIES = mapping_of(mapping_of(_COUNTS))
+
+
+def _counts_after_a_phase(value: Any, where: str) -> None:
+    _COUNTS(value, where)
+    if not value:
+        raise ValueError(f"{where} counts no task")
+
+
+_ACCURACIES = mapping_of(mapping_of(_counts_after_a_phase))
 _SEQUENCE = (list, tuple)
 _PART = record({"digest": text, "images": mapping_of(whole())})
 _KEY = either(whole(-(2**63), 2**63 - 1), text)
@@ -59,8 +67,9 @@ def state_check(classes: int, tasks: int) -> Check:
                     "train_fingerprint": text,
                     "fingerprints": list_of(text),
                     "images": list_of(maybe(mapping_of(_PART))),
+                    "configuration": mapping_of(plain),
                 },
-                optional=("fingerprints", "images"),
+                optional=("fingerprints", "images", "configuration"),
             ),
             "network": _NETWORK,
             "teacher": maybe(_NETWORK),

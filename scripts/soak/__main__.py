@@ -83,7 +83,7 @@ class Soak:
         except Fault as fault:
             self._note(name, number, str(fault), folder)
         except Exception:
-            self._note(name, number, f"traceback: {traceback.format_exc()}", folder)
+            self._note(name, number, f"traceback: {traceback.format_exc()[-3000:]}", folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
         self._trials[name] += 1
