@@ -208,7 +208,9 @@ def _configuration(draw: random.Random, bundle: bytes) -> bytes:
     )  # fmt: skip
     parent, name = (tree[group], key) if key else (tree, group)
     if draw.random() < 0.2 and key:
-        tree[group] = draw.choice(_NASTY)
+        tree[group] = draw.choice(
+            [value for value in _NASTY if value != {}]
+        )  # keys that are missing may have come later
     else:
         values = [value for value in _NASTY if value != parent[name] and not (value is True and parent[name] == 1)]
         parent[name] = draw.choice(values)
