@@ -8,29 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.missing_keys import complete_protocol
-from cl_lightning.plain_schema import list_of, mapping_of, maybe, number, plain, read_json, record, text, whole
+from cl_lightning.plain_schema import list_of, mapping_of, maybe, plain, read_json, record, text
 from cl_lightning.report.results import build_results, finite, matrix_csv
+from cl_lightning.report.results_schema import LEFT_OUT, PROVENANCE, check_results_file
 from cl_lightning.state import RunState
 
-_SPEED = record({"index": whole(), "seconds": number, "images_per_second": number})
-_PHASE = record({"task": whole(), "phase": text, "steps": whole(), "images": whole(), "seconds": number})
-_PROVENANCE = {
-    "commit": maybe(text),
-    **dict.fromkeys(("command", "host", "device", "python", "started"), text),
-    "versions": mapping_of(text),
-    "seconds": number,
-    "went_on_after_task": whole(),
-    "went_on_at_step": whole(),
-    "tasks": list_of(_SPEED),
-    "phases": list_of(_PHASE),
-}
 _BESIDE: dict[str, Any] = {
     "data_identity": mapping_of(maybe(text)),
     "images": mapping_of(plain),
     "equal_images": mapping_of(plain),
-    "left_out": list_of(record({"kind": text, "count": whole(1), "example": text})),
+    "left_out": LEFT_OUT,
     "notes": list_of(text),
-    "provenance": record(_PROVENANCE, optional=tuple(_PROVENANCE)),
+    "provenance": PROVENANCE,
 }
 """What the state does not know, or not in these words."""
 _SHOWN = {"precision": text, "precision_of_phases": list_of(text), "evaluation_folder": text}
@@ -43,6 +32,7 @@ def check_results(folder: Path, state: RunState, protocol: Mapping[str, Any]) ->
     record({"protocol": record({"evaluation": text, "readout": text}, more=True), **_BESIDE}, _BESIDE, more=True)(
         written, "results.json"
     )
+    check_results_file(written)
     shown = written["protocol"]
     if not state.matrices or next(iter(state.matrices)) != shown["evaluation"]:
         raise ValueError("its results are of another evaluation than its state")

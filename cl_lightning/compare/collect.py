@@ -139,7 +139,7 @@ def _json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"it cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("it is no JSON, perhaps cut off") from error
 
 
@@ -180,6 +180,10 @@ def _problem(content: Any) -> str | None:
         if not all(isinstance(protocol.get(part, {}), dict) for part in ("method_options", "recipe_switches")):
             return "options that are no mapping"
         _ = content["provenance"].get("commit"), protocol["data"], protocol["order"]
+        if not isinstance(protocol.get("evaluates_on", ""), str) or not isinstance(
+            content.get("data_identity", {}), dict
+        ):
+            return "an evaluation on something without a name"
         if not all(isinstance(name, str) for task in tasks for name in task["names"]):
             return "classes without names"
         for evaluation, readouts in content["accuracy_matrix"].items():

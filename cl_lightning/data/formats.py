@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 FORMATS = (
     "JPEG",  # MPO, of phones that take several pictures at once, is opened as JPEG
@@ -75,10 +76,19 @@ def open_image(file: str | Path | IO[bytes], max_pixels: int | None = MAX_PIXELS
     """
     Image.MAX_IMAGE_PIXELS = None
     image = Image.open(file, formats=FORMATS)
-    if max_pixels is not None and image.width * image.height > max_pixels:
+    pixels = max(image.width * image.height, _tile_pixels(image))
+    if max_pixels is not None and pixels > max_pixels:
         image.close()
-        raise TooLargeError(image.width * image.height, max_pixels)
+        raise TooLargeError(pixels, max_pixels)
     return image
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    """Of a tile of a TIFF, which its decoder makes room for whatever the size of the picture; 0 of other pictures."""
+    if not isinstance(image, TiffImageFile):
+        return 0
+    width, length = (image.tag_v2.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH))
+    return int(width) * int(length) if isinstance(width, int) and isinstance(length, int) else 0
 
 
 def suffix(path: str) -> str:

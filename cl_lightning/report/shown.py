@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from cl_lightning.atomic import make_folder, replace_file
 from cl_lightning.missing_keys import complete_results
+from cl_lightning.plain_schema import read_json
 from cl_lightning.report.results import write_json
+from cl_lightning.report.results_schema import check_results_file
 from cl_lightning.types import Plain
 
 FOLDER = "report"
@@ -119,7 +121,8 @@ def read_shown(run_dir: Path) -> Shown:
     if not path.exists():
         raise ValueError(f"{run_dir} has no results.json: a run writes it after its first task")
     try:
-        results = complete_results(json.loads(path.read_text(encoding="utf-8")))
+        results = complete_results(read_json(path.read_bytes(), "it"))
+        check_results_file(results)
         results["protocol"]["readout"], results["tasks"][0], results["accuracy_matrix"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{path} is no results.json of a run ({type(error).__name__}: {error})") from error
@@ -129,5 +132,8 @@ def read_shown(run_dir: Path) -> Shown:
 def _curves(path: Path) -> tuple[dict[str, float], ...]:
     if not path.exists():
         return ()
-    with path.open(encoding="utf-8", newline="") as file:
-        return tuple({name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple({name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file))
+    except (csv.Error, ValueError, TypeError) as error:  # a torn line has no name, or no number, for a cell
+        raise ValueError(f"{path} is damaged ({error}): delete it to have a report without curves") from error

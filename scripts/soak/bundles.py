@@ -123,7 +123,7 @@ def _at(tree: Any, path: tuple[Any, ...]) -> Any:
 
 def _change(draw: random.Random, tree: Any) -> None:
     """Change one value of a tree to another, take one out, put one in, or take one for another."""
-    path = draw.choice(_spread(draw, _paths(tree)))
+    path = draw.choice(_spread(draw, [path for path in _paths(tree) if not _is_free(tree, path)]))
     parent, key = _at(tree, path[:-1]), path[-1]
     before = json.dumps(parent[key], sort_keys=True, default=str)
     for _ in range(50):
@@ -143,6 +143,15 @@ def _change(draw: random.Random, tree: Any) -> None:
         parent.insert(key, value)
 
 
+def _is_free(tree: Any, path: tuple[Any, ...]) -> bool:
+    """Return whether a place in a state, whose mappings are lists of pairs, is in a value of :data:`_FREE_IN_STATE`."""
+    for key in path:
+        if isinstance(tree, list) and len(tree) == 2 and isinstance(tree[0], str) and tree[0] in _FREE_IN_STATE:
+            return key == 1
+        tree = tree[key]
+    return False
+
+
 def _spread(draw: random.Random, paths: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Return the places of one depth: deep lists of numbers are most of a tree."""
     depth = draw.choice(sorted({len(path) for path in paths}))
@@ -151,6 +160,8 @@ def _spread(draw: random.Random, paths: list[tuple[Any, ...]]) -> list[tuple[Any
 
 FREE = ("notes", "provenance", "data_identity", "images", "equal_images", "left_out")
 """Of results: words that nobody but their sender knows."""
+_FREE_IN_STATE = ("commits", "seconds", "fit_seconds", "images_per_second", "images")
+"""Likewise, and times."""
 
 
 def _json(name: str) -> Callable[[random.Random, bytes], bytes]:
@@ -197,7 +208,9 @@ def _configuration(draw: random.Random, bundle: bytes) -> bytes:
     )  # fmt: skip
     parent, name = (tree[group], key) if key else (tree, group)
     if draw.random() < 0.2 and key:
-        tree[group] = draw.choice(_NASTY)
+        tree[group] = draw.choice(
+            [value for value in _NASTY if value != {}]
+        )  # keys that are missing may have come later
     else:
         values = [value for value in _NASTY if value != parent[name] and not (value is True and parent[name] == 1)]
         parent[name] = draw.choice(values)

@@ -133,3 +133,12 @@ def test_a_strip_is_told(tmp_path: Path, root: Path, cache: Path) -> None:
     train, _ = load(root)
     with pytest.raises(UnreadableImageError, match="too long a strip to be scaled to 256"):
         train.load_test(0, 224)
+
+
+def test_tiles_that_are_larger_than_their_picture_count() -> None:
+    """A TIFF of 64 x 64 pixels and some hundred bytes, for whose decoder they would take gigabytes."""
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: 40_000, 323: 40_000, 324: 134, 325: 100}
+    entries = b"".join(struct.pack("<HHII", tag, 4 if value > 999 else 3, 1, value) for tag, value in tags.items())
+    file = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(104)
+    with pytest.raises(TooLargeError, match="1600000000 pixels"):
+        decode(io.BytesIO(file))

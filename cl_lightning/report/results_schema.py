@@ -1,0 +1,80 @@
+"""What ``results.json`` must hold for a page to be made of it: a run's folder may come from somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cl_lightning.plain_schema import list_of, mapping_of, maybe, number, plain, record, text, whole
+
+_SPEED = record({"index": whole(), "seconds": number, "images_per_second": number})
+_PHASE = record({"task": whole(), "phase": text, "steps": whole(), "images": whole(), "seconds": number})
+_PROVENANCE = {
+    "commit": maybe(text),
+    **dict.fromkeys(("command", "host", "device", "python", "started"), text),
+    "versions": mapping_of(text),
+    "seconds": number,
+    "went_on_after_task": whole(),
+    "went_on_at_step": whole(),
+    "tasks": list_of(_SPEED),
+    "phases": list_of(_PHASE),
+}
+PROVENANCE = record(_PROVENANCE, optional=tuple(_PROVENANCE), more=True)
+LEFT_OUT = list_of(record({"kind": text, "count": whole(1), "example": text}))
+_EACH = mapping_of(mapping_of(maybe(number)))
+_RESULTS = record(
+    {
+        "protocol": record(
+            {"evaluation": text, "readout": text, "method": text, "data": text, "tasks": list_of(whole(1))}, more=True
+        ),
+        "tasks": list_of(
+            record(
+                {
+                    "index": whole(),
+                    "classes": list_of(whole()),
+                    "names": list_of(text),
+                    "accuracy": _EACH,
+                    "top5": _EACH,
+                },
+                optional=("top5",),
+                more=True,
+            )
+        ),
+        "accuracy_matrix": mapping_of(mapping_of(list_of(list_of(maybe(number))))),
+        **dict.fromkeys(
+            ("average_incremental_accuracy", "last_accuracy", "forgetting", "backward_transfer"), maybe(number)
+        ),
+        "parameters": whole(),
+        "phase_accuracy": list_of(record({"task": whole(), "phase": text, "accuracy": _EACH}, more=True)),
+        "images": mapping_of(plain),
+        "left_out": LEFT_OUT,
+        "notes": list_of(text),
+        "provenance": PROVENANCE,
+    },
+    optional=("phase_accuracy", "images", "left_out", "notes"),
+    more=True,
+)
+
+
+def check_results_file(results: Any) -> None:
+    """Raise ``ValueError`` where a page, or a table, could not be made of what ``results.json`` holds."""
+    _RESULTS(results, "it")
+    shown, matrices, tasks = results["protocol"], results["accuracy_matrix"], results["tasks"]
+    if shown["readout"] not in matrices.get(shown["evaluation"], {}):
+        raise ValueError("it has no accuracies of its own evaluation and read-out")
+    if not tasks or len(tasks) > len(shown["tasks"]):
+        raise ValueError(f"it has {len(tasks)} tasks of {len(shown['tasks'])}")
+    for place, task in enumerate(tasks):
+        if task["index"] != place or len(task["names"]) != len(task["classes"]):
+            raise ValueError(f"its task {place} is numbered otherwise, or lacks names")
+        for name in ("accuracy", "top5"):
+            if name in task and not _alike(task[name], matrices):
+                raise ValueError(f"its task {place} has {name} of other read-outs than its accuracy matrix")
+    for matrix in (matrix for readouts in matrices.values() for matrix in readouts.values()):
+        if [len(row) for row in matrix] != list(range(1, len(tasks) + 1)):
+            raise ValueError("it has an accuracy matrix of another size")
+
+
+def _alike(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether two mappings of protocol and read-out have the same keys."""
+    return one.keys() == other.keys() and all(one[protocol].keys() == other[protocol].keys() for protocol in one)

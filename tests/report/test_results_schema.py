@@ -1,0 +1,53 @@
+"""``results.json`` of a run that somebody sent: refused in a line, or a table can be made of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from cl_lightning.report.results_schema import check_results_file
+from cl_lightning.report.table import render_table
+from scripts.soak.bundles import _change
+
+EACH = {"class_incremental": {"linear": 0.5, "nme": 0.25}, "task_incremental": {"linear": 1.0}}
+WHOLE: dict[str, Any] = {
+    "protocol": {
+        "method": "icarl", "data": "digits", "tasks": [1, 1], "seed": 0, "evaluation": "class_incremental",
+        "readout": "nme",
+    },
+    "tasks": [
+        {"index": 0, "classes": [0], "names": ["a"], "accuracy": EACH, "top5": EACH, "parameters": 3},
+        {"index": 1, "classes": [1], "names": ["b"], "accuracy": EACH, "top5": EACH, "parameters": 4},
+    ],
+    "accuracy_matrix": {p: {name: [[0.5], [0.5, 1.0]] for name in of} for p, of in EACH.items()},
+    "average_incremental_accuracy": 0.5, "last_accuracy": 0.5, "forgetting": None, "backward_transfer": 0.1,
+    "parameters": 4, "notes": [], "provenance": {"commit": None, "seconds": 1.0},
+}  # fmt: skip
+
+
+def refusal(content: Any) -> str | None:
+    try:
+        check_results_file(content)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def test_what_a_run_writes_passes() -> None:
+    assert refusal(WHOLE) is None
+    assert "icarl" in render_table(WHOLE, "run")
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_of_what_passes_a_table_can_be_made(seed: int) -> None:
+    content = json.loads(json.dumps(WHOLE))
+    _change(random.Random(seed), content)
+    told = refusal(content)
+    if told is None:
+        render_table(content, "run")
+    else:
+        assert len(told.splitlines()) == 1
+        assert len(told) < 300
