@@ -89,7 +89,7 @@ METHODS = ("dytox_plusplus", "daformer_s", "meat", "wa", "der", "icarl")
 MAY_DIFFER = {
     "run_dir", "if_exists", "verbose", "evaluate_phases", "extends", "method.encoder", "method.recipe", "recipe.name",
     "recipe.date", "recipe.replicas", "recipe.precision", "batch.evaluation", "data.root", "data.on_broken",
-    "data.files", "data.evaluate_on", "data.test_split", "method.backbone_file",
+    "data.files", "data.evaluate_on", "data.test_split", "data.max_pixels", "method.backbone_file",
 }  # fmt: skip
 """Single keys that change no number of a run that goes on, or are known by what they led to."""
 
