@@ -27,7 +27,7 @@ class InjectedMethod(Method):
         self.protocol, self.couples_images = method.protocol, method.couples_images
         self.losses_of_step: list[Loss] = []
         self.scores: list[Tensor] = []
-        """Of the test images of the current task's evaluation, batch by batch."""
+        """Of the current task, batch by batch; those of the test images of its evaluation come last."""
         self.task = 0
         self._method = method
         self._run = run

@@ -157,7 +157,8 @@ def _evaluation(
 ) -> Evaluation:
     """Return what the evaluation of ``task`` has found, and the scores of the probe."""
     order = torch.cat([each.test for each in scenario.tasks[: task.index + 1]]).argsort()
-    answers = torch.cat(method.scores).argmax(dim=1)[order]
+    scores = torch.cat(method.scores)[-len(order) :]  # what went before are the engine's looks at a phase's end
+    answers = scores.argmax(dim=1)[order]
     matrix = state.matrices[method.protocol][next(iter(method.readouts()))]
     method.scores = []
 

@@ -37,6 +37,9 @@ class Double(Toy):
     def embed(self, images: Tensor) -> Tensor:
         return super().embed(images.double())
 
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        return super().predict(images.double())
+
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         return {"classification": -(batch.targets * outputs.logits.log_softmax(-1)).sum(-1).mean()}
 
