@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.run_lock import only_writer
-from tests.integration.commands import SHORT, typed
+from tests.integration.commands import SHORT, outcome, typed
 
 FAST = ["method=finetune", "model=resnet8", *(word for word in SHORT if not word.startswith("balanced"))]
 PROGRAM = [sys.executable, "-m", "cl_lightning"]
@@ -167,6 +168,18 @@ def test_a_configuration_that_was_taken_away_is_written_again(
     assert typed(*FAST, f"run_dir={tmp_path}/run") == 0
     assert "config.yaml was taken away, and is written again" in capfd.readouterr().err
     assert (tmp_path / "run" / "config.yaml").is_file()
+
+
+def test_a_clock_that_is_put_back_changes_nothing(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, calls = time.time(), iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: now - 3600.0 * next(calls))
+    assert typed(*FAST, f"run_dir={tmp_path / 'run'}") == 0
+    monkeypatch.undo()
+    assert outcome(tmp_path / "run") == outcome(finished)
+    provenance = json.loads((tmp_path / "run" / "results.json").read_text())["provenance"]
+    assert 0 < provenance["seconds"] < 600
 
 
 EDITS = {"seed: 0": "seed: 1", "- 0.3053": "- 0.4", "momentum: 0.9": "momentum: 0.8", "flip: false": "flip: true"}
