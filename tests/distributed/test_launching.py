@@ -47,7 +47,7 @@ def test_each_job_of_a_multirun_is_handed_on_as_it_is(tmp_path: Path, monkeypatc
     """To processes that compose nothing: what they are given is the job's own, whole configuration."""
     given: list[tuple[int, int, str, Path]] = []
 
-    def supervise(command: list[str], world: int, *, logs: Path) -> int:
+    def supervise(command: list[str], world: int, *, logs: Path, lock: int) -> int:
         assert command[:3] == [sys.executable, "-m", "cl_lightning.rank"]
         config = load_plain(json.loads(Path(command[3]).read_text())["config"])
         given.append((world, config.seed, config.method.name, logs))

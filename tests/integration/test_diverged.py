@@ -19,7 +19,7 @@ from cl_lightning.models.embedding_network import EmbeddingNetwork
 from tests.integration.commands import typed
 
 TINY = ["data.increment=5", "trainer.progress=none", "epochs_scale=0.001", "-q"]
-ONE_STEP = ["batch.size=1024", "lr_scale=1e37"]
+ONE_STEP = ["batch.size=1024"]
 METHODS = {
     "finetune": [],
     "dytox": [],
@@ -46,8 +46,9 @@ def test_the_only_step_breaks_the_weights(
     method: str, precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "run"
-    line = diverged(run_dir, capsys, f"method={method}", *METHODS[method], *ONE_STEP, f"trainer.precision={precision}")
     phase = "backbone" if method == "meat" else "main"
+    words = [f"method={method}", *METHODS[method], *ONE_STEP, f"method.{phase}.lr=1e33"]
+    line = diverged(run_dir, capsys, *words, f"trainer.precision={precision}")
     assert f"at task 1, phase {phase}, step 1: lower method.{phase}.lr=" in line
     assert not (run_dir / "results.json").exists()
     kept = [path.name for path in list_checkpoints(run_dir / "checkpoints")]
