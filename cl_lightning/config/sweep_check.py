@@ -4,6 +4,7 @@ a traceback.
 
 from __future__ import annotations
 
+import math
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+_MOST_RUNS = 100_000
+"""Of a grid."""
 
 
 def is_search(hydra: Any) -> bool:
@@ -89,8 +93,27 @@ def _mistake_of_search(config: DictConfig) -> str | None:
 def _mistake_of_grid(config: DictConfig) -> str | None:
     endless = [text for text in typed_for(config.hydra) if _parsed(text).is_interval_sweep()]
     if not endless:
-        return None
+        return _mistake_of_many(config)
     return f"{endless[0]} can be searched, not gone through: type sweep=search as well, or values with commas"
+
+
+def _mistake_of_many(config: DictConfig) -> str | None:
+    """A grid is listed in memory before its first run: one of 10**30 runs would never begin."""
+    params = config.hydra.sweeper.get("params") or {}
+    texts = [*typed_for(config.hydra), *(f"{key}={value}" for key, value in params.items())]
+    swept = {text: _values(_parsed(text).value()) for text in texts if _is_swept(text)}
+    if math.prod(swept.values()) <= _MOST_RUNS:
+        return None
+    return f"{' '.join(swept)} would be more than {_MOST_RUNS} runs: type fewer values"
+
+
+def _values(sweep: Any) -> float:
+    """Return how many values an override goes through."""
+    if isinstance(sweep, RangeSweep):
+        start, stop, step = (float(end or 0) for end in (sweep.start, sweep.stop, sweep.step))
+        steps = (stop - start) / step if step else math.inf
+        return max(0.0, steps) if not math.isnan(steps) else math.inf
+    return float(len(sweep.list)) if isinstance(sweep, ChoiceSweep) else 1.0
 
 
 def looks_at_test_images(config: DictConfig) -> str | None:

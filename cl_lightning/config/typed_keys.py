@@ -73,14 +73,16 @@ def _words(value: str) -> list[Any]:
     given = None if read is None else read._value
     if isinstance(given, ChoiceSweep):
         return given.list
-    return given if isinstance(given, list) else [given]
+    if isinstance(given, list):
+        return given
+    return [] if given is None else [given]
 
 
 def _may_be_option(word: Any, group: str) -> bool:
     """Return whether ``word`` is not a number, a truth value or the like; a group's options may be typed together,
     ``memory={size: 20}``.
     """
-    return word is None or isinstance(word, str | QuotedString | Glob) or (group in _GROUPS and isinstance(word, dict))
+    return isinstance(word, str | QuotedString | Glob) or (group in _GROUPS and isinstance(word, dict))
 
 
 def _check_deletion(override: str) -> None:
@@ -106,11 +108,7 @@ def _check_digits(override: str) -> None:
 def _check_hydra(override: str) -> None:
     """Refuse what Hydra would believe, and die of."""
     key, equals, value = override.lstrip("+~").partition("=")
-    if (
-        "/" in key
-        and equals
-        and not all(isinstance(word, str | QuotedString) or word is None for word in _words(value))
-    ):
+    if "/" in key and equals and not all(isinstance(word, str | QuotedString) for word in _words(value)):
         raise UserError(f"{override} names no option: type {key}=NAME")
     if any(key == part or key.startswith(f"{part}.") for part in _HYDRA_S):
         raise UserError(f"{override} is filled in by Hydra, not typed: leave it out")

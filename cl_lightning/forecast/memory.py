@@ -86,7 +86,7 @@ def _too_much(config: Config, scenario: Scenario, need: Need, here: int, there: 
     pixels, batch = scenario.image_size, config.batch.size
     model = f"model={config.model.name} with {need.counts.weights:,} parameters"
     causes = {
-        need.weights + need.learning: (model, "a smaller model, such as model=convit_tiny, vit_tiny or resnet8"),
+        need.weights + need.learning: (model, f"{_sizes(config)}, or another model=NAME"),
         need.fixed: (
             f"data.image_size={pixels} in so many patches",
             "a smaller data.image_size=N, or a larger model.patch_size=N",
@@ -98,6 +98,12 @@ def _too_much(config: Config, scenario: Scenario, need: Need, here: int, there: 
     }
     cause, instead = causes[max(causes)]
     return f"{cause} needs at least {size(here)} of memory, and {there}: type {instead}"
+
+
+def _sizes(config: Config) -> str:
+    """Return what makes the model smaller."""
+    found = [name for name in ("dim", "width", "depth", "mlp_ratio") if hasattr(config.model, name)]
+    return f"a smaller {' or '.join(f'model.{name}=N' for name in found or ['name'])}"
 
 
 def size(number: int) -> str:

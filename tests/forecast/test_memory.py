@@ -40,8 +40,13 @@ def _config(*overrides: str) -> tuple[Config, Scenario]:
 @pytest.mark.parametrize(
     ("options", "image_size", "cause", "instead"),
     [
-        ("model=convit_tiny model.dim=131072 model.num_heads=1", 8, "model=convit_tiny with", "model=convit_tiny"),
-        ("method=meat model=vit_tiny model.depth=2000 model.dim=8192", 8, "parameters needs at least", "vit_tiny"),
+        (
+            "model=convit_tiny model.dim=131072 model.num_heads=1",
+            8,
+            "model=convit_tiny with",
+            "model.dim=N or model.depth=N",
+        ),
+        ("method=meat model=vit_tiny model.depth=2000 model.dim=8192", 8, "parameters needs at least", "model.dim=N"),
         ("model=convit_tiny model.patch_size=1", 512, "data.image_size=512 in so many patches", "model.patch_size=N"),
         ("method=wa batch.size=1000000", 8000, "batch.size=1000000 of data.image_size=8000", "a smaller batch.size=N"),
         ("trainer.accelerator=cpu data.crop_padding=4000 method=wa", 16000, "batch.size=32", "data.crop_padding=N"),

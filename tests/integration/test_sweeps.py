@@ -261,6 +261,7 @@ WRONG = {
     "-m sweep=search": "nothing to search for: type 'lr_scale=interval",
     "-m sweep=search data.validation=0 seed=0,1": "data.validation=0.0 lets a search look at the test images",
     "-m hydra/sweeper=optuna seed=0,1": "the worst accuracy: type sweep=search",
+    "-m seed=range(0,1e30)": "seed=range(0,1e30) would be more than 100000 runs: type fewer values",
     "-m lr_scale=interval(1,4)": "lr_scale=interval(1,4) can be searched, not gone through: type sweep=search",
     "-m sweep=search seed=0,1 hydra/sweeper/sampler=grid": "sampler=grid is what -m does",
     "-m sweep=search seed=0,1 hydra.sweeper.storage=sqlite:///no/x.db": "hydra.sweeper.storage=sqlite:///no/x.db",
