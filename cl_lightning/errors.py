@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-def one_line(text: str) -> str:
-    """Return a text whose line breaks, and other characters that are not to be seen, are written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+from cl_lightning.printable import printable
 
 
 class UserError(Exception):
     """A wrong configuration or input; the message is one line that says what to type."""
 
     def __init__(self, line: str) -> None:
-        super().__init__(one_line(line))
+        super().__init__(printable(line))
 
 
 class UnreadableImageError(UserError, ValueError):

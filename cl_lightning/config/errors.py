@@ -21,15 +21,15 @@ from cl_lightning.config.files import config_dir, options
 from cl_lightning.config.literal import holds_list, unresolved
 from cl_lightning.config.schema import SetConfig
 from cl_lightning.config.typed_keys import SEVERAL
-from cl_lightning.errors import one_line
 from cl_lightning.paths import cannot_be_written
+from cl_lightning.printable import printable
 
 CompositionError = HydraException | OmegaConfBaseException
 
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str:
     """One line for a composition error; ``arguments`` are the command line's."""
-    return one_line(_explained(error, arguments))
+    return printable(_explained(error, arguments))
 
 
 def _explained(error: BaseException, arguments: Sequence[str]) -> str:
