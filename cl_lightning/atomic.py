@@ -80,13 +80,13 @@ def open_alone(path: Path) -> int:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder in one that exists, unless it is there.
+    """Make a folder, unless it is there.
 
     Raises:
         OSError: a link (which may lead anywhere), a file; no right to write.
     """
     try:
-        path.mkdir()
+        path.mkdir(parents=True)
     except FileExistsError:
         refuse_link(path)
         if not path.is_dir():

@@ -21,8 +21,11 @@ import os, subprocess, sys, time
 from pathlib import Path
 from cl_lightning.run_lock import only_writer
 with only_writer(Path("run")) as lock:
-    if sys.argv[1] == "forks" and os.fork() == 0:
-        time.sleep(600)  # as a loader's worker that outlives its parent for a while
+    if sys.argv[1] == "forks":
+        if os.fork() == 0:
+            print("holds", flush=True)
+            time.sleep(600)  # as a loader's worker that outlives its parent for a while
+        time.sleep(600)
     if sys.argv[1] == "starts":
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print("holds", flush=True)

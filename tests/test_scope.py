@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
+from cl_lightning import scope
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.models import kernels
 from cl_lightning.scope import job_scope
@@ -21,14 +23,14 @@ def test_kernels_are_tried_where_they_would_serve(
     calls: list[int] = []
     monkeypatch.setattr(kernels, "prove", lambda: calls.append(1))
     config = compose_typed([f"run_dir={tmp_path}", f"trainer.precision={precision}", "trainer.keep_memory=false"])
-    with job_scope(config, tmp_path, fresh=False, writes=False, on_gpu=on_gpu):
+    with job_scope(config, tmp_path, writes=False, on_gpu=on_gpu):
         assert len(calls) == tried
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_log_without_room_is_let_go_of(tmp_path: Path) -> None:
+def test_a_log_without_room_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is still to be written when it is closed has nowhere to go; the run has ended with a line of its own."""
-    (tmp_path / "run.log").symlink_to("/dev/full")
+    monkeypatch.setattr(scope, "open_to_append", lambda _: os.open("/dev/full", os.O_WRONLY))
     config = compose_typed([f"run_dir={tmp_path}", "trainer.keep_memory=false"])
-    with job_scope(config, tmp_path, fresh=False, writes=True, on_gpu=False):
+    with job_scope(config, tmp_path, writes=True, on_gpu=False):
         logging.getLogger("cl_lightning").info("said")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from cl_lightning.__main__ import main
 from scripts.kill_test import outcome
@@ -21,6 +22,7 @@ SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3
 def typed(*arguments: Any) -> int:
     """``python -m cl_lightning ...``; returns the exit code."""
     GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None  # a job of before that was broken off knows another working directory
     before, sys.argv = sys.argv, ["cl_lightning", *map(str, arguments)]
     try:
         main()

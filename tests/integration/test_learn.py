@@ -271,7 +271,10 @@ def test_a_run_that_is_not_finished_is_refused(altered: Path, capsys: pytest.Cap
     assert "is not finished: type resume=" in told(capsys, altered)
 
 
-def test_a_method_that_needs_all_images_is_refused(altered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_method_that_needs_all_images_is_refused(
+    altered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cl_lightning.scenarios.refuse_edits", lambda *_: None)  # it is not the run of its checkpoint
     joint = compose_typed(["method=joint", "data.classes=4", f"run_dir={altered}", "trainer.progress=none"])
     (altered / "config.yaml").write_text(yaml.safe_dump(to_plain(joint)))
     assert "method=joint trains on all images of all tasks" in told(capsys, altered)

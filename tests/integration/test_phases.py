@@ -42,10 +42,10 @@ def test_an_evaluation_that_is_interrupted_is_made_once_and_nothing_is_trained_a
 ) -> None:
     run_dir, evaluate = tmp_path / "run", sequence.evaluate_ready
 
-    def evaluate_and_stop(method: Any, images: Any, offsets: list[int]) -> Any:
+    def evaluate_and_stop(method: Any, images: Any, offsets: list[int], watch: Any) -> Any:
         if len(offsets) == 3:  # the second task's first phase
             signal.raise_signal(signal.SIGINT)
-        return evaluate(method, images, offsets)
+        return evaluate(method, images, offsets, watch)
 
     with monkeypatch.context() as patched:
         patched.setattr(sequence, "evaluate_ready", evaluate_and_stop)

@@ -66,7 +66,7 @@ def test_wandb_offline_holds_one_run_with_both_axes(tmp_path: Path, monkeypatch:
 
 
 def test_divergence_is_one_line_that_names_step_and_term(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    diverging = ["method=finetune", "epochs_scale=0.02", "lr_scale=1e30", "trainer.log_every=1", "run_dir=run"]
+    diverging = ["method=finetune", "epochs_scale=0.02", "method.main.lr=1e30", "trainer.log_every=1", "run_dir=run"]
     assert typed(*diverging, "trainer.progress=none") == 1
     told = capfd.readouterr().err
     lines = [line for line in told.splitlines() if line]

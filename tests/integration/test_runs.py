@@ -34,7 +34,7 @@ BRIEF = ("dytox",)
 """Those of `make test`: golden vectors hold the steps of DyTox+, DyTox++ and DAFormer,
 and what the others promise is in the contract.
 """
-FLOOR = {"dytox": 0.7, "dytox_plus": 0.6, "dytox_plusplus": 0.5, "daformer_m": 0.5, "daformer_s": 0.5}
+FLOOR = {"dytox": 0.6, "dytox_plus": 0.6, "dytox_plusplus": 0.5, "daformer_m": 0.5, "daformer_s": 0.5}
 """Last accuracy over six digits (chance: 1/6), 0.85 where nothing is said: DyTox wants more epochs than a test has."""
 SIX_DIGITS = ["trainer.stop_after_task=2", "trainer.progress=none", "trainer.threads=1"]
 THREE_TASKS = ["data.increment=[4,3,3]", "trainer.progress=none", "trainer.threads=1"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cl_lightning.learning import curves_file
 from cl_lightning.learning.curves_file import CurvesFile, read_curves, read_rows
 
 
@@ -107,10 +108,9 @@ def test_a_new_column_and_a_cut_are_there_at_once_or_not_at_all(path: Path, monk
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_told_with_the_name_of_the_file(path: Path) -> None:
+def test_a_full_disk_is_told_with_the_name_of_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = CurvesFile(path)
-    path.unlink()
-    path.symlink_to("/dev/full")
+    monkeypatch.setattr(curves_file, "open_to_append", lambda *_, **__: os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(OSError, match=r"No space left on device: '.*metrics.csv'"):
         file.append({}, 20)
 
@@ -118,10 +118,11 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(path: Path) -> None:
 def test_sync_waits_for_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = CurvesFile(path)
     file.append({}, 20)
-    synced: list[bytes] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.pread(descriptor, 100, 0)))
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     file.sync()
-    assert synced == [b"step\r\n20\r\n"]
+    assert synced == [path.stat().st_ino]
+    assert path.read_bytes() == b"step\r\n20\r\n"
 
 
 def test_lines_behind_a_damaged_one_are_not_lost(path: Path) -> None:

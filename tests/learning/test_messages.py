@@ -36,7 +36,9 @@ def test_a_value_comes_back_with_its_types(value: object) -> None:
     assert same(value, decode(message))
 
 
-@pytest.mark.parametrize("value", [{1, 2}, Path("x"), b"bytes", len, [object()]], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [{1, 2}, Path("x"), b"bytes", len, [object()]], ids=lambda value: type(value).__name__
+)
 def test_another_type_is_a_bug_that_is_named(value: object) -> None:
     kind = type(value[0] if isinstance(value, list) else value).__name__
     with pytest.raises(TypeError, match=kind):

@@ -338,7 +338,7 @@ def test_the_first_task_trains_the_transformer_where_nothing_else_gives_it() -> 
         ("method.readouts=[]", r"type 'method.readouts=\[linear,entropy,class_mean\]'"),
         ("method.token_mask_blocks=[2,1]", "type method.token_mask_blocks=all"),
         ("method=piggyback method.token_mask_blocks=[1]", "type method.token_masks=true"),
-        ("method.keep=1.5", r"type method.keep=0\.9"),
+        ("method.keep=1.5", r"type method.keep=X with X at least 0 and at most 1"),
         ("model=convit_tiny", "type model=vit_tiny"),
         ("method=finetune model=vit_tiny", "type method=meat"),
     ],

@@ -173,7 +173,7 @@ def test_it_runs_as_a_file() -> None:
         (["--images", "{}/broken"], "--images {}/broken holds no readable picture (JPEG, PNG"),
         (["--size", "428"], "--size 428 is not in 1 to 427 pixels: type --size 32"),
         (["--size", "large"], "argument --size: invalid int value: 'large': type check_augmentation.py --help"),
-        (["--count", "0"], "--count 0 must be at least 1: type --count 64"),
+        (["--count", "0"], "--count 0 must be 1 to 100000: type --count 64"),
         (["--colour"], "unrecognized arguments: --colour: type check_augmentation.py --help"),
         (["--json", "{}/nowhere/numbers.json"], "--json {}/nowhere/numbers.json cannot be written: name a file"),
         (["--json", "{}"], "--json {} cannot be written: name a file"),
