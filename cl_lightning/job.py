@@ -16,6 +16,7 @@ from typing import Any
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import BrokenOffError, UserError
+from cl_lightning.file_kind import read_file
 from cl_lightning.launch import supervise
 from cl_lightning.place import Rank, rank_from
 from cl_lightning.printable import printable
@@ -111,7 +112,7 @@ def _in_processes(config: Config, resume: bool, began: Callable[[Path], None] | 
         failures.append(code)
         said.append("")
         return math.nan
-    results: dict[str, Any] = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    results: dict[str, Any] = json.loads(read_file(run_dir / "results.json"))
     average = results["average_incremental_accuracy"]
     return math.nan if average is None else float(average)
 
