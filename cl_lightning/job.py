@@ -21,7 +21,7 @@ from cl_lightning.launch import supervise
 from cl_lightning.place import Rank, rank_from
 from cl_lightning.printable import printable
 from cl_lightning.run_folder import entered
-from cl_lightning.stop import STOPPED, StoppedError
+from cl_lightning.stop import STOPPED, StoppedError, interrupted_later
 
 FAILED = 1
 """Exit code of a run that diverged, or was broken off by something outside of it."""
@@ -69,7 +69,8 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         if rank is None and config.trainer.devices > 1:
             return _in_processes(config, resume, began)
         _check_started(config, rank)
-        from cl_lightning.run import execute  # heavy
+        with interrupted_later():
+            from cl_lightning.run import execute  # heavy
 
         return execute(config, resume=resume, rank=rank, began=began)
     except (UserError, FloatingPointError, BrokenOffError) as error:
