@@ -54,9 +54,14 @@ def test_who_only_helps_is_gone_after_a_while() -> None:
 
 def test_an_import_is_not_interrupted_in_the_middle() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), interrupted_later():
-        os.kill(os.getpid(), signal.SIGINT)
-        done.append("the rest of it")
+
+    def imported() -> None:
+        with interrupted_later():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("the rest of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        imported()
     assert done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
