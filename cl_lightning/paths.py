@@ -51,8 +51,8 @@ def let_any_name_be_printed() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Whoever started us may have closed stdin, stdout or stderr (``>&-``): nothing is said there. The next file that
-    is opened would take its number, and get what libraries print.
+    """Open stdin, stdout and stderr on nothing where who started us has closed them (``>&-``). The next file would take
+    such a number, and get what libraries print.
     """
     for number in (0, 1, 2):
         try:

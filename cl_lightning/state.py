@@ -206,7 +206,7 @@ def _network_state(network: Network) -> dict[str, Plain]:
 
 
 def restore_network(payload: dict[str, Plain], sizes: Mapping[str, int] | None = None) -> Network:
-    """A network from its part of a checkpoint: rebuilt from its own description, loaded strictly.
+    """Return a network from its part of a checkpoint: rebuilt from its own description, loaded strictly.
 
     ``sizes`` are the largest that each number in the description may be.
 
@@ -231,7 +231,7 @@ def restore_network(payload: dict[str, Plain], sizes: Mapping[str, int] | None =
 
 
 def _sizes_of(network: Network, payload: Mapping[str, Plain]) -> dict[str, int]:
-    """The numbers that a fresh network is described by once it has learnt a task: none costs more than has been
+    """Return the numbers that a fresh network is described by once it has learnt a task: none costs more than has been
     forecast. It is grown, and to be replaced.
     """
     network.grow(payload["identity"]["protocol"]["tasks"][0], Key(0))  # some say only then what they are made of
@@ -242,7 +242,7 @@ def _sizes_of(network: Network, payload: Mapping[str, Plain]) -> dict[str, int]:
 
 
 def _numbers(plain: Plain, name: str = "") -> Iterator[tuple[str, int]]:
-    """Each whole number in a description, and the key that it stands under."""
+    """Yield each whole number in a description, and the key that it stands under."""
     if isinstance(plain, Mapping):
         for key, value in plain.items():
             yield from _numbers(value, str(key))
