@@ -22,8 +22,9 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Until then the file has a name that nothing else has, so that several may write at once: the last one's stays.
 
     Raises:
-        OSError: no room, or no right to write; what was at ``path`` is still there.
+        OSError: no room, no right to write, or a device at ``path``; what was there is still there.
     """
+    _refuse_device(path)
     part = beside(path)
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _UNLINKED, 0o666), "wb") as file:
@@ -106,6 +107,16 @@ def remove_parts(folder: Path, *names: str) -> None:
             part.unlink(missing_ok=True)
         for part in folder.glob(f".{name}.*.part"):
             part.unlink(missing_ok=True)
+
+
+def _refuse_device(path: Path) -> None:
+    """Raise ``OSError`` for ``/dev/null`` and the like: root, who may, would put a file in its place for everybody."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:  # nothing there, or nothing that may be looked at: writing beside it tells
+        return
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, "it is a device, and no file", str(path))
 
 
 def _opened(path: Path, flags: int) -> int:

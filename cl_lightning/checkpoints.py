@@ -141,7 +141,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     _check_begin(path)
     payload = _read(path, altered)
     version = payload.get("version") if isinstance(payload, dict) else None
-    if version != VERSION:  # older ones have no checksum, so their number comes first
+    if type(version) is not int or version != VERSION:  # older ones have no checksum, so their number comes first
         raise ValueError(
             f"{path} has format {version}, this program reads format {VERSION}: use the release that wrote it"
         )

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 ZIP = b"PK\x03\x04"
 """How an archive begins that holds something; ``torch.save`` and bundles write such."""
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+
+
+def read_file(path: Path) -> bytes:
+    """Return all of a file, also through a link. A pipe would never end, and is none.
+
+    Raises:
+        OSError: there is none, it is a folder or a pipe, or nobody may read it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        return file.read()
 
 
 def foreign_kind(path: Path) -> str | None:

@@ -16,11 +16,12 @@ from typing import Any
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.errors import BrokenOffError, UserError
+from cl_lightning.file_kind import read_file
 from cl_lightning.launch import supervise
 from cl_lightning.place import Rank, rank_from
 from cl_lightning.printable import printable
 from cl_lightning.run_folder import entered
-from cl_lightning.stop import STOPPED, StoppedError
+from cl_lightning.stop import STOPPED, StoppedError, interrupted_later
 
 FAILED = 1
 """Exit code of a run that diverged, or was broken off by something outside of it."""
@@ -68,7 +69,8 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         if rank is None and config.trainer.devices > 1:
             return _in_processes(config, resume, began)
         _check_started(config, rank)
-        from cl_lightning.run import execute  # heavy
+        with interrupted_later():
+            from cl_lightning.run import execute  # heavy
 
         return execute(config, resume=resume, rank=rank, began=began)
     except (UserError, FloatingPointError, BrokenOffError) as error:
@@ -111,7 +113,7 @@ def _in_processes(config: Config, resume: bool, began: Callable[[Path], None] | 
         failures.append(code)
         said.append("")
         return math.nan
-    results: dict[str, Any] = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    results: dict[str, Any] = json.loads(read_file(run_dir / "results.json"))
     average = results["average_incremental_accuracy"]
     return math.nan if average is None else float(average)
 

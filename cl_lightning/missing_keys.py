@@ -147,7 +147,7 @@ def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
     """Return what a run's numbers depend on: its own keys, and those of method and recipe as in a configuration."""
     completed = complete(protocol, PROTOCOL)
     for key, group in (("method_options", "method"), ("recipe_switches", "recipe")):
-        if completed[key]:
+        if isinstance(completed[key], Mapping) and completed[key]:
             table = [
                 missing for missing in CONFIGURATION if missing.key.startswith(f"{group}.") and missing.in_protocol
             ]
@@ -166,7 +166,7 @@ def complete_checkpoint(payload: Mapping[str, Plain]) -> dict[str, Plain]:
     """Return what a checkpoint of today's format holds."""
     completed = complete(payload, CHECKPOINT)
     identity = completed.get("identity")
-    if isinstance(identity, Mapping):
+    if isinstance(identity, Mapping) and isinstance(identity.get("protocol"), Mapping):
         completed["identity"] = {**identity, "protocol": complete_protocol(identity["protocol"])}
     return completed
 

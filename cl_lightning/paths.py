@@ -43,10 +43,25 @@ def let_any_name_be_printed() -> None:
     """Names of files are bytes: those that are no UTF-8 go to stdout as they are, where they would raise otherwise; and
     warnings that no handler takes, which Python then prints itself, carry nothing out in a terminal.
     """
+    _open_what_is_closed()
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter("%(message)s"))
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")
+
+
+def _open_what_is_closed() -> None:
+    """Open stdin, stdout and stderr on nothing where who started us has closed them (``>&-``). The next file would take
+    such a number, and get what libraries print.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free: this one
+            os.set_inheritable(number, True)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 @contextmanager

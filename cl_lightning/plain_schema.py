@@ -90,7 +90,7 @@ def plain(value: Any, where: str) -> None:
                 odd = next(key for key in each if not isinstance(key, str))
                 raise ValueError(f"{where} has the key {in_words(odd)}, which is no text")
             stack += [(inner, depth + 1) for inner in each.values()]
-        elif isinstance(each, list):
+        elif isinstance(each, list | tuple):
             stack += [(inner, depth + 1) for inner in each]
         elif not (each is None or isinstance(each, bool | int | float | str)):
             raise ValueError(f"{where} holds {in_words(each)}, a {type(each).__name__}")

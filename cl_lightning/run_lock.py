@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ LOCK = ".lock"
 HANDED_OVER = "CL_LIGHTNING_LOCK"
 """Names the descriptor of the lock in the environment of a rank 0 that was started with it."""
 
+_DESCRIPTOR = re.compile(r"[0-9]{1,9}")
 _TYPED = ".hydra"
 _BEFORE = frozenset({LOCK, "run.log", "metrics.csv", "wandb_id", _TYPED})
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -121,10 +123,14 @@ def _signature(descriptor: int) -> str:
 def _handed_over(run_dir: Path) -> int | None:
     """The lock that who started this process has given to it."""
     given = os.environ.pop(HANDED_OVER, "")
-    if not given.isdecimal() or not _is_at(int(given), run_dir / LOCK):
+    if not _DESCRIPTOR.fullmatch(given):
         return None
-    os.set_inheritable(int(given), False)
-    return int(given)
+    descriptor = int(given)
+    with suppress(OSError):  # nothing is open by that number: it was not us who set the variable
+        if _is_at(descriptor, run_dir / LOCK):
+            os.set_inheritable(descriptor, False)
+            return descriptor
+    return None
 
 
 def _tidy(run_dir: Path) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from cl_lightning.build_scenario import plain_scenario, reading
-from cl_lightning.checkpoints import last_checkpoint
 from cl_lightning.config.extension import LearntFolderConfig
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.saved import load_saved
@@ -34,7 +33,7 @@ from cl_lightning.data.sources import ArraySource, FolderSource
 from cl_lightning.errors import UserError, told_to_user
 from cl_lightning.memory.rehearsal import Budget
 from cl_lightning.methods.base import Method
-from cl_lightning.state import RunState, evaluated_images, restore
+from cl_lightning.state import RunState, evaluated_images, last_state, restore
 from cl_lightning.types import Fit, View
 
 log = logging.getLogger(__name__)
@@ -125,7 +124,7 @@ class _Before:
         assert config.extends is not None
         runs = [Path(config.run_dir), Path(config.extends.run)]
         self.listings = [run / LISTING for run in runs]
-        found = (last_checkpoint(run / "checkpoints") for run in runs if unknown)
+        found = (last_state(run / "checkpoints") for run in runs if unknown)
         payload = next(filter(None, found), None)
         self._totals = [] if payload is None else evaluated_images(payload[1])
 
@@ -184,7 +183,7 @@ def read_finished(run_dir: Path, word: str) -> tuple[Config, dict[str, Any]]:
     """
     config = load_saved(run_dir, word=word)
     with told_to_user():
-        found = last_checkpoint(run_dir / "checkpoints")
+        found = last_state(run_dir / "checkpoints")
     tasks = 0 if found is None else len(found[1]["identity"]["protocol"]["tasks"])
     done = 0 if found is None else len(found[1]["records"])
     if found is None or done < tasks:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from cl_lightning.checkpoints import VERSION, Position
+from cl_lightning.checkpoint_schema import check_state
+from cl_lightning.checkpoints import VERSION, Position, last_checkpoint, load_checkpoint
 from cl_lightning.data.sources import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
@@ -77,6 +81,28 @@ class RunState:
         return self.step_offset + self.position.steps
 
 
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, as ``load_checkpoint`` does.
+
+    Raises:
+        AlteredError, ValueError: as that does, and for one that has not the form of a run's.
+    """
+    payload = load_checkpoint(path)
+    check_state(payload, str(path))
+    return payload
+
+
+def last_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the last state that can be read in a run's ``checkpoints/``, and its file, as ``last_checkpoint`` does.
+
+    Raises ``ValueError`` for one that was not altered and is none of a run.
+    """
+    found = last_checkpoint(folder)
+    if found is not None:
+        check_state(found[1], str(found[0]))
+    return found
+
+
 def checkpoint_payload(
     method: Method, state: RunState, source: ImageSource, identity: dict[str, Plain]
 ) -> dict[str, Plain]:
@@ -106,9 +132,10 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
     """The inverse of :func:`checkpoint_payload`: puts network, teacher and extra state into ``method``, which has not
     been used yet, and returns what the run knew. Nothing is grown or trained again.
     """
-    method.network = restore_network(payload["network"])
+    sizes = _sizes_of(method.network, payload)
+    method.network = restore_network(payload["network"], sizes)
     teacher = payload["teacher"]
-    method.teacher = None if teacher is None else frozen_copy(restore_network(teacher))
+    method.teacher = None if teacher is None else frozen_copy(restore_network(teacher, sizes))
     method.load_extra_state(payload["extra"])
     return restored_state(payload, source)
 
@@ -144,7 +171,7 @@ def restore_learnt(payload: dict[str, Plain], method: Method) -> None:
     """Put what a checkpoint's run has learnt into ``method``, which has not been used yet: what predicts, and nothing
     that goes on learning (teacher, memory, place in a task), so that no data are needed.
     """
-    method.network = restore_network(payload["network"])
+    method.network = restore_network(payload["network"], _sizes_of(method.network, payload))
     method.network.eval()
     method.load_extra_state(payload["extra"])
 
@@ -178,8 +205,49 @@ def _network_state(network: Network) -> dict[str, Plain]:
     return {"structure": network.structure(), "weights": {k: v.cpu() for k, v in network.state_dict().items()}}
 
 
-def restore_network(payload: dict[str, Plain]) -> Network:
-    """A network from its part of a checkpoint: rebuilt from its own description, loaded strictly."""
-    network = build_network(payload["structure"], Key(0))
-    network.load_state_dict(payload["weights"], strict=True)
+def restore_network(payload: dict[str, Plain], sizes: Mapping[str, int] | None = None) -> Network:
+    """Return a network from its part of a checkpoint: rebuilt from its own description, loaded strictly.
+
+    ``sizes`` are the largest that each number in the description may be.
+
+    Raises:
+        ValueError: a description that is not whole, or weights that are not those of it.
+    """
+    structure, weights = payload["structure"], payload["weights"]
+    for name, value in _numbers(structure):
+        if sizes is not None and value > sizes.get(name, value):
+            raise ValueError(f"a network in the checkpoint has {name}={value}, its run has {name}={sizes[name]}"[:200])
+    try:  # the same constructors have made the method's own network, from the configuration
+        network = build_network(structure, Key(0))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise ValueError(f"a network in the checkpoint is not described as this program does it ({told})") from error
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:  # names or shapes: torch has no other word for it
+        told = " ".join(str(error).split())[:120]
+        raise ValueError(f"the weights in the checkpoint are not those of its network ({told})") from error
     return network
+
+
+def _sizes_of(network: Network, payload: Mapping[str, Plain]) -> dict[str, int]:
+    """Return the numbers that a fresh network is described by once it has learnt a task: none costs more than has been
+    forecast. It is grown, and to be replaced.
+    """
+    network.grow(payload["identity"]["protocol"]["tasks"][0], Key(0))  # some say only then what they are made of
+    sizes = {"classes": sum(payload["identity"]["protocol"]["tasks"]), "packed": len(payload["records"]) + 1}
+    for name, value in _numbers(network.structure()):
+        sizes[name] = max(value, sizes.get(name, value))
+    return sizes
+
+
+def _numbers(plain: Plain, name: str = "") -> Iterator[tuple[str, int]]:
+    """Yield each whole number in a description, and the key that it stands under."""
+    if isinstance(plain, Mapping):
+        for key, value in plain.items():
+            yield from _numbers(value, str(key))
+    elif isinstance(plain, list | tuple):
+        for value in plain:
+            yield from _numbers(value, name)
+    elif isinstance(plain, int):
+        yield name, int(plain)

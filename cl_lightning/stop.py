@@ -77,3 +77,24 @@ class _Timer:
 
     def cancel(self) -> None:
         self._timer.cancel()
+
+
+@contextmanager
+def interrupted_later() -> Iterator[None]:
+    """Let Ctrl-C count when the block ends: a library that it meets half imported may fail of anything.
+
+    Raises:
+        KeyboardInterrupt: it came.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+    came = threading.Event()
+    signal.signal(signal.SIGINT, lambda number, frame: came.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came.is_set():
+        raise KeyboardInterrupt

@@ -20,7 +20,7 @@ import yaml
 
 from cl_lightning.atomic import write_atomic
 from cl_lightning.caveats import caveats
-from cl_lightning.checkpoints import Position, last_checkpoint, load_checkpoint, save_whole, write_checkpoint
+from cl_lightning.checkpoints import Position, save_whole, write_checkpoint
 from cl_lightning.config.fill import changed_switches, unread_switches
 from cl_lightning.config.identity import kept_with_a_state, refuse_edits
 from cl_lightning.config.schema import Config
@@ -34,7 +34,7 @@ from cl_lightning.paths import shown
 from cl_lightning.protocol import epochs, memory_name, protocol, without_files
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.scenarios import EXEMPLARS, kept_of_extended
-from cl_lightning.state import RunState, checkpoint_payload, restore
+from cl_lightning.state import RunState, checkpoint_payload, last_state, load_state, restore
 from cl_lightning.types import Fit, Herd
 
 log = logging.getLogger(__name__)
@@ -155,11 +155,11 @@ class Writer:
         Raises:
             ValueError: the checkpoint is of another run or other data.
         """
-        found = last_checkpoint(self._checkpoints) if processes.writes else None
+        found = last_state(self._checkpoints) if processes.writes else None
         name = processes.agree(None if found is None else found[0].name)
         if name is None:
             return None
-        payload = load_checkpoint(self._checkpoints / name) if found is None else found[1]
+        payload = load_state(self._checkpoints / name) if found is None else found[1]
         processes.gather(None)
         self._data.check(payload)
         plain = dataclasses.asdict(self._config)
@@ -174,10 +174,20 @@ class Writer:
         if processes.writes and (whole := self._data.complete(payload)) is not None:
             save_whole(self._checkpoints / name, whole)
         state = restore(payload, self._method, self._scenario.train)
+        self._check_cursor(state)
         self._commits = list(dict.fromkeys([*payload["commits"], *self._commits]))
         self._seconds_before = sum(record.seconds for record in state.records) + state.cursor.seconds
         self._earlier = {"went_on_after_task": len(state.records), "went_on_at_step": state.steps}
         return state
+
+    def _check_cursor(self, state: RunState) -> None:
+        """Raise ``ValueError`` where a state stands at a place that its task does not have."""
+        at, tasks = state.position, self._scenario.tasks
+        if at.items == at.steps == 0:
+            return
+        plan = self._method.plan(tasks[at.tasks])
+        if at.items >= len(plan) or (at.steps and not isinstance(plan[at.items], Fit)):
+            raise ValueError(f"resume={self._run_dir} was left at a place that task {at.tasks + 1} does not have")
 
     @property
     def _checkpoints(self) -> Path:
@@ -300,7 +310,7 @@ def commit() -> str | None:
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
-    git = ["git", "-C", str(root)]
+    git = ["git", "--no-optional-locks", "-C", str(root)]  # a user may be committing just now
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)

@@ -143,3 +143,10 @@ def test_a_folder_is_made_once_and_never_a_link(tmp_path: Path) -> None:
 def test_a_long_name_has_room_for_the_name_aside(tmp_path: Path) -> None:
     write_atomic(tmp_path / ("a" * 255), "x")
     assert len(beside(tmp_path / ("a" * 255)).name) < 255
+
+
+def test_a_device_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write in /dev, and a file at /dev/null would be there for all programs."""
+    monkeypatch.setattr(os, "replace", lambda part, path: pytest.fail(f"{path} would be replaced"))
+    with pytest.raises(OSError, match="it is a device"):
+        write_atomic(Path(os.devnull), "text")

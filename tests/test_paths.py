@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +60,21 @@ def test_what_cannot_be_written_is_named_with_what_to_type(tmp_path: Path, monke
         writing(Path("run"), ""),
     ):
         raise full
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_closed_streams_are_opened_on_nothing(closed: tuple[int, ...], tmp_path: Path) -> None:
+    """The next file would take their number, and get what is printed; Python has no stream there at all."""
+    said = (
+        "import os, sys; from cl_lightning.paths import let_any_name_be_printed; let_any_name_be_printed()\n"
+        "file = os.open('file', os.O_CREAT | os.O_WRONLY)\n"
+        "print('out'); print('err', file=sys.stderr); os.write(1, b'x'); os.write(2, b'x')\n"
+        "sys.exit(0 if file > 2 else 5)"
+    )
+
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    assert subprocess.call([sys.executable, "-c", said], cwd=tmp_path, preexec_fn=close) == 0
+    assert (tmp_path / "file").read_bytes() == b""

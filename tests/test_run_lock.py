@@ -143,3 +143,12 @@ def test_a_file_system_without_locks_is_told(
     with only_writer(tmp_path / "run"):
         pass
     assert "its file system keeps no locks; let no second process write there" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["9999", "9" * 20, "-1", "²"])
+def test_a_variable_that_names_no_open_file_is_nobodys_lock(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HANDED_OVER, given)
+    with only_writer(tmp_path / "run"), pytest.raises(UserError), only_writer(tmp_path / "run"):
+        pass

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from cl_lightning.stop import STOPPED, listening
+from cl_lightning.stop import STOPPED, interrupted_later, listening
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -50,3 +50,22 @@ def test_who_only_helps_is_gone_after_a_while() -> None:
     code = "import os, signal, time\nfrom cl_lightning.stop import listening\n"
     code += "with listening(0.2):\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(60)"
     assert subprocess.run([sys.executable, "-c", code], timeout=50, check=False).returncode == STOPPED
+
+
+def test_an_import_is_not_interrupted_in_the_middle() -> None:
+    done = []
+
+    def imported() -> None:
+        with interrupted_later():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("the rest of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        imported()
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_nothing_is_said_where_nothing_came() -> None:
+    with interrupted_later():
+        pass

@@ -8,7 +8,6 @@ from typing import Any
 
 from cl_lightning.bundle.network_check import method_with_network
 from cl_lightning.bundle.results_check import check_results
-from cl_lightning.bundle.state_schema import state_check
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.kinds import PATHS
 from cl_lightning.config.literal import kind_of_key
@@ -23,6 +22,7 @@ from cl_lightning.missing_keys import complete_checkpoint
 from cl_lightning.plain_schema import in_words
 from cl_lightning.scenarios import EXEMPLARS
 from cl_lightning.state import restored_state
+from cl_lightning.state_schema import state_check
 
 _IN_FORCE = {
     "method": lambda config: config.method.name,

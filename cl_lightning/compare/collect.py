@@ -15,6 +15,7 @@ import yaml
 from cl_lightning.config.identity import science
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.errors import UserError
+from cl_lightning.file_kind import read_file
 from cl_lightning.missing_keys import complete_configuration, complete_results
 
 RESULTS = "results.json"
@@ -136,7 +137,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(read_file(file))
     except OSError as error:
         raise ValueError(f"it cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

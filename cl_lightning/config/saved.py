@@ -21,7 +21,7 @@ from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import refuse_unread
 from cl_lightning.errors import UserError
-from cl_lightning.file_kind import foreign_kind
+from cl_lightning.file_kind import foreign_kind, read_file
 from cl_lightning.paths import absolute
 from cl_lightning.plain_schema import list_of, mapping_of, maybe, plain, record, text
 
@@ -178,7 +178,7 @@ def _missing(run_dir: Path, word: str) -> str:
 def _moved_to(folder: Path) -> str | None:
     """Return where the files of a run are of which ``folder``, made by Hydra, has no more than what was typed."""
     try:
-        typed = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+        typed = yaml.safe_load(read_file(folder / ".hydra" / "overrides.yaml"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         return None
     given = [each for each in typed or [] if str(each).startswith("run_dir=")]

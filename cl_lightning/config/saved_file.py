@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cl_lightning.file_kind import read_file
 from cl_lightning.missing_keys import complete_configuration
 from cl_lightning.plain_schema import read_yaml
 
@@ -17,7 +18,7 @@ def read_configuration(file: Path) -> dict[str, Any]:
         OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read, or is no YAML.
         TypeError: it holds something else than a mapping.
     """
-    plain = read_yaml(file.read_text(encoding="utf-8"))
+    plain = read_yaml(read_file(file).decode("utf-8"))
     if not isinstance(plain, Mapping):
         raise TypeError(f"it holds a {type(plain).__name__}, no mapping")
     return complete_configuration(plain)

@@ -14,6 +14,7 @@ from cl_lightning.data.contents import DIGEST_SIZE, from_hex
 from cl_lightning.data.identity import WORDS
 from cl_lightning.data.kept import FILES, FORMAT, INDEX, PIXELS, Kept
 from cl_lightning.data.sources import ArraySource, FolderSource
+from cl_lightning.file_kind import read_file
 from cl_lightning.plain_schema import boolean, either, list_of, mapping_of, maybe, read_json, record, text, whole
 
 _LARGEST_SIDE = 65_535
@@ -63,7 +64,7 @@ def read_kept(folder: Path) -> Kept:
         ValueError: the folder is of another format, or not what was written.
     """
     try:
-        index = read_json((folder / INDEX).read_bytes(), INDEX)
+        index = read_json(read_file(folder / INDEX), INDEX)
         record({"format": whole()}, more=True)(index, INDEX)
         if index["format"] != FORMAT:
             raise OtherFormatError(f"{folder} has format {index['format']}, this program reads format {FORMAT}")

@@ -22,6 +22,7 @@ from cl_lightning.data.contents import as_hex
 from cl_lightning.data.identity import WORDS, entries, parts, shown_key
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ImageSource
+from cl_lightning.file_kind import read_file
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def parse_listing(file: Path) -> Listing:
     """
     most = _LEAST_ROOM + _GROWTH * file.stat().st_size
     try:
-        with gzip.open(file, "rb") as packed:
+        with gzip.open(io.BytesIO(read_file(file)), "rb") as packed:
             content = packed.read(most + 1)
         if len(content) > most:
             raise ValueError("it would grow far beyond what a listing of images is")

@@ -17,7 +17,7 @@ from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.deploy.scorer import Scorer
 from cl_lightning.errors import UserError, told_to_user
-from cl_lightning.file_kind import foreign_kind
+from cl_lightning.file_kind import foreign_kind, read_file
 from cl_lightning.missing_keys import complete_export
 from cl_lightning.models.build import build_network
 from cl_lightning.rng import Key
@@ -132,7 +132,7 @@ def _description(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{folder} is no export, it has no {DESCRIPTION}: type python -m cl_lightning.export RUN_DIR")
     try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
+        plain = json.loads(read_file(file))
         version = plain["format"]
     except (ValueError, TypeError, KeyError) as error:
         known = foreign_kind(file)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cl_lightning.build import build_method, build_pipeline
 from cl_lightning.build_scenario import only_arrays, orientation
-from cl_lightning.checkpoints import AlteredError, Position, list_checkpoints, load_checkpoint
+from cl_lightning.checkpoints import AlteredError, Position, list_checkpoints
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
@@ -18,9 +18,13 @@ from cl_lightning.data.scenario import Scenario, without_images
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.file_kind import read_file
 from cl_lightning.rng import Key
-from cl_lightning.state import restore_learnt
+from cl_lightning.state import load_state, restore_learnt
 from cl_lightning.types import Plain
+
+_MOST_CHANNELS = 4
+"""Of a picture."""
 
 
 def open_run(run_dir: Path, checkpoint: Path | None = None, device: str = "cpu") -> TrainedModel:
@@ -93,7 +97,7 @@ def _named(run_dir: Path, checkpoint: Path) -> Path:
 def _read(file: Path) -> dict[str, Any]:
     try:
         with told_to_user():
-            return load_checkpoint(file)
+            return load_state(file)
     except AlteredError as error:
         raise UserError(f"{file} cannot be used ({error}): type --checkpoint with another file of the run") from error
 
@@ -110,7 +114,8 @@ def _check_same_run(file: Path, protocol: dict[str, Plain], config: Config) -> N
 def _channels(structure: Plain) -> int:
     """Of the images that a network with this description sees."""
     found = _find(structure, "channels")
-    assert isinstance(found, int), "every encoder and backbone describes its channels"
+    if type(found) is not int or not 1 <= found <= _MOST_CHANNELS:
+        raise UserError(f"the network in the checkpoint is not described as this program does it (channels={found})")
     return found
 
 
@@ -144,7 +149,7 @@ def _stage(finished: int, grown: int, sizes: list[int]) -> str:
 
 def _commit(run_dir: Path) -> str | None:
     try:
-        results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+        results = json.loads(read_file(run_dir / "results.json"))
         return str(results["provenance"]["commit"]) if results["provenance"]["commit"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cl_lightning.atomic import open_to_append, write_atomic
+from cl_lightning.file_kind import read_file
 
 Row = dict[str, str]
 """Column -> value as text; what a row has no value for is not in it."""
@@ -81,7 +82,7 @@ def read_rows(path: Path) -> list[Row]:
 def read_curves(path: Path) -> tuple[list[Row], int]:
     """The same, and how many lines are damaged. Raises as :func:`read_rows`."""
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         return [], 0
     *whole, rest = data.split(b"\n")

@@ -25,6 +25,7 @@ from cl_lightning.learning.replicas import losses_by_replica
 from cl_lightning.learning.watch import Watch
 from cl_lightning.methods.base import Method
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
+from cl_lightning.optim.left import load_optimiser
 from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
 from cl_lightning.optim.sam import ascend, descend
 from cl_lightning.optim.schedule import learning_rate
@@ -128,7 +129,7 @@ class Learner(pl.LightningModule):
         """A new optimiser for the phase, over what it trains; the one that was left, where the phase goes on."""
         self._optimiser = make_optimiser(self.phase.optimiser, self._trained, self._base_rate, self._factors)
         if self._left is not None:
-            self._optimiser.load_state_dict(self._left.optimiser)
+            load_optimiser(self._optimiser, self._left.optimiser)
         return self._optimiser
 
     def on_fit_start(self) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import WandbLogger
 
 from cl_lightning.atomic import write_atomic
+from cl_lightning.file_kind import read_file
 from cl_lightning.learning.curves_file import PHASE, STEP, TASK, CurvesFile, Row, read_curves
 from cl_lightning.learning.wandb_file import HEADER, read_records
 from cl_lightning.report.panels import Panels, Picture
@@ -239,7 +240,7 @@ def _run_id(run_dir: Path, *, new: bool) -> str:
     path = run_dir / "wandb_id"
     if new or not path.exists():
         write_atomic(path, secrets.token_hex(4) + "\n")
-    run_id = path.read_text(encoding="utf-8", errors="replace").strip()
+    run_id = read_file(path).decode("utf-8", "replace").strip()
     if not re.fullmatch(r"[\w-]{1,64}", run_id, re.ASCII):
         raise ValueError(
             f"{path} holds {run_id[:40]!r}, no id of a wandb run: delete it, and a new run begins in wandb"

@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from cl_lightning.file_kind import read_file
+
 HEADER = b":W&B\xe1\xbe\x00"
 _BLOCK = 32768
 _PIECE = struct.Struct("<IHB")
@@ -27,7 +29,7 @@ def read_records(path: Path) -> Iterator[tuple[bytes, int]]:
     Raises:
         ValueError: the file is of another format.
     """
-    data = path.read_bytes()
+    data = read_file(path)
     if data[: len(HEADER)] != HEADER[: len(data)]:
         raise ValueError(f"{path} is no file of wandb that this program can read: type logger=csv to go on without it")
     record = b""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_lightning.atomic import write_atomic
+from cl_lightning.file_kind import read_file
 from cl_lightning.metrics import continual
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, accuracies_of_each, accuracy_of_all
 from cl_lightning.types import Plain
@@ -218,7 +219,7 @@ def _made(path: Path, results: Mapping[str, Plain]) -> Plain:
     """
     apart = {"provenance": None, "notes": None}
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
+        written = json.loads(read_file(path))
         told = json.loads(json.dumps(finite({**results, **apart})))
         return written["provenance"] if {**told, **written, **apart} == told else None
     except (OSError, ValueError, TypeError, KeyError):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cl_lightning.atomic import make_folder, replace_file
+from cl_lightning.file_kind import read_file
 from cl_lightning.missing_keys import complete_results
 from cl_lightning.plain_schema import read_json
 from cl_lightning.report.results import write_json
@@ -97,7 +98,7 @@ def read_portrait(run_dir: Path) -> Portrait:
     folder = run_dir / FOLDER
     if not (folder / _PLAIN).exists() or not (folder / _ARRAYS).exists():
         return Portrait()
-    plain = json.loads((folder / _PLAIN).read_text(encoding="utf-8"))
+    plain = json.loads(read_file(folder / _PLAIN))
     with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     exemplars = {int(name.split("/")[1]): arrays.pop(name) for name in sorted(arrays) if name.startswith("exemplars/")}
@@ -121,7 +122,7 @@ def read_shown(run_dir: Path) -> Shown:
     if not path.exists():
         raise ValueError(f"{run_dir} has no results.json: a run writes it after its first task")
     try:
-        results = complete_results(read_json(path.read_bytes(), "it"))
+        results = complete_results(read_json(read_file(path), "it"))
         check_results_file(results)
         results["protocol"]["readout"], results["tasks"][0], results["accuracy_matrix"]
     except (ValueError, KeyError, IndexError, TypeError) as error:

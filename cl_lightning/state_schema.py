@@ -25,10 +25,18 @@ from cl_lightning.plain_schema import (
 from cl_lightning.types import PROTOCOLS
 
 
+def array(value: Any, where: str) -> None:
+    """Check that it is a tensor whose numbers are all there: no sparse one, and none that repeats a few of them."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{where} is a {type(value).__name__}, not a tensor")
+    plain_kind = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+    if not plain_kind or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise ValueError(f"{where} is a tensor of another kind than this program keeps")
+
+
 def _tensor(dtype: torch.dtype | None = None, shape: tuple[int, ...] | None = None) -> Check:
     def checked(value: Any, where: str) -> None:
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{where} is a {type(value).__name__}, not a tensor")
+        array(value, where)
         if (dtype not in (None, value.dtype)) or (shape not in (None, tuple(value.shape))):
             raise ValueError(f"{where} is a tensor {tuple(value.shape)} {value.dtype}, not {shape or ''} {dtype or ''}")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -38,19 +46,19 @@ def _tensor(dtype: torch.dtype | None = None, shape: tuple[int, ...] | None = No
 
 
 _NETWORK = record({"structure": mapping_of(plain), "weights": mapping_of(_tensor())})
-_COUNTS = list_of(list_of(whole(), length=3, kinds=(list, tuple)), kinds=(list, tuple))
+COUNTS = list_of(list_of(whole(), length=3, kinds=(list, tuple)), kinds=(list, tuple))
 
 
 def _counts_after_a_phase(value: Any, where: str) -> None:
-    _COUNTS(value, where)
+    COUNTS(value, where)
     if not value:
         raise ValueError(f"{where} counts no task")
 
 
-_ACCURACIES = mapping_of(mapping_of(_counts_after_a_phase))
-_SEQUENCE = (list, tuple)
-_PART = record({"digest": text, "images": mapping_of(whole())})
-_KEY = either(whole(-(2**63), 2**63 - 1), text)
+ACCURACIES = mapping_of(mapping_of(_counts_after_a_phase))
+SEQUENCE = (list, tuple)
+PART = record({"digest": text, "images": mapping_of(whole())})
+KEY = either(whole(-(2**63), 2**63 - 1), text)
 
 
 def state_check(classes: int, tasks: int) -> Check:
@@ -66,20 +74,20 @@ def state_check(classes: int, tasks: int) -> Check:
                     "order": list_of(whole()),
                     "train_fingerprint": text,
                     "fingerprints": list_of(text),
-                    "images": list_of(maybe(mapping_of(_PART))),
+                    "images": list_of(maybe(mapping_of(PART))),
                     "configuration": mapping_of(plain),
                 },
                 optional=("fingerprints", "images", "configuration"),
             ),
             "network": _NETWORK,
             "teacher": maybe(_NETWORK),
-            "extra": mapping_of(either(maybe(_extra_number), _tensor())),
+            "extra": mapping_of(either(maybe(extra_number), _tensor())),
             "memory": record(
                 {
                     "budget": record({"kind": one_of("total", "per_class", "none"), "size": whole()}),
                     "scope": one_of("global", "per_replica"),
                     "replicas": whole(1, 4096),
-                    "lists": list_of(mapping_of(list_of(_KEY), key=label)),
+                    "lists": list_of(mapping_of(list_of(KEY), key=label)),
                 }
             ),
             "step_offset": whole(),
@@ -87,8 +95,8 @@ def state_check(classes: int, tasks: int) -> Check:
                 record(
                     {
                         "index": task,
-                        "classes": list_of(label, kinds=_SEQUENCE),
-                        "names": list_of(text, kinds=_SEQUENCE),
+                        "classes": list_of(label, kinds=SEQUENCE),
+                        "names": list_of(text, kinds=SEQUENCE),
                         "seconds": number,
                         "images_per_second": number,
                         "parameters": whole(),
@@ -105,7 +113,7 @@ def state_check(classes: int, tasks: int) -> Check:
                     "seconds": number,
                 }
             ),
-            "precisions": list_of(_precision, kinds=_SEQUENCE),
+            "precisions": list_of(precision, kinds=SEQUENCE),
             "phases": list_of(
                 record({"task": task, "phase": text, "steps": whole(), "images": whole(), "seconds": number})
             ),
@@ -117,20 +125,22 @@ def state_check(classes: int, tasks: int) -> Check:
                     }
                 )
             ),
-            "after_phases": list_of(record({"task": task, "item": whole(), "phase": text, "counts": _ACCURACIES})),
-            "matrices": mapping_of(mapping_of(list_of(_COUNTS, tasks)), key=one_of(*PROTOCOLS)),
+            "after_phases": list_of(record({"task": task, "item": whole(), "phase": text, "counts": ACCURACIES})),
+            "matrices": mapping_of(mapping_of(list_of(COUNTS, tasks)), key=one_of(*PROTOCOLS)),
             "commits": list_of(maybe(text)),
         },
         optional=("phases", "answers", "commits", "after_phases"),
     )
 
 
-def _extra_number(value: Any, where: str) -> None:
+def extra_number(value: Any, where: str) -> None:
+    """Check a number that a method keeps, which may be a key of random draws."""
     whole(-(2**64), 2**64)(value, where)
 
 
-def _precision(value: Any, where: str) -> None:
-    list_of(either(whole(), text), length=3, kinds=_SEQUENCE)(value, where)
+def precision(value: Any, where: str) -> None:
+    """Check the task, the phase and the precision that it was trained in."""
+    list_of(either(whole(), text), length=3, kinds=SEQUENCE)(value, where)
     whole()(value[0], f"{where}[0]")
     text(value[1], f"{where}[1]")
     text(value[2], f"{where}[2]")
