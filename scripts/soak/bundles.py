@@ -10,6 +10,7 @@ import io
 import json
 import random
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -103,8 +104,10 @@ def packed(files: Files, twice: str = "", contents: bytes | None = None) -> byte
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content)
         if twice:
-            with archive.open(zipfile.ZipInfo(twice), "w") as again:
-                again.write(files[twice])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that the name is there already, which is the point
+                with archive.open(zipfile.ZipInfo(twice), "w") as again:
+                    again.write(files[twice])
         archive.writestr(zipfile.ZipInfo(_CONTENTS), listed if contents is None else contents)
     return stream.getvalue()
 

@@ -261,7 +261,8 @@ def test_an_end_before_the_new_task_is_refused(altered: Path, capsys: pytest.Cap
 def test_a_run_that_is_not_finished_is_refused(altered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = last_checkpoint(altered / "checkpoints")
     assert found is not None
-    change(altered, records=found[1]["records"][:1])
+    counts = {protocol: {name: rows[:1] for name, rows in of.items()} for protocol, of in found[1]["matrices"].items()}
+    change(altered, records=found[1]["records"][:1], matrices=counts)
     assert f"{altered} is not finished (1 of 2 tasks are learnt): type resume={altered} first" in told(capsys, altered)
     assert bundle(["export", str(altered), str(altered.parent / "b")]) == 2
     assert "is not finished" in capsys.readouterr().err
