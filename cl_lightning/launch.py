@@ -27,7 +27,7 @@ from cl_lightning.errors import UserError
 from cl_lightning.meeting import meeting
 from cl_lightning.printable import printable_lines
 from cl_lightning.run_lock import HANDED_OVER
-from cl_lightning.stop import STOPPED
+from cl_lightning.stop import STOPPED, asking, let_go_of_terminal
 
 PEER_GONE = 71
 """Exit code of a rank that failed only because it waited for another one: not the cause if there is any other."""
@@ -72,7 +72,8 @@ def supervise(command: Sequence[str], world: int, *, logs: Path, lock: int | Non
     """Start ``world`` copies of ``command`` on this machine and wait for them.
 
     Each runs in a session of its own, so that Ctrl-C reaches the supervisor alone. The first SIGINT or SIGTERM goes on
-    to rank 0 as SIGTERM, and what rank 0 makes of it is the end of the run; at a further SIGINT all are killed at once.
+    to rank 0 as SIGTERM, SIGHUP as itself, and what rank 0 makes of it is the end of the run; at a further SIGINT all
+    are killed at once.
     If a rank fails, the others are ended, and one line on stderr names the cause, unless rank 0 was it and has told
     already. Outside of the main thread no signal is listened to.
 
@@ -115,6 +116,8 @@ class _Wish:
     at_once: bool = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            let_go_of_terminal()
         if self.by is None:
             self.by, self.since = signal.Signals(number), time.monotonic()
         elif number == signal.SIGINT:
@@ -124,7 +127,7 @@ class _Wish:
 @contextmanager
 def _listening() -> Iterator[_Wish]:
     wish, allowed = _Wish(), threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, wish.note) for number in (signal.SIGINT, signal.SIGTERM) if allowed}
+    before = {number: signal.signal(number, wish.note) for number in asking() if allowed}
     try:
         yield wish
     finally:
@@ -271,7 +274,8 @@ def _watch(ranks: Sequence[_Process], wish: _Wish, grace: float) -> _Verdict:
             return verdict
         if wish.by is not None and not passed_on:
             passed_on = True
-            ranks[0].popen.terminate()  # alone: its loaders' workers are its own business
+            # Alone: its loaders' workers are its own business. It has the same terminal, or none any more.
+            ranks[0].popen.send_signal(signal.SIGHUP if wish.by == signal.SIGHUP else signal.SIGTERM)
         time.sleep(_POLL)
 
 
@@ -318,7 +322,7 @@ def _blame(failures: Sequence[_Process], wish: _Wish) -> _Verdict:
     if cause.code == failures[0].code == _WRONG_CONFIGURATION:
         cause = failures[0]  # the user's mistake, which each rank sees: rank 0 has told it, if it is among them
     code = cause.code or 0
-    if cause.index == 0 and code in (PEER_GONE, -signal.SIGTERM) and wish.by is not None:
+    if cause.index == 0 and code in (PEER_GONE, -signal.SIGTERM, -signal.SIGHUP) and wish.by is not None:
         return _Verdict(128 + wish.by, ("stopped: rank 0 could not be asked just then, and kept nothing more",))
     line = _line(cause, code)
     return _Verdict(code if code > 0 else 128 - code, (line,) if line else (), _MERCY)

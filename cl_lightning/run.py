@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, flips
-from cl_lightning.checkpoints import list_checkpoints
+from cl_lightning.checkpoints import Position, list_checkpoints
 from cl_lightning.config.check import check_begin
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config, TrainerConfig
@@ -134,7 +134,8 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         ahead = sequence.forecast(last)
         if not isinstance(scenario.train, ArraySource):
             _check_workers(config, scenario, processes)
-        curves = _curves(config, run_dir, state, resume, processes, own=kept is not None)
+        begun = config.extends is None or state.position != Position(len(scenario.tasks) - 1)
+        curves = _curves(config, run_dir, state, resume, processes, begun=begun)
     at = state.position
     told = processes.writes and config.verbose > Verbosity.QUIET
     display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
@@ -243,9 +244,11 @@ def _tell(display: Display, line: str) -> None:
     log.info(line, extra={"told": True})
 
 
-def _curves(config: Config, run_dir: Path, state: RunState, resume: bool, processes: Processes, *, own: bool) -> Curves:
-    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. ``own``: the
-    state is one that this run has kept, not what it inherits from another (whose last task stands at step 0).
+def _curves(
+    config: Config, run_dir: Path, state: RunState, resume: bool, processes: Processes, *, begun: bool
+) -> Curves:
+    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. Until it has
+    ``begun`` to learn, a run that extends another one has that one's last task at step 0.
     """
     if not processes.writes:
         return silent_curves()
@@ -254,7 +257,7 @@ def _curves(config: Config, run_dir: Path, state: RunState, resume: bool, proces
     there = Kept(state.steps, max(0, logged), len(state.after_phases))
     options = _logger_options(config)
     curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
-    if own:
+    if begun:
         curves.offset = state.step_offset
     return curves
 

@@ -1,12 +1,14 @@
-"""Being asked to stop: Ctrl-C, or SIGTERM from a scheduler that wants the machine back.
+"""Being asked to stop: Ctrl-C, SIGTERM from a scheduler that wants the machine back, or a terminal that is gone.
 
 The first signal is a wish, which is granted at the next place where the run can be left; the second Ctrl-C is an order.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,24 @@ class Stop:
         self.by = signal.Signals(number)
 
 
+def asking() -> list[signal.Signals]:
+    """Return the signals by which one asks; without SIGHUP where that is ignored (``nohup``)."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
+
+
+def let_go_of_terminal() -> None:
+    """Let what is said go nowhere if it went to a terminal that is gone: writing there would be an error."""
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+
+
 @contextmanager
 def listening(leave_after: float | None = None) -> Iterator[Stop]:
     """Note signals within the block instead of ending; outside of the main thread nothing is changed.
@@ -46,11 +66,13 @@ def listening(leave_after: float | None = None) -> Iterator[Stop]:
     timer = None if leave_after is None else _Timer(leave_after)
 
     def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            let_go_of_terminal()
         if timer is not None:
             timer.start_once()
         stop._ask(number, frame)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in asking()}
     try:
         yield stop
     finally:

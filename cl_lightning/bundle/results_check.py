@@ -43,7 +43,8 @@ def check_results(folder: Path, state: RunState, protocol: Mapping[str, Any]) ->
     made = json.loads(json.dumps(finite(made)))
     _check_protocol(complete_protocol(shown), made.pop("protocol"), state)
     for name in {**made, **written}:
-        if name not in ("protocol", *_BESIDE) and not _same(made.get(name), written.get(name)):
+        unknown = name not in made  # also where it says null
+        if name not in ("protocol", *_BESIDE) and (unknown or not _same(made.get(name), written.get(name))):
             raise ValueError(f"{name[:40]!a} in its results.json is not that of the counts in its state")
     if (folder / "accuracy_matrix.csv").read_bytes() != matrix_csv(state.matrices).encode():
         raise ValueError("its accuracy_matrix.csv is not that of the counts in its state")
@@ -53,7 +54,7 @@ def _check_protocol(shown: Mapping[str, Any], made: Mapping[str, Any], state: Ru
     for name in {**made, **shown}:
         if name in _SHOWN and name in shown:
             _SHOWN[name](shown[name], f"protocol.{name} of results.json")
-        elif not _same(made.get(name), shown.get(name)):
+        elif name not in made or not _same(made.get(name), shown.get(name)):
             raise ValueError(f"its results.json has another {name[:40]!a} than its state")
     used = list(dict.fromkeys(precision for _, _, precision in state.precisions))
     if used and shown.get("precision") != ", then ".join(used):

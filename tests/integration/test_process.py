@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from cl_lightning.checkpoints import list_checkpoints
 from tests.integration.commands import typed
 from tests.wandb_files import read_history
 
@@ -74,3 +77,28 @@ def test_divergence_is_one_line_that_names_step_and_term(tmp_path: Path, capfd: 
     assert "classification loss is" in lines[0]
     assert "step" in lines[0]
     assert list((tmp_path / "run" / "checkpoints").iterdir()), "what was kept before stays"
+
+
+CLOSED_TERMINAL = """
+import os, pty, select, sys, time
+from pathlib import Path
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "cl_lightning", *sys.argv[1:]])
+curves, deadline = Path("run/metrics.csv"), time.monotonic() + 120
+while not (curves.exists() and curves.stat().st_size > 100):
+    assert time.monotonic() < deadline
+    if select.select([terminal], [], [], 0.1)[0]:
+        os.read(terminal, 65536)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["trainer=ddp_cpu", "batch.replicas=2"]], ids=["one process", "two processes"])
+def test_a_run_whose_terminal_is_closed_keeps_its_state(words: list[str], tmp_path: Path) -> None:
+    """As when the connection to another machine breaks off."""
+    typed_there = ["method=finetune", "model=resnet8", "run_dir=run", "trainer.checkpoint_minutes=null", *words]
+    ended = subprocess.run([sys.executable, "-c", CLOSED_TERMINAL, *typed_there], timeout=200, check=False)
+    assert ended.returncode == 75
+    assert any("_step_" in path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints"))
