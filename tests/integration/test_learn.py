@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -99,6 +100,25 @@ def test_old_and_new_classes_are_classified(finished: Path, learnt: Path) -> Non
     own = [(task, name) for task in (1, 2) for name in ("main", "classifier")]
     assert [(entry["task"], entry["phase"]) for entry in phases] == [(0, "main"), *own]
     assert found["protocol"]["extended"][0].startswith("task 3: folder more, fingerprint ")
+
+
+@pytest.mark.parametrize("place", ["write_kept", "write_results"])
+def test_broken_off_before_its_first_step_it_ends_with_the_same_curves(
+    place: str, finished: Path, learnt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its first state is kept, and between that and its first results."""
+    run_dir, words = finished.parent / place, [f"data.new={finished.parent / 'more'}", "logger=csv"]
+    assert typed(f"learn={finished}", *words, f"run_dir={finished.parent / f'{place}_peace'}") == 0
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"cl_lightning.writer.{place}", full)
+        assert typed(f"learn={finished}", *words, f"run_dir={run_dir}") == 1
+    assert typed(f"resume={run_dir}") == 0
+    for name in ("metrics.csv", "accuracy_matrix.csv"):
+        assert (run_dir / name).read_bytes() == (finished.parent / f"{place}_peace" / name).read_bytes(), name
 
 
 def test_the_checkpoint_predicts_all_classes(learnt: Path) -> None:
