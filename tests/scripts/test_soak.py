@@ -54,7 +54,7 @@ PLANTED = {
     ),
     "lines": (
         "import scripts.soak.command_lines as lines\ncompose = lines.compose_typed\n"
-        "def wrong(words):\n    return 1 / 0 if 'data.flip=true' in words else compose(words)\n"
+        "def wrong(words):\n    return 1 / 0 if any(word.startswith('data.') for word in words) else compose(words)\n"
         "lines.compose_typed = wrong",
         "traceback",
     ),
