@@ -70,13 +70,18 @@ def _job(composed: DictConfig) -> float | Failed:
 
 @contextmanager
 def _no_empty_folder() -> Iterator[None]:
-    """Hydra makes a folder for every job: one that nothing came into is taken away again."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    """Take away the folder that Hydra makes for every job if nothing came into it; of a single run, also those above it
+    that were made for it, below the working directory.
+    """
+    hydra_config = HydraConfig.get()
+    folder, here = Path(hydra_config.runtime.output_dir), Path.cwd()
+    above = [parent for parent in folder.parents if here in parent.parents]
     try:
         yield
     finally:
-        with suppress(OSError):
-            folder.rmdir()
+        with suppress(OSError):  # something is in it
+            for empty in (folder, *(above if hydra_config.mode is RunMode.RUN else ())):
+                empty.rmdir()
 
 
 def _typed(composed: DictConfig) -> Config:

@@ -258,3 +258,13 @@ def test_the_configuration_can_be_printed(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "name: wa" in done.stdout
     assert not list(tmp_path.iterdir()), "printing a configuration must write nothing"
+
+
+def test_no_empty_folders_are_left(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert "epochs=0" in complaint("method.main.epochs=0", monkeypatch, capfd)
+    assert list(in_folder.iterdir()) == [], "Hydra had made outputs/dytox_digits/TIME"
+    (in_folder / "outputs" / "kept").mkdir(parents=True)
+    assert "epochs=0" in complaint("method.main.epochs=0", monkeypatch, capfd)
+    assert [path.name for path in (in_folder / "outputs").iterdir()] == ["kept"]
