@@ -111,7 +111,7 @@ def _check_protocol(config: Config, protocol: Mapping[str, Any]) -> None:
 
 
 def _check_kept(config: Config, payload: Mapping[str, Any], kept: Kept) -> None:
-    """What the run remembers, and what of its data is known, is the same in its state and beside its exemplars."""
+    """Raise ``ValueError`` where the state remembers other images, or knows other data, than lie beside it."""
     identity, source = payload["identity"], kept.source
     remembered = [(key, label) for lists in payload["memory"]["lists"] for label, keys in lists.items() for key in keys]
     here = {source.key(row): label for row, label in enumerate(source.labels.tolist())}

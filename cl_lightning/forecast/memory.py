@@ -29,7 +29,7 @@ class Need:
     learning: int
     """Gradients and the optimiser's moments."""
     fixed: int
-    """What each patch knows of each other."""
+    """Buffers of each patch for each other one."""
     images: int
     """Images of a step in one process, and what is kept of them."""
     counts: Counts
