@@ -22,7 +22,18 @@ from cl_lightning.plain_schema import (
     text,
     whole,
 )
-from cl_lightning.state_schema import ACCURACIES, COUNTS, KEY, PART, SEQUENCE, array, extra_number, precision
+from cl_lightning.state_schema import (
+    COUNTS,
+    PART,
+    SEQUENCE,
+    array,
+    evaluation_check,
+    extra_number,
+    memory_check,
+    phase_check,
+    precision,
+    record_check,
+)
 from cl_lightning.types import PROTOCOLS
 
 _NETWORK = record({"structure": mapping_of(plain), "weights": mapping_of(array)})
@@ -80,27 +91,9 @@ def _state(classes: int, sizes: list[int], done: int) -> Check:
             "network": _NETWORK,
             "teacher": maybe(_NETWORK),
             "extra": mapping_of(either(maybe(extra_number), array)),
-            "memory": record(
-                {
-                    "budget": record({"kind": one_of("total", "per_class", "none"), "size": whole()}),
-                    "scope": one_of("global", "per_replica"),
-                    "replicas": whole(1, 4096),
-                    "lists": list_of(mapping_of(list_of(KEY), key=label)),
-                }
-            ),
+            "memory": memory_check(label),
             "step_offset": whole(),
-            "records": list_of(
-                record(
-                    {
-                        "index": task,
-                        "classes": list_of(label, kinds=SEQUENCE),
-                        "names": list_of(text, kinds=SEQUENCE),
-                        "seconds": number,
-                        "images_per_second": number,
-                        "parameters": whole(),
-                    }
-                )
-            ),
+            "records": list_of(record_check(task, label)),
             "cursor": record(
                 {
                     "items": whole() if learning else one_of(0),
@@ -111,11 +104,9 @@ def _state(classes: int, sizes: list[int], done: int) -> Check:
                 }
             ),
             "precisions": list_of(precision, kinds=SEQUENCE),
-            "phases": list_of(
-                record({"task": task, "phase": text, "steps": whole(), "images": whole(), "seconds": number})
-            ),
+            "phases": list_of(phase_check(task)),
             "answers": maybe(record({"confusion": _counts_of_answers(2), "reliability": _counts_of_answers(3)})),
-            "after_phases": list_of(record({"task": task, "item": whole(), "phase": text, "counts": ACCURACIES})),
+            "after_phases": list_of(evaluation_check(task)),
             "matrices": _matrices(done),
             "commits": list_of(maybe(text)),
         },

@@ -61,6 +61,42 @@ PART = record({"digest": text, "images": mapping_of(whole())})
 KEY = either(whole(-(2**63), 2**63 - 1), text)
 
 
+def memory_check(label: Check) -> Check:
+    """Return the check of a rehearsal memory, whose classes are ``label``."""
+    return record(
+        {
+            "budget": record({"kind": one_of("total", "per_class", "none"), "size": whole()}),
+            "scope": one_of("global", "per_replica"),
+            "replicas": whole(1, 4096),
+            "lists": list_of(mapping_of(list_of(KEY), key=label)),
+        }
+    )
+
+
+def record_check(task: Check, label: Check) -> Check:
+    """Return the check of the record of a finished task."""
+    return record(
+        {
+            "index": task,
+            "classes": list_of(label, kinds=SEQUENCE),
+            "names": list_of(text, kinds=SEQUENCE),
+            "seconds": number,
+            "images_per_second": number,
+            "parameters": whole(),
+        }
+    )
+
+
+def phase_check(task: Check) -> Check:
+    """Return the check of the record of a finished phase."""
+    return record({"task": task, "phase": text, "steps": whole(), "images": whole(), "seconds": number})
+
+
+def evaluation_check(task: Check) -> Check:
+    """Return the check of an evaluation after a phase."""
+    return record({"task": task, "item": whole(), "phase": text, "counts": ACCURACIES})
+
+
 def state_check(classes: int, tasks: int) -> Check:
     """Return the check of a finished run's state, of so many classes and tasks."""
     label, task = whole(0, classes - 1), whole(0, tasks - 1)
@@ -82,26 +118,10 @@ def state_check(classes: int, tasks: int) -> Check:
             "network": _NETWORK,
             "teacher": maybe(_NETWORK),
             "extra": mapping_of(either(maybe(extra_number), _tensor())),
-            "memory": record(
-                {
-                    "budget": record({"kind": one_of("total", "per_class", "none"), "size": whole()}),
-                    "scope": one_of("global", "per_replica"),
-                    "replicas": whole(1, 4096),
-                    "lists": list_of(mapping_of(list_of(KEY), key=label)),
-                }
-            ),
+            "memory": memory_check(label),
             "step_offset": whole(),
             "records": list_of(
-                record(
-                    {
-                        "index": task,
-                        "classes": list_of(label, kinds=SEQUENCE),
-                        "names": list_of(text, kinds=SEQUENCE),
-                        "seconds": number,
-                        "images_per_second": number,
-                        "parameters": whole(),
-                    }
-                ),
+                record_check(task, label),
                 tasks,
             ),
             "cursor": record(
@@ -114,9 +134,7 @@ def state_check(classes: int, tasks: int) -> Check:
                 }
             ),
             "precisions": list_of(precision, kinds=SEQUENCE),
-            "phases": list_of(
-                record({"task": task, "phase": text, "steps": whole(), "images": whole(), "seconds": number})
-            ),
+            "phases": list_of(phase_check(task)),
             "answers": maybe(
                 record(
                     {
@@ -125,7 +143,7 @@ def state_check(classes: int, tasks: int) -> Check:
                     }
                 )
             ),
-            "after_phases": list_of(record({"task": task, "item": whole(), "phase": text, "counts": ACCURACIES})),
+            "after_phases": list_of(evaluation_check(task)),
             "matrices": mapping_of(mapping_of(list_of(COUNTS, tasks)), key=one_of(*PROTOCOLS)),
             "commits": list_of(maybe(text)),
         },

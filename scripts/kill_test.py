@@ -209,7 +209,7 @@ def run(config: Config, *, resume: bool, after: float | None = None, site: str |
             os.dup2(told, 1)
             os.dup2(told, 2)
             if site is not None:
-                _mine(*SITES[site], call)
+                mine(*SITES[site], call)
             execute(config, resume=resume)
             os._exit(0)
         except BaseException:
@@ -227,8 +227,8 @@ def run(config: Config, *, resume: bool, after: float | None = None, site: str |
         time.sleep(0.002)
 
 
-def _mine(module: str, path: str, call: int) -> None:
-    """Let the process die at the ``call``-th call of ``module.path``."""
+def mine(module: str, path: str, call: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Let the process send itself a signal at the ``call``-th call of ``module.path``."""
     *owners, name = path.split(".")
     owner: Any = functools.reduce(getattr, owners, importlib.import_module(module))
     target: Callable[..., Any] = getattr(owner, name)
@@ -239,7 +239,7 @@ def _mine(module: str, path: str, call: int) -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return target(*arguments, **options)
 
     setattr(owner, name, deadly)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from scripts.kill_test import SITES
+from scripts.kill_test import SITES, mine
 from scripts.soak.attack import Fault
 
 PATIENCE = 300.0
@@ -107,7 +104,7 @@ def _become(arguments: Sequence[str], folder: Path, told: Path, death: Death) ->
         os.chdir(folder)
         sys.argv = ["cl_lightning", *arguments]
         if death.site is not None:
-            _mine(*SITES[death.site], death)
+            mine(*SITES[death.site], death.call, death.signal)
         from cl_lightning.__main__ import main
 
         main()
@@ -120,24 +117,3 @@ def _become(arguments: Sequence[str], folder: Path, told: Path, death: Death) ->
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _mine(module: str, path: str, death: Death) -> None:
-    """Let this process get its signal at a call of ``module.path``."""
-    *owners, name = path.split(".")
-    owner: Any = functools.reduce(getattr, owners, importlib.import_module(module))
-    target: Callable[..., Any] = getattr(owner, name)
-    left = death.call
-
-    @functools.wraps(target)
-    def deadly(*arguments: Any, **options: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), death.signal)
-        return target(*arguments, **options)
-
-    setattr(owner, name, deadly)
-    for other in list(sys.modules.values()):  # and wherever it has been imported by name
-        if getattr(other, "__name__", "").startswith("cl_lightning") and getattr(other, name, None) is target:
-            setattr(other, name, deadly)
