@@ -19,34 +19,34 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cl_lightning.config.command_line import read, wants_many
+from cl_lightning.config.command_line.arguments import read, wants_many
+from cl_lightning.config.command_line.record import write_typed
 from cl_lightning.config.compose import compose_typed, typed
-from cl_lightning.config.errors import explain, merges_into_null, unwritable
-from cl_lightning.config.files import config_dir
+from cl_lightning.config.hydra_errors import explain, merges_into_null, unwritable
 from cl_lightning.config.learn import load_learn, moved
-from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
-from cl_lightning.config.parallel import has_left
 from cl_lightning.config.registry import register
 from cl_lightning.config.saved import load_saved, old_paths, read_saved
 from cl_lightning.config.schema import Config
-from cl_lightning.config.sweep_check import mistake_of_job, typed_for
-from cl_lightning.config.typed_record import write_typed
-from cl_lightning.errors import UserError
-from cl_lightning.job import (
+from cl_lightning.config.sweep.check import mistake_of_job, typed_for
+from cl_lightning.config.sweep.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
+from cl_lightning.config.sweep.parallel import has_left
+from cl_lightning.config.yaml_files import config_dir
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.paths import let_any_name_be_printed, typed_path
+from cl_lightning.core.printable import printable
+from cl_lightning.distributed.rank import rank_from_environment
+from cl_lightning.distributed.signals import STOPPED
+from cl_lightning.distributed.slurm_requeue import requeued_when_left
+from cl_lightning.run.job import (
     INTERRUPTED,
     ONE_LINE,
     WANTS_TRACEBACK,
-    LeftError,
+    ExitRequestedError,
     attempt,
-    complain,
     failures,
     last_failure,
+    report_error,
 )
-from cl_lightning.paths import let_any_name_be_printed, typed_path
-from cl_lightning.place import rank_from
-from cl_lightning.printable import printable
-from cl_lightning.requeue import requeued_when_left
-from cl_lightning.stop import STOPPED
 
 
 @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
@@ -61,7 +61,7 @@ def _job(composed: DictConfig) -> float | Failed:
     try:
         with as_job(), requeued_when_left(), _no_empty_folder():
             value = attempt(lambda: _typed(composed), began=lambda run_dir: write_typed(run_dir, composed))
-    except LeftError as left:
+    except ExitRequestedError as left:
         if not is_elsewhere(HydraConfig.get()):
             raise
         return Failed(left.code, "it was told to stop")
@@ -150,14 +150,14 @@ def _start(arguments: list[str]) -> None:
         print(f"cl_lightning {metadata.version('cl-lightning')}, Hydra {metadata.version('hydra-core')}")
         return
     _check_here()
-    rank = rank_from(os.environ)
+    rank = rank_from_environment(os.environ)
     if any(argument.startswith("learn=") for argument in arguments):
         attempt(lambda: learnt_configuration(arguments))
     elif any(argument.startswith("resume=") for argument in arguments):
         attempt(lambda: saved_configuration(arguments), resume=True)
     elif any(argument.startswith("data.new=") for argument in arguments):
         raise UserError("data.new= is what a finished run learns: type learn=RUN_DIR data.new=FOLDER")
-    elif rank is None or rank.index == 0:
+    elif rank is None or rank.rank == 0:
         if rank is not None and wants_many(arguments):
             raise UserError("-m does not go with processes that were started already: type trainer.devices=N instead")
         _job()
@@ -187,22 +187,22 @@ def main() -> None:
     try:
         arguments = sys.argv[1:] = read(arguments)
         _start(arguments)
-    except LeftError as left:
+    except ExitRequestedError as left:
         sys.exit(left.code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except UserError as error:
-        complain(str(error))
+        report_error(str(error))
     except (HydraException, OmegaConfBaseException, AssertionError, AttributeError) as error:
         ours = isinstance(error, AssertionError | AttributeError) and not merges_into_null(error)
         if WANTS_TRACEBACK or ours:
             raise
-        complain(explain(error, arguments))
+        report_error(explain(error, arguments))
     except OSError as error:
         line = unwritable(error, arguments)
         if WANTS_TRACEBACK or line is None:
             raise
-        complain(line)
+        report_error(line)
     if failures:
         sys.exit(max(failures))
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_lightning.command import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, positive, say
-from cl_lightning.errors import UserError
-from cl_lightning.paths import typed_path
-from cl_lightning.printable import printable
+from cl_lightning.core.cli import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, positive, say
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.paths import typed_path
+from cl_lightning.core.printable import printable
 
 if TYPE_CHECKING:
     from cl_lightning.deploy.model import TrainedModel
@@ -57,7 +57,7 @@ def _parser() -> Parser:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from cl_lightning.data.left_out import Aside, in_words  # heavy, as those below
+    from cl_lightning.data.sources.skipped_files import Aside, in_words  # heavy, as those below
     from cl_lightning.deploy.image_files import image_files
     from cl_lightning.deploy.listing import listing
     from cl_lightning.deploy.predictions import Classifier, classify
@@ -114,8 +114,8 @@ def _device(name: str) -> str:
 
 
 def _explain(classifier: Classifier, task: int | None) -> None:
+    from cl_lightning.core.types import TASK_INCREMENTAL
     from cl_lightning.deploy.predictions import meaning
-    from cl_lightning.types import TASK_INCREMENTAL
 
     model = classifier.model
     method, data = model.protocol["method"], model.protocol["data"]
@@ -152,7 +152,7 @@ def _write(text: str, out: Path | None) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    from cl_lightning.atomic import write_atomic
+    from cl_lightning.core.atomic_write import write_atomic
 
     write_atomic(out, text)
 

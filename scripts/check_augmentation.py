@@ -26,14 +26,14 @@ from PIL import Image
 from PIL import __version__ as pillow_version
 from scipy import stats
 
-from cl_lightning.data import operations, randaugment
-from cl_lightning.data.class_files import kind_of
-from cl_lightning.data.formats import FORMATS
-from cl_lightning.data.operations import Operation
-from cl_lightning.data.randaugment import RandAugment
-from cl_lightning.data.sources import FolderSource
-from cl_lightning.errors import UnreadableImageError, UserError
-from cl_lightning.rng import Key
+from cl_lightning.core.errors import UnreadableImageError, UserError
+from cl_lightning.core.rng import Key
+from cl_lightning.data.augmentation import operations, randaugment
+from cl_lightning.data.augmentation.operations import Operation
+from cl_lightning.data.augmentation.randaugment import RandAugment
+from cl_lightning.data.sources.base import FolderSource
+from cl_lightning.data.sources.class_folders import kind_of
+from cl_lightning.data.sources.image_formats import FORMATS
 
 TIMM_POLICY = "rand-m9-mstd0.5-inc1"
 TIMM_NAMES = {

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-LIGHTNING_ROOMS = ("learning/", "data/module.py", "sequence.py")
+LIGHTNING_ROOMS = ("learning/", "data/datamodule.py")
 
 ROOMS = {
     "continuum": ("data/",),
     "hydra": ("__main__.py", "config/", "learning/strategy.py"),
     "lightning": (),  # the twin distribution: its classes are not pytorch_lightning's
-    "lightning_fabric": LIGHTNING_ROOMS,
+    "lightning_fabric": (*LIGHTNING_ROOMS, "distributed/process_group.py"),
     "omegaconf": ("__main__.py", "config/"),
     "pytorch_lightning": LIGHTNING_ROOMS,
     "wandb": ("learning/loggers.py",),

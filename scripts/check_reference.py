@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from cl_lightning.errors import UserError, told_to_user
-from cl_lightning.published.compare import Comparison, compare
-from cl_lightning.published.difference import Row, Verdict
-from cl_lightning.published.vectors import VectorFile
+from cl_lightning.core.errors import UserError, told_to_user
+from scripts.reference.check_vectors import Comparison, compare
+from scripts.reference.difference import Row, Verdict
+from scripts.reference.vectors import VectorFile
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `scripts` is, wherever this is typed

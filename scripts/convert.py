@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cl_lightning import checkpoints, state
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.checkpoint import files, state
+from cl_lightning.core.errors import UserError, told_to_user
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.checkpoint import PublishedCheckpoint, load_plain, read_checkpoint
@@ -58,7 +58,7 @@ def _import(source: Path, target: Path) -> list[str]:
         "network": {"structure": network.structure(), "weights": network.state_dict()},
         "source": {"implementation": "arthurdouillard/dytox", "file": source.name, **found.progress},
     }
-    checkpoints.save_whole(target, payload)
+    files.save_whole(target, payload)
     return [
         f"{source}: {_tasks(network)}{_progress(found)}",
         *_sizes(network),
@@ -72,7 +72,7 @@ def _export(source: Path, target: Path) -> list[str]:
     network = _our_network(path)
     if not isinstance(network, TaskNetwork):
         raise ValueError(f"{path} holds a {network.structure()['kind']}: only method=dytox* has published weights")
-    checkpoints.save_whole(target, {"model": export_dytox(network)})
+    files.save_whole(target, {"model": export_dytox(network)})
     return [
         f"{path}: {_tasks(network)}",
         *_sizes(network),
@@ -82,7 +82,7 @@ def _export(source: Path, target: Path) -> list[str]:
 
 
 def _last_checkpoint(run_dir: Path) -> Path:
-    found = checkpoints.list_checkpoints(run_dir / "checkpoints")
+    found = files.list_checkpoints(run_dir / "checkpoints")
     if not found:
         raise FileNotFoundError(f"{run_dir} holds no checkpoints/task_*.pt: type the folder of a run, or a file")
     return found[-1]
@@ -104,8 +104,8 @@ def _our_network(path: Path) -> Network:
 
 def _whole(path: Path) -> dict[str, Any]:
     try:
-        return checkpoints.load_checkpoint(path)
-    except checkpoints.AlteredError as error:
+        return files.load_checkpoint(path)
+    except files.AlteredError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 

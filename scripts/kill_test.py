@@ -32,13 +32,13 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
+from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
 from cl_lightning.config.compose import compose_one_of_many
-from cl_lightning.config.errors import explain
+from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config
-from cl_lightning.config.unread import told
-from cl_lightning.errors import UserError
+from cl_lightning.config.unread.check import told
+from cl_lightning.core.errors import UserError
 
 SMALL = (
     "data.increment=[4,3,3]",
@@ -54,19 +54,19 @@ SMALL = (
 
 SITES = {
     "step": ("cl_lightning.methods.base", "Method.after_step"),
-    "backward": ("cl_lightning.learning.watch", "Watch.guard"),
-    "checkpoint, writing": ("cl_lightning.checkpoints", "_Hashing.write"),
-    "checkpoint, written": ("cl_lightning.checkpoints", "_Hashing.finish"),
+    "backward": ("cl_lightning.learning.non_finite", "NonFiniteGuard.guard"),
+    "checkpoint, writing": ("cl_lightning.checkpoint.files", "_Hashing.write"),
+    "checkpoint, written": ("cl_lightning.checkpoint.files", "_Hashing.finish"),
     "file, written": ("os", "replace"),
-    "file, renamed": ("cl_lightning.atomic", "_sync_folder"),
-    "checkpoint, clearing away": ("cl_lightning.checkpoints", "_superseded"),
+    "file, renamed": ("cl_lightning.core.atomic_write", "_sync_folder"),
+    "checkpoint, clearing away": ("cl_lightning.checkpoint.files", "_superseded"),
     "herding": ("cl_lightning.memory.rehearsal", "RehearsalMemory.update"),
-    "evaluating": ("cl_lightning.sequence", "evaluate_all"),
-    "between items": ("cl_lightning.journal", "Journal.after_item"),
-    "reporting": ("cl_lightning.writer", "write_results"),
+    "evaluating": ("cl_lightning.run.task_loop", "evaluate_all"),
+    "between items": ("cl_lightning.checkpoint.schedule", "CheckpointSchedule.after_item"),
+    "reporting": ("cl_lightning.run.run_dir", "write_results"),
     "curves": ("cl_lightning.learning.loggers", "Curves.log"),
     "curves of a task": ("cl_lightning.learning.loggers", "Curves.log_task"),
-    "evaluating after a phase": ("cl_lightning.sequence", "evaluate_ready"),
+    "evaluating after a phase": ("cl_lightning.run.task_loop", "evaluate_ready"),
     "curves of a phase": ("cl_lightning.learning.loggers", "Curves.log_phase"),
     "growing": ("cl_lightning.methods.base", "frozen_copy"),
 }
@@ -198,7 +198,7 @@ def _killed_until_done(config: Config, seconds: float, chance: random.Random) ->
 
 def run(config: Config, *, resume: bool, after: float | None = None, site: str | None = None, call: int = 1) -> int:
     """One process: killed ``after`` seconds, or at the ``call``-th call of a ``site``; returns how it ended."""
-    from cl_lightning.run import execute
+    from cl_lightning.run.train import execute
 
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -301,7 +301,7 @@ def warm_up() -> None:
     """Import all that a run imports, and start no thread: what is forked from here must find its locks free."""
     os.environ["OMP_NUM_THREADS"] = "1"
     for module in (
-        "cl_lightning.run",
+        "cl_lightning.run.train",
         "continuum.scenarios",
         "continuum.datasets",
         "scipy.special",

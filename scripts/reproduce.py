@@ -30,16 +30,16 @@ from typing import Any, TextIO
 import yaml
 
 from cl_lightning.config.compose import compose_one_of_many
-from cl_lightning.config.identity import differences, science
+from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import may_change
-from cl_lightning.config.unread import Unread, told
-from cl_lightning.errors import UserError, told_to_user
-from cl_lightning.published.layout import Block, Grid, as_markdown, as_text
+from cl_lightning.config.unread.check import Unread, told
+from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.distributed.signals import STOPPED
 from cl_lightning.published.page import count_cells, page
 from cl_lightning.published.stored import StoredRun, condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job, Table, load_table, table_names
 from cl_lightning.published.verdict import Status
-from cl_lightning.stop import STOPPED
+from cl_lightning.report.layout import Block, Grid, as_markdown, as_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -110,7 +110,7 @@ def expected(job: Job) -> dict[str, Any]:
 def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread, ...]]:
     """The scientific part of a configuration, and which of the overrides it does not read."""
     config, idle = compose_one_of_many(["run_dir=none", *overrides])
-    return science(dataclasses.asdict(config)), tuple(idle)
+    return numeric_settings(dataclasses.asdict(config)), tuple(idle)
 
 
 def asked(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class Runs:
         folder = self.folder(job)
         if not (folder / "results.json").exists() and not any(folder.glob("checkpoints/task_*.pt")):
             return None
-        return science(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+        return numeric_settings(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
     def command(self, job: Job) -> list[str]:
         """The command line of a job: from its start, or from where it was left."""

@@ -221,7 +221,7 @@ def test_a_library_in_its_rooms_is_fine(tmp_path: Path) -> None:
         ("losses/extra.py", "from cl_lightning import models"),
         ("types.py", "import cl_lightning.data"),
         ("models/extra.py", "def f():\n    from cl_lightning.methods import base"),
-        ("learning/extra.py", "import cl_lightning.build"),
+        ("learning/extra.py", "import cl_lightning.factory.methods"),
         ("methods/extra.py", "from cl_lightning import memory"),
         ("data/extra.py", "import cl_lightning.report"),
         ("report/extra.py", "from cl_lightning import models"),

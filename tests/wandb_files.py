@@ -152,7 +152,7 @@ def serving() -> Iterator[Server]:
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            """Nothing: who is killed amidst a request is what is tested."""
+            """Nothing: who is killed raise_if_stopped a request is what is tested."""
 
     http = Quiet(("127.0.0.1", 0), Handler)
     server.url = f"http://127.0.0.1:{http.server_address[1]}"

@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cl_lightning.command import DONE, carried_out
-from cl_lightning.paths import typed_path
-from cl_lightning.printable import printable
+from cl_lightning.core.cli import DONE, carried_out
+from cl_lightning.core.paths import typed_path
+from cl_lightning.core.printable import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cl_lightning.atomic import replace_file
-from cl_lightning.file_kind import foreign_kind
-from cl_lightning.plain_schema import mapping_of, read_json, record, text, whole
+from cl_lightning.core.atomic_write import replace_file
+from cl_lightning.core.file_type import foreign_kind
+from cl_lightning.core.json_schema import mapping_of, read_json, record, text, whole
 
 FORMAT = 1
 CONTENTS = "bundle.json"

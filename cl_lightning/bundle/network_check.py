@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
-from cl_lightning.build import build_method, encoder_structure
 from cl_lightning.config.schema import Config
-from cl_lightning.data.scenario import Scenario
+from cl_lightning.core.json_schema import list_of, whole
+from cl_lightning.core.rng import Key
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.factory.methods import build_method, encoder_structure
 from cl_lightning.methods.base import Method
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
-from cl_lightning.plain_schema import list_of, whole
-from cl_lightning.rng import Key
 
 _GROWN = ("classes", "packed")
 """What a description says of the tasks learnt; all else is as it was before the first."""

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import yaml
 
-from cl_lightning.atomic import beside
 from cl_lightning.bundle.archive import Archive, Item, opened, pack
 from cl_lightning.bundle.run_check import check_run
-from cl_lightning.checkpoints import VERSION, Position, load_checkpoint, save_whole
+from cl_lightning.checkpoint.files import VERSION, Position, load_checkpoint, save_whole
 from cl_lightning.config.saved import load_saved
-from cl_lightning.data.kept import write_kept
-from cl_lightning.data.kept_reading import read_kept
-from cl_lightning.data.listing import LISTING
-from cl_lightning.errors import UserError, told_to_user
-from cl_lightning.plain import decode, encode
-from cl_lightning.plain_schema import read_yaml
-from cl_lightning.scenarios import EXEMPLARS, kept_of, read_finished
+from cl_lightning.core.atomic_write import beside
+from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.json_schema import read_yaml
+from cl_lightning.core.serialization import decode, encode
+from cl_lightning.data.scenarios.image_list import LISTING
+from cl_lightning.data.sources.exemplar_reading import read_exemplar_store
+from cl_lightning.data.sources.exemplar_store import write_kept
+from cl_lightning.factory.added_task import EXEMPLARS, kept_of, read_finished
 
 _LONGEST_REASON = 300
 _TEXTS = ("config.yaml", "results.json", "accuracy_matrix.csv")
@@ -92,7 +92,7 @@ def _restore(archive: Archive, part: Path, run_dir: Path) -> tuple[int, int]:
     payload = decode(archive.read("state.json"), archive.read("state.safetensors"))
     if not isinstance(payload, dict) or payload.get("version") != VERSION:
         raise ValueError(f"its state is of another format than {VERSION}: use the release that wrote it")
-    kept = read_kept(part / EXEMPLARS)
+    kept = read_exemplar_store(part / EXEMPLARS)
     try:
         load_saved(part, word="import ")
         check_run(part, payload, kept)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cl_lightning.missing_keys import complete_protocol
-from cl_lightning.plain_schema import list_of, mapping_of, maybe, plain, read_json, record, text
+from cl_lightning.checkpoint.state import RunState
+from cl_lightning.core.json_schema import list_of, mapping_of, maybe, plain, read_json, record, text
+from cl_lightning.core.missing_keys import complete_protocol
 from cl_lightning.report.results import build_results, finite, matrix_csv
 from cl_lightning.report.results_schema import LEFT_OUT, PROVENANCE, check_results_file
-from cl_lightning.state import RunState
 
 _BESIDE: dict[str, Any] = {
     "data_identity": mapping_of(maybe(text)),

@@ -8,21 +8,21 @@ from typing import Any
 
 from cl_lightning.bundle.network_check import method_with_network
 from cl_lightning.bundle.results_check import check_results
+from cl_lightning.checkpoint.state import restored_state
+from cl_lightning.checkpoint.state_schema import state_check
+from cl_lightning.config.command_line.literals import kind_of_key
 from cl_lightning.config.identity import refuse_edits
-from cl_lightning.config.kinds import PATHS
-from cl_lightning.config.literal import kind_of_key
 from cl_lightning.config.saved import load_learnt, to_plain
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
-from cl_lightning.data.kept import INDEX, PIXELS, Kept
-from cl_lightning.data.listing import LISTING, parse_listing
-from cl_lightning.data.scenario import without_images
-from cl_lightning.data.sources import FolderSource
-from cl_lightning.missing_keys import complete_checkpoint
-from cl_lightning.plain_schema import in_words
-from cl_lightning.scenarios import EXEMPLARS
-from cl_lightning.state import restored_state
-from cl_lightning.state_schema import state_check
+from cl_lightning.config.schema.kinds import PATHS
+from cl_lightning.core.json_schema import in_words
+from cl_lightning.core.missing_keys import complete_checkpoint
+from cl_lightning.data.scenarios.image_list import LISTING, parse_listing
+from cl_lightning.data.scenarios.scenario import without_images
+from cl_lightning.data.sources.base import FolderSource
+from cl_lightning.data.sources.exemplar_store import INDEX, PIXELS, ExemplarStore
+from cl_lightning.factory.added_task import EXEMPLARS
 
 _IN_FORCE = {
     "method": lambda config: config.method.name,
@@ -39,7 +39,7 @@ _ELSEWHERE = ("data.sets", "model.pretrained", "trainer.stop_after_task")
 """What is otherwise in a run whose weights are there already, and lists with paths in their entries."""
 
 
-def check_run(folder: Path, payload: Any, kept: Kept) -> None:
+def check_run(folder: Path, payload: Any, kept: ExemplarStore) -> None:
     """Raise ``ValueError`` where ``payload`` is no state of a finished run, or where configuration, state, results and
     exemplars in ``folder`` are not of one run.
     """
@@ -110,7 +110,7 @@ def _check_protocol(config: Config, protocol: Mapping[str, Any]) -> None:
             raise ValueError(f"its state does not say the {name} of the run")
 
 
-def _check_kept(config: Config, payload: Mapping[str, Any], kept: Kept) -> None:
+def _check_kept(config: Config, payload: Mapping[str, Any], kept: ExemplarStore) -> None:
     """Raise ``ValueError`` where the state remembers other images, or knows other data, than lie beside it."""
     identity, source = payload["identity"], kept.source
     remembered = [(key, label) for lists in payload["memory"]["lists"] for label, keys in lists.items() for key in keys]
@@ -125,7 +125,7 @@ def _check_kept(config: Config, payload: Mapping[str, Any], kept: Kept) -> None:
         _check(list(kept.identities) == identity["images"], "its state has other identities than its exemplars")
 
 
-def _check_files(folder: Path, kept: Kept) -> None:
+def _check_files(folder: Path, kept: ExemplarStore) -> None:
     """There are the files of its exemplars, and no others."""
     source = kept.source
     expected = {*source.paths} if isinstance(source, FolderSource) else {PIXELS}

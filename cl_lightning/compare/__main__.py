@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cl_lightning.command import DONE, carried_out, say
+from cl_lightning.core.cli import DONE, carried_out, say
 
 
 def main(arguments: Sequence[str]) -> int:

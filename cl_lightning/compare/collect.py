@@ -12,18 +12,18 @@ from typing import Any
 
 import yaml
 
-from cl_lightning.config.identity import science
+from cl_lightning.config.identity import numeric_settings
 from cl_lightning.config.saved_file import read_configuration
-from cl_lightning.errors import UserError
-from cl_lightning.file_kind import read_file
-from cl_lightning.missing_keys import complete_configuration, complete_results
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.file_type import read_file
+from cl_lightning.core.missing_keys import complete_configuration, complete_results
 
 RESULTS = "results.json"
 _WITHOUT_RUNS = ("checkpoints", "wandb", "__pycache__")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRun:
     """The files of a run, read."""
 
     name: str
@@ -35,7 +35,7 @@ class Found:
     """All that were evaluated on; None where ``accuracy_matrix.csv`` is not beside the results."""
 
 
-def collect(places: Sequence[Path], leave_out: Sequence[Path] = ()) -> tuple[list[Found], list[str]]:
+def collect(places: Sequence[Path], leave_out: Sequence[Path] = ()) -> tuple[list[FoundRun], list[str]]:
     """Read every run in or below ``places``: folders of any depth, or single files with results.
 
     Args:
@@ -107,7 +107,7 @@ def _below(place: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _read(file: Path) -> Found:
+def _read(file: Path) -> FoundRun:
     """Raises ValueError, in a few words, for a file that is none of ours."""
     content = _json(file)
     problem = _problem(content)
@@ -116,11 +116,14 @@ def _read(file: Path) -> Found:
     content = complete_results(content)
     if file.name != RESULTS:
         stored = content.get("config")
-        return Found(
-            str(file), content, None if stored is None else science(complete_configuration(_nested(stored))), None
+        return FoundRun(
+            str(file),
+            content,
+            None if stored is None else numeric_settings(complete_configuration(_nested(stored))),
+            None,
         )
     images = _test_images(file.with_name("accuracy_matrix.csv"), len(content["tasks"]))
-    return Found(str(file.parent), content, _config(file.with_name("config.yaml")), images)
+    return FoundRun(str(file.parent), content, _config(file.with_name("config.yaml")), images)
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def _config(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        return science(read_configuration(file))
+        return numeric_settings(read_configuration(file))
     except TypeError as error:
         raise ValueError(f"{file.name} beside it is no configuration") from error
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -6,7 +6,6 @@ import io
 import shutil
 import sys
 
-from cl_lightning.atomic import write_atomic
 from cl_lightning.compare.collect import collect
 from cl_lightning.compare.formats import Comparison, render
 from cl_lightning.compare.groups import group
@@ -14,7 +13,8 @@ from cl_lightning.compare.measured import measure
 from cl_lightning.compare.options import Options
 from cl_lightning.compare.select import refuse_mixture, select, without_unfinished
 from cl_lightning.compare.statistics import baseline_among, differences, summarise
-from cl_lightning.printable import printable, printable_lines
+from cl_lightning.core.atomic_write import write_atomic
+from cl_lightning.core.printable import printable, printable_lines
 
 
 def compare(options: Options) -> tuple[Comparison, list[str]]:

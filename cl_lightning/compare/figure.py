@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_lightning.atomic import replace_file
 from cl_lightning.compare.page import how_evaluated, question
 from cl_lightning.compare.statistics import Summary
+from cl_lightning.core.atomic_write import replace_file
 
 if TYPE_CHECKING:  # heavy
     from matplotlib.axes import Axes

@@ -13,9 +13,9 @@ from cl_lightning.compare.measured import METRICS
 from cl_lightning.compare.page import page
 from cl_lightning.compare.settings import value_of, words
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
-from cl_lightning.csv_cells import cell
+from cl_lightning.core.csv_cells import cell
 from cl_lightning.metrics.spread import Spread
-from cl_lightning.published.layout import Block, Grid, Items, as_markdown, as_text
+from cl_lightning.report.layout import Block, Grid, Items, as_markdown, as_text
 
 FORMATS = {"table": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv"}
 """Format -> suffix of a file that has it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cl_lightning.compare.measured import Measured
+from cl_lightning.compare.measured import MeasuredRun
 from cl_lightning.compare.select import named, once_each
 from cl_lightning.compare.settings import COMPARED, IMAGES, differing, distinct, value_of, words
 
@@ -18,7 +18,7 @@ class Group:
     """Repetitions of one experiment."""
 
     name: str
-    runs: tuple[Measured, ...]
+    runs: tuple[MeasuredRun, ...]
     differs: Mapping[str, str]
     """What sets it apart from other groups, in words."""
 
@@ -34,7 +34,7 @@ class Group:
 
 
 def group(
-    runs: Sequence[Measured], differ: Sequence[str] = (), across: Sequence[str] = ()
+    runs: Sequence[MeasuredRun], differ: Sequence[str] = (), across: Sequence[str] = ()
 ) -> tuple[list[Group], list[str]]:
     """The groups among ``runs``, in the order of their names, and lines that tell what to know of them.
 
@@ -49,7 +49,7 @@ def group(
     kept, notes = _told_apart(runs, differ)
     keys = {name: json.dumps(settings, sort_keys=True) for name, settings in kept.items()}
     runs, again = once_each(runs, keys)
-    members: dict[str, list[Measured]] = {}
+    members: dict[str, list[MeasuredRun]] = {}
     for run in runs:
         members.setdefault(keys[run.name], []).append(run)
     settings = [kept[members[key][0].name] for key in members]
@@ -59,7 +59,7 @@ def group(
     return groups, [*notes, *again, *filter(None, map(_of_several_commits, groups))]
 
 
-def _told_apart(runs: Sequence[Measured], differ: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _told_apart(runs: Sequence[MeasuredRun], differ: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Run -> what makes its group: all but the question, which is common, save for what differs in it.
 
     A run whose files lack some of it, because its configuration is not there or because it was made before images were
@@ -92,9 +92,9 @@ def _told_apart(runs: Sequence[Measured], differ: Sequence[str]) -> tuple[dict[s
 
 def _complete(
     full: dict[str, dict[str, Any]],
-    lacking: Sequence[Measured],
-    whole: Sequence[Measured],
-    unknown: Callable[[Measured], set[str]],
+    lacking: Sequence[MeasuredRun],
+    whole: Sequence[MeasuredRun],
+    unknown: Callable[[MeasuredRun], set[str]],
 ) -> None:
     """Let each run that lacks the ``unknown`` keys have the settings of the ``whole`` runs that agree in the rest, if
     these are alike.
@@ -115,9 +115,9 @@ def _complete(
             full[run.name] = next(iter(candidates.values()))
 
 
-def _other_images(runs: Sequence[Measured], full: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _other_images(runs: Sequence[MeasuredRun], full: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A line where runs that agree in everything else were trained on other images."""
-    alike: dict[str, dict[str, list[Measured]]] = {}
+    alike: dict[str, dict[str, list[MeasuredRun]]] = {}
     for run in runs:
         settings = full[run.name]
         if "trained_on" in settings:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from cl_lightning.compare.collect import Found
+from cl_lightning.compare.collect import FoundRun
 from cl_lightning.compare.settings import from_config, from_images, from_protocol, words
-from cl_lightning.errors import UserError
+from cl_lightning.core.errors import UserError
 from cl_lightning.metrics import continual
 
 METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "backward_transfer": "BWT"}
@@ -24,7 +24,7 @@ a run that was begun before it was recorded has it after it was gone on with.
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRun:
     """A run, measured in one way."""
 
     name: str
@@ -61,7 +61,7 @@ class Measured:
         return self.seed, self.classes
 
 
-def measure(found: Found, evaluation: str | None = None, readout: str | None = None) -> Measured:
+def measure(found: FoundRun, evaluation: str | None = None, readout: str | None = None) -> MeasuredRun:
     """The numbers of a run.
 
     Args:
@@ -81,7 +81,7 @@ def measure(found: Found, evaluation: str | None = None, readout: str | None = N
     curve = tuple(100 * task["accuracy"][evaluation][readout] for task in results["tasks"])
     more = from_config(found.config or {})
     finished = len(curve) == len(protocol["tasks"])
-    return Measured(
+    return MeasuredRun(
         name=found.name,
         settings={
             **from_protocol(protocol),
@@ -115,7 +115,7 @@ def _numbers(curve: Sequence[float], R: continual.Matrix) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if value is not None}
 
 
-def _counted(found: Found, finished: bool) -> dict[str, Any]:
+def _counted(found: FoundRun, finished: bool) -> dict[str, Any]:
     """What can only be told from what a run saw: which classes, and how many images it was tested on."""
     tasks = found.results["tasks"]
     if not finished:
@@ -127,6 +127,6 @@ def _counted(found: Found, finished: bool) -> dict[str, Any]:
     return done if found.test_images is None else done | {"test_images": found.test_images}
 
 
-def _offered(option: str, wanted: str, offered: Mapping[str, Any], found: Found) -> None:
+def _offered(option: str, wanted: str, offered: Mapping[str, Any], found: FoundRun) -> None:
     if wanted not in offered:
         raise UserError(f"{found.name} has no {wanted}: type {option} {' or '.join(offered)}")

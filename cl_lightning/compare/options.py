@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from cl_lightning.compare.figure import SUFFIXES
 from cl_lightning.compare.formats import FORMATS
-from cl_lightning.errors import UserError
-from cl_lightning.paths import typed_path
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.paths import typed_path
 
 PROGRAM = "python -m cl_lightning.compare"
 

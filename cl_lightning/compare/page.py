@@ -10,7 +10,7 @@ from cl_lightning.compare.measured import METRICS
 from cl_lightning.compare.settings import ABSENT, distinct, value_of, words
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
 from cl_lightning.metrics.spread import Spread
-from cl_lightning.published.layout import Block, Grid, Items
+from cl_lightning.report.layout import Block, Grid, Items
 
 _SHARED = ("data", "tasks", "evaluates_on", "test_images", "model", "memory", "recipe", "epochs", "batch", "precision")
 _COLUMNS = 10

@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cl_lightning.compare.measured import Measured
+from cl_lightning.compare.measured import MeasuredRun
 from cl_lightning.compare.settings import ABSENT, COMPARED, FOLLOWS, distinct, is_meant, value_of, words
-from cl_lightning.errors import UserError
+from cl_lightning.core.errors import UserError
 
 
-def select(runs: Sequence[Measured], only: Mapping[str, Sequence[str]]) -> list[Measured]:
+def select(runs: Sequence[MeasuredRun], only: Mapping[str, Sequence[str]]) -> list[MeasuredRun]:
     """The runs that have, of each key in ``only``, one of the values typed.
 
     Raises:
@@ -39,16 +39,16 @@ def did_you_mean(typed: str, known: Sequence[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else f": type one of {', '.join(known)}"
 
 
-def _described(run: Measured) -> Mapping[str, Any]:
+def _described(run: MeasuredRun) -> Mapping[str, Any]:
     return {**run.settings, "seed": run.seed, "order": run.order}
 
 
-def _has(run: Measured, key: str, typed: str) -> bool:
+def _has(run: MeasuredRun, key: str, typed: str) -> bool:
     value = value_of(_described(run), key)
     return value != ABSENT and is_meant(key, value, typed)
 
 
-def without_unfinished(runs: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
+def without_unfinished(runs: Sequence[MeasuredRun]) -> tuple[list[MeasuredRun], list[str]]:
     """The finished runs, and a line for each of the others.
 
     Raises:
@@ -65,7 +65,7 @@ def without_unfinished(runs: Sequence[Measured]) -> tuple[list[Measured], list[s
     return finished, notes
 
 
-def once_each(runs: Sequence[Measured], same: Mapping[str, object]) -> tuple[list[Measured], list[str]]:
+def once_each(runs: Sequence[MeasuredRun], same: Mapping[str, object]) -> tuple[list[MeasuredRun], list[str]]:
     """Runs that are one run found in two places are counted once, with a line.
 
     Args:
@@ -75,7 +75,7 @@ def once_each(runs: Sequence[Measured], same: Mapping[str, object]) -> tuple[lis
     Raises:
         UserError: two runs of one seed, class order and protocol whose numbers differ.
     """
-    kept: dict[object, Measured] = {}
+    kept: dict[object, MeasuredRun] = {}
     notes = []
     for run in runs:
         first = kept.setdefault((same[run.name], run.repeat), run)
@@ -93,7 +93,7 @@ def once_each(runs: Sequence[Measured], same: Mapping[str, object]) -> tuple[lis
     return list(kept.values()), notes
 
 
-def refuse_mixture(runs: Sequence[Measured], across: Sequence[str] = ()) -> tuple[str, ...]:
+def refuse_mixture(runs: Sequence[MeasuredRun], across: Sequence[str] = ()) -> tuple[str, ...]:
     """Let pass runs that answer the same question, up to what ``across`` allows.
 
     Returns:
@@ -140,17 +140,17 @@ def _with_followers(keys: Iterable[str], differing: Sequence[str]) -> set[str]:
     return chosen
 
 
-def _known(runs: Sequence[Measured], key: str) -> list[Any]:
+def _known(runs: Sequence[MeasuredRun], key: str) -> list[Any]:
     """The values of a key; a run whose files do not have it is no evidence of a difference."""
     return [value for value in distinct([run.settings for run in runs], key) if value != ABSENT]
 
 
-def _who(runs: Sequence[Measured], key: str) -> str:
+def _who(runs: Sequence[MeasuredRun], key: str) -> str:
     holders = [(value, [run for run in runs if value_of(run.settings, key) == value]) for value in _known(runs, key)]
     return " and ".join(f"{words(key, value)} in {named(own, 1)}" for value, own in holders)
 
 
-def named(runs: Sequence[Measured], most: int = 2) -> str:
+def named(runs: Sequence[MeasuredRun], most: int = 2) -> str:
     """A few of the runs by name, and how many more there are."""
     shown = ", ".join(run.name for run in runs[:most])
     return shown + (f" ({len(runs)} runs)" if len(runs) > most else "")

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from cl_lightning.config.identity import science
+from cl_lightning.config.identity import numeric_settings
 
 COMPARED = (
     "data",
@@ -67,7 +67,7 @@ def from_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """A run's ``protocol`` by the names that are typed: ``method.temperature``, ``recipe.finetuning_order``."""
     parts = {"method": protocol["method_options"], "recipe": protocol["recipe_switches"]}
     plain = {key: value for key, value in protocol.items() if key not in (*_REPEATED, *_ELSEWHERE)}
-    return plain | science({name: options for name, options in parts.items() if options})
+    return plain | numeric_settings({name: options for name, options in parts.items() if options})
 
 
 def from_images(results: Mapping[str, Any]) -> dict[str, str]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cl_lightning.compare.groups import Group
-from cl_lightning.compare.measured import METRICS, Measured
+from cl_lightning.compare.measured import METRICS, MeasuredRun
 from cl_lightning.compare.select import did_you_mean
 from cl_lightning.compare.settings import ABSENT
-from cl_lightning.errors import UserError
+from cl_lightning.core.errors import UserError
 from cl_lightning.metrics.spread import Spread, spread
 
 PAIRED = ("avg", "last")
@@ -115,7 +115,7 @@ def _why(group: Group, baseline: Group, pairs: int) -> str:
     )
 
 
-def _repeats(runs: Sequence[Measured]) -> str:
+def _repeats(runs: Sequence[MeasuredRun]) -> str:
     shown = sorted({(run.seed, run.order) for run in runs})
     text = ", ".join(f"seed {seed} order {order}" for seed, order in shown[:4])
     return text + (" ..." if len(shown) > 4 else "")

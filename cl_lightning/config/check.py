@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from cl_lightning.config.bounds import Choice, Named
-from cl_lightning.config.method_schema import MOST_EPOCHS
+from cl_lightning.config.check_bounds import check_values
 from cl_lightning.config.scales import phases_of, scale_name
 from cl_lightning.config.schema import (
     CifarResNetConfig,
@@ -23,7 +22,8 @@ from cl_lightning.config.schema import (
     ViTConfig,
     ViTMethodConfig,
 )
-from cl_lightning.config.walk import check_values
+from cl_lightning.config.schema.bounds import Choice, Named
+from cl_lightning.config.schema.method import MOST_EPOCHS
 
 _REFUSED_STRATEGIES = {
     "fsdp": "it wraps modules in place and does not unwrap them, so what a later task grows would neither be sharded "

@@ -12,18 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 
 from cl_lightning.config.check import check
-from cl_lightning.config.chosen import typed_names
-from cl_lightning.config.errors import added_keys, missing_keys
-from cl_lightning.config.files import config_dir
+from cl_lightning.config.check_bounds import check_values
+from cl_lightning.config.command_line.literals import literal, unresolved
+from cl_lightning.config.command_line.overrides import assignments, keys_set
 from cl_lightning.config.fill import fill_in
-from cl_lightning.config.kinds import PATHS, Kind, made_absolute
-from cl_lightning.config.literal import literal, unresolved
-from cl_lightning.config.overrides import assignments, keys_set
+from cl_lightning.config.hydra_errors import added_keys, missing_keys
 from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
-from cl_lightning.config.unread import Unread, told, unread
-from cl_lightning.config.walk import check_values
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.config.schema.fixed_names import typed_names
+from cl_lightning.config.schema.kinds import PATHS, Kind, made_absolute
+from cl_lightning.config.unread.check import Unread, told, unread
+from cl_lightning.config.yaml_files import config_dir
+from cl_lightning.core.errors import UserError, told_to_user
 
 
 def typed(

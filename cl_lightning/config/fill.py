@@ -8,7 +8,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cl_lightning.config.files import load_option, options, schema_name
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.scales import as_typed
 from cl_lightning.config.schema import (
@@ -24,6 +23,7 @@ from cl_lightning.config.schema import (
     TimmConfig,
     ViTMethodConfig,
 )
+from cl_lightning.config.yaml_files import load_option, options, schema_name
 
 _SMALL = 64
 """Pixels up to which an image is small."""

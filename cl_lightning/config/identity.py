@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cl_lightning.missing_keys import CONFIGURATION, complete
+from cl_lightning.core.missing_keys import CONFIGURATION, complete
 
 _WITHOUT = (
     "run_dir",
@@ -55,7 +55,7 @@ _OWN_SCALE = re.compile(r"method\.\w+\.(epochs_scale|lr_scale)")
 """Of a phase: null says that it has none, as in runs from before there was any."""
 
 
-def science(config: Mapping[str, Any]) -> dict[str, Any]:
+def numeric_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The rest, flat: ``{"method.temperature": 1.0, ...}``, of a filled-in configuration as plain values (what a run's
     ``config.yaml`` holds).
     """
@@ -118,8 +118,8 @@ def refuse_edits(kept: Mapping[str, Any] | None, config: Mapping[str, Any], run:
     """
     if kept is None:
         return
-    made = science(kept_with_a_state(complete(kept, CONFIGURATION)))
-    unlike = differences(made, science(kept_with_a_state(config)))
+    made = numeric_settings(kept_with_a_state(complete(kept, CONFIGURATION)))
+    unlike = differences(made, numeric_settings(kept_with_a_state(config)))
     if unlike:
         raise ValueError(
             f"{run} was made with {', '.join(unlike[:3])}, as its config.yaml says now: put back what it said, or "

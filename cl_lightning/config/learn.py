@@ -12,17 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.check import check
-from cl_lightning.config.extension import ExtendsConfig, LearntFolderConfig
+from cl_lightning.config.command_line.literals import filled_in
 from cl_lightning.config.fill import suggested_scales
-from cl_lightning.config.identity import differences, science
-from cl_lightning.config.literal import filled_in
+from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import as_tree, change, load_plain, may_change, read_saved, to_plain
 from cl_lightning.config.scales import as_typed, scaled_anew
 from cl_lightning.config.schema import Config
-from cl_lightning.config.unread import refuse_unread
-from cl_lightning.errors import UserError, told_to_user
-from cl_lightning.paths import absolute
-from cl_lightning.run_lock import holds_no_run
+from cl_lightning.config.schema.added_task import ExtendsConfig, LearntFolderConfig
+from cl_lightning.config.unread.check import refuse_unread
+from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.paths import absolute
+from cl_lightning.distributed.run_lock import holds_no_run
 
 _FREE = (
     "balanced_epochs_scale",
@@ -67,7 +67,9 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     try:
         before = load_plain(saved)
         config = _rescaled(load_plain(saved, *changes), before, {override.partition("=")[0] for override in overrides})
-        entry = _entry(folder, before, given, differences(science(to_plain(config)), science(to_plain(before))))
+        entry = _entry(
+            folder, before, given, differences(numeric_settings(to_plain(config)), numeric_settings(to_plain(before)))
+        )
     except OmegaConfBaseException as error:
         raise UserError(_wrong_value(error, overrides, run_dir)) from error
     name = None if given["run_dir"] is None else filled_in(f"run_dir={given['run_dir']}")

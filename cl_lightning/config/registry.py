@@ -6,7 +6,6 @@ from functools import cache
 
 from hydra.core.config_store import ConfigStore
 
-from cl_lightning.config.outputs import LoggerConfig
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
@@ -29,6 +28,7 @@ from cl_lightning.config.schema import (
     ViTConfig,
     WAConfig,
 )
+from cl_lightning.config.schema.outputs import LoggerConfig
 
 SCHEMAS: dict[str, dict[str, type]] = {
     "method": {

@@ -12,18 +12,18 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cl_lightning.config.command_line.literals import escaped_all, filled_in, kind_of_key, kinds, text_of, tree
 from cl_lightning.config.compose import typed
-from cl_lightning.config.files import load_option, options, schema_name
-from cl_lightning.config.kinds import relative_paths
-from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, text_of, tree
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
-from cl_lightning.config.unread import refuse_unread
-from cl_lightning.errors import UserError
-from cl_lightning.file_kind import foreign_kind, read_file
-from cl_lightning.paths import absolute
-from cl_lightning.plain_schema import list_of, mapping_of, maybe, plain, record, text
+from cl_lightning.config.schema.kinds import relative_paths
+from cl_lightning.config.unread.check import refuse_unread
+from cl_lightning.config.yaml_files import load_option, options, schema_name
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.file_type import foreign_kind, read_file
+from cl_lightning.core.json_schema import list_of, mapping_of, maybe, plain, record, text
+from cl_lightning.core.paths import absolute
 
 _CHANGEABLE = (
     "batch.evaluation",

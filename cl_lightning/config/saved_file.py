@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cl_lightning.file_kind import read_file
-from cl_lightning.missing_keys import complete_configuration
-from cl_lightning.plain_schema import read_yaml
+from cl_lightning.core.file_type import read_file
+from cl_lightning.core.json_schema import read_yaml
+from cl_lightning.core.missing_keys import complete_configuration
 
 
 def read_configuration(file: Path) -> dict[str, Any]:

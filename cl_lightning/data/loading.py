@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cl_lightning.data.augment import Augmentation, BySet, augment, augment_by_set, normalise
-from cl_lightning.data.draws import Draw
-from cl_lightning.data.sources import ArraySource, ImageSource
+from cl_lightning.core.rng import Key
+from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, augment, augment_per_dataset, normalise
+from cl_lightning.data.sources.base import ArraySource, ImageSource
+from cl_lightning.data.step_sampler import StepIndices
 from cl_lightning.data.workers import start_worker
-from cl_lightning.rng import Key
 
 
 class Steps(Protocol):
@@ -29,7 +29,7 @@ class Steps(Protocol):
         """Number of steps."""
         ...
 
-    def step(self, step: int) -> Draw:
+    def step(self, step: int) -> StepIndices:
         """The rows of one step."""
         ...
 
@@ -50,9 +50,9 @@ class Chunks:
         """Pieces."""
         return len(self.pieces)
 
-    def step(self, step: int) -> Draw:
+    def step(self, step: int) -> StepIndices:
         """Piece ``step``."""
-        return Draw(self.pieces[step], self.pieces[step], 0)
+        return StepIndices(self.pieces[step], self.pieces[step], 0)
 
 
 class RawBatch(NamedTuple):
@@ -63,7 +63,7 @@ class RawBatch(NamedTuple):
     labels: Tensor
     """(B,) int64 global labels."""
     positions: Tensor
-    """(B,) int64, see ``Draw``."""
+    """(B,) int64, see ``StepIndices``."""
     epoch: int
     images: Tensor
     """(B, channels, size, size) uint8 where they are read one by one; (0,) for arrays, indexed on the device."""
@@ -97,12 +97,12 @@ class Pipeline:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augmentation: Augmentation | BySet | None
+    augmentation: Augmentation | PerDataset | None
     """``None``: clean images, cropped in the centre."""
     key: Key = Key(0)
     flip: bool = False
     """Mirror every image (for features of mirrored copies)."""
-    upright: Tensor | None = None
+    no_flip: Tensor | None = None
     """(classes,) bool, on the host, by global label: whose images ``flip`` leaves as they are. None: none's."""
 
     def on_device(self, images: Tensor, positions: Tensor, epoch: int, labels: Tensor | None = None) -> Tensor:
@@ -110,15 +110,15 @@ class Pipeline:
         several data sets follow one another.
         """
         key = self.key.fold("augment", epoch)
-        if isinstance(self.augmentation, BySet):
-            images = augment_by_set(images, self.augmentation, key, positions, _known(labels))
+        if isinstance(self.augmentation, PerDataset):
+            images = augment_per_dataset(images, self.augmentation, key, positions, _known(labels))
         elif self.augmentation is not None:
             images = augment(images, self.augmentation, key, positions)
         if self.flip:
-            images = _mirrored(images, None if self.upright is None else self.upright[_known(labels)])
+            images = _mirrored(images, None if self.no_flip is None else self.no_flip[_known(labels)])
         return normalise(images, self.mean, self.std)
 
-    def decode(self, source: ImageSource, draw: Draw, labels: Tensor) -> Tensor:
+    def decode(self, source: ImageSource, draw: StepIndices, labels: Tensor) -> Tensor:
         """Read the images of ``draw`` one by one, of these ``labels`` (B,): files as random resized crops if there is
         augmentation, else as central ones.
         """
@@ -134,7 +134,7 @@ class Pipeline:
         )
 
     def _augments(self, label: int) -> bool:
-        of_class = self.augmentation.of(label) if isinstance(self.augmentation, BySet) else self.augmentation
+        of_class = self.augmentation.of(label) if isinstance(self.augmentation, PerDataset) else self.augmentation
         return of_class is not None
 
 

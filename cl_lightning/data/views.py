@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.rng import Key
-from cl_lightning.types import Task, View
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Task, View
 
 
 class Exemplars(Protocol):

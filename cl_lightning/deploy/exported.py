@@ -13,15 +13,15 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.file_type import foreign_kind, read_file
+from cl_lightning.core.missing_keys import complete_export
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Plain, Readout
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.deploy.scorer import Scorer
-from cl_lightning.errors import UserError, told_to_user
-from cl_lightning.file_kind import foreign_kind, read_file
-from cl_lightning.missing_keys import complete_export
 from cl_lightning.models.build import build_network
-from cl_lightning.rng import Key
-from cl_lightning.types import Plain, Readout
 
 FORMAT = 1
 """Of ``model.json``."""

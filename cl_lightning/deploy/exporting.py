@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cl_lightning.atomic import beside, write_atomic
-from cl_lightning.data.pictures import reason
+from cl_lightning.core.atomic_write import beside, write_atomic
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.types import Plain
+from cl_lightning.data.sources.decoding import reason
 from cl_lightning.deploy.exported import DESCRIPTION, describe, sha256
 from cl_lightning.deploy.formats import FORMATS, Format
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.verification import TOLERANCE, Comparison, Sample, compare
-from cl_lightning.errors import UserError
-from cl_lightning.types import Plain
 
 Say = Callable[[str], None]
 

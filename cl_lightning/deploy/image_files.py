@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cl_lightning.data.class_files import ANY, kind_of
-from cl_lightning.data.formats import FORMATS
-from cl_lightning.data.left_out import Aside
-from cl_lightning.errors import UserError
-from cl_lightning.paths import typed_path
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.paths import typed_path
+from cl_lightning.data.sources.class_folders import ANY, kind_of
+from cl_lightning.data.sources.image_formats import FORMATS
+from cl_lightning.data.sources.skipped_files import Aside
 
 
 def image_files(typed: Sequence[str], rule: str = ANY, aside: Aside | None = None) -> list[Path]:
@@ -19,7 +19,7 @@ def image_files(typed: Sequence[str], rule: str = ANY, aside: Aside | None = Non
 
     A file that is named is taken whatever it is; of folders (with all that are in them; links to folders are not
     followed) and of patterns, what is not hidden and is an image by ``rule``, which
-    :mod:`~cl_lightning.data.class_files` explains; the rest goes into ``aside``.
+    :mod:`~cl_lightning.data.sources.class_folders` explains; the rest goes into ``aside``.
 
     Raises ``UserError`` for a name that nothing has, and for a folder or a pattern without an image.
     """

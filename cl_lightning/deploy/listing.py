@@ -10,9 +10,9 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from cl_lightning.csv_cells import cell, file_cell
+from cl_lightning.core.csv_cells import cell, file_cell
+from cl_lightning.core.printable import json_for_terminals, printable
 from cl_lightning.deploy.predictions import Classifier, Outcome, Prediction, meaning
-from cl_lightning.printable import json_for_terminals, printable
 
 FORMATS = ("table", "csv", "json")
 

@@ -15,10 +15,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.types import Plain, Readout
 from cl_lightning.deploy.preprocessing import Preprocessing
-from cl_lightning.errors import UserError
 from cl_lightning.models.network import Network
-from cl_lightning.types import Plain, Readout
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cl_lightning.core.errors import UnreadableImageError
+from cl_lightning.core.types import Readout
 from cl_lightning.deploy.model import TrainedModel
-from cl_lightning.errors import UnreadableImageError
-from cl_lightning.types import Readout
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_lightning.data.augment import normalise
-from cl_lightning.data.class_files import BY_SUFFIX
-from cl_lightning.data.formats import MAX_PIXELS, TooLargeError
-from cl_lightning.data.pictures import centre, decode, reason
-from cl_lightning.errors import UnreadableImageError
-from cl_lightning.types import Plain
+from cl_lightning.core.errors import UnreadableImageError
+from cl_lightning.core.types import Plain
+from cl_lightning.data.augmentation.pipeline import normalise
+from cl_lightning.data.sources.class_folders import BY_SUFFIX
+from cl_lightning.data.sources.decoding import centre, decode, reason
+from cl_lightning.data.sources.image_formats import MAX_PIXELS, TooLargeError
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cl_lightning.build import build_method, build_pipeline
-from cl_lightning.build_scenario import only_arrays, orientation
-from cl_lightning.checkpoints import AlteredError, Position, list_checkpoints
+from cl_lightning.checkpoint.files import AlteredError, Position, list_checkpoints
+from cl_lightning.checkpoint.state import load_state, restore_learnt
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
-from cl_lightning.data.pictures import evaluated_short_side
-from cl_lightning.data.scenario import Scenario, without_images
+from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.file_type import read_file
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Plain
+from cl_lightning.data.scenarios.scenario import Scenario, without_images
+from cl_lightning.data.sources.decoding import evaluated_short_side
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
-from cl_lightning.errors import UserError, told_to_user
-from cl_lightning.file_kind import read_file
-from cl_lightning.rng import Key
-from cl_lightning.state import load_state, restore_learnt
-from cl_lightning.types import Plain
+from cl_lightning.factory.methods import build_method, build_pipeline
+from cl_lightning.factory.scenario import only_arrays, orientation
 
 _MOST_CHANNELS = 4
 """Of a picture."""

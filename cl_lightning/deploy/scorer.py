@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cl_lightning.core.types import Readout
 from cl_lightning.methods.icarl import minus_squared_distances
 from cl_lightning.models.network import Network
-from cl_lightning.types import Readout
 
 
 class Scorer(nn.Module):
@@ -21,7 +21,7 @@ class Scorer(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores as :class:`~cl_lightning.types.Readout` describes them."""
+        """Scores as :class:`~cl_lightning.core.types.Readout` describes them."""
         features = self.network(images)
         if self.means is None:
             return self.network.logits(features)

@@ -10,16 +10,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.build_scenario import all_at_hand, plain_scenario
 from cl_lightning.config.schema import DataConfig
-from cl_lightning.data.datasets import CHANNELS, load_sources
-from cl_lightning.data.image_folder import evaluated_part, find_parts
-from cl_lightning.data.sources import ArraySource
+from cl_lightning.core import rng
+from cl_lightning.core.errors import UnreadableImageError, UserError
+from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.data.sources.image_folder import evaluated_part, find_parts
+from cl_lightning.data.sources.readers import ARRAY_CHANNELS, load_sources
 from cl_lightning.deploy.formats import Scores
 from cl_lightning.deploy.image_files import image_files
 from cl_lightning.deploy.model import TrainedModel
-from cl_lightning.errors import UnreadableImageError, UserError
+from cl_lightning.factory.scenario import all_at_hand, dataset_scenario
 
 T = TypeVar("T")
 
@@ -86,11 +86,11 @@ def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
     if not all_at_hand(data):
         return None
     if data.sets:
-        source = plain_scenario(data).test
+        source = dataset_scenario(data).test
         size = model.preprocessing.image_size
         images = torch.stack([source.load_test(row, size) for row in _spread(range(len(source)))])
         return Sample(images, f"{len(images)} images of {data.name}")
-    if data.name not in CHANNELS:
+    if data.name not in ARRAY_CHANNELS:
         root = Path(data.root).expanduser()
         try:
             parts = find_parts(root, data.evaluate_on)

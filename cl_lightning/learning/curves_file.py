@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cl_lightning.atomic import open_to_append, write_atomic
-from cl_lightning.file_kind import read_file
+from cl_lightning.core.atomic_write import open_to_append, write_atomic
+from cl_lightning.core.file_type import read_file
 
 Row = dict[str, str]
 """Column -> value as text; what a row has no value for is not in it."""

@@ -14,14 +14,14 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from cl_lightning.printable import printable_lines
+from cl_lightning.core.printable import printable_lines
 
 _FIRST_LINES, _LAST_LINES = 10.0, 300.0
 """Seconds between two plain lines: at first, and at most. In between a tenth of the time that has passed."""
 
 
 @dataclass(frozen=True)
-class Leg:
+class PhaseSpan:
     """A stretch of the run: one phase of one task."""
 
     task: int
@@ -37,14 +37,14 @@ class Leg:
 class Display:
     """Shows where the run stands; ``legs`` are all phases that lie ahead."""
 
-    def __init__(self, legs: Sequence[Leg], num_tasks: int, mode: str, stream: TextIO | None = None) -> None:
+    def __init__(self, legs: Sequence[PhaseSpan], num_tasks: int, mode: str, stream: TextIO | None = None) -> None:
         """``mode``: live, lines, none, or auto (live on a terminal, else lines)."""
         stream = stream or sys.stderr
         self._console = Console(file=stream)
         self._mode = ("live" if self._console.is_terminal else "lines") if mode == "auto" else mode
         self._legs = list(legs)
         self._num_tasks = num_tasks
-        self._current: Leg | None = None
+        self._current: PhaseSpan | None = None
         self._done_in_leg = self._before = 0
         self._seconds_per_image: dict[str, float] = {}
         self._started = self._leg_started = self._last_line = time.monotonic()
@@ -58,7 +58,7 @@ class Display:
             self._bar_id = self._bar.add_task("starting", total=self._total)
             self._bar.start()
 
-    def start(self, leg: Leg, steps_done: int = 0) -> None:
+    def start(self, leg: PhaseSpan, steps_done: int = 0) -> None:
         """A phase begins, or goes on after ``steps_done`` of its steps."""
         if self._legs:
             self._legs.pop(0)
@@ -113,7 +113,7 @@ class Display:
             f"{rate:,.0f} images/s | {clock(self._seconds_left(leg, rate))} left"
         )
 
-    def _seconds_left(self, leg: Leg, rate: float) -> float:
+    def _seconds_left(self, leg: PhaseSpan, rate: float) -> float:
         """Images ahead, each at the speed last seen in a phase of its name (else at the present one)."""
         now = 1 / max(rate, 1e-9)
         ahead = max(0, leg.images - self._done_in_leg) * now

@@ -15,24 +15,24 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from cl_lightning.data.draws import Draws
+from cl_lightning.core.errors import RunAbortedError
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Embed, Phase, PhaseCheckpoint, Task
+from cl_lightning.data.datamodule import TaskData
 from cl_lightning.data.loading import Chunks, Images, Pipeline, PixelStore
-from cl_lightning.data.module import TaskData
-from cl_lightning.data.scenario import Scenario
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.step_sampler import PhaseSampler
 from cl_lightning.data.workers import reason_of_end
-from cl_lightning.errors import BrokenOffError
-from cl_lightning.learning.callbacks import Keeper, Leaving, Monitor
-from cl_lightning.learning.compiled import Trunks
+from cl_lightning.learning.callbacks import CheckpointCallback, CheckpointHook, ProgressCallback
 from cl_lightning.learning.display import Display
-from cl_lightning.learning.finite import ScoresWatch
-from cl_lightning.learning.learner import Learner, Length
+from cl_lightning.learning.feature_module import FeatureModule, evaluation_mode_restored
+from cl_lightning.learning.finite_check import ScoresCheck
+from cl_lightning.learning.learner import Learner, PhaseLength
 from cl_lightning.learning.loggers import Curves
-from cl_lightning.learning.probe import Probe, as_it_was
 from cl_lightning.learning.trainer import TrainerOptions, interruptible, make_trainer
+from cl_lightning.learning.trunk_compiler import TrunkCompiler
 from cl_lightning.methods.base import Method
 from cl_lightning.models.network import Network
-from cl_lightning.rng import Key
-from cl_lightning.types import Embed, Left, Phase, Task
 
 T = TypeVar("T")
 
@@ -61,8 +61,8 @@ class Engine:
         log_every: int,
         display: Display,
         curves: Curves,
-        leaving: Leaving,
-        trunks: Trunks | None = None,
+        leaving: CheckpointHook,
+        trunks: TrunkCompiler | None = None,
         cuda_graphs: bool = True,
         callbacks: Sequence[Callback] = (),
     ) -> None:
@@ -79,7 +79,7 @@ class Engine:
         self._display = display
         self._curves = curves
         self._leaving = leaving
-        self._trunks = trunks or Trunks(False)
+        self._trunks = trunks or TrunkCompiler(False)
         self._cuda_graphs = cuda_graphs
         self._callbacks = tuple(callbacks)
         self._train_pixels = PixelStore(scenario.train)
@@ -90,12 +90,20 @@ class Engine:
         """In which phases are trained."""
         return self._options.precision
 
-    def fit(self, method: Method, task: Task, phase: Phase, draws: Draws, key: Key, left: Left | None = None) -> Fitted:
+    def fit(
+        self,
+        method: Method,
+        task: Task,
+        phase: Phase,
+        draws: PhaseSampler,
+        key: Key,
+        left: PhaseCheckpoint | None = None,
+    ) -> Fitted:
         """Train ``method`` for all steps of ``phase``, or for those that are left; ``key`` names the phase's random
         stream.
         """
         processes = self._options.processes
-        length = Length(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
+        length = PhaseLength(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
         before = 0 if left is None else left.steps
         learner = Learner(
             method, task, phase, length, draws.replicas, key,
@@ -111,12 +119,12 @@ class Engine:
             wanted=range(before, draws.total_steps),
             scales=learner.scales,
         )
-        monitor = Monitor(self._display, self._curves, processes)
-        trainer = make_trainer(self._options, [monitor, *self._callbacks, Keeper(self._leaving)])
+        monitor = ProgressCallback(self._display, self._curves, processes)
+        trainer = make_trainer(self._options, [monitor, *self._callbacks, CheckpointCallback(self._leaving)])
         started = time.monotonic()
         networks = [method.network] if method.teacher is None else [method.network, method.teacher]
         compiled = self._trunks.compiled(networks, draws.batch * len(learner.replicas))
-        with interruptible(trainer), _workers_told(), compiled, closing(learner):
+        with interruptible(trainer), _worker_errors_reported(), compiled, closing(learner):
             trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
         self._check_answers(method, learner, draws.rows[0][: self._evaluation_batch])
@@ -130,7 +138,7 @@ class Engine:
         broken: list[str] = []
 
         def look(images: Images) -> None:
-            watch, pending = ScoresWatch(), method.pending_readouts()
+            watch, pending = ScoresCheck(), method.pending_readouts()
             watch.look({"features": method.embed(images.images)})
             scores = method.predict(images.images)
             watch.look({f"{name} scores": scores[name] for name in scores if name not in pending})
@@ -143,10 +151,10 @@ class Engine:
             self._clean,
             self._train_pixels,
         )
-        with as_it_was(method.network):
+        with evaluation_mode_restored(method.network):
             trainer = make_trainer(self._options, precision="32-true")
             with interruptible(trainer):
-                trainer.predict(Probe(method.network, look), datamodule=data, return_predictions=False)
+                trainer.predict(FeatureModule(method.network, look), datamodule=data, return_predictions=False)
         found = [name for names in self.gather(broken) for name in names]
         if found:
             raise learner.diverged(f"one of the {found[0]}", math.nan)
@@ -226,17 +234,17 @@ class Engine:
         found: list[T] = []
 
         def visit(images: Images) -> None:
-            self._leaving.amidst()
+            self._leaving.raise_if_stopped()
             found.append(function(images))
 
         trainer = make_trainer(self._options, precision="32-true")
-        with interruptible(trainer), _workers_told():
-            trainer.predict(Probe(network, visit), datamodule=data, return_predictions=False)
+        with interruptible(trainer), _worker_errors_reported():
+            trainer.predict(FeatureModule(network, visit), datamodule=data, return_predictions=False)
         return found
 
 
 @contextmanager
-def _workers_told() -> Iterator[None]:
+def _worker_errors_reported() -> Iterator[None]:
     """Tell of a loader's worker that has died in one line."""
     try:
         yield
@@ -244,7 +252,7 @@ def _workers_told() -> Iterator[None]:
         reason = reason_of_end(" ".join(_chain(error)))
         if reason is None:
             raise
-        raise BrokenOffError(
+        raise RunAbortedError(
             f"a process that loads images has ended ({reason}): fewer may fit, type trainer.workers=N"
         ) from error
 
@@ -256,7 +264,7 @@ def _chain(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__ or error.__context__
 
 
-class DataLook:
+class EngineDataAccess:
     """What a method may see of data between phases (``types.Look``)."""
 
     def __init__(

@@ -16,25 +16,25 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Batch, Phase, PhaseCheckpoint, Progress, Task
+from cl_lightning.data.augmentation.mixup import mix_ratio, mixup, one_hot
 from cl_lightning.data.loading import Images
-from cl_lightning.data.mixup import mix_ratio, mixup, one_hot
-from cl_lightning.learning.finite import broken_network
-from cl_lightning.learning.processes import ALONE, Processes
-from cl_lightning.learning.replay import CudaRecorder, Recorder, Replay
+from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from cl_lightning.learning.cuda_graph import CudaRecorder, GraphedStep, Recorder
+from cl_lightning.learning.finite_check import broken_network
+from cl_lightning.learning.non_finite import NonFiniteGuard
 from cl_lightning.learning.replicas import losses_by_replica
-from cl_lightning.learning.watch import Watch
 from cl_lightning.methods.base import Method
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
-from cl_lightning.optim.left import load_optimiser
 from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
+from cl_lightning.optim.optimiser_state import load_optimiser
 from cl_lightning.optim.sam import ascend, descend
 from cl_lightning.optim.schedule import learning_rate
-from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Left, Phase, Progress, Task
 
 
 @dataclass(frozen=True)
-class Length:
+class PhaseLength:
     """How long a phase is."""
 
     steps_per_epoch: int
@@ -53,15 +53,15 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Point:
+class StepMetrics:
     """A point of the curves."""
 
     step: int
     lr: float
     terms: dict[str, float]
     """Of the loss."""
-    gauges: dict[str, float]
-    """``Method.gauges``."""
+    monitored_scalars: dict[str, float]
+    """``Method.monitored_scalars``."""
 
 
 class Learner(pl.LightningModule):
@@ -72,12 +72,12 @@ class Learner(pl.LightningModule):
         method: Method,
         task: Task,
         phase: Phase,
-        length: Length,
+        length: PhaseLength,
         replicas: int,
         key: Key,
         *,
-        processes: Processes = ALONE,
-        left: Left | None = None,
+        processes: ProcessGroup = SINGLE_PROCESS,
+        left: PhaseCheckpoint | None = None,
         point_every: int = 1,
         cuda_graphs: bool = True,
     ) -> None:
@@ -94,7 +94,7 @@ class Learner(pl.LightningModule):
         self.replicas = processes.replicas(replicas)
         self.key = key
         self.steps_done = 0 if left is None else left.steps
-        self.report: Callable[[Point], None] = _to_nobody
+        self.report: Callable[[StepMetrics], None] = _no_report
         """Is told the points of the curves, some steps later, when they have come from the device."""
         self.mix_ratio: Callable[[Key, float], float] = mix_ratio
         """Draws a replica's ratio of MixUp in a step; a callback that repeats a recorded run puts that run's in."""
@@ -103,10 +103,10 @@ class Learner(pl.LightningModule):
         self._point_every = point_every
         self._cuda_graphs = cuda_graphs
         self._epoch_of_rate = -1
-        self._take: Callable[..., Tensor] = self._taken
+        self._run_step: Callable[..., Tensor] = self._recorded_step
         self._names: tuple[str, ...] = ()
         self._base_rate = base_rate(phase.optimiser, length.images_per_step)
-        self._watch = Watch()
+        self._watch = NonFiniteGuard()
         set_replicas(self.network, len(self.replicas))
         self._trained = self._freeze()
         self._frozen_parts = frozenset() if phase.drop_path_in_frozen else frozenset(
@@ -149,14 +149,14 @@ class Learner(pl.LightningModule):
     def _replayable(self) -> bool:
         """Half precision with a scale is looked after by the host; several processes meet in the middle of a step."""
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        alone = self._processes.world == 1
-        return self.method.steps_alike and self.device.type == "cuda" and alone and not scaled
+        alone = self._processes.world_size == 1
+        return self.method.cuda_graph_safe and self.device.type == "cuda" and alone and not scaled
 
     def replay(self, recorder: Recorder) -> None:
         """From now on let ``recorder`` record a step, and replay it. A recorded optimiser reads its rate from the
         device.
         """
-        self._take = Replay(self._taken, recorder)
+        self._run_step = GraphedStep(self._recorded_step, recorder)
         device = self._trained[0].device
         for group in self._optimiser.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
@@ -166,12 +166,12 @@ class Learner(pl.LightningModule):
     @property
     def recorded(self) -> bool:
         """Whether steps are replayed by now."""
-        return isinstance(self._take, Replay) and self._take.recorded
+        return isinstance(self._run_step, GraphedStep) and self._run_step.recorded
 
     def close(self) -> None:
         """Give back what a recorded step holds."""
-        if isinstance(self._take, Replay):
-            self._take.close()
+        if isinstance(self._run_step, GraphedStep):
+            self._run_step.close()
 
     @property
     def progress(self) -> Progress:
@@ -179,7 +179,7 @@ class Learner(pl.LightningModule):
         done, length = self.steps_done, self.length
         return Progress(done, length.total_steps, length.epoch_of(done), length.epochs)
 
-    def leave(self) -> Left:
+    def leave(self) -> PhaseCheckpoint:
         """What is needed to go on after the last step; waits for the device.
 
         Raises:
@@ -195,20 +195,20 @@ class Learner(pl.LightningModule):
             group["lr"] = float(group["lr"])
             if "capturable" in group:
                 group["capturable"] = False
-        return Left(self.steps_done, state, self.trainer.precision_plugin.state_dict())
+        return PhaseCheckpoint(self.steps_done, state, self.trainer.precision_plugin.state_dict())
 
     def training_step(self, images: Images, batch_idx: int) -> None:
         """One optimiser step."""
         self._set_rate(images.epoch)
-        seen = self._take(*self._fed(images))
+        seen = self._run_step(*self._step_inputs(images))
         names, self.steps_done = self._names, self.steps_done + 1
         if self._makes_point(self.steps_done):
             self._processes.average([seen])
-            gauges = self.method.gauges()
-            names = (*names, *gauges)
-            seen = torch.cat([seen, *(value.detach().float().view(1) for value in gauges.values())])
+            monitored_scalars = self.method.monitored_scalars()
+            names = (*names, *monitored_scalars)
+            seen = torch.cat([seen, *(value.detach().float().view(1) for value in monitored_scalars.values())])
         self._processes.average(self._statistics)
-        self._watch.note(self.steps_done, names, seen)
+        self._watch.enqueue(self.steps_done, names, seen)
         self.method.after_step(self.progress)
         self.check_finite()
 
@@ -222,12 +222,12 @@ class Learner(pl.LightningModule):
         drawn = (noise(key.fold(again), positions, steps, frozen) for again in range(passes))
         return tuple(scales for scales in drawn if scales is not None)
 
-    def _fed(self, images: Images) -> list[Tensor]:
+    def _step_inputs(self, images: Images) -> list[Tensor]:
         """All that differs from step to step."""
-        mixed = self._mixed(images)
+        mixed = self._mix(images)
         return [mixed[0] if mixed else images.images, images.labels, *mixed[1:], *images.scales]
 
-    def _mixed(self, images: Images) -> tuple[Tensor, ...]:
+    def _mix(self, images: Images) -> tuple[Tensor, ...]:
         """Images and targets, where a recipe mixes them."""
         mixing = self.phase.mixing
         if mixing is None:
@@ -236,7 +236,7 @@ class Learner(pl.LightningModule):
         ratios = [self.mix_ratio(key.fold(replica), mixing.alpha) for replica in self.replicas]
         return mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
 
-    def _taken(self, images: Tensor, labels: Tensor, *others: Tensor) -> Tensor:
+    def _recorded_step(self, images: Tensor, labels: Tensor, *others: Tensor) -> Tensor:
         """The step itself, from what it is fed; returns what has to be finite (``_names``), and waits for nothing."""
         mixes = int(self.phase.mixing is not None)
         targets = others[0] if mixes else one_hot(labels, self.task.num_seen)
@@ -258,7 +258,7 @@ class Learner(pl.LightningModule):
     def _backward(self, batch: Batch, scales: Tensor | None) -> dict[str, Tensor]:
         outputs = self.method.outputs(self.phase, batch.images, scales)
         terms = losses_by_replica(self.method, self.task, self.phase, batch, outputs, len(self.replicas))
-        self.manual_backward(self._watch.weigh(torch.stack(list(terms.values())).sum()))
+        self.manual_backward(self._watch.poison(torch.stack(list(terms.values())).sum()))
         return {name: term.detach() for name, term in terms.items()}
 
     def _guarded(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -297,7 +297,7 @@ class Learner(pl.LightningModule):
                     raise self._not_finite(step, name, value)
             terms.pop(_GRADIENT, None)
             if self._makes_point(step):
-                self.report(Point(step, self._rate_at(self.length.epoch_of(step)), terms, values))
+                self.report(StepMetrics(step, self._rate_at(self.length.epoch_of(step)), terms, values))
 
     def on_train_end(self) -> None:
         """Look at what the last step has made: nothing after it would tell. All processes come to the same end.
@@ -331,5 +331,5 @@ class Learner(pl.LightningModule):
 _GRADIENT = "gradient"
 
 
-def _to_nobody(point: Point) -> None:
+def _no_report(point: StepMetrics) -> None:
     """Nobody draws curves."""

@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 from pytorch_lightning.loggers import WandbLogger
 
-from cl_lightning.atomic import write_atomic
-from cl_lightning.file_kind import read_file
+from cl_lightning.core.atomic_write import write_atomic
+from cl_lightning.core.file_type import read_file
 from cl_lightning.learning.curves_file import PHASE, STEP, TASK, CurvesFile, Row, read_curves
 from cl_lightning.learning.wandb_file import HEADER, read_records
 from cl_lightning.report.panels import Panels, Picture
@@ -49,7 +49,7 @@ class LoggerOptions:
 
 
 @dataclass(frozen=True)
-class Kept:
+class ResumePoint:
     """What is left of the curves of a run that goes on: points up to step ``steps``, and those of the first ``tasks``
     tasks and of the first ``phases`` evaluations after phases.
     """
@@ -132,7 +132,12 @@ class WandbRun:
     """
 
     def __init__(
-        self, options: LoggerOptions, run_dir: Path, rows: Sequence[Row], kept: Kept | None, inherited: Kept | None
+        self,
+        options: LoggerOptions,
+        run_dir: Path,
+        rows: Sequence[Row],
+        kept: ResumePoint | None,
+        inherited: ResumePoint | None,
     ) -> None:
         """Begin a run, or, with ``kept``, go on with the one of this folder; send those of ``rows`` that it lacks.
         ``inherited`` is what another run had logged that a new one begins with.
@@ -144,7 +149,7 @@ class WandbRun:
         in_files = _last_number(run_dir, run_id) if options.mode == "offline" else -1
         self._run = _begin(options, run_dir, run_id)
         self._last_number = max(in_files, self._run.starting_step - 1)
-        before = kept or inherited or Kept(0, 0)
+        before = kept or inherited or ResumePoint(0, 0)
         self._tasks = before.tasks - sum(TASK in row for row in rows)  # those before the rows, should rows be missing
         self._phases = before.phases - sum(PHASE in row for row in rows)
         for row in rows:
@@ -180,7 +185,7 @@ class WandbRun:
 
 
 def make_curves(
-    options: LoggerOptions, run_dir: Path, kept: Kept | None = None, *, inherited: Kept | None = None
+    options: LoggerOptions, run_dir: Path, kept: ResumePoint | None = None, *, inherited: ResumePoint | None = None
 ) -> Curves:
     """The loggers of a run; with ``kept``, of one that goes on: its CSV file is cut back to that. ``inherited`` is what
     had been logged of the run that a new one begins with.
@@ -203,7 +208,7 @@ def make_curves(
     return Curves(file, WandbRun(options, run_dir, rows, kept, inherited) if to_wandb else None)
 
 
-def _lost(rows: Sequence[Row], kept: Kept, damaged: int) -> str:
+def _lost(rows: Sequence[Row], kept: ResumePoint, damaged: int) -> str:
     """Return, in words, what is missing of the points up to where a run goes on; empty where nothing seems to be.
 
     A run need not have been logged from its beginning: only what follows a point that is there is known to be missing.

@@ -10,17 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cl_lightning.core.types import Batch, Features, Outputs, Phase, Task
 from cl_lightning.methods.base import Method
-from cl_lightning.types import Batch, Features, Outputs, Phase, Task
 
 
 def losses_by_replica(
     method: Method, task: Task, phase: Phase, batch: Batch, outputs: Outputs, replicas: int
 ) -> dict[str, Tensor]:
     """``method.losses`` of a batch that is made of ``replicas`` equal consecutive parts; the mean over the parts where
-    the method couples images (``Method.couples_images``).
+    the method couples images (``Method.couples_batch``).
     """
-    if replicas == 1 or not method.couples_images:
+    if replicas == 1 or not method.couples_batch:
         return method.losses(task, phase, batch, outputs)
     size = len(batch.labels) // replicas
     parts = [slice(first, first + size) for first in range(0, replicas * size, size)]

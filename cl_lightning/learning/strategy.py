@@ -14,15 +14,15 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from cl_lightning.learning.processes import Processes
+from cl_lightning.distributed.process_group import ProcessGroup
 
 T = TypeVar("T")
 
 
-class _Met(LightningEnvironment):
+class _JoinedEnvironment(LightningEnvironment):
     """The places of processes that have met, whoever started them."""
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: ProcessGroup) -> None:
         super().__init__()
         self._processes = processes
 
@@ -33,7 +33,7 @@ class _Met(LightningEnvironment):
 
     def world_size(self) -> int:
         """All processes."""
-        return self._processes.world
+        return self._processes.world_size
 
     def global_rank(self) -> int:
         """This one among them."""
@@ -41,41 +41,41 @@ class _Met(LightningEnvironment):
 
     def local_rank(self) -> int:
         """This one among those of its machine."""
-        return self._processes.local
+        return self._processes.local_rank
 
     def node_rank(self) -> int:
         """This machine among those of the run."""
-        return self._processes.rank // self._processes.here
+        return self._processes.rank // self._processes.local_world_size
 
     def teardown(self) -> None:
         """Nothing to take back: the environment is not ours."""
 
 
-class _Together(DDPStrategy):
+class _JoinedStrategy(DDPStrategy):
     """Averages gradients over processes that have met; what Lightning has them agree on crosses as ours does."""
 
-    def __init__(self, processes: Processes) -> None:
-        super().__init__(cluster_environment=_Met(processes), **_OWN_BUFFERS)
+    def __init__(self, processes: ProcessGroup) -> None:
+        super().__init__(cluster_environment=_JoinedEnvironment(processes), **_OWN_BUFFERS)
         self._processes = processes
 
     def broadcast(self, obj: T, src: int = 0) -> T:
         """The first process's value; Lightning's own way is a pickle."""
         assert src == 0, f"a value of process {src} was asked for"
-        return self._processes.agree(obj)
+        return self._processes.broadcast(obj)
 
 
-def distribution(processes: Processes) -> dict[str, Any]:
+def distribution(processes: ProcessGroup) -> dict[str, Any]:
     """The Trainer's arguments for these processes.
 
     Buffers are not broadcast: they are averaged where they differ (batch norm), which the first process's would hide.
     """
-    if processes.world == 1:
+    if processes.world_size == 1:
         # Named even so: on a SLURM machine Lightning would find another one, with ideas of its own about checkpoints.
-        return {"devices": 1, "plugins": [_Met(processes)]}
+        return {"devices": 1, "plugins": [_JoinedEnvironment(processes)]}
     return {
-        "devices": processes.here,
-        "num_nodes": processes.world // processes.here,
-        "strategy": _Together(processes),
+        "devices": processes.local_world_size,
+        "num_nodes": processes.world_size // processes.local_world_size,
+        "strategy": _JoinedStrategy(processes),
     }
 
 

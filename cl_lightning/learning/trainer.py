@@ -19,7 +19,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from cl_lightning.learning.processes import ALONE, Processes
+from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from cl_lightning.learning.strategy import distribution
 
 
@@ -31,7 +31,7 @@ class TrainerOptions:
     precision: str
     deterministic: bool
     run_dir: Path
-    processes: Processes = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
 
 
 def make_trainer(

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from cl_lightning.file_kind import read_file
+from cl_lightning.core.file_type import read_file
 
 HEADER = b":W&B\xe1\xbe\x00"
 _BLOCK = 32768

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from cl_lightning.types import Plain
+from cl_lightning.core.types import Plain
 
 KINDS = ("total", "per_class", "none")
 SCOPES = ("global", "per_replica")

@@ -12,9 +12,20 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
+    CLASS_INCREMENTAL,
+    Batch,
+    DataAccess,
+    Outputs,
+    Phase,
+    Plain,
+    PlanItem,
+    Progress,
+    Readout,
+    Task,
+)
 from cl_lightning.models.network import Network
-from cl_lightning.rng import Key
-from cl_lightning.types import CLASS_INCREMENTAL, Batch, Look, Outputs, Phase, Plain, PlanItem, Progress, Readout, Task
 
 
 class Method(ABC):
@@ -25,12 +36,12 @@ class Method(ABC):
     protocol = CLASS_INCREMENTAL
     """The evaluation that its results are headed by (``types.PROTOCOLS``); all are counted."""
 
-    couples_images = False
+    couples_batch = False
     """Whether the loss of an image depends on the other images of its batch. It is then taken within each virtual
     replica (``learning/replicas.py``).
     """
 
-    steps_alike = False
+    cuda_graph_safe = False
     """Whether all steps of a phase are one computation on other tensors: :meth:`outputs` and :meth:`losses` read no
     number of the host that changes within a phase, and wait for no device. Such a step is recorded once on a GPU, and
     replayed (``learning/replay.py``).
@@ -49,7 +60,7 @@ class Method(ABC):
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         """Named scalar terms, already weighted: the training loss is their sum."""
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Make room for the task's classes; ``look`` gives access to data for growth that needs it."""
         self.network.grow(task.num_new, key)
 
@@ -82,14 +93,14 @@ class Method(ABC):
         """
         return frozenset()
 
-    def act(self, name: str, task: Task, look: Look) -> None:
+    def act(self, name: str, task: Task, look: DataAccess) -> None:
         """Carry out the plan item ``Act(name)``."""
         raise NotImplementedError(f"{type(self).__name__} plans no action {name!r}")
 
     def after_step(self, progress: Progress) -> None:
         """Called after each optimiser step (clipping of weights, annealing ...)."""
 
-    def gauges(self) -> dict[str, Tensor]:
+    def monitored_scalars(self) -> dict[str, Tensor]:
         """Scalars that tell how learning goes, drawn as curves beside the losses: made at a point of the curves, after
         its step, on the network's device and without waiting for it. Names are those of the curves.
         """

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Batch, DataAccess, Outputs, Phase, PlanItem, Readout, Task
 from cl_lightning.losses.neighbours import Neighbours, neighbour_distillation
 from cl_lightning.methods import dytox
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.dytox import DyToxOptions
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Look, Outputs, Phase, PlanItem, Readout, Task
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class NeighbourTerm:
 class DAFormer(Method):
     """Dual attention, trained as DyTox is."""
 
-    steps_alike = True
+    cuda_graph_safe = True
     network: TaskNetwork
 
     def __init__(
@@ -59,13 +59,13 @@ class DAFormer(Method):
         self._finetuning = finetuning
         self._options = options
         self._neighbours = neighbours
-        self.couples_images = neighbours is not None
+        self.couples_batch = neighbours is not None
 
     def plan(self, task: Task) -> list[PlanItem]:
         """Grow, learn, herd, balance, evaluate."""
         return dytox.plan_task(task, self._main, self._finetuning, self._options)
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Keep the teacher, then let the network append a bank and a head."""
         self.teacher = dytox.keep_teacher(self.network, task, self._options)
         self.network.grow(task.num_new, key)
@@ -78,7 +78,7 @@ class DAFormer(Method):
         """DyTox's, and the neighbourhoods where they are asked for."""
         if phase.name != self._main.name:
             return dytox.balanced_terms(batch, outputs, self._options)
-        remembered = dytox.ask_teacher(self.teacher, batch)
+        remembered = dytox.teacher_outputs(self.teacher, batch)
         if remembered is None:
             return dytox.main_terms(task, batch, outputs, None, self._options)
         terms = dytox.main_terms(task, batch, outputs, remembered.logits, self._options)

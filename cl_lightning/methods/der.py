@@ -24,18 +24,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cl_lightning.losses.classification import cross_entropy, group_old
-from cl_lightning.methods.base import Method
-from cl_lightning.models.extractor_network import ExtractorNetwork
-from cl_lightning.rng import Key
-from cl_lightning.types import (
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
     Act,
     Batch,
+    DataAccess,
     Evaluate,
     Fit,
     Grow,
     Herd,
-    Look,
     Outputs,
     Phase,
     Plain,
@@ -43,6 +40,9 @@ from cl_lightning.types import (
     Readout,
     Task,
 )
+from cl_lightning.losses.classification import cross_entropy, group_old
+from cl_lightning.methods.base import Method
+from cl_lightning.models.extractor_network import ExtractorNetwork
 
 RESET_CLASSIFIER = "reset_classifier"
 _RESET_KEY = "reset_key"
@@ -62,7 +62,7 @@ class DEROptions:
 class DER(Method):
     """An extractor a task."""
 
-    steps_alike = True
+    cuda_graph_safe = True
     network: ExtractorNetwork
 
     def __init__(self, network: ExtractorNetwork, main: Phase, second: Phase, options: DEROptions) -> None:
@@ -83,7 +83,7 @@ class DER(Method):
             items.append(Herd())
         return [*items, Evaluate()]
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Append an extractor; keep the key that the second stage's classifier is drawn from."""
         self._reset_key = key.fold(RESET_CLASSIFIER)
         self.network.grow(task.num_new, key)
@@ -112,7 +112,7 @@ class DER(Method):
             terms["auxiliary"] = self._options.auxiliary_weight * cross_entropy(outputs.auxiliary, grouped)
         return terms
 
-    def act(self, name: str, task: Task, look: Look) -> None:
+    def act(self, name: str, task: Task, look: DataAccess) -> None:
         """Draw the classifier anew."""
         if name != RESET_CLASSIFIER:
             return super().act(name, task, look)

@@ -26,13 +26,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
+    Batch,
+    DataAccess,
+    Evaluate,
+    Fit,
+    Grow,
+    Herd,
+    Outputs,
+    Phase,
+    PlanItem,
+    Readout,
+    Task,
+)
 from cl_lightning.losses.classification import binary_cross_entropy, cross_entropy, group_old
 from cl_lightning.losses.distillation import softmax_distillation
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, PlanItem, Readout, Task
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class DyToxOptions:
 class DyTox(Method):
     """Dynamic token expansion."""
 
-    steps_alike = True
+    cuda_graph_safe = True
     network: TaskNetwork
 
     def __init__(self, network: TaskNetwork, main: Phase, finetuning: Phase | None, options: DyToxOptions) -> None:
@@ -81,7 +93,7 @@ class DyTox(Method):
         """Grow, learn, herd, balance, evaluate."""
         return plan_task(task, self._main, self._finetuning, self._options)
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Keep the teacher, then let the network append what the task needs."""
         self.teacher = keep_teacher(self.network, task, self._options)
         self.network.grow(task.num_new, key)
@@ -94,7 +106,7 @@ class DyTox(Method):
         """Section 3.3: classification, distillation of all old classes, divergence; fine-tuning classifies only."""
         if phase.name != self._main.name:
             return balanced_terms(batch, outputs, self._options)
-        remembered = ask_teacher(self.teacher, batch)
+        remembered = teacher_outputs(self.teacher, batch)
         return main_terms(task, batch, outputs, None if remembered is None else remembered.logits, self._options)
 
     def readouts(self) -> dict[str, Readout]:
@@ -135,15 +147,15 @@ def score(network: TaskNetwork, phase: Phase, images: Tensor, scales: Tensor | N
     return Outputs(network.logits(features), features, auxiliary)
 
 
-def ask_teacher(teacher: Network | None, batch: Batch) -> Outputs | None:
+def teacher_outputs(teacher: Network | None, batch: Batch) -> Outputs | None:
     """What the teacher, if there is one, makes of the same images: both passes of a sharpness-aware step see the same
     ones, and it is asked once.
     """
-    return None if teacher is None else batch.once(teacher, lambda: _asked(teacher, batch.images))
+    return None if teacher is None else batch.cached(teacher, lambda: _outputs_without_grad(teacher, batch.images))
 
 
 @torch.no_grad()
-def _asked(teacher: Network, images: Tensor) -> Outputs:
+def _outputs_without_grad(teacher: Network, images: Tensor) -> Outputs:
     features = teacher(images)
     return Outputs(teacher.logits(features), features)
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cl_lightning.core.types import Batch, Evaluate, Fit, Grow, Herd, Outputs, Phase, PlanItem, Task
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.methods.base import Method
 from cl_lightning.models.network import Network
-from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Outputs, Phase, PlanItem, Task
 
 
 class Finetune(Method):
     """Softmax cross-entropy over the classes seen, on the view of ``main``."""
 
-    steps_alike = True
+    cuda_graph_safe = True
 
     def __init__(self, network: Network, main: Phase, *, rehearsal: bool) -> None:
         super().__init__(network)

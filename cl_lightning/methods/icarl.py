@@ -22,18 +22,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning.losses.classification import binary_cross_entropy
-from cl_lightning.methods.base import Method, frozen_copy
-from cl_lightning.models.embedding_network import EmbeddingNetwork
-from cl_lightning.rng import Key
-from cl_lightning.types import (
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
     Act,
     Batch,
+    DataAccess,
     Evaluate,
     Fit,
     Grow,
     Herd,
-    Look,
     Outputs,
     Phase,
     Plain,
@@ -41,6 +38,9 @@ from cl_lightning.types import (
     Readout,
     Task,
 )
+from cl_lightning.losses.classification import binary_cross_entropy
+from cl_lightning.methods.base import Method, frozen_copy
+from cl_lightning.models.embedding_network import EmbeddingNetwork
 
 CLASS_MEANS = "class_means"
 
@@ -48,7 +48,7 @@ CLASS_MEANS = "class_means"
 class ICaRL(Method):
     """Sigmoid classification and distillation; nearest mean of exemplars."""
 
-    steps_alike = True
+    cuda_graph_safe = True
     network: EmbeddingNetwork
 
     def __init__(self, network: EmbeddingNetwork, main: Phase, *, rehearsal: bool) -> None:
@@ -64,7 +64,7 @@ class ICaRL(Method):
         """Grow, learn, herd, average, evaluate."""
         return [Grow(), Fit(self._main), Herd(distinct=True), Act(CLASS_MEANS), Evaluate()]
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Keep the teacher, then add rows."""
         self.teacher = frozen_copy(self.network) if task.index > 0 else None
         self.network.grow(task.num_new, key)
@@ -80,14 +80,14 @@ class ICaRL(Method):
         distillation = binary_cross_entropy(outputs.logits[:, :old], remembered)
         return {"classification": (1 - share_old) * classification, "distillation": share_old * distillation}
 
-    def act(self, name: str, task: Task, look: Look) -> None:
+    def act(self, name: str, task: Task, look: DataAccess) -> None:
         """Recompute the means of all classes seen: features have moved, and lists of exemplars have shrunk."""
         if name != CLASS_MEANS:
             return super().act(name, task, look)
         self.class_means = self._mean_exemplars(task.num_seen, look)
         return None
 
-    def _mean_exemplars(self, num_seen: int, look: Look) -> Tensor:
+    def _mean_exemplars(self, num_seen: int, look: DataAccess) -> Tensor:
         rows = [look.exemplars.get(label, torch.empty(0, dtype=torch.int64)) for label in range(num_seen)]
         empty = [label for label, its_rows in enumerate(rows) if len(its_rows) == 0]
         if empty:
@@ -103,7 +103,7 @@ class ICaRL(Method):
         means = [of_class.mean(dim=0) for of_class in embedded.split([len(its_rows) for its_rows in rows])]
         return F.normalize(torch.stack(means), dim=-1)
 
-    def _normalised(self, look: Look, rows: Tensor, *, flip: bool) -> Tensor:
+    def _normalised(self, look: DataAccess, rows: Tensor, *, flip: bool) -> Tensor:
         return F.normalize(look.embed(rows, self.embed, flip=flip), dim=-1)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:

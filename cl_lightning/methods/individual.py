@@ -20,19 +20,30 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
+    TASK_INCREMENTAL,
+    Batch,
+    DataAccess,
+    Evaluate,
+    Fit,
+    Grow,
+    Outputs,
+    Phase,
+    PlanItem,
+    Task,
+)
 from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.methods.base import Method
 from cl_lightning.models.plain_vit import Weights
 from cl_lightning.models.separate_network import SeparateNetwork
-from cl_lightning.rng import Key
-from cl_lightning.types import TASK_INCREMENTAL, Batch, Evaluate, Fit, Grow, Look, Outputs, Phase, PlanItem, Task
 
 
 class Individual(Method):
     """A transformer for each task."""
 
     protocol = TASK_INCREMENTAL
-    steps_alike = True
+    cuda_graph_safe = True
     network: SeparateNetwork
 
     def __init__(
@@ -55,7 +66,7 @@ class Individual(Method):
         phase = self._main if self._backbone is None or task.index > 0 else self._backbone
         return [Grow(), Fit(phase), Evaluate()]
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Add a transformer and a head; weights from elsewhere are every task's, or the first one's to go on with."""
         self.network.grow(task.num_new, key)
         if self._load is not None and (self._backbone is None or task.index == 0):

@@ -36,21 +36,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning.losses.classification import own_cross_entropy
-from cl_lightning.losses.drop_control import drop_control
-from cl_lightning.methods.base import Method
-from cl_lightning.methods.icarl import CLASS_MEANS, nearest_mean_scores
-from cl_lightning.models.masked_network import MaskedNetwork
-from cl_lightning.models.plain_vit import Weights
-from cl_lightning.rng import Key
-from cl_lightning.types import (
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
     TASK_INCREMENTAL,
     Act,
     Batch,
+    DataAccess,
     Evaluate,
     Fit,
     Grow,
-    Look,
     Outputs,
     Phase,
     Plain,
@@ -58,6 +52,12 @@ from cl_lightning.types import (
     Readout,
     Task,
 )
+from cl_lightning.losses.classification import own_cross_entropy
+from cl_lightning.losses.drop_control import drop_control
+from cl_lightning.methods.base import Method
+from cl_lightning.methods.icarl import CLASS_MEANS, nearest_mean_scores
+from cl_lightning.models.masked_network import MaskedNetwork
+from cl_lightning.models.plain_vit import Weights
 
 PACK = "pack"
 _FAR = 50.0
@@ -81,7 +81,7 @@ class MEAT(Method):
     """Masks on a frozen transformer."""
 
     protocol = TASK_INCREMENTAL
-    steps_alike = True
+    cuda_graph_safe = True
     network: MaskedNetwork
 
     def __init__(
@@ -100,7 +100,7 @@ class MEAT(Method):
         self._backbone = backbone
         self._options = options
         self._load = load
-        self.couples_images = "token_masks" in main.trains  # the drop control looks at means over a batch
+        self.couples_batch = "token_masks" in main.trains  # the drop control looks at means over a batch
         self.learnt = 0
         """Tasks that have been packed, which can be inferred."""
         self.class_means = torch.empty(0, network.vit.dim)
@@ -112,7 +112,7 @@ class MEAT(Method):
         means: list[PlanItem] = [Act(CLASS_MEANS)] if "class_mean" in self._options.readouts else []
         return [Grow(), Fit(phase), Act(PACK), *means, Evaluate()]
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Before the first task, load the transformer."""
         if task.index == 0 and self._load is not None:
             self.network.vit.load_state_dict(self._load(), strict=True)
@@ -132,11 +132,11 @@ class MEAT(Method):
             terms["drop_control"] = self._options.drop_weight * control
         return terms
 
-    def gauges(self) -> dict[str, Tensor]:
+    def monitored_scalars(self) -> dict[str, Tensor]:
         """The share of each kind of mask that drops something by now."""
         return {f"masks/dropped_{kind}": share for kind, share in self.network.dropped().items()}
 
-    def act(self, name: str, task: Task, look: Look) -> None:
+    def act(self, name: str, task: Task, look: DataAccess) -> None:
         """Pack the task's masks, or average its images' features."""
         match name:
             case "pack":
@@ -159,7 +159,7 @@ class MEAT(Method):
                     task.index + 1, kind, {"tokens": "token", "weights": "ffn"}[kind],
                 )  # fmt: skip
 
-    def _means(self, task: Task, look: Look) -> Tensor:
+    def _means(self, task: Task, look: DataAccess) -> Tensor:
         rows = [look.rows_of(label) for label in task.classes]
         embedded = F.normalize(look.embed(torch.cat(rows), self.network.plain), dim=-1)
         means = [of_class.mean(dim=0) for of_class in embedded.split([len(its_rows) for its_rows in rows])]

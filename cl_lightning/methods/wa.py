@@ -19,12 +19,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
+    Act,
+    Batch,
+    DataAccess,
+    Evaluate,
+    Fit,
+    Grow,
+    Herd,
+    Outputs,
+    Phase,
+    PlanItem,
+    Progress,
+    Task,
+)
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.losses.distillation import soft_cross_entropy
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.embedding_network import EmbeddingNetwork
-from cl_lightning.rng import Key
-from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Herd, Look, Outputs, Phase, PlanItem, Progress, Task
 
 ALIGN = "align"
 
@@ -43,7 +56,7 @@ class WAOptions:
 class WA(Method):
     """Weight alignment."""
 
-    steps_alike = True
+    cuda_graph_safe = True
     network: EmbeddingNetwork
 
     def __init__(self, network: EmbeddingNetwork, main: Phase, options: WAOptions) -> None:
@@ -59,7 +72,7 @@ class WA(Method):
         herd: list[PlanItem] = [Herd()] if self._options.rehearsal else []
         return [Grow(), Fit(self._main), *align, *herd, Evaluate()]
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Keep the teacher, then add rows."""
         self.teacher = frozen_copy(self.network) if task.index > 0 else None
         self.network.grow(task.num_new, key)
@@ -82,7 +95,7 @@ class WA(Method):
             self.network.classifier.weight.clamp_(min=0.0)
 
     @torch.no_grad()
-    def act(self, name: str, task: Task, look: Look) -> None:
+    def act(self, name: str, task: Task, look: DataAccess) -> None:
         """Give the rows of new classes the mean length of the old ones'."""
         if name != ALIGN:
             return super().act(name, task, look)

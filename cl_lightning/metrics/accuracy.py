@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cl_lightning.types import CLASS_INCREMENTAL, PROTOCOLS, Plain
+from cl_lightning.core.types import CLASS_INCREMENTAL, PROTOCOLS, Plain
 
 Cell = tuple[int, int, int]
 """(hits1, hits5, total) on one task's test images."""

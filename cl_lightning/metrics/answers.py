@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cl_lightning.types import Plain
+from cl_lightning.core.types import Plain
 
 BINS = 10
 """Equal bins of confidence in [0, 1]."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cl_lightning.missing_keys import TOKEN_NETWORK, complete
+from cl_lightning.core.missing_keys import TOKEN_NETWORK, complete
+from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.dual_attention import DualAttentionBlock
@@ -23,7 +24,6 @@ from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_decoder import TaskDecoder
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.models.timm_vit import TimmViT
-from cl_lightning.rng import Key, torch_seeded
 
 Structure = dict[str, Any]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_lightning.models.encoder import Encoder
-from cl_lightning.models.gated_attention import gated_attention
+from cl_lightning.models.gated_attention_op import gated_attention
 from cl_lightning.models.layers import MLP, residual, trunc_normal_linear
 
 

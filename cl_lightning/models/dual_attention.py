@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_lightning.core.types import Plain
 from cl_lightning.models.attention import attend
 from cl_lightning.models.layers import MLP, split_heads, trunc_normal_linear
 from cl_lightning.models.task_decoder import Prepared, TaskDecoder
-from cl_lightning.types import Plain
 
 _ROWS_TOGETHER = {"cpu": 1 << 13, "cuda": 1 << 19}
 """Patches of all images and tasks that pass the MLP at a time: more needs memory and, where arithmetic fills the

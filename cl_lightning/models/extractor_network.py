@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Features
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.network import Branch, Network
-from cl_lightning.rng import Key
-from cl_lightning.types import Features
 
 
 def no_backbone() -> Backbone:

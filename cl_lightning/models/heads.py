@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
 from cl_lightning.models.layers import trunc_normal_linear
-from cl_lightning.rng import Key
 
 
 def task_head(dim: int, num_new: int, key: Key, task: int) -> nn.Linear:

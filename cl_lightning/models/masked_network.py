@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Features
 from cl_lightning.models import masks
 from cl_lightning.models.heads import only_newest, task_head
 from cl_lightning.models.network import Branch, Network, branch_scales
 from cl_lightning.models.plain_vit import BlockMasks, PlainViT
-from cl_lightning.rng import Key
-from cl_lightning.types import Features
 
 BACKBONE = "backbone"
 _STREAMS = 2

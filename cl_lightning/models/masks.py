@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning import rng
+from cl_lightning.core import rng
 
 _BITS = 23
 """Of a uniform: (k + 1/2) / 2^23 is exact in float32, and neither 0 nor 1."""

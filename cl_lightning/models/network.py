@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cl_lightning import rng
-from cl_lightning.rng import Key
-from cl_lightning.types import Features, Plain
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Features, Plain
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Features
 from cl_lightning.models.heads import only_newest, task_head
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.plain_vit import PlainViT
-from cl_lightning.rng import Key
-from cl_lightning.types import Features
 
 TRANSFORMER = "transformer"
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cl_lightning.core.types import Plain
 from cl_lightning.models.layers import MLP, trunc_normal_linear
 from cl_lightning.models.task_decoder import Prepared, TaskDecoder
-from cl_lightning.models.token_attention import patch_weights, token_attention
-from cl_lightning.types import Plain
+from cl_lightning.models.token_attention_op import patch_weights, token_attention
 
 
 class TaskAttention(nn.Module):

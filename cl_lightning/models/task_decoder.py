@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from cl_lightning.types import Plain
+from cl_lightning.core.types import Plain
 
 Prepared = tuple[Tensor, ...]
 """What a decoder makes of the patches before it looks at any task."""

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Features
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import Head, IndependentHeads, JointHead, TaskClassifier
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.task_decoder import Prepared, TaskDecoder
-from cl_lightning.rng import Key
-from cl_lightning.types import Features
 
 
 class TaskNetwork(Network):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_lightning.file_kind import foreign_kind
+from cl_lightning.core.file_type import foreign_kind
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.timm_vit import open_plain_vit
 

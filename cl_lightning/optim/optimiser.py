@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cl_lightning.types import Optimiser
+from cl_lightning.core.types import Optimiser
 
 
 def base_rate(optimiser: Optimiser, images_per_step: int) -> float:

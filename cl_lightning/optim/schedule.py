@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from cl_lightning.types import Schedule
+from cl_lightning.core.types import Schedule
 
 
 def learning_rate(schedule: Schedule, base: float, epoch: int, epochs: int) -> float:

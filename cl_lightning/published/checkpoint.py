@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_lightning.file_kind import foreign_kind
+from cl_lightning.core.file_type import foreign_kind
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 from cl_lightning.metrics.spread import Spread
-from cl_lightning.published.layout import Block, Grid, Items
 from cl_lightning.published.stored import StoredRun
 from cl_lightning.published.tables import METRICS, Cell, Job, Table
 from cl_lightning.published.verdict import (
@@ -22,6 +21,7 @@ from cl_lightning.published.verdict import (
     judge_cell,
     judge_contrast,
 )
+from cl_lightning.report.layout import Block, Grid, Items
 
 
 def page(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> list[Block]:

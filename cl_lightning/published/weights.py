@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
 from cl_lightning.models.build import build_network
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.rng import Key
 
 State = Mapping[str, Tensor]
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_lightning.command import DONE, WRONG_INPUT, Parser, carried_out, say
-from cl_lightning.paths import typed_path
-from cl_lightning.printable import printable
+from cl_lightning.core.cli import DONE, WRONG_INPUT, Parser, carried_out, say
+from cl_lightning.core.paths import typed_path
+from cl_lightning.core.printable import printable
 
 _EPILOG = "Everything is taken from the files of the runs: no data, no network, no GPU."
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cl_lightning.printable import printable
+from cl_lightning.core.printable import printable
 from cl_lightning.report import figures
+from cl_lightning.report.data import ReportInput
 from cl_lightning.report.figures import main_matrix, percent
 from cl_lightning.report.panels import Panels, Picture, Table
 from cl_lightning.report.pictures import strip_png, to_png
-from cl_lightning.report.shown import Shown
 
 _MOST_CLASSES = 100
 """Exemplars are sent of so many classes at most: the newest."""
 
 
-def panels(shown: Shown) -> Panels:
+def panels(shown: ReportInput) -> Panels:
     """Of the tasks done so far."""
     rows = [(i + 1, j + 1, value) for i, row in enumerate(main_matrix(shown)) for j, value in enumerate(row)]
     tables: dict[str, Table] = {"accuracy": (("after task", "on task", "accuracy in %"), rows)}
@@ -39,7 +39,7 @@ def panels(shown: Shown) -> Panels:
     return Panels(tables, pictures)
 
 
-def _after_phases(shown: Shown) -> list[tuple[float | str, ...]]:
+def _after_phases(shown: ReportInput) -> list[tuple[float | str, ...]]:
     """By the main protocol, on all classes seen."""
     protocol = shown.results["protocol"]["evaluation"]
     return [

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cl_lightning.metrics.answers import between_tasks, reliability
-from cl_lightning.report.shown import Shown
+from cl_lightning.report.data import ReportInput
 
 INK = "#111213"
 """Of text and axes."""
@@ -41,13 +41,13 @@ _STYLE: dict[Any, Any] = {
 
 _LAYOUT: Literal["constrained"] = "constrained"
 
-Draw = Callable[[Shown], Figure | None]
+Draw = Callable[[ReportInput], Figure | None]
 
 
 def styled(draw: Draw) -> Draw:
     """``draw`` in the report's style, whatever the user's own settings of matplotlib are."""
 
-    def drawn(shown: Shown) -> Figure | None:
+    def drawn(shown: ReportInput) -> Figure | None:
         with mpl.rc_context(dict(mpl.rcParamsDefault) | _STYLE | {"backend": mpl.get_backend()}):
             figure = draw(shown)
             if figure is not None:
@@ -57,7 +57,7 @@ def styled(draw: Draw) -> Draw:
     return drawn
 
 
-def main_matrix(shown: Shown) -> list[list[float]]:
+def main_matrix(shown: ReportInput) -> list[list[float]]:
     """R[i][j] in %: on task j after task i, by the main protocol and read-out; NaN where there were no test images."""
     protocol = shown.results["protocol"]
     rows = shown.results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
@@ -69,7 +69,7 @@ def percent(value: float | None) -> float:
     return math.nan if value is None else 100 * value
 
 
-def seen_classes(shown: Shown) -> list[int]:
+def seen_classes(shown: ReportInput) -> list[int]:
     """How many classes had been learnt after each task."""
     counts = [len(task["classes"]) for task in shown.results["tasks"]]
     return np.cumsum(counts).tolist()
@@ -81,7 +81,7 @@ def _axes(wide: float = _WIDE, high: float = _HIGH) -> tuple[Figure, Axes]:
 
 
 @styled
-def accuracy(shown: Shown) -> Figure:
+def accuracy(shown: ReportInput) -> Figure:
     """Accuracy on all classes seen, for each protocol and read-out, and the published curve."""
     figure, axes = _axes()
     classes, main = seen_classes(shown), shown.results["protocol"]["evaluation"]
@@ -111,7 +111,7 @@ _CURVES_BESIDE = 3
 """More of them leave no room for their names among them."""
 
 
-def _distinct_curves(shown: Shown, protocol: str, readouts: list[str]) -> list[tuple[str, list[float]]]:
+def _distinct_curves(shown: ReportInput, protocol: str, readouts: list[str]) -> list[tuple[str, list[float]]]:
     """The curve of each read-out in %; those that are the same are one, under all of their names."""
     curves: dict[tuple[float | None, ...], list[str]] = {}
     for readout in readouts:
@@ -120,7 +120,7 @@ def _distinct_curves(shown: Shown, protocol: str, readouts: list[str]) -> list[t
     return [(" = ".join(names), [percent(value) for value in values]) for values, names in curves.items()]
 
 
-def after_phases(shown: Shown) -> dict[str, list[float]]:
+def after_phases(shown: ReportInput) -> dict[str, list[float]]:
     """Accuracy in % on all classes seen, after each task (NaN where it does not apply), by what had ended: each phase
     by each of its read-outs, and the whole task by the main one; by the main protocol. Empty where no phase was
     evaluated.
@@ -137,7 +137,7 @@ def after_phases(shown: Shown) -> dict[str, list[float]]:
 
 
 @styled
-def phases(shown: Shown) -> Figure | None:
+def phases(shown: ReportInput) -> Figure | None:
     """Accuracy on all classes seen after each phase of each task, and after the task."""
     curves = after_phases(shown)
     if not curves:
@@ -156,7 +156,7 @@ def phases(shown: Shown) -> Figure | None:
 
 
 @styled
-def matrix(shown: Shown) -> Figure:
+def matrix(shown: ReportInput) -> Figure:
     """The accuracy matrix as a heat map."""
     R = main_matrix(shown)
     square = np.full((len(R), len(R)), np.nan)
@@ -166,7 +166,7 @@ def matrix(shown: Shown) -> Figure:
 
 
 @styled
-def tasks_over_time(shown: Shown) -> Figure | None:
+def tasks_over_time(shown: ReportInput) -> Figure | None:
     """What became of each task."""
     R = main_matrix(shown)
     if len(R) < 2:
@@ -187,7 +187,7 @@ def tasks_over_time(shown: Shown) -> Figure | None:
 
 
 @styled
-def forgetting(shown: Shown) -> Figure | None:
+def forgetting(shown: ReportInput) -> Figure | None:
     """How much of its best accuracy each old task has lost, mean over old tasks, after each task."""
     R = main_matrix(shown)
     if len(R) < 2:
@@ -210,7 +210,7 @@ def forgetting(shown: Shown) -> Figure | None:
     return figure
 
 
-def task_confusion(shown: Shown) -> NDArray[np.float64] | None:
+def task_confusion(shown: ReportInput) -> NDArray[np.float64] | None:
     """(T, T) share in % of the test images of task i that are taken for a class of task j, after the last task."""
     import torch
 
@@ -224,7 +224,7 @@ def task_confusion(shown: Shown) -> NDArray[np.float64] | None:
 
 
 @styled
-def confusion(shown: Shown) -> Figure | None:
+def confusion(shown: ReportInput) -> Figure | None:
     """Which tasks lose to which."""
     share = task_confusion(shown)
     if share is None or len(share) < 2:
@@ -233,7 +233,7 @@ def confusion(shown: Shown) -> Figure | None:
 
 
 @styled
-def calibration(shown: Shown) -> Figure | None:
+def calibration(shown: ReportInput) -> Figure | None:
     """Confidence against accuracy, of old and of new classes."""
     import torch
 
@@ -257,7 +257,7 @@ def calibration(shown: Shown) -> Figure | None:
 
 
 @styled
-def losses(shown: Shown) -> Figure | None:
+def losses(shown: ReportInput) -> Figure | None:
     """The terms of the loss over all phases, weighted as they are summed."""
     names = sorted({name for row in shown.curves for name in row if name.startswith("loss/") and name != "loss/total"})
     if not names:
@@ -276,7 +276,7 @@ def losses(shown: Shown) -> Figure | None:
 
 
 @styled
-def learning_rate(shown: Shown) -> Figure | None:
+def learning_rate(shown: ReportInput) -> Figure | None:
     """The learning rate over all phases."""
     points = np.array([(row["step"], row["lr"]) for row in shown.curves if "lr" in row])
     if not len(points):
@@ -289,7 +289,7 @@ def learning_rate(shown: Shown) -> Figure | None:
 
 
 @styled
-def tokens(shown: Shown) -> Figure | None:
+def tokens(shown: ReportInput) -> Figure | None:
     """How alike are the tokens, or whatever else a task brought."""
     vectors = shown.portrait.tokens
     if vectors is None or len(vectors) < 2:
@@ -299,7 +299,7 @@ def tokens(shown: Shown) -> Figure | None:
 
 
 @styled
-def speed(shown: Shown) -> Figure | None:
+def speed(shown: ReportInput) -> Figure | None:
     """Seconds and images a second of each phase."""
     phases = shown.results["provenance"]["phases"]
     if not phases:
@@ -322,7 +322,7 @@ def speed(shown: Shown) -> Figure | None:
 
 
 @styled
-def attention(shown: Shown) -> Figure | None:
+def attention(shown: ReportInput) -> Figure | None:
     """Where the network looks for each task, over example images."""
     images, maps = shown.portrait.attended, shown.portrait.attention
     if images is None or maps is None:
@@ -381,7 +381,7 @@ def _thinned(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     return steps, values
 
 
-def _task_lines(axes: Axes, shown: Shown) -> None:
+def _task_lines(axes: Axes, shown: ReportInput) -> None:
     """Where a new task begins."""
     starts: Sequence[float] = [row["step"] for row in shown.curves if "task/index" in row][:-1]
     for step in starts:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cl_lightning.printable import printable
+from cl_lightning.core.printable import printable
+from cl_lightning.core.types import Plain
 from cl_lightning.report import figures, pictures
+from cl_lightning.report.data import ReportInput
 from cl_lightning.report.figures import Draw, after_phases, main_matrix, percent, task_confusion
-from cl_lightning.report.shown import Shown
-from cl_lightning.types import Plain
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#16181b;--soft:#5b626b;--paper:#fcfcfb;--card:#f2f3f1;--line:#d6d9d5}
@@ -59,11 +59,11 @@ class Section:
     name: str
     title: str
     draw: Draw
-    caption: Callable[[Shown], str]
+    caption: Callable[[ReportInput], str]
     wide: bool = False
 
 
-def _accuracy_caption(shown: Shown) -> str:
+def _accuracy_caption(shown: ReportInput) -> str:
     told = "After each task, the share of right answers to the test images of all classes learnt so far."
     published = shown.portrait.published
     if published is None:
@@ -71,7 +71,7 @@ def _accuracy_caption(shown: Shown) -> str:
     return f"{told} Dashed: published, {published.name} ({published.source})."
 
 
-def _phases_caption(shown: Shown) -> str:
+def _phases_caption(shown: ReportInput) -> str:
     protocol = shown.results["protocol"]["evaluation"]
     return (
         f"On all classes learnt so far, {_WHAT_COMPETES[protocol]}, when a phase had ended and the rest of its task "
@@ -85,12 +85,12 @@ _WHAT_COMPETES = {
 }
 
 
-def _tasks_caption(shown: Shown) -> str:
+def _tasks_caption(shown: ReportInput) -> str:
     competing = _WHAT_COMPETES[shown.results["protocol"]["evaluation"]]
     return f"Accuracy on the test images of one task, {competing}."
 
 
-def _confusion_caption(shown: Shown) -> str:
+def _confusion_caption(shown: ReportInput) -> str:
     share = task_confusion(shown)
     assert share is not None
     apart = np.nan_to_num(share - np.diag(np.diag(share)))
@@ -103,7 +103,7 @@ def _confusion_caption(shown: Shown) -> str:
     )
 
 
-def _calibration_caption(shown: Shown) -> str:
+def _calibration_caption(shown: ReportInput) -> str:
     asked = "" if shown.results["protocol"]["evaluation"] == "class_incremental" else " Here all classes compete."
     return (
         "Answers in ten bins of confidence, the larger the point the more images; the error is the mean distance "
@@ -111,7 +111,7 @@ def _calibration_caption(shown: Shown) -> str:
     ).strip()
 
 
-def _fixed(text: str) -> Callable[[Shown], str]:
+def _fixed(text: str) -> Callable[[ReportInput], str]:
     return lambda shown: text
 
 
@@ -150,7 +150,7 @@ SECTIONS = (
 """In the page's order."""
 
 
-def page(shown: Shown, drawn: Mapping[str, str]) -> str:
+def page(shown: ReportInput, drawn: Mapping[str, str]) -> str:
     """The page's text; ``drawn`` are the figures (SVG) by section."""
     parts: list[str] = []
     for section in SECTIONS:
@@ -170,12 +170,12 @@ def page(shown: Shown, drawn: Mapping[str, str]) -> str:
     )
 
 
-def _title(shown: Shown) -> str:
+def _title(shown: ReportInput) -> str:
     protocol = shown.results["protocol"]
     return f"{protocol['method']} on {protocol['data']}, {len(protocol['tasks'])} tasks, seed {protocol['seed']}"
 
 
-def _head(shown: Shown, title: str) -> str:
+def _head(shown: ReportInput, title: str) -> str:
     results = shown.results
     protocol, done = results["protocol"], len(results["tasks"])
     unfinished = (
@@ -202,7 +202,7 @@ def _head(shown: Shown, title: str) -> str:
     )
 
 
-def _figure(section: Section, shown: Shown, svg: str) -> str:
+def _figure(section: Section, shown: ReportInput, svg: str) -> str:
     inline = pictures.inline_svg(svg, section.name, _escaped(section.title))
     caption = _escaped(section.caption(shown))
     return _section(
@@ -214,7 +214,7 @@ def _section(name: str, title: str, inside: str, wide: bool = False) -> str:
     return f'<section id="{name}"{" class=all" if wide else ""}>\n<h2>{_escaped(title)}</h2>\n{inside}\n</section>'
 
 
-def _matrix_table(shown: Shown) -> str:
+def _matrix_table(shown: ReportInput) -> str:
     R = main_matrix(shown)
     seen = [percent(t["accuracy"][shown.results["protocol"]["evaluation"]][shown.results["protocol"]["readout"]])
             for t in shown.results["tasks"]]  # fmt: skip
@@ -229,7 +229,7 @@ def _matrix_table(shown: Shown) -> str:
     return _section("numbers", "The numbers", f'<div class="scroll">{table}</div>{note}')
 
 
-def _phases_table(shown: Shown) -> str:
+def _phases_table(shown: ReportInput) -> str:
     curves = after_phases(shown)
     head = "".join(f"<th>{_escaped(name)}</th>" for name in curves)
     rows = "".join(
@@ -247,7 +247,7 @@ _TABLES = {"phases": _phases_table, "matrix": _matrix_table}
 """Tables that follow a figure."""
 
 
-def _confused_classes(shown: Shown, most: int = 12) -> str:
+def _confused_classes(shown: ReportInput, most: int = 12) -> str:
     counts = shown.portrait.confusion
     if counts is None:
         return ""
@@ -267,7 +267,7 @@ def _confused_classes(shown: Shown, most: int = 12) -> str:
     return _section("classes", "Classes most often confused", f'<div class="scroll"><table>{head}{rows}</table></div>')
 
 
-def _memory(shown: Shown) -> str:
+def _memory(shown: ReportInput) -> str:
     exemplars, counts = shown.portrait.exemplars, shown.portrait.exemplar_counts
     if not exemplars:
         return ""
@@ -281,7 +281,7 @@ def _memory(shown: Shown) -> str:
     return _section("memory", "Memory", f'<p class="soft">{told}</p><div class="memory">{cells}</div>', wide=True)
 
 
-def _images(shown: Shown) -> str:
+def _images(shown: ReportInput) -> str:
     """Return how many there were, and which of them are equal; results of earlier versions do not tell."""
     if "images" not in shown.results:
         return ""
@@ -301,7 +301,7 @@ def _images(shown: Shown) -> str:
     return _table("Images", told)
 
 
-def _left_out(shown: Shown) -> str:
+def _left_out(shown: ReportInput) -> str:
     """Return what lies beside the images of data in folders."""
     kinds = shown.results.get("left_out") or []
     rows = "".join(

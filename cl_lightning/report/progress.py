@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cl_lightning.core.types import TASK_INCREMENTAL, Plain
 from cl_lightning.report.results import PhaseAccuracy
-from cl_lightning.types import TASK_INCREMENTAL, Plain
 
 
 def task_scalars(results: Mapping[str, Plain]) -> dict[str, float]:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cl_lightning.atomic import write_atomic
-from cl_lightning.file_kind import read_file
+from cl_lightning.core.atomic_write import write_atomic
+from cl_lightning.core.file_type import read_file
+from cl_lightning.core.types import Plain
 from cl_lightning.metrics import continual
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, accuracies_of_each, accuracy_of_all
-from cl_lightning.types import Plain
 
 AFTER_PHASES = "accuracy_after_phases.csv"
 Matrices = Mapping[str, Mapping[str, AccuracyMatrix]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cl_lightning.plain_schema import list_of, mapping_of, maybe, number, plain, record, text, whole
+from cl_lightning.core.json_schema import list_of, mapping_of, maybe, number, plain, record, text, whole
 
 _SPEED = record({"index": whole(), "seconds": number, "images_per_second": number})
 _PHASE = record({"task": whole(), "phase": text, "steps": whole(), "images": whole(), "seconds": number})

@@ -14,11 +14,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cl_lightning.core.printable import printable
 from cl_lightning.metrics import continual
-from cl_lightning.printable import printable
 
 if TYPE_CHECKING:  # it needs torch, a table does not
-    from cl_lightning.types import Plain
+    from cl_lightning.core.types import Plain
 
 _GAP = "..."
 _CELL = len("100.00") + 2

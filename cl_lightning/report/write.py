@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cl_lightning.atomic import make_folder, replace_file, write_atomic
+from cl_lightning.core.atomic_write import make_folder, replace_file, write_atomic
+from cl_lightning.report.data import FOLDER, read_report_input
 from cl_lightning.report.page import SECTIONS, page
 from cl_lightning.report.pictures import to_png, to_svg
-from cl_lightning.report.shown import FOLDER, read_shown
 
 
 def write_report(run_dir: Path) -> Path:
@@ -16,7 +16,7 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ValueError: there is no run that has finished a task.
     """
-    shown = read_shown(run_dir)
+    shown = read_report_input(run_dir)
     folder = run_dir / FOLDER
     make_folder(folder)
     drawn: dict[str, str] = {}

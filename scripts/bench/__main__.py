@@ -26,10 +26,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cl_lightning.heap import keep_freed_memory
-from cl_lightning.learning.compiled import Trunks
+from cl_lightning.learning.trunk_compiler import TrunkCompiler
 from cl_lightning.models import kernels
-from cl_lightning.writer import commit
+from cl_lightning.run.malloc import keep_freed_memory
+from cl_lightning.run.run_dir import commit
 from scripts.bench import dual, masks, parts, program, roofline, steps
 from scripts.bench.measure import Row
 
@@ -53,7 +53,7 @@ def _setting(sizes: Sizes) -> steps.Setting:
     return steps.Setting(sizes.device, sizes.batch, sizes.pairs, bf16=on_gpu, replay=on_gpu, encoder=encoder)
 
 
-def _steps(sizes: Sizes, trunks: Trunks | None) -> Iterator[Row]:
+def _steps(sizes: Sizes, trunks: TrunkCompiler | None) -> Iterator[Row]:
     setting, on_gpu = _setting(sizes), sizes.device == "cuda"
     yield steps.many_against_one(setting, 50, 1.10 if on_gpu else 1.15, trunks)
     for tasks, at_least in _PLAIN.items():
@@ -67,7 +67,7 @@ def _eager(sizes: Sizes) -> Iterator[Row]:
 
 def _compiled(sizes: Sizes) -> Iterator[Row]:
     """The same with compiled trunks."""
-    yield from _steps(sizes, Trunks(True))
+    yield from _steps(sizes, TrunkCompiler(True))
 
 
 def _bf16(sizes: Sizes) -> Iterator[Row]:
@@ -75,7 +75,7 @@ def _bf16(sizes: Sizes) -> Iterator[Row]:
     if sizes.device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         yield Row("step, plain in float32 / ours in bf16, 50 tasks", None, 4.5, detail="this CPU computes no bf16")
         return
-    for trunks in (None,) if sizes.quick else (None, Trunks(True)):
+    for trunks in (None,) if sizes.quick else (None, TrunkCompiler(True)):
         yield steps.against_plain_in_single(setting, 50, 4.5, trunks)
 
 
@@ -110,7 +110,7 @@ def _roofline(sizes: Sizes) -> Iterator[Row]:
     step = steps.Step(10, _setting(sizes))
     dtype = torch.bfloat16 if on_gpu else torch.float32
     name = f"roofline / step, 10 tasks, {'compiled, replayed, bf16' if on_gpu else 'eager'}"
-    with step.compiled(Trunks(True) if on_gpu else None) as measured:
+    with step.compiled(TrunkCompiler(True) if on_gpu else None) as measured:
         yield roofline.against_roofline(name, step.uncompiled, measured, sizes.device, dtype, 0.6 if on_gpu else None)
 
 
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     device = "cuda" if asked.gpu else "cpu"
     sizes = Sizes(device, asked.batch or (128 if asked.gpu else 16), asked.pairs, asked.quick)
     if asked.gpu:  # as a run does
-        kernels.prove()
+        kernels.smoke_test()
     else:
         keep_freed_memory()
     started, rows = time.monotonic(), list[Row]()

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_lightning.core.rng import Key
 from cl_lightning.models.build import build_network
 from cl_lightning.models.dual_attention import DualAttentionBlock, KeyBank
 from cl_lightning.models.layers import split_heads
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.rng import Key
 from scripts.bench.measure import Row, paired
 from scripts.bench.steps import CIFAR
 

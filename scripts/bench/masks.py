@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
 from cl_lightning.models import masks
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.plain_vit import PlainViT
-from cl_lightning.rng import Key
 from scripts.bench.measure import Row, paired
 
 DEIT_TINY = {"image_size": 224, "channels": 3, "patch_size": 16, "dim": 192, "depth": 12, "num_heads": 3}

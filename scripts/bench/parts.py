@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cl_lightning.data.augment import Augmentation, RandAugment, augment
+from cl_lightning.core.rng import Key
+from cl_lightning.data.augmentation.pipeline import Augmentation, RandAugment, augment
 from cl_lightning.memory.herding import herd
-from cl_lightning.rng import Key
 from scripts.bench.measure import Row, paired, seconds
 
 _TURNS = 1000

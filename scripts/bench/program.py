@@ -16,24 +16,24 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from cl_lightning import build
+from cl_lightning.checkpoint.schedule import NoCheckpoints
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.data.draws import Draws
-from cl_lightning.data.module import TaskData
-from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.sources import ArraySource
-from cl_lightning.journal import Bystander
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Fit, Task
+from cl_lightning.data.datamodule import TaskData
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.data.step_sampler import PhaseSampler
+from cl_lightning.factory import methods
 from cl_lightning.learning import engine
-from cl_lightning.learning.compiled import Trunks
-from cl_lightning.learning.display import Display, Leg
+from cl_lightning.learning.cuda_graph import CudaRecorder
+from cl_lightning.learning.display import Display, PhaseSpan
 from cl_lightning.learning.engine import Engine
-from cl_lightning.learning.learner import Learner, Length
+from cl_lightning.learning.learner import Learner, PhaseLength
 from cl_lightning.learning.loggers import LoggerOptions, make_curves
-from cl_lightning.learning.replay import CudaRecorder
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
+from cl_lightning.learning.trunk_compiler import TrunkCompiler
 from cl_lightning.models.build import build_network
-from cl_lightning.rng import Key
-from cl_lightning.types import Fit, Task
 from scripts.bench.measure import Row, paired, seconds
 from scripts.bench.steps import CIFAR
 
@@ -55,7 +55,7 @@ class _Idle(Learner):
 
     def training_step(self, images: Any, batch_idx: int) -> None:
         self.steps_done += 1
-        self._watch.note(self.steps_done, ("classification",), torch.zeros(1))
+        self._watch.enqueue(self.steps_done, ("classification",), torch.zeros(1))
         self.check_finite()
 
 
@@ -70,8 +70,8 @@ class Loop:
         real = on_gpu and not quick
         cifar = ["data.crop_padding=4", "data.flip=true", "data.augmentation=randaugment"] if real else []
         config = compose_typed([f"run_dir={folder}", "trainer.threads=null", "data.mean=null", "data.std=null", *cifar])
-        self._scenario = _made_up() if real else build.build_scenario(config)
-        self._method = build.build_method(config, self._scenario, Key(0))
+        self._scenario = _made_up() if real else methods.build_scenario(config)
+        self._method = methods.build_method(config, self._scenario, Key(0))
         self._task = self._scenario.tasks[0]
         if real:
             structure = {
@@ -82,26 +82,26 @@ class Loop:
         self._method.grow(self._task, Key(0), None)  # type: ignore[arg-type]
         self._method.network.to(device)
         (phase,) = [item.phase for item in self._method.plan(self._task) if isinstance(item, Fit)]
-        pipeline = build.build_pipeline(config, self._scenario, Key(0))
+        pipeline = methods.build_pipeline(config, self._scenario, Key(0))
         batch = 128 if real else config.batch.size
         assert batch
-        draws = Draws([self._task.train], phase.sampling, 1, batch, Key(0))
+        draws = PhaseSampler([self._task.train], phase.sampling, 1, batch, Key(0))
         self._phase = dataclasses.replace(phase, epochs=max(1, round(steps / draws.steps_per_epoch)))
         self._draws = dataclasses.replace(draws, epochs=self._phase.epochs)
         self._pipeline = pipeline
         self._device = torch.device(device)
         self._half = on_gpu
         self.steps = self._draws.total_steps
-        self.trunks = Trunks(on_gpu)
+        self.trunks = TrunkCompiler(on_gpu)
         self.what = f"steps of {'made-up images of 32 pixels, batch 128, bf16' if real else 'digits'}"
         display = Display([], len(self._scenario.tasks), "none")
-        display.start(Leg(0, 1, phase.name, self._phase.epochs, draws.steps_per_epoch, 0))
+        display.start(PhaseSpan(0, 1, phase.name, self._phase.epochs, draws.steps_per_epoch, 0))
         curves = make_curves(LoggerOptions(True, False, "", None, "offline", "bench", ""), folder)
         precision = "bf16-mixed" if on_gpu else "32-true"
         options = TrainerOptions("gpu" if on_gpu else "cpu", precision, deterministic=False, run_dir=folder)
         self._engine = Engine(
             self._scenario, pipeline, options, workers=0, evaluation_batch=256, log_every=config.trainer.log_every,
-            display=display, curves=curves, leaving=Bystander(), trunks=self.trunks,
+            display=display, curves=curves, leaving=NoCheckpoints(), trunks=self.trunks,
         )  # fmt: skip
 
     def engine(self) -> None:
@@ -110,7 +110,7 @@ class Loop:
 
     def bare(self) -> None:
         """A loop over the same batches and steps."""
-        length = Length(self._draws.steps_per_epoch, self._phase.epochs, self._draws.batch)
+        length = PhaseLength(self._draws.steps_per_epoch, self._phase.epochs, self._draws.batch)
         self._method.network.to(self._device)  # Lightning has put it back on the CPU
         every = self._engine._log_every
         learner = _Bare(self._method, self._task, self._phase, length, 1, Key(0), point_every=every)

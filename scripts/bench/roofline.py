@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-import cl_lightning.models.gated_attention
-import cl_lightning.models.token_attention  # noqa: F401 (both define the operators that are counted below)
+import cl_lightning.models.gated_attention_op
+import cl_lightning.models.token_attention_op  # noqa: F401 (both define the operators that are counted below)
 from scripts.bench.measure import Row, seconds
 
 _VIEWS = frozenset({

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from cl_lightning.learning.compiled import Trunks
-from cl_lightning.learning.replay import CudaRecorder, Replay
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Optimiser
+from cl_lightning.learning.cuda_graph import CudaRecorder, GraphedStep
+from cl_lightning.learning.trunk_compiler import TrunkCompiler
 from cl_lightning.methods.base import frozen_copy
 from cl_lightning.methods.dytox import MAIN_PARTS
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import branch_scales
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.optim.optimiser import make_optimiser
-from cl_lightning.rng import Key
-from cl_lightning.types import Optimiser
 from scripts.bench.measure import Row, paired
 from scripts.bench.plain import PlainNetwork, plain_losses
 
@@ -140,7 +140,7 @@ class Step:
         return counter.get_total_flops()
 
     @contextmanager
-    def compiled(self, trunks: Trunks | None) -> Iterator[Callable[[], Tensor]]:
+    def compiled(self, trunks: TrunkCompiler | None) -> Iterator[Callable[[], Tensor]]:
         """Ours, with the trunks of student and teacher compiled if ``trunks`` are given, and, in a setting with
         ``replay``, recorded.
         """
@@ -153,14 +153,14 @@ class Step:
     def _replayed(self) -> Callable[[], Tensor]:
         for group in self._optimiser.param_groups:
             group["capturable"] = True
-        replay = Replay(lambda images: self.ours(), CudaRecorder())
+        replay = GraphedStep(lambda images: self.ours(), CudaRecorder())
         for _ in range(4):  # the fourth is recorded
             replay(self._images)
         assert replay.recorded, "the step was not recorded, and would be timed kernel by kernel"
         return lambda: replay(self._images)
 
 
-def against_plain(setting: Setting, tasks: int, at_least: float | None, trunks: Trunks | None) -> Row:
+def against_plain(setting: Setting, tasks: int, at_least: float | None, trunks: TrunkCompiler | None) -> Row:
     """How many times faster our step is than the plain one; compiled if ``trunks`` are given."""
     step = Step(tasks, setting)
     if not setting.bf16:
@@ -173,13 +173,13 @@ def against_plain(setting: Setting, tasks: int, at_least: float | None, trunks: 
     return Row(name, timed.ratio, at_least=at_least, detail=f"{timed.milliseconds()}, {images}")
 
 
-def _kind(setting: Setting, trunks: Trunks | None) -> str:
+def _kind(setting: Setting, trunks: TrunkCompiler | None) -> str:
     words = ["eager" if trunks is None else "compiled"]
     words += ["replayed"] * setting.replay + ["bf16"] * setting.bf16
     return ", ".join(words)
 
 
-def against_plain_in_single(setting: Setting, tasks: int, at_least: float | None, trunks: Trunks | None) -> Row:
+def against_plain_in_single(setting: Setting, tasks: int, at_least: float | None, trunks: TrunkCompiler | None) -> Row:
     """How many times faster our step is in half precision than the plain one in single precision."""
     plain, ours = Step(tasks, replace(setting, bf16=False)), Step(tasks, setting)
     with ours.compiled(trunks) as step:
@@ -188,7 +188,7 @@ def against_plain_in_single(setting: Setting, tasks: int, at_least: float | None
     return Row(name, timed.ratio, at_least=at_least, detail=timed.milliseconds())
 
 
-def many_against_one(setting: Setting, tasks: int, at_most: float | None, trunks: Trunks | None) -> Row:
+def many_against_one(setting: Setting, tasks: int, at_most: float | None, trunks: TrunkCompiler | None) -> Row:
     """How much longer a step takes with many tasks than with one."""
     many, one = Step(tasks, setting), Step(1, setting)
     bound = many.flops() / one.flops()

@@ -19,7 +19,7 @@ class Difference:
     """One kind of number in which two runs differ."""
 
     kind: str
-    """``run``, ``losses``, ``rates``, ``gauges``, ``exemplars``, ``matrix`` or ``weights``."""
+    """``run``, ``losses``, ``rates``, ``monitored_scalars``, ``exemplars``, ``matrix`` or ``weights``."""
     how: str
     """By how much at most, and where first: older -> newer."""
 
@@ -72,7 +72,7 @@ def _differences(old: Run | None, new: Run | None) -> Iterator[Difference]:
         losses = [name for name in curves if name.startswith(LOSS)]
         yield from _of_curves("losses", losses, old, new)
         yield from _of_curves("rates", [name for name in curves if name == RATE], old, new)
-        yield from _of_curves("gauges", [name for name in curves if name not in (*losses, RATE)], old, new)
+        yield from _of_curves("monitored_scalars", [name for name in curves if name not in (*losses, RATE)], old, new)
         yield from _of_exemplars(old, new)
         yield from _of_matrices(old, new)
         yield from _of_weights(old, new)

@@ -34,7 +34,7 @@ class Run:
     steps: list[int] = field(default_factory=list)
     """The steps at which there are points."""
     curves: dict[str, list[float | None]] = field(default_factory=dict)
-    """Terms of the loss, learning rate and gauges at these steps; null where a curve has no point."""
+    """Terms of the loss, learning rate and monitored_scalars at these steps; null where a curve has no point."""
     exemplars: list[dict[str, list[int | str]]] = field(default_factory=list)
     """For each memory: class -> keys of the images that are kept after the last task, best first."""
     matrices: dict[str, list[list[tuple[int, int]]]] = field(default_factory=dict)

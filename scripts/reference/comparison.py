@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cl_lightning.published.compare import Comparison
-from cl_lightning.published.difference import Row, Verdict, difference, failure, lacking
-from cl_lightning.types import Phase
+from cl_lightning.core.types import Phase
+from scripts.reference.check_vectors import Comparison
+from scripts.reference.difference import Row, Verdict, difference, failure, lacking
 from scripts.reference.events import Evaluation, Step
 from scripts.reference.recorded import PHASES, TERMS, RecordedRun, describes
 from scripts.reference.replay import replay

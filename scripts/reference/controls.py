@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cl_lightning.published.vectors import VectorFile
-from cl_lightning.types import Phase
+from cl_lightning.core.types import Phase
 from scripts.reference.comparison import compare_tasks, first_difference
 from scripts.reference.recorded import RecordedRun
+from scripts.reference.vectors import VectorFile
 
 
 def training(phase: str, *parts: str) -> Callable[[Phase], Phase]:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Batch, DataAccess, Features, Fit, Outputs, Phase, PlanItem, Progress, Readout, Task
 from cl_lightning.methods.base import Method
 from cl_lightning.models.network import Network
 from cl_lightning.published.weights import GOLDEN
-from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Features, Fit, Look, Outputs, Phase, PlanItem, Progress, Readout, Task
 from scripts.reference.events import Loss
 from scripts.reference.recorded import TERMS, RecordedRun
 
@@ -24,7 +24,7 @@ class InjectedMethod(Method):
         self, method: Method, run: RecordedRun, replicas: int, change_phase: Callable[[Phase], Phase] | None = None
     ) -> None:
         super().__init__(method.network)
-        self.protocol, self.couples_images = method.protocol, method.couples_images
+        self.protocol, self.couples_batch = method.protocol, method.couples_batch
         self.losses_of_step: list[Loss] = []
         self.scores: list[Tensor] = []
         """Of the current task, batch by batch; those of the test images of its evaluation come last."""
@@ -39,7 +39,7 @@ class InjectedMethod(Method):
         items = self._method.plan(task)
         return [Fit(self._change_phase(item.phase)) if isinstance(item, Fit) else item for item in items]
 
-    def grow(self, task: Task, key: Key, look: Look) -> None:
+    def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Grow, then put the recorded weights in."""
         before = {} if task.index == 0 else dict(self.network.named_parameters())
         self._method.grow(task, key, look)
@@ -83,7 +83,7 @@ class InjectedMethod(Method):
         """The method's own."""
         return self._method.readouts()
 
-    def act(self, name: str, task: Task, look: Look) -> None:
+    def act(self, name: str, task: Task, look: DataAccess) -> None:
         """The method's own."""
         self._method.act(name, task, look)
 
@@ -91,9 +91,9 @@ class InjectedMethod(Method):
         """The method's own."""
         self._method.after_step(progress)
 
-    def gauges(self) -> dict[str, Tensor]:
+    def monitored_scalars(self) -> dict[str, Tensor]:
         """The method's own."""
-        return self._method.gauges()
+        return self._method.monitored_scalars()
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cl_lightning.published.vectors import VectorFile
+from scripts.reference.vectors import VectorFile
 
 SETTINGS = "settings.json"
 PHASES = ("main", "finetuning")

@@ -1,4 +1,4 @@
-"""Our side of a recorded run: composed from the words of a command line and carried out by ``Sequence``, with what only
+"""Our side of a recorded run: composed from the words of a command line and carried out by ``TaskLoop``, with what only
 the other side can know put in where it belongs.
 
 Put in are the weights that growth brings and MixUp's ratios. Everything else, from the configuration to the accuracy
@@ -22,13 +22,16 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, flips
+from cl_lightning.checkpoint.schedule import NoCheckpoints
+from cl_lightning.checkpoint.state import RunState
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.schema import Config
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Phase, Task
+from cl_lightning.data.augmentation.mixup import mix_ratio
 from cl_lightning.data.loading import Images
-from cl_lightning.data.mixup import mix_ratio
-from cl_lightning.data.scenario import Scenario
-from cl_lightning.journal import Bystander
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.factory.methods import build_memory, build_method, build_pipeline, build_scenario, flips
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.learner import Learner
@@ -37,11 +40,8 @@ from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.weights import GOLDEN, export_dytox
-from cl_lightning.rng import Key
-from cl_lightning.sequence import Sequence as TaskSequence
-from cl_lightning.sequence import Settings
-from cl_lightning.state import RunState
-from cl_lightning.types import Phase, Task
+from cl_lightning.run.task_loop import LoopOptions
+from cl_lightning.run.task_loop import TaskLoop as TaskSequence
 from scripts.reference.events import Evaluation, Observer, Step
 from scripts.reference.injected import InjectedMethod
 from scripts.reference.recorded import RecordedRun
@@ -81,7 +81,7 @@ def _carry_out(
     replicas = config.batch.replicas or 1
     method = InjectedMethod(build_method(config, scenario, key), run, replicas, change_phase)
     state = RunState(build_memory(config))
-    sequence = TaskSequence(scenario, method, state, Settings(key, config.batch.size or 1, replicas, flips(config)))
+    sequence = TaskSequence(scenario, method, state, LoopOptions(key, config.batch.size or 1, replicas, flips(config)))
     display, curves = Display(sequence.forecast(tasks - 1), len(scenario.tasks), "none"), silent_curves()
     engine = Engine(
         scenario,
@@ -94,7 +94,7 @@ def _carry_out(
         log_every=config.trainer.log_every,
         display=display,
         curves=curves,
-        leaving=Bystander(),
+        leaving=NoCheckpoints(),
         callbacks=[_StepObserver(run, method, observer)],
     )
     journal = _MemoryObserver(state, method, observer)
@@ -136,7 +136,7 @@ class _StepObserver(Callback):
         self._observer.on_phase_end(pl_module.task.index, pl_module.phase.name, _weights(self._method.network))
 
 
-class _MemoryObserver(Bystander):
+class _MemoryObserver(NoCheckpoints):
     """Tells of the memory after the plan item that changed it; keeps nothing."""
 
     def __init__(self, state: RunState, method: InjectedMethod, observer: Observer) -> None:

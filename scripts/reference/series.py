@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cl_lightning.published.difference import Row, Verdict
+from scripts.reference.difference import Row, Verdict
 
 
 class Series:

@@ -23,16 +23,16 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.__main__ import learnt_configuration, saved_configuration
-from cl_lightning.build_scenario import plain_scenario
-from cl_lightning.config.command_line import read
+from cl_lightning.config.command_line.arguments import read
+from cl_lightning.config.command_line.literals import option_keys
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.errors import explain, merges_into_null
-from cl_lightning.config.files import options
-from cl_lightning.config.literal import option_keys
+from cl_lightning.config.hydra_errors import explain, merges_into_null
 from cl_lightning.config.saved import to_plain
 from cl_lightning.config.schema import Config
-from cl_lightning.errors import UserError, told_to_user
-from cl_lightning.forecast.memory import check_memory
+from cl_lightning.config.yaml_files import options
+from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.factory.scenario import dataset_scenario
+from cl_lightning.resources.memory import check_memory
 
 GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger", "experiment", "sweep", "debug")
 NASTY = (
@@ -139,7 +139,7 @@ def _look_at(config: Config) -> None:
     with told_to_user():
         names = {entry.name for entry in config.data.sets} or {config.data.name}
         if names == {"digits"}:
-            check_memory(config, plain_scenario(config.data))
+            check_memory(config, dataset_scenario(config.data))
 
 
 def _one_line(text: str) -> Outcome:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.bundle.pack import export_run, import_run
-from cl_lightning.checkpoints import last_checkpoint, list_checkpoints
-from cl_lightning.errors import UserError
+from cl_lightning.checkpoint.files import last_checkpoint, list_checkpoints
+from cl_lightning.core.errors import UserError
 from scripts.kill_test import outcome
 from scripts.soak import bundles, checkpoints
 from scripts.soak.attack import Fault, Tally
@@ -98,7 +98,7 @@ class _Told(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
-        self._log = logging.getLogger("cl_lightning.checkpoints")
+        self._log = logging.getLogger("cl_lightning.checkpoint.files")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from cl_lightning.config.files import options
+from cl_lightning.config.yaml_files import options
 from scripts.soak.attack import Fault, Tally
 from scripts.soak.command_lines import outcome, saved_run, trial
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.config.compose import compose_one_of_many, compose_typed
-from cl_lightning.config.files import options
+from cl_lightning.config.yaml_files import options
 from scripts.kill_test import outcome
 from scripts.soak.program import run
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from cl_lightning.compare.collect import collect
-from cl_lightning.compare.measured import Measured, measure
+from cl_lightning.compare.measured import MeasuredRun, measure
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.report.results import TaskRecord, build_results, write_results
 
@@ -67,6 +67,6 @@ def write_run(
     return folder
 
 
-def measured(folder: Path) -> list[Measured]:
+def measured(folder: Path) -> list[MeasuredRun]:
     """All runs below a folder."""
     return [measure(found) for found in collect([folder])[0]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.compare.collect import collect
-from cl_lightning.errors import UserError
+from cl_lightning.core.errors import UserError
 from tests.compare.made import write_run
 
 

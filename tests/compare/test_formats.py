@@ -12,7 +12,7 @@ import pytest
 from cl_lightning.compare.formats import Comparison, as_latex, render
 from cl_lightning.compare.groups import group
 from cl_lightning.compare.statistics import baseline_among, differences, summarise
-from cl_lightning.published.layout import Grid
+from cl_lightning.report.layout import Grid
 from tests.compare.made import measured, write_run
 
 

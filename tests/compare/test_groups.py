@@ -12,7 +12,7 @@ from cl_lightning.compare.collect import collect
 from cl_lightning.compare.groups import group
 from cl_lightning.compare.measured import measure
 from cl_lightning.compare.select import refuse_mixture, select, without_unfinished
-from cl_lightning.errors import UserError
+from cl_lightning.core.errors import UserError
 from tests.compare.made import NAMES, PROTOCOL, measured, write_run
 
 CONFIG: dict[str, Any] = {"data": {"classes": None, "image_size": 8}, "model": {"name": "convit_tiny", "dim": 64}}

@@ -8,7 +8,7 @@ import pytest
 
 from cl_lightning.compare.groups import group
 from cl_lightning.compare.select import refuse_mixture, select
-from cl_lightning.errors import UserError
+from cl_lightning.core.errors import UserError
 from tests.compare.made import measured, write_run
 
 CONFIG = {"data": {"image_size": 8}}

@@ -9,7 +9,7 @@ from scipy import stats
 
 from cl_lightning.compare.groups import Group, group
 from cl_lightning.compare.statistics import Summary, baseline_among, differences, summarise
-from cl_lightning.errors import UserError
+from cl_lightning.core.errors import UserError
 from tests.compare.made import measured, write_run
 
 

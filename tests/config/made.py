@@ -8,12 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cl_lightning.config.files import config_dir
+from cl_lightning.config.command_line.overrides import assignments, keys_set
 from cl_lightning.config.fill import fill_in
-from cl_lightning.config.overrides import assignments, keys_set
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
-from cl_lightning.config.unread import Unread, unread
+from cl_lightning.config.unread.check import Unread, unread
+from cl_lightning.config.yaml_files import config_dir
 
 CHOICES = {
     "method": "dytox", "data": "digits", "model": "auto", "memory": "total", "recipe": "auto", "trainer": "default",

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.identity import differences, kept_with_a_state, refuse_edits, science
+from cl_lightning.config.identity import differences, kept_with_a_state, numeric_settings, refuse_edits
 
 
 @cache
 def of(*overrides: str) -> dict[str, object]:
-    return science(dataclasses.asdict(compose_typed(["run_dir=unused", *overrides])))
+    return numeric_settings(dataclasses.asdict(compose_typed(["run_dir=unused", *overrides])))
 
 
 def test_where_and_how_fast_does_not_count() -> None:

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.extension import ExtendsConfig, LearntFolderConfig
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.saved import load_plain, to_plain
-from cl_lightning.errors import UserError
+from cl_lightning.config.schema.added_task import ExtendsConfig, LearntFolderConfig
+from cl_lightning.core.errors import UserError
 from tests.integration.commands import a_few_and_the_rest
 from tests.integration.commands import typed as typed_command
 

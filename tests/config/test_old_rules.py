@@ -10,7 +10,7 @@ import yaml
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.learn import load_learn
 from cl_lightning.config.saved import load_learnt, load_saved, to_plain
-from cl_lightning.missing_keys import complete_configuration
+from cl_lightning.core.missing_keys import complete_configuration
 
 READING = {"files": "by_suffix", "orientation": "ignore", "evaluate_on": "val_or_test", "test_split": "per_image"}
 

@@ -10,7 +10,7 @@ import yaml
 
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.saved import load_learnt, load_saved, old_paths, to_plain
-from cl_lightning.errors import UserError
+from cl_lightning.core.errors import UserError
 
 
 def test_a_group_beside_resume_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from cl_lightning.config.identity import differences, science
+from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.learn import load_learn
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
-from cl_lightning.phases import build_phase
-from cl_lightning.protocol import epochs, lr_scale, method_options
-from cl_lightning.types import Phase, View
+from cl_lightning.core.types import Phase, View
+from cl_lightning.factory.phases import build_phase
+from cl_lightning.run.protocol import epochs, lr_scale, method_options
 from tests.config.made import filled
 
 FOLDER = ("data=image_folder", "data.root=/nowhere", "data.increment=2")
@@ -101,12 +101,12 @@ def test_configurations_from_before_give_the_numbers_of_before() -> None:
     assert epochs(config) == "1 main + 20 finetuning"
     options = method_options(config.method)
     assert options["main"] == plain["method"]["main"], "checkpoints are compared with it"
-    assert differences(science(plain), science(to_plain(config))) == []
-    assert set(science(to_plain(config))) == set(science(plain)), "compare puts them into one group"
+    assert differences(numeric_settings(plain), numeric_settings(to_plain(config))) == []
+    assert set(numeric_settings(to_plain(config))) == set(numeric_settings(plain)), "compare puts them into one group"
 
 
 def test_another_scale_of_a_phase_is_another_run() -> None:
-    one, other = (science(to_plain(filled(*typed))) for typed in ((), ("method.main.epochs=500",)))
+    one, other = (numeric_settings(to_plain(filled(*typed))) for typed in ((), ("method.main.epochs=500",)))
     assert differences(one, other) == [
         "method.main.epochs_scale=None (not 1.0)",
         "method.main.warmup_epochs=5.0 (not 0.4)",

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cl_lightning.data import manifest
-from cl_lightning.data.manifest import Found, scan
-from cl_lightning.data.sources import FolderSource
+from cl_lightning.data.sources import decode_cache
+from cl_lightning.data.sources.base import FolderSource
+from cl_lightning.data.sources.decode_cache import DecodeResult, scan
 
 UNKNOWN = "cannot identify image file"
 
@@ -64,13 +64,13 @@ def broken(root: Path, threads: int | None = None) -> dict[str, str]:
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that have been read."""
     names: list[str] = []
-    look = manifest._look
+    look = decode_cache._look
 
-    def watched(unknown: manifest._Unknown) -> Found:
+    def watched(unknown: decode_cache._Unknown) -> DecodeResult:
         names.append("/".join(Path(unknown.file).parts[-3:]))
         return look(unknown)
 
-    monkeypatch.setattr(manifest, "_look", watched)
+    monkeypatch.setattr(decode_cache, "_look", watched)
     return names
 
 

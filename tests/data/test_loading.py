@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.data import module
-from cl_lightning.data.augment import Augmentation, BySet, RandAugment, augment
-from cl_lightning.data.draws import Draw, Draws
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Order, Sampling
+from cl_lightning.data import datamodule
+from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, RandAugment, augment
+from cl_lightning.data.datamodule import TaskData
 from cl_lightning.data.loading import (
     Chunks,
     Images,
@@ -26,10 +28,8 @@ from cl_lightning.data.loading import (
     StepRange,
     step_loader,
 )
-from cl_lightning.data.module import TaskData
-from cl_lightning.data.sources import ArraySource, FolderSource
-from cl_lightning.rng import Key
-from cl_lightning.types import Order, Sampling
+from cl_lightning.data.sources.base import ArraySource, FolderSource
+from cl_lightning.data.step_sampler import PhaseSampler, StepIndices
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # machines with a single core
 
@@ -62,10 +62,10 @@ def source(request: pytest.FixtureRequest) -> ArraySource | FolderSource:
     return request.getfixturevalue(request.param)
 
 
-def steps(order: Order = Order.SHUFFLED) -> Draws:
+def steps(order: Order = Order.SHUFFLED) -> PhaseSampler:
     """Three epochs of four steps of two replicas with two images each (the last one smaller)."""
     rows = torch.tensor([0, 19, 3, 4, 5, 12, 11, 18, 9, 7, 2, 13, 14, 15])
-    return Draws([rows, rows.flip(0)], Sampling(order, drop_last=False), epochs=3, batch=2, key=Key(3))
+    return PhaseSampler([rows, rows.flip(0)], Sampling(order, drop_last=False), epochs=3, batch=2, key=Key(3))
 
 
 def raw(source: ArraySource | FolderSource, start: int = 0, workers: int = 0) -> list[RawBatch]:
@@ -162,11 +162,13 @@ def test_files_are_cropped_at_random_where_there_is_augmentation(folder: FolderS
 
 def test_copies_of_a_file_are_cropped_apart_and_again_in_each_epoch(folder: FolderSource) -> None:
     rows = torch.tensor([4, 4])
-    copies = AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 0), folder.labels[rows])
+    copies = AUGMENTED.decode(folder, StepIndices(rows, torch.tensor([0, 1]), 0), folder.labels[rows])
     assert not torch.equal(copies[0], copies[1])
-    later = AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 1), folder.labels[rows])
+    later = AUGMENTED.decode(folder, StepIndices(rows, torch.tensor([0, 1]), 1), folder.labels[rows])
     assert not torch.equal(copies[0], later[0])
-    assert torch.equal(copies, AUGMENTED.decode(folder, Draw(rows, torch.tensor([0, 1]), 0), folder.labels[rows]))
+    assert torch.equal(
+        copies, AUGMENTED.decode(folder, StepIndices(rows, torch.tensor([0, 1]), 0), folder.labels[rows])
+    )
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -180,7 +182,7 @@ def test_a_batch_is_changed_as_its_images_one_by_one(flip: bool, augmented: bool
     assert torch.equal(together, torch.cat(alone))
 
 
-SETS = BySet(
+SETS = PerDataset(
     (Augmentation(flip=True), None, Augmentation(2, False, 0.2)), set_of_class=torch.tensor([0, 1, 2])
 )  # a set for each of the three classes
 
@@ -200,11 +202,11 @@ def test_each_set_is_augmented_in_its_own_way() -> None:
 
 
 def test_images_of_upright_classes_have_no_mirrored_copy() -> None:
-    mirrored = replace(CLEAN, flip=True, upright=torch.tensor([False, True, False]))
+    mirrored = replace(CLEAN, flip=True, no_flip=torch.tensor([False, True, False]))
     found, clean = (each.on_device(PIXELS, torch.arange(20), 0, LABELS) for each in (mirrored, CLEAN))
-    upright = LABELS == 1
-    assert torch.equal(found[upright], clean[upright])
-    assert torch.equal(found[~upright], clean[~upright].flip(-1))
+    no_flip = LABELS == 1
+    assert torch.equal(found[no_flip], clean[no_flip])
+    assert torch.equal(found[~no_flip], clean[~no_flip].flip(-1))
 
 
 def test_sets_are_told_apart_wherever_batches_are_made(source: ArraySource | FolderSource) -> None:
@@ -222,8 +224,8 @@ def test_sets_are_told_apart_wherever_batches_are_made(source: ArraySource | Fol
         assert torch.equal(ready[still], CLEAN.on_device(clean, plain.positions, 0)[still]), "read and shown clean"
 
 
-def drawn(batch: RawBatch) -> Draw:
-    return Draw(batch.rows, batch.positions, batch.epoch)
+def drawn(batch: RawBatch) -> StepIndices:
+    return StepIndices(batch.rows, batch.positions, batch.epoch)
 
 
 def test_clean_images_are_normalised_and_nothing_else() -> None:
@@ -277,7 +279,7 @@ def test_steps_of_an_epoch_are_augmented_together_within_bounds(
     monkeypatch.setattr(Pipeline, "on_device", on_device)
     phase = steps()
     batch = len(phase.step(0).rows)
-    monkeypatch.setitem(module._LEVELS_TOGETHER, "cpu", room * batch * PIXELS[0].numel())
+    monkeypatch.setitem(datamodule._LEVELS_TOGETHER, "cpu", room * batch * PIXELS[0].numel())
     data = TaskData(array, LABELS, phase, AUGMENTED, PixelStore(array))
     data.trainer = on_cpu()
     loader = data.train_dataloader()

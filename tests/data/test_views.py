@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Task, View
 from cl_lightning.data.views import view_rows
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
-from cl_lightning.rng import Key
-from cl_lightning.types import Task, View
 
 LABELS = torch.tensor([0, 2, 1, 0, 1, 2, 3, 0, 1, 3, 2, 3, 2, -1, 2, 1])
 """Class 0: rows 0 3 7; 1: rows 2 4 8; 2: rows 1 5 10 12 14; 3: rows 6 9 11; row 13 is not trained on."""

@@ -10,17 +10,17 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning import rng
-from cl_lightning.build import build_memory, build_method
+from cl_lightning.checkpoint.state import Cursor, RunState
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.data.augment import normalise
-from cl_lightning.data.scenario import without_images
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.data.augmentation.pipeline import normalise
+from cl_lightning.data.scenarios.scenario import without_images
+from cl_lightning.factory.methods import build_memory, build_method
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.report.results import TaskRecord
-from cl_lightning.rng import Key
-from cl_lightning.state import Cursor, RunState
-from cl_lightning.writer import Writer
+from cl_lightning.run.run_dir import RunDirectory
 
 TRANSFORMER = ("model=convit_tiny", "model.dim=16", "model.depth=1", "model.patch_size=4")
 CNN = ("model=resnet8",)
@@ -37,7 +37,7 @@ def write_run(run_dir: Path, *overrides: str, finished: int = 2, within: bool = 
     method = build_method(config, scenario, Key(0))
     state = RunState(build_memory(config))
     run_dir.mkdir(parents=True)
-    writer = Writer(config, scenario, method, run_dir)
+    writer = RunDirectory(config, scenario, method, run_dir)
     writer.start()
     for task in scenario.tasks[:finished]:
         method.grow(task, Key(1).fold(task.index), NOTHING)

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning.command import carried_out
 from cl_lightning.config.schema import DataConfig
+from cl_lightning.core.cli import carried_out
+from cl_lightning.core.errors import UserError
 from cl_lightning.deploy import formats
 from cl_lightning.deploy.exported import load_exported
 from cl_lightning.deploy.verification import Comparison, compare, sample
-from cl_lightning.errors import UserError
 from cl_lightning.export import _NAMES, main
 from cl_lightning.predict import main as predict
 from tests.deploy.conftest import Run

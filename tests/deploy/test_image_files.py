@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.data.left_out import Aside
+from cl_lightning.core.errors import UserError
+from cl_lightning.data.sources.skipped_files import Aside
 from cl_lightning.deploy.image_files import image_files
-from cl_lightning.errors import UserError
 from tests.data.odd_folders import picture
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_lightning.data.pictures import evaluated_short_side
-from cl_lightning.data.sources import FolderSource
+from cl_lightning.core.errors import UnreadableImageError
+from cl_lightning.data.sources.base import FolderSource
+from cl_lightning.data.sources.decoding import evaluated_short_side
 from cl_lightning.deploy.preprocessing import Preprocessing
-from cl_lightning.errors import UnreadableImageError
 from tests.deploy.runs import pictures
 
 GREY = Preprocessing(8, 8, 1, (0.5,), (0.25,))

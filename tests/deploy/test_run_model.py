@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cl_lightning.checkpoints import load_checkpoint, save_whole
+from cl_lightning.checkpoint.files import load_checkpoint, save_whole
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.types import Readout
 from cl_lightning.deploy.run_model import _stage, open_run
-from cl_lightning.errors import UserError
-from cl_lightning.types import Readout
 from tests.deploy.conftest import Run
 from tests.deploy.runs import CNN, NAMES, live_scores, pictures, write_run
 

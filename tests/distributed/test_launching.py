@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning import job
 from cl_lightning.config.saved import load_plain
+from cl_lightning.run import job
 from tests.integration.commands import typed
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def test_each_job_of_a_multirun_is_handed_on_as_it_is(tmp_path: Path, monkeypatc
     given: list[tuple[int, int, str, Path]] = []
 
     def supervise(command: list[str], world: int, *, logs: Path, lock: int) -> int:
-        assert command[:3] == [sys.executable, "-m", "cl_lightning.rank"]
+        assert command[:3] == [sys.executable, "-m", "cl_lightning.run.worker"]
         config = load_plain(json.loads(Path(command[3]).read_text())["config"])
         given.append((world, config.seed, config.method.name, logs))
         Path(config.run_dir).joinpath("results.json").write_text('{"average_incremental_accuracy": 0.5}')

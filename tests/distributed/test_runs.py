@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from cl_lightning import checkpoints
-from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
+from cl_lightning.checkpoint import files
+from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.saved import load_saved
-from cl_lightning.place import Rank
-from cl_lightning.run import execute
+from cl_lightning.distributed.rank import RankInfo
+from cl_lightning.run.train import execute
 from tests.distributed.forked import in_processes
 
 pytestmark = pytest.mark.slow
@@ -26,8 +26,8 @@ def learn(world: int, run_dir: Path, overrides: list[str], resume: bool = False)
     """What ``world`` processes return that make a run together."""
 
     def work(rank: int, world: int) -> float:
-        checkpoints._KEPT_WITHIN = 99
-        place = Rank(rank, world, rank, world) if world > 1 else None
+        files._KEPT_WITHIN = 99
+        place = RankInfo(rank, world, rank, world) if world > 1 else None
         if resume:
             return execute(load_saved(run_dir, overrides), resume=True, rank=place)
         return execute(compose_one_of_many([*FEW_STEPS, *overrides, f"run_dir={run_dir}"])[0], rank=place)

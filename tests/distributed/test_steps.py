@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning.data.draws import Draws
-from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.sources import ArraySource
-from cl_lightning.journal import Bystander
-from cl_lightning.learning.display import Display, Leg
+from cl_lightning.checkpoint.schedule import NoCheckpoints
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Batch, Mixing, Optimiser, Outputs, Phase, Sharpness, Task
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.data.step_sampler import PhaseSampler
+from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup, process_group
+from cl_lightning.learning.display import Display, PhaseSpan
 from cl_lightning.learning.engine import Engine
-from cl_lightning.learning.processes import ALONE, Processes, joined
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
-from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Mixing, Optimiser, Outputs, Phase, Sharpness, Task
 from tests.distributed.forked import in_processes
 from tests.learning.a_phase import CLEAN, LABELS, PHASE, PIXELS, TASKS, Record, Toy, flat, toy
 
@@ -47,7 +47,7 @@ class Double(Toy):
 class Coupled(Double):
     """A loss that compares the images of a batch with each other."""
 
-    couples_images = True
+    couples_batch = True
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         embeddings = outputs.features.embeddings[:, 0]
@@ -55,7 +55,7 @@ class Coupled(Double):
         return {**super().losses(task, phase, batch, outputs), "spread": spread}
 
 
-def trained(processes: Processes, folder: Path, phase: Phase, kind: str) -> dict[str, Any]:
+def trained(processes: ProcessGroup, folder: Path, phase: Phase, kind: str) -> dict[str, Any]:
     """Weights, running statistics and curves after the phase."""
     source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
     scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
@@ -63,12 +63,12 @@ def trained(processes: Processes, folder: Path, phase: Phase, kind: str) -> dict
     options = TrainerOptions("cpu", "64-true", deterministic=False, run_dir=folder, processes=processes)
     engine = Engine(
         scenario, CLEAN, options, workers=0, evaluation_batch=7, log_every=3, display=display, curves=curves,
-        leaving=Bystander(),
+        leaving=NoCheckpoints(),
     )  # fmt: skip
     network = toy(2, drop_path=0.2, resnet=kind == "resnet").network
     method = Coupled(network) if kind == "coupled" else Double(network)
-    draws = Draws(ROWS, phase.sampling, phase.epochs, 5, Key(0))
-    display.start(Leg(0, 1, phase.name, phase.epochs, draws.steps_per_epoch, 0))
+    draws = PhaseSampler(ROWS, phase.sampling, phase.epochs, 5, Key(0))
+    display.start(PhaseSpan(0, 1, phase.name, phase.epochs, draws.steps_per_epoch, 0))
     fitted = engine.fit(method, TASKS[0], phase, draws, Key(0))
     rows = torch.arange(23)
     looks = engine.embed(method.network, rows, method.embed)
@@ -109,8 +109,8 @@ def test_one_two_and_four_processes_take_the_same_steps(case: str, tmp_path: Pat
     def work(rank: int, world: int) -> dict[str, Any]:
         quieten_lightning()
         if world == 1:
-            return trained(ALONE, tmp_path, phase, kind)
-        with joined(rank, world, rank, world, "cpu") as processes:
+            return trained(SINGLE_PROCESS, tmp_path, phase, kind)
+        with process_group(rank, world, rank, world, "cpu") as processes:
             return trained(processes, tmp_path, phase, kind)
 
     (alone,) = in_processes(1, work)
@@ -136,7 +136,7 @@ def test_a_step_that_is_spoilt_on_one_process_is_applied_on_none(tmp_path: Path)
     def work(rank: int, world: int) -> tuple[str, Tensor]:
         quieten_lightning()
         method = toy(2)
-        with joined(rank, world, rank, world, "cpu") as processes:
+        with process_group(rank, world, rank, world, "cpu") as processes:
             if rank == 1:
                 method.broken = float("inf")
             before = flat(method.network)
@@ -148,10 +148,10 @@ def test_a_step_that_is_spoilt_on_one_process_is_applied_on_none(tmp_path: Path)
             display = Display([], 1, "none")
             engine = Engine(
                 scenario, CLEAN, options, workers=0, evaluation_batch=7, log_every=50, display=display,
-                curves=Record(), leaving=Bystander(),
+                curves=Record(), leaving=NoCheckpoints(),
             )  # fmt: skip
-            display.start(Leg(0, 1, "main", 3, 5, 0))
-            draws = Draws(ROWS, PHASE.sampling, 3, 5, Key(0))
+            display.start(PhaseSpan(0, 1, "main", 3, 5, 0))
+            draws = PhaseSampler(ROWS, PHASE.sampling, 3, 5, Key(0))
             try:
                 engine.fit(method, TASKS[0], PHASE, draws, Key(0))
             except FloatingPointError as error:

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from cl_lightning import checkpoints
-from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
+from cl_lightning.checkpoint import files
+from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
 from cl_lightning.config.compose import compose_one_of_many
-from cl_lightning.run import execute
+from cl_lightning.run.train import execute
+from tests.core.test_serialization import same
 from tests.distributed.test_launching import RUN, SMOKE, files, finished, ranks_of
-from tests.test_plain import same
 
 pytestmark = pytest.mark.long
 OPTIONS = [*SMOKE, "method=icarl"]
@@ -72,7 +72,7 @@ def test_two_nodes_make_the_run_that_two_processes_of_one_machine_make(form: str
 def test_from_equal_weights_two_nodes_keep_and_count_what_one_process_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "_KEPT_WITHIN", 99)
+    monkeypatch.setattr(files, "_KEPT_WITHIN", 99)
     one = tmp_path / "one"
     execute(compose_one_of_many([*OPTIONS, f"run_dir={one}", "trainer.stop_after_task=0"])[0])
     again = tmp_path / "again"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.data.listing import LISTING
+from cl_lightning.data.scenarios.image_list import LISTING
 from tests.integration.changing_pictures import CLASSES, SMALL, copied, forget, picture, pictures, results, swap
 from tests.integration.commands import typed
 

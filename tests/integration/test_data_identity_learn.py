@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.checkpoints import last_checkpoint
-from cl_lightning.scenarios import kept_of, read_finished
+from cl_lightning.checkpoint.files import last_checkpoint
+from cl_lightning.factory.added_task import kept_of, read_finished
 from tests.integration.changing_pictures import SMALL, copied, forget, picture, pictures, results, swap
 from tests.integration.commands import typed
 

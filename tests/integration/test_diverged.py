@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning.checkpoints import list_checkpoints
+from cl_lightning.checkpoint.files import list_checkpoints
 from cl_lightning.methods.dytox import DyTox
 from cl_lightning.methods.icarl import ICaRL
 from cl_lightning.methods.wa import WA

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.checkpoints import list_checkpoints, load_checkpoint
+from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
 from tests.distributed.forked import in_processes
 from tests.integration.commands import SHORT, outcome, typed, write_digits
 

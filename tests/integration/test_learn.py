@@ -16,15 +16,15 @@ import yaml
 from PIL import Image
 
 from cl_lightning.bundle.__main__ import main as bundle
-from cl_lightning.checkpoints import last_checkpoint, save_whole
+from cl_lightning.checkpoint.files import last_checkpoint, save_whole
+from cl_lightning.checkpoint.state import restore_network
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.saved import to_plain
-from cl_lightning.data import datasets
-from cl_lightning.data.listing import LISTING
+from cl_lightning.core.rng import Key
 from cl_lightning.data.loading import Pipeline
+from cl_lightning.data.scenarios.image_list import LISTING
+from cl_lightning.data.sources import readers
 from cl_lightning.memory.herding import herd
-from cl_lightning.rng import Key
-from cl_lightning.state import restore_network
 from tests.integration.commands import typed
 from tests.integration.commands import write_digits as write_four
 
@@ -84,7 +84,7 @@ def no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> None:
         raise ValueError("the digits are gone")
 
-    monkeypatch.setitem(datasets._READERS, "digits", gone)
+    monkeypatch.setitem(readers._READERS, "digits", gone)
 
 
 def test_old_and_new_classes_are_classified(finished: Path, learnt: Path) -> None:
@@ -114,7 +114,7 @@ def test_broken_off_before_its_first_step_it_ends_with_the_same_curves(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"cl_lightning.writer.{place}", full)
+        patched.setattr(f"cl_lightning.run.run_dir.{place}", full)
         assert typed(f"learn={finished}", *words, f"run_dir={run_dir}") == 1
     assert typed(f"resume={run_dir}") == 0
     for name in ("metrics.csv", "accuracy_matrix.csv"):
@@ -152,7 +152,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
         return herd(features, count)
 
     with monkeypatch.context() as patched:
-        patched.setattr("cl_lightning.sequence.herd", herd_and_stop)
+        patched.setattr("cl_lightning.run.task_loop.herd", herd_and_stop)
         assert typed(f"learn={before}", f"data.new={finished.parent}/more", f"run_dir={run_dir}") == 75
     assert len(results(run_dir)["tasks"]) == 2
     shutil.rmtree(before)
@@ -295,7 +295,9 @@ def test_a_run_that_is_not_finished_is_refused(altered: Path, capsys: pytest.Cap
 def test_a_method_that_needs_all_images_is_refused(
     altered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cl_lightning.scenarios.refuse_edits", lambda *_: None)  # it is not the run of its checkpoint
+    monkeypatch.setattr(
+        "cl_lightning.factory.added_task.refuse_edits", lambda *_: None
+    )  # it is not the run of its checkpoint
     joint = compose_typed(["method=joint", "data.classes=4", f"run_dir={altered}", "trainer.progress=none"])
     (altered / "config.yaml").write_text(yaml.safe_dump(to_plain(joint)))
     assert "method=joint trains on all images of all tasks" in told(capsys, altered)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.run_lock import only_writer
+from cl_lightning.distributed.run_lock import only_writer
 from tests.integration.commands import SHORT, outcome, typed
 
 FAST = ["method=finetune", "model=resnet8", *(word for word in SHORT if not word.startswith("balanced"))]
@@ -156,15 +156,15 @@ def test_a_folder_of_the_run_that_is_a_link_itself_is_allowed(sent: Path, tmp_pa
 def test_a_configuration_that_was_taken_away_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from cl_lightning import writer
+    from cl_lightning.run import run_dir
 
-    keep = writer.write_checkpoint
+    keep = run_dir.write_checkpoint
 
     def taken_away(folder: Path, *rest: object) -> Path:
         (tmp_path / "run" / "config.yaml").unlink(missing_ok=True)
         return keep(folder, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(writer, "write_checkpoint", taken_away)
+    monkeypatch.setattr(run_dir, "write_checkpoint", taken_away)
     assert typed(*FAST, f"run_dir={tmp_path}/run") == 0
     assert "config.yaml was taken away, and is written again" in capfd.readouterr().err
     assert (tmp_path / "run" / "config.yaml").is_file()

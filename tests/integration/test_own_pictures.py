@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cl_lightning.checkpoints import last_checkpoint
+from cl_lightning.checkpoint.files import last_checkpoint
 from cl_lightning.predict import main as predict
 from tests.data.folders import cache
 from tests.data.odd_folders import ODDITIES, PLAIN, images_of, kinds_of, make_folder

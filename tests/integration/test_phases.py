@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cl_lightning import sequence
-from cl_lightning.checkpoints import list_checkpoints, load_checkpoint, save_whole
+from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint, save_whole
 from cl_lightning.metrics.accuracy import accuracies_of_each, accuracy_of_all
+from cl_lightning.run import task_loop
 from tests.integration.commands import outcome, typed
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_evaluation_that_is_interrupted_is_made_once_and_nothing_is_trained_again(
     evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir, evaluate = tmp_path / "run", sequence.evaluate_ready
+    run_dir, evaluate = tmp_path / "run", task_loop.evaluate_ready
 
     def evaluate_and_stop(method: Any, images: Any, offsets: list[int], watch: Any) -> Any:
         if len(offsets) == 3:  # the second task's first phase
@@ -48,7 +48,7 @@ def test_an_evaluation_that_is_interrupted_is_made_once_and_nothing_is_trained_a
         return evaluate(method, images, offsets, watch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sequence, "evaluate_ready", evaluate_and_stop)
+        patched.setattr(task_loop, "evaluate_ready", evaluate_and_stop)
         assert learn(run_dir, "evaluate_phases=true") == 75
     assert "stopped at task 2/2, herd; type resume=" in capfd.readouterr().err
     left = list_checkpoints(run_dir / "checkpoints")[-1]

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.data import datasets
+from cl_lightning.data.sources import readers
 from tests.integration.commands import typed
 
 ERRORS = (KeyError, TypeError, RuntimeError, AttributeError, AssertionError, IndexError, MemoryError)
 PLANTS = {
     "a network's constructor": "cl_lightning.models.resnet.CifarResNet.__init__",
-    "a data set's reader": "cl_lightning.data.datasets._digits",
+    "a data set's reader": "cl_lightning.data.sources.readers._digits",
     "a plan item": "cl_lightning.methods.wa.WA.plan",
-    "the forecast": "cl_lightning.forecast.memory.count",
+    "the forecast": "cl_lightning.resources.memory.count",
     "a check": "cl_lightning.config.compose.check",
 }
 _FAST = ["method=wa", "epochs_scale=0.001", "data.increment=5", "trainer.threads=1"]
@@ -39,7 +39,7 @@ def test_a_planted_bug_is_not_told_as_a_mistake(
         raise error("planted")
 
     if plant == "a data set's reader":
-        monkeypatch.setitem(datasets._READERS, "digits", planted)  # type: ignore[arg-type]
+        monkeypatch.setitem(readers._READERS, "digits", planted)  # type: ignore[arg-type]
     else:
         monkeypatch.setattr(PLANTS[plant], planted)
     with pytest.raises(error, match="planted"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.checkpoints import list_checkpoints
+from cl_lightning.checkpoint.files import list_checkpoints
 from tests.integration.commands import typed
 from tests.wandb_files import read_history
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning.checkpoints import load_checkpoint
+from cl_lightning.checkpoint.files import load_checkpoint
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.learning import learner
 from cl_lightning.learning.learner import Learner
-from cl_lightning.run import execute
+from cl_lightning.run.train import execute
 from tests.learning.recorder import ByHand
 
 SHORT = [
@@ -54,7 +54,7 @@ def learn(run_dir: Path, method: str, *overrides: str) -> tuple[Tensor, Any]:
 def test_replayed_runs_are_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     weights, matrices = learn(tmp_path / "plain", method)
     recorder = ByHand()
-    monkeypatch.setattr(Learner, "_replayable", lambda self: self.method.steps_alike)
+    monkeypatch.setattr(Learner, "_replayable", lambda self: self.method.cuda_graph_safe)
     monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
     again, counted = learn(tmp_path / "replayed", method)
     assert recorder.replays > 3 * recorder.records > 0

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from cl_lightning.__main__ import main
-from cl_lightning.checkpoints import load_checkpoint, save_whole
+from cl_lightning.checkpoint.files import load_checkpoint, save_whole
 from cl_lightning.config.compose import compose_one_of_many
-from cl_lightning.run import execute
-from cl_lightning.writer import commit
+from cl_lightning.run.run_dir import commit
+from cl_lightning.run.train import execute
 
 SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3,3]", "trainer.progress=none"]
 METHODS = {

@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
-from cl_lightning.checkpoints import load_checkpoint
+from cl_lightning.checkpoint.files import load_checkpoint
+from cl_lightning.checkpoint.state import restore_network
 from cl_lightning.config.compose import compose_one_of_many
-from cl_lightning.rng import Key
-from cl_lightning.run import execute
-from cl_lightning.state import restore_network
+from cl_lightning.core.rng import Key
+from cl_lightning.run.train import execute
 
 SHORT = {
     "dytox": ["epochs_scale=0.04"],
@@ -108,8 +108,8 @@ def test_a_checkpoint_holds_the_model_that_was_evaluated(tmp_path: Path) -> None
     network = restore_network(payload["network"]).eval()
     assert payload["identity"]["class_names"] == [str(digit) for digit in range(10)]
     assert sum(len(rows) for rows in payload["memory"]["lists"][0].values()) <= 200
-    from cl_lightning.data.datasets import load_sources
     from cl_lightning.data.loading import Pipeline
+    from cl_lightning.data.sources.readers import load_sources
 
     _, test = load_sources("digits")
     assert test is not None

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from cl_lightning.build import build_pipeline, flips
-from cl_lightning.build_scenario import all_at_hand, only_arrays, plain_scenario
 from cl_lightning.bundle.__main__ import main as bundle
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
-from cl_lightning.data.augment import Augmentation, BySet
-from cl_lightning.data.datasets import load_sources
-from cl_lightning.data.joined import JoinedSource
-from cl_lightning.data.pictures import resized
-from cl_lightning.data.sources import ArraySource
+from cl_lightning.core.rng import Key
+from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset
+from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.data.sources.concat import ConcatSource
+from cl_lightning.data.sources.decoding import resized
+from cl_lightning.data.sources.readers import load_sources
 from cl_lightning.deploy.run_model import open_run
 from cl_lightning.deploy.verification import sample
-from cl_lightning.rng import Key
+from cl_lightning.factory.methods import build_pipeline, flips
+from cl_lightning.factory.scenario import all_at_hand, dataset_scenario, only_arrays
 from tests.integration.commands import typed, write_digits
 
 SIZE = 8
@@ -40,7 +40,7 @@ def pictures(tmp_path: Path) -> str:
 
 
 def test_entries_become_tasks(pictures: str) -> None:
-    scenario = plain_scenario(
+    scenario = dataset_scenario(
         sequence(
             SetConfig("digits", select=["7", "1"], flip=False),
             SetConfig("image_folder", root=pictures, increment=[1, 3], flip=True),
@@ -68,13 +68,13 @@ def test_entries_become_tasks(pictures: str) -> None:
 
 def test_arrays_alone_are_kept_on_the_device_and_files_are_not(pictures: str) -> None:
     digits = SetConfig("digits", flip=False)
-    arrays = plain_scenario(sequence(digits, image_size=12))
+    arrays = dataset_scenario(sequence(digits, image_size=12))
     assert isinstance(arrays.train, ArraySource)
     train, _ = load_sources("digits")
     assert isinstance(train, ArraySource)
     assert torch.equal(arrays.train.pixels[5], resized(train.pixels[5], 12).expand(3, -1, -1))
     mixed = sequence(digits, SetConfig("image_folder", root=pictures))
-    assert isinstance(plain_scenario(mixed).train, JoinedSource)
+    assert isinstance(dataset_scenario(mixed).train, ConcatSource)
     assert (only_arrays(sequence(digits)), only_arrays(mixed)) == (True, False)
 
 
@@ -86,14 +86,14 @@ def test_each_set_may_have_its_own_augmentation(pictures: str) -> None:
     )
     data.augmentation, data.crop_padding = "brightness", 4
     config = Config(data=data)
-    pipeline = build_pipeline(config, plain_scenario(data), Key(0))
-    assert isinstance(pipeline.augmentation, BySet)
+    pipeline = build_pipeline(config, dataset_scenario(data), Key(0))
+    assert isinstance(pipeline.augmentation, PerDataset)
     none, folder, digit = pipeline.augmentation.each
     assert none is None
     assert folder == Augmentation(crop_padding=0, flip=True)
     assert digit == Augmentation(crop_padding=4, flip=False, brightness=63 / 255)
-    assert pipeline.upright is not None
-    assert pipeline.upright.tolist() == [True] * 2 + [False] * 4 + [True]
+    assert pipeline.no_flip is not None
+    assert pipeline.no_flip.tolist() == [True] * 2 + [False] * 4 + [True]
     assert flips(config)
 
 
@@ -122,7 +122,7 @@ WRONG = {
 def test_a_wrong_entry_is_named(told: str) -> None:
     good = SetConfig("digits", classes=1)
     with pytest.raises(ValueError, match="entry 2") as error:
-        plain_scenario(sequence(good, WRONG[told]))
+        dataset_scenario(sequence(good, WRONG[told]))
     line = str(error.value)
     assert line.startswith(f"data.sets, entry 2 ({WRONG[told].name}): {told}"), line
     assert "\n" not in line
@@ -130,7 +130,7 @@ def test_a_wrong_entry_is_named(told: str) -> None:
 
 def test_a_class_of_a_set_cannot_be_in_two_entries() -> None:
     with pytest.raises(ValueError, match=r"class 1 of digits in entries 1 and 2"):
-        plain_scenario(sequence(SetConfig("digits", classes=2), SetConfig("digits", select=["9", "1"])))
+        dataset_scenario(sequence(SetConfig("digits", classes=2), SetConfig("digits", select=["9", "1"])))
 
 
 # ---- a run -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from cl_lightning.__main__ import main
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.run import execute
+from cl_lightning.run.train import execute
 from tests.integration.commands import a_few_and_the_rest
 
 SMOKE = ["debug=smoke", "data.increment=5", "trainer.threads=1", "method=finetune"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cl_lightning.report.shown import read_portrait
+from cl_lightning.report.data import read_report_data
 from tests.integration.commands import SHORT, typed
 from tests.learning.test_loggers import offline_files, read_offline
 
@@ -46,7 +46,7 @@ def test_page_and_dashboard_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "memory",
     ):
         assert f'<section id="{section}"' in page
-    portrait, results = read_portrait(run_dir), json.loads((run_dir / "results.json").read_text())
+    portrait, results = read_report_data(run_dir), json.loads((run_dir / "results.json").read_text())
     assert portrait.confusion is not None
     right = portrait.confusion.diagonal().sum() / portrait.confusion.sum()
     assert right == pytest.approx(results["last_accuracy"]), "the answers are those that were counted"

@@ -9,23 +9,10 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.data.draws import Draws
-from cl_lightning.data.loading import Pipeline
-from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.sources import ArraySource
-from cl_lightning.journal import Bystander
-from cl_lightning.learning.compiled import Trunks
-from cl_lightning.learning.display import Display, Leg
-from cl_lightning.learning.engine import Engine, Fitted
-from cl_lightning.learning.loggers import Curves
-from cl_lightning.learning.trainer import TrainerOptions
-from cl_lightning.losses.classification import cross_entropy
-from cl_lightning.methods.base import Method
-from cl_lightning.models.build import build_network
-from cl_lightning.models.network import Network
-from cl_lightning.rng import Key
-from cl_lightning.types import (
+from cl_lightning.checkpoint.schedule import NoCheckpoints
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
     Batch,
     Optimiser,
     Order,
@@ -38,6 +25,19 @@ from cl_lightning.types import (
     Task,
     View,
 )
+from cl_lightning.data.loading import Pipeline
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.data.step_sampler import PhaseSampler
+from cl_lightning.learning.display import Display, PhaseSpan
+from cl_lightning.learning.engine import Engine, Fitted
+from cl_lightning.learning.loggers import Curves
+from cl_lightning.learning.trainer import TrainerOptions
+from cl_lightning.learning.trunk_compiler import TrunkCompiler
+from cl_lightning.losses.classification import cross_entropy
+from cl_lightning.methods.base import Method
+from cl_lightning.models.build import build_network
+from cl_lightning.models.network import Network
 
 SIZES = (2, 1, 2)
 A_CLASS = 12
@@ -126,7 +126,7 @@ class Bench:
         *,
         on_gpu: bool = False,
         half: bool = False,
-        trunks: Trunks | None = None,
+        trunks: TrunkCompiler | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
@@ -143,18 +143,18 @@ class Bench:
             log_every=1,
             display=self.display,
             curves=self.curves,
-            leaving=Bystander(),
+            leaving=NoCheckpoints(),
             trunks=trunks,
             callbacks=callbacks,
         )
 
     def fit(
         self, method: Method, task: Task, phase: Phase, rows: list[Tensor] | None = None, batch: int = 4, seed: int = 0
-    ) -> tuple[Fitted, Draws]:
+    ) -> tuple[Fitted, PhaseSampler]:
         """Train on the task's images, or on ``rows`` of each replica."""
         key = Key(seed).fold(task.index, phase.name)
-        draws = Draws(rows or [task.train], phase.sampling, phase.epochs, batch, key)
-        self.display.start(Leg(task.index, 1, phase.name, phase.epochs, draws.steps_per_epoch, 0))
+        draws = PhaseSampler(rows or [task.train], phase.sampling, phase.epochs, batch, key)
+        self.display.start(PhaseSpan(task.index, 1, phase.name, phase.epochs, draws.steps_per_epoch, 0))
         fitted = self.engine.fit(method, task, phase, draws, key)
         self.display.finish()
         return fitted, draws

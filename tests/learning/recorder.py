@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cl_lightning.learning.replay import Work
+from cl_lightning.learning.cuda_graph import Work
 
 
 class ByHand:

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from cl_lightning.learning import display as module
-from cl_lightning.learning.display import Display, Leg, clock
+from cl_lightning.learning.display import Display, PhaseSpan, clock
 
-MAIN_1, TUNE_1 = Leg(0, 1, "main", 4, 5, 400), Leg(0, 3, "finetuning", 2, 5, 100)
-MAIN_2, TUNE_2 = Leg(1, 1, "main", 4, 5, 600), Leg(1, 3, "finetuning", 2, 5, 200)
+MAIN_1, TUNE_1 = PhaseSpan(0, 1, "main", 4, 5, 400), PhaseSpan(0, 3, "finetuning", 2, 5, 100)
+MAIN_2, TUNE_2 = PhaseSpan(1, 1, "main", 4, 5, 600), PhaseSpan(1, 3, "finetuning", 2, 5, 200)
 LEGS = [MAIN_1, TUNE_1, MAIN_2, TUNE_2]
 
 
@@ -81,7 +81,7 @@ def test_the_last_step_of_an_epoch_belongs_to_it(at: Callable[[float], None]) ->
 def test_a_long_run_tells_more_seldom(at: Callable[[float], None]) -> None:
     """Every ten seconds, then after a tenth of the time that has passed, at most five minutes."""
     stream, hours = io.StringIO(), 10
-    leg = Leg(0, 1, "main", 500, 1000, 10**9)
+    leg = PhaseSpan(0, 1, "main", 500, 1000, 10**9)
     display = Display([leg], 1, "lines", stream)
     display.start(leg)
     told: list[int] = []
@@ -137,7 +137,7 @@ def test_the_last_step_of_the_last_phase_has_nothing_left(at: Callable[[float], 
 
 def test_large_numbers_stay_on_one_line(at: Callable[[float], None]) -> None:
     stream = io.StringIO()
-    long = Leg(8, 1, "a phase with quite a long name [of its own]", 500, 390, 10**9)
+    long = PhaseSpan(8, 1, "a phase with quite a long name [of its own]", 500, 390, 10**9)
     display = Display([long], 10, "lines", stream)
     display.start(long)
     at(10)

@@ -15,20 +15,20 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from cl_lightning.data.mixup import one_hot
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
+    Mixing,
+    Optimiser,
+    Schedule,
+    Sharpness,
+)
+from cl_lightning.data.augmentation.mixup import one_hot
 from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
 from cl_lightning.models.build import build_network
 from cl_lightning.optim.schedule import learning_rate
-from cl_lightning.rng import Key
-from cl_lightning.types import (
-    Mixing,
-    Optimiser,
-    Schedule,
-    Sharpness,
-)
 from tests.learning.a_phase import (
     CONVIT,
     IMAGES,
@@ -232,7 +232,7 @@ def test_each_epoch_has_the_points_of_its_own_steps(bench: Bench) -> None:
 
 def test_gauges_are_drawn_beside_the_losses_and_are_no_part_of_them(bench: Bench) -> None:
     class Gauged(Toy):
-        def gauges(self) -> dict[str, Tensor]:
+        def monitored_scalars(self) -> dict[str, Tensor]:
             return {"toy/half": torch.tensor(len(self.batches) / 2)}
 
     plain, gauged = toy(2), Gauged(toy(2).network)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cl_lightning.learning import loggers as module
-from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, make_curves, silent_curves
+from cl_lightning.learning.loggers import Curves, LoggerOptions, ResumePoint, make_curves, silent_curves
 from tests.wandb_files import read_history, read_offline, serving
 
 CSV = LoggerOptions(csv=True, wandb=False, project="p", entity=None, mode="offline", name="n", group="g")
@@ -45,10 +45,10 @@ def log(curves: Curves, points: list[Point]) -> None:
             curves.log_task(task, scalars)
 
 
-def kept(points: list[Point]) -> Kept:
+def kept(points: list[Point]) -> ResumePoint:
     """What a checkpoint after ``points`` knows of them."""
     tasks, phases = sum(p.task is not None for p in points), sum(p.phase is not None for p in points)
-    return Kept(max((p.step for p in points), default=0), tasks, phases)
+    return ResumePoint(max((p.step for p in points), default=0), tasks, phases)
 
 
 NAMES = st.sampled_from(["lr", "loss/total", "task", "Epoch", "a,b", 'quoted "x"', "stepped", "z"])
@@ -100,14 +100,14 @@ def test_points_after_the_checkpoint_go_and_a_new_run_begins_anew(tmp_path: Path
     ]
     log(make_curves(CSV, tmp_path), points)
     file = tmp_path / "metrics.csv"
-    make_curves(CSV, tmp_path, Kept(steps=19, tasks=1, phases=1))
+    make_curves(CSV, tmp_path, ResumePoint(steps=19, tasks=1, phases=1))
     assert file.read_bytes() == (
         b"a,phase/index,phase/main/c,phase/task,step,task/a,task/index\r\n"
         b"1.5,,,,10,,\r\n,0,0.25,0,10,,\r\n,,,,10,0.5,0\r\n"
     )
-    make_curves(CSV, tmp_path, Kept(steps=10, tasks=0, phases=1))
+    make_curves(CSV, tmp_path, ResumePoint(steps=10, tasks=0, phases=1))
     assert file.read_bytes() == b"a,phase/index,phase/main/c,phase/task,step\r\n1.5,,,,10\r\n,0,0.25,0,10\r\n"
-    make_curves(CSV, tmp_path, Kept(steps=10, tasks=0))
+    make_curves(CSV, tmp_path, ResumePoint(steps=10, tasks=0))
     assert file.read_bytes() == b"a,step\r\n1.5,10\r\n"
     make_curves(CSV, tmp_path)
     assert file.read_bytes() == b"step\r\n"
@@ -128,7 +128,7 @@ def test_a_process_that_does_not_write_writes_nothing(tmp_path: Path, monkeypatc
 def test_an_id_that_wandb_would_not_take_is_told(mode: str, tmp_path: Path) -> None:
     (tmp_path / "wandb_id").write_text("a/b\n\n")
     with pytest.raises(ValueError, match=r"wandb_id holds 'a/b', no id of a wandb run: delete it"):
-        make_curves(replace(CSV, wandb=True, mode=mode), tmp_path, Kept(0, 0))
+        make_curves(replace(CSV, wandb=True, mode=mode), tmp_path, ResumePoint(0, 0))
 
 
 def test_a_point_has_the_same_number_in_wandb_however_the_run_was_made(
@@ -158,10 +158,10 @@ def test_a_point_has_the_same_number_in_wandb_however_the_run_was_made(
             sent.clear()
             folder = tmp_path / f"{csv}_{killed}_{kept_of}"
             folder.mkdir()
-            log(make_curves(options, folder, inherited=Kept(100, 1, 3)), points[:killed])
+            log(make_curves(options, folder, inherited=ResumePoint(100, 1, 3)), points[:killed])
             tasks = 1 + sum(point.task is not None for point in points[:kept_of])
             phases = 3 + sum(point.phase is not None for point in points[:kept_of])
-            log(make_curves(options, folder, Kept(points[kept_of - 1].step, tasks, phases)), points[kept_of:])
+            log(make_curves(options, folder, ResumePoint(points[kept_of - 1].step, tasks, phases)), points[kept_of:])
             assert sent == expected, (csv, killed, kept_of)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.learning.loggers import Kept, LoggerOptions, make_curves
+from cl_lightning.learning.loggers import LoggerOptions, ResumePoint, make_curves
 
 OPTIONS = LoggerOptions(csv=True, wandb=False, project="", entity=None, mode="online", name="", group="")
 HEAD = "loss,step,task/index,task/x\r\n"
@@ -15,7 +15,7 @@ TASKS = [f",{step},{task},0.9\r\n" for task, step in enumerate((40, 80))]
 WHOLE = HEAD + "".join([*STEPS[:2], TASKS[0], *STEPS[2:4], TASKS[1], STEPS[4]])
 
 
-def told(text: str, folder: Path, caplog: pytest.LogCaptureFixture, kept: Kept) -> str:
+def told(text: str, folder: Path, caplog: pytest.LogCaptureFixture, kept: ResumePoint) -> str:
     (folder / "metrics.csv").write_bytes(text.encode())
     make_curves(OPTIONS, folder, kept)
     return caplog.text
@@ -23,20 +23,20 @@ def told(text: str, folder: Path, caplog: pytest.LogCaptureFixture, kept: Kept) 
 
 @pytest.mark.parametrize("steps", [100, 105, 119, 80])
 def test_nothing_is_said_of_a_whole_file(steps: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert told(WHOLE, tmp_path, caplog, Kept(steps, 2)) == ""
+    assert told(WHOLE, tmp_path, caplog, ResumePoint(steps, 2)) == ""
     if steps > 99:
         assert (tmp_path / "metrics.csv").read_bytes() == WHOLE.encode()
 
 
 def test_nor_of_points_that_were_never_to_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert told(f"{WHOLE}0.5,120,,\r\n0.", tmp_path, caplog, Kept(100, 2)) == ""
+    assert told(f"{WHOLE}0.5,120,,\r\n0.", tmp_path, caplog, ResumePoint(100, 2)) == ""
 
 
 def test_nor_of_a_run_that_was_logged_from_its_second_task_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = HEAD + "".join([*STEPS[2:4], TASKS[1], STEPS[4]])
-    assert told(text, tmp_path, caplog, Kept(100, 2)) == ""
+    assert told(text, tmp_path, caplog, ResumePoint(100, 2)) == ""
     (tmp_path / "metrics.csv").unlink()
-    make_curves(OPTIONS, tmp_path, Kept(100, 2))
+    make_curves(OPTIONS, tmp_path, ResumePoint(100, 2))
     assert caplog.text == ""
 
 
@@ -51,5 +51,5 @@ def test_nor_of_a_run_that_was_logged_from_its_second_task_on(tmp_path: Path, ca
     ],
 )
 def test_what_is_gone_is_told(text: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    line = told(text, tmp_path, caplog, Kept(100, 2))
+    line = told(text, tmp_path, caplog, ResumePoint(100, 2))
     assert f"metrics.csv has lost points of the curves: {words}" in line

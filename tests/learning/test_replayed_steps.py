@@ -12,30 +12,30 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from cl_lightning.data import module
-from cl_lightning.journal import Bystander
-from cl_lightning.learning import learner
-from cl_lightning.learning.compiled import Trunks
-from cl_lightning.learning.display import Leg
-from cl_lightning.learning.learner import Learner
-from cl_lightning.learning.replay import Work
-from cl_lightning.learning.trainer import quieten_lightning
-from cl_lightning.methods.base import Method
-from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
-from cl_lightning.models.build import build_network
-from cl_lightning.rng import Key
-from cl_lightning.types import (
+from cl_lightning.checkpoint.schedule import NoCheckpoints
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
     Batch,
-    Left,
     Mixing,
     Optimiser,
     Outputs,
     Phase,
+    PhaseCheckpoint,
     Sampling,
     Schedule,
     Sharpness,
     Task,
 )
+from cl_lightning.data import datamodule
+from cl_lightning.learning import learner
+from cl_lightning.learning.cuda_graph import Work
+from cl_lightning.learning.display import PhaseSpan
+from cl_lightning.learning.learner import Learner
+from cl_lightning.learning.trainer import quieten_lightning
+from cl_lightning.learning.trunk_compiler import TrunkCompiler
+from cl_lightning.methods.base import Method
+from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
+from cl_lightning.models.build import build_network
 from tests.learning.a_phase import (
     CONVIT,
     PHASE,
@@ -103,22 +103,22 @@ def test_the_trunk_is_compiled_once_and_never_while_a_step_is_recorded(
 
     quieten_lightning()
     monkeypatch.setattr(learner, "CudaRecorder", Counts)
-    monkeypatch.setitem(module._LEVELS_TOGETHER, "cpu", 64 * 8)
+    monkeypatch.setitem(datamodule._LEVELS_TOGETHER, "cpu", 64 * 8)
     for replayed in (False, True):
         torch._dynamo.reset()
         trunk.clear()
         monkeypatch.setattr(Learner, "_replayable", lambda self, yes=replayed: yes)
         method = dytox()
-        Bench(tmp_path, trunks=Trunks(True, trunk)).fit(method, TASKS[1], method._main)
+        Bench(tmp_path, trunks=TrunkCompiler(True, trunk)).fit(method, TASKS[1], method._main)
         found.append(trunk.frame_count)
     assert found == [2, 2, 2], "student and teacher"
 
 
 def test_what_is_left_of_replayed_steps_is_what_is_left_of_steps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[Left] = []
+    kept: list[PhaseCheckpoint] = []
 
-    class Keeps(Bystander):
-        def after_step(self, steps: int, leave: Callable[[], Left]) -> None:
+    class Keeps(NoCheckpoints):
+        def after_step(self, steps: int, leave: Callable[[], PhaseCheckpoint]) -> None:
             if steps == 6:
                 kept.append(leave())
 
@@ -161,7 +161,7 @@ def test_on_a_gpu_replayed_steps_are_the_steps(
         with monkeypatch.context() as patch:
             if not replayed:
                 patch.setattr(Learner, "_replayable", lambda self: False)
-            bench, method = Bench(tmp_path, on_gpu=True, trunks=Trunks(compiled)), dytox()
+            bench, method = Bench(tmp_path, on_gpu=True, trunks=TrunkCompiler(compiled)), dytox()
             bench.fit(method, TASKS[1], method._main)
             schedule = Schedule("steps", milestones=(0.5,), gamma=0.5)
             second = dataclasses.replace(method._main, name="second", trains=FINETUNING_PARTS, schedule=schedule)
@@ -179,10 +179,10 @@ def test_on_a_gpu_replayed_steps_are_the_steps(
 @pytest.mark.gpu
 def test_on_a_gpu_a_phase_goes_on_where_it_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quieten_lightning()
-    left: list[tuple[Left, Method]] = []
+    left: list[tuple[PhaseCheckpoint, Method]] = []
 
-    class Keeps(Bystander):
-        def after_step(self, steps: int, leave: Callable[[], Left]) -> None:
+    class Keeps(NoCheckpoints):
+        def after_step(self, steps: int, leave: Callable[[], PhaseCheckpoint]) -> None:
             if steps == 10:
                 left.append((copy.deepcopy(leave()), copy.deepcopy(method)))
 
@@ -190,8 +190,8 @@ def test_on_a_gpu_a_phase_goes_on_where_it_was_left(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(bench.engine, "_leaving", Keeps())
     _, draws = bench.fit(method, TASKS[1], method._main)
     ((where, again),) = left
-    monkeypatch.setattr(bench.engine, "_leaving", Bystander())
-    bench.display.start(Leg(1, 1, "main", 8, draws.steps_per_epoch, 0), 10)
+    monkeypatch.setattr(bench.engine, "_leaving", NoCheckpoints())
+    bench.display.start(PhaseSpan(1, 1, "main", 8, draws.steps_per_epoch, 0), 10)
     bench.engine.fit(again, TASKS[1], method._main, draws, Key(0).fold(1, "main"), where)
     torch.testing.assert_close(flat(again.network), flat(method.network), atol=1e-6, rtol=1e-5)
 
@@ -201,7 +201,7 @@ def test_on_a_gpu_a_step_that_waits_runs_unrecorded(tmp_path: Path, caplog: pyte
     quieten_lightning()
 
     class Waits(Toy):
-        steps_alike = True
+        cuda_graph_safe = True
 
         def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
             terms = super().losses(task, phase, batch, outputs)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
 from cl_lightning.losses.classification import binary_cross_entropy, cross_entropy, group_old
-from cl_lightning.rng import Key
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES = [binary_cross_entropy, cross_entropy]

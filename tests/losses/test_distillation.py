@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
 from cl_lightning.losses.distillation import soft_cross_entropy, softmax_distillation
-from cl_lightning.rng import Key
 
 Loss = Callable[[Tensor, Tensor, float], Tensor]
 LOSSES = [softmax_distillation, soft_cross_entropy]

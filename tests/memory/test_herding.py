@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cl_lightning.core.rng import Key, normal, permutation
 from cl_lightning.memory import herding
 from cl_lightning.memory.herding import herd, herd_distinct
-from cl_lightning.rng import Key, normal, permutation
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "recipe_herding.npz"
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.data.mixup import one_hot
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Act, Batch, Embed, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Progress, Task
+from cl_lightning.data.augmentation.mixup import one_hot
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.individual import Individual
 from cl_lightning.methods.meat import MEAT
-from cl_lightning.rng import Key
-from cl_lightning.types import Act, Batch, Embed, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Progress, Task
 
 SIZES = (3, 1, 2, 4)
 IMAGES_A_CLASS = 4

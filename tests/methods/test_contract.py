@@ -15,17 +15,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from cl_lightning.build import build_memory, build_method
-from cl_lightning.checkpoints import load_checkpoint, save_whole
+from cl_lightning.checkpoint.files import load_checkpoint, save_whole
+from cl_lightning.checkpoint.state import RunState, checkpoint_payload, restore_memory, restore_network
 from cl_lightning.config.compose import compose_one_of_many
-from cl_lightning.config.files import load_option, options
 from cl_lightning.config.schema import Config
-from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.sources import ArraySource
-from cl_lightning.methods.base import Method, frozen_copy
-from cl_lightning.rng import Key
-from cl_lightning.state import RunState, checkpoint_payload, restore_memory, restore_network
-from cl_lightning.types import (
+from cl_lightning.config.yaml_files import load_option, options
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
     Evaluate,
     Fit,
     Grow,
@@ -34,6 +30,10 @@ from cl_lightning.types import (
     Progress,
     Task,
 )
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.factory.methods import build_memory, build_method
+from cl_lightning.methods.base import Method, frozen_copy
 from tests.methods.lives import IMAGES_A_CLASS, SIZES, Life, pixels, task
 
 MODELS = {
@@ -247,8 +247,8 @@ def _without_tensor(value: object) -> object:
 
 @pytest.mark.slow
 def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_no_device(life: Life) -> None:
-    """What a recorded step reads of the host stays as it was (``Method.steps_alike``)."""
-    assert life.method.steps_alike, (
+    """What a recorded step reads of the host stays as it was (``Method.cuda_graph_safe``)."""
+    assert life.method.cuda_graph_safe, (
         "one whose steps are not alike is slow on a GPU: let this test make an exception of it"
     )
     for index in range(2):

@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 import torch
 
-from cl_lightning import rng
-from cl_lightning.build import build_method, build_scenario
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.schema import Config
-from cl_lightning.data.mixup import one_hot
-from cl_lightning.errors import UserError
+from cl_lightning.core import rng
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
+from cl_lightning.data.augmentation.mixup import one_hot
+from cl_lightning.factory.methods import build_method, build_scenario
 from cl_lightning.losses.neighbours import Neighbours, neighbour_distillation
 from cl_lightning.methods.daformer import FINETUNING_PARTS, MAIN_PARTS, DAFormer, NeighbourTerm
 from cl_lightning.methods.dytox import DyTox, DyToxOptions
 from cl_lightning.models.build import build_network
-from cl_lightning.published.compare import compare
-from cl_lightning.published.difference import Verdict
-from cl_lightning.published.vectors import VectorFile
-from cl_lightning.rng import Key
-from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
+from scripts.reference.check_vectors import compare
+from scripts.reference.difference import Verdict
+from scripts.reference.vectors import VectorFile
 from tests.golden import GOLDEN
 
 ADAMW = Optimiser("adamw", lr=1e-3, weight_decay=1e-6, decay_vectors=False)
@@ -106,8 +106,8 @@ def test_neighbours_are_a_term_beside_the_others(expansion: bool) -> None:
     assert moved > 1e-3
     assert terms.pop("neighbours").item() == pytest.approx(0.5 * 3 / 5 * moved, rel=1e-5)
     assert {n: t.item() for n, t in terms.items()} == pytest.approx({n: t.item() for n, t in others.items()})
-    assert with_them.couples_images
-    assert not without.couples_images
+    assert with_them.couples_batch
+    assert not without.couples_batch
 
 
 def test_neighbours_need_a_teacher_and_are_of_the_main_phase_alone() -> None:

@@ -8,13 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cl_lightning import rng
-from cl_lightning.methods.der import DER, MAIN_PARTS, RESET_CLASSIFIER, SECOND_PARTS, DEROptions
-from cl_lightning.models.backbone import Backbone
-from cl_lightning.models.extractor_network import ExtractorNetwork
-from cl_lightning.models.resnet import CifarResNet
-from cl_lightning.rng import Key
-from cl_lightning.types import (
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
     Act,
     Batch,
     Evaluate,
@@ -27,6 +23,10 @@ from cl_lightning.types import (
     Task,
     View,
 )
+from cl_lightning.methods.der import DER, MAIN_PARTS, RESET_CLASSIFIER, SECOND_PARTS, DEROptions
+from cl_lightning.models.backbone import Backbone
+from cl_lightning.models.extractor_network import ExtractorNetwork
+from cl_lightning.models.resnet import CifarResNet
 
 SGD, CONSTANT = Optimiser("sgd", 0.1), Schedule("constant")
 MAIN = Phase("main", View.MERGED, 1, SGD, CONSTANT, MAIN_PARTS)

@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.build import build_method, build_scenario
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.data.mixup import one_hot
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key, torch_seeded
+from cl_lightning.core.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
+from cl_lightning.data.augmentation.mixup import one_hot
+from cl_lightning.factory.methods import build_method, build_scenario
 from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.optim.sam import ascend, descend
-from cl_lightning.published.model_vectors import NO_GRADIENT, Rebuilt, total
-from cl_lightning.published.vectors import VectorFile
 from cl_lightning.published.weights import GOLDEN as PUBLISHED_NAMES
-from cl_lightning.rng import Key, torch_seeded
-from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
+from scripts.reference.model_vectors import NO_GRADIENT, Rebuilt, total
+from scripts.reference.vectors import VectorFile
 from tests.golden import GOLDEN
 
 ADAMW = Optimiser("adamw", lr=1e-3, weight_decay=1e-6, decay_vectors=False)

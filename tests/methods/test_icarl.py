@@ -7,12 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.methods.icarl import CLASS_MEANS, MAIN_PARTS, ICaRL, nearest_mean_scores
-from cl_lightning.models.embedding_network import EmbeddingNetwork
-from cl_lightning.models.resnet import CifarResNet
-from cl_lightning.rng import Key
-from cl_lightning.types import (
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import (
     Act,
     Batch,
     Embed,
@@ -26,6 +23,9 @@ from cl_lightning.types import (
     Task,
     View,
 )
+from cl_lightning.methods.icarl import CLASS_MEANS, MAIN_PARTS, ICaRL, nearest_mean_scores
+from cl_lightning.models.embedding_network import EmbeddingNetwork
+from cl_lightning.models.resnet import CifarResNet
 
 MAIN = Phase("main", View.MERGED, 1, Optimiser("sgd", 2.0), Schedule("constant"), MAIN_PARTS)
 IMAGES = rng.normal(Key(5), torch.arange(12 * 64)).view(12, 1, 8, 8)

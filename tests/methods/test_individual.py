@@ -12,19 +12,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.build import build_method
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.data.mixup import one_hot
-from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.sources import ArraySource
-from cl_lightning.errors import UserError
+from cl_lightning.core import rng
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.rng import Key, torch_seeded
+from cl_lightning.core.types import Batch, Evaluate, Fit, Grow, Optimiser, Phase, Schedule, Task, View
+from cl_lightning.data.augmentation.mixup import one_hot
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.individual import PARTS, Individual
 from cl_lightning.models.build import build_network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.optim.optimiser import base_rate
-from cl_lightning.rng import Key, torch_seeded
-from cl_lightning.types import Batch, Evaluate, Fit, Grow, Optimiser, Phase, Schedule, Task, View
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "channels": 1, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0

@@ -14,14 +14,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cl_lightning import rng
-from cl_lightning.build import build_method
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.data.mixup import one_hot
-from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.sources import ArraySource
+from cl_lightning.core import rng
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.rng import Key, torch_seeded
+from cl_lightning.core.types import Act, Batch, DataAccess, Evaluate, Fit, Grow, Optimiser, Phase, Schedule, Task, View
+from cl_lightning.data.augmentation.mixup import one_hot
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.deploy.scorer import Scorer
-from cl_lightning.errors import UserError
+from cl_lightning.factory.methods import build_method
 from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.methods.icarl import CLASS_MEANS
 from cl_lightning.methods.meat import BACKBONE_PARTS, MEAT, PACK, MEATOptions, main_parts
@@ -29,8 +31,6 @@ from cl_lightning.models.build import build_network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.vit_weights import file_weights
 from cl_lightning.optim.optimiser import base_rate
-from cl_lightning.rng import Key, torch_seeded
-from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Look, Optimiser, Phase, Schedule, Task, View
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "channels": 1, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0
@@ -68,7 +68,7 @@ def of_class(label: Tensor, seed: Tensor) -> Tensor:
     return (centre + 0.1 * rng.normal(Key(8), seed[:, None], torch.arange(64))).view(-1, 1, 8, 8)
 
 
-LOOK: Look = Looks()
+LOOK: DataAccess = Looks()
 
 
 def meat(backbone: Phase | None = None, **options: Any) -> MEAT:
@@ -317,7 +317,7 @@ def test_published_rates(tmp_path: Path) -> None:
     method.network.grow(2, Key(0))
     masks = [*method.network.parts()["token_masks"], *method.network.parts()["ffn_masks"]]
     assert {p.ndim for p in masks} == {1}, "vectors are not decayed"
-    assert method.couples_images
+    assert method.couples_batch
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cl_lightning.core.types import PROTOCOLS, TASK_INCREMENTAL, TASK_INFERENCE
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
-from cl_lightning.types import PROTOCOLS, TASK_INCREMENTAL, TASK_INFERENCE
 
 
 def slow_count(logits, labels, offsets, protocol):

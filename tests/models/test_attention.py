@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning.models import gated_attention
+from cl_lightning.models import gated_attention_op
 from cl_lightning.models.attention import attend, learns_by_matrices
 
 
@@ -68,6 +68,6 @@ def test_gated_attention_is_learnt_within_its_rounding() -> None:
     gate = torch.sigmoid(torch.randn(3, generator=draws))
     ours = [each.clone().requires_grad_() for each in (qk, v, position, gate)]
     exact = [each.double().requires_grad_() for each in (qk, v, position, gate)]
-    out, wanted = gated_attention.by_operators(*ours), gated_attention.by_operators(*exact)
+    out, wanted = gated_attention_op.eager(*ours), gated_attention_op.eager(*exact)
     torch.testing.assert_close(out.double(), wanted, atol=0.03, rtol=0.02)
     expect_gradients(ours, exact, out, wanted)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models import dual_attention
 from cl_lightning.models.build import build_network
 from cl_lightning.models.dual_attention import DualAttentionBlock
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.rng import Key, torch_seeded
 
 M = {"kind": "dual_attention", "expansion": True, "out_proj": False}
 S = M | {"expansion": False}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.embedding_network import ClassTokenBackbone
-from cl_lightning.rng import Key, torch_seeded
 
 
 def backbone() -> ClassTokenBackbone:

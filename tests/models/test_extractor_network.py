@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.embedding_network import ClassTokenBackbone
 from cl_lightning.models.extractor_network import ExtractorNetwork
 from cl_lightning.models.network import branch_scales
 from cl_lightning.models.resnet import CifarResNet, ResNet18
-from cl_lightning.rng import Key
 
 IMAGES = rng.normal(Key(5), torch.arange(4 * 64)).view(4, 1, 8, 8)
 

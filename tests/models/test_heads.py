@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.heads import IndependentHeads, JointHead, TaskClassifier
-from cl_lightning.rng import Key, torch_seeded
 
 DIM, SIZES = 8, (3, 1, 4)
 CLASSIFIERS = {

@@ -11,13 +11,13 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models import masks
 from cl_lightning.models.build import build_network
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.plain_vit import BlockMasks, PlainViT
 from cl_lightning.models.vit_weights import timm_sizes
-from cl_lightning.rng import Key, torch_seeded
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "channels": 1, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0

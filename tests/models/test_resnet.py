@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
 from cl_lightning.models.replica_norm import ReplicaBatchNorm2d, set_replicas
 from cl_lightning.models.resnet import BasicBlock, CifarResNet, PaddedShortcut, ResNet18
-from cl_lightning.rng import Key
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
 from cl_lightning.models.build import build_network
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.separate_network import SeparateNetwork
-from cl_lightning.rng import Key
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "channels": 1, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0,

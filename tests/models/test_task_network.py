@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.build import build_network
 from cl_lightning.models.convit import ConViT, GatedPositionalAttention
 from cl_lightning.models.heads import IndependentHeads
 from cl_lightning.models.network import branch_scales
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.published.vectors import VectorFile, rebuild
-from cl_lightning.rng import Key, torch_seeded
+from scripts.reference.vectors import VectorFile, rebuild
 from tests.golden import GOLDEN
 
 

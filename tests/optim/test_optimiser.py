@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Optimiser
 from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
-from cl_lightning.rng import Key
-from cl_lightning.types import Optimiser
 
 
 def parameter(*shape: int, seed: int = 0) -> nn.Parameter:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cl_lightning import rng
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
 from cl_lightning.optim.sam import ascend, descend
-from cl_lightning.rng import Key
 
 SHAPES = [(3, 4), (5,), (), (1, 1, 2)]
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cl_lightning.core.types import Schedule
 from cl_lightning.optim.schedule import learning_rate
-from cl_lightning.types import Schedule
 from tests.golden import GOLDEN
 
 PUBLISHED = Schedule("cosine", warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5, lag=True)

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cl_lightning.core.rng import Key
 from cl_lightning.models.build import build_network
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.checkpoint import load_plain, read_checkpoint
-from cl_lightning.published.vectors import VectorFile, rebuild
 from cl_lightning.published.weights import GOLDEN as GOLDEN_NAMES
 from cl_lightning.published.weights import _ratio, export_dytox, import_network, structure_of
-from cl_lightning.rng import Key
+from scripts.reference.vectors import VectorFile, rebuild
 from tests.golden import GOLDEN
 
 State = dict[str, Tensor]

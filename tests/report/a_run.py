@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.report.data import Published, ReportData, write_report_data
 from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord, build_results, write_json
-from cl_lightning.report.shown import Portrait, Published, write_portrait
 
 ROWS = (((90, 98, 100),), ((70, 90, 100), (40, 49, 50)), ((60, 80, 100), (30, 45, 50), (45, 50, 50)))
 """(right, right among five, images)."""
@@ -55,20 +55,20 @@ def results(matrix: AccuracyMatrix | None = None, num_tasks: int = 3) -> dict[st
     return build_results(protocol, records, matrices, "linear", 1002, made, phases, after_phases, data, [NOTE])
 
 
-def write_run(folder: Path, portrait: Portrait | None = None) -> Path:
+def write_run(folder: Path, portrait: ReportData | None = None) -> Path:
     folder.mkdir(exist_ok=True)
     write_json(folder / "results.json", results())
     (folder / "metrics.csv").write_text(CSV)
-    write_portrait(folder, portrait or full_portrait())
+    write_report_data(folder, portrait or full_portrait())
     return folder
 
 
-def full_portrait() -> Portrait:
+def full_portrait() -> ReportData:
     images = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1)
     reliability = np.zeros((2, 10, 3), dtype=np.int64)
     reliability[0, 8] = (100, 60, 85 * 65536)
     reliability[1, 9] = (50, 45, 48 * 65536)
-    return Portrait(
+    return ReportData(
         published=Published("DyTox, somewhere", "Table 9", (91.0, 80.0, 70.0)),
         probabilities="Confidence: the sigmoid of the score.",
         confusion=CONFUSION,

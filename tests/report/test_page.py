@@ -18,8 +18,8 @@ from PIL import Image
 from cl_lightning.report import figures
 from cl_lightning.report.__main__ import main
 from cl_lightning.report.dashboard import panels
+from cl_lightning.report.data import ReportData, read_report_data, read_report_input
 from cl_lightning.report.page import SECTIONS, page
-from cl_lightning.report.shown import Portrait, read_portrait, read_shown
 from cl_lightning.report.write import write_report
 from tests.report.a_run import CONFUSION, full_portrait, stored, write_run
 
@@ -146,7 +146,7 @@ def test_classes_most_often_confused_come_first(outline: Outline) -> None:
 
 
 def test_what_was_left_out_of_the_data_folder_is_a_table(run: Path) -> None:
-    shown, left_out = read_shown(run), [{"kind": ".<b> files", "count": 3, "example": "a/&.b"}]
+    shown, left_out = read_report_input(run), [{"kind": ".<b> files", "count": 3, "example": "a/&.b"}]
     assert "Left out" not in page(shown, {})
     text = page(dataclasses.replace(shown, results={**shown.results, "left_out": left_out}), {})
     assert '<td>3</td><td class="text">.&lt;b&gt; files</td><td class="text">a/&amp;.b</td>' in text
@@ -164,7 +164,7 @@ def test_the_page_is_a_function_of_the_files(run: Path, text: str) -> None:
 
 def test_a_portrait_survives_its_files(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    found, given = read_portrait(folder), full_portrait()
+    found, given = read_report_data(folder), full_portrait()
     assert found.published == given.published
     assert found.exemplar_counts == given.exemplar_counts
     for name in ("confusion", "reliability", "tokens", "attended", "attention"):
@@ -173,7 +173,7 @@ def test_a_portrait_survives_its_files(tmp_path: Path) -> None:
 
 
 def test_a_run_with_little_to_show_has_a_page_too(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", Portrait())
+    folder = write_run(tmp_path / "run", ReportData())
     (folder / "metrics.csv").unlink()
     results = stored(folder)
     del results["phase_accuracy"]
@@ -205,7 +205,7 @@ def test_tasks_without_test_images_have_no_numbers(tmp_path: Path) -> None:
 
 
 def test_equal_curves_are_one_and_a_task_that_is_told_is_said(run: Path) -> None:
-    shown = read_shown(run)
+    shown = read_report_input(run)
     protocol, tasks = shown.results["protocol"], shown.results["tasks"]
     protocol["evaluation"] = "task_incremental"
     for index, task in enumerate(tasks):
@@ -224,12 +224,12 @@ def test_equal_curves_are_one_and_a_task_that_is_told_is_said(run: Path) -> None
     captions = {section.name: section.caption for section in SECTIONS}
     assert captions["tasks"](shown).endswith("its own classes competing.")
     assert "Here all classes compete." in captions["calibration"](shown)
-    assert "compete" not in captions["calibration"](read_shown(run))
+    assert "compete" not in captions["calibration"](read_report_input(run))
 
 
 def test_phases_are_drawn_where_they_ended(run: Path) -> None:
     """Read-outs that did not exist after a phase have no points, and the whole task is that of the main one."""
-    shown = read_shown(run)
+    shown = read_report_input(run)
     protocol = shown.results["protocol"]
     protocol["readout"] = "nme"
     for task in shown.results["tasks"]:
@@ -252,7 +252,7 @@ def test_phases_are_drawn_where_they_ended(run: Path) -> None:
 
 
 def test_what_never_forgets_has_an_axis_that_starts_at_zero(run: Path) -> None:
-    shown = read_shown(run)
+    shown = read_report_input(run)
     (axes,) = figures.forgetting(shown).axes
     assert axes.get_ylim()[1] == pytest.approx(1.05 * 30), "its own scale: the most forgotten task lost 30 points"
     shown.results["accuracy_matrix"]["class_incremental"]["linear"] = [[0.5], [0.5, 0.7], [0.5, 0.7, 0.9]]
@@ -265,7 +265,7 @@ def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert "has no results.json" in capsys.readouterr().err
     (tmp_path / "results.json").write_text("{]")
     with pytest.raises(ValueError, match="no results.json of a run"):
-        read_shown(tmp_path)
+        read_report_input(tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium here: how the page looks was not tried")

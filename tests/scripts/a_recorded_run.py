@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_lightning.published.vectors import VectorFile
 from scripts.reference.events import Evaluation, Loss, Observer, Step
 from scripts.reference.recorded import RecordedRun
+from scripts.reference.vectors import VectorFile
 
 Arrays = dict[str, np.ndarray]
 STEPS, EPOCHS, BIAS = 4, 2, "encoder.0.attn.pos_proj.bias"

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_lightning.data import operations, randaugment
-from cl_lightning.data.operations import Operation
+from cl_lightning.data.augmentation import operations, randaugment
+from cl_lightning.data.augmentation.operations import Operation
 from scripts import check_augmentation
 from scripts.check_augmentation import main
 

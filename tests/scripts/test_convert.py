@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from cl_lightning import checkpoints, state
+from cl_lightning.checkpoint import files, state
+from cl_lightning.core.rng import Key
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.published.vectors import VectorFile, rebuild
 from cl_lightning.published.weights import export_dytox
-from cl_lightning.rng import Key
 from scripts.convert import IMPORTED, main
+from scripts.reference.vectors import VectorFile, rebuild
 from tests.golden import GOLDEN
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def published(path: Path, **parts: Any) -> Path:
 def run_of(network: Network, path: Path) -> Path:
     """What a run of ours keeps of its network."""
     part = {"structure": network.structure(), "weights": network.state_dict()}
-    checkpoints.save_whole(path, {"version": checkpoints.VERSION, "network": part, "teacher": None})
+    files.save_whole(path, {"version": files.VERSION, "network": part, "teacher": None})
     return path
 
 
@@ -65,7 +65,7 @@ def test_an_imported_checkpoint_gives_the_golden_scores(tmp_path: Path, capsys: 
     torch.testing.assert_close(scores, golden["task2/logits"], atol=1e-5, rtol=0)
     assert network.structure()["encoder"]["drop_path"] == 0.2
     with pytest.raises(ValueError, match="weights-1"):  # nothing takes it for a run
-        checkpoints.load_checkpoint(tmp_path / "new" / "o.pt")
+        files.load_checkpoint(tmp_path / "new" / "o.pt")
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -104,7 +104,7 @@ def test_wrong_input_is_one_line_and_exits_2(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.pt").write_text("hello")
     torch.save({"version": 7, "network": {}}, tmp_path / "old.pt")
-    torch.save({"version": checkpoints.VERSION, "network": {}}, tmp_path / "damaged.pt")
+    torch.save({"version": files.VERSION, "network": {}}, tmp_path / "damaged.pt")
     torch.save({"model": {"classifier.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     torch.save({"model": {}, "args": argparse.Namespace(path=Path("x"))}, tmp_path / "foreign.pth")
     run_of(resnet(), tmp_path / "resnet.pt")

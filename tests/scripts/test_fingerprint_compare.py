@@ -71,7 +71,7 @@ def test_the_last_digit_counts() -> None:
     ("changed", "kind", "how"),
     [
         (with_curve("lr", 0.001, 0.001, 0.002, 0.002, 0.0004), "rates", "first at step 5 (task 2, finetuning): lr"),
-        (with_curve("masks/dropped", 0.0, 0.0, 0.25, 0.25, 0.5), "gauges", "masks/dropped 0.25 -> 0.5"),
+        (with_curve("masks/dropped", 0.0, 0.0, 0.25, 0.25, 0.5), "monitored_scalars", "masks/dropped 0.25 -> 0.5"),
         (with_curve("loss/distillation", None, 0.4, 0.3, 0.2, 0.1), "losses", "loss/distillation none -> 0.4"),
         (with_curve("loss/divergence", 1, 1, 1, 1, 1), "losses", "loss/divergence only in the newer"),
         (replace(RUN, weights={}), "weights", "norm of network 12.0 -> none"),
@@ -90,7 +90,9 @@ def test_steps_more_or_less_are_told_and_the_shared_ones_compared() -> None:
         RUN, steps=[1, 2, 3], curves={name: values[:3] for name, values in RUN.curves.items()}, phases=RUN.phases[:2]
     )
     found = differences(short)
-    assert [(one.kind, one.how) for one in found] == [(kind, "5 -> 3 points") for kind in ("losses", "rates", "gauges")]
+    assert [(one.kind, one.how) for one in found] == [
+        (kind, "5 -> 3 points") for kind in ("losses", "rates", "monitored_scalars")
+    ]
 
 
 def test_an_exchanged_exemplar_and_an_exchanged_order_are_told_apart() -> None:

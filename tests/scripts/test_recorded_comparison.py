@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cl_lightning.published.difference import Row, Verdict
 from scripts.reference.comparison import BOUNDS, DifferenceError, RunComparison
+from scripts.reference.difference import Row, Verdict
 from scripts.reference.recorded import describes
 from tests.scripts.a_recorded_run import BIAS, SETTINGS, Arrays, arrays, play, run_of
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from cl_lightning.published.difference import Verdict
-from cl_lightning.published.vectors import VectorFile
 from scripts.check_reference import main
 from scripts.reference.comparison import RunComparison, compare_tasks, first_difference
 from scripts.reference.controls import CONTROLS, Control, first_place
+from scripts.reference.difference import Verdict
 from scripts.reference.recorded import RecordedRun
 from scripts.reference.replay import replay
+from scripts.reference.vectors import VectorFile
 from tests.golden import GOLDEN
 
 ROOT = Path(__file__).parents[2]

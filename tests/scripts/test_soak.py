@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.config.files import options
+from cl_lightning.config.yaml_files import options
 from scripts.soak.__main__ import SHARES, Soak, attacks, main
 from scripts.soak.attack import Attack, Fault, Tally
 from scripts.soak.runs import KINDS, Peace
@@ -41,15 +41,15 @@ PLANTED = {
         "lost",
     ),
     "pairs": (
-        "from contextlib import nullcontext\nimport cl_lightning.run_folder as place\n"
+        "from contextlib import nullcontext\nimport cl_lightning.run.enter_run_dir as place\n"
         "place.only_writer = lambda run_dir: nullcontext(run_dir.mkdir(exist_ok=True))",
         "lost",
     ),
-    "checkpoints": ("import cl_lightning.checkpoints as kept\nkept._altered = lambda path: None", "accepted"),
+    "checkpoints": ("import cl_lightning.checkpoint.files as kept\nkept._altered = lambda path: None", "accepted"),
     "bundles": ("import cl_lightning.bundle.archive as archive\narchive._check = lambda opened: None", ""),
     "changed data": (
-        "from cl_lightning.data_record import DataRecord\nDataRecord.check = lambda self, payload: None\n"
-        "import cl_lightning.writer as writer\nwriter.without_files = lambda part: None",
+        "from cl_lightning.run.data_record import DataRecord\nDataRecord.check = lambda self, payload: None\n"
+        "import cl_lightning.run.run_dir as writer\nwriter.without_files = lambda part: None",
         "accepted",
     ),
     "lines": (

@@ -21,13 +21,13 @@ _wanted = True
 _log = logging.getLogger(__name__)
 
 
-def switch(wanted: bool) -> None:
+def set_enabled(wanted: bool) -> None:
     """Let kernels serve, or not (``trainer.kernels``), in this process."""
     global _wanted
     _wanted = wanted
 
 
-def prove(attempt: Callable[[], object] | None = None) -> None:
+def smoke_test(attempt: Callable[[], object] | None = None) -> None:
     """Run a kernel on the current GPU, where kernels are to serve: where it fails, for want of a C compiler say, they
     are switched off and one line says so.
     """
@@ -36,7 +36,7 @@ def prove(attempt: Callable[[], object] | None = None) -> None:
     try:
         (attempt or _smallest)()
     except Exception as error:
-        switch(False)
+        set_enabled(False)
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         _log.warning(
             "attention is computed without kernels of our own, %s (trainer.kernels=false saves the attempt)", reason
@@ -53,7 +53,7 @@ def _smallest() -> None:
     torch.cuda.synchronize()
 
 
-def serve(like: Tensor, width: int) -> bool:
+def supports(like: Tensor, width: int) -> bool:
     """Whether kernels can compute with a tensor such as this one, ``width`` to a head. Only in half precision: in
     float32 a head's attention does not fit into registers, and the operators serve.
     """

@@ -1,0 +1,226 @@
+"""Checkpoint files: each is whole or not there, says by itself whether it was altered, and never runs code.
+
+A file is what ``torch.save`` writes, followed by a mark and the SHA-256 of all that precedes them; ``torch.load`` reads
+it as it is. The names sort by how far a run had come: ``task_004.pt`` at the end of the fifth task,
+``task_005_item_01.pt`` after an item of the next task's plan, ``task_005_item_01_step_00000040.pt`` within one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from cl_lightning.core.atomic_write import make_folder, replace_file
+from cl_lightning.core.file_type import ZIP, foreign_kind, kind_of_bytes
+from cl_lightning.core.missing_keys import complete_checkpoint
+from cl_lightning.core.types import Plain
+
+VERSION = 3
+"""Of the format. Version 1 had no records of the tasks, version 2 no place within a task and no checksum."""
+
+_MARK = b"\ncl_lightning sha256 "
+_TRAILER = len(_MARK) + hashlib.sha256().digest_size
+_NAME = re.compile(r"task_(\d+)(?:_item_(\d+)(?:_step_(\d+))?)?\.pt")
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_KEPT_WITHIN = 2
+_NO_END = "its end is missing"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """How far a run has come."""
+
+    tasks: int = 0
+    """Tasks that are finished."""
+    items: int = 0
+    """Items of the next task's plan that are finished."""
+    steps: int = 0
+    """Optimiser steps taken within the next item."""
+
+    @property
+    def file_name(self) -> str:
+        """Where this position is kept; the very beginning is not kept anywhere."""
+        assert self != Position(), "there is nothing to keep of a run that has done nothing"
+        if self.items == self.steps == 0:
+            return f"task_{self.tasks - 1:03d}.pt"
+        step = f"_step_{self.steps:08d}" if self.steps else ""
+        return f"task_{self.tasks:03d}_item_{self.items:02d}{step}.pt"
+
+    @staticmethod
+    def of(path: Path) -> Position | None:
+        """The position that a file name stands for; None for other files."""
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            return None
+        task, item, step = match.groups()
+        return Position(int(task) + 1) if item is None else Position(int(task), int(item), int(step or 0))
+
+
+class AlteredError(Exception):
+    """A file that is not what was written: torn, or changed afterwards."""
+
+
+def write_checkpoint(folder: Path, position: Position, payload: dict[str, Plain]) -> Path:
+    """Keep ``payload`` as the state at ``position``: at any instant the file is there and whole, or not there.
+
+    The end of the last task stays beside it, and of the places within tasks the last two; older files go.
+
+    Raises:
+        OSError: no room, or no right to write. What was there before is still there.
+    """
+    path = folder / position.file_name
+    save_whole(path, payload)
+    for old in _superseded(folder, position):
+        if old.is_symlink() or not old.is_dir():
+            old.unlink(missing_ok=True)
+    return path
+
+
+def save_whole(path: Path, payload: dict[str, Plain]) -> None:
+    """Write ``payload`` and its checksum to ``path`` in one stroke."""
+
+    def write(file: BinaryIO) -> None:
+        stream = _Hashing(file)
+        torch.save(payload, stream)  # type: ignore[arg-type]
+        stream.finish()
+
+    make_folder(path.parent)
+    replace_file(path, write)
+
+
+class _Hashing:
+    """A file that sums up what passes. torch must not see an error while it writes (it would end the process in a
+    destructor), so the first one is kept and raised at the end.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._error: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        """All of ``data``, as far as torch is concerned."""
+        try:
+            if self._error is None:
+                self._digest.update(data)
+                self._file.write(data)
+        except BaseException as error:  # Ctrl-C too
+            self._error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """For torch, which asks for it."""
+
+    def finish(self) -> None:
+        """Append the checksum, or raise what went wrong."""
+        if self._error is not None:
+            raise self._error
+        self._file.write(_MARK + self._digest.digest())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running code from it. Keys that came after it was written have the values that held
+    before they came.
+
+    Raises:
+        AlteredError: it is not what was written.
+        ValueError: it is of another version, or holds more than tensors and plain values (code, for example).
+    """
+    altered = _altered(path)
+    if altered not in (None, _NO_END):
+        raise AlteredError(altered)
+    _check_begin(path)
+    payload = _read(path, altered)
+    version = payload.get("version") if isinstance(payload, dict) else None
+    if type(version) is not int or version != VERSION:  # older ones have no checksum, so their number comes first
+        raise ValueError(
+            f"{path} has format {version}, this program reads format {VERSION}: use the release that wrote it"
+        )
+    if altered is not None:
+        raise AlteredError(altered)
+    return complete_checkpoint(payload)
+
+
+def _check_begin(path: Path) -> None:
+    """Raise ``AlteredError`` for what ``torch.save`` did not write, however little is left of it. A whole pickle stays
+    what it is: something that could be code, and was not torn.
+    """
+    with path.open("rb") as file:
+        begin = file.read(256)
+        file.seek(max(0, path.stat().st_size - 1))
+        end = file.read()
+    if begin.startswith(ZIP) or (_PICKLE.match(begin) and end == b"."):
+        return
+    raise AlteredError(f"it is {kind_of_bytes(begin) or 'no checkpoint, or its beginning is gone'}")
+
+
+def _read(path: Path, altered: str | None) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign kinds of pickle, which are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and plain values, which could be code: it is refused, and nothing in it "
+            "has been run"
+        ) from error
+    except Exception as error:  # what a reader meets in bytes that were something else
+        raise AlteredError(altered or f"it cannot be read: {_first_line(error)}") from error
+
+
+def last_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The last state in ``folder`` that can be read, and its file; None if there is none. A file that was torn or
+    altered is named in a warning, and the one before it taken.
+    """
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return path, load_checkpoint(path)
+        except (AlteredError, OSError) as error:
+            log.warning("%s cannot be used (%s): going back to the one before", path, error)
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints in ``folder``, in the order in which they were written."""
+    found = [(position, path) for path in folder.glob("task_*.pt") if (position := Position.of(path)) is not None]
+    return [path for _, path in sorted(found)]
+
+
+def _superseded(folder: Path, last: Position) -> list[Path]:
+    """What may go once the state at ``last`` is kept: older files, what killed writers have left, and files that seem
+    to be later. Those were found altered, or the run would not have been here again.
+    """
+    found = [(position, path) for path in list_checkpoints(folder) if (position := Position.of(path)) is not None]
+    ends = [path for position, path in found if position <= last and position == Position(position.tasks)]
+    within = [path for position, path in found if position <= last and position != Position(position.tasks)]
+    later = [path for position, path in found if position > last]
+    return [*ends[:-1], *within[:-_KEPT_WITHIN], *later, *folder.glob(".task_*.part")]
+
+
+def _altered(path: Path) -> str | None:
+    """Why the file is not what was written, None if it is."""
+    if path.exists() and not path.is_file():
+        raise AlteredError(f"it is {foreign_kind(path)}")
+    digest, size = hashlib.sha256(), path.stat().st_size - _TRAILER
+    with path.open("rb") as file:
+        left = size
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+        trailer = file.read()
+    if size < 0 or not trailer.startswith(_MARK):
+        return _NO_END
+    return None if trailer == _MARK + digest.digest() else "its checksum does not agree with its contents"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,253 @@
+"""What a run knows, also in the middle of a phase, as tensors and plain values; and back again.
+
+A checkpoint describes its own network and is loaded strictly (how it is kept in files: ``checkpoints.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cl_lightning.checkpoint.files import VERSION, Position, last_checkpoint, load_checkpoint
+from cl_lightning.checkpoint.schema import check_state
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import PhaseCheckpoint, Plain
+from cl_lightning.data.sources.base import ImageSource
+from cl_lightning.memory.rehearsal import RehearsalMemory
+from cl_lightning.methods.base import Method, frozen_copy
+from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.metrics.answers import Answers
+from cl_lightning.models.build import build_network
+from cl_lightning.models.network import Network
+from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord
+
+
+@dataclass
+class Cursor:
+    """Where the task that is being learnt stands."""
+
+    items: int = 0
+    """Finished items of its plan."""
+    left: PhaseCheckpoint | None = None
+    """The phase that is next, if some of its steps have been taken."""
+    images: int = 0
+    """Trained on in phases of the task, since each was last gone on with."""
+    fit_seconds: float = 0.0
+    """Spent on those."""
+    started: float = field(default_factory=time.monotonic)
+    """When the task was begun, by this process's clock; earlier by what was spent on it before an interruption."""
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the task."""
+        return time.monotonic() - self.started
+
+
+@dataclass
+class RunState:
+    """Where the sequence stands."""
+
+    memory: RehearsalMemory
+    step_offset: int = 0
+    """Optimiser steps of all phases so far: the axis of the curves."""
+    matrices: dict[str, dict[str, AccuracyMatrix]] = field(default_factory=dict)
+    """protocol -> read-out -> counts."""
+    records: list[TaskRecord] = field(default_factory=list)
+    """One for each finished task."""
+    cursor: Cursor = field(default_factory=Cursor)
+    """The place within the task after those."""
+    precisions: list[tuple[int, str, str]] = field(default_factory=list)
+    """(task, phase, precision) of each phase so far; twice where it was changed within one."""
+    phases: list[PhaseRecord] = field(default_factory=list)
+    """One for each finished phase."""
+    answers: Answers | None = None
+    """Of the last evaluation, by the main read-out, with all classes competing."""
+    after_phases: list[PhaseAccuracy] = field(default_factory=list)
+    """One for each phase that was evaluated when it had ended."""
+
+    @property
+    def position(self) -> Position:
+        """How far the run has come."""
+        left = self.cursor.left
+        return Position(len(self.records), self.cursor.items, 0 if left is None else left.steps)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps so far, those within a phase too."""
+        return self.step_offset + self.position.steps
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, as ``load_checkpoint`` does.
+
+    Raises:
+        AlteredError, ValueError: as that does, and for one that has not the form of a run's.
+    """
+    payload = load_checkpoint(path)
+    check_state(payload, str(path))
+    return payload
+
+
+def last_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the last state that can be read in a run's ``checkpoints/``, and its file, as ``last_checkpoint`` does.
+
+    Raises ``ValueError`` for one that was not altered and is none of a run.
+    """
+    found = last_checkpoint(folder)
+    if found is not None:
+        check_state(found[1], str(found[0]))
+    return found
+
+
+def checkpoint_payload(
+    method: Method, state: RunState, source: ImageSource, identity: dict[str, Plain]
+) -> dict[str, Plain]:
+    """Everything of a run; ``identity`` says of which (protocol, class names, data fingerprint)."""
+    return {
+        "version": VERSION,
+        "identity": identity,
+        "network": _network_state(method.network),
+        "teacher": None if method.teacher is None else _network_state(method.teacher),
+        "extra": method.extra_state(),
+        "memory": _memory_state(state.memory, source),
+        "step_offset": state.step_offset,
+        "records": [dataclasses.asdict(record) for record in state.records],
+        "cursor": _cursor_state(state.cursor),
+        "precisions": [list(entry) for entry in state.precisions],
+        "phases": [dataclasses.asdict(phase) for phase in state.phases],
+        "answers": None if state.answers is None else state.answers.to_plain(),
+        "after_phases": [entry.to_plain() for entry in state.after_phases],
+        "matrices": {
+            protocol: {readout: matrix.to_plain() for readout, matrix in readouts.items()}
+            for protocol, readouts in state.matrices.items()
+        },
+    }
+
+
+def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> RunState:
+    """The inverse of :func:`checkpoint_payload`: puts network, teacher and extra state into ``method``, which has not
+    been used yet, and returns what the run knew. Nothing is grown or trained again.
+    """
+    sizes = _sizes_of(method.network, payload)
+    method.network = restore_network(payload["network"], sizes)
+    teacher = payload["teacher"]
+    method.teacher = None if teacher is None else frozen_copy(restore_network(teacher, sizes))
+    method.load_extra_state(payload["extra"])
+    return restored_state(payload, source)
+
+
+def restored_state(payload: dict[str, Plain], source: ImageSource) -> RunState:
+    """Return what a checkpoint's run knew beside its networks."""
+    records = [
+        TaskRecord(**{**record, "classes": tuple(record["classes"]), "names": tuple(record["names"])})
+        for record in payload["records"]
+    ]
+    matrices = {
+        protocol: {readout: AccuracyMatrix.from_plain(rows) for readout, rows in readouts.items()}
+        for protocol, readouts in payload["matrices"].items()
+    }
+    cursor = _cursor(payload["cursor"])
+    precisions = [(int(task), str(phase), str(precision)) for task, phase, precision in payload["precisions"]]
+    memory = restore_memory(payload["memory"], source)
+    phases = [PhaseRecord(**phase) for phase in payload["phases"]]
+    answers = None if payload["answers"] is None else Answers.from_plain(payload["answers"])
+    after = [PhaseAccuracy.from_plain(entry) for entry in payload["after_phases"]]
+    return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers, after)
+
+
+def evaluated_images(payload: dict[str, Plain]) -> list[int]:
+    """Return how many images each task was last evaluated on, by a checkpoint; 0 for one that was not."""
+    for readouts in payload["matrices"].values():
+        for rows in readouts.values():
+            return [int(total) for _, _, total in rows[-1]]
+    return []
+
+
+def restore_learnt(payload: dict[str, Plain], method: Method) -> None:
+    """Put what a checkpoint's run has learnt into ``method``, which has not been used yet: what predicts, and nothing
+    that goes on learning (teacher, memory, place in a task), so that no data are needed.
+    """
+    method.network = restore_network(payload["network"], _sizes_of(method.network, payload))
+    method.network.eval()
+    method.load_extra_state(payload["extra"])
+
+
+def _cursor_state(cursor: Cursor) -> dict[str, Plain]:
+    left = None if cursor.left is None else dict(vars(cursor.left))  # dataclasses.asdict would copy the tensors
+    plain = {name: value for name, value in vars(cursor).items() if name != "started"}
+    return {**plain, "left": left, "seconds": cursor.seconds}
+
+
+def _cursor(plain: dict[str, Plain]) -> Cursor:
+    left = None if plain["left"] is None else PhaseCheckpoint(**plain["left"])
+    started = time.monotonic() - plain["seconds"]
+    return Cursor(plain["items"], left, plain["images"], plain["fit_seconds"], started)
+
+
+def _memory_state(memory: RehearsalMemory, source: ImageSource) -> dict[str, Plain]:
+    """The memory with stable keys in place of rows: files added to a folder move rows, not keys."""
+    plain: dict[str, Plain] = memory.state()
+    lists = [{label: [source.key(row) for row in rows] for label, rows in kept.items()} for kept in plain["lists"]]
+    return {**plain, "lists": lists}
+
+
+def restore_memory(payload: dict[str, Plain], source: ImageSource) -> RehearsalMemory:
+    """A memory from its part of a checkpoint; ``ValueError`` names an image that is no longer there."""
+    lists = [{label: [source.row(key) for key in keys] for label, keys in kept.items()} for kept in payload["lists"]]
+    return RehearsalMemory.from_state({**payload, "lists": lists})
+
+
+def _network_state(network: Network) -> dict[str, Plain]:
+    return {"structure": network.structure(), "weights": {k: v.cpu() for k, v in network.state_dict().items()}}
+
+
+def restore_network(payload: dict[str, Plain], sizes: Mapping[str, int] | None = None) -> Network:
+    """Return a network from its part of a checkpoint: rebuilt from its own description, loaded strictly.
+
+    ``sizes`` are the largest that each number in the description may be.
+
+    Raises:
+        ValueError: a description that is not whole, or weights that are not those of it.
+    """
+    structure, weights = payload["structure"], payload["weights"]
+    for name, value in _numbers(structure):
+        if sizes is not None and value > sizes.get(name, value):
+            raise ValueError(f"a network in the checkpoint has {name}={value}, its run has {name}={sizes[name]}"[:200])
+    try:  # the same constructors have made the method's own network, from the configuration
+        network = build_network(structure, Key(0))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise ValueError(f"a network in the checkpoint is not described as this program does it ({told})") from error
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:  # names or shapes: torch has no other word for it
+        told = " ".join(str(error).split())[:120]
+        raise ValueError(f"the weights in the checkpoint are not those of its network ({told})") from error
+    return network
+
+
+def _sizes_of(network: Network, payload: Mapping[str, Plain]) -> dict[str, int]:
+    """Return the numbers that a fresh network is described by once it has learnt a task: none costs more than has been
+    forecast. It is grown, and to be replaced.
+    """
+    network.grow(payload["identity"]["protocol"]["tasks"][0], Key(0))  # some say only then what they are made of
+    sizes = {"classes": sum(payload["identity"]["protocol"]["tasks"]), "packed": len(payload["records"]) + 1}
+    for name, value in _numbers(network.structure()):
+        sizes[name] = max(value, sizes.get(name, value))
+    return sizes
+
+
+def _numbers(plain: Plain, name: str = "") -> Iterator[tuple[str, int]]:
+    """Yield each whole number in a description, and the key that it stands under."""
+    if isinstance(plain, Mapping):
+        for key, value in plain.items():
+            yield from _numbers(value, str(key))
+    elif isinstance(plain, list | tuple):
+        for value in plain:
+            yield from _numbers(value, name)
+    elif isinstance(plain, int):
+        yield name, int(plain)

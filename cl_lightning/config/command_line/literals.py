@@ -1,0 +1,211 @@
+r"""Paths and texts as the shell hands them over, though Hydra's grammar would read a comma, ``ü`` or ``(`` otherwise.
+
+Where an option is a path or a text, its value is put into quotes for Hydra unless Hydra would read the very same
+without. Three things keep their meaning, because commands rely on it: a value that is in quotes as a whole
+(``data.root="a,b"``), ``null``, and ``${...}``, which OmegaConf fills in (``\${...}`` is not). A path that exists under
+the very name that was typed is that path, whatever it looks like. With ``-m`` a comma separates values, as ever.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, ValueType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, Node, OmegaConf, grammar_parser
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
+
+from cl_lightning.config.registry import SCHEMAS
+from cl_lightning.config.schema import Config
+from cl_lightning.config.schema.kinds import PATHS, Kind, kind_of
+from cl_lightning.core.errors import UserError
+
+_OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir")
+"""Paths that Hydra itself makes, with interpolations as a rule (``outputs/${method.name}``)."""
+_ESCAPED = set("\\()[]{}:=, \t")
+"""What Hydra's sweepers put a backslash before when they hand an unquoted value on to a job."""
+_PIECE = re.compile(r"""\s*("(?:\\.|[^"\\])*"(?=\s*(?:,|$))|'(?:\\.|[^'\\])*'(?=\s*(?:,|$))|[^,]*)\s*(,|$)""")
+"""A value and the comma behind it; one that is in quotes as a whole may have commas within."""
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """Key -> what it holds, of all paths and texts among the options; an entry of a list has no number in it."""
+    return {key: kind for key, field, _ in _options() if (kind := kind_of(field)) is not None}
+
+
+@cache
+def _lists() -> frozenset[str]:
+    return frozenset(
+        name
+        for name, _, hint in _options()
+        if hint is Any or any(get_origin(each) is list for each in (hint, *get_args(hint)))
+    )
+
+
+def holds_list(key: str) -> bool:
+    """Return whether the value of an option may be a list."""
+    return key in _lists()
+
+
+def option_keys() -> frozenset[str]:
+    """Return every option, in whichever choice of its group; an entry of a list has no number in it."""
+    return frozenset(key for key, _, _ in _options())
+
+
+def _options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Key, field and type of each option, in whichever choice of its group."""
+    hints = get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        key, hint = f"{prefix}{field.name}", hints[field.name]
+        yield key, field, hint
+        choices = [] if prefix else list(SCHEMAS.get(field.name, {}).values())
+        for inner in choices or [hint, *get_args(hint)]:
+            if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+                yield from _options(inner, f"{key}.")
+
+
+def kind_of_key(key: str) -> Kind | None:
+    """Return what an option holds that is typed as ``data.root``, ``+data.root`` or ``data.sets.0.root``."""
+    parts = key.lstrip("+").split(".")
+    return kinds().get(".".join(part for part in parts if not part.isdecimal()))
+
+
+def literal(override: str, *, many: bool = False) -> str:
+    """An override as Hydra has to be given it, so that a path or a text comes out as it was typed; others as they are.
+
+    ``many``: whether commas separate values for several runs (``-m``). Doing it twice changes nothing.
+
+    Raises ``UserError`` for a path without a name.
+    """
+    key, equals, value = override.partition("=")
+    name = key.lstrip("+")
+    if name in _OF_HYDRA and equals:
+        return f"{key}={_one(os.path.expanduser(value), is_path=False)}"
+    kind = kind_of_key(key)
+    if kind is None or not equals:
+        return override
+    is_path = kind in PATHS
+    if is_path and not value:
+        word = kind.upper() if kind == "file" else "DIR"
+        raise UserError(f"{override} names no {kind}: type {key}={word}, or leave it out")
+    if many:
+        return f"{key}={_several(value, is_path=is_path)}"
+    if is_path and "," in value and not _is_there(value) and all(map(_is_there, value.split(","))):
+        raise UserError(f"{override} is no {kind}, its parts are: type -m as well for a run of each")
+    return f"{key}={_one(value, is_path=is_path)}"
+
+
+def text_of(value: str) -> str | None:
+    """The value of a path or a text, without the quotes that Hydra's grammar wants; None for ``null``."""
+    if value.lower() == "null":
+        return None
+    parsed = as_hydra_reads(value)
+    return parsed._value.text if parsed is not None and isinstance(parsed._value, QuotedString) else value
+
+
+def tree(override: str) -> DictConfig:
+    """An override of a path or a text as a tree, without Hydra."""
+    key, _, value = literal(override).partition("=")
+    made = OmegaConf.create()
+    OmegaConf.update(made, key, text_of(value))
+    return made
+
+
+def filled_in(override: str) -> str | None:
+    """The value of an override of a path or a text that is read without Hydra: as :func:`text_of`, ``${oc.env:HOME}``
+    filled in. Raises ``UserError`` for what cannot be.
+    """
+    key = override.partition("=")[0]
+    try:
+        found = OmegaConf.select(tree(override), key)
+    except (InterpolationResolutionError, GrammarParseError) as error:
+        raise UserError(unresolved(error)) from error
+    return None if found is None else str(found)
+
+
+def unresolved(error: OmegaConfBaseException) -> str:
+    """One line for ``${...}`` that cannot be filled in."""
+    key, node = str(error.full_key or error.key), error.parent_node
+    for part in str(error.key).split("."):
+        node = node._get_node(part) if isinstance(node, DictConfig) else None
+    value = str(node._value()) if isinstance(node, Node) else ""
+    why = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).splitlines()[0]).strip("\"'")
+    kind = kind_of_key(key)
+    meant = f"this {kind}" if kind == "text" else f"a {kind} of that name"
+    named = f", or '{key}={escaped(value)}' for {meant}" if kind and value else ""
+    return f"{key}={value} cannot be filled in ({why}): type {key}= something else{named}"
+
+
+def escaped(value: str) -> str:
+    """A text that OmegaConf will not look for interpolations in."""
+    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+
+
+def escaped_all(plain: Any) -> Any:
+    """The same for each text in dicts and lists of plain values."""
+    if isinstance(plain, dict):
+        return {key: escaped_all(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [escaped_all(value) for value in plain]
+    return escaped(plain) if isinstance(plain, str) else plain
+
+
+def _one(value: str, *, is_path: bool) -> str:
+    there = is_path and _is_there(value)
+    if not there and (value.lower() in ("", "null") or _is_quoted(value)):
+        return value
+    text = escaped(value) if there or not _is_interpolation(value) else value
+    if text == value and not _ESCAPED & set(value):
+        parsed = as_hydra_reads(value)
+        if parsed is not None and parsed.value_type is ValueType.ELEMENT and parsed.value() == value:
+            return value
+    return QuotedString(text, Quote.double).with_quotes()
+
+
+def _several(value: str, *, is_path: bool) -> str:
+    """With ``-m``: what Hydra reads as texts, or as a sweep that it makes itself (``choice(a,b)``), stays as it is."""
+    parsed = as_hydra_reads(value)
+    if parsed is not None and parsed.value_type is not ValueType.ELEMENT:
+        given = parsed._value.list if isinstance(parsed._value, ChoiceSweep) else []
+        if all(isinstance(each, str | QuotedString) for each in given):
+            return value
+    elif parsed is not None:
+        typed = parsed._value
+        return value if isinstance(typed, str) and typed != value else _one(value, is_path=is_path)
+    pieces = [piece.strip() for piece, comma in _PIECE.findall(f"{value},") if comma]
+    return ",".join(_one(piece, is_path=is_path) for piece in pieces)
+
+
+def _is_there(path: str) -> bool:
+    return os.path.lexists(os.path.expanduser(path))
+
+
+def _is_quoted(value: str) -> bool:
+    parsed = as_hydra_reads(value) if value[:1] in ("'", '"') else None
+    return parsed is not None and isinstance(parsed._value, QuotedString)
+
+
+def _is_interpolation(value: str) -> bool:
+    r"""Whether OmegaConf reads something in ``${...}`` in it, or ``\${``, by which the user says that it shall not."""
+    if "${" not in value:
+        return False
+    try:
+        grammar_parser.parse(value)
+    except GrammarParseError:
+        return False
+    return True
+
+
+def as_hydra_reads(value: str) -> Override | None:
+    """Return ``key=value`` as Hydra reads it, None where it cannot."""
+    try:
+        return OverridesParser.create().parse_override(f"key={value}")
+    except (HydraException, ValueError):  # the latter for more digits than Python reads
+        return None

@@ -1,0 +1,63 @@
+"""Names that a choice brings, ``method.name`` with ``method=wa``: they say what a run is, so nobody types them.
+
+Who types ``method.name=wa`` beside ``method=dytox`` would have DyTox's numbers under WA's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from cl_lightning.config.command_line.overrides import Assignment, assignments
+from cl_lightning.config.schema.bounds import Choice, bounded
+from cl_lightning.config.yaml_files import options
+
+_GROUP = "chosen by"
+
+
+def chosen(group: str, default: Any = MISSING, allowed: tuple[str, ...] = ()) -> Any:
+    """Return a field that a file of ``conf/`` fills in; ``group`` is what one types to choose another value."""
+    bounds = bounded(Choice(allowed)) if allowed else {}
+    return dataclasses.field(default=default, metadata={_GROUP: group, **bounds})
+
+
+def is_chosen(field: dataclasses.Field[Any]) -> bool:
+    """Return whether an option is filled in by a file of ``conf/`` alone."""
+    return _GROUP in field.metadata
+
+
+def typed_names(typed: Iterable[Assignment], composed: DictConfig) -> str | None:
+    """Return one line on a name among what was ``typed`` that a choice brings, else ``None``."""
+    for one in typed:
+        group = _group_of(one.key, composed)
+        if group is not None:
+            names = options(group)
+            choice = one.value if one.value in names else f" one of {', '.join(names)}"
+            return f"{one.text} is not possible, the choice brings {one.key}: type {group}={choice}"
+    return None
+
+
+def names_of_jobs(composed: DictConfig) -> str | None:
+    """Return one line on such a name among what the jobs of a multirun were given, else ``None``; ``composed`` has the
+    node ``hydra``. Whether a model's name is free depends on the job.
+    """
+    overrides = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+    params = OmegaConf.to_container(composed.hydra.sweeper, resolve=False)
+    assert isinstance(overrides, list)
+    assert isinstance(params, dict)
+    texts = [*map(str, overrides), *(f"{key}={value}" for key, value in (params.get("params") or {}).items())]
+    return typed_names((one for one in assignments(texts) if not one.key.startswith("model.")), composed)
+
+
+def _group_of(key: str, composed: DictConfig) -> str | None:
+    """Return what one types instead of ``key``; None where it may be typed."""
+    parent, _, name = key.partition(".")
+    node = composed._get_node(parent, validate_access=False)
+    schema = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+    if schema is None or not dataclasses.is_dataclass(schema):
+        return None
+    found = {field.name: field.metadata.get(_GROUP) for field in dataclasses.fields(schema)}
+    return found.get(name)

@@ -1,0 +1,310 @@
+"""Who reads which option under which condition: one table, looked at by ``unread.py``.
+
+:data:`ALWAYS` and :data:`LINES` together name every option of ``schema.py``, each once (a test sees to it). A line
+holds what the filled-in configuration has to be like for its options to be read, and what to type for it to be so.
+Switches that depend on the machine (``trainer.*``) count as read: one command is for a laptop and a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cl_lightning.config.scales import BACKBONE, MAIN, PHASES, phases_of, trained_phases
+from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig
+from cl_lightning.config.unread.conditions import (
+    ARRAYS,
+    LISTED,
+    Facts,
+    Holds,
+    any_phase,
+    augments,
+    draws_page,
+    freezes,
+    has,
+    has_no_split,
+    is_left_to_data,
+    is_method,
+    is_open,
+    keeps_exemplars,
+    looks_below_root,
+    mirrors,
+    patch_size_is_open,
+    scales_epochs,
+)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What has to hold for an option to be read."""
+
+    holds: Holds
+    type: str
+    """What to type for it to be so."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Options that are read under the same conditions."""
+
+    keys: tuple[str, ...]
+    needs: tuple[Need, ...]
+    """All of them; the first that does not hold is told."""
+
+
+# ---- what to type -------------------------------------------------------------------------------------------------
+
+_OF_DYTOX = Need(is_method(TaskTransformerConfig), "method=dytox or method=daformer_m")
+_REMEMBERS = Need(lambda f: f.config.method.rehearsal, "a method that keeps exemplars, such as method=dytox")
+_MEMORY = (_REMEMBERS, Need(keeps_exemplars, "memory=total or memory=per_class"))
+_FINETUNES = (_OF_DYTOX, *_MEMORY, Need(has("finetuning"), "method.finetuning.KEY=VALUE"))
+_DISTILS = (_OF_DYTOX, Need(has("distillation"), "method.distillation=true"))
+_MIXES = Need(has("mixup"), "method.mixup.alpha=0.8")
+_TOKEN_MASKS = Need(has("token_masks"), "method.token_masks=true")
+_MASKS = Need(lambda f: has("token_masks")(f) or has("ffn_masks")(f), "method.token_masks=true")
+_WANDB = Need(lambda f: f.config.logger.wandb, "logger=wandb")
+_SETS_OF_FILES = "data=image_folder or another set of files"
+_IN_ENTRY = "it within an entry of data.sets"
+_ONE_SET = Need(lambda f: not f.config.data.sets, _IN_ENTRY)
+_NO_VALIDATION = Need(lambda f: not f.config.data.validation, "data.validation=0")
+_AUGMENTED = "data.augmentation=basic"
+_NO_SPLIT = "the root of a folder that is not sorted into train/ and val/ or test/"
+
+_TRAINED: dict[str, tuple[Need, ...]] = {
+    MAIN: (),
+    BACKBONE: (Need(has("backbone_task"), "method.backbone_task=true"),),
+    "finetuning": _MEMORY,
+    "classifier": _MEMORY,
+}
+"""What it takes for a phase to be there."""
+
+
+def _phase(name: str) -> list[Line]:
+    """The options of a phase."""
+    key, there = f"method.{name}", _TRAINED[name]
+
+    def line(names: str, *needs: Need) -> Line:
+        return Line(tuple(f"{key}.{field}" for field in names.split()), (*there, *needs))
+
+    def need(holds: Callable[[PhaseConfig], bool], option: str) -> Need:
+        return Need(lambda f: name in phases_of(f.config.method) and holds(phases_of(f.config.method)[name]), option)
+
+    steps = need(lambda phase: phase.schedule == "steps", f"{key}.schedule=steps")
+    return [
+        Line((key,), there),
+        line("epochs epochs_scale optimiser lr lr_scale weight_decay schedule warmup_epochs"),
+        line("decay_vectors", need(lambda phase: phase.weight_decay > 0, f"{key}.weight_decay=W with W above 0")),
+        line("momentum", need(lambda phase: phase.optimiser == "sgd", f"{key}.optimiser=sgd")),
+        line("reference_batch", Need(lambda f: bool(f.config.recipe.lr_follows_batch), "recipe.lr_follows_batch=true")),
+        line("warmup_lr", need(lambda phase: phase.warmup_epochs > 0, f"{key}.warmup_epochs=N with N above 0")),
+        line("min_lr", need(lambda phase: phase.schedule == "cosine", f"{key}.schedule=cosine")),
+        line("milestones", steps),
+        line("gamma", steps, need(lambda phase: bool(phase.milestones), f"{key}.milestones=[0.5,0.8]")),
+    ]
+
+
+# ---- the table ----------------------------------------------------------------------------------------------------
+
+
+def _line(keys: str, *needs: Need) -> Line:
+    return Line(tuple(keys.split()), needs)
+
+
+def _of_form(*forms: str) -> Need:
+    return Need(
+        lambda f: getattr(getattr(f.config.method, "neighbours", None), "form", "none") in forms,
+        " or ".join(f"method.neighbours.form={form}" for form in forms),
+    )
+
+
+def _suggestions() -> list[Line]:
+    """Return the lines of what data suggest, which is read where the user has not decided."""
+    auto = Need(lambda f: f.given.model.name == "auto", "model=auto")
+    rate = Need(is_open("lr_scale"), "lr_scale=null")
+    found = [
+        _line("data.suggests.recipe", Need(lambda f: f.given.recipe.name == "auto", "recipe=auto")),
+        _line("data.suggests.patch_size", Need(patch_size_is_open, "model.patch_size=null")),
+        _line("data.suggests.batch_size", Need(is_open("batch.size"), "batch.size=null")),
+        _line("data.suggests.threads", Need(is_open("trainer.threads"), "trainer.threads=null")),
+    ]
+    for name, budget in (("memory", "total"), ("memory_per_class", "per_class")):
+        kind = Need(lambda f, budget=budget: f.config.memory.budget == budget, f"memory={budget}")  # type: ignore[misc]
+        found.append(_line(f"data.suggests.{name}", *_MEMORY, kind, Need(is_open("memory.size"), "memory.size=null")))
+    for name in ("epochs_scale", "balanced_epochs_scale"):
+        left = Need(is_open(name), f"{name}=null")
+        found.append(_line(f"data.suggests.{name}", *_SCALED[name], left))
+    for encoder in ("transformer", "cnn", "vit"):
+        own = Need(lambda f, kind=encoder: f.config.method.encoder == kind, f"a method with encoder: {encoder}")  # type: ignore[misc]
+        found += [_line(f"data.suggests.models.{encoder}", own, auto)]
+        found += [_line(f"data.suggests.lr_scale.{encoder}", own, rate, *_SCALED["lr_scale"])]
+    return found
+
+
+_SCALED = {
+    "epochs_scale": (Need(scales_epochs("epochs_scale"), "method.main.epochs_scale=null"),),
+    "balanced_epochs_scale": (
+        *_MEMORY,
+        Need(
+            lambda f: {"finetuning", "classifier"} & set(trained_phases(f.config)) != set(),
+            "method=dytox or method=der",
+        ),
+        Need(scales_epochs("balanced_epochs_scale"), "the phase's own epochs_scale=null"),
+    ),
+    "lr_scale": (Need(any_phase(lambda phase: phase.lr_scale is None), "method.main.lr_scale=null"),),
+}
+"""What it takes for one of the run's scales to reach a phase."""
+
+_NAMES = """
+seed run_dir if_exists verbose evaluate_phases extends batch batch.size batch.replicas batch.evaluation
+method method.name method.rehearsal
+method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
+method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
+method.neighbours method.neighbours.form method.clip method.auxiliary_weight
+method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
+data data.name data.order data.classes data.initial data.increment data.validation data.image_size
+data.mean data.std data.orientation data.suggests data.suggests.models data.suggests.lr_scale
+data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
+data.sets.augmentation
+model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
+model.drop_path model.pretrained model.width model.stem
+recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores_seed
+trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
+trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
+trainer.progress trainer.stop_after_task trainer.checkpoint_steps trainer.checkpoint_minutes
+logger logger.csv logger.wandb report report.page
+"""
+ALWAYS = frozenset(_NAMES.split())
+"""Options, and groups of them, that every run reads which has them."""
+
+LINES: tuple[Line, ...] = (
+    *(_line(name, *needs) for name, needs in _SCALED.items()),
+    # method
+    *(line for name in PHASES for line in _phase(name)),
+    _line("method.encoder", Need(lambda f: f.given.model.name == "auto" or f.given.lr_scale is None, "model=auto")),
+    _line(
+        "method.recipe",
+        Need(lambda f: f.given.recipe.name == "auto", "recipe=auto"),
+        Need(lambda f: f.given.data.suggests.recipe is None, "data.suggests.recipe=null"),
+    ),
+    _line("method.augmentation", Need(is_open("data.augmentation"), "data.augmentation=null")),
+    _line(
+        "method.temperature",
+        Need(lambda f: getattr(f.config.method, "distillation", True), "method.distillation=true"),
+        Need(
+            lambda f: not isinstance(f.config.method, DERConfig) or keeps_exemplars(f),
+            "memory=total or memory=per_class",
+        ),
+        Need(lambda f: not isinstance(f.config.method, MEATConfig) or _MASKS.holds(f), _MASKS.type),
+    ),
+    _line("method.mixup.smoothing", _MIXES),
+    _line("method.mixup.in_finetuning", *_FINETUNES, _MIXES),
+    _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),
+    _line("method.neighbours.k method.neighbours.weight", _of_form("similarity", "distance", "order")),
+    _line("method.neighbours.temperature", _of_form("similarity")),
+    _line("method.neighbours.margin", _of_form("order")),
+    _line("method.gamma", _MASKS),
+    _line("method.token_mask_blocks method.keep method.drop_weight method.token_rate", _TOKEN_MASKS),
+    _line("method.ffn_rate", Need(has("ffn_masks"), "method.ffn_masks=true")),
+    # data
+    _line(
+        "data.root",
+        Need(lambda f: bool(f.config.data.sets) or looks_below_root(f), _SETS_OF_FILES),
+        Need(looks_below_root, _IN_ENTRY),
+    ),
+    _line("data.on_broken", _ONE_SET, Need(lambda f: f.config.data.name not in ARRAYS, _SETS_OF_FILES)),
+    _line(
+        "data.test_share data.test_split",
+        _ONE_SET,
+        Need(lambda f: f.config.data.name == "image_folder", "data=image_folder"),
+        Need(lambda f: has_no_split(f.config.data.root), _NO_SPLIT),
+    ),
+    _line(
+        "data.evaluate_on",
+        _ONE_SET,
+        Need(lambda f: f.config.data.name == "image_folder", "data=image_folder"),
+        _NO_VALIDATION,
+    ),
+    _line(
+        "data.max_pixels", Need(lambda f: bool(f.config.data.sets) or f.config.data.name not in ARRAYS, _SETS_OF_FILES)
+    ),
+    _line("data.files", _ONE_SET, Need(lambda f: f.config.data.name in LISTED, "data=image_folder")),
+    _line(
+        "data.augmentation",
+        Need(lambda f: not f.given.data.sets or any(e.augmentation is None for e in f.given.data.sets), _IN_ENTRY),
+    ),
+    _line(
+        "data.crop_padding",
+        Need(lambda f: bool(f.given.data.sets) or augments(f), _AUGMENTED),
+        Need(lambda f: not f.given.data.sets or is_left_to_data("crop_padding")(f), _IN_ENTRY),
+    ),
+    _line(
+        "data.flip",
+        Need(lambda f: bool(f.given.data.sets) or mirrors(f), _AUGMENTED),
+        Need(lambda f: not f.given.data.sets or is_left_to_data("flip")(f), _IN_ENTRY),
+    ),
+    *_suggestions(),
+    _line("data.sets.root", Need(lambda f: _entry(f).name != "digits", "name: of a set that lies in files")),
+    _line(
+        "data.sets.on_broken", Need(lambda f: _entry(f).name not in ARRAYS, "name: image_folder, or another of files")
+    ),
+    _line(
+        "data.sets.test_share data.sets.test_split",
+        Need(lambda f: _entry(f).name == "image_folder", "name: image_folder"),
+        Need(lambda f: has_no_split(_entry(f).root), _NO_SPLIT),
+    ),
+    _line(
+        "data.sets.evaluate_on", Need(lambda f: _entry(f).name == "image_folder", "name: image_folder"), _NO_VALIDATION
+    ),
+    _line("data.sets.files", Need(lambda f: _entry(f).name in LISTED, "name: image_folder")),
+    _line("data.sets.orientation", Need(lambda f: _entry(f).name not in ARRAYS, "name: of a set that lies in files")),
+    _line("data.sets.crop_padding", Need(lambda f: augments(f, _entry(f)), "augmentation: basic")),
+    _line("data.sets.flip", Need(lambda f: mirrors(f, _entry(f)), "augmentation: basic")),
+    # memory
+    _line(
+        "memory memory.budget", Need(lambda f: f.given.memory.budget == "none" or _REMEMBERS.holds(f), _REMEMBERS.type)
+    ),
+    _line("memory.size memory.scope", *_MEMORY),
+    # recipe
+    _line(
+        "recipe.schedule_lag",
+        Need(
+            any_phase(lambda phase: phase.schedule != "constant" or phase.warmup_epochs > 0),
+            "method.main.schedule=cosine",
+        ),
+    ),
+    _line(
+        "recipe.lr_follows_batch",
+        Need(any_phase(lambda phase: phase.reference_batch is not None), "method.main.reference_batch=N"),
+    ),
+    _line("recipe.finetuning_order recipe.finetuning_drop_last recipe.finetune_joint", *_FINETUNES),
+    _line("recipe.herd_after_finetuning", *_FINETUNES),
+    _line("recipe.herd_augmented recipe.herd_distinct", _OF_DYTOX, *_MEMORY),
+    _line("recipe.distillation_class_mean", *_DISTILS),
+    _line("recipe.mixup_softmax", _OF_DYTOX, _MIXES),
+    _line(
+        "recipe.drop_path_in_frozen",
+        Need(freezes, "a method that freezes what it trained, such as method=dytox with a memory"),
+        Need(
+            lambda f: getattr(f.config.model, "drop_path", 0.0) > 0,
+            "model=convit_cifar, which has model.drop_path=0.1",
+        ),
+    ),
+    _line("recipe.replicas", Need(is_open("batch.replicas"), "batch.replicas=null")),
+    _line("recipe.precision", Need(is_open("trainer.precision"), "trainer.precision=null")),
+    # logger and report
+    _line("logger.project logger.entity logger.mode logger.name logger.group", _WANDB),
+    _line(
+        "report.attention",
+        Need(is_method(TaskTransformerConfig), "method=dytox or method=daformer_m"),
+        Need(draws_page, "report.page=true"),
+    ),
+    _line("report.exemplars", *_MEMORY, Need(lambda f: draws_page(f) or f.config.logger.wandb, "report.page=true")),
+)
+
+
+def _entry(f: Facts) -> SetConfig:
+    assert f.entry is not None, "an option of an entry of data.sets"
+    return f.entry
+
+
+BY_KEY = {key: line for line in LINES for key in line.keys}

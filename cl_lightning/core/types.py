@@ -1,0 +1,321 @@
+"""The words of the house as plain, frozen data: what every room may import.
+
+Nothing here knows Lightning, Hydra or a method. A phase, a plan item or a view is a value that can be
+printed, compared and stored in a checkpoint; what they mean is carried out elsewhere.
+
+Legend: B batch, T tasks seen, D width, C classes seen, F feature size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+
+T = TypeVar("T")
+
+CLASS_INCREMENTAL = "class_incremental"
+"""Protocol: the task of a test image is unknown, all classes seen compete."""
+TASK_INCREMENTAL = "task_incremental"
+"""Protocol: the task of a test image is given, its own classes compete."""
+TASK_INFERENCE = "task_inference"
+"""Protocol: the task of a test image is asked for: that of the class with the highest score. An answer of the right
+class is of the right task, so this is the most that class-incremental accuracy can be.
+"""
+PROTOCOLS = (CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE)
+
+Plain = Any
+"""A value made of None, bool, int, float, str, list, tuple and dict: what ``weights_only`` loading accepts."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step of a scenario: the classes that it brings and where their images are.
+
+    ``classes`` are *global labels*: consecutive integers in order of arrival, so that a task's
+    first class is also the number of classes seen before it.
+    """
+
+    index: int
+    classes: tuple[int, ...]
+    names: tuple[str, ...]
+    train: Tensor
+    """(n,) int64, rows of the scenario's training source that belong to this task."""
+    test: Tensor
+    """(m,) int64, rows of the scenario's evaluation source that belong to this task."""
+
+    @property
+    def num_old(self) -> int:
+        """Classes seen before this task."""
+        return self.classes[0]
+
+    @property
+    def num_new(self) -> int:
+        """Classes that this task brings."""
+        return len(self.classes)
+
+    @property
+    def num_seen(self) -> int:
+        """Classes seen once this task has been learnt."""
+        return self.classes[-1] + 1
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network says of images, before any class is read from it."""
+
+    embeddings: Tensor
+    """(B, T, D): one embedding a task (or an extractor); T = 1 where nothing but the head grows."""
+    maps: tuple[Tensor, ...] = ()
+    """Intermediate activations, from the input's side on, for losses that look inside."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A training forward pass: class scores, and what else the losses need."""
+
+    logits: Tensor
+    """(B, C) raw scores over all classes seen, in order of arrival."""
+    features: Features
+    auxiliary: Tensor | None = None
+    """(B, C_new + 1) scores of the auxiliary head (0 = any old class), where there is one."""
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How classes are read from a network's features, as data: what scores are, and what they say of probabilities."""
+
+    probability: str = "softmax"
+    """``softmax``: of all scores together, so that the probabilities of an image sum to one. ``sigmoid``: of each score
+    by itself, for scores trained as one yes-or-no question a class; they need not sum to one.
+    """
+    temperature: float = 1.0
+    """What scores are divided by first, > 0: that of the training."""
+    means: Tensor | None = None
+    """(C, F) class means of normalised features: scores are minus the squared distances to them. ``None``: the
+    network's own scores.
+    """
+    by_network: bool = True
+    """Whether network and means are all that scores are made of; ``False``: the method does more (it infers a task), so
+    that no exported graph has this read-out.
+    """
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """(B, C) in [0, 1] from scores (B, C); of the classes given, so that softmax depends on which those are."""
+        scaled = scores.float() / self.temperature
+        return scaled.sigmoid() if self.probability == "sigmoid" else scaled.softmax(dim=-1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step sees, on the device, augmented, normalised and mixed."""
+
+    images: Tensor
+    """(B, channels, height, width) float."""
+    labels: Tensor
+    """(B,) int64 global labels (before mixing)."""
+    targets: Tensor
+    """(B, C) float, rows sum to one: one-hot, or smoothed and mixed."""
+    _made: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def cached(self, whose: object, make: Callable[[], T]) -> T:
+        """What ``make`` makes of this batch for ``whose``; made once, however many passes a step takes over it."""
+        if whose not in self._made:
+            self._made[whose] = make()
+        made: T = self._made[whose]
+        return made
+
+
+class View(StrEnum):
+    """Which samples a phase looks at; ``data.views`` carries each out as a pure function."""
+
+    NEW = "new"
+    """The task's training images."""
+    MERGED = "merged"
+    """The task's training images and the rehearsal memory, appended once."""
+    MEMORY = "memory"
+    """The rehearsal memory alone (balanced: the same number of exemplars for each class, where there are enough)."""
+    BALANCED = "balanced"
+    """The memory of old classes and, for each new class, as many images as an old class has."""
+    CUMULATIVE = "cumulative"
+    """All training images of all tasks so far: joint training, no rehearsal protocol."""
+
+
+class Order(StrEnum):
+    """In which order an epoch goes through its samples."""
+
+    SHUFFLED = "shuffled"
+    """Every image once, in random order."""
+    REPEATED = "repeated"
+    """Repeated augmentation: three adjacent copies of a third of the images (DyTox's published sampler)."""
+    SEQUENTIAL = "sequential"
+    """Stored order, the same every epoch."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an epoch is drawn from a view."""
+
+    order: Order = Order.SHUFFLED
+    ignore_seed: bool = False
+    """The permutation depends on the epoch number alone (as published), not on the run's seed and task."""
+    drop_last: bool = True
+    """Leave out an incomplete last batch (never the only one)."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """MixUp: convex combinations of image pairs and of their targets."""
+
+    alpha: float
+    """Both parameters of the Beta distribution that the ratio is drawn from, > 0."""
+    smoothing: float = 0.1
+    """Label smoothing inside the mixed targets, in [0, 1)."""
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """Sharpness-aware minimisation: the gradient is taken at the worst point nearby."""
+
+    rho: float
+    """Radius of the neighbourhood, > 0."""
+    adaptive: bool = True
+    """Scale the neighbourhood with each weight's own size (ASAM)."""
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """What turns gradients into steps."""
+
+    name: str
+    """``adamw`` or ``sgd``."""
+    lr: float
+    weight_decay: float = 0.0
+    decay_vectors: bool = True
+    """Apply weight decay to tensors with fewer than two dimensions too (biases, norms)."""
+    momentum: float = 0.9
+    reference_batch: int | None = None
+    """If set, the learning rate is multiplied by (images per optimiser step) / this."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of an epoch, constant within it."""
+
+    name: str
+    """``constant``, ``cosine`` or ``steps``."""
+    warmup_epochs: float = 0.0
+    warmup_lr: float = 0.0
+    min_lr: float = 0.0
+    milestones: tuple[float, ...] = ()
+    """For ``steps``: shares of the phase in (0, 1) after which the rate is multiplied by ``gamma``."""
+    gamma: float = 0.1
+    lag: bool = False
+    """Epoch e uses the rate of epoch e - 1 (as published: the schedule is stepped after each epoch)."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One ``Trainer.fit``: a paper's training schedule as data."""
+
+    name: str
+    view: View
+    epochs: int
+    optimiser: Optimiser
+    schedule: Schedule
+    trains: tuple[str, ...]
+    """Names of the network's parts (``Network.parts``) that are optimised; the others are frozen."""
+    sampling: Sampling = field(default_factory=Sampling)
+    mixing: Mixing | None = None
+    sharpness: Sharpness | None = None
+    drop_path_in_frozen: bool = False
+    """Keep stochastic depth in parts that are not trained (as published)."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Part -> its learning rate over the optimiser's (one, where nothing is said); the schedule's own rates, before
+    warm-up and at the end, are all parts' alike.
+    """
+
+
+@dataclass(frozen=True)
+class PhaseCheckpoint:
+    """Where a phase was left, beside its network: all that is needed to go on from there."""
+
+    steps: int
+    """Optimiser steps taken, at least one."""
+    optimiser: Plain
+    """Moments and counters of the optimiser."""
+    precision: Plain
+    """What mixed precision carries from step to step (the scale of losses in half precision)."""
+
+
+@dataclass(frozen=True)
+class Grow:
+    """Let the method make room for the task's classes (and keep a teacher, freeze, initialise from data)."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Train for one phase."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Herd:
+    """Choose exemplars of the new classes and shrink the old ones' lists."""
+
+    augmented: bool = False
+    """Look at randomly augmented images (as published for DyTox), not at clean ones."""
+    distinct: bool = False
+    """iCaRL's own rule: an image that was chosen cannot win again (``memory.herding.herd_distinct``)."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that the method does between phases: weight alignment, class means, pruning ..."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Count right answers on every task seen so far, for every read-out of the method."""
+
+
+PlanItem = Grow | Fit | Herd | Act | Evaluate
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a phase stands, for hooks around a step."""
+
+    step: int
+    """Optimiser steps done in this phase."""
+    total_steps: int
+    epoch: int
+    """From 0: the one that the last of these steps was taken in."""
+    epochs: int
+
+
+Embed = Callable[[Tensor], Tensor]
+"""Normalised images (B, channels, height, width) -> (B, F)."""
+
+
+class DataAccess(Protocol):
+    """How a method may look at data outside of training: through the memory and through the task's own images."""
+
+    exemplars: dict[int, Tensor]
+    """Global label -> training rows in the memory, of all replicas together, ascending."""
+    flips: bool
+    """Whether a mirrored image is still an image of its class here (false for digits)."""
+
+    def rows_of(self, label: int) -> Tensor:
+        """Training rows of a class of the current task."""
+        ...
+
+    def embed(self, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
+        """Embed clean (un-augmented) training images; (n, F) float32 on the CPU, in the order of ``rows``."""
+        ...

@@ -1,0 +1,165 @@
+"""What happens to training images between storage and network: per image, in batch, on the device they live on.
+
+Images stay uint8 (B, C, H, W) until they are normalised. The recipe is DyTox's for images of CIFAR's size: a random
+crop after zero padding, a horizontal flip, RandAugment; PODNet's and DER's jitter of the brightness can come instead.
+Every draw is a function of (key, position of the draw in the epoch), so that neither the batch that an image is part of
+nor the device changes what it becomes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cl_lightning.core import rng
+from cl_lightning.data.augmentation import operations, photometric, randaugment
+from cl_lightning.data.augmentation.randaugment import RandAugment
+
+_LEVELS_AT_A_TIME = 1 << 21
+"""On a CPU, intermediate results of more pixels than these leave the caches and the allocator's reach."""
+
+__all__ = ["Augmentation", "PerDataset", "RandAugment", "augment", "augment_per_dataset", "normalise"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to a training image, in this order; the default leaves it as it is.
+
+    Raises ``ValueError`` for values outside the ranges given below.
+    """
+
+    crop_padding: int = 0
+    """Black pixels added on each side before a random crop of the original size; 4 for images of CIFAR's size."""
+    flip: bool = False
+    """Mirror left and right with probability 1/2."""
+    brightness: float = 0.0
+    """Multiply levels by a factor uniform in [1 - b, 1 + b], 0 <= b <= 1; 63/255 in PODNet's and DER's recipes."""
+    randaugment: RandAugment | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail while training."""
+        if not isinstance(self.crop_padding, int) or self.crop_padding < 0:
+            raise ValueError(
+                f"data.crop_padding={self.crop_padding} must be a whole number of pixels, 0 or more: "
+                "type data.crop_padding=4"
+            )
+        if not 0 <= self.brightness <= 1:
+            raise ValueError(
+                f"Augmentation's brightness={self.brightness} is not in [0, 1]: "
+                "type data.augmentation=brightness for the published 63/255"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class PerDataset:
+    """Several data sets that follow one another, each augmented in its own way."""
+
+    each: tuple[Augmentation | None, ...]
+    """Of each set; ``None``: its images stay clean."""
+    set_of_class: Tensor
+    """(classes,) int64, on the host, by global label."""
+
+    def of(self, label: int) -> Augmentation | None:
+        """What is done to an image of this class."""
+        return self.each[int(self.set_of_class[label])]
+
+
+def augment_per_dataset(images: Tensor, by_set: PerDataset, key: rng.Key, positions: Tensor, labels: Tensor) -> Tensor:
+    """:func:`augment` with what belongs to each image's class; ``labels`` (B,) are on the host. What becomes of an
+    image does not depend on which others are in its batch.
+    """
+    set_B = by_set.set_of_class[labels]
+    present = set_B.unique().tolist()
+    if len(present) == 1:  # as in all batches of a task that looks at its own images alone
+        only = by_set.each[present[0]]
+        return images if only is None else augment(images, only, key, positions)
+    changed = images.clone()
+    for place in present:
+        augmentation, rows = by_set.each[place], torch.nonzero(set_B == place).flatten()
+        if augmentation is None:
+            continue
+        there = rows.to(images.device, non_blocking=True)
+        changed[there] = augment(images[there], augmentation, key, positions.cpu()[rows])
+    return changed
+
+
+def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
+    """Randomly changed copies of uint8 images (B, C, H, W), on their device.
+
+    ``positions`` (B,) are the draws' positions in the epoch. They may be on any device, but the draws are made on
+    the host: positions that are already there save the only wait for the device.
+    Raises ``ValueError`` if the images are not uint8, or if RandAugment meets images of neither 3 nor 1 channel.
+    """
+    if images.dtype != torch.uint8:
+        raise ValueError(f"augment takes uint8 images, not {images.dtype}: augment before normalise")
+    if augmentation.randaugment is not None and images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"RandAugment takes colour or grey images, not {images.shape[1]} channels: type data.augmentation=basic"
+        )
+    assert positions.shape == images.shape[:1], "one position an image"
+    size = _LEVELS_AT_A_TIME // math.prod(images.shape[1:]) if images.device.type == "cpu" else len(images)
+    size = max(1, size)
+    positions = positions.cpu()
+    with torch.inference_mode():  # the cheapest dispatch: small images spend most of their time in it
+        changed = [
+            _changed(part, augmentation, key, where)
+            for part, where in zip(images.split(size), positions.split(size), strict=True)
+        ]
+    return torch.cat(changed)  # an ordinary tensor again
+
+
+def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
+    if augmentation.crop_padding or augmentation.flip:
+        images = _window(images, augmentation, key.fold("window"), positions)
+    if augmentation.brightness:
+        images = _jitter(images, augmentation.brightness, key.fold("brightness"), positions)
+    policy = augmentation.randaugment
+    if policy is not None:
+        choices = randaugment.draw(policy, key.fold("randaugment"), positions)
+        for operation, argument in zip(choices.operations, choices.arguments, strict=True):
+            images = operations.apply(images, operation, argument, policy.fill)
+    return images
+
+
+def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
+    """Crop and flip: both only say where a pixel comes from, so that one gather does both."""
+    channels, height, width = images.shape[1:]
+    padding = augmentation.crop_padding
+    top, left, mirrored = rng.uniform(key, positions, torch.arange(3)[:, None])[..., None]
+    rows = torch.arange(height) + (top * (2 * padding + 1)).to(torch.int64)
+    columns = torch.arange(width)
+    if augmentation.flip:
+        columns = torch.where(mirrored < 0.5, width - 1 - columns, columns)
+    columns = columns + (left * (2 * padding + 1)).to(torch.int64)
+    padded = functional.pad(images, (padding,) * 4)
+    starts = (rows * padded.shape[3]).to(images.device, non_blocking=True)
+    indices = (starts[:, :, None] + columns.to(images.device, non_blocking=True)[:, None]).flatten(1)
+    return padded.flatten(2).gather(2, indices[:, None].expand(-1, channels, -1)).view_as(images)
+
+
+def _jitter(images: Tensor, strength: float, key: rng.Key, positions: Tensor) -> Tensor:
+    factors = 1 + strength * (2 * rng.uniform(key, positions) - 1)
+    return photometric.blend(photometric.black(images), images, factors.to(images.device, non_blocking=True))
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """``(level / 255 - mean) / std`` for each channel: uint8 (B, C, H, W) -> float32.
+
+    One product and one difference, with constants rounded once, so that devices agree. Raises ``ValueError`` if the
+    constants are not one for each channel or a deviation is not positive.
+    """
+    channels = images.shape[1]
+    if not len(mean) == len(std) == channels or min(std) <= 0:
+        raise ValueError(
+            f"data.mean={list(mean)} and data.std={list(std)} must be {channels} numbers each, std above 0: type "
+            f"data.mean=[{','.join(['0.5'] * channels)}] data.std=[{','.join(['0.25'] * channels)}]"
+        )
+    scale = torch.tensor([1 / (255 * deviation) for deviation in std], dtype=torch.float32)
+    shift = torch.tensor([centre / deviation for centre, deviation in zip(mean, std, strict=True)], dtype=torch.float32)
+    scale = scale.to(images.device, non_blocking=True)[:, None, None]
+    shift = shift.to(images.device, non_blocking=True)[:, None, None]
+    return (images * scale).sub_(shift)

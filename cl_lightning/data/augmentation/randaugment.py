@@ -1,0 +1,114 @@
+"""RandAugment (Cubuk et al. 2020) as DyTox trains with it: timm's policy ``rand-m9-mstd0.5-inc1``, per image, in batch.
+
+This file only decides what happens to each image: a few numbers, a pure function of key and position, made on the host
+so that they are the same for every device. ``operations`` carries them out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cl_lightning.core import rng
+from cl_lightning.data.augmentation.operations import Operation
+
+MAX_MAGNITUDE = 10.0
+"""Magnitudes are a share of this: timm's scale."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a magnitude m means to an operation: ``rest + reach * m / 10``, the second term signed or cut to a whole."""
+
+    rest: float = 0.0
+    reach: float = 0.0
+    signed: bool = False
+    whole: bool = False
+
+
+SCALES: dict[Operation, Scale] = {
+    Operation.AUTO_CONTRAST: Scale(),
+    Operation.EQUALISE: Scale(),
+    Operation.INVERT: Scale(),
+    Operation.POSTERISE: Scale(rest=4, reach=-4, whole=True),  # bits kept
+    Operation.SOLARISE: Scale(rest=256, reach=-256, whole=True),  # first level that is inverted
+    Operation.SOLARISE_ADD: Scale(reach=110, whole=True),  # levels added
+    Operation.BRIGHTNESS: Scale(rest=1, reach=0.9, signed=True),  # blend factors
+    Operation.CONTRAST: Scale(rest=1, reach=0.9, signed=True),
+    Operation.COLOUR: Scale(rest=1, reach=0.9, signed=True),
+    Operation.SHARPNESS: Scale(rest=1, reach=0.9, signed=True),
+    Operation.SHEAR_X: Scale(reach=0.3, signed=True),  # pixels a row
+    Operation.TRANSLATE_X: Scale(reach=0.45, signed=True),  # share of the width
+    Operation.SHEAR_Y: Scale(reach=0.3, signed=True),
+    Operation.TRANSLATE_Y: Scale(reach=0.45, signed=True),
+    Operation.ROTATE: Scale(reach=30, signed=True),  # degrees
+}
+"""timm's "increasing" scales: a larger magnitude always changes the image more."""
+
+_SCALES = torch.tensor(
+    [(scale.rest, scale.reach, scale.signed, scale.whole) for scale in map(SCALES.__getitem__, Operation)],
+    dtype=torch.float64,
+).T
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """The policy: ``num_ops`` operations drawn with replacement, each then carried out or not.
+
+    Raises ``ValueError`` for values outside the ranges given below.
+    """
+
+    num_ops: int = 2
+    """Rounds, at least 1."""
+    magnitude: float = 9.0
+    """Mean strength, 0 to 10."""
+    magnitude_std: float = 0.5
+    """Standard deviation of the strength of each application, at least 0; draws are clipped to 0 .. 10."""
+    probability: float = 0.5
+    """Of carrying out an operation that was drawn."""
+    fill: tuple[int, int, int] = (124, 116, 104)
+    """RGB of what rotations, shears and translations uncover; its luma is used for grey images."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail, or do something else than it says, while training."""
+        fill_is_colour = len(self.fill) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in self.fill)
+        for name, allowed, valid in (
+            ("num_ops", "a whole number, at least 1", isinstance(self.num_ops, int) and self.num_ops >= 1),
+            ("magnitude", "in [0, 10]", 0 <= self.magnitude <= MAX_MAGNITUDE),
+            ("magnitude_std", "finite and at least 0", 0 <= self.magnitude_std < math.inf),
+            ("probability", "in [0, 1]", 0 <= self.probability <= 1),
+            ("fill", "three whole numbers in 0..255", fill_is_colour),
+        ):
+            if not valid:
+                raise ValueError(
+                    f"RandAugment's {name}={getattr(self, name)} must be {allowed}: "
+                    "type data.augmentation=randaugment for the published policy"
+                )
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What happens to each image in each round; on the host."""
+
+    operations: Tensor
+    """(rounds, B) int64 :class:`Operation`, or -1 where the round leaves the image alone."""
+    arguments: Tensor
+    """(rounds, B) float64 in the operation's unit."""
+
+
+def draw(policy: RandAugment, key: rng.Key, positions: Tensor) -> Choices:
+    """Choose operations and strengths; an image's draws depend on the key and on its own position (B,) alone."""
+    positions = positions.cpu()
+    slots = torch.arange(3 * policy.num_ops)[:, None]
+    choice, doubt, coin = rng.uniform(key.fold("choice"), positions, slots).view(3, policy.num_ops, -1)
+    noise = rng.normal(key.fold("strength"), positions, slots[: policy.num_ops]).to(torch.float64)
+    operations = (choice * len(Operation)).to(torch.int64)
+    magnitudes = (policy.magnitude + policy.magnitude_std * noise).clamp_(0, MAX_MAGNITUDE)
+    rest, reach, signed, whole = _SCALES[:, operations]
+    change = magnitudes / MAX_MAGNITUDE * reach
+    change = torch.where(whole > 0, change.trunc(), change)
+    change = torch.where((signed > 0) & (coin < 0.5), -change, change)
+    return Choices(torch.where(doubt < policy.probability, operations, -1), rest + change)

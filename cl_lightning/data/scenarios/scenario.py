@@ -1,0 +1,285 @@
+"""Scenarios: a data set cut into tasks that bring new classes, and the only place where continuum is asked to.
+
+continuum's ``ClassIncremental`` makes the split (it sees row numbers, never pixels); from here on there are our own
+:class:`~cl_lightning.core.types.Task` and *global labels*: classes numbered in order of arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cl_lightning.core.rng import Key, scalar
+from cl_lightning.core.types import Task
+from cl_lightning.data.sources.base import ArraySource, FolderSource, ImageSource, Scanned
+from cl_lightning.data.sources.skipped_files import LeftOut
+
+_DEFAULT_SIZE = 224
+_EXAMPLE_AT_MOST = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """An ordered stream of tasks, and the tables that their rows point into."""
+
+    name: str
+    train: ImageSource
+    test: ImageSource
+    """What is evaluated on; with a validation share, the training source again."""
+    tasks: tuple[Task, ...]
+    class_names: tuple[str, ...]
+    """By global label."""
+    order: tuple[int, ...]
+    """Global label -> the data set's own class index."""
+    train_labels: Tensor
+    """(rows of ``train``,) int64 global labels; -1 where a row is not trained on, or its class is left out."""
+    test_labels: Tensor
+    """(rows of ``test``,) int64 global labels; -1 where a row is not evaluated on."""
+    image_size: int
+    """Side of the square images that the network sees."""
+    channels: int
+    evaluates_on: Literal["test", "validation"]
+    """``validation`` where images were set aside for it, or a validation part was asked for or preferred to no test
+    part: so that nobody takes such a number for a test result.
+    """
+    fingerprints: tuple[str, ...] = ()
+    """Where tasks were added to a finished run: of the training images that each part brought, the first data set's
+    first. Empty otherwise.
+    """
+    identities: tuple[Mapping[str, Any] | None, ...] = ()
+    """Beside ``fingerprints``: by content, see :mod:`~cl_lightning.data.scenarios.image_identity`; None where it is not known."""
+    newest: Scenario | None = None
+    """Where tasks were added to a finished run: the last one, as its folder alone makes it."""
+    held_out: Tensor | None = None
+    """(rows of ``train``,) bool, with a validation share: which images that is, of classes that are left out too."""
+    set_of_class: tuple[int, ...] = ()
+    """By global label, which of several data sets that follow one another brought the class; empty for a single one."""
+    evaluation_folder: str | None = None
+    """The folder below the data root that is evaluated on, of data in folders with such parts."""
+    unused_folder: str | None = None
+    """A part of such data that is there and not read."""
+    left_out: tuple[LeftOut, ...] | None = None
+    """What lies beside the images and is not read; None where there are no folders."""
+
+    def class_rows(self, label: int) -> Tensor:
+        """(n,) int64, the training rows of a global class, ascending."""
+        return torch.nonzero(self.train_labels == label).flatten()
+
+
+def without_images(
+    name: str, class_names: Sequence[str], sizes: Sequence[int], image_size: int, channels: int
+) -> Scenario:
+    """A scenario whose data are not at hand: tasks of ``sizes`` classes and no image, which is enough to build networks
+    and methods from, and to read what they have learnt.
+    """
+    names, none = tuple(class_names), torch.empty(0, dtype=torch.int64)
+    source = ArraySource(name, torch.empty(0, channels, image_size, image_size, dtype=torch.uint8), none, names)
+    tasks = _tasks(sizes, names, [none] * len(sizes), [none] * len(sizes))
+    order = tuple(range(len(names)))
+    return Scenario(name, source, source, tasks, names, order, none, none, image_size, channels, "test")
+
+
+def split_scenario(
+    name: str,
+    train: ImageSource,
+    test: ImageSource | None,
+    *,
+    order: Sequence[int],
+    increment: int | Sequence[int],
+    initial: int | None = None,
+    validation: float = 0.0,
+    image_size: int | None = None,
+) -> Scenario:
+    """Cut a data set into tasks of new classes.
+
+    - ``order``: the classes to learn, each once (see :func:`~cl_lightning.data.scenarios.class_orders.class_order`); images of classes
+      that are left out belong to no task.
+    - ``increment``: classes per task, or the list of all tasks' sizes; one task with every class is joint training.
+    - ``initial``: classes of the first task; None or 0 for as many as in the others.
+    - ``validation``: share of each class's training images, in [0, 1), that is set aside and evaluated on *instead of*
+      the test images, which the scenario then does not hold (``test`` may be None). At least one image a class; which
+      ones depends on the images' keys alone.
+    - ``image_size``: side of the images that the network sees; arrays keep their own, folders default to 224.
+
+    Raises ValueError if the tasks do not add up to the classes, or a class lacks images.
+    """
+    sizes = task_sizes(name, len(order), increment, initial)
+    held_out = _held_out(train, validation)
+    trained_on = torch.where(held_out, -1, train.labels)
+    if validation:
+        evaluation, evaluated_on = train, torch.where(held_out, train.labels, -1)
+    else:
+        evaluation, evaluated_on = _same_classes(train, test)
+    train_rows, train_labels = _split(trained_on, order, sizes)
+    test_rows, test_labels = _split(evaluated_on, order, sizes)
+    names = tuple(train.class_names[own] for own in order)
+    side, channels = _shape(name, train, image_size)
+    evaluated = evaluation.scanned if isinstance(evaluation, FolderSource) and not validation else Scanned()
+    return Scenario(
+        name=name,
+        train=train,
+        test=evaluation,
+        tasks=_tasks(sizes, names, train_rows, test_rows),
+        class_names=names,
+        order=tuple(order),
+        train_labels=train_labels,
+        test_labels=test_labels,
+        image_size=side,
+        channels=channels,
+        evaluates_on="validation" if validation or evaluated.is_validation else "test",
+        held_out=held_out if validation else None,
+        evaluation_folder=evaluated.evaluated,
+        unused_folder=evaluated.unused,
+        left_out=train.scanned.left_out if isinstance(train, FolderSource) else None,
+    )
+
+
+def task_sizes(
+    name: str, num_classes: int, increment: int | Sequence[int], initial: int | None = None
+) -> tuple[int, ...]:
+    """Classes of each task. Raises ValueError, naming what may be typed, unless they add up to ``num_classes``.
+
+    >>> task_sizes("cifar100", 100, increment=10, initial=50)
+    (50, 10, 10, 10, 10, 10)
+    """
+    if not all(type(size) is int for size in (increment if isinstance(increment, list | tuple) else [increment])):
+        raise ValueError(f"data.increment={increment} is neither a number of classes nor a list: type data.increment=2")
+    if not isinstance(increment, int):
+        return _listed_sizes(name, num_classes, list(increment), initial)
+    first = initial or 0
+    if not 0 <= first <= num_classes:
+        raise ValueError(
+            f"data.initial={first} is not among the {num_classes} classes of {name}: "
+            f"type data.initial=1 to {num_classes}, or data.initial=null"
+        )
+    left = num_classes - first
+    if left == 0:
+        return (first,)
+    if increment < 1 or left % increment:
+        raise ValueError(_does_not_divide(name, num_classes, increment, first))
+    return ((first,) if first else ()) + (increment,) * (left // increment)
+
+
+def _listed_sizes(name: str, num_classes: int, sizes: list[int], initial: int | None) -> tuple[int, ...]:
+    if initial:
+        raise ValueError(
+            f"data.initial={initial} has no meaning beside data.increment={_typed(sizes)}: type data.initial=null"
+        )
+    if any(size < 1 for size in sizes) or sum(sizes) != num_classes:
+        raise ValueError(
+            f"data.increment={_typed(sizes)} does not sum to the {num_classes} classes of {name} in parts of at least "
+            f"one: type data.increment={_divisors(num_classes)}, or a list that does"
+        )
+    return tuple(sizes)
+
+
+def _does_not_divide(name: str, num_classes: int, increment: int, first: int) -> str:
+    left = num_classes - first
+    of = f"the {num_classes} classes of {name}"
+    if first:
+        of = f"the {left} of {num_classes} classes of {name} that data.initial={first} leaves"
+    sizes = [increment] * (left // increment) if increment > 0 else []
+    sizes = ([first] if first else []) + sizes
+    if sizes and sizes != [first] and len(sizes) <= _EXAMPLE_AT_MOST:
+        rest = num_classes - sum(sizes)
+        sizes = [*sizes, rest] if len(sizes) == 1 else [*sizes[:-1], sizes[-1] + rest]  # one task alone would be joint
+        example = f"a list such as data.increment={_typed(sizes)}"
+        if first:
+            example += " with data.initial=null"
+    else:
+        example = f"a list of sizes that sums to {num_classes}"
+    return f"data.increment={increment} does not divide {of}: type data.increment={_divisors(left)}, or {example}"
+
+
+def _divisors(number: int) -> str:
+    words = [str(size) for size in range(1, number + 1) if number % size == 0]
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _typed(sizes: list[int]) -> str:
+    return str(sizes).replace(" ", "")
+
+
+def _held_out(train: ImageSource, share: float) -> Tensor:
+    """(n,) bool: the training rows that are evaluated on instead of being trained on."""
+    chosen = torch.zeros(len(train), dtype=torch.bool)
+    if not 0 <= share < 1:
+        raise ValueError(f"data.validation={share} is not a share in [0, 1): type data.validation=0.1, or 0 for none")
+    if share == 0:
+        return chosen
+    stream = Key(0).fold("validation")
+    for label, class_name in enumerate(train.class_names):
+        rows = torch.nonzero(train.labels == label).flatten()
+        if len(rows) < 2:
+            raise ValueError(
+                f"data.validation={share} needs two images of each class, {class_name} in {train.name} has "
+                f"{len(rows)}: type data.validation=0"
+            )
+        draws = torch.tensor([scalar(stream.fold(train.key(row))) for row in rows.tolist()], dtype=torch.float64)
+        count = min(max(1, int(share * len(rows) + 0.5)), len(rows) - 1)
+        chosen[rows[draws.argsort(stable=True)[:count]]] = True
+    return chosen
+
+
+def _same_classes(train: ImageSource, test: ImageSource | None) -> tuple[ImageSource, Tensor]:
+    if test is None:
+        raise ValueError("there are no test images to evaluate on: type data.validation=0.1")
+    if test.class_names != train.class_names:
+        raise ValueError(f"{train.name} and {test.name} number other classes: give both parts the same classes")
+    for source in (train, test):
+        counts = torch.bincount(source.labels, minlength=len(source.class_names))
+        for class_name, count in zip(source.class_names, counts.tolist(), strict=True):
+            if count == 0:
+                raise ValueError(f"class {class_name} has no image in {source.name}: add some, or remove the class")
+    return test, test.labels
+
+
+def _split(labels: Tensor, order: Sequence[int], sizes: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    """The rows of each task, and every row's global label; rows whose own label is -1 belong to no task."""
+    # Slow to import.
+    from continuum.datasets import InMemoryDataset
+    from continuum.scenarios import ClassIncremental
+    from continuum.tasks import TaskType
+
+    if len(set(order)) < len(order):
+        raise ValueError("a class cannot arrive twice: type each class once in data.order")
+    # continuum wants every class of a data set in some task, so it is shown global labels of the classes in use.
+    place = torch.full((int(max(int(labels.max()), *order)) + 2,), -1)  # one more, for the label -1
+    place[torch.tensor(order)] = torch.arange(len(order))
+    arrival = place[labels]
+    used = torch.nonzero(arrival >= 0).flatten()
+    # continuum counts tasks wrongly where a label between 0 and the largest does not occur.
+    if len(arrival[used].unique()) < len(order):
+        raise ValueError("a class has no image: add some, or leave it out of data.classes")
+    table = InMemoryDataset(used.numpy(), arrival[used].numpy(), data_type=TaskType.TENSOR)
+    parts = ClassIncremental(table, increment=list(sizes))
+    return [torch.as_tensor(part.get_raw_samples()[0]) for part in parts], arrival
+
+
+def _tasks(
+    sizes: Sequence[int], names: tuple[str, ...], train_rows: list[Tensor], test_rows: list[Tensor]
+) -> tuple[Task, ...]:
+    tasks: list[Task] = []
+    start = 0
+    for index, (size, train, test) in enumerate(zip(sizes, train_rows, test_rows, strict=True)):
+        classes = tuple(range(start, start + size))
+        tasks.append(Task(index, classes, names[start : start + size], train, test))
+        start += size
+    return tuple(tasks)
+
+
+def _shape(name: str, train: ImageSource, image_size: int | None) -> tuple[int, int]:
+    if not isinstance(train, ArraySource):
+        return image_size or _DEFAULT_SIZE, 3
+    _, channels, height, width = train.pixels.shape
+    if height != width:
+        raise ValueError(f"the images of {name} are {width} x {height} pixels, not square")
+    if image_size not in (None, width):
+        raise ValueError(
+            f"data.image_size={image_size}, but {name} has {width} x {width} pixels: type data.image_size={width}"
+        )
+    return width, channels

@@ -1,0 +1,213 @@
+"""Which files below a data root are read, under which names: class folders, and the images in each.
+
+Two rules. ``any``: whatever is an image of a format that we read, in a class's folder and, where that holds images
+itself, in the folders below it too; names are one name however their accents are written. ``by_suffix``, of runs that
+were begun before: files directly in a class's folder with one of nine suffixes.
+Whatever else lies there is counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cl_lightning.data.sources.image_formats import EXTENSIONS, FORMATS, OLD_EXTENSIONS, is_image, suffix
+from cl_lightning.data.sources.names import nfc
+from cl_lightning.data.sources.skipped_files import SYSTEM, Aside, in_words
+
+ANY, BY_SUFFIX = "any", "by_suffix"
+
+Entry = os.DirEntry[str] | Path
+"""Of a folder."""
+
+_SYSTEM_FILES = frozenset({".ds_store", ".directory", "desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db"})
+_SYSTEM_FOLDERS = frozenset({"$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"})
+"""In lower case. The images in them are thumbnails, or not images at all."""
+_LONGEST_SUFFIX = 12
+
+
+def class_folders(root: Path, rule: str = ANY, aside: Aside | None = None, shown: str = "") -> dict[str, str]:
+    """Name of each class in ``root`` -> name of its folder, sorted; ``aside`` takes what is none.
+
+    Raises ValueError for two folders of one name.
+    """
+    found: dict[str, str] = {}
+    for entry in _entries(root, rule):
+        kind = kind_of(entry, rule)
+        if kind == "folder":
+            name = _name(entry.name, rule)
+            if name in found:
+                raise ValueError(
+                    f"class folders {found[name]!a} and {entry.name!a} in {root} are one name, {name}, whose "
+                    "accents are written in two ways: put their images into one of them, or rename one"
+                )
+            found[name] = entry.name
+        elif aside is not None:
+            aside.add(kind or "images beside class folders", shown + entry.name)
+    return found
+
+
+def class_images(root: Path, folder: str, rule: str = ANY, aside: Aside | None = None, shown: str = "") -> list[str]:
+    """Paths of a class's images below ``root``, with forward slashes, sorted; ``aside`` takes what else is there, by
+    its path below ``root`` after ``shown``.
+
+    Raises ValueError if there is no such folder, or no image in it.
+    """
+    place = root / folder
+    if not place.is_dir():
+        raise ValueError(f"class folder {place} does not exist: type data.root=DIR, with the same classes in each part")
+    own = Aside()
+    try:
+        found = list(_images(root, folder, rule, own, shown, ()))
+    except PermissionError as error:
+        raise ValueError(f"class folder {place} cannot be listed ({error.strerror}): permit it") from error
+    if not found:
+        raise ValueError(_without(place, rule, own))
+    for path in found:
+        if any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise ValueError(f"the file name {path!r} is not UTF-8, so it cannot be kept as a key: rename it")
+    if aside is not None:
+        aside.merge(own)
+    return found
+
+
+def keys_of(paths: Sequence[str], rule: str) -> tuple[str, ...] | None:
+    """The names that images keep for good; None where those are the paths themselves.
+
+    Raises ValueError for two files of one name.
+    """
+    if rule == BY_SUFFIX or all(map(str.isascii, paths)):
+        return None
+    keys = tuple(map(nfc, paths))
+    if keys == tuple(paths):
+        return None
+    met: dict[str, str] = {}
+    for key, path in zip(keys, paths, strict=True):
+        if met.setdefault(key, path) != path:
+            raise ValueError(
+                f"the files {met[key]!a} and {path!a} are one name, {key}, whose accents are written in two "
+                "ways: rename or remove one"
+            )
+    return keys
+
+
+def kind_of(entry: Entry, rule: str = ANY) -> str | None:
+    """None for an image, ``folder`` for a folder to look into, else the kind that it is left out as."""
+    kind = _kind(entry)
+    if kind == "folder":
+        return "system folders" if rule == ANY and entry.name.casefold() in _SYSTEM_FOLDERS else kind
+    return kind or _kind_of_file(entry, rule)
+
+
+def _images(
+    root: Path, folder: str, rule: str, aside: Aside, shown: str, above: tuple[tuple[int, int], ...]
+) -> Iterator[str]:
+    """Those of a folder itself, and then, if there are some, of the folders in it."""
+    inner: list[str] = []
+    any_here = False
+    for entry in _entries(root / folder, rule):
+        path = f"{folder}/{entry.name}"
+        kind = kind_of(entry, rule)
+        if kind is None:
+            any_here = True
+            yield path
+        elif kind == "folder":
+            inner.append(path)
+        else:
+            aside.add(kind, shown + path)
+    if not (any_here or above):
+        return
+    above = (*above, _identity(root / folder))
+    for path in inner:
+        kind = _kind_of_subfolder(root / path, rule, above)
+        if kind:
+            aside.add(kind, shown + path)
+        else:
+            yield from _images(root, path, rule, aside, shown, above)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _kind_of_subfolder(folder: Path, rule: str, above: tuple[tuple[int, int], ...]) -> str | None:
+    """Return what makes a class's subfolder none to be read."""
+    if rule == BY_SUFFIX:
+        return "folders in class folders"
+    if _identity(folder) in above:
+        return "links to a folder above"
+    try:
+        with os.scandir(folder) as entries:
+            return None if next(entries, None) else "empty folders"
+    except PermissionError:
+        return "unreadable folders"
+
+
+def _entries(folder: Path, rule: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: _name(entry.name, rule))
+
+
+def _name(name: str, rule: str) -> str:
+    return name if rule == BY_SUFFIX else nfc(name)
+
+
+def _kind(entry: Entry) -> str | None:
+    """``folder`` for one to look into, None for a file to look at, else what is left out."""
+    name = entry.name
+    if name.casefold() in _SYSTEM_FILES:
+        return SYSTEM
+    if name.startswith("._"):
+        return "AppleDouble files"
+    folder = entry.is_dir()
+    if name.startswith("."):
+        return "hidden folders" if folder else "hidden files"
+    if folder:
+        return "folder"
+    if entry.is_file():
+        return None
+    return "dangling links" if entry.is_symlink() and not os.path.exists(entry) else "special files"
+
+
+def _kind_of_file(entry: Entry, rule: str) -> str | None:
+    """None for an image, else what it is called among what is left out."""
+    end = suffix(entry.name)
+    if end in (OLD_EXTENSIONS if rule == BY_SUFFIX else EXTENSIONS):
+        return None
+    if rule == ANY:
+        try:
+            if is_image(os.fspath(entry)):
+                return None
+        except OSError:
+            return "unreadable files"
+    if not end:
+        return "files without a suffix"
+    return f"{end} files" if len(end) <= _LONGEST_SUFFIX and end[1:].isalnum() else "other files"
+
+
+def _without(folder: Path, rule: str, aside: Aside) -> str:
+    """Of a class folder without an image, what is there instead, and what to do."""
+    deeper = _with_an_image(folder, rule)
+    if deeper is not None:
+        return (
+            f"class folder {folder} holds no image, but {deeper} does: type data.root={folder} if its folders are the "
+            "classes, or move the images up"
+        )
+    kinds = in_words(aside.kinds())
+    formats = " ".join(OLD_EXTENSIONS) if rule == BY_SUFFIX else ", ".join(FORMATS)
+    there = f" ({kinds})" if kinds else ""
+    return f"class folder {folder} holds no image{there}: add some ({formats}) or remove the folder"
+
+
+def _with_an_image(folder: Path, rule: str) -> str | None:
+    """The first folder below that directly holds an image."""
+    for top, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if top == str(folder):
+            continue
+        with os.scandir(top) as entries:
+            if any(kind_of(entry, rule) is None for entry in entries):
+                return top
+    return None

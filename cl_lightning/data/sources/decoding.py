@@ -1,0 +1,112 @@
+"""One picture: decoded from a file, cut, scaled and turned into levels.
+
+Random crops follow Szegedy et al. 2015 (the "Inception crop", as torchvision and timm draw it), with every draw a pure
+function of the key of the random stream and of the image's position in the epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cl_lightning.core.rng import Key, uniform
+from cl_lightning.data.sources.image_formats import MAX_PIXELS, open_image, upright
+
+_CROP_AREA = (0.08, 1.0)
+_CROP_RATIO = (3 / 4, 4 / 3)
+_CROP_TRIES = 10
+_MOST_SCALED = 1 << 28
+"""Pixels of a scaled image: a strip of one pixel's width would otherwise fill the memory."""
+
+
+def resized(pixels: Tensor, size: int) -> Tensor:
+    """(C, size, size) uint8 of an image (C, H, W) uint8, bicubically; what is shrunk is smoothed first.
+
+    Pillow computes it in whole numbers, one image at a time: no batch, device or machine changes a level.
+    """
+    if pixels.shape[1:] == (size, size):
+        return pixels
+    planes = [Image.fromarray(plane.numpy()).resize((size, size), Image.Resampling.BICUBIC) for plane in pixels]
+    return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])
+
+
+def decode(path: Path | BinaryIO, *, turned: bool = False, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
+    """The whole picture of a file, or of its bytes, in RGB, ``turned`` upright if its EXIF orientation says how.
+    Depending on format and damage, Pillow's readers raise almost anything; ``TooLargeError`` is raised before anything
+    is decoded.
+    """
+    with open_image(path, max_pixels) as image:
+        picture = _to_rgb(image)
+        return upright(picture, image) if turned else picture
+
+
+def evaluated_short_side(size: int) -> int:
+    """Pixels that the short side of a file is scaled to before its centre of ``size`` pixels is evaluated on."""
+    return size * 256 // 224
+
+
+def centre(image: Image.Image, size: int, short: int) -> Image.Image:
+    """The central square of ``size`` pixels, after the short side was scaled to ``short``, bicubically."""
+    width, height = image.size
+    # The long side is cut down, not rounded, as torchvision does.
+    scaled = (short, short * height // width) if width <= height else (short * width // height, short)
+    if scaled[0] * scaled[1] > _MOST_SCALED:
+        raise ValueError(f"{width} x {height} pixels are too long a strip to be scaled to {short}")
+    image = image.resize(scaled, Image.Resampling.BICUBIC)
+    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an exception says, or else its name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def random_crop(width: int, height: int, key: Key, position: int) -> tuple[int, int, int, int]:
+    """A random box (left, top, right, bottom) inside a ``width`` x ``height`` image.
+
+    Its share of the area is uniform in [0.08, 1], the logarithm of its aspect ratio uniform between those of 3/4 and
+    4/3, its place uniform. A box that does not fit is drawn again; after ten tries, the largest central box
+    with an admissible ratio is taken. Try k uses slots 4k to 4k + 3 of the stream ``key.fold("crop")``.
+    """
+    slots = torch.arange(4 * _CROP_TRIES)
+    draws = uniform(key.fold("crop"), torch.tensor([position]), slots).view(_CROP_TRIES, 4)
+    low, high = (math.log(ratio) for ratio in _CROP_RATIO)
+    for area, shape, across, down in draws.tolist():
+        target = width * height * (_CROP_AREA[0] + (_CROP_AREA[1] - _CROP_AREA[0]) * area)
+        ratio = math.exp(low + (high - low) * shape)
+        box_width, box_height = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left, top = int(across * (width - box_width + 1)), int(down * (height - box_height + 1))
+            return left, top, left + box_width, top + box_height
+    return _central_crop(width, height)
+
+
+def _central_crop(width: int, height: int) -> tuple[int, int, int, int]:
+    box_width = min(width, round(height * _CROP_RATIO[1]))
+    box_height = min(height, round(width / _CROP_RATIO[0]))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow would clip sixteen bits to eight: nearly everything white.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range; save it with 8 or 16 bits per channel")
+    if "transparency" in image.info:
+        # Same colours, without Pillow's warning about palettes with several transparent entries.
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """(channels, height, width) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -1,0 +1,109 @@
+"""The images that a finished run remembers, kept as files of their own: all that learning one more task needs of old
+training data.
+
+``exemplars/`` holds ``index.json`` (classes, tasks, and key and label of each image) with the images beside it, so that
+training sees what it saw before: pixels of arrays in ``pixels.safetensors``; of folders the files as they are in
+``files/``, since random crops are cut from the whole picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import save
+
+from cl_lightning.core.atomic_write import beside, replace_file, write_atomic
+from cl_lightning.data.scenarios.image_identity import Identity
+from cl_lightning.data.sources.base import ArraySource, FolderSource
+from cl_lightning.data.sources.content_digest import as_hex
+from cl_lightning.data.sources.image_formats import EXTENSIONS, suffix
+
+FORMAT = 1
+INDEX = "index.json"
+PIXELS = "pixels.safetensors"
+FILES = "files"
+
+
+@dataclass(frozen=True, eq=False)
+class ExemplarStore:
+    """What is left of the tasks that a run has learnt: their classes, and some of their training images."""
+
+    source: ArraySource | FolderSource
+    """Its labels are the run's global labels, its class names those of all classes learnt."""
+    sizes: tuple[int, ...]
+    """Classes of each task."""
+    image_size: int
+    channels: int
+    fingerprints: tuple[str, ...]
+    """Of the training images that the tasks were learnt from: of the data set, then of each folder learnt since."""
+
+    identities: tuple[Identity | None, ...] = ()
+    """Beside ``fingerprints``: by content, see :mod:`~cl_lightning.data.scenarios.image_identity`; None where it was not recorded."""
+
+    def __post_init__(self) -> None:
+        if not self.identities:
+            object.__setattr__(self, "identities", (None,) * len(self.fingerprints))
+        if len(self.identities) != len(self.fingerprints):
+            raise ValueError(f"{len(self.identities)} identities are not one beside each of {len(self.fingerprints)}")
+        if sum(self.sizes) != len(self.source.class_names):
+            raise ValueError(f"tasks of {sum(self.sizes)} classes have {len(self.source.class_names)} class names")
+
+    def holds(self, keys: Mapping[int | str, int]) -> bool:
+        """Whether all these images are here, under these labels."""
+        mine = {self.source.key(row): label for row, label in enumerate(self.source.labels.tolist())}
+        return all(mine.get(key) == label for key, label in keys.items())
+
+
+def write_kept(folder: Path, kept: ExemplarStore) -> None:
+    """Write ``folder``, which takes its name when all of it is there.
+
+    Raises:
+        OSError: no room, no right to write, or a file of an image that cannot be read.
+    """
+    part = beside(folder)
+    part.mkdir(parents=True)
+    source = kept.source
+    if isinstance(source, ArraySource):
+        stored = save({"pixels": source.pixels.contiguous().cpu()})
+        replace_file(part / PIXELS, lambda file: file.write(stored))
+        files = None
+    else:
+        (part / FILES).mkdir()
+        files = [f"{row:06d}{_known(suffix(path))}" for row, path in enumerate(source.paths)]
+        for path, name in zip(source.paths, files, strict=True):
+            _copy(source.root / path, part / FILES / name)
+    index = {
+        "format": FORMAT,
+        "class_names": list(source.class_names),
+        "tasks": list(kept.sizes),
+        "image_size": kept.image_size,
+        "channels": kept.channels,
+        "fingerprints": list(kept.fingerprints),
+        "identities": list(kept.identities),
+        "keys": [source.key(row) for row in range(len(source))],
+        "labels": source.labels.tolist(),
+        "files": files,
+        # Of files, theirs; pixels may have been made from files.
+        "digests": as_hex(source.contents) if files is None else None,
+        "upright": isinstance(source, FolderSource) and source.upright,
+    }
+    write_atomic(part / INDEX, json.dumps(index, indent=1) + "\n")
+    part.rename(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The bytes of a file, on the disk when this returns: a checkpoint will rely on them."""
+    with source.open("rb") as stream, target.open("xb") as file:
+        shutil.copyfileobj(stream, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _known(end: str) -> str:
+    """A suffix if it is one of images; files of other names are known by what they hold."""
+    return end if end in EXTENSIONS else ""

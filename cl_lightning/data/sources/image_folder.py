@@ -1,0 +1,206 @@
+"""The user's own pictures: folders of classes, below training and test parts or split by the images' names."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cl_lightning.core.rng import Key, scalar
+from cl_lightning.data.sources.base import FolderSource, Scanned
+from cl_lightning.data.sources.class_folders import class_folders, kind_of
+from cl_lightning.data.sources.names import similar, twins
+from cl_lightning.data.sources.read_options import AUTO, PER_IMAGE, TEST, VAL, VAL_OR_TEST, Reading
+from cl_lightning.data.sources.skipped_files import Aside
+
+log = logging.getLogger(__name__)
+
+_TRAIN = "train"
+SPELLINGS = {
+    _TRAIN: ("train", "training"),
+    VAL: ("val", "valid", "validation"),
+    TEST: ("test", "testing"),
+}
+"""Part -> what its folder may be called, in any mixture of upper and lower case."""
+
+Parts = dict[str, str]
+"""Which of the parts are there -> their folders' names."""
+
+
+def read_image_folder(root: Path, with_test: bool, reading: Reading) -> tuple[FolderSource, FolderSource | None]:
+    """Training and evaluation images of ``root/train/<class>`` with ``root/val`` or ``root/test``, or else of
+    ``root/<class>``, of which a share is for testing.
+
+    Raises ValueError if there are no classes, a class has no image in one of the parts, or a part is missing.
+    """
+    aside = Aside()
+    parts = find_parts(root, reading.evaluate_on)
+    train, test = (_in_parts if parts else _in_one)(root, parts, with_test, reading, aside)
+    alike = twins(train.class_names)
+    if alike:
+        log.warning("%s has the classes %s and %s, which are called nearly the same", root, *alike)
+    aside.log(root)
+    return dataclasses.replace(train, scanned=Scanned(left_out=aside.kinds())), test
+
+
+def find_parts(root: Path, evaluate_on: str = AUTO) -> Parts:
+    """The parts that ``root`` is divided into; none where its folders are classes. A class may be called ``train``:
+    only folders within it make it a part.
+
+    Raises ValueError if a part is there twice.
+    """
+    exact = evaluate_on == VAL_OR_TEST
+    found: dict[str, list[str]] = {}
+    for name in sorted(entry.name for entry in root.iterdir() if entry.is_dir()):
+        for part, spellings in SPELLINGS.items():
+            if name == part if exact else name.casefold() in spellings:
+                found.setdefault(part, []).append(name)
+    trains = [name for name in found.get(_TRAIN, []) if class_folders(root / name)]
+    if not trains or (not exact and len(found) == 1 and _holds_an_image(root / trains[0])):
+        return {}
+    for part, names in {**found, _TRAIN: trains}.items():
+        if len(names) > 1:
+            raise ValueError(
+                f"data.root={root} has {' and '.join(names)}, which may both be the {part} part: rename or remove one"
+            )
+    return {part: names[0] for part, names in {**found, _TRAIN: trains}.items()}
+
+
+def evaluated_part(root: Path, parts: Parts, evaluate_on: str) -> str:
+    """``val`` or ``test``. Raises ValueError if it is not there."""
+    there = [part for part in (TEST, VAL) if part in parts]
+    if evaluate_on in (VAL, TEST):
+        if evaluate_on not in there:
+            instead = f"type data.evaluate_on={there[0]}" if there else "type data.validation=0.1"
+            raise ValueError(
+                f"data.evaluate_on={evaluate_on}, but data.root={root} has no folder {evaluate_on}: add it, "
+                f"or {instead}"
+            )
+        return evaluate_on
+    if not there:
+        train = parts[_TRAIN]
+        raise ValueError(
+            f"data.root={root} has {train} but neither val nor test: add one, or type data.root={root}/{train}"
+        )
+    if evaluate_on == VAL_OR_TEST:
+        return there[-1]
+    # Unsorted pictures, as contests give them out, cannot be evaluated on.
+    return there[0] if len(there) == 1 or class_folders(root / parts[there[0]]) else there[1]
+
+
+def _in_parts(
+    root: Path, parts: Parts, with_test: bool, reading: Reading, aside: Aside
+) -> tuple[FolderSource, FolderSource | None]:
+    folder = parts[_TRAIN]
+    _beside(root, list(parts.values()), reading, aside)
+    part = evaluated_part(root, parts, reading.evaluate_on) if with_test or len(parts) == 1 else None
+    train = FolderSource.scan(root / folder, "image_folder/train", files=reading.files, aside=aside, shown=f"{folder}/")
+    if not with_test or part is None:
+        return train, None
+    name = parts[part]
+    _check_counterparts(root / name, reading, train.class_names)
+    test = FolderSource.scan(
+        root / name, f"image_folder/{part}", train.class_names, files=reading.files, aside=aside, shown=f"{name}/"
+    )
+    unused = next((parts[other] for other in (VAL, TEST) if other in parts and other != part), None)
+    is_validation = part == VAL and (reading.evaluate_on == VAL or (reading.evaluate_on == AUTO and unused is not None))
+    return train, dataclasses.replace(test, scanned=Scanned((), name, is_validation, unused))
+
+
+def _beside(root: Path, parts: Sequence[str], reading: Reading, aside: Aside) -> None:
+    """Count what lies beside the parts."""
+    with os.scandir(root) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name in parts:
+                continue
+            kind = kind_of(entry, reading.files) or "images"
+            aside.add(
+                {"images": "images beside the parts", "folder": "folders beside the parts"}.get(kind, kind), entry.name
+            )
+
+
+def _check_counterparts(folder: Path, reading: Reading, classes: Sequence[str]) -> None:
+    unknown = sorted(set(class_folders(folder, reading.files)) - set(classes))
+    if unknown:
+        twin = similar(unknown[:1], classes)
+        near = [twin[1]] if twin else difflib.get_close_matches(unknown[0], classes, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"class folder {folder / unknown[0]} has no counterpart in train{hint}: add or remove it")
+
+
+def _in_one(
+    root: Path, _parts: Parts, with_test: bool, reading: Reading, aside: Aside
+) -> tuple[FolderSource, FolderSource | None]:
+    if with_test and reading.evaluate_on in (VAL, TEST):
+        raise ValueError(
+            f"data.evaluate_on={reading.evaluate_on} needs folders train and {reading.evaluate_on} in "
+            f"data.root={root}, which has none: add them, or type data.evaluate_on=auto to keep data.test_share of "
+            "each class for testing"
+        )
+    source = FolderSource.scan(root, "image_folder", files=reading.files, aside=aside)
+    share = reading.test_share
+    if not 0 < share < 1:
+        raise ValueError(f"data.test_share={share} is not between 0 and 1: type data.test_share=0.2")
+    is_test = (_drawn_per_image if reading.test_split == PER_IMAGE else _drawn_per_class)(source, share)
+    train, test = (torch.nonzero(rows).flatten() for rows in (~is_test, is_test))
+    return source.select(train, "image_folder/train"), source.select(test, "image_folder/test") if with_test else None
+
+
+def _draws(source: FolderSource) -> Tensor:
+    """(n,) float64 in [0, 1), a function of each image's key alone."""
+    stream = Key(0).fold("test share")
+    return torch.tensor([scalar(stream.fold(source.key(row))) for row in range(len(source))], dtype=torch.float64)
+
+
+def _drawn_per_class(source: FolderSource, share: float) -> Tensor:
+    """(n,) bool: of each class the images of the lowest draws, as many as ``share`` rounds to, and at least one on each
+    side. An image that is added or removed moves at most one other of its class to the other side.
+    """
+    draws = _draws(source)
+    chosen = torch.zeros(len(source), dtype=torch.bool)
+    for label, class_name in enumerate(source.class_names):
+        rows = torch.nonzero(source.labels == label).flatten()
+        if len(rows) < 2:
+            raise ValueError(
+                f"data.test_share={share} leaves class {class_name} (images: {len(rows)}) without a test image: add "
+                "images, or sort them into data.root/train and data.root/test"
+            )
+        count = min(max(1, int(share * len(rows) + 0.5)), len(rows) - 1)
+        chosen[rows[draws[rows].argsort(stable=True)[:count]]] = True
+    return chosen
+
+
+def _drawn_per_image(source: FolderSource, share: float) -> Tensor:
+    """(n,) bool: every image whose draw is below ``share``; no class may be left without one on either side."""
+    draws = _draws(source)
+    is_test = draws < share
+    for label, class_name in enumerate(source.class_names):
+        mine = is_test[source.labels == label]
+        if mine.all() or not mine.any():
+            raise ValueError(
+                f"data.test_share={share} leaves class {class_name} (images: {len(mine)}) without a "
+                f"{'training' if mine.all() else 'test'} image: type data.test_split=per_class, or "
+                f"{_advice(draws, source.labels)}"
+            )
+    return is_test
+
+
+def _advice(draws: Tensor, labels: Tensor) -> str:
+    own = [draws[labels == label] for label in labels.unique()]
+    # Two decimals, rounded inwards.
+    low = int(max(float(of_class.min()) for of_class in own) * 100 + 1) / 100
+    high = int(min(float(of_class.max()) for of_class in own) * 100) / 100
+    if low <= high:
+        return f"type data.test_share between {low} and {high}"
+    return "add images, or sort them into data.root/train and data.root/val"
+
+
+def _holds_an_image(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(kind_of(entry) is None for entry in entries)

@@ -1,0 +1,269 @@
+"""Where each data set's images come from: its name -> a training source and a test source.
+
+Splits that a data set does not bring itself are functions of the images' stable keys alone: they depend on no seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import logging
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_lightning.data.sources import fine_grained
+from cl_lightning.data.sources.base import ArraySource, FolderSource, Scanned, Table
+from cl_lightning.data.sources.class_folders import ANY, class_folders
+from cl_lightning.data.sources.decode_cache import scan
+from cl_lightning.data.sources.image_folder import read_image_folder
+from cl_lightning.data.sources.image_formats import MAX_PIXELS
+from cl_lightning.data.sources.read_options import AUTO, PER_CLASS, Reading
+from cl_lightning.data.sources.skipped_files import Aside
+
+log = logging.getLogger(__name__)
+
+Sources = tuple[Table, Table | None]
+
+ARRAY_CHANNELS = {"digits": 1, "cifar100": 3}
+"""Of the data sets whose images are arrays; the others are folders of files, read in colour."""
+
+_SHOWN = 3
+"""Broken images that a message names; the log has all."""
+_CIFAR = "cifar-100-python"
+FOLDERS = {"cifar100": _CIFAR, **fine_grained.FOLDERS}
+"""Of the data sets whose root is a folder that holds theirs, so that they may share it."""
+_FIRST_HUNDRED = ("n01440764", "n01855672")
+"""First and last of the hundred ImageNet classes that come first in alphabetical order."""
+
+
+def load_sources(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    with_test: bool = True,
+    on_broken: str = "error",
+    orientation: str = "ignore",
+    files: str = ANY,
+    evaluate_on: str = AUTO,
+    test_share: float = 0.2,
+    test_split: str = PER_CLASS,
+    max_pixels: int = MAX_PIXELS,
+) -> Sources:
+    """The training and the test images of a data set; the test source is None without ``with_test``.
+
+    A run that is evaluated on a validation share passes ``with_test=False``: test images are then not even read.
+
+    - ``digits``: scikit-learn's 8 x 8 handwritten digits, one channel; every fifth image of a class is for testing.
+    - ``cifar100``: Krizhevsky 2009, below ``root``, downloaded if it is not there.
+    - ``imagenet100``, ``imagenet1000``: ``root/train/<wnid>`` and ``root/val/<wnid>``; the hundred classes are the
+      first ones in alphabetical order.
+    - ``cub200``, ``cars``, ``aircraft``: as their authors gave them out, below ``root``; see
+      :mod:`~cl_lightning.data.sources.fine_grained`.
+    - ``image_folder``: ``root/train/<class>`` with ``root/val`` or ``root/test``, or else ``root/<class>``, of which
+      ``test_share`` of each class is for testing.
+
+    ``files``, ``evaluate_on``, ``test_share`` and ``test_split`` are those of
+    :class:`~cl_lightning.data.sources.read_options.Reading`. With ``orientation="apply"``, pictures in files are turned as their
+    EXIF orientation says.
+
+    Of a data set in files, those that are new or changed are decoded once. With ``on_broken="skip"``, those that do not
+    decode are left out: no other image changes its key or its side. Pictures of more than ``max_pixels`` do not decode.
+
+    Raises ValueError if the name is unknown, ``root`` does not hold the data set, files do not decode
+    (``on_broken="error"``), or a class has only such.
+    """
+    if name not in _READERS:
+        raise ValueError(f"data.name={name} is unknown: type data.name={', '.join(_READERS)}")
+    top = None if root is None else Path(root).expanduser()
+    train, test = _READERS[name](top, with_test, Reading(files, evaluate_on, test_share, test_split))
+    if top is None or not isinstance(train, FolderSource):
+        return train, test
+    found = [
+        dataclasses.replace(source, max_pixels=max_pixels)
+        for source in (train, test)
+        if isinstance(source, FolderSource)
+    ]
+    whole = _decodable(found, top, skip=on_broken == "skip")
+    upright = [dataclasses.replace(source, upright=orientation == "apply") for source in whole]
+    return upright[0], upright[1] if len(upright) == 2 else test
+
+
+def at_hand(name: str, root: str | Path | None) -> bool:
+    """Whether :func:`load_sources` could find a data set where it says, without a download."""
+    if name == "digits":
+        return True
+    return name in _READERS and root is not None and (Path(root).expanduser() / FOLDERS.get(name, "")).is_dir()
+
+
+def _digits(_root: Path | None, with_test: bool, _reading: Reading) -> Sources:
+    from sklearn.datasets import load_digits
+
+    images, own_labels = load_digits(return_X_y=True)
+    # The stored values are 0 .. 16.
+    pixels = torch.from_numpy(np.rint(images * 255 / 16).astype(np.uint8)).view(-1, 1, 8, 8)
+    labels = torch.from_numpy(own_labels).to(torch.int64)
+    place_in_class = torch.zeros_like(labels)
+    for label in range(10):
+        rows = labels == label
+        place_in_class[rows] = torch.arange(int(rows.sum()))
+    is_test = place_in_class % 5 == 4
+
+    def part(name: str, rows: Tensor) -> ArraySource:
+        return ArraySource(f"digits/{name}", pixels[rows], labels[rows], tuple("0123456789"))
+
+    return part("train", ~is_test), part("test", is_test) if with_test else None
+
+
+def _cifar100(root: Path | None, with_test: bool, _reading: Reading) -> Sources:
+    if root is None:
+        raise ValueError("data.root is not set: type data.root=DIR, where CIFAR-100 is or shall be downloaded to")
+    if not (root / _CIFAR).is_dir():
+        _download_cifar100(root)
+    return _cifar100_part(root, train=True), _cifar100_part(root, train=False) if with_test else None
+
+
+def _cifar100_part(root: Path, *, train: bool) -> ArraySource:
+    from continuum.datasets import CIFAR100
+
+    try:
+        data = CIFAR100(str(root), train=train, download=False)
+    except RuntimeError as error:
+        raise ValueError(
+            f"data.root={root} has a damaged {_CIFAR}: remove that folder to download it anew, or type data.root=DIR"
+        ) from error
+    images, own_labels, _ = data.get_data()
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    labels = torch.from_numpy(own_labels).to(torch.int64)
+    return ArraySource(f"cifar100/{'train' if train else 'test'}", pixels, labels, tuple(data.dataset.classes))
+
+
+def _download_cifar100(root: Path) -> None:
+    from continuum.datasets import CIFAR100
+
+    log.info("downloading CIFAR-100 (169 MB) to %s", root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # Unpacked aside and moved in one step: neither a killed run nor a second process leaves half a data set.
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as aside:
+            CIFAR100(aside, train=True, download=True)
+            _move_once(Path(aside) / _CIFAR, root / _CIFAR)
+    except (OSError, RuntimeError, EOFError, tarfile.TarError, http.client.HTTPException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"data.root={root} has no {_CIFAR} and the download failed ({reason}): unpack cifar-100-python.tar.gz of "
+            "https://www.cs.toronto.edu/~kriz/cifar.html there, or type data.root=DIR, where it is already"
+        ) from error
+
+
+def _move_once(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError:
+        # Another process may have been faster.
+        if not target.is_dir():
+            raise
+
+
+def _imagenet(count: int) -> Callable[[Path | None, bool, Reading], Sources]:
+    name = f"imagenet{count}"
+
+    def read(root: Path | None, with_test: bool, reading: Reading) -> Sources:
+        top = _existing(root)
+        for part in ("train", "val"):
+            if not (top / part).is_dir():
+                raise ValueError(
+                    f"data.root={root} has no folder {part}: type data.root=DIR with DIR/train and DIR/val"
+                )
+        found = list(class_folders(top / "train", reading.files))
+        if len(found) not in {count, 1000}:
+            raise ValueError(
+                f"data.root={root} has {len(found)} class folders in train, {name} needs {count}"
+                f"{' (or all 1000)' if count != 1000 else ''}: type data.root=DIR or data=image_folder"
+            )
+        classes = found[:count]
+        if count == 100 and (classes[0], classes[-1]) != _FIRST_HUNDRED:
+            log.warning("the classes in %s are not ImageNet's first hundred: compare with no published number", root)
+        aside = Aside()
+
+        def scanned(part: str) -> FolderSource:
+            shown = f"{part}/"
+            return FolderSource.scan(
+                top / part, f"{name}/{part}", classes, files=reading.files, aside=aside, shown=shown
+            )
+
+        train, test = scanned("train"), scanned("val") if with_test else None
+        aside.log(top)
+        return dataclasses.replace(train, scanned=Scanned(left_out=aside.kinds())), test
+
+    return read
+
+
+def _image_folder(root: Path | None, with_test: bool, reading: Reading) -> Sources:
+    return read_image_folder(_existing(root), with_test, reading)
+
+
+def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> list[FolderSource]:
+    """The sources with what is known of their files' contents, without the images that do not decode. Raises ValueError
+    if there are some, unless they may be left out (``skip``) and leave each class another image.
+    """
+    found = scan(root, sources)
+    sources = [dataclasses.replace(source, digests=one.digests) for source, one in zip(sources, found, strict=True)]
+    broken = [one.broken for one in found]
+    told = [
+        f"{os.path.relpath(source.root / source.paths[row], root)} ({why})"
+        for source, rows in zip(sources, broken, strict=True)
+        for row, why in rows.items()
+    ]
+    if not told:
+        return list(sources)
+    for line in told if len(told) > _SHOWN else ():
+        log.info("cannot be decoded: %s", line)
+    shown = ", ".join(told[:_SHOWN]) + (f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else "")
+    holds = f"data.root={root} holds {sum(map(len, sources))} images, of which {len(told)} cannot be decoded: {shown}"
+    if not skip:
+        largest = max(one.too_large for one in found)
+        larger = f", or data.max_pixels={largest} to read those that are large" if largest else ""
+        raise ValueError(f"{holds}; repair or remove them, or type data.on_broken=skip to leave them out{larger}")
+    whole = [_without(source, rows) for source, rows in zip(sources, broken, strict=True)]
+    log.warning("%s; they are left out", holds)
+    return whole
+
+
+def _without(source: FolderSource, broken: dict[int, str]) -> FolderSource:
+    whole = torch.ones(len(source), dtype=torch.bool)
+    whole[list(broken)] = False
+    rows = torch.nonzero(whole).flatten()
+    left = source.labels[rows].bincount(minlength=len(source.class_names))
+    if not left.all():
+        label = int(left.argmin())
+        row = next(row for row in broken if source.labels[row] == label)
+        raise ValueError(
+            f"data.on_broken=skip leaves class {source.class_names[label]} of {source.name} without an image: repair "
+            f"{source.root / source.paths[row]} ({broken[row]}), or add others of that class"
+        )
+    return source.select(rows, source.name)
+
+
+def _existing(root: Path | None) -> Path:
+    if root is None:
+        raise ValueError("data.root is not set: type data.root=DIR, the folder with the images")
+    if not root.is_dir():
+        raise ValueError(f"data.root={root} does not exist: type data.root=DIR, the folder with the images")
+    return root
+
+
+_READERS: dict[str, Callable[[Path | None, bool, Reading], Sources]] = {
+    "digits": _digits,
+    "cifar100": _cifar100,
+    "imagenet100": _imagenet(100),
+    "imagenet1000": _imagenet(1000),
+    "image_folder": _image_folder,
+    **{name: fine_grained.reader(name) for name in fine_grained.FOLDERS},
+}

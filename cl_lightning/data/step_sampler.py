@@ -1,0 +1,142 @@
+"""The order of a whole phase as a pure function: step number -> rows, and the position of each draw in its epoch.
+
+A phase is addressed by its step alone, so that a loader can start anywhere, on any number of workers. A step's batch is
+made of ``replicas`` equal consecutive parts, one for each virtual replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cl_lightning.core import rng
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Order, Sampling
+
+
+class StepIndices(NamedTuple):
+    """One step's samples."""
+
+    rows: Tensor
+    """(B,) int64 rows of the source."""
+    positions: Tensor
+    """(B,) int64 position of the draw in its epoch: with the epoch's key it addresses all of the draw's randomness."""
+    epoch: int
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseSampler:
+    """All steps of a phase. ``rows`` holds what each replica looks at (equal lengths), ``batch`` the images per replica
+    and step.
+    """
+
+    rows: Sequence[Tensor]
+    sampling: Sampling
+    epochs: int
+    batch: int
+    key: Key
+
+    def __post_init__(self) -> None:
+        sizes = {len(rows) for rows in self.rows}
+        assert len(sizes) == 1, f"replicas of unequal length: {sizes}"
+
+    @property
+    def replicas(self) -> int:
+        """Virtual replicas."""
+        return len(self.rows)
+
+    @property
+    def draws_per_replica(self) -> int:
+        """Samples that an epoch offers to each replica."""
+        n = len(self.rows[0])
+        match self.sampling.order:
+            case Order.REPEATED:
+                return (n // 256 * 256) // self.replicas
+            case Order.SHUFFLED:
+                return n // self.replicas
+            case Order.SEQUENTIAL:  # each replica goes through all of its own list, as published
+                return n
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch; an incomplete last batch counts unless it is dropped (the only batch never
+        is).
+        """
+        n = decides = self.draws_per_replica
+        if self.sampling.order is Order.SEQUENTIAL:  # published: what repeated sampling would draw decides
+            decides = len(self.rows[0]) // 256 * 256 // self.replicas
+        return n // self.batch if self.sampling.drop_last and decides > self.batch else -(-n // self.batch)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the phase."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def images(self) -> int:
+        """Images of the whole phase; an incomplete batch counts as what it is."""
+        return self.epochs * self.replicas * min(self.draws_per_replica, self.steps_per_epoch * self.batch)
+
+    def step(self, step: int, replicas: range | None = None) -> StepIndices:
+        """The samples of optimiser step ``step`` (from 0), of all replicas or of some."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        low = within * self.batch
+        high = min(low + self.batch, self.draws_per_replica)
+        order = self._order(epoch)
+        wanted = range(self.replicas) if replicas is None else replicas
+        parts = [self.rows[r][order[r][low:high]] for r in wanted]
+        offsets = torch.arange(high - low)
+        positions = [(within * self.replicas + r) * self.batch + offsets for r in wanted]
+        return StepIndices(torch.cat(parts), torch.cat(positions), epoch)
+
+    def of(self, replicas: range) -> ReplicaShard:
+        """The part of every step that belongs to these replicas."""
+        return ReplicaShard(self, replicas)
+
+    def _order(self, epoch: int) -> list[Tensor]:
+        """For each replica, indices into its rows."""
+        n = len(self.rows[0])
+        if self.sampling.order is Order.SEQUENTIAL:
+            return [torch.arange(n)] * self.replicas
+        indices = _permutation(None if self.sampling.ignore_seed else self.key, epoch, n)
+        if self.sampling.order is Order.REPEATED:
+            indices = repeated_order(indices, self.replicas)
+        return [indices[r :: self.replicas][: self.draws_per_replica] for r in range(self.replicas)]
+
+
+@dataclass(frozen=True, eq=False)
+class ReplicaShard:
+    """The steps of some of the replicas: what one of several processes loads."""
+
+    draws: PhaseSampler
+    replicas: range
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the phase, the same for every share."""
+        return self.draws.total_steps
+
+    def step(self, step: int) -> StepIndices:
+        """These replicas' samples of optimiser step ``step``."""
+        return self.draws.step(step, self.replicas)
+
+
+def repeated_order(permutation: Tensor, replicas: int) -> Tensor:
+    """Three adjacent copies of each index, wrapped to a multiple of ``replicas`` (Hoffer et al. 2020, as in DeiT's
+    sampler).
+    """
+    repeated = permutation.repeat_interleave(3)
+    missing = -len(repeated) % replicas
+    return torch.cat([repeated, repeated[:missing]])
+
+
+@lru_cache(maxsize=4)
+def _permutation(key: Key | None, epoch: int, count: int) -> Tensor:
+    if key is None:  # as published: the epoch's number is the seed
+        return torch.randperm(count, generator=torch.Generator().manual_seed(epoch))
+    return rng.permutation(key.fold("order", epoch), count)

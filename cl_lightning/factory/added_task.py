@@ -1,0 +1,295 @@
+"""From the configuration to the tasks of a run that adds one to a finished run.
+
+A run that adds a task needs of the past what the memory holds. It keeps those images in ``exemplars/`` of its own
+folder, so that neither the run before nor the old training data are needed once it has begun. Old tasks are evaluated
+on their own test images where these are at hand, and on nothing where they are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cl_lightning.checkpoint.state import RunState, evaluated_images, last_state, restore
+from cl_lightning.config.identity import refuse_edits
+from cl_lightning.config.saved import load_saved
+from cl_lightning.config.schema import Config, DataConfig
+from cl_lightning.config.schema.added_task import LearntFolderConfig
+from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.types import Fit, View
+from cl_lightning.data.scenarios.added_task import Part, extend, new_part
+from cl_lightning.data.scenarios.image_identity import WORDS, Identity, identity_of
+from cl_lightning.data.scenarios.image_list import LISTING, how_it_differs, is_listed, named, read_listing
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.scenarios.scenario import split_scenario as cut_scenario
+from cl_lightning.data.sources.base import ArraySource, FolderSource
+from cl_lightning.data.sources.exemplar_reading import read_exemplar_store
+from cl_lightning.data.sources.exemplar_store import INDEX, ExemplarStore
+from cl_lightning.data.sources.readers import ARRAY_CHANNELS, at_hand, load_sources
+from cl_lightning.factory.scenario import dataset_scenario, reading
+from cl_lightning.memory.rehearsal import Budget
+from cl_lightning.methods.base import Method
+
+log = logging.getLogger(__name__)
+
+EXEMPLARS = "exemplars"
+"""Where a run keeps the images that it remembers of tasks learnt by a run before it."""
+
+
+# ---- one task more -----------------------------------------------------------------------------------------------
+
+
+def extended_scenario(config: Config) -> Scenario:
+    """The tasks that the run before has learnt, and the one that ``config.extends`` adds.
+
+    Raises:
+        ValueError: the folder's classes cannot be a task, or the exemplars are not there.
+    """
+    return _extended(config, evaluated=True)
+
+
+def _extended(config: Config, *, evaluated: bool) -> Scenario:
+    """``evaluated``: look for old test images too."""
+    assert config.extends is not None
+    kept = kept_of_extended(config)
+    new = _of_folder(config.extends.folders[-1], config)
+    tests, identities = _old_tests(config, kept) if evaluated else ([], kept.identities)
+    try:
+        kept = dataclasses.replace(kept, identities=identities)
+        return extend(config.data.name, kept, tests, new, allow_similar=config.extends.folders[-1].allow_similar)
+    except ValueError as error:
+        raise ValueError(f"data.new={config.extends.folders[-1].folder}: {error}") from error
+
+
+def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
+    """The folder's classes as the only task of a scenario of their own."""
+    data = config.data
+    try:
+        train, test = load_sources(
+            "image_folder", entry.folder, with_test=not data.validation, **reading(entry), max_pixels=data.max_pixels
+        )
+        number = len(train.class_names)
+        return cut_scenario(
+            entry.folder, train, test, order=range(number), increment=number, validation=data.validation,
+            image_size=data.image_size,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(str(error).replace("data.root", "data.new")) from error
+
+
+# ---- old test images ---------------------------------------------------------------------------------------------
+
+
+def _old_tests(config: Config, kept: ExemplarStore) -> tuple[list[Part], tuple[Identity | None, ...]]:
+    """What tasks before can be evaluated on; a warning names those that cannot, and why. And what all their images are:
+    as it was recorded, else as it is found now.
+    """
+    assert config.extends is not None
+    folders = config.extends.folders[:-1]
+    bounds = list(accumulate(kept.sizes, initial=0))
+    first = len(kept.sizes) - len(folders)
+    parts: list[Part] = []
+    identities = list(kept.identities)
+    before = _Before(config, len(kept.fingerprints) if None in kept.identities else 0)
+    for place, fingerprint in enumerate(kept.fingerprints):
+        tasks = f"tasks 1 to {first}" if place == 0 and first > 1 else f"task {first + place if place else 1}"
+        try:
+            if place == 0:
+                scenario = _first_data(config)
+                part = Part(scenario.test, scenario.test_labels)
+            else:
+                scenario = _of_folder(folders[place - 1], config)
+                part = new_part(scenario.test, scenario.test_labels, bounds[first + place - 1], first + place)
+            task = first + place if place else None
+            if scenario.train.fingerprint != fingerprint:
+                told = how_it_differs(before.listings, scenario, task)
+                raise ValueError(told or "other images than the run was trained on are there")
+            identities[place] = before.check(scenario, identities[place], task)
+            parts.append(part)
+        except (ValueError, UserError, OSError) as error:
+            log.warning("%s will not be evaluated: %s", tasks, " ".join(str(error).split()))
+    return parts, tuple(identities)
+
+
+class _Before:
+    """What is known of the images that an extended run was evaluated on before."""
+
+    def __init__(self, config: Config, unknown: int) -> None:
+        assert config.extends is not None
+        runs = [Path(config.run_dir), Path(config.extends.run)]
+        self.listings = [run / LISTING for run in runs]
+        found = (last_state(run / "checkpoints") for run in runs if unknown)
+        payload = next(filter(None, found), None)
+        self._totals = [] if payload is None else evaluated_images(payload[1])
+
+    def check(self, scenario: Scenario, recorded: Identity | None, task: int | None) -> Identity:
+        """What is evaluated on of a data set, or of the folder that was learnt as ``task`` (from 1), is still the same.
+
+        Raises:
+            ValueError: it is not, or there are more images or fewer than there were, where that is all that is known.
+        """
+        now, part = identity_of(scenario), scenario.evaluates_on
+        if recorded is None:
+            first = 0 if task is None else task - 1
+            counts = [len(own.test) for own in scenario.tasks]
+            then = self._totals[first : first + len(counts)]
+            if any(one and one != other for one, other in zip(then, counts, strict=False)):
+                raise ValueError(f"{sum(then)} {part} images were there, and {sum(counts)} are there now")
+            return now
+        if recorded[part]["digest"] != now[part]["digest"]:
+            told = how_it_differs(self.listings, scenario, task, only=part)
+            raise ValueError(told or f"its {WORDS[part]} images are not those of then")
+        return recorded
+
+
+def _first_data(config: Config) -> Scenario:
+    """The data set that the first run began with, if it is where it was."""
+    data = config.data
+    if not at_hand(data.name, data.root):
+        raise ValueError(f"data.root={data.root} does not hold {data.name}")
+    return dataset_scenario(data)
+
+
+# ---- exemplars ---------------------------------------------------------------------------------------------------
+
+
+def kept_of_extended(config: Config) -> ExemplarStore:
+    """What a run that adds a task remembers of those before: its own copy, or what the run before remembers."""
+    assert config.extends is not None
+    own = Path(config.run_dir) / EXEMPLARS
+    if (own / INDEX).is_file():
+        kept = read_exemplar_store(own)
+        if len(kept.fingerprints) > len(config.extends.folders):
+            raise ValueError(
+                f"{config.run_dir} comes from a bundle, with the images that it remembers in the end and no others: "
+                f"type learn={config.run_dir} data.new=FOLDER to teach it more"
+            )
+        return kept
+    before, payload = read_finished(Path(config.extends.run), "learn=")
+    root = config.data.root  # may have been typed anew
+    return kept_of(dataclasses.replace(before, data=dataclasses.replace(before.data, root=root)), payload)
+
+
+def read_finished(run_dir: Path, word: str) -> tuple[Config, dict[str, Any]]:
+    """Configuration and last state of a finished run; ``word`` is what was typed before the folder.
+
+    Raises ``UserError`` if it is not finished, or not of this version.
+    """
+    config = load_saved(run_dir, word=word)
+    with told_to_user():
+        found = last_state(run_dir / "checkpoints")
+    tasks = 0 if found is None else len(found[1]["identity"]["protocol"]["tasks"])
+    done = 0 if found is None else len(found[1]["records"])
+    if found is None or done < tasks:
+        of = f" ({done} of {tasks} tasks are learnt)" if tasks else ""
+        raise UserError(f"{word}{run_dir} is not finished{of}: type resume={run_dir} first")
+    with told_to_user():
+        refuse_edits(found[1]["identity"].get("configuration"), dataclasses.asdict(config), f"{word}{run_dir}")
+    return config, found[1]
+
+
+def kept_of(config: Config, payload: dict[str, Any]) -> ExemplarStore:
+    """What a finished run remembers, as images: from its own copy, or from the data that it was trained on.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    if config.data.sets:
+        raise ValueError(
+            f"{config.run_dir} is a run of data=sequence, whose images come from several places, so its exemplars "
+            "cannot be bundled: take the folder of the run, and the data"
+        )
+    identity = payload["identity"]
+    keys = _remembered(payload)
+    names, sizes = tuple(identity["class_names"]), tuple(identity["protocol"]["tasks"])
+    fingerprints = tuple(identity.get("fingerprints") or [identity["train_fingerprint"]])
+    channels = ARRAY_CHANNELS.get(config.data.name, 3)
+    own = Path(config.run_dir) / EXEMPLARS
+    if (own / INDEX).is_file() and (kept := read_exemplar_store(own)).sizes == sizes and kept.holds(keys):
+        source = kept.source
+    elif keys:
+        source = _trained_on(config, identity, list(keys))
+    else:
+        source = _nothing(config.data, channels)
+    rows = torch.tensor([source.row(key) for key in keys], dtype=torch.int64)
+    labels = torch.tensor(list(keys.values()), dtype=torch.int64)
+    chosen = dataclasses.replace(source.select(rows, EXEMPLARS), labels=labels, class_names=names)
+    if isinstance(chosen, FolderSource):
+        chosen = dataclasses.replace(chosen, keys=tuple(keys))
+    return ExemplarStore(
+        chosen, sizes, config.data.image_size, channels, fingerprints, tuple(identity.get("images") or ())
+    )
+
+
+def _remembered(payload: dict[str, Any]) -> dict[int | str, int]:
+    """Key of each exemplar of any replica -> global label: classes ascending, best first."""
+    lists = payload["memory"]["lists"]
+    labels = sorted({int(label) for kept in lists for label in kept})
+    return {key: label for label in labels for kept in lists for key in kept.get(label, ())}
+
+
+def _trained_on(config: Config, identity: Mapping[str, Any], keys: Sequence[int | str]) -> ArraySource | FolderSource:
+    """The training images of a run, of which it remembers ``keys``: these are what they were when it was made."""
+    where = f"{config.run_dir} remembers images that are not here"
+    mend = (
+        "put its data back, type data.root=DIR beside learn=, or take it from a bundle (python -m cl_lightning.bundle)"
+    )
+    try:
+        scenario = _first_data(config) if config.extends is None else _extended(config, evaluated=False)
+    except (ValueError, UserError, OSError) as error:
+        raise ValueError(f"{where} ({error}): {mend}") from error
+    listings = [Path(config.run_dir) / LISTING]
+    own, task = scenario.newest or scenario, None if scenario.newest is None else len(scenario.tasks)
+    root = config.data.root if config.extends is None else config.extends.folders[-1].folder
+    if scenario.train.fingerprint != identity["train_fingerprint"]:
+        told = how_it_differs(listings, own, task)
+        raise ValueError(
+            f"{where} (data.root={root} holds others than it was trained on{': ' if told else ''}{told}): {mend}"
+        )
+    recorded, now = (identity.get("images") or [None])[-1], identity_of(own)
+    if recorded is not None and recorded["train"]["digest"] != now["train"]["digest"]:
+        told = how_it_differs(listings, own, task, only="train") or "training images changed"
+        listing = read_listing(listings[0])
+        changed = [str(key) for key in keys if not is_listed(listing, scenario.train, key)]
+        if changed:
+            raise ValueError(f"{where} (data.root={root}: {told}; it remembers {named(changed)}): {mend}")
+        log.info("%s: %s; the run remembers none of them", root, told)
+    assert isinstance(scenario.train, ArraySource | FolderSource)
+    return scenario.train
+
+
+def _nothing(data: DataConfig, channels: int) -> ArraySource | FolderSource:
+    none = torch.empty(0, dtype=torch.int64)
+    if data.name in ARRAY_CHANNELS:
+        pixels = torch.empty(0, channels, data.image_size, data.image_size, dtype=torch.uint8)
+        return ArraySource(EXEMPLARS, pixels, none, (), ())
+    return FolderSource(EXEMPLARS, Path("/"), (), none, (), ())
+
+
+# ---- what the run before has learnt ------------------------------------------------------------------------------
+
+
+def inherited(config: Config, method: Method, scenario: Scenario) -> RunState:
+    """The state of the run that ``config`` extends; its networks are put into ``method``.
+
+    Raises:
+        ValueError: the method needs all images of old tasks.
+    """
+    assert config.extends is not None
+    for item in method.plan(scenario.tasks[-1]):
+        if isinstance(item, Fit) and item.phase.view is View.CUMULATIVE:
+            raise ValueError(
+                f"method={config.method.name} trains on all images of all tasks, and a run keeps only its exemplars: "
+                "type learn= with a run of another method, or start a new run on all images"
+            )
+    _, payload = read_finished(Path(config.extends.run), "learn=")
+    state = restore(payload, method, scenario.train)
+    budget = Budget(config.memory.budget, config.memory.size or 0)
+    state.memory = dataclasses.replace(state.memory, budget=budget)
+    return state

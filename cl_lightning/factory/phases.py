@@ -1,0 +1,52 @@
+"""From a published schedule to a phase of this run."""
+
+from __future__ import annotations
+
+from cl_lightning.config.scales import BACKBONE, MAIN, epochs_of, rate_of
+from cl_lightning.config.schema import Config, PhaseConfig
+from cl_lightning.core.types import Mixing, Optimiser, Order, Phase, Sampling, Schedule, Sharpness, View
+
+__all__ = ["BACKBONE", "MAIN", "build_phase"]
+
+
+def build_phase(
+    name: str,
+    phase: PhaseConfig,
+    config: Config,
+    view: View,
+    trains: tuple[str, ...] | list[str],
+    *,
+    mixing: Mixing | None = None,
+    sharpness: Sharpness | None = None,
+) -> Phase:
+    """A paper's schedule, scaled, with the recipe's way of sampling."""
+    recipe = config.recipe
+    epochs, lr = epochs_of(name, phase, config), rate_of(phase, config)
+    order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED
+    return Phase(
+        name=name,
+        view=view,
+        epochs=epochs,
+        optimiser=Optimiser(
+            name=phase.optimiser,
+            lr=lr,
+            weight_decay=phase.weight_decay,
+            decay_vectors=phase.decay_vectors,
+            momentum=phase.momentum,
+            reference_batch=phase.reference_batch if recipe.lr_follows_batch else None,
+        ),
+        schedule=Schedule(
+            name=phase.schedule,
+            warmup_epochs=round(phase.warmup_epochs * epochs / phase.epochs),
+            warmup_lr=min(phase.warmup_lr, lr),  # absolute, but a small lr_scale must turn no warm-up around
+            min_lr=min(phase.min_lr, lr),
+            milestones=tuple(phase.milestones),
+            gamma=phase.gamma,
+            lag=bool(recipe.schedule_lag),
+        ),
+        trains=tuple(trains),
+        sampling=Sampling(order, bool(recipe.order_ignores_seed)),
+        mixing=mixing,
+        sharpness=sharpness,
+        drop_path_in_frozen=bool(recipe.drop_path_in_frozen),
+    )

@@ -1,0 +1,140 @@
+"""All that a report shows, in plain numbers: read from the files of a run, so that a page can be made again without
+data, network or GPU.
+
+Legend: C classes, T tasks, D width, H, W image, h, w patches.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cl_lightning.core.atomic_write import make_folder, replace_file
+from cl_lightning.core.file_type import read_file
+from cl_lightning.core.json_schema import read_json
+from cl_lightning.core.missing_keys import complete_results
+from cl_lightning.core.types import Plain
+from cl_lightning.report.results import write_json
+from cl_lightning.report.results_schema import check_results_file
+
+FOLDER = "report"
+"""Below a run's folder: figures, and what they are made of."""
+_ARRAYS, _PLAIN = "data.npz", "data.json"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published curve of the same protocol."""
+
+    name: str
+    source: str
+    accuracy: tuple[float, ...]
+    """In %, on all classes seen after each task."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """What network, memory and data looked like after the last task; None where there is no such thing."""
+
+    published: Published | None = None
+    probabilities: str = ""
+    """What a confidence is, in words."""
+    confusion: NDArray[np.int64] | None = None
+    """(C, C) images of class i that were taken for class j."""
+    reliability: NDArray[np.int64] | None = None
+    """(2, K, 3), as ``metrics.answers.Answers.reliability``."""
+    tokens: NDArray[np.float32] | None = None
+    """(T, F) what each task brought: its token, or its bank of keys."""
+    exemplars: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    """Class -> some of its exemplars (n, H, W, channels)."""
+    exemplar_counts: Mapping[int, int] = field(default_factory=dict)
+    """Class -> all of its exemplars that are different images."""
+    attended: NDArray[np.uint8] | None = None
+    """(n, H, W, channels) images that attention was taken of."""
+    attention: NDArray[np.float32] | None = None
+    """(n, T, h, w): share of each patch in what is read for each task, mean over heads."""
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """A run, as its page shows it."""
+
+    results: Mapping[str, Any]
+    """``results.json``."""
+    curves: tuple[Mapping[str, float], ...]
+    """Rows of ``metrics.csv``."""
+    portrait: ReportData
+
+
+def write_report_data(run_dir: Path, portrait: ReportData) -> None:
+    """Keep what cannot be made again from the run's other files."""
+    arrays = {
+        name: value
+        for name in ("confusion", "reliability", "tokens", "attended", "attention")
+        if (value := getattr(portrait, name)) is not None
+    }
+    arrays |= {f"exemplars/{label}": images for label, images in portrait.exemplars.items()}
+    published = portrait.published
+    plain: dict[str, Plain] = {
+        "published": None if published is None else {**vars(published), "accuracy": list(published.accuracy)},
+        "probabilities": portrait.probabilities,
+        "exemplar_counts": {str(label): count for label, count in portrait.exemplar_counts.items()},
+    }
+    folder = run_dir / FOLDER
+    make_folder(folder)
+    replace_file(folder / _ARRAYS, lambda file: np.savez_compressed(file, **arrays))
+    write_json(folder / _PLAIN, plain)
+
+
+def read_report_data(run_dir: Path) -> ReportData:
+    """What :func:`write_portrait` kept; an empty one where it has kept nothing."""
+    folder = run_dir / FOLDER
+    if not (folder / _PLAIN).exists() or not (folder / _ARRAYS).exists():
+        return ReportData()
+    plain = json.loads(read_file(folder / _PLAIN))
+    with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    exemplars = {int(name.split("/")[1]): arrays.pop(name) for name in sorted(arrays) if name.startswith("exemplars/")}
+    published = plain["published"]
+    return ReportData(
+        published=None if published is None else Published(**{**published, "accuracy": tuple(published["accuracy"])}),
+        probabilities=plain["probabilities"],
+        exemplars=exemplars,
+        exemplar_counts={int(label): count for label, count in plain["exemplar_counts"].items()},
+        **arrays,
+    )
+
+
+def read_report_input(run_dir: Path) -> ReportInput:
+    """A run from its files.
+
+    Raises:
+        ValueError: there is no run that has finished a task, or its ``results.json`` is broken; one line.
+    """
+    path = run_dir / "results.json"
+    if not path.exists():
+        raise ValueError(f"{run_dir} has no results.json: a run writes it after its first task")
+    try:
+        results = complete_results(read_json(read_file(path), "it"))
+        check_results_file(results)
+        results["protocol"]["readout"], results["tasks"][0], results["accuracy_matrix"]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{path} is no results.json of a run ({type(error).__name__}: {error})") from error
+    return ReportInput(results, _curves(run_dir / "metrics.csv"), read_report_data(run_dir))
+
+
+def _curves(path: Path) -> tuple[dict[str, float], ...]:
+    if not path.exists():
+        return ()
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple({name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file))
+    except (csv.Error, ValueError, TypeError) as error:  # a torn line has no name, or no number, for a cell
+        raise ValueError(f"{path} is damaged ({error}): delete it to have a report without curves") from error

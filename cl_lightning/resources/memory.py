@@ -1,0 +1,119 @@
+"""The memory that a run needs at the very least, and a line where the machine has less.
+
+Only what cannot be otherwise is counted: weights, and either their gradients and the optimiser's moments, or a batch of
+images and what the way back needs of it. A real step needs some times as much, so what would fit is never refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from cl_lightning.config.scales import BACKBONE, MAIN, phases_of
+from cl_lightning.config.schema import Config
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.resources.machine import gpu_memory, machine_memory
+from cl_lightning.resources.parameters import Counts, count
+
+_FLOAT = 4
+_HALF = 2
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes at the very least."""
+
+    weights: int
+    """The network as it is built."""
+    learning: int
+    """Gradients and the optimiser's moments."""
+    fixed: int
+    """Buffers of each patch for each other one."""
+    images: int
+    """Images of a step in one process, and what is kept of them."""
+    counts: Counts
+
+    @property
+    def built(self) -> int:
+        """Before anything is learnt, in the machine's memory also where a GPU learns."""
+        return self.weights + self.fixed
+
+    @property
+    def total(self) -> int:
+        """While something is learnt."""
+        return self.built + max(self.learning, self.images)
+
+
+def forecast(config: Config, scenario: Scenario) -> Need:
+    """Return what the first task of the run needs."""
+    counts = count(config, scenario.image_size, scenario.channels)
+    phase = phases_of(config.method)[BACKBONE if getattr(config.method, "backbone_task", False) else MAIN]
+    moments = {"adamw": 2, "sgd": int(phase.momentum > 0)}[phase.optimiser]
+    pixels = scenario.channels * scenario.image_size**2
+    images = _images_of_a_step(config, scenario)
+    padded = 0
+    if config.data.augmentation != "none" and not config.data.sets:
+        padded = scenario.channels * (scenario.image_size + 2 * config.data.crop_padding) ** 2
+    return Need(
+        weights=_FLOAT * counts.weights,
+        learning=_FLOAT * (1 + moments) * counts.trained,
+        fixed=_FLOAT * counts.fixed,
+        images=images * (_FLOAT * pixels + _HALF * counts.kept_per_image) + padded,
+        counts=counts,
+    )
+
+
+def check_memory(config: Config, scenario: Scenario) -> None:
+    """Raise ``ValueError``, one line, if no step of this run fits into this machine."""
+    need, machine = forecast(config, scenario), machine_memory()
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    here = need.built if on_gpu else need.total * config.trainer.devices
+    if machine is not None and here > machine:
+        raise ValueError(_too_much(config, scenario, need, here, f"this machine has {size(machine)}"))
+    if on_gpu and need.total > (there := gpu_memory()):
+        raise ValueError(_too_much(config, scenario, need, need.total, f"the GPU has {size(there)}"))
+
+
+def _images_of_a_step(config: Config, scenario: Scenario) -> int:
+    """Of one process; the first task may have fewer than a batch."""
+    together = (config.batch.size or 1) * max(1, (config.batch.replicas or 1) // config.trainer.devices)
+    return min(together, len(scenario.tasks[0].train))
+
+
+def _too_much(config: Config, scenario: Scenario, need: Need, here: int, there: str) -> str:
+    """Return the line: what takes most of it, and what to type."""
+    pixels, batch = scenario.image_size, config.batch.size
+    model = f"model={config.model.name} with {need.counts.weights:,} parameters"
+    causes = {
+        need.weights + need.learning: (model, f"{_sizes(config)}, or another model=NAME"),
+        need.fixed: (
+            f"data.image_size={pixels} in so many patches",
+            "a smaller data.image_size=N, or a larger model.patch_size=N",
+        ),
+        need.images: (
+            f"batch.size={batch} of data.image_size={pixels}",
+            "a smaller batch.size=N, data.image_size=N or data.crop_padding=N",
+        ),
+    }
+    cause, instead = causes[max(causes)]
+    return f"{cause} needs at least {size(here)} of memory, and {there}: type {instead}"
+
+
+def _sizes(config: Config) -> str:
+    """Return what makes the model smaller."""
+    found = [name for name in ("dim", "width", "depth", "mlp_ratio") if hasattr(config.model, name)]
+    return f"a smaller {' or '.join(f'model.{name}=N' for name in found or ['name'])}"
+
+
+def size(number: int) -> str:
+    """Return bytes in words.
+
+    >>> size(3 * 2**30)
+    '3.0 GiB'
+    """
+    value, units = float(number), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.1f} {units[0]}"

@@ -1,0 +1,99 @@
+"""What makes a run's numbers mean less than they seem to, where its configuration and its data show that beforehand.
+
+One line each, with what to type: told at the start, and kept beside the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cl_lightning.config.scales import epochs_of, scale_name, trained_phases
+from cl_lightning.config.schema import Config, JointConfig
+from cl_lightning.config.unread.conditions import has_no_split
+from cl_lightning.data.scenarios.scenario import Scenario
+
+_NEARLY_ALL = 0.9
+"""Share of the old training images that a memory may keep before a run is hardly continual any more."""
+_A_TENTH = 0.1
+_FEW = 20
+"""Images of a task to evaluate on, up to which one of them is five points of its accuracy."""
+
+
+def caveats(config: Config, scenario: Scenario) -> list[str]:
+    """A line for each, what weighs most first."""
+    return [
+        line
+        for told in (_remembers_all, _single_task, _single_classes, _few_images, _one_epoch)
+        for line in told(config, scenario)
+    ]
+
+
+def _remembers_all(config: Config, scenario: Scenario) -> Iterator[str]:
+    """A memory as large as what it remembers; of a task that ``learn=`` adds, what there once was is not known."""
+    if config.memory.budget == "none" or config.extends is not None or len(scenario.tasks) < 2:
+        return
+    lists = (config.batch.replicas or 1) if config.memory.scope == "per_replica" else 1
+    old = scenario.tasks[-1].num_old
+    counts = scenario.train_labels[scenario.train_labels >= 0].bincount(minlength=len(scenario.class_names)).tolist()
+    size = config.memory.size or 0
+    per_list = size // lists // old if config.memory.budget == "total" else size // lists
+    images, kept = sum(counts[:old]), sum(min(count, per_list * lists) for count in counts[:old])
+    if kept < _NEARLY_ALL * images:
+        return
+    smaller = max(lists * len(counts), round(_A_TENTH * sum(counts)))
+    if config.memory.budget == "per_class":
+        smaller = max(lists, smaller // len(counts))
+    share, left = ("all", "nothing") if kept == images else (str(kept), "hardly anything")
+    yield (
+        f"memory.size={size} keeps {share} of the {images} training images of earlier tasks: there is {left} to "
+        f"forget, as in joint training; type memory.size={smaller}, for example, or memory=none"
+    )
+
+
+def _single_task(config: Config, scenario: Scenario) -> Iterator[str]:
+    if len(scenario.tasks) == 1 and not isinstance(config.method, JointConfig):
+        yield (
+            "all classes come in a single task: this is joint training, and nothing can be forgotten; type "
+            "data.increment=N with fewer classes a task"
+        )
+
+
+def _single_classes(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Tell of tasks with a single class: where the task of an image is told, that class is."""
+    alone = [task.index + 1 for task in scenario.tasks if task.num_new == 1]
+    if not alone or len(scenario.tasks) == 1:
+        return
+    every = len(alone) == len(scenario.tasks)
+    which = "each task has" if every else f"task {alone[0]} has" if len(alone) == 1 else f"{len(alone)} tasks have"
+    mend = "teach it more classes at a time" if config.extends is not None else "type data.increment=2 or more"
+    yield (
+        f"{which} a single class, so that task-incremental accuracy is 100 % there whatever was learnt: look at "
+        f"class-incremental accuracy alone, or {mend}"
+    )
+
+
+def _few_images(config: Config, scenario: Scenario) -> Iterator[str]:
+    evaluated = [task for task in scenario.tasks if len(task.test)]
+    if not evaluated:
+        return
+    fewest = min(evaluated, key=lambda task: len(task.test))
+    number = len(fewest.test)
+    if number > _FEW:
+        return
+    data = config.data
+    draws = scenario.evaluates_on == "test" and data.name == "image_folder" and has_no_split(data.root)
+    share = "data.validation" if data.validation else "data.test_share" if draws else None
+    mend = f"type a larger {share} than {getattr(data, share.removeprefix('data.')):g}, or " if share else ""
+    yield (
+        f"task {fewest.index + 1} is evaluated on {number} image{'s' if number > 1 else ''}, each of which is "
+        f"{100 / number:.3g} points of its accuracy: {mend}add images"
+    )
+
+
+def _one_epoch(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Schedules that were shortened to nothing, as ``debug=smoke`` does."""
+    short = {n: phase for n, phase in trained_phases(config).items() if epochs_of(n, phase, config) == 1 < phase.epochs}
+    if short:
+        left = ", ".join(f"{name} (of {phase.epochs})" for name, phase in short.items())
+        scales = " and ".join(dict.fromkeys(scale_name(name) for name in short))
+        yield f"a single epoch is left of {left}: its numbers mean little, type a larger {scales}"

@@ -1,0 +1,118 @@
+"""The protocol of a run: what a number must never be printed without, from the configuration and the images."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from cl_lightning.config.fill import changed_switches
+from cl_lightning.config.scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
+from cl_lightning.config.schema import Config, DataConfig, MethodConfig, SetConfig
+from cl_lightning.data.scenarios.scenario import Scenario
+
+
+def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
+    """What a number must never be printed without."""
+    return {
+        "method": config.method.name,
+        "data": config.data.name,
+        "classes": len(scenario.class_names),
+        "tasks": [len(task.classes) for task in scenario.tasks],
+        "order": _order(config.data),
+        "evaluates_on": scenario.evaluates_on,
+        **({"evaluation_folder": scenario.evaluation_folder} if scenario.evaluation_folder else {}),
+        "model": config.model.name,
+        "memory": memory_name(config),
+        "memory_scope": config.memory.scope,
+        "recipe": config.recipe.name,
+        "recipe_changes": ", ".join(f"{k}={v}" for k, v in changed_switches(config.recipe).items()) or "none",
+        "recipe_switches": {
+            k: v
+            for k, v in dataclasses.asdict(config.recipe).items()
+            if k not in ("name", "date", "replicas", "precision")
+        },
+        "replicas": config.batch.replicas,
+        "batch": config.batch.size,
+        "precision": config.trainer.precision,
+        "epochs": epochs(config),
+        "lr_scale": lr_scale(config),
+        "augmentation": config.data.augmentation,
+        "method_options": method_options(config.method),
+        "seed": config.seed,
+        **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
+        **({} if config.extends is None else {"extended": _extended(config, scenario)}),
+    }
+
+
+def without_files(identity: Any) -> Any:
+    """A part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint, and
+    earlier versions kept a path as it was typed.
+    """
+    if not isinstance(identity, dict) or "method_options" not in identity:
+        return identity
+    options = {name: value for name, value in identity["method_options"].items() if name != "backbone_file"}
+    return {**identity, "method_options": options}
+
+
+def method_options(method: MethodConfig) -> dict[str, Any]:
+    """All that a method may be told but its name. A phase without a scale of its own says nothing of it, as in runs
+    from before there was any.
+    """
+    plain = {name: value for name, value in dataclasses.asdict(method).items() if name != "name"}
+    for name in phases_of(method):
+        plain[name] = {k: v for k, v in plain[name].items() if v is not None or k not in OWN_SCALES}
+    return plain
+
+
+def _order(data: DataConfig) -> str | int | list[int]:
+    """The class order; of several sets, that of each."""
+    if data.sets:
+        return ", ".join("as selected" if entry.select else _typed(entry.order) for entry in data.sets)
+    return data.order if isinstance(data.order, str | int) else list(data.order)
+
+
+def _set_words(entry: SetConfig) -> str:
+    """What one of several sets brings, without where it is and how its classes are ordered."""
+    told = {
+        "classes": len(entry.select) if entry.select else entry.classes or "all",
+        "increment": _typed(entry.increment or "all"),
+        "mirrored": "yes" if entry.flip else "no",
+        **({} if entry.augmentation is None else {"augmentation": entry.augmentation}),
+        **({} if entry.crop_padding is None else {"padding": str(entry.crop_padding)}),
+    }
+    return f"{entry.name} ({', '.join(f'{name} {value}' for name, value in told.items())})"
+
+
+def _typed(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) else str(list(value)).replace(" ", "")
+
+
+def _extended(config: Config, scenario: Scenario) -> list[str]:
+    """Where the tasks come from that were added to a finished run, and in what they were learnt otherwise."""
+    assert config.extends is not None
+    folders = config.extends.folders
+    first = len(scenario.tasks) - len(folders) + 1
+    return [
+        f"task {first + place}: folder {entry.name}, fingerprint {fingerprint}"
+        + "".join(f", {change}" for change in entry.changed)
+        for place, (entry, fingerprint) in enumerate(zip(folders, scenario.fingerprints[1:], strict=True))
+    ]
+
+
+def epochs(config: Config) -> str:
+    """Epochs of each phase, scaled: ``500 main + 20 finetuning``."""
+    return " + ".join(f"{epochs_of(name, phase, config)} {name}" for name, phase in trained_phases(config).items())
+
+
+def lr_scale(config: Config) -> float | str | None:
+    """Return what the learning rates of all phases are times; of each, where they differ: ``main 1, finetuning 4``."""
+    scales = {name: lr_scale_of(phase, config) for name, phase in trained_phases(config).items()}
+    if len(set(scales.values())) > 1:
+        return ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
+    return next(iter(scales.values()), config.lr_scale)
+
+
+def memory_name(config: Config) -> str:
+    """The budget in words."""
+    size = config.memory.size
+    return {"total": f"{size} in total", "per_class": f"{size} per class", "none": "none"}[config.memory.budget]

@@ -1,0 +1,319 @@
+"""The files of a run, each written whole: configuration, checkpoints, results with their protocol and provenance."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from cl_lightning.checkpoint.files import Position, save_whole, write_checkpoint
+from cl_lightning.checkpoint.state import RunState, checkpoint_payload, last_state, load_state, restore
+from cl_lightning.config.fill import changed_switches, unread_switches
+from cl_lightning.config.identity import kept_with_a_state, refuse_edits
+from cl_lightning.config.schema import Config
+from cl_lightning.core.atomic_write import write_atomic
+from cl_lightning.core.paths import display_path
+from cl_lightning.core.types import Fit, Herd
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.exemplar_store import write_kept
+from cl_lightning.data.sources.skipped_files import in_words
+from cl_lightning.distributed.process_group import ProcessGroup
+from cl_lightning.factory.added_task import EXEMPLARS, kept_of_extended
+from cl_lightning.methods.base import Method
+from cl_lightning.report.results import build_results, write_results
+from cl_lightning.run.caveats import caveats
+from cl_lightning.run.data_record import DataRecord
+from cl_lightning.run.protocol import epochs, memory_name, protocol, without_files
+
+log = logging.getLogger(__name__)
+
+_BESIDE_IDENTITY = ("precision", "evaluation_folder")
+"""What the protocol tells and a run is not known by: the one may be changed, the other came later than some runs."""
+
+
+class RunDirectory:
+    """The files of a run, each written whole."""
+
+    def __init__(self, config: Config, scenario: Scenario, method: Method, run_dir: Path) -> None:
+        self._config = config
+        self._scenario = scenario
+        self._method = method
+        self._run_dir = run_dir
+        self._protocol = protocol(config, scenario)
+        self._data = DataRecord(config, scenario, run_dir)
+        self._notes = self._noted()
+        self._started, self._began = time.time(), time.monotonic()  # a clock may be put back
+        self._earlier: dict[str, Any] = {}
+        self._seconds_before = 0.0
+        self._commits = [commit()]  # of the code that runs, not of what is checked out when it ends
+
+    def start(self) -> None:
+        """The configuration as it is in force and the listing of its images; of a run that goes on with another, also
+        what that remembers.
+        """
+        write_atomic(
+            self._run_dir / "config.yaml", self._configuration
+        )  # first: with it alone the run can be gone on with
+        if self._config.extends is not None and not (self._run_dir / EXEMPLARS).exists():
+            kept = dataclasses.replace(kept_of_extended(self._config), identities=tuple(self._scenario.identities[:-1]))
+            write_kept(self._run_dir / EXEMPLARS, kept)
+        self._data.write()
+
+    @cached_property
+    def _configuration(self) -> str:
+        plain = dataclasses.asdict(self._config) | {"run_dir": str(self._run_dir)}
+        return yaml.safe_dump(plain, sort_keys=False)
+
+    def _see_to_configuration(self) -> None:
+        """Write the configuration again if somebody has taken it away: without it nothing can be done with a run."""
+        if not (self._run_dir / "config.yaml").exists():
+            log.warning("%s was taken away, and is written again", self._run_dir / "config.yaml")
+            write_atomic(self._run_dir / "config.yaml", self._configuration)
+
+    def warn(self) -> None:
+        """Tell what is wrong with the images."""
+        self._data.warn()
+
+    def summary_lines(self, state: RunState) -> list[str]:
+        """What the user should know before the first step."""
+        config = self._config
+        unread = unread_switches(config.method)
+        recipe = {
+            k: v
+            for k, v in dataclasses.asdict(config.recipe).items()
+            if k not in ("name", "date", "replicas", "precision", *unread)
+        }
+        return [
+            f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
+            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}"
+            f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
+            f"augmentation {config.data.augmentation}, seed {config.seed}",
+            f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
+            f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
+            *data_lines(self._scenario),
+            *self._notes,
+            *_extension_lines(config, self._scenario),
+            f"files in {display_path(self._run_dir)}",
+            *([f"going on with {self.position_text(state)}"] if state.position != Position() else []),
+        ]
+
+    def _noted(self) -> list[str]:
+        """Return what to know before its numbers are read; kept beside them."""
+        config = self._config
+        notes = caveats(config, self._scenario)
+        unread = unread_switches(config.method)
+        herds = [item for item in self._method.plan(self._scenario.tasks[0]) if isinstance(item, Herd)]
+        if herds and not herds[0].augmented and config.memory.scope == "per_replica":
+            share = dataclasses.replace(config.memory, size=(config.memory.size or 0) // (config.batch.replicas or 1))
+            notes.append(
+                f"memory.scope=per_replica without augmented herding: all {config.batch.replicas} replicas choose the "
+                f"same exemplars, so that of {memory_name(config)} only "
+                f"{memory_name(dataclasses.replace(config, memory=share))} are different images: "
+                "type memory.scope=global, or with DyTox recipe.herd_augmented=true"
+            )
+        idle = [f"recipe.{k}={v}" for k, v in changed_switches(config.recipe).items() if k in unread]
+        if idle:
+            notes.append(f"{', '.join(idle)}: method={config.method.name} does not read it, DyTox and DAFormer do")
+        return notes
+
+    def position_text(self, state: RunState) -> str:
+        """Where the run stands, in words."""
+        at, tasks = state.position, self._scenario.tasks
+        if at.tasks == len(tasks):
+            return f"all {at.tasks} tasks done"
+        task = f"task {at.tasks + 1}/{len(tasks)}"
+        if at == Position(at.tasks):
+            return task
+        item = self._method.plan(tasks[at.tasks])[at.items]
+        name = f"phase {item.phase.name}" if isinstance(item, Fit) else type(item).__name__.lower()
+        return f"{task}, {name}" + (f", after step {at.steps}" if at.steps else "")
+
+    def save_checkpoint(self, state: RunState) -> None:
+        """Write the state: a checkpoint that the run can be gone on from."""
+        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity)
+        payload["commits"] = self._commits
+        self._see_to_configuration()
+        write_checkpoint(self._checkpoints, state.position, payload)
+
+    def restore(self, processes: ProcessGroup) -> RunState | None:
+        """What the run in this folder last kept; its networks are put into the method. None if it has kept nothing yet.
+
+        Every process reads what the first one could read; when this returns, all have read it.
+
+        Raises:
+            ValueError: the checkpoint is of another run or other data.
+        """
+        found = last_state(self._checkpoints) if processes.is_main else None
+        name = processes.broadcast(None if found is None else found[0].name)
+        if name is None:
+            return None
+        payload = load_state(self._checkpoints / name) if found is None else found[1]
+        processes.gather(None)
+        self._data.check(payload)
+        plain = dataclasses.asdict(self._config)
+        refuse_edits(payload["identity"].get("configuration"), plain, f"resume={self._run_dir}")
+        for part, value in self._identity.items():
+            made = payload["identity"].get(part)
+            if part not in ("images", "configuration") and without_files(made) != without_files(value):
+                raise ValueError(
+                    f"resume={self._run_dir} was made with another {part}: {_unlike(made, value)}; "
+                    "go on with the same data and configuration, or start a new run"
+                )
+        if processes.is_main and (whole := self._data.complete(payload)) is not None:
+            save_whole(self._checkpoints / name, whole)
+        state = restore(payload, self._method, self._scenario.train)
+        self._check_cursor(state)
+        self._commits = list(dict.fromkeys([*payload["commits"], *self._commits]))
+        self._seconds_before = sum(record.seconds for record in state.records) + state.cursor.seconds
+        self._earlier = {"went_on_after_task": len(state.records), "went_on_at_step": state.steps}
+        return state
+
+    def _check_cursor(self, state: RunState) -> None:
+        """Raise ``ValueError`` where a state stands at a place that its task does not have."""
+        at, tasks = state.position, self._scenario.tasks
+        if at.items == at.steps == 0:
+            return
+        plan = self._method.plan(tasks[at.tasks])
+        if at.items >= len(plan) or (at.steps and not isinstance(plan[at.items], Fit)):
+            raise ValueError(f"resume={self._run_dir} was left at a place that task {at.tasks + 1} does not have")
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self._run_dir / "checkpoints"
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """Of which run a checkpoint is."""
+        return {
+            "protocol": {name: value for name, value in self._protocol.items() if name not in _BESIDE_IDENTITY},
+            "class_names": list(self._scenario.class_names),
+            "order": list(self._scenario.order),
+            "train_fingerprint": self._scenario.train.fingerprint,
+            **({"fingerprints": list(self._scenario.fingerprints)} if self._scenario.fingerprints else {}),
+            # Files that were written before these two were kept lack them.
+            "images": self._data.identities,
+            "configuration": kept_with_a_state(dataclasses.asdict(self._config)),
+        }
+
+    def results(self, state: RunState, *, write: bool = True) -> dict[str, Any]:
+        """Write (or only return) what is known after the last task."""
+        after_phases = [entry for entry in state.after_phases if entry.task < len(state.records)]
+        results = build_results(
+            {**self._protocol, **_precision(state)},
+            state.records,
+            state.matrices,
+            main_readout=next(iter(next(iter(state.matrices.values())))),
+            parameters=state.records[-1].parameters,
+            provenance=self._provenance(),
+            phases=state.phases,
+            after_phases=after_phases,
+            data={**self._data.results(), **_left_out(self._scenario)},
+            notes=self._notes,
+        )
+        if write:
+            self._see_to_configuration()
+            write_results(self._run_dir, results, state.matrices, after_phases)
+        return results
+
+    def _provenance(self) -> dict[str, Any]:
+        packages = ("torch", "pytorch-lightning", "hydra-core", "timm", "continuum", "numpy")
+        on_gpu = self._config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+        cuda = torch.cuda.get_device_name() if on_gpu else None
+        return {
+            "commit": ", then ".join(map(str, self._commits)) if len(self._commits) > 1 else self._commits[0],
+            "command": shlex.join(sys.argv[1:]),
+            "host": platform.node(),
+            "device": cuda or f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in packages},
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
+            "seconds": round(self._seconds_before + time.monotonic() - self._began, 1),
+            **self._earlier,
+        }
+
+
+def _unlike(made: Any, now: Any) -> str:
+    """Two values, or what differs in two mappings."""
+    if not (isinstance(made, dict) and isinstance(now, dict)):
+        return f"{made}, not {now}"
+    return ", ".join(
+        f"{key}={made.get(key)}, not {now.get(key)}" for key in {**made, **now} if made.get(key) != now.get(key)
+    )
+
+
+def _left_out(scenario: Scenario) -> dict[str, Any]:
+    """The entry of the results that tells what lies beside the images of data in folders; none for arrays."""
+    aside = scenario.left_out
+    return {} if aside is None else {"left_out": [dataclasses.asdict(each) for each in aside]}
+
+
+def data_lines(scenario: Scenario) -> list[str]:
+    """How many images there are of how many classes, where those are that are evaluated on, and what was left out."""
+    left_out = [f"left out: {in_words(scenario.left_out)} (run.log names all)"] if scenario.left_out else []
+    if scenario.fingerprints:  # of tasks before only exemplars are here; the new one has a line of its own
+        return left_out
+    labels = scenario.train_labels
+    counts = labels[labels >= 0].bincount(minlength=len(scenario.class_names)).tolist()
+    few, many = (scenario.class_names[counts.index(extreme(counts))] for extreme in (min, max))
+    each = f"{counts[0]} each" if min(counts) == max(counts) else f"{min(counts)} of {few} to {max(counts)} of {many}"
+    evaluated = sum(len(task.test) for task in scenario.tasks)
+    return [
+        f"{sum(counts)} training images of {len(counts)} classes ({each}), {evaluated} {scenario.evaluates_on} images"
+        f"{_where(scenario)}",
+        *left_out,
+    ]
+
+
+def _where(scenario: Scenario) -> str:
+    """The folder that is evaluated on, and the one that is not."""
+    folder = f" in {scenario.evaluation_folder}/" if scenario.evaluation_folder else ""
+    return folder + (f"; {scenario.unused_folder}/ is not used" if scenario.unused_folder else "")
+
+
+def _extension_lines(config: Config, scenario: Scenario) -> list[str]:
+    """What a run learns beyond the one before it, and on what it is evaluated."""
+    if config.extends is None:
+        return []
+    task, without = scenario.tasks[-1], [str(task.index + 1) for task in scenario.tasks if len(task.test) == 0]
+    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on{_where(scenario)}"
+    missing = f"not evaluated, for want of test images: tasks {', '.join(without)}" if without else ""
+    return [
+        f"learns {', '.join(task.names)} from {config.extends.folders[-1].folder} ({images})",
+        f"goes on with {display_path(Path(config.extends.run))}",
+        *([missing] if missing else []),
+    ]
+
+
+def _precision(state: RunState) -> dict[str, Any]:
+    """What the phases were trained in; listed one by one where it was changed on the way."""
+    used = list(dict.fromkeys(precision for _, _, precision in state.precisions))
+    if len(used) < 2:
+        return {}
+    listed = [f"task {task + 1} {phase}: {precision}" for task, phase, precision in state.precisions]
+    return {"precision": ", then ".join(used), "precision_of_phases": listed}
+
+
+def commit() -> str | None:
+    """The commit of this checkout, with ``+`` if it was changed; ``None`` for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "--no-optional-locks", "-C", str(root)]  # a user may be committing just now
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -1,0 +1,74 @@
+"""Any file of golden vectors against our code: which kind it is, and what comes of each of its entries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from scripts.reference import model_vectors, recipe_vectors
+from scripts.reference.difference import Row, Verdict
+from scripts.reference.vectors import META, VectorFile, is_daformer
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A format of golden files."""
+
+    title: str
+    matches: Callable[[VectorFile], bool]
+    rows: Callable[[VectorFile], Iterable[Row]]
+    is_input: Callable[[str], bool]
+    """Whether an entry is what others are computed from, so that it needs no comparison of its own."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a file."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+    @property
+    def counts(self) -> Counter[Verdict]:
+        """Entries by verdict."""
+        return Counter(row.verdict for row in self.rows)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs and nothing is lacking."""
+        return not any(row.verdict.failed for row in self.rows)
+
+
+KINDS = {
+    "daformer": Kind("DAFormer", is_daformer, model_vectors.rows, model_vectors.is_input),
+    "dytox": Kind("DyTox", lambda file: META in file, model_vectors.rows, model_vectors.is_input),
+    "recipe": Kind("recipe of DyTox", recipe_vectors.matches, recipe_vectors.rows, recipe_vectors.is_input),
+}
+"""By name; a file is of the first kind that it matches."""
+
+
+def kind_of(file: VectorFile) -> Kind:
+    """The format of ``file``; ``ValueError`` where it is none that we know."""
+    kind = next((kind for kind in KINDS.values() if kind.matches(file)), None)
+    if kind is None:
+        raise ValueError(
+            f"{file.path} is no file of golden vectors: it has neither {META} nor herding*/, lr_used/ or "
+            "repeated_augmentation/, nor settings.json of a recorded run"
+        )
+    return kind
+
+
+def compare(file: VectorFile) -> Comparison:
+    """Compare all that can be compared, and list what cannot.
+
+    Raises:
+        ValueError: no kind of file that we know, or one in which nothing can be checked.
+    """
+    kind = kind_of(file)
+    rows = list(kind.rows(file))
+    seen = {row.entry for row in rows}
+    rows += [Row(n, Verdict.UNCHECKED) for n in file.names() if n not in seen and not kind.is_input(n)]
+    if all(row.verdict in (Verdict.ABSENT, Verdict.UNCHECKED) for row in rows):
+        raise ValueError(f"nothing in {file.path} could be checked")
+    return Comparison(kind.title, tuple(rows))

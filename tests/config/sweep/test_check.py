@@ -1,0 +1,42 @@
+"""What a search may look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from cl_lightning.config.schema import DataConfig, SetConfig
+from cl_lightning.config.sweep.check import looks_at_test_images
+
+
+def told(**data: Any) -> str | None:
+    return looks_at_test_images(OmegaConf.create({"data": OmegaConf.structured(DataConfig(**data))}))
+
+
+def entry(evaluate_on: str, name: str = "image_folder") -> SetConfig:
+    return SetConfig(name=name, evaluate_on=evaluate_on)
+
+
+def test_images_that_are_set_aside_and_those_of_a_validation_part() -> None:
+    assert told(name="digits", validation=0.1) is None
+    assert told(name="image_folder", evaluate_on="val") is None
+    assert told(name="sequence", sets=[entry("val"), entry("val")]) is None
+
+
+@pytest.mark.parametrize("evaluate_on", ["auto", "test", "val_or_test"])
+def test_no_test_images_of_a_folder(evaluate_on: str) -> None:
+    line = told(name="image_folder", evaluate_on=evaluate_on)
+    assert line == (
+        "data.validation=0.0 lets a search look at the test images: type data.validation=0.1, or data.evaluate_on=val "
+        "where data.root has a folder val"
+    )
+
+
+def test_no_test_images_where_there_is_no_such_part_to_choose() -> None:
+    assert told(name="digits", evaluate_on="val") == (
+        "data.validation=0.0 lets a search look at the test images: type data.validation=0.1"
+    )
+    assert told(name="sequence", sets=[entry("val"), entry("auto")]) is not None
+    assert told(name="sequence", sets=[entry("val"), entry("val", "digits")]) is not None

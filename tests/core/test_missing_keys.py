@@ -1,0 +1,78 @@
+"""What a file lacks has the value that held before its key came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cl_lightning.core import missing_keys
+from cl_lightning.core.missing_keys import (
+    Missing,
+    complete,
+    complete_checkpoint,
+    complete_export,
+    complete_protocol,
+    complete_results,
+)
+
+
+def test_what_is_there_stays_and_what_is_missing_is_added() -> None:
+    plain = {"data": {"size": 8, "flip": None}, "seed": 1}
+    table = (Missing("data.size", 32), Missing("data.flip", True), Missing("data.root", "data"), Missing("verbose", 1))
+    assert complete(plain, table) == {"data": {"size": 8, "flip": None, "root": "data"}, "seed": 1, "verbose": 1}
+    assert plain == {"data": {"size": 8, "flip": None}, "seed": 1}, "what was given is as it was"
+
+
+def test_nothing_is_added_to_a_group_that_is_missing_or_null() -> None:
+    table = (Missing("method.mixup.alpha", 0.8), Missing("report.page", True))
+    assert complete({"method": {"mixup": None}}, table) == {"method": {"mixup": None}}
+    assert complete({"method": {"mixup": {}}}, table) == {"method": {"mixup": {"alpha": 0.8}}}
+
+
+def test_a_group_that_came_whole_can_be_added_to_later() -> None:
+    table = (Missing("report", {"page": True}), Missing("report.size", 3))
+    assert complete({}, table) == {"report": {"page": True, "size": 3}}
+    assert complete({"report": {"page": False}}, table) == {"report": {"page": False, "size": 3}}
+    assert table[0].value == {"page": True}
+
+
+def test_every_entry_of_a_list_is_completed() -> None:
+    table = (Missing("data.sets", []), Missing("data.sets.*.flip", False))
+    assert complete({"data": {}}, table) == {"data": {"sets": []}}
+    sets = [{"name": "a"}, {"name": "b", "flip": True}]
+    assert complete({"data": {"sets": sets}}, table)["data"]["sets"] == [{"name": "a", "flip": False}, sets[1]]
+    assert sets[0] == {"name": "a"}
+
+
+def test_a_key_may_be_of_some_methods_only() -> None:
+    table = (Missing("method.clip", True, only=("wa", "icarl")),)
+    assert complete({"method": {"name": "wa"}}, table) == {"method": {"name": "wa", "clip": True}}
+    assert complete({"method": {"name": "der"}}, table) == {"method": {"name": "der"}}
+
+
+def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = (
+        Missing("method.clip", True, only=("wa",)),
+        Missing("recipe.lag", False),
+        Missing("data.orientation", "ignore"),
+    )
+    monkeypatch.setattr(missing_keys, "CONFIGURATION", table)
+    made = {"method": "wa", "method_options": {"temperature": 2}, "recipe": "clean", "recipe_switches": {"herd": True}}
+    expected = made | {
+        "method_options": {"temperature": 2, "clip": True},
+        "recipe_switches": {"herd": True, "lag": False},
+    }
+    assert complete_protocol(made) == expected
+    assert complete_results({"protocol": made, "provenance": {}})["protocol"] == expected
+    assert complete_checkpoint({"identity": {"protocol": made, "order": [1]}})["identity"]["protocol"] == expected
+    assert complete_export({"protocol": made})["protocol"] == expected | {"evaluation": "class_incremental"}
+    without: dict[str, Any] = {"method": "wa"}
+    assert complete_protocol(without) == without | {"method_options": {}, "recipe_switches": {}}
+
+
+def test_what_a_checkpoint_did_not_know_is_nothing() -> None:
+    weights = object()
+    known = complete_checkpoint({"network": weights})
+    assert known == {"network": weights, "phases": [], "answers": None, "commits": [], "after_phases": []}
+    assert known["network"] is weights, "tensors are not copied"

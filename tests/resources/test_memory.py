@@ -1,0 +1,163 @@
+"""What cannot fit is one line before a network is built; what fits is let pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cl_lightning.config.schema import Config
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.factory.scenario import dataset_scenario
+from cl_lightning.resources import memory
+from cl_lightning.resources.machine import machine_memory
+from cl_lightning.resources.memory import check_memory, forecast
+from tests.config.made import filled
+from tests.integration.commands import typed
+
+GIB = 2**30
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "machine_memory", lambda: 16 * GIB)
+
+
+def _of_size(scenario: Scenario, image_size: int, channels: int = 3) -> Scenario:
+    return dataclasses.replace(scenario, image_size=image_size, channels=channels)
+
+
+def _config(*overrides: str) -> tuple[Config, Scenario]:
+    config = filled(*overrides)
+    return config, dataset_scenario(config.data)
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("options", "image_size", "cause", "instead"),
+    [
+        (
+            "model=convit_tiny model.dim=131072 model.num_heads=1",
+            8,
+            "model=convit_tiny with",
+            "model.dim=N or model.depth=N",
+        ),
+        ("method=meat model=vit_tiny model.depth=2000 model.dim=8192", 8, "parameters needs at least", "model.dim=N"),
+        ("model=convit_tiny model.patch_size=1", 512, "data.image_size=512 in so many patches", "model.patch_size=N"),
+        ("method=wa batch.size=1000000", 8000, "batch.size=1000000 of data.image_size=8000", "a smaller batch.size=N"),
+        ("trainer.accelerator=cpu data.crop_padding=4000 method=wa", 16000, "batch.size=32", "data.crop_padding=N"),
+    ],
+)
+def test_what_cannot_fit_is_told_in_one_line(options: str, image_size: int, cause: str, instead: str) -> None:
+    config, scenario = _config(*options.split(), "trainer.accelerator=cpu")
+    with pytest.raises(ValueError) as told:
+        check_memory(config, _of_size(scenario, image_size))
+    line = str(told.value)
+    assert cause in line
+    assert "GiB" in line or "TiB" in line
+    assert ", and this machine has 16.0 GiB: type a smaller" in line
+    assert instead in line
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    "options",
+    ["", "method=der model=resnet18", "batch.size=1000000", "model=convit_cifar model.depth=100", "method=meat"],
+)
+def test_what_fits_is_let_pass(options: str) -> None:
+    check_memory(*_config(*options.split(), "trainer.accelerator=cpu"))
+
+
+def test_a_batch_is_no_more_than_the_first_task_has() -> None:
+    small, large = (forecast(*_config(f"batch.size={size}")) for size in (100_000, 1_000_000))
+    assert small.images == large.images
+
+
+def test_the_way_of_learning_counts(machine: None) -> None:
+    adam = forecast(*_config("method=dytox", "method.main.optimiser=adamw"))
+    momentum = forecast(*_config("method=dytox", "method.main.optimiser=sgd"))
+    plain = forecast(*_config("method=dytox", "method.main.optimiser=sgd", "method.main.momentum=0"))
+    assert (adam.learning, momentum.learning, plain.learning) == tuple(k * adam.weights for k in (3, 2, 1))
+    frozen = forecast(*_config("method=classifier_only", "method.backbone_file=given"))
+    assert frozen.learning == 0
+
+
+def test_a_forecast_is_less_than_a_step_takes() -> None:
+    """Measured: a forward and a backward pass, and the optimiser's step."""
+    from cl_lightning.core.rng import Key
+    from cl_lightning.factory.methods import build_method
+
+    config, scenario = _config("method=finetune", "model=convit_cifar", "batch.size=16")
+    network: Any = build_method(config, scenario, Key(0)).network
+    network.grow(2, Key(0))
+    optimiser = torch.optim.AdamW(network.parameters())
+    network.logits(network(torch.zeros(16, 1, 8, 8))).sum().backward()
+    optimiser.step()
+    tensors = [*network.parameters(), *network.buffers(), *(p.grad for p in network.parameters() if p.grad is not None)]
+    tensors += [t for state in optimiser.state.values() for t in state.values()]
+    need = forecast(config, scenario)
+    assert need.built + need.learning <= sum(t.numel() * t.element_size() for t in tensors)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("model=convit_tiny", "model.dim=131072", "model.depth=2000"),
+        ("method=meat", "model=vit_tiny", "model.dim=131072", "model.num_heads=1", "model.depth=2000"),
+        ("method=wa", "model=resnet18", "model.width=16384"),
+    ],
+)
+def test_from_the_command_line_it_ends_at_once(
+    line: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "machine_memory", lambda: 16 * GIB)
+    tracemalloc.start()
+    try:
+        assert typed(f"run_dir={tmp_path / 'run'}", *line) == 2
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    told = capfd.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert "needs at least" in told[0]
+    assert peak < GIB
+
+
+def _system(root: Path, kilobytes: int, swap: int = 0, **files: str) -> Path:
+    (root / "proc" / "self").mkdir(parents=True)
+    (root / "proc" / "meminfo").write_text(f"MemTotal:  {kilobytes} kB\nSwapTotal:  {swap} kB\n")
+    for name, text in files.items():
+        file = root / name.replace("__", "/").replace("_of_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return root
+
+
+def test_memory_is_the_machine_s_with_its_swap_space(tmp_path: Path) -> None:
+    assert machine_memory(_system(tmp_path, 1000, 500)) == 1500 * 1024
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"sys__fs__cgroup__memory_of_max": "1048576\n"},
+        {"sys__fs__cgroup__a__memory_of_max": "1048576\n", "proc__self__cgroup": "0::/a/b\n"},
+        {"sys__fs__cgroup__memory__a__memory_of_limit_in_bytes": "1048576", "proc__self__cgroup": "4:memory:/a\n"},
+    ],
+)
+def test_a_control_group_limits_it(files: dict[str, str], tmp_path: Path) -> None:
+    assert machine_memory(_system(tmp_path, 10_000, 0, **files)) == 1048576
+
+
+@pytest.mark.parametrize("text", ["max\n", "9223372036854771712\n", ""])
+def test_a_group_without_a_limit_limits_nothing(text: str, tmp_path: Path) -> None:
+    root = _system(tmp_path, 10_000, 0, sys__fs__cgroup__memory_of_max=text)
+    assert machine_memory(root) == 10_000 * 1024
+
+
+def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
+    assert machine_memory(tmp_path) is None
