@@ -81,4 +81,5 @@ def cannot_be_written(error: OSError, what: Path | str, mend: str) -> str:
     """One line on a place in which nothing can be made."""
     place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else what
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{printable(str(display_path(place) if isinstance(place, Path) else place))} cannot be written ({reason}): {mend}"
+    where = str(display_path(place) if isinstance(place, Path) else place)
+    return f"{printable(where)} cannot be written ({reason}): {mend}"

@@ -1,9 +1,9 @@
 """One command, several processes: start the ranks of a run, watch them, end with one line and one exit code.
 
 The supervisor only waits: it loads nothing heavy, and every rank finds in its environment what torchrun would have
-put there, but for the address: ours meet in a private folder (``rendezvous.py``). Rank 0 has the terminal; what the others
-print goes to files. A rank that is blocked in a collective cannot leave when another one dies, so whoever started them
-has to notice it, and to tell the cause from what it brought about.
+put there, but for the address: ours meet in a private folder (``rendezvous.py``). Rank 0 has the terminal; what the
+others print goes to files. A rank that is blocked in a collective cannot leave when another one dies, so whoever
+started them has to notice it, and to tell the cause from what it brought about.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def supervise(command: Sequence[str], world: int, *, logs: Path, lock: int | Non
         world: how many, at least 1.
         logs: the folder for ``rank_1.log`` and so on, to which what all ranks but the first print is added. A file or
             folder that would be left empty is removed.
-        lock: the descriptor of the lock on the run's folder, which rank 0 shares (:mod:`cl_lightning.distributed.run_lock`).
+        lock: the descriptor of the lock on the run's folder, which rank 0 shares (``run_lock.py``).
         grace: seconds that rank 0 has to stop after the first signal, and that the others have to end after rank 0.
 
     Returns:
@@ -345,7 +345,7 @@ def _line(cause: _Process, code: int) -> str | None:
 
 
 def _end(ranks: Sequence[_Process], request: _StopRequest, kill_after: float) -> None:
-    """Ask the ranks that still run to end, and wait ``kill_after`` seconds for them; who started them also kills them."""
+    """Ask the ranks that still run to end, and wait ``kill_after`` seconds; who started them also kills them."""
     deadline = time.monotonic() + kill_after
     for rank in ranks if kill_after else ():
         rank.popen.terminate()

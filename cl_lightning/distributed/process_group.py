@@ -106,8 +106,8 @@ SINGLE_PROCESS = ProcessGroup()
 def process_group(
     rank: int, world_size: int, local_rank: int, local_world_size: int, accelerator: str
 ) -> Iterator[ProcessGroup]:
-    """Meet the other processes for the block: those that ``launcher.supervise`` started at a file, others at the address
-    in the environment (``MASTER_ADDR``, ``MASTER_PORT``; srun sets neither, but tells which machine is the first).
+    """Meet the other processes for the block: those that ``launcher.supervise`` started at a file, others at the
+    address in the environment (``MASTER_ADDR``, ``MASTER_PORT``; srun sets neither, but tells which machine is first).
 
     Args:
         rank: this process among all, from 0.

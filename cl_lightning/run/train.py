@@ -371,8 +371,8 @@ def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
     with told_to_user():
         if not resume and ((run_dir / "results.json").exists() or begun):
             raise ValueError(
-                f"run_dir={run_dir} holds a run already: type resume={display_path(run_dir)} to go on with it, or another "
-                "run_dir"
+                f"run_dir={run_dir} holds a run already: type resume={display_path(run_dir)} to go on with it, or "
+                "another run_dir"
             )
         if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
             raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")

@@ -1,7 +1,8 @@
 """Which options hold what nobody but the user can know: the path of a file or folder, a text of any letters.
 
-It is declared where the option is, and nowhere else; what follows from it is in :mod:`~cl_lightning.config.command_line.literals`
-(they are taken as the shell hands them over) and :func:`made_absolute` (paths are resolved once).
+It is declared where the option is, and nowhere else; what follows from it is in
+:mod:`~cl_lightning.config.command_line.literals` (they are taken as the shell hands them over) and
+:func:`made_absolute` (paths are resolved once).
 """
 
 from __future__ import annotations

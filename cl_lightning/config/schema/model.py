@@ -1,7 +1,7 @@
 """Options of the models, as typed dataclasses; what each means stands beside it in ``conf/model``.
 
-What a model needs of the machine's memory is forecast from them (:mod:`~cl_lightning.resources`); their upper bounds are
-where no machine could do otherwise.
+What a model needs of the machine's memory is forecast from them (:mod:`~cl_lightning.resources`); their upper bounds
+are where no machine could do otherwise.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Scenario:
     first. Empty otherwise.
     """
     identities: tuple[Mapping[str, Any] | None, ...] = ()
-    """Beside ``fingerprints``: by content, see :mod:`~cl_lightning.data.scenarios.image_identity`; None where it is not known."""
+    """Beside ``fingerprints``: by content (:mod:`~cl_lightning.data.scenarios.image_identity`); None where unknown."""
     newest: Scenario | None = None
     """Where tasks were added to a finished run: the last one, as its folder alone makes it."""
     held_out: Tensor | None = None
@@ -96,8 +96,8 @@ def split_scenario(
 ) -> Scenario:
     """Cut a data set into tasks of new classes.
 
-    - ``order``: the classes to learn, each once (see :func:`~cl_lightning.data.scenarios.class_orders.class_order`); images of classes
-      that are left out belong to no task.
+    - ``order``: the classes to learn, each once (:func:`~cl_lightning.data.scenarios.class_orders.class_order`); images
+      of classes that are left out belong to no task.
     - ``increment``: classes per task, or the list of all tasks' sizes; one task with every class is joint training.
     - ``initial``: classes of the first task; None or 0 for as many as in the others.
     - ``validation``: share of each class's training images, in [0, 1), that is set aside and evaluated on *instead of*

@@ -225,7 +225,7 @@ class FolderSource:
             root: where the class folders are.
             name: of the source.
             classes: names of the classes to read; None: all.
-            files: which files are images, ``any`` or ``by_suffix``: see :mod:`~cl_lightning.data.sources.class_folders`.
+            files: which files are images, ``any`` or ``by_suffix`` (:mod:`~cl_lightning.data.sources.class_folders`).
             aside: takes what is there besides.
             shown: what is put before its path below ``root``.
 

@@ -28,8 +28,8 @@ _KEPT_AT_MOST = 1 << 30
 def join(name: str, parts: Sequence[ImageSource], size: int) -> ImageSource:
     """One table of all rows of ``parts``, each of which numbers its own classes; classes follow one another too.
 
-    It is an :class:`~cl_lightning.data.sources.base.ArraySource` of images of ``size`` pixels if all parts are arrays and
-    it takes at most 1 GiB, and else a :class:`JoinedSource`; both give the same images under the same keys.
+    It is an :class:`~cl_lightning.data.sources.base.ArraySource` of images of ``size`` pixels if all parts are arrays
+    and it takes at most 1 GiB, and else a :class:`ConcatSource`; both give the same images under the same keys.
     """
     joined = ConcatSource(name, tuple(parts))
     arrays = [part for part in parts if isinstance(part, ArraySource)]

@@ -62,7 +62,7 @@ class DecodeResult(NamedTuple):
 
     stamp: Stamp
     digest: bytes
-    """Of its bytes, see :func:`~cl_lightning.data.sources.content_digest.digest`; zeros where they could not be read."""
+    """Of its bytes (:func:`~cl_lightning.data.sources.content_digest.digest`); zeros where they could not be read."""
     broken: str | None
     """Why it does not decode; None if it does."""
     pixels: int = 0

@@ -43,7 +43,7 @@ class ExemplarStore:
     """Of the training images that the tasks were learnt from: of the data set, then of each folder learnt since."""
 
     identities: tuple[Identity | None, ...] = ()
-    """Beside ``fingerprints``: by content, see :mod:`~cl_lightning.data.scenarios.image_identity`; None where it was not recorded."""
+    """Beside ``fingerprints``: by content (:mod:`~cl_lightning.data.scenarios.image_identity`); None where unknown."""
 
     def __post_init__(self) -> None:
         if not self.identities:

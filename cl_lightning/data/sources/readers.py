@@ -70,8 +70,8 @@ def load_sources(
       ``test_share`` of each class is for testing.
 
     ``files``, ``evaluate_on``, ``test_share`` and ``test_split`` are those of
-    :class:`~cl_lightning.data.sources.read_options.Reading`. With ``orientation="apply"``, pictures in files are turned as their
-    EXIF orientation says.
+    :class:`~cl_lightning.data.sources.read_options.Reading`. With ``orientation="apply"``, pictures in files are turned
+    as their EXIF orientation says.
 
     Of a data set in files, those that are new or changed are decoded once. With ``on_broken="skip"``, those that do not
     decode are left out: no other image changes its key or its side. Pictures of more than ``max_pixels`` do not decode.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.data.sources import class_folders
+from cl_lightning.data.sources import class_folders as module
 from cl_lightning.data.sources.base import FolderSource
 from cl_lightning.data.sources.class_folders import class_folders, class_images
 from cl_lightning.data.sources.readers import load_sources
@@ -74,7 +74,7 @@ def test_the_old_rule_reads_what_it_did(tmp_path: Path) -> None:
 def test_known_names_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A million files would be."""
     touch(tmp_path, ["cat/1.jpg", "cat/2.PNG", "cat/x.webp"], b"no image at all")
-    monkeypatch.setattr(class_folders, "is_image", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(module, "is_image", lambda path: pytest.fail(f"{path} was opened"))
     assert class_images(tmp_path, "cat") == ["cat/1.jpg", "cat/2.PNG", "cat/x.webp"]
 
 
@@ -91,7 +91,7 @@ def test_files_that_may_not_be_looked_into_are_counted(tmp_path: Path, monkeypat
     def forbidden(path: str) -> bool:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(class_folders, "is_image", forbidden)
+    monkeypatch.setattr(module, "is_image", forbidden)
     aside = Aside()
     FolderSource.scan(root, "odd", aside=aside)
     assert aside.kinds() == (LeftOut("unreadable files", 1, "cat/secret"),)
