@@ -63,7 +63,7 @@ def class_order(
 @cache
 def _published() -> dict[str, dict[str, tuple[int, ...]]]:
     """Data set -> number of the order, as typed -> order."""
-    text = (files("cl_lightning.data") / "class_orders.yaml").read_text(encoding="utf-8")
+    text = (files("cl_lightning.data.scenarios") / "class_orders.yaml").read_text(encoding="utf-8")
     orders: dict[str, dict[str, tuple[int, ...]]] = {}
     for entry, order in yaml.safe_load(text).items():
         dataset, number = entry.split("_order")
