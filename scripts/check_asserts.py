@@ -16,6 +16,7 @@ INNER = (
     "data/datamodule.py",
     "data/loading.py",
     "data/step_sampler.py",
+    "distributed/process_group.py",
     "learning/",
     "losses/",
     "methods/",
