@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cl_lightning.core.cli import DONE, PARTLY, Parser, carried_out, positive, say
+from cl_lightning.core.cli import Parser, carried_out, positive, say
+from cl_lightning.core.exit_codes import DONE, PARTLY
 from cl_lightning.core.paths import typed_path
 
 _NAMES = ("safetensors", "torch_export", "onnx")

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_lightning.core.cli import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, positive, say
+from cl_lightning.core.cli import Parser, carried_out, positive, say
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.exit_codes import DONE, PARTLY, WRONG_INPUT
 from cl_lightning.core.paths import typed_path
 from cl_lightning.core.printable import printable
 

@@ -12,14 +12,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.exit_codes import DONE, INTERRUPTED, PARTLY, WRONG_INPUT
 from cl_lightning.core.paths import let_any_name_be_printed
 from cl_lightning.core.printable import printable, printable_lines
 
-DONE = 0
-PARTLY = 1
-"""Exit code where something could not be used or made, and the rest was."""
-WRONG_INPUT = 2
-INTERRUPTED = 130
 _MOST = 10**6
 """Of images at a time, of guesses ..."""
 

@@ -24,18 +24,16 @@ from types import FrameType
 
 from cl_lightning.core.atomic_write import open_to_append
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED, WRONG_INPUT
+from cl_lightning.core.exit_codes import PEER_GONE as PEER_GONE
 from cl_lightning.core.printable import printable_lines
 from cl_lightning.distributed.rendezvous import rendezvous_file
 from cl_lightning.distributed.run_lock import HANDED_OVER
-from cl_lightning.distributed.signals import STOPPED, detach_terminal, stop_signals
-
-PEER_GONE = 71
-"""Exit code of a rank that failed only because it waited for another one: not the cause if there is any other."""
+from cl_lightning.distributed.signals import detach_terminal, stop_signals
 
 STARTED_BY_US = "CL_LIGHTNING_RANK"
 """Set to 1 in the environment of every process that :func:`supervise` starts."""
 _SUPERVISOR = "CL_LIGHTNING_SUPERVISOR"  # its process id: a rank can tell that it has died already
-_WRONG_CONFIGURATION = 2
 _POLL = 0.05  # seconds
 _SETTLE_AFTER = (
     5.0  # seconds after the first failure in which others may end by themselves, before one is called the cause
@@ -101,7 +99,7 @@ def supervise(command: Sequence[str], world: int, *, logs: Path, lock: int | Non
         ranks = stack.enter_context(_started(command, place, files, lock))
         verdict = _watch(ranks, request, grace)
         _end(ranks, request, verdict.kill_after)
-        for log in filter(None, files) if verdict.code == ranks[0].code == _WRONG_CONFIGURATION else ():
+        for log in filter(None, files) if verdict.code == ranks[0].code == WRONG_INPUT else ():
             os.truncate(log.path, log.start)  # each saw what rank 0 has told
     broken = (ranks[0].code is None or ranks[0].code < 0) and sys.stderr.isatty()
     for line in verdict.lines:  # a rank 0 that was killed may have left the cursor hidden, in the middle of a line
@@ -285,7 +283,7 @@ def _judge(ranks: Sequence[_Process], request: _StopRequest, grace: float, now: 
     """How the run has ended; None while it goes on."""
     first, within = ranks[0], f"within {grace:g} s after"
     if request.at_once:
-        return _Verdict(128 + signal.SIGINT, ("stopped: all ranks were killed",))
+        return _Verdict(INTERRUPTED, ("stopped: all ranks were killed",))
     failures = [rank for rank in ranks if _failed(rank, first, request)]
     if failures:
         return _root_cause(failures, request) if _settled(ranks, failures, now) else None
@@ -321,7 +319,7 @@ def _root_cause(failures: Sequence[_Process], request: _StopRequest) -> _Verdict
     if failures[0].rank == 0 and failures[0].code == STOPPED:
         return _Verdict(STOPPED)  # it has left; what that did to the others does not matter
     cause = min(failures, key=lambda rank: (rank.code == PEER_GONE, not rank.killed_by_signal, rank.ended))
-    if cause.code == failures[0].code == _WRONG_CONFIGURATION:
+    if cause.code == failures[0].code == WRONG_INPUT:
         cause = failures[0]  # the user's mistake, which each rank sees: rank 0 has told it, if it is among them
     code = cause.code or 0
     if cause.rank == 0 and code in (PEER_GONE, -signal.SIGTERM, -signal.SIGHUP) and request.by is not None:

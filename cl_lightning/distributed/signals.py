@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from cl_lightning.core.exit_codes import STOPPED
+
 
 class StoppedError(Exception):
     """The run was left where it can be gone on with; the message says how."""
@@ -80,10 +82,6 @@ def deferred_signals(leave_after: float | None = None) -> Iterator[StopFlag]:
             signal.signal(number, handler)
         if timer is not None:
             timer.cancel()
-
-
-STOPPED = 75
-"""Exit code of a run that was left where it can be gone on with (EX_TEMPFAIL: a scheduler may try again)."""
 
 
 class _Timer:

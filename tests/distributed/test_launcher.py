@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.exit_codes import PEER_GONE
 from cl_lightning.distributed import launcher
-from cl_lightning.distributed.launcher import PEER_GONE, supervise
+from cl_lightning.distributed.launcher import supervise
 from cl_lightning.distributed.rank import RankInfo, rank_from_environment
 from cl_lightning.distributed.rendezvous import loopback
 

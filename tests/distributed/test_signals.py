@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from cl_lightning.distributed.signals import STOPPED, deferred_interrupt, deferred_signals
+from cl_lightning.core.exit_codes import STOPPED
+from cl_lightning.distributed.signals import deferred_interrupt, deferred_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
