@@ -23,7 +23,7 @@ from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.metrics.answers import Answers
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
-from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord
+from cl_lightning.report.results import PhaseAccuracy
 
 
 @dataclass
