@@ -15,7 +15,7 @@ from typing import Any
 from cl_lightning.checkpoint.files import VERSION, Position, last_checkpoint, load_checkpoint
 from cl_lightning.checkpoint.schema import check_state
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import PhaseCheckpoint, Plain
+from cl_lightning.core.types import PhaseCheckpoint, PhaseRecord, Plain, TaskRecord
 from cl_lightning.data.sources.base import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy

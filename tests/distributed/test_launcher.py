@@ -203,7 +203,7 @@ def ended(*codes: int | None, at: tuple[float, ...] = (0.0, 0.0, 0.0)) -> list[A
     ],
 )
 def test_the_end_is_what_the_ranks_make_of_it(ranks: list[Any], stopping: bool, now: float, code: int | None) -> None:
-    verdict = launcher._judge(ranks, launcher._Wish(signal.SIGTERM if stopping else None), 40.0, now)
+    verdict = launcher._judge(ranks, launcher._StopRequest(signal.SIGTERM if stopping else None), 40.0, now)
     assert (verdict and verdict.code) == code
 
 
