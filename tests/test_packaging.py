@@ -103,7 +103,7 @@ def test_the_wheel_carries_every_configuration_and_data_file(wheel: zipfile.ZipF
     for path in configurations:
         name = f"cl_lightning/conf/{path.relative_to(ROOT / 'conf').as_posix()}"
         assert wheel.read(name) == path.read_bytes()
-    assert "cl_lightning/data/class_orders.yaml" in shipped
+    assert "cl_lightning/data/scenarios/class_orders.yaml" in shipped
     for path in (ROOT / "cl_lightning").rglob("*.py"):
         assert path.relative_to(ROOT).as_posix() in shipped
 
