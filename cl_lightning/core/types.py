@@ -198,7 +198,7 @@ class Optimiser:
     """Apply weight decay to tensors with fewer than two dimensions too (biases, norms)."""
     momentum: float = 0.9
     reference_batch: int | None = None
-    """Batch size for which ``lr`` is given: the rate is multiplied by (images per optimiser step) / this. None: as is."""
+    """Batch size of ``lr``: the rate is multiplied by (images per optimiser step) / this. None: it is not scaled."""
 
 
 @dataclass(frozen=True)
