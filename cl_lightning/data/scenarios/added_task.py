@@ -34,9 +34,9 @@ class Part:
 
 
 def extend(
-    name: str, kept: ExemplarStore, old_tests: Sequence[Part], new: Scenario, *, allow_similar: bool = False
+    name: str, store: ExemplarStore, old_tests: Sequence[Part], new: Scenario, *, allow_similar: bool = False
 ) -> Scenario:
-    """Return the scenario of the learnt tasks of ``kept``, followed by the only task of ``new``.
+    """Return the scenario of the learnt tasks of ``store``, followed by the only task of ``new``.
 
     Old tasks train on exemplars (through the memory alone) and are evaluated on the available ``old_tests``: a task
     without a row there is evaluated on nothing.
@@ -46,16 +46,16 @@ def extend(
         one
             only in case, spaces, hyphens or underscores. Or files would be read otherwise than before.
     """
-    known = kept.source.class_names
+    known = store.source.class_names
     _check_new(new.class_names, known, allow_similar)
-    sizes = (*kept.sizes, len(new.class_names))
+    sizes = (*store.sizes, len(new.class_names))
     bounds, number = list(accumulate(sizes, initial=0)), len(sizes)
     names = (*known, *new.class_names)
-    old = Part(kept.source, kept.source.labels)
+    old = Part(store.source, store.source.labels)
     added = new_part(new.train, new.train_labels, bounds[-2], number)
-    train = _joined(f"{name}/train", [old, added], names, kept)
+    train = _joined(f"{name}/train", [old, added], names, store)
     added = new_part(new.test, new.test_labels, bounds[-2], number)
-    test = _joined(f"{name}/test", [*old_tests, added], names, kept)
+    test = _joined(f"{name}/test", [*old_tests, added], names, store)
     tasks = [
         Task(
             index, tuple(range(first, end)), names[first:end],
@@ -72,14 +72,14 @@ def extend(
         order=tuple(range(len(names))),
         train_labels=train.labels,
         test_labels=test.labels,
-        image_size=kept.image_size,
-        channels=kept.channels,
+        image_size=store.image_size,
+        channels=store.channels,
         evaluates_on=new.evaluates_on,
         evaluation_folder=new.evaluation_folder,
         unused_folder=new.unused_folder,
         left_out=new.left_out,
-        fingerprints=(*kept.fingerprints, new.train.fingerprint),
-        identities=(*kept.identities, identity_of(new)),
+        fingerprints=(*store.fingerprints, new.train.fingerprint),
+        identities=(*store.identities, identity_of(new)),
         newest=new,
     )
 

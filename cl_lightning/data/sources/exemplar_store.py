@@ -61,7 +61,7 @@ class ExemplarStore:
         return all(mine.get(key) == label for key, label in keys.items())
 
 
-def write_kept(folder: Path, kept: ExemplarStore) -> None:
+def write_kept(folder: Path, store: ExemplarStore) -> None:
     """Write ``folder``, which gets its name when it is complete.
 
     Raises:
@@ -69,7 +69,7 @@ def write_kept(folder: Path, kept: ExemplarStore) -> None:
     """
     part = beside(folder)
     part.mkdir(parents=True)
-    source = kept.source
+    source = store.source
     if isinstance(source, ArraySource):
         stored = save({"pixels": source.pixels.contiguous().cpu()})
         replace_file(part / PIXELS, lambda file: file.write(stored))
@@ -82,11 +82,11 @@ def write_kept(folder: Path, kept: ExemplarStore) -> None:
     index = {
         "format": FORMAT,
         "class_names": list(source.class_names),
-        "tasks": list(kept.sizes),
-        "image_size": kept.image_size,
-        "channels": kept.channels,
-        "fingerprints": list(kept.fingerprints),
-        "identities": list(kept.identities),
+        "tasks": list(store.sizes),
+        "image_size": store.image_size,
+        "channels": store.channels,
+        "fingerprints": list(store.fingerprints),
+        "identities": list(store.identities),
         "keys": [source.key(row) for row in range(len(source))],
         "labels": source.labels.tolist(),
         "files": files,
