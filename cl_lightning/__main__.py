@@ -32,13 +32,12 @@ from cl_lightning.config.sweep.multirun import Failed, as_job, is_elsewhere, swe
 from cl_lightning.config.sweep.parallel import has_left
 from cl_lightning.config.yaml_files import config_dir
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED
 from cl_lightning.core.paths import let_any_name_be_printed, typed_path
 from cl_lightning.core.printable import printable
 from cl_lightning.distributed.rank import rank_from_environment
-from cl_lightning.distributed.signals import STOPPED
 from cl_lightning.distributed.slurm_requeue import requeued_when_left
 from cl_lightning.run.job import (
-    INTERRUPTED,
     ONE_LINE,
     WANTS_TRACEBACK,
     ExitRequestedError,

@@ -1,4 +1,4 @@
-"""``python -m cl_lightning.export RUN_DIR --out DIR``: what a run has learnt, for programs that know nothing of us."""
+"""``python -m cl_lightning.export RUN_DIR --out DIR``: write a trained model for programs without this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cl_lightning.core.cli import DONE, PARTLY, Parser, carried_out, positive, say
+from cl_lightning.core.cli import Parser, carried_out, positive, say
+from cl_lightning.core.exit_codes import DONE, PARTLY
 from cl_lightning.core.paths import typed_path
 
 _NAMES = ("safetensors", "torch_export", "onnx")
@@ -18,7 +19,7 @@ Exit codes: 0 done; 1 a file differed and was removed, or a format asked for can
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     given = _parser().parse_args(arguments)
     return carried_out(lambda: _export(given))
 

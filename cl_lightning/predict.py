@@ -1,4 +1,4 @@
-"""``python -m cl_lightning.predict RUN_DIR IMAGES...``: classes of pictures, by what a run has learnt."""
+"""``python -m cl_lightning.predict RUN_DIR IMAGES...``: predict the classes of pictures with a trained run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_lightning.core.cli import DONE, PARTLY, WRONG_INPUT, Parser, carried_out, positive, say
+from cl_lightning.core.cli import Parser, carried_out, positive, say
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.exit_codes import DONE, PARTLY, WRONG_INPUT
 from cl_lightning.core.paths import typed_path
 from cl_lightning.core.printable import printable
 
@@ -23,7 +24,7 @@ Exit codes: 0 all images; 1 some could not be read, and were named; 2 wrong inpu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     given = _parser().parse_intermixed_args(arguments)
     return carried_out(lambda: _predict(given))
 
@@ -85,7 +86,7 @@ def _predict(given: argparse.Namespace) -> int:
 
 
 def _make_room(out: Path) -> None:
-    """Before anything is computed: a folder for the file, which must not be a folder itself."""
+    """Make the folder of the output file before anything is computed. Raises ``UserError`` if that fails."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: type the name of a file")
     try:
@@ -105,7 +106,7 @@ def _opened(given: argparse.Namespace) -> TrainedModel:
 
 
 def _device(name: str) -> str:
-    """A device that torch has here, for ``auto``, ``cpu`` or ``cuda``. Raises ``UserError`` where there is no GPU."""
+    """Return the device for ``auto``, ``cpu`` or ``cuda``. Raises ``UserError`` if there is no GPU for ``cuda``."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
@@ -132,7 +133,7 @@ def _explain(classifier: Classifier, task: int | None) -> None:
 
 
 def _watch(total: int) -> Callable[[int, list[Skipped]], None]:
-    """Names what is skipped, and counts where somebody looks on."""
+    """Return a callback that names skipped images, and counts images on a terminal."""
     from cl_lightning.deploy.listing import name_of
 
     on_terminal = sys.stderr.isatty()

@@ -34,7 +34,7 @@ from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import may_change
 from cl_lightning.config.unread.check import Unread, told
 from cl_lightning.core.errors import UserError, told_to_user
-from cl_lightning.distributed.signals import STOPPED
+from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED, WRONG_INPUT
 from cl_lightning.published.page import count_cells, page
 from cl_lightning.published.stored import StoredRun, condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job, Table, load_table, table_names
@@ -45,7 +45,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "REPRODUCIBILITY.md"
 COMMANDS = ("run", "show", "keep", "docs")
-WRONG, INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)
@@ -265,7 +264,7 @@ def main(arguments: Sequence[str]) -> int:
             return _carry_out(parse(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return WRONG
+        return WRONG_INPUT
     except KeyboardInterrupt:
         print("\nstopped: type the same command to go on", file=sys.stderr)
         return INTERRUPTED

@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cl_lightning.core.cli import DONE, carried_out
+from cl_lightning.core.cli import carried_out
+from cl_lightning.core.exit_codes import DONE
 from cl_lightning.core.paths import typed_path
 from cl_lightning.core.printable import printable
 

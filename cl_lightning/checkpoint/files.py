@@ -1,7 +1,7 @@
-"""Checkpoint files: each is whole or not there, says by itself whether it was altered, and never runs code.
+"""Checkpoint files: each is whole or missing, shows by itself whether it was altered, and never runs code.
 
-A file is what ``torch.save`` writes, followed by a mark and the SHA-256 of all that precedes them; ``torch.load`` reads
-it as it is. The names sort by how far a run had come: ``task_004.pt`` at the end of the fifth task,
+A file is the output of ``torch.save``, followed by a mark and the SHA-256 of all that precedes them; ``torch.load``
+reads it unchanged. The names sort by position in the run: ``task_004.pt`` at the end of the fifth task,
 ``task_005_item_01.pt`` after an item of the next task's plan, ``task_005_item_01_step_00000040.pt`` within one.
 """
 
@@ -24,7 +24,7 @@ from cl_lightning.core.missing_keys import complete_checkpoint
 from cl_lightning.core.types import Plain
 
 VERSION = 3
-"""Of the format. Version 1 had no records of the tasks, version 2 no place within a task and no checksum."""
+"""Version of the format. Version 1 had no records of the tasks, version 2 no position within a task and no checksum."""
 
 _MARK = b"\ncl_lightning sha256 "
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
@@ -37,19 +37,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """How far a run has come."""
+    """Position in a run: finished tasks, items and steps."""
 
     tasks: int = 0
-    """Tasks that are finished."""
+    """Number of finished tasks."""
     items: int = 0
-    """Items of the next task's plan that are finished."""
+    """Number of finished items of the next task's plan."""
     steps: int = 0
     """Optimiser steps taken within the next item."""
 
     @property
     def file_name(self) -> str:
-        """Where this position is kept; the very beginning is not kept anywhere."""
-        assert self != Position(), "there is nothing to keep of a run that has done nothing"
+        """Name of the file for this position; the very beginning has none."""
+        assert self != Position(), "there is nothing to save of a run that has done nothing"
         if self.items == self.steps == 0:
             return f"task_{self.tasks - 1:03d}.pt"
         step = f"_step_{self.steps:08d}" if self.steps else ""
@@ -57,7 +57,7 @@ class Position:
 
     @staticmethod
     def of(path: Path) -> Position | None:
-        """The position that a file name stands for; None for other files."""
+        """Return the position of a file name; None for other files."""
         match = _NAME.fullmatch(path.name)
         if match is None:
             return None
@@ -66,16 +66,16 @@ class Position:
 
 
 class AlteredError(Exception):
-    """A file that is not what was written: torn, or changed afterwards."""
+    """A file that is not as it was written: torn, or changed afterwards."""
 
 
 def write_checkpoint(folder: Path, position: Position, payload: dict[str, Plain]) -> Path:
-    """Keep ``payload`` as the state at ``position``: at any instant the file is there and whole, or not there.
+    """Save ``payload`` as the state at ``position``: at any instant the file is whole or missing.
 
-    The end of the last task stays beside it, and of the places within tasks the last two; older files go.
+    The end of the last task stays beside it, and the last two positions within tasks; older files are removed.
 
     Raises:
-        OSError: no room, or no right to write. What was there before is still there.
+        OSError: no space, or no right to write. Earlier files are still there.
     """
     path = folder / position.file_name
     save_whole(path, payload)
@@ -86,7 +86,7 @@ def write_checkpoint(folder: Path, position: Position, payload: dict[str, Plain]
 
 
 def save_whole(path: Path, payload: dict[str, Plain]) -> None:
-    """Write ``payload`` and its checksum to ``path`` in one stroke."""
+    """Write ``payload`` and its checksum to ``path`` atomically."""
 
     def write(file: BinaryIO) -> None:
         stream = _Hashing(file)
@@ -98,8 +98,8 @@ def save_whole(path: Path, payload: dict[str, Plain]) -> None:
 
 
 class _Hashing:
-    """A file that sums up what passes. torch must not see an error while it writes (it would end the process in a
-    destructor), so the first one is kept and raised at the end.
+    """File that hashes its content. torch must not see an error while it writes (it would end the process in a
+    destructor), so the first one is stored and raised at the end.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -108,7 +108,7 @@ class _Hashing:
         self._error: BaseException | None = None
 
     def write(self, data: Any) -> int:
-        """All of ``data``, as far as torch is concerned."""
+        """Write ``data``, and report all of it as written to torch."""
         try:
             if self._error is None:
                 self._digest.update(data)
@@ -118,21 +118,21 @@ class _Hashing:
         return len(data)
 
     def flush(self) -> None:
-        """For torch, which asks for it."""
+        """Do nothing: torch calls it."""
 
     def finish(self) -> None:
-        """Append the checksum, or raise what went wrong."""
+        """Append the checksum, or raise the stored error."""
         if self._error is not None:
             raise self._error
         self._file.write(_MARK + self._digest.digest())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running code from it. Keys that came after it was written have the values that held
-    before they came.
+    """Read a checkpoint without running code from it. Keys that are newer than the file get the values that held before
+    they came.
 
     Raises:
-        AlteredError: it is not what was written.
+        AlteredError: it is not as it was written.
         ValueError: it is of another version, or holds more than tensors and plain values (code, for example).
     """
     altered = _altered(path)
@@ -141,7 +141,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     _check_begin(path)
     payload = _read(path, altered)
     version = payload.get("version") if isinstance(payload, dict) else None
-    if type(version) is not int or version != VERSION:  # older ones have no checksum, so their number comes first
+    if type(version) is not int or version != VERSION:  # older ones have no checksum, so their number is checked first
         raise ValueError(
             f"{path} has format {version}, this program reads format {VERSION}: use the release that wrote it"
         )
@@ -151,8 +151,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_begin(path: Path) -> None:
-    """Raise ``AlteredError`` for what ``torch.save`` did not write, however little is left of it. A whole pickle stays
-    what it is: something that could be code, and was not torn.
+    """Raise ``AlteredError`` for a file that ``torch.save`` did not write, however little of it is left. A whole pickle
+    passes: it could be code, and was not torn.
     """
     with path.open("rb") as file:
         begin = file.read(256)
@@ -173,13 +173,13 @@ def _read(path: Path, altered: str | None) -> Any:
             f"{path} holds more than tensors and plain values, which could be code: it is refused, and nothing in it "
             "has been run"
         ) from error
-    except Exception as error:  # what a reader meets in bytes that were something else
+    except Exception as error:  # any error of a reader that meets foreign bytes
         raise AlteredError(altered or f"it cannot be read: {_first_line(error)}") from error
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The last state in ``folder`` that can be read, and its file; None if there is none. A file that was torn or
-    altered is named in a warning, and the one before it taken.
+    """Return the last state in ``folder`` that can be read, and its file; None if there is none. A torn or altered file
+    is named in a warning, and the one before it is taken.
     """
     for path in reversed(list_checkpoints(folder)):
         try:
@@ -190,14 +190,14 @@ def last_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints in ``folder``, in the order in which they were written."""
+    """Return all checkpoints in ``folder``, in the order in which they were written."""
     found = [(position, path) for path in folder.glob("task_*.pt") if (position := Position.of(path)) is not None]
     return [path for _, path in sorted(found)]
 
 
 def _superseded(folder: Path, last: Position) -> list[Path]:
-    """What may go once the state at ``last`` is kept: older files, what killed writers have left, and files that seem
-    to be later. Those were found altered, or the run would not have been here again.
+    """Return the files to remove once the state at ``last`` is saved: older ones, parts of killed writers, and
+    seemingly later ones. Those were found altered, or the run would not have been here again.
     """
     found = [(position, path) for path in list_checkpoints(folder) if (position := Position.of(path)) is not None]
     ends = [path for position, path in found if position <= last and position == Position(position.tasks)]
@@ -207,15 +207,15 @@ def _superseded(folder: Path, last: Position) -> list[Path]:
 
 
 def _altered(path: Path) -> str | None:
-    """Why the file is not what was written, None if it is."""
+    """Return the reason why the file is not as it was written, None if it is."""
     if path.exists() and not path.is_file():
         raise AlteredError(f"it is {foreign_kind(path)}")
     digest, size = hashlib.sha256(), path.stat().st_size - _TRAILER
     with path.open("rb") as file:
-        left = size
-        while left > 0 and (block := file.read(min(left, 1 << 20))):
+        rest = size
+        while rest > 0 and (block := file.read(min(rest, 1 << 20))):
             digest.update(block)
-            left -= len(block)
+            rest -= len(block)
         trailer = file.read()
     if size < 0 or not trailer.startswith(_MARK):
         return _NO_END

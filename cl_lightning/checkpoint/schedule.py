@@ -1,4 +1,4 @@
-"""When the state of a run is kept, and where the run may be left."""
+"""Schedule of checkpoints: when the state of a run is saved, and where the run may be stopped."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from cl_lightning.distributed.signals import StopFlag, StoppedError
 
 
 class CheckpointSchedule:
-    """Keeps the state after every plan item, and within phases every so many steps or minutes; lets the run be left at
-    those places when somebody has asked.
+    """Schedule that saves the state after every plan item, and within phases every so many steps or minutes, and stops
+    the run at those points once a stop was requested.
     """
 
     def __init__(
         self,
         state: RunState,
         save: Callable[[], None],
-        place: Callable[[], str],
+        position_text: Callable[[], str],
         stop: StopFlag,
         *,
         every_steps: int | None,
         every_minutes: float | None,
     ) -> None:
-        """``save`` writes ``state`` as it is then, ``place`` says in words where that is."""
+        """Take ``save``, which writes the current ``state``, and ``position_text``, which describes its position."""
         self._state = state
         self._save = save
-        self._place = place
+        self._position_text = position_text
         self._stop = stop
         self._every_steps = every_steps
         self._every_seconds = None if every_minutes is None else 60 * every_minutes
         self._last_saved = time.monotonic()
 
     def after_item(self) -> None:
-        """Keep the state; leave if that was asked for."""
-        self._keep()
+        """Save the state; stop if that was requested."""
+        self._save_now()
         if self._stop:
-            raise StoppedError(self._place())
+            raise StoppedError(self._position_text())
 
     def after_step(self, steps: int, leave: Callable[[], PhaseCheckpoint]) -> None:
-        """Keep the state if it is time, or if this is where the run is left."""
+        """Save the state if it is time, or if the run is stopped here."""
         if not self._stop and not self._due(steps):
             return
         self._state.cursor.left = leave()
-        self._keep()
+        self._save_now()
         if self._stop:
-            raise StoppedError(self._place())
+            raise StoppedError(self._position_text())
 
     def raise_if_stopped(self) -> None:
-        """Leave if that was asked for: what is being done will be done anew."""
+        """Raise ``StoppedError`` if a stop was requested: a resumed run repeats the present work."""
         if self._stop:
-            raise StoppedError(self._place())
+            raise StoppedError(self._position_text())
 
-    def _keep(self) -> None:
+    def _save_now(self) -> None:
         self._save()
         self._last_saved = time.monotonic()
 
@@ -65,13 +65,13 @@ class CheckpointSchedule:
 
 
 class NoCheckpoints:
-    """What a process does that writes nothing: it takes its steps until the one that writes has left."""
+    """Schedule of a process that writes nothing: it takes its steps until the main process has stopped."""
 
     def after_item(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def after_step(self, steps: int, leave: Callable[[], PhaseCheckpoint]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def raise_if_stopped(self) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""What a checkpoint must hold, of a run that is finished or not.
+"""Required form of a checkpoint, of a run that is finished or not.
 
-A checksum says that a file is what somebody wrote, not that it was this program. The form is looser than that of a
-bundle's state (``state_schema.py``): files of earlier versions have it too.
+A checksum says that a file is unaltered, not that this program wrote it. The form is looser than that of a bundle's
+state (``state_schema.py``): files of earlier versions have it too.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _LEFT = record(
 
 
 def check_state(payload: Any, where: str) -> None:
-    """Raise ``ValueError`` where ``payload`` has not the form of a checkpoint."""
+    """Raise ``ValueError`` if ``payload`` has not the form of a checkpoint."""
     record({"identity": _IDENTITY, "records": list_of(mapping_of(_anything))}, more=True)(payload, where)
     identity, done = payload["identity"], len(payload["records"])
     classes, sizes = len(identity["class_names"]), identity["protocol"]["tasks"]
@@ -72,14 +72,14 @@ def check_state(payload: Any, where: str) -> None:
     if sum(sizes) != classes or done > len(sizes):
         raise ValueError(f"{where} is of {done} tasks of {sizes} classes, and names {classes}"[:200])
     _state(classes, sizes, done)(payload, where)
-    for place, found in enumerate(payload["records"]):
-        first = sum(sizes[:place])
-        if found["index"] != place or tuple(found["classes"]) != tuple(range(first, first + sizes[place])):
-            raise ValueError(f"{where}.records[{place}] is of other classes than its task")
+    for index, task_record in enumerate(payload["records"]):
+        first = sum(sizes[:index])
+        if task_record["index"] != index or tuple(task_record["classes"]) != tuple(range(first, first + sizes[index])):
+            raise ValueError(f"{where}.records[{index}] is of other classes than its task")
 
 
 def _anything(value: Any, where: str) -> None:
-    """Leave it to a later check."""
+    """Accept any value: a later check looks at it."""
 
 
 def _state(classes: int, sizes: list[int], done: int) -> Check:
@@ -116,8 +116,8 @@ def _state(classes: int, sizes: list[int], done: int) -> Check:
 
 
 def _matrices(done: int) -> Check:
-    """Return the check of the counts after so many tasks: of each protocol and read-out a row for each task, and one
-    for the next task where that has been evaluated and not yet ended.
+    """Return the check of the counts after so many tasks: for each protocol and read-out a row for each task, and one
+    for the next task if that has been evaluated and not yet ended.
     """
     counts = mapping_of(mapping_of(list_of(COUNTS)), key=one_of(*PROTOCOLS))
 

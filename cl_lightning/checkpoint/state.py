@@ -1,6 +1,6 @@
-"""What a run knows, also in the middle of a phase, as tensors and plain values; and back again.
+"""State of a run, also in the middle of a phase, as tensors and plain values; and back again.
 
-A checkpoint describes its own network and is loaded strictly (how it is kept in files: ``checkpoints.py``).
+A checkpoint describes its own network and is loaded strictly (its file format: ``files.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from cl_lightning.checkpoint.files import VERSION, Position, last_checkpoint, load_checkpoint
 from cl_lightning.checkpoint.schema import check_state
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import PhaseCheckpoint, Plain
+from cl_lightning.core.types import PhaseCheckpoint, PhaseRecord, Plain, TaskRecord
 from cl_lightning.data.sources.base import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
@@ -23,33 +23,33 @@ from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.metrics.answers import Answers
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
-from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord
+from cl_lightning.report.results import PhaseAccuracy
 
 
 @dataclass
 class Cursor:
-    """Where the task that is being learnt stands."""
+    """Position within the task that is being learnt."""
 
     items: int = 0
-    """Finished items of its plan."""
+    """Number of finished items of its plan."""
     left: PhaseCheckpoint | None = None
-    """The phase that is next, if some of its steps have been taken."""
+    """State of the next phase, if some of its steps have been taken."""
     images: int = 0
-    """Trained on in phases of the task, since each was last gone on with."""
+    """Images trained on in phases of the task, since each was last resumed."""
     fit_seconds: float = 0.0
-    """Spent on those."""
+    """Seconds spent on those."""
     started: float = field(default_factory=time.monotonic)
-    """When the task was begun, by this process's clock; earlier by what was spent on it before an interruption."""
+    """Start of the task by this process's clock; earlier by the time spent on it before an interruption."""
 
     @property
     def seconds(self) -> float:
-        """Spent on the task."""
+        """Seconds spent on the task."""
         return time.monotonic() - self.started
 
 
 @dataclass
 class RunState:
-    """Where the sequence stands."""
+    """State of the task loop."""
 
     memory: RehearsalMemory
     step_offset: int = 0
@@ -57,27 +57,27 @@ class RunState:
     matrices: dict[str, dict[str, AccuracyMatrix]] = field(default_factory=dict)
     """protocol -> read-out -> counts."""
     records: list[TaskRecord] = field(default_factory=list)
-    """One for each finished task."""
+    """Records of the finished tasks."""
     cursor: Cursor = field(default_factory=Cursor)
-    """The place within the task after those."""
+    """Position within the task after those."""
     precisions: list[tuple[int, str, str]] = field(default_factory=list)
-    """(task, phase, precision) of each phase so far; twice where it was changed within one."""
+    """(task, phase, precision) of each phase so far; two entries where it was changed within one."""
     phases: list[PhaseRecord] = field(default_factory=list)
-    """One for each finished phase."""
+    """Records of the finished phases."""
     answers: Answers | None = None
-    """Of the last evaluation, by the main read-out, with all classes competing."""
+    """Answers of the last evaluation, by the main read-out, with all classes competing."""
     after_phases: list[PhaseAccuracy] = field(default_factory=list)
-    """One for each phase that was evaluated when it had ended."""
+    """Accuracies after the phases that were evaluated when they had ended."""
 
     @property
     def position(self) -> Position:
-        """How far the run has come."""
+        """Position of the run: finished tasks, items and steps."""
         left = self.cursor.left
         return Position(len(self.records), self.cursor.items, 0 if left is None else left.steps)
 
     @property
     def steps(self) -> int:
-        """Optimiser steps so far, those within a phase too."""
+        """Number of optimiser steps so far, those within a phase too."""
         return self.step_offset + self.position.steps
 
 
@@ -85,7 +85,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a checkpoint, as ``load_checkpoint`` does.
 
     Raises:
-        AlteredError, ValueError: as that does, and for one that has not the form of a run's.
+        AlteredError, ValueError: as that does, and for a file that has not the form of a run's checkpoint.
     """
     payload = load_checkpoint(path)
     check_state(payload, str(path))
@@ -95,7 +95,7 @@ def load_state(path: Path) -> dict[str, Any]:
 def last_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the last state that can be read in a run's ``checkpoints/``, and its file, as ``last_checkpoint`` does.
 
-    Raises ``ValueError`` for one that was not altered and is none of a run.
+    Raises ``ValueError`` for an unaltered file that is no checkpoint of a run.
     """
     found = last_checkpoint(folder)
     if found is not None:
@@ -106,7 +106,7 @@ def last_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 def checkpoint_payload(
     method: Method, state: RunState, source: ImageSource, identity: dict[str, Plain]
 ) -> dict[str, Plain]:
-    """Everything of a run; ``identity`` says of which (protocol, class names, data fingerprint)."""
+    """Return the whole state of a run; ``identity`` identifies it (protocol, class names, data fingerprint)."""
     return {
         "version": VERSION,
         "identity": identity,
@@ -129,8 +129,8 @@ def checkpoint_payload(
 
 
 def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> RunState:
-    """The inverse of :func:`checkpoint_payload`: puts network, teacher and extra state into ``method``, which has not
-    been used yet, and returns what the run knew. Nothing is grown or trained again.
+    """Invert :func:`checkpoint_payload`: put network, teacher and extra state into the unused ``method``, and return
+    the run's state. Nothing is grown or trained again.
     """
     sizes = _sizes_of(method.network, payload)
     method.network = restore_network(payload["network"], sizes)
@@ -141,7 +141,7 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
 
 
 def restored_state(payload: dict[str, Plain], source: ImageSource) -> RunState:
-    """Return what a checkpoint's run knew beside its networks."""
+    """Return the state of a checkpoint's run, without its networks."""
     records = [
         TaskRecord(**{**record, "classes": tuple(record["classes"]), "names": tuple(record["names"])})
         for record in payload["records"]
@@ -160,7 +160,7 @@ def restored_state(payload: dict[str, Plain], source: ImageSource) -> RunState:
 
 
 def evaluated_images(payload: dict[str, Plain]) -> list[int]:
-    """Return how many images each task was last evaluated on, by a checkpoint; 0 for one that was not."""
+    """Return the number of images on which each task was last evaluated, by a checkpoint; 0 for a task that was not."""
     for readouts in payload["matrices"].values():
         for rows in readouts.values():
             return [int(total) for _, _, total in rows[-1]]
@@ -168,8 +168,8 @@ def evaluated_images(payload: dict[str, Plain]) -> list[int]:
 
 
 def restore_learnt(payload: dict[str, Plain], method: Method) -> None:
-    """Put what a checkpoint's run has learnt into ``method``, which has not been used yet: what predicts, and nothing
-    that goes on learning (teacher, memory, place in a task), so that no data are needed.
+    """Put the network and extra state of a checkpoint into the unused ``method``: all that predicts, and nothing that
+    only training needs (teacher, memory, position in a task), so that no data are needed.
     """
     method.network = restore_network(payload["network"], _sizes_of(method.network, payload))
     method.network.eval()
@@ -189,15 +189,15 @@ def _cursor(plain: dict[str, Plain]) -> Cursor:
 
 
 def _memory_state(memory: RehearsalMemory, source: ImageSource) -> dict[str, Plain]:
-    """The memory with stable keys in place of rows: files added to a folder move rows, not keys."""
+    """Return the memory with stable keys in place of rows: files added to a folder move rows, not keys."""
     plain: dict[str, Plain] = memory.state()
-    lists = [{label: [source.key(row) for row in rows] for label, rows in kept.items()} for kept in plain["lists"]]
+    lists = [{label: [source.key(row) for row in rows] for label, rows in each.items()} for each in plain["lists"]]
     return {**plain, "lists": lists}
 
 
 def restore_memory(payload: dict[str, Plain], source: ImageSource) -> RehearsalMemory:
-    """A memory from its part of a checkpoint; ``ValueError`` names an image that is no longer there."""
-    lists = [{label: [source.row(key) for key in keys] for label, keys in kept.items()} for kept in payload["lists"]]
+    """Return a memory from its part of a checkpoint; ``ValueError`` names an image that is no longer there."""
+    lists = [{label: [source.row(key) for key in keys] for label, keys in each.items()} for each in payload["lists"]]
     return RehearsalMemory.from_state({**payload, "lists": lists})
 
 
@@ -208,10 +208,10 @@ def _network_state(network: Network) -> dict[str, Plain]:
 def restore_network(payload: dict[str, Plain], sizes: Mapping[str, int] | None = None) -> Network:
     """Return a network from its part of a checkpoint: rebuilt from its own description, loaded strictly.
 
-    ``sizes`` are the largest that each number in the description may be.
+    ``sizes`` are upper bounds of the numbers in the description.
 
     Raises:
-        ValueError: a description that is not whole, or weights that are not those of it.
+        ValueError: an incomplete description, or weights that do not fit it.
     """
     structure, weights = payload["structure"], payload["weights"]
     for name, value in _numbers(structure):
@@ -220,21 +220,21 @@ def restore_network(payload: dict[str, Plain], sizes: Mapping[str, int] | None =
     try:  # the same constructors have made the method's own network, from the configuration
         network = build_network(structure, Key(0))
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(f"a network in the checkpoint is not described as this program does it ({told})") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise ValueError(f"a network in the checkpoint is not described as this program does it ({reason})") from error
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:  # names or shapes: torch has no other word for it
-        told = " ".join(str(error).split())[:120]
-        raise ValueError(f"the weights in the checkpoint are not those of its network ({told})") from error
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"the weights in the checkpoint are not those of its network ({reason})") from error
     return network
 
 
 def _sizes_of(network: Network, payload: Mapping[str, Plain]) -> dict[str, int]:
-    """Return the numbers that a fresh network is described by once it has learnt a task: none costs more than has been
-    forecast. It is grown, and to be replaced.
+    """Return the numbers that describe a fresh network once it has learnt a task, as bounds: no network costs more than
+    was forecast. The given one is grown, and to be replaced.
     """
-    network.grow(payload["identity"]["protocol"]["tasks"][0], Key(0))  # some say only then what they are made of
+    network.grow(payload["identity"]["protocol"]["tasks"][0], Key(0))  # some networks have their sizes only then
     sizes = {"classes": sum(payload["identity"]["protocol"]["tasks"]), "packed": len(payload["records"]) + 1}
     for name, value in _numbers(network.structure()):
         sizes[name] = max(value, sizes.get(name, value))
@@ -242,7 +242,7 @@ def _sizes_of(network: Network, payload: Mapping[str, Plain]) -> dict[str, int]:
 
 
 def _numbers(plain: Plain, name: str = "") -> Iterator[tuple[str, int]]:
-    """Yield each whole number in a description, and the key that it stands under."""
+    """Yield each whole number in a description, and its key."""
     if isinstance(plain, Mapping):
         for key, value in plain.items():
             yield from _numbers(value, str(key))

@@ -1,4 +1,4 @@
-"""What the state in a bundle must hold: the form of a checkpoint of a finished run, as data."""
+"""Required form of the state in a bundle: that of a checkpoint of a finished run, as data."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from cl_lightning.metrics.answers import BINS
 
 
 def array(value: Any, where: str) -> None:
-    """Check that it is a tensor whose numbers are all there: no sparse one, and none that repeats a few of them."""
+    """Raise ``ValueError`` unless the value is a dense tensor with storage for each of its numbers."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{where} is a {type(value).__name__}, not a tensor")
     plain_kind = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
     if not plain_kind or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise ValueError(f"{where} is a tensor of another kind than this program keeps")
+        raise ValueError(f"{where} is a tensor of another kind than this program saves")
 
 
 def _tensor(dtype: torch.dtype | None = None, shape: tuple[int, ...] | None = None) -> Check:
@@ -152,12 +152,12 @@ def state_check(classes: int, tasks: int) -> Check:
 
 
 def extra_number(value: Any, where: str) -> None:
-    """Check a number that a method keeps, which may be a key of random draws."""
+    """Raise ``ValueError`` unless the value is a number of a method's state, which may be a key of random draws."""
     whole(-(2**64), 2**64)(value, where)
 
 
 def precision(value: Any, where: str) -> None:
-    """Check the task, the phase and the precision that it was trained in."""
+    """Raise ``ValueError`` unless the value is a task, a phase and the precision of its training."""
     list_of(either(whole(), text), length=3, kinds=SEQUENCE)(value, where)
     whole()(value[0], f"{where}[0]")
     text(value[1], f"{where}[1]")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cl_lightning.core.cli import DONE, carried_out, say
+from cl_lightning.core.cli import carried_out, say
+from cl_lightning.core.exit_codes import DONE
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,5 +1,5 @@
-"""Files that are written safely: replaced in one stroke, so that whoever reads one, after a kill at any instant too,
-finds all of the old or of the new; and never through a link, which may lead out of the folder that it lies in.
+"""Files that are written safely: replaced atomically, so that a reader finds all of the old or of the new, after a kill
+at any instant too; and never through a link, which may lead out of its folder.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _LINK = "it is a link, and nothing is written through links"
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill a new file beside ``path``, which then takes its place. A link at ``path`` is replaced itself.
+    """Replace the file at ``path`` by a new one that ``write`` fills. A link at ``path`` is replaced itself.
 
-    Until then the file has a name that nothing else has, so that several may write at once: the last one's stays.
+    Until then the file has a unique temporary name, so that several may write at once: the last one's file stays.
 
     Raises:
-        OSError: no room, no right to write, or a device at ``path``; what was there is still there.
+        OSError: no space, no right to write, or a device at ``path``; the old file is still there.
     """
     _refuse_device(path)
     part = beside(path)
@@ -41,17 +41,17 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a file's text; see :func:`replace_file`. Of a path in it that is no UTF-8, such bytes are escaped."""
+    """Replace a file's text; see :func:`replace_file`. Bytes of a path that are not UTF-8 are escaped."""
     replace_file(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 def beside(path: Path) -> Path:
-    """Return a name in the folder of ``path`` that is nobody else's; :func:`remove_parts` knows it for what it is."""
+    """Return a unique name in the folder of ``path``, of the form that :func:`remove_parts` removes."""
     return path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part")
 
 
 def open_to_append(path: Path, *, new: bool = True) -> int:
-    """Open a file that is written at its end, made where it is missing unless not ``new``; returns the descriptor.
+    """Open a file for appending and return the descriptor; create a missing one only if ``new``.
 
     A file with a second name elsewhere (a hard link) becomes one of its own first.
 
@@ -68,7 +68,7 @@ def open_to_append(path: Path, *, new: bool = True) -> int:
 
 
 def open_alone(path: Path) -> int:
-    """Open a file to read and write it, made where it is missing; returns the descriptor.
+    """Open a file for reading and writing, create it where it is missing, and return the descriptor.
 
     Raises:
         OSError: a link, a file with a second name elsewhere, a folder, or anything else but a file; no right to write.
@@ -101,7 +101,7 @@ def refuse_link(path: Path) -> None:
 
 
 def remove_parts(folder: Path, *names: str) -> None:
-    """Remove what killed writers of the files ``names``, or of any file, have left in ``folder``."""
+    """Remove the temporary files of killed writers of ``names``, or of any file, from ``folder``."""
     for name in names or ("*",):
         for part in folder.glob(f".{name}.part"):
             part.unlink(missing_ok=True)
@@ -110,17 +110,17 @@ def remove_parts(folder: Path, *names: str) -> None:
 
 
 def _refuse_device(path: Path) -> None:
-    """Raise ``OSError`` for ``/dev/null`` and the like: root, who may, would put a file in its place for everybody."""
+    """Raise ``OSError`` for ``/dev/null`` and the like: root could replace the device itself, for everybody."""
     try:
         mode = os.lstat(path).st_mode
-    except OSError:  # nothing there, or nothing that may be looked at: writing beside it tells
+    except OSError:  # nothing there, or no right to look: writing beside it reports that
         return
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise OSError(errno.EINVAL, "it is a device, and no file", str(path))
 
 
 def _opened(path: Path, flags: int) -> int:
-    """The descriptor of a plain file. Without O_NONBLOCK, a pipe would wait for its reader."""
+    """Return the descriptor of a plain file. Without O_NONBLOCK, a pipe would wait for its reader."""
     try:
         descriptor = os.open(path, flags | _UNLINKED | os.O_NONBLOCK, 0o666)
     except OSError as error:
@@ -134,7 +134,7 @@ def _opened(path: Path, flags: int) -> int:
 
 
 def _name(error: OSError, path: Path, part: Path) -> None:
-    """Let an error name the file that was to be written: a full disk names none, others the name aside."""
+    """Set the name of the intended file in an error: a full disk names none, others the temporary one."""
     if error.filename is None or str(error.filename) == str(part):
         error.filename, error.filename2 = str(path), None
 

@@ -1,4 +1,4 @@
-"""What the commands beside ``python -m cl_lightning`` have in common: one line and an exit code for what goes wrong.
+"""Parts that the commands beside ``python -m cl_lightning`` share: one line and an exit code for every error.
 
 Nothing heavy is imported here, so that ``--help`` answers at once.
 """
@@ -12,20 +12,16 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.exit_codes import DONE, INTERRUPTED, PARTLY, WRONG_INPUT
 from cl_lightning.core.paths import let_any_name_be_printed
 from cl_lightning.core.printable import printable, printable_lines
 
-DONE = 0
-PARTLY = 1
-"""Exit code where something could not be used or made, and the rest was."""
-WRONG_INPUT = 2
-INTERRUPTED = 130
 _MOST = 10**6
-"""Of images at a time, of guesses ..."""
+"""Largest count that an option accepts: images of a batch, guesses of an image."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments whose mistakes are told in one line."""
+    """Argument parser that reports a mistake in one line."""
 
     def __init__(self, command: str, description: str, epilog: str) -> None:
         super().__init__(
@@ -37,12 +33,12 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """One line on stderr, exit code 2."""
+        """Print one line to stderr and exit with code 2."""
         self.exit(WRONG_INPUT, f"error: {printable(' '.join(message.split()))}: type {self.prog} --help\n")
 
 
 def carried_out(command: Callable[[], int]) -> int:
-    """The exit code of ``command``; what the user can mend is told in one line."""
+    """Return the exit code of ``command``; report what the user can mend in one line."""
     let_any_name_be_printed()
     try:
         return command()
@@ -62,13 +58,13 @@ def carried_out(command: Callable[[], int]) -> int:
 
 
 def say(line: str) -> None:
-    """To stderr: stdout is for results."""
+    """Print a line to stderr: stdout is for results."""
     sys.stderr.write(printable_lines(line) + "\n")
     sys.stderr.flush()
 
 
 def positive(text: str) -> int:
-    """Return a whole number from 1 to what nobody goes beyond, for argparse."""
+    """Return a whole number from 1 to a million, for argparse."""
     try:
         number = int(text)
     except ValueError:

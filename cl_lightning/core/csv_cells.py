@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterable
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
-"""As it begins, with the apostrophes that are its own; full-width signs are taken for plain ones."""
+"""First characters of a formula, after apostrophes of its own; full-width signs count as plain ones."""
 _QUOTED = re.compile('[,"\r\n]')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def cell(text: str) -> str:
-    """Return what is written for a text.
+    """Return the cell for a text.
 
     >>> [cell(text) for text in ("cat", "-0.5", "=1+1", "'=1", "'tis")]
     ['cat', '-0.5', "'=1+1", "''=1", "'tis"]
@@ -25,18 +25,18 @@ def cell(text: str) -> str:
 
 
 def text_of(written: str) -> str:
-    """Return the text that :func:`cell` was given."""
+    """Return the text of a cell that :func:`cell` wrote."""
     return written[1:] if written.startswith("'") and _FORMULA.match(written) else written
 
 
 def file_cell(path: str) -> str:
-    """Return what is written for the path of a file, which stays one: ``./=1.png`` for ``=1.png``."""
+    """Return the cell for the path of a file, which stays a path: ``./=1.png`` for ``=1.png``."""
     return f"./{path}" if _FORMULA.match(path) else path
 
 
 def line_of(cells: Iterable[str]) -> str:
-    """Return a line of a CSV file, as Python's ``csv`` writes and reads it. Before Python 3.13 that leaves a carriage
-    return without quotes where lines end in a mere line feed, and then takes it for the end of the line.
+    """Return a line of a CSV file, as Python's ``csv`` writes and reads it. A carriage return is quoted too: before
+    Python 3.13, ``csv`` leaves it bare where lines end in a mere line feed, and then reads it as the end of the line.
     """
     quoted = ('"' + each.replace('"', '""') + '"' if _QUOTED.search(each) else each for each in cells)
     return ",".join(quoted) + "\n"

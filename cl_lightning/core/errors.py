@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: told in one line, without a traceback."""
+"""Errors that are the user's to mend: reported in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class UserError(Exception):
 
 
 class UnreadableImageError(UserError, ValueError):
-    """A file that is no picture, found when it was wanted."""
+    """A file that is no picture, found when it was read."""
 
 
 @contextmanager
 def told_to_user() -> Iterator[None]:
-    """Everything that a ``ValueError`` says within this block is about what the user asked for."""
+    """Raise ``UserError`` for a ``ValueError`` of the block, or for a missing or forbidden file: bad input."""
     try:
         yield
     except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
@@ -29,6 +29,6 @@ def told_to_user() -> Iterator[None]:
 
 
 class RunAbortedError(Exception):
-    """Something outside of the program ended the run (a full disk, a process that was killed); one line says what. What
-    had been written is still there.
+    """An end of the run caused from outside of the program (a full disk, a killed process); the message is one line.
+    All that had been written is still there.
     """

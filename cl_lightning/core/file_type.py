@@ -1,4 +1,4 @@
-"""What a file is that should have been another: told from its first bytes, so that the line on it can say so."""
+"""The kind of a file that should have been another, from its first bytes, for the message on it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import stat
 from pathlib import Path
 
 ZIP = b"PK\x03\x04"
-"""How an archive begins that holds something; ``torch.save`` and bundles write such."""
+"""First bytes of a non-empty archive; ``torch.save`` and bundles write such."""
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 
 
 def read_file(path: Path) -> bytes:
-    """Return all of a file, also through a link. A pipe would never end, and is none.
+    """Return all of a file, also through a link; refuse a pipe, which would never end.
 
     Raises:
-        OSError: there is none, it is a folder or a pipe, or nobody may read it.
+        OSError: the file is missing, a folder or a pipe, or may not be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -27,7 +27,7 @@ def read_file(path: Path) -> bytes:
 
 
 def foreign_kind(path: Path) -> str | None:
-    """Return what stands in the place of a file of numbers, in words; None where the first bytes do not give it away.
+    """Return the kind of an unexpected file, as text for a message; None where the first bytes do not show it.
 
     Raises ``OSError`` for a file that cannot be read.
     """
@@ -41,7 +41,7 @@ def foreign_kind(path: Path) -> str | None:
 
 
 def kind_of_bytes(begin: bytes) -> str | None:
-    """The same of the first bytes of a file."""
+    """Return the kind of an unexpected file from its first bytes, as :func:`foreign_kind` does."""
     if not begin:
         return "an empty file"
     if begin.startswith(_POINTER):

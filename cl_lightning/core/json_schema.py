@@ -1,7 +1,7 @@
-"""Checks of plain values that others may have written: what a JSON or YAML file must hold, as data.
+"""Checks of plain values that others may have written: the expected content of a JSON or YAML file, as data.
 
-A check takes a value and where it stands, and raises ``ValueError`` saying what is there in place of what. Nothing is
-converted: what has passed is what the program itself would have written.
+A check takes a value and its path, and raises ``ValueError`` stating the value found and the one expected. Nothing is
+converted: a value that passes is one that the program itself would have written.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 import yaml
 
 Check = Callable[[Any, str], None]
-"""Takes a value and the words for its place. Raises ``ValueError``."""
+"""Function of a value and its path, as messages name it. Raises ``ValueError``."""
 
 LARGEST = 2**53
-"""Of whole numbers that are no keys: all that JSON hands on unaltered."""
+"""Largest whole number, other than keys: beyond it JSON readers lose digits."""
 _DEEPEST, _MOST = 64, 2_000_000
 _SHOWN = 40
 
 
 def read_json(text: bytes | str, where: str) -> Any:
-    """Return what JSON holds. Raises ``ValueError`` for what is none, for names that stand twice in one place, for NaN
-    and for what is nested too deeply.
+    """Return the value of a JSON text. Raises ``ValueError`` for text that is not JSON, repeated names in one mapping,
+    NaN and too deep nesting.
     """
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
@@ -35,10 +35,10 @@ def read_json(text: bytes | str, where: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         raise ValueError("a name stands twice in one place")
-    return found
+    return mapping
 
 
 def _no_number(name: str) -> Any:
@@ -46,7 +46,7 @@ def _no_number(name: str) -> Any:
 
 
 class _OnceLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one place, of which the last would win in silence."""
+    """YAML loader that refuses a repeated key in one mapping, of which the last would win silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping of a node."""
@@ -57,11 +57,11 @@ class _OnceLoader(yaml.SafeLoader):
 
 
 def read_yaml(text: str) -> Any:
-    """Return what YAML holds: mappings, lists, text, numbers, true, false and null.
+    """Return the value of a YAML text: mappings, lists, text, numbers, true, false and null.
 
     Raises:
-        yaml.YAMLError: it is none, nested too deeply, or holds more than that. What refers to itself, or grows by
-            references without end, is refused before anything copies it.
+        yaml.YAMLError: it is not YAML, nested too deeply, or holds anything else. A value that refers to itself, or
+            grows by references without end, is refused before anything copies it.
     """
     try:
         found = yaml.load(text, _OnceLoader)  # a SafeLoader
@@ -77,7 +77,7 @@ def read_yaml(text: str) -> Any:
 
 
 def plain(value: Any, where: str) -> None:
-    """Check that a value is of plain kinds, not too deep, and not too large when references are written out."""
+    """Raise ``ValueError`` for a value of other kinds, too deep, or too large when references are written out."""
     left = _MOST
     stack: list[tuple[Any, int]] = [(value, 0)]
     while stack:
@@ -97,7 +97,7 @@ def plain(value: Any, where: str) -> None:
 
 
 def in_words(value: Any) -> str:
-    """Return a value for a line of text, cut where it is long."""
+    """Return a value as text for a message, cut where it is long."""
     if isinstance(value, dict | list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
@@ -114,19 +114,19 @@ def _refuse(value: Any, where: str, expected: str) -> ValueError:
 
 
 def text(value: Any, where: str) -> None:
-    """Check that it is text."""
+    """Raise ``ValueError`` unless the value is text."""
     if type(value) is not str:
         raise _refuse(value, where, "text")
 
 
 def boolean(value: Any, where: str) -> None:
-    """Check that it is true or false."""
+    """Raise ``ValueError`` unless the value is true or false."""
     if type(value) is not bool:
         raise _refuse(value, where, "true or false")
 
 
 def number(value: Any, where: str) -> None:
-    """Check that it is a number that is finite."""
+    """Raise ``ValueError`` unless the value is a finite number."""
     if type(value) not in (int, float) or (type(value) is float and not math.isfinite(value)):
         raise _refuse(value, where, "a number")
 
@@ -153,7 +153,7 @@ def maybe(check: Check) -> Check:
 
 
 def either(*checks: Check) -> Check:
-    """Return the check that one of ``checks`` passes; what the last one says is told."""
+    """Return the check that one of ``checks`` passes; the last one's message is reported."""
 
     def checked(value: Any, where: str) -> None:
         for check in checks[:-1]:
@@ -167,7 +167,7 @@ def either(*checks: Check) -> Check:
 
 
 def one_of(*allowed: Any) -> Check:
-    """Return the check of a value that is one of few."""
+    """Return the check that a value is among ``allowed``."""
 
     def checked(value: Any, where: str) -> None:
         if not any(type(value) is type(each) and value == each for each in allowed):
@@ -184,8 +184,8 @@ def list_of(check: Check, length: int | None = None, kinds: tuple[type, ...] = (
             raise _refuse(value, where, "a list")
         if length is not None and len(value) != length:
             raise ValueError(f"{where} has {len(value)} entries, not {length}")
-        for place, each in enumerate(value):
-            check(each, f"{where}[{place}]")
+        for index, each in enumerate(value):
+            check(each, f"{where}[{index}]")
 
     return checked
 
@@ -204,7 +204,7 @@ def mapping_of(check: Check, key: Check = text) -> Check:
 
 
 def record(keys: Mapping[str, Check], optional: Collection[str] = (), *, more: bool = False) -> Check:
-    """Return the check of a mapping of these keys, ``more`` of which may be there."""
+    """Return the check of a mapping of these keys, all but ``optional`` ones required; ``more`` allows others."""
 
     def checked(value: Any, where: str) -> None:
         if type(value) is not dict:

@@ -1,10 +1,10 @@
-"""What a key means that a file of an earlier version lacks: the rule that held before the key came.
+"""Keys that files of earlier versions lack, and the rule that held before each key came.
 
-These tables are the one place for it. A default in the schema or in ``conf/`` says what a new run does, and may change;
-what is written here says what runs did that know nothing of the key, and never changes. So whoever adds a key to a file
-of a run adds a line here: whatever reads that file completes it first, and nothing else asks whether a key is there.
+These tables are the only source for it. A default in the schema or in ``conf/`` says what a new run does, and may
+change; an entry here says what runs did before the key existed, and never changes. So whoever adds a key to a file of
+a run adds a line here: the reader of that file completes it first, and no other code asks whether a key is there.
 
-Checkpoints of formats 1 and 2 are refused: nothing is said of what came before format 3.
+Checkpoints of formats 1 and 2 are refused, so nothing here is older than format 3.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from dataclasses import dataclass
 from typing import Any
 
 Plain = Any
-"""What JSON, YAML or a checkpoint holds."""
+"""A value that JSON, YAML or a checkpoint holds."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A key that came later, and what holds where it is missing."""
+    """A key that came later, and its value where it is missing."""
 
     key: str
-    """Dotted; ``*`` stands for every entry of a list. Nothing is added where what it is in is missing or null."""
+    """Dotted; ``*`` stands for every entry of a list. Nothing is added where the parent is missing or null."""
     value: Plain
     only: tuple[str, ...] = ()
-    """Names of the methods (of the models ...) that have it; one of them is the ``name`` beside the key. Empty: all."""
+    """Names of the methods (or models ...) that have the key, compared with ``name`` beside it. Empty: all."""
     in_protocol: bool = True
-    """Whether a ``protocol`` has it too; one does not where it leaves the key out unless something is set."""
+    """True if a ``protocol`` has the key too; False for a key that it leaves out unless something is set."""
 
 
 _READ_BEFORE = {"files": "by_suffix", "orientation": "ignore", "evaluate_on": "val_or_test", "test_split": "per_image"}
-"""How folders of images were read."""
+"""Rules by which folders of images were read."""
 
 _PILLOWS_LIMIT = 178_956_970
-"""Pixels of a picture that Pillow refuses more of."""
+"""Number of pixels above which Pillow refuses a picture."""
 
 CONFIGURATION: tuple[Missing, ...] = (
     Missing("if_exists", "refuse"),
     Missing("data.on_broken", "error"),
     Missing("trainer.checkpoint_steps", None),
     Missing("trainer.checkpoint_minutes", 10.0),
-    # How fast a run is made changes no number beyond rounding: an earlier run that goes on is made as any other.
+    # The speed settings change no number beyond rounding: an earlier run that is resumed runs like any other.
     Missing("trainer.compile", "auto"),
     Missing("trainer.keep_memory", True),
     Missing("trainer.cuda_graphs", True),
@@ -56,8 +56,8 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("evaluate_phases", False),
     Missing("data.max_pixels", _PILLOWS_LIMIT),
     *(
-        Missing(f"{place}.{key}", value)
-        for place in ("data", "data.sets.*", "extends.folders.*")
+        Missing(f"{parent}.{key}", value)
+        for parent in ("data", "data.sets.*", "extends.folders.*")
         for key, value in _READ_BEFORE.items()
     ),
     Missing("extends.folders.*.allow_similar", True),
@@ -75,7 +75,7 @@ CHECKPOINT: tuple[Missing, ...] = (
     Missing("commits", []),
     Missing("after_phases", []),
 )
-"""What a run keeps of itself, in ``checkpoints/`` and in a bundle."""
+"""The state of a run, in ``checkpoints/`` and in a bundle."""
 
 TOKEN_NETWORK: tuple[Missing, ...] = (
     Missing("token_expansion", True),
@@ -105,7 +105,7 @@ EXPORT: tuple[Missing, ...] = (
 
 
 def complete(plain: Mapping[str, Plain], table: Sequence[Missing]) -> dict[str, Plain]:
-    """A copy of ``plain`` with what it lacks of ``table``; what is not touched is shared with it."""
+    """Return a copy of ``plain`` with its missing keys of ``table`` added; untouched parts are shared with it."""
     completed = dict(plain)
     for missing in table:
         _add(completed, missing.key.split("."), missing)
@@ -113,7 +113,7 @@ def complete(plain: Mapping[str, Plain], table: Sequence[Missing]) -> dict[str, 
 
 
 def _add(node: dict[str, Plain], path: list[str], missing: Missing) -> None:
-    """Follow ``path`` in ``node``, which is ours to change, and put the value where it ends and nothing is."""
+    """Follow ``path`` in ``node``, which may be changed, and set the value at its end if none is there."""
     name, *rest = path
     if not rest:
         if name not in node and (not missing.only or node.get("name") in missing.only):
@@ -139,12 +139,12 @@ def _entry(entry: Plain, path: list[str], missing: Missing) -> Plain:
 
 
 def complete_configuration(plain: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Return what ``config.yaml`` of a run holds."""
+    """Return a complete ``config.yaml`` of a run."""
     return complete(plain, CONFIGURATION)
 
 
 def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Return what a run's numbers depend on: its own keys, and those of method and recipe as in a configuration."""
+    """Return a complete protocol: its own keys, and those of method and recipe as in a configuration."""
     completed = complete(protocol, PROTOCOL)
     for key, group in (("method_options", "method"), ("recipe_switches", "recipe")):
         if isinstance(completed[key], Mapping) and completed[key]:
@@ -158,12 +158,12 @@ def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
 
 
 def complete_results(results: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Return what ``results.json`` of a run holds."""
+    """Return a complete ``results.json`` of a run."""
     return {**complete(results, RESULTS), "protocol": complete_protocol(results["protocol"])}
 
 
 def complete_checkpoint(payload: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Return what a checkpoint of today's format holds."""
+    """Return a complete checkpoint of today's format."""
     completed = complete(payload, CHECKPOINT)
     identity = completed.get("identity")
     if isinstance(identity, Mapping) and isinstance(identity.get("protocol"), Mapping):
@@ -172,6 +172,6 @@ def complete_checkpoint(payload: Mapping[str, Plain]) -> dict[str, Plain]:
 
 
 def complete_export(described: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Return what ``model.json`` of an export holds."""
+    """Return a complete ``model.json`` of an export."""
     completed = complete(described, EXPORT)
     return {**completed, "protocol": complete_protocol(completed["protocol"])}

@@ -1,4 +1,4 @@
-"""Where files are: a path that was typed made absolute, once, and a path as it is told to the user."""
+"""Paths of files: a typed path made absolute, once, and a path as messages show it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cl_lightning.core.printable import PrintableFormatter, printable
 
 
 def absolute(typed: str, folder: Path) -> Path:
-    """Return what ``typed`` names for somebody who stands in ``folder`` (absolute, as ``Path.cwd()`` gives it).
+    """Return the path that ``typed`` names in the working directory ``folder`` (absolute, as ``Path.cwd()`` gives it).
 
     ``~`` and ``~name`` are home folders where there are such users. Links are followed neither here nor later: a link
     that points elsewhere by tomorrow is the user's way to move the data.
@@ -30,18 +30,18 @@ def absolute(typed: str, folder: Path) -> Path:
 
 
 def typed_path(typed: str) -> Path:
-    """A path among the arguments of a command, for argparse: no shell fills in the ``~`` of ``--out=~/found.csv``."""
+    """Return a path among a command's arguments, for argparse: no shell expands the ``~`` of ``--out=~/found.csv``."""
     return Path(os.path.expanduser(typed))
 
 
 def display_path(path: Path) -> Path:
-    """A path as the user would type it from here: relative where it is below the working directory."""
+    """Return a path as the user would type it: relative where it is below the working directory."""
     return path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
 
 
 def let_any_name_be_printed() -> None:
-    """Names of files are bytes: those that are no UTF-8 go to stdout as they are, where they would raise otherwise; and
-    warnings that no handler takes, which Python then prints itself, carry nothing out in a terminal.
+    """Print file names that are not UTF-8 to stdout byte for byte, where they would raise otherwise; keep control
+    characters out of the warnings that no handler takes and that Python prints itself.
     """
     _open_what_is_closed()
     if logging.lastResort is not None:
@@ -51,8 +51,8 @@ def let_any_name_be_printed() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Open stdin, stdout and stderr on nothing where who started us has closed them (``>&-``). The next file would take
-    such a number, and get what libraries print.
+    """Open stdin, stdout and stderr on ``/dev/null`` where the parent process has closed them (``>&-``). Otherwise
+    the next file would get such a number, and with it the output of libraries.
     """
     for number in (0, 1, 2):
         try:
@@ -66,10 +66,9 @@ def _open_what_is_closed() -> None:
 
 @contextmanager
 def writing(what: Path | str, mend: str) -> Iterator[None]:
-    """What the system says within this block against writing is told in a line: the place that it names, else ``what``,
-    and ``mend``, which says what to type.
+    """Raise ``UserError`` for an ``OSError`` of the block: the path that it names, else ``what``, cannot be written.
 
-    Raises ``UserError`` in place of an ``OSError``.
+    The message ends with ``mend``, which says what to type.
     """
     try:
         yield
@@ -78,8 +77,8 @@ def writing(what: Path | str, mend: str) -> Iterator[None]:
 
 
 def cannot_be_written(error: OSError, what: Path | str, mend: str) -> str:
-    """One line on a place in which nothing can be made."""
-    place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else what
+    """Return one line on a path in which nothing can be made."""
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else what
     reason = error.strerror or str(error) or type(error).__name__
-    where = str(display_path(place) if isinstance(place, Path) else place)
+    where = str(display_path(path) if isinstance(path, Path) else path)
     return f"{printable(where)} cannot be written ({reason}): {mend}"

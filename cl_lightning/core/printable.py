@@ -1,7 +1,7 @@
-"""Text that comes from elsewhere (names of files and classes, messages of foreign files) made safe to be told.
+"""Text from elsewhere (names of files and classes, messages of foreign files) made safe to print.
 
-Whoever names a file chooses the bytes that a terminal is sent. Some of them move the cursor, hide what was written
-before, or turn the order of letters around: those are told as escapes, wherever the program tells something.
+The author of a file's name chooses the bytes that a terminal is sent. Some of them move the cursor, hide earlier
+output, or reverse the order of letters: every message of the program shows those as escapes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0
 
 
 def printable(text: str) -> str:
-    r"""Return the text as one line: what a terminal would carry out, and bytes that are no UTF-8, as escapes.
+    r"""Return the text as one line, with control characters and bytes that are not UTF-8 as escapes.
 
     >>> printable("cat\x1b[2J\n.png")
     'cat\\x1b[2J\\n.png'
@@ -25,32 +25,32 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return the same of a text whose line breaks and tabs are its own."""
+    """Return the text with the same escapes, but its own line breaks and tabs."""
     return _UNSAFE_IN_LINES.sub(_escape, text)
 
 
 def json_for_terminals(text: str) -> str:
-    """Return JSON that means the same, with its own escapes for what a terminal would carry out."""
-    return _UNSAFE_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """Return equivalent JSON, with JSON's own escapes for control characters."""
+    return _UNSAFE_IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _escape(found: re.Match[str]) -> str:
-    return ascii(found[0])[1:-1]
+def _escape(match: re.Match[str]) -> str:
+    return ascii(match[0])[1:-1]
 
 
 class PrintableFormatter(logging.Formatter):
-    """Writes records of a log so that nothing in them moves a cursor or begins a line that is none."""
+    """Formatter of log records in which nothing moves the cursor or begins a line of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record in lines; what was handed over beside the message stays within one."""
+        """Return the record as lines; each argument of the message stays within one."""
         if record.args:
-            told = logging.makeLogRecord(record.__dict__)
-            told.args = _in_one_line(record.args)
-            record = told
+            safe = logging.makeLogRecord(record.__dict__)
+            safe.args = _in_one_line(record.args)
+            record = safe
         return printable_lines(super().format(record))
 
 
 def _in_one_line(arguments: object) -> tuple[object, ...]:
-    """Return what a message is filled with: numbers as they are, for ``%d``, and the rest as text."""
+    """Return the arguments of a message: numbers as they are, for ``%d``, and the rest as text in one line."""
     given = arguments if isinstance(arguments, tuple) else (arguments,)
     return tuple(each if isinstance(each, int | float) else printable(str(each)) for each in given)

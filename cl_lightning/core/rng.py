@@ -26,7 +26,7 @@ _M2 = 0x94D049BB133111EB
 
 
 def _signed(x: int) -> int:
-    """The 64-bit pattern of ``x`` as torch's signed integer."""
+    """Return the 64-bit pattern of ``x`` as torch's signed integer."""
     return x - (1 << 64) if x >= 1 << 63 else x
 
 
@@ -60,7 +60,7 @@ class Key:
     value: int
 
     def fold(self, *parts: int | str) -> Key:
-        """The key of a stream within this one; order matters, integers and names may be mixed."""
+        """Return the key of a stream within this one; order matters, integers and names may be mixed."""
         value = self.value & _MASK
         for part in parts:
             value = _mix_int((_mix_int((value + _GOLDEN) & _MASK) + _word(part)) & _MASK)
@@ -68,53 +68,53 @@ class Key:
 
 
 def streams(key: Key, positions: Tensor) -> Tensor:
-    """The stream of each position as a number, int64: all that a device needs to draw what belongs to it
-    (:func:`bits_of`), so that noise of any size can be fed to a step as 64 bits.
+    """Return the stream of each position as an int64: all that a device needs to draw its numbers (:func:`bits_of`), so
+    that noise of any size can be fed to a step as 64 bits.
     """
     return _mix((positions.to(torch.int64) + 1) * _signed(_GOLDEN) + _signed(key.value & _MASK))
 
 
 def bits_of(streams: Tensor, slots: int | Tensor = 0) -> Tensor:
-    """64 random bits for each slot of ``streams``, as int64; both broadcast."""
+    """Return 64 random bits for each slot of ``streams``, as int64; both broadcast."""
     if isinstance(slots, Tensor):
         return _mix(streams + (slots.to(torch.int64) + 1) * _signed(_GOLDEN))
     return _mix(streams + _signed(((slots + 1) * _GOLDEN) & _MASK))
 
 
 def bits(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:
-    """64 random bits for each (position, slot), as int64; ``positions`` and ``slots`` broadcast."""
+    """Return 64 random bits for each (position, slot), as int64; ``positions`` and ``slots`` broadcast."""
     return bits_of(streams(key, positions), slots)
 
 
 def uniform(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:
-    """Float32 uniform on [0, 1), multiples of 2^-24, the same on every device."""
+    """Return float32 uniform on [0, 1), multiples of 2^-24, the same on every device."""
     return ((bits(key, positions, slots) >> 40) & 0xFFFFFF).to(torch.float32) * (1.0 / (1 << 24))
 
 
 def integers(key: Key, positions: Tensor, high: int, slots: int | Tensor = 0) -> Tensor:
-    """Int64 uniform on {0, ..., high - 1}; the bias is below high / 2^32."""
+    """Return int64 uniform on {0, ..., high - 1}; the bias is below high / 2^32."""
     return (((bits(key, positions, slots) >> 32) & 0xFFFFFFFF) * high) >> 32
 
 
 def normal(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:
-    """Float32 standard normal by inversion, computed in double so that devices agree."""
+    """Return float32 standard normal by inversion, computed in double so that devices agree."""
     random = ((bits(key, positions, slots) >> 12) & ((1 << 52) - 1)).to(torch.float64)
     return torch.special.ndtri((random + 0.5) / (1 << 52)).to(torch.float32)
 
 
 def permutation(key: Key, count: int) -> Tensor:
-    """A random order of 0 .. count - 1, on the CPU."""
+    """Return a random order of 0 .. count - 1, on the CPU."""
     return torch.argsort(bits(key, torch.arange(count)), stable=True)
 
 
 def scalar(key: Key) -> float:
-    """One double uniform on (0, 1), on the host."""
+    """Return one double uniform on (0, 1), on the host."""
     return ((_mix_int(key.value & _MASK) >> 12) + 0.5) / (1 << 52)
 
 
 @contextmanager
 def torch_seeded(key: Key) -> Iterator[None]:
-    """Let torch's own initialisers draw from ``key`` within the block and leave the global CPU stream as it was."""
+    """Let torch's own initialisers draw from ``key`` within the block; restore the global CPU stream after it."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key.value & _MASK)
         yield

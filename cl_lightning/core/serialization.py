@@ -1,4 +1,4 @@
-"""Tensors and plain values as safetensors and JSON, which nothing can hide code in, and back again."""
+"""Tensors and plain values as safetensors and JSON, in which no code can hide, and back again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cl_lightning.core.types import Plain
 
 
 def encode(value: Plain) -> tuple[bytes, bytes]:
-    """JSON and safetensors of a value made of dicts, lists, tuples, tensors, numbers, text and None.
+    """Return JSON and safetensors of a value made of dicts, lists, tuples, tensors, numbers, text and None.
 
     Raises:
-        TypeError: something else is in it.
+        TypeError: the value holds anything else.
     """
     tensors: dict[str, Tensor] = {}
     tree = _tree(value, tensors)
@@ -27,7 +27,7 @@ def encode(value: Plain) -> tuple[bytes, bytes]:
 
 
 def decode(text: bytes, stored: bytes) -> Plain:
-    """The inverse of :func:`encode`. Raises ``ValueError`` for what it has not written."""
+    """Invert :func:`encode`. Raises ``ValueError`` for bytes that it has not written."""
     try:
         tensors, used = load(stored), set[str]()
         value = _value(read_json(text, "state.json"), tensors, used)
@@ -39,7 +39,7 @@ def decode(text: bytes, stored: bytes) -> Plain:
 
 
 def _tree(value: Plain, tensors: dict[str, Tensor]) -> Any:
-    """Containers as ``{"kind": [...]}``: JSON knows neither tuples nor keys that are numbers."""
+    """Return containers as ``{"kind": [...]}``: JSON knows neither tuples nor keys that are numbers."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -60,7 +60,7 @@ def _tree(value: Plain, tensors: dict[str, Tensor]) -> Any:
 
 
 def _value(tree: Any, tensors: dict[str, Tensor], used: set[str]) -> Plain:
-    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what :func:`_tree` does not make."""
+    """Return the value of a tree; raise ``KeyError``, ``TypeError`` or ``ValueError`` for one that is not ours."""
     if not isinstance(tree, dict):
         if isinstance(tree, list):
             raise TypeError("a bare list")
@@ -88,21 +88,21 @@ def _value(tree: Any, tensors: dict[str, Tensor], used: set[str]) -> Plain:
 
 
 def _not_finite(text: str) -> float:
-    found = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-    if text not in found:
+    values = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+    if text not in values:
         raise TypeError("a float that JSON has")
-    return found[text]
+    return values[text]
 
 
 def _mapping(pairs: list[Any], tensors: dict[str, Tensor], used: set[str]) -> dict[Any, Plain]:
-    found: dict[Any, Plain] = {}
+    mapping: dict[Any, Plain] = {}
     for pair in pairs:
         if not isinstance(pair, list) or len(pair) != 2:
             raise TypeError("a mapping whose entries are no pairs")
         key = _value(pair[0], tensors, used)
         if not isinstance(key, str | int | float | bool | tuple | None):
             raise TypeError(f"a {type(key).__name__} as a key")
-        if key in found:
+        if key in mapping:
             raise TypeError("a key stands twice in one place")
-        found[key] = _value(pair[1], tensors, used)
-    return found
+        mapping[key] = _value(pair[1], tensors, used)
+    return mapping

@@ -1,7 +1,7 @@
-"""The words of the house as plain, frozen data: what every room may import.
+"""Shared data types, plain and frozen, that every package may import.
 
 Nothing here knows Lightning, Hydra or a method. A phase, a plan item or a view is a value that can be
-printed, compared and stored in a checkpoint; what they mean is carried out elsewhere.
+printed, compared and stored in a checkpoint; other packages carry out what it means.
 
 Legend: B batch, T tasks seen, D width, C classes seen, F feature size.
 """
@@ -22,8 +22,8 @@ CLASS_INCREMENTAL = "class_incremental"
 TASK_INCREMENTAL = "task_incremental"
 """Protocol: the task of a test image is given, its own classes compete."""
 TASK_INFERENCE = "task_inference"
-"""Protocol: the task of a test image is asked for: that of the class with the highest score. An answer of the right
-class is of the right task, so this is the most that class-incremental accuracy can be.
+"""Protocol: the task of a test image is predicted, as that of the class with the highest score. A correct class implies
+the correct task, so this is an upper bound of class-incremental accuracy.
 """
 PROTOCOLS = (CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE)
 
@@ -33,7 +33,7 @@ Plain = Any
 
 @dataclass(frozen=True)
 class Task:
-    """One step of a scenario: the classes that it brings and where their images are.
+    """One step of a scenario: the classes that it brings and the rows of their images.
 
     ``classes`` are *global labels*: consecutive integers in order of arrival, so that a task's
     first class is also the number of classes seen before it.
@@ -49,33 +49,33 @@ class Task:
 
     @property
     def num_old(self) -> int:
-        """Classes seen before this task."""
+        """Number of classes seen before this task."""
         return self.classes[0]
 
     @property
     def num_new(self) -> int:
-        """Classes that this task brings."""
+        """Number of classes that this task brings."""
         return len(self.classes)
 
     @property
     def num_seen(self) -> int:
-        """Classes seen once this task has been learnt."""
+        """Number of classes seen once this task has been learnt."""
         return self.classes[-1] + 1
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a network says of images, before any class is read from it."""
+    """Output of a network's body for a batch of images, before the classifier."""
 
     embeddings: Tensor
     """(B, T, D): one embedding a task (or an extractor); T = 1 where nothing but the head grows."""
     maps: tuple[Tensor, ...] = ()
-    """Intermediate activations, from the input's side on, for losses that look inside."""
+    """Intermediate activations, from the input side on, for losses that use them."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """A training forward pass: class scores, and what else the losses need."""
+    """Output of a training forward pass: class scores, and what else the losses need."""
 
     logits: Tensor
     """(B, C) raw scores over all classes seen, in order of arrival."""
@@ -86,32 +86,32 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Readout:
-    """How classes are read from a network's features, as data: what scores are, and what they say of probabilities."""
+    """Rule by which classes are read from a network's features, as data: the scores and their probabilities."""
 
     probability: str = "softmax"
-    """``softmax``: of all scores together, so that the probabilities of an image sum to one. ``sigmoid``: of each score
-    by itself, for scores trained as one yes-or-no question a class; they need not sum to one.
+    """``softmax``: over all scores together, so that the probabilities of an image sum to one. ``sigmoid``: over each
+    score by itself, for scores trained as one yes-or-no question a class; they need not sum to one.
     """
     temperature: float = 1.0
-    """What scores are divided by first, > 0: that of the training."""
+    """Divisor of the scores before that, > 0: the temperature of training."""
     means: Tensor | None = None
     """(C, F) class means of normalised features: scores are minus the squared distances to them. ``None``: the
     network's own scores.
     """
     by_network: bool = True
-    """Whether network and means are all that scores are made of; ``False``: the method does more (it infers a task), so
-    that no exported graph has this read-out.
+    """True if network and means determine the scores; False if the method adds a step (it infers a task), so that no
+    exported graph has this read-out.
     """
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """(B, C) in [0, 1] from scores (B, C); of the classes given, so that softmax depends on which those are."""
+        """Return probabilities (B, C) in [0, 1] of scores (B, C): a softmax is over the given classes alone."""
         scaled = scores.float() / self.temperature
         return scaled.sigmoid() if self.probability == "sigmoid" else scaled.softmax(dim=-1)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step sees, on the device, augmented, normalised and mixed."""
+    """Input of a training step, on the device, augmented, normalised and mixed."""
 
     images: Tensor
     """(B, channels, height, width) float."""
@@ -121,16 +121,16 @@ class Batch:
     """(B, C) float, rows sum to one: one-hot, or smoothed and mixed."""
     _made: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def cached(self, whose: object, make: Callable[[], T]) -> T:
-        """What ``make`` makes of this batch for ``whose``; made once, however many passes a step takes over it."""
-        if whose not in self._made:
-            self._made[whose] = make()
-        made: T = self._made[whose]
-        return made
+    def cached(self, key: object, compute: Callable[[], T]) -> T:
+        """Return what ``compute`` returns for this batch, computed once a ``key``, however many passes a step takes."""
+        if key not in self._made:
+            self._made[key] = compute()
+        value: T = self._made[key]
+        return value
 
 
 class View(StrEnum):
-    """Which samples a phase looks at; ``data.views`` carries each out as a pure function."""
+    """Samples that a phase uses; ``data.views`` selects each by a pure function."""
 
     NEW = "new"
     """The task's training images."""
@@ -145,7 +145,7 @@ class View(StrEnum):
 
 
 class Order(StrEnum):
-    """In which order an epoch goes through its samples."""
+    """Order in which an epoch goes through its samples."""
 
     SHUFFLED = "shuffled"
     """Every image once, in random order."""
@@ -157,7 +157,7 @@ class Order(StrEnum):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an epoch is drawn from a view."""
+    """Rule by which an epoch is sampled from a view."""
 
     order: Order = Order.SHUFFLED
     ignore_seed: bool = False
@@ -188,7 +188,7 @@ class Sharpness:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """What turns gradients into steps."""
+    """Hyper-parameters of the optimiser."""
 
     name: str
     """``adamw`` or ``sgd``."""
@@ -198,7 +198,7 @@ class Optimiser:
     """Apply weight decay to tensors with fewer than two dimensions too (biases, norms)."""
     momentum: float = 0.9
     reference_batch: int | None = None
-    """If set, the learning rate is multiplied by (images per optimiser step) / this."""
+    """Batch size of ``lr``: the rate is multiplied by (images per optimiser step) / this. None: it is not scaled."""
 
 
 @dataclass(frozen=True)
@@ -234,26 +234,26 @@ class Phase:
     drop_path_in_frozen: bool = False
     """Keep stochastic depth in parts that are not trained (as published)."""
     rates: Mapping[str, float] = field(default_factory=dict)
-    """Part -> its learning rate over the optimiser's (one, where nothing is said); the schedule's own rates, before
-    warm-up and at the end, are all parts' alike.
+    """Part -> its learning rate relative to the optimiser's (1 if absent); the schedule's own rates, for warm-up and at
+    the end, are the same for all parts.
     """
 
 
 @dataclass(frozen=True)
 class PhaseCheckpoint:
-    """Where a phase was left, beside its network: all that is needed to go on from there."""
+    """The point at which a phase was interrupted, beside its network: all that is needed to resume from there."""
 
     steps: int
     """Optimiser steps taken, at least one."""
     optimiser: Plain
     """Moments and counters of the optimiser."""
     precision: Plain
-    """What mixed precision carries from step to step (the scale of losses in half precision)."""
+    """State that mixed precision carries from step to step (the loss scale in half precision)."""
 
 
 @dataclass(frozen=True)
 class Grow:
-    """Let the method make room for the task's classes (and keep a teacher, freeze, initialise from data)."""
+    """Let the method extend its network by the task's classes (and keep a teacher, freeze, initialise from data)."""
 
 
 @dataclass(frozen=True)
@@ -268,21 +268,21 @@ class Herd:
     """Choose exemplars of the new classes and shrink the old ones' lists."""
 
     augmented: bool = False
-    """Look at randomly augmented images (as published for DyTox), not at clean ones."""
+    """Embed randomly augmented images (as published for DyTox), not clean ones."""
     distinct: bool = False
     """iCaRL's own rule: an image that was chosen cannot win again (``memory.herding.herd_distinct``)."""
 
 
 @dataclass(frozen=True)
 class Act:
-    """Something that the method does between phases: weight alignment, class means, pruning ..."""
+    """A step of the method between phases: weight alignment, class means, pruning ..."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Count right answers on every task seen so far, for every read-out of the method."""
+    """Count correct answers on every task seen so far, for every read-out of the method."""
 
 
 PlanItem = Grow | Fit | Herd | Act | Evaluate
@@ -290,14 +290,43 @@ PlanItem = Grow | Fit | Herd | Act | Evaluate
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a phase stands, for hooks around a step."""
+    """Position within a phase, for hooks around a step."""
 
     step: int
     """Optimiser steps done in this phase."""
     total_steps: int
     epoch: int
-    """From 0: the one that the last of these steps was taken in."""
+    """Epoch of the last of these steps, from 0."""
     epochs: int
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """The facts of a finished task that a run reports beside its counts."""
+
+    index: int
+    classes: tuple[int, ...]
+    """Global labels."""
+    names: tuple[str, ...]
+    seconds: float
+    """Wall time of the task, training and evaluation."""
+    images_per_second: float
+    """Training throughput."""
+    parameters: int
+    """Number of parameters of the network after the task."""
+
+
+@dataclass(frozen=True)
+class PhaseRecord:
+    """The cost of one phase of a task."""
+
+    task: int
+    phase: str
+    steps: int
+    """Optimiser steps."""
+    images: int
+    """Images trained on since the phase was last resumed; ``seconds`` counts from there too."""
+    seconds: float
 
 
 Embed = Callable[[Tensor], Tensor]
@@ -305,15 +334,15 @@ Embed = Callable[[Tensor], Tensor]
 
 
 class DataAccess(Protocol):
-    """How a method may look at data outside of training: through the memory and through the task's own images."""
+    """A method's access to data outside of training: the memory and the task's own images."""
 
     exemplars: dict[int, Tensor]
     """Global label -> training rows in the memory, of all replicas together, ascending."""
     flips: bool
-    """Whether a mirrored image is still an image of its class here (false for digits)."""
+    """True if a mirrored image is still an image of its class (not so for digits)."""
 
     def rows_of(self, label: int) -> Tensor:
-        """Training rows of a class of the current task."""
+        """Return the training rows of a class of the current task."""
         ...
 
     def embed(self, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:

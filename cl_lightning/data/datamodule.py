@@ -1,8 +1,8 @@
 """The LightningDataModule: one view of a task's data, for one Trainer call.
 
-Images of CIFAR's size are so small that augmenting a batch of them costs more in calls than in arithmetic. What one
-becomes depends on nothing but its own draw, so the images of several steps are augmented together and handed out step
-by step.
+Images of CIFAR's size are so small that augmenting a batch of them costs more in calls than in arithmetic. The result
+for an image depends on its own draw alone, so the images of several steps are augmented together and yielded step by
+step.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from cl_lightning.data.loading import (
 from cl_lightning.data.sources.base import ImageSource
 
 _LEVELS_TOGETHER = {"cpu": 1 << 21, "cuda": 1 << 25}
-"""So many grey levels of several steps are augmented together: on a CPU what stays in the caches; on a GPU an epoch of
-a task of CIFAR's size, since some 600 operators are started by the host, however many images there are.
+"""Number of grey levels of several steps that are augmented together: on a CPU as many as stay in the caches; on a GPU
+an epoch of a task of CIFAR's size, since the host starts some 600 operators, however many images there are.
 """
 
 
 class PreparedBatches:
-    """The ``wanted`` steps of an array's images, several of an epoch at a time augmented on the ``device``."""
+    """The ``wanted`` steps of an array's images, augmented on the ``device`` for several steps of an epoch at a
+    time.
+    """
 
     def __init__(
         self, dataset: StepDataset, wanted: range, pixels: PixelStore, pipeline: Pipeline, scales: Scales,
@@ -86,7 +88,7 @@ def _no_scales(positions: Tensor, epoch: int) -> tuple[Tensor, ...]:
 
 
 class TaskData(pl.LightningDataModule):
-    """Loads the steps of a phase (or the chunks of an evaluation), moves them to the device and augments them there."""
+    """DataModule that loads the steps of a phase (or the chunks of an evaluation) and augments them on the device."""
 
     def __init__(
         self,
@@ -100,8 +102,8 @@ class TaskData(pl.LightningDataModule):
         wanted: range | None = None,
         scales: Scales = _no_scales,
     ) -> None:
-        """``labels`` are global labels of the source's rows; ``wanted`` are the steps to load, by default all;
-        ``scales`` draws stochastic depth.
+        """Take global ``labels`` of the source's rows, the ``wanted`` steps, by default all, and ``scales``, which
+        draws stochastic depth.
         """
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer chunks than processes: some have none
@@ -116,7 +118,7 @@ class TaskData(pl.LightningDataModule):
         return step_loader(self._dataset, self._wanted, self._workers)
 
     def train_dataloader(self) -> DataLoader[RawBatch] | PreparedBatches:
-        """The phase's steps."""
+        """Return the phase's steps."""
         if self._pixels.levels == 0:
             return self._loader()
         assert self.trainer is not None
@@ -124,20 +126,20 @@ class TaskData(pl.LightningDataModule):
         return PreparedBatches(self._dataset, self._wanted, self._pixels, self._pipeline, self._scales, device)
 
     def predict_dataloader(self) -> DataLoader[RawBatch]:
-        """The rows' chunks."""
+        """Return the rows' chunks."""
         return self._loader()
 
     def transfer_batch_to_device(
         self, batch: RawBatch | Images, device: torch.device, dataloader_idx: int
     ) -> RawBatch | Images:
-        """Everything but the host's copies of positions and labels."""
+        """Move a batch, except for the host's copies of positions and labels."""
         if isinstance(batch, Images):
             return batch
         moved: RawBatch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved._replace(host_positions=batch.host_positions, host_labels=batch.host_labels)
 
     def on_after_batch_transfer(self, batch: RawBatch | Images, dataloader_idx: int) -> Images:
-        """Index, augment and normalise on the device, what has not been."""
+        """Index, augment and normalise a raw batch on the device."""
         if isinstance(batch, Images):
             return batch
         images = self._pixels.images(batch)

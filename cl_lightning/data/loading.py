@@ -22,7 +22,7 @@ from cl_lightning.data.workers import start_worker
 
 
 class Steps(Protocol):
-    """Something that says, step by step, which rows are wanted."""
+    """Rule that gives the rows of each step."""
 
     @property
     def total_steps(self) -> int:
@@ -30,33 +30,33 @@ class Steps(Protocol):
         ...
 
     def step(self, step: int) -> StepIndices:
-        """The rows of one step."""
+        """Return the rows of one step."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """Rows in pieces: for evaluation and for features. A draw's position is its row."""
+    """Rows in pieces, for evaluation and features. The position of a sample is its row."""
 
     pieces: Sequence[Tensor]
 
     @staticmethod
     def of(rows: Tensor, size: int) -> Chunks:
-        """All of ``rows`` once, in order, ``size`` at a time; the last piece may be smaller."""
+        """Split ``rows`` in order into pieces of ``size``; the last piece may be smaller."""
         return Chunks(rows.split(size) if len(rows) else [])
 
     @property
     def total_steps(self) -> int:
-        """Pieces."""
+        """Number of pieces."""
         return len(self.pieces)
 
     def step(self, step: int) -> StepIndices:
-        """Piece ``step``."""
+        """Return piece ``step``."""
         return StepIndices(self.pieces[step], self.pieces[step], 0)
 
 
 class RawBatch(NamedTuple):
-    """What the loader hands over."""
+    """Batch of a loader, before augmentation."""
 
     rows: Tensor
     """(B,) int64."""
@@ -66,11 +66,11 @@ class RawBatch(NamedTuple):
     """(B,) int64, see ``StepIndices``."""
     epoch: int
     images: Tensor
-    """(B, channels, size, size) uint8 where they are read one by one; (0,) for arrays, indexed on the device."""
+    """(B, channels, size, size) uint8 if they are read one by one; (0,) for arrays, indexed on the device."""
     host_positions: Tensor
-    """``positions`` again, left on the host, where augmentation is drawn: nobody has to wait for the device."""
+    """``positions`` again, on the host, where augmentation is drawn without waiting for the device."""
     host_labels: Tensor
-    """``labels`` again, likewise: data sets that follow one another may be augmented each in its own way."""
+    """``labels`` again, likewise: each of several data sets may be augmented in its own way."""
 
 
 class Images(NamedTuple):
@@ -83,7 +83,7 @@ class Images(NamedTuple):
     epoch: int
     rows: Tensor
     scales: tuple[Tensor, ...] = ()
-    """(slots, B) for each pass through the network: what is random in it (stochastic depth)."""
+    """(slots, B) for each pass through the network: its noise (stochastic depth)."""
 
 
 Scales = Callable[[Tensor, int], tuple[Tensor, ...]]
@@ -92,7 +92,7 @@ Scales = Callable[[Tensor, int], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What is done to images between file or array and network."""
+    """Processing of images between file or array and network."""
 
     image_size: int
     mean: tuple[float, ...]
@@ -103,11 +103,11 @@ class Pipeline:
     flip: bool = False
     """Mirror every image (for features of mirrored copies)."""
     no_flip: Tensor | None = None
-    """(classes,) bool, on the host, by global label: whose images ``flip`` leaves as they are. None: none's."""
+    """(classes,) bool, on the host, by global label: classes whose images ``flip`` does not mirror. None: no class."""
 
     def on_device(self, images: Tensor, positions: Tensor, epoch: int, labels: Tensor | None = None) -> Tensor:
-        """Augment and normalise uint8 images (B, channels, size, size); ``labels`` (B,), on the host, are needed where
-        several data sets follow one another.
+        """Augment and normalise uint8 images (B, channels, size, size); ``labels`` (B,), on the host, are needed with
+        several data sets.
         """
         key = self.key.fold("augment", epoch)
         if isinstance(self.augmentation, PerDataset):
@@ -119,8 +119,8 @@ class Pipeline:
         return normalise(images, self.mean, self.std)
 
     def decode(self, source: ImageSource, draw: StepIndices, labels: Tensor) -> Tensor:
-        """Read the images of ``draw`` one by one, of these ``labels`` (B,): files as random resized crops if there is
-        augmentation, else as central ones.
+        """Read the images of ``draw`` one by one, of these ``labels`` (B,): files as random resized crops if they are
+        augmented, else as central ones.
         """
         key = self.key.fold("crop", draw.epoch)
         drawn = zip(draw.rows.tolist(), draw.positions.tolist(), labels.tolist(), strict=True)
@@ -151,7 +151,7 @@ def _mirrored(images: Tensor, fixed: Tensor | None) -> Tensor:
 
 
 class StepDataset(Dataset[RawBatch]):
-    """Item ``i`` is the batch of step ``i``."""
+    """Dataset whose item ``i`` is the batch of step ``i``."""
 
     def __init__(self, source: ImageSource, labels: Tensor, steps: Steps, pipeline: Pipeline) -> None:
         self._source = source
@@ -171,7 +171,7 @@ class StepDataset(Dataset[RawBatch]):
 
 
 class StepRange(Sampler[int]):
-    """Steps in order: what a resumed phase has left, or every other chunk, where two processes share them."""
+    """Sampler of steps in order: the rest of a resumed phase, or one process's share of the chunks."""
 
     def __init__(self, steps: range) -> None:
         self._range = steps
@@ -184,7 +184,7 @@ class StepRange(Sampler[int]):
 
 
 def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader[RawBatch]:
-    """A loader over the ``wanted`` steps; the number of workers changes nothing but speed.
+    """Return a loader over the ``wanted`` steps; the number of workers affects only the speed.
 
     Arrays need no workers: their items are indices.
     """
@@ -200,19 +200,19 @@ def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader
 
 
 class PixelStore:
-    """An array's images on the device that trains, copied there once for the whole run."""
+    """Images of an array on the training device, copied there once for the whole run."""
 
     def __init__(self, source: ImageSource) -> None:
         self._pixels = source.pixels if isinstance(source, ArraySource) else None
         self.levels = 0 if self._pixels is None else self._pixels[0].numel()
-        """Grey levels of an image; 0 where images are read one by one."""
+        """Number of grey levels of an image; 0 if images are read one by one."""
 
     def images(self, batch: RawBatch) -> Tensor:
-        """The uint8 images of ``batch``, on its device."""
+        """Return the uint8 images of ``batch``, on its device."""
         return batch.images if self._pixels is None else self.of(batch.rows)
 
     def of(self, rows: Tensor) -> Tensor:
-        """The images of ``rows`` of an array, on the rows' device."""
+        """Return the images of ``rows`` of an array, on the rows' device."""
         assert self._pixels is not None
         if self._pixels.device != rows.device:
             self._pixels = self._pixels.to(rows.device)

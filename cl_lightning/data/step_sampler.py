@@ -20,7 +20,7 @@ from cl_lightning.core.types import Order, Sampling
 
 
 class StepIndices(NamedTuple):
-    """One step's samples."""
+    """Samples of one step."""
 
     rows: Tensor
     """(B,) int64 rows of the source."""
@@ -31,8 +31,8 @@ class StepIndices(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PhaseSampler:
-    """All steps of a phase. ``rows`` holds what each replica looks at (equal lengths), ``batch`` the images per replica
-    and step.
+    """All steps of a phase. ``rows`` are each replica's rows (equal lengths), ``batch`` the images per replica and
+    step.
     """
 
     rows: Sequence[Tensor]
@@ -47,12 +47,12 @@ class PhaseSampler:
 
     @property
     def replicas(self) -> int:
-        """Virtual replicas."""
+        """Number of virtual replicas."""
         return len(self.rows)
 
     @property
     def draws_per_replica(self) -> int:
-        """Samples that an epoch offers to each replica."""
+        """Number of samples that an epoch offers to each replica."""
         n = len(self.rows[0])
         match self.sampling.order:
             case Order.REPEATED:
@@ -64,26 +64,26 @@ class PhaseSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch; an incomplete last batch counts unless it is dropped (the only batch never
-        is).
+        """Number of optimiser steps in an epoch; an incomplete last batch counts unless it is dropped (the only batch
+        never is).
         """
         n = decides = self.draws_per_replica
-        if self.sampling.order is Order.SEQUENTIAL:  # published: what repeated sampling would draw decides
+        if self.sampling.order is Order.SEQUENTIAL:  # published: the length under repeated sampling decides
             decides = len(self.rows[0]) // 256 * 256 // self.replicas
         return n // self.batch if self.sampling.drop_last and decides > self.batch else -(-n // self.batch)
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the phase."""
+        """Number of optimiser steps of the phase."""
         return self.steps_per_epoch * self.epochs
 
     @property
     def images(self) -> int:
-        """Images of the whole phase; an incomplete batch counts as what it is."""
+        """Number of images of the whole phase; an incomplete batch counts with its own size."""
         return self.epochs * self.replicas * min(self.draws_per_replica, self.steps_per_epoch * self.batch)
 
     def step(self, step: int, replicas: range | None = None) -> StepIndices:
-        """The samples of optimiser step ``step`` (from 0), of all replicas or of some."""
+        """Return the samples of optimiser step ``step`` (from 0), of all replicas or of some."""
         epoch, within = divmod(step, self.steps_per_epoch)
         low = within * self.batch
         high = min(low + self.batch, self.draws_per_replica)
@@ -95,11 +95,11 @@ class PhaseSampler:
         return StepIndices(torch.cat(parts), torch.cat(positions), epoch)
 
     def of(self, replicas: range) -> ReplicaShard:
-        """The part of every step that belongs to these replicas."""
+        """Return these replicas' part of every step."""
         return ReplicaShard(self, replicas)
 
     def _order(self, epoch: int) -> list[Tensor]:
-        """For each replica, indices into its rows."""
+        """Return, for each replica, indices into its rows."""
         n = len(self.rows[0])
         if self.sampling.order is Order.SEQUENTIAL:
             return [torch.arange(n)] * self.replicas
@@ -111,24 +111,24 @@ class PhaseSampler:
 
 @dataclass(frozen=True, eq=False)
 class ReplicaShard:
-    """The steps of some of the replicas: what one of several processes loads."""
+    """The steps of some of the replicas: the share of one of several processes."""
 
     draws: PhaseSampler
     replicas: range
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the phase, the same for every share."""
+        """Number of optimiser steps of the phase, the same for every share."""
         return self.draws.total_steps
 
     def step(self, step: int) -> StepIndices:
-        """These replicas' samples of optimiser step ``step``."""
+        """Return these replicas' samples of optimiser step ``step``."""
         return self.draws.step(step, self.replicas)
 
 
 def repeated_order(permutation: Tensor, replicas: int) -> Tensor:
-    """Three adjacent copies of each index, wrapped to a multiple of ``replicas`` (Hoffer et al. 2020, as in DeiT's
-    sampler).
+    """Return three adjacent copies of each index, wrapped to a multiple of ``replicas`` (Hoffer et al. 2020, as in
+    DeiT's sampler).
     """
     repeated = permutation.repeat_interleave(3)
     missing = -len(repeated) % replicas

@@ -1,6 +1,6 @@
-"""Which training rows a phase looks at: one pure function a view.
+"""Views: the training rows of a phase, one pure function a view.
 
-A view sees old classes through the memory only; ``CUMULATIVE`` is the exception, and its name says that it is no
+A view contains old classes through the memory only; ``CUMULATIVE`` is the exception, and its name says that it is no
 rehearsal protocol.
 """
 
@@ -18,19 +18,19 @@ from cl_lightning.core.types import Task, View
 
 
 class Exemplars(Protocol):
-    """What a view needs of the rehearsal memory."""
+    """Interface of the rehearsal memory to a view."""
 
     def rows(self, replica: int = 0) -> Tensor:
-        """All exemplars of a replica: classes ascending, best first within a class."""
+        """Return all exemplars of a replica: classes ascending, best first within a class."""
         ...
 
     def exemplars(self, replica: int = 0) -> dict[int, Tensor]:
-        """Label -> rows of a replica, best first."""
+        """Return label -> rows of a replica, best first."""
         ...
 
 
 def view_rows(view: View, tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: Key) -> Tensor:
-    """(n,) int64 rows of the training source for the last of ``tasks`` (all tasks so far), as ``replica`` sees them.
+    """Return (n,) int64 rows of the training source for the last of ``tasks`` (all tasks so far), for ``replica``.
 
     ``labels`` gives each row's global label; ``key`` is used where a view draws at random.
     """

@@ -1,7 +1,8 @@
-"""Worker processes that load images: what they need before they start, and how one that cannot go on ends the run.
+"""Worker processes that load images: a check of their memory before they start, and an end of the run when one fails.
 
-A worker hands its batches over in shared memory. Where that is full (a container gives 64 MB by default), torch loses
-the batch in a thread of the worker, prints a traceback and waits for ever; here such a worker ends, which the run sees.
+A worker sends its batches through shared memory. Where that is full (a container gives 64 MB by default), torch loses
+the batch in a thread of the worker, prints a traceback and waits for ever; here such a worker exits, which the run
+sees.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import Any
 
 _SHARED = Path("/dev/shm")
 _PREFETCHED = 2
-"""Batches that torch lets each worker make ahead."""
+"""Batches that torch lets each worker prefetch."""
 _IN_USE = 2
-"""Batches that training holds meanwhile: one that is learnt, one that is on its way."""
+"""Batches that training holds meanwhile: one in the step, one on its way."""
 _INDEX_TENSORS = 5
-"""int64 tensors of a batch beside its images."""
+"""Number of int64 tensors of a batch beside its images."""
 _PAGE = 4096
 _LOST = 70
 """Exit code (EX_SOFTWARE) of a worker whose batch cannot be sent for another reason than those below."""
@@ -35,13 +36,13 @@ _REASONS = {
 
 
 def check_workers(workers: int, images: int, image_size: int, processes: int = 1) -> None:
-    """Refuse more ``workers`` than shared memory has room for.
+    """Raise ``ValueError`` if shared memory has no space for the batches of ``workers``.
 
     Args:
-        workers: of each process of the run on this machine.
-        images: in the largest batch that a worker makes.
-        image_size: pixels of a side; images are in colour.
-        processes: of the run on this machine.
+        workers: workers of each process of the run on this machine.
+        images: images of the largest batch that a worker makes.
+        image_size: side in pixels; images are in colour.
+        processes: processes of the run on this machine.
 
     Raises:
         ValueError: names what is needed, what is free, and what to type.
@@ -59,7 +60,7 @@ def check_workers(workers: int, images: int, image_size: int, processes: int = 1
 
 
 def shared_memory(workers: int, images: int, image_size: int) -> int:
-    """Bytes of shared memory that ``workers`` fill at most with batches of ``images`` colour images."""
+    """Return the bytes of shared memory that ``workers`` fill at most with batches of ``images`` colour images."""
     if workers == 0:
         return 0
     batch = _whole_pages(images * 3 * image_size**2) + _INDEX_TENSORS * _whole_pages(images * 8)
@@ -67,7 +68,7 @@ def shared_memory(workers: int, images: int, image_size: int) -> int:
 
 
 def free_shared_memory() -> int | None:
-    """Bytes that are free in ``/dev/shm``; None where a system has no such folder, and so no such limit."""
+    """Return the free bytes of ``/dev/shm``; None for a system without such a folder, and so without such a limit."""
     try:
         status = os.statvfs(_SHARED)
     except OSError:
@@ -76,7 +77,7 @@ def free_shared_memory() -> int | None:
 
 
 def idle_workers(workers: int) -> str | None:
-    """One line if there are more workers than cores, which only get into each other's way."""
+    """Return one line if there are more workers than cores, which only compete with each other."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers <= cores:
         return None
@@ -84,10 +85,9 @@ def idle_workers(workers: int) -> str | None:
 
 
 def start_worker(worker: int) -> None:
-    """Prepare a worker process to end when its run says so, and when it cannot deliver.
+    """Prepare a worker process to end with its run, and when it cannot deliver.
 
-    It ends on SIGTERM, whatever the run has made of that signal for itself. Ctrl-C reaches it too, but it is the run
-    that decides what is still wanted.
+    It ends on SIGTERM, whatever handler the run has installed. Ctrl-C reaches it too, but the run decides when it ends.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -95,7 +95,7 @@ def start_worker(worker: int) -> None:
 
 
 def reason_of_end(message: str) -> str | None:
-    """Return why a worker has ended, from torch's ``message`` about it; None if the message is about something else."""
+    """Return why a worker has ended, from torch's ``message`` about it; None for a message about something else."""
     if "DataLoader worker" not in message:
         return None
     code = re.search(r"exit code (\d+)", message)
@@ -106,7 +106,7 @@ def reason_of_end(message: str) -> str | None:
 
 
 def _end(error: Exception, batch: Any) -> None:
-    """End the worker whose ``batch`` could not be sent, with an exit code that says why."""
+    """Exit the worker whose ``batch`` could not be sent, with a code that gives the reason."""
     code = next((code for code in (errno.ENOSPC, errno.EMFILE) if os.strerror(code) in str(error)), _LOST)
     if code == _LOST:  # a bug shows itself
         traceback.print_exception(error)

@@ -1,7 +1,7 @@
-"""What processes tell each other, as bytes in tensors: JSON and safetensors, never a pickle, which could hold code.
+"""Messages between processes, as bytes in tensors: JSON and safetensors, never a pickle, which could hold code.
 
-Whoever reaches the port of a group that torchrun or srun started can join it. So what arrives is looked at as what a
-stranger may have sent: it is a value of plain types, or refused.
+Anybody who reaches the port of a group that torchrun or srun started can join it. So a message is checked as one from
+a stranger: it is a value of plain types, or refused.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor
 from cl_lightning.core import serialization
 
 _LENGTH = 8
-"""Bytes in front of a message that tell the length of its JSON, the least significant first."""
+"""Bytes in front of a message that give the length of its JSON, the least significant first."""
 
 
 def encode(value: Any) -> UInt8[Tensor, " n"]:
     """Return a message of dicts, lists, tuples, tensors, numbers, text and None; tensors in it are on the CPU.
 
     Raises:
-        TypeError: something else is in it.
+        TypeError: the value holds anything else.
     """
     text, tensors = serialization.encode(value)
     return torch.frombuffer(bytearray(len(text).to_bytes(_LENGTH, "little") + text + tensors), dtype=torch.uint8)
 
 
 def decode(message: UInt8[Tensor, " n"]) -> Any:
-    """Return the value of a message, with the types that it had. Raises ``ValueError`` for what is no message."""
+    """Return the value of a message, with its original types. Raises ``ValueError`` for bytes that are no message."""
     content = message.cpu().numpy().tobytes()
     end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
     if len(content) < _LENGTH or end > len(content):
@@ -43,7 +43,7 @@ def decode(message: UInt8[Tensor, " n"]) -> Any:
 
 
 def all_gather(value: Any) -> list[Any]:
-    """Return the values of all processes, in order of rank: lengths cross first, then messages that are padded."""
+    """Return the values of all processes, in order of rank: lengths are sent first, then padded messages."""
     own = encode(value).to(_device())
     sizes = [torch.empty(1, dtype=torch.int64, device=own.device) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, torch.tensor([len(own)], device=own.device))
@@ -74,5 +74,5 @@ def _allowed(length: int) -> int:
 
 
 def _device() -> torch.device:
-    """Where the messages of this group must be: NCCL moves between GPUs alone, and this process has chosen its own."""
+    """Return the device that messages of this group need: NCCL moves data between GPUs alone, one a process."""
     return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")

@@ -1,7 +1,7 @@
-"""The processes that make one run together, and what they tell each other.
+"""The processes that make one run together, and the collectives between them.
 
 Each takes a share of the virtual replicas in training, of the classes in herding and of the test images in evaluation.
-What they exchange is small: gradients (by torch's ``DistributedDataParallel``), ranked rows, counts. Nothing is padded,
+Small messages cross: gradients (by torch's ``DistributedDataParallel``), ranked rows, counts. Nothing is padded,
 so nothing is counted twice.
 """
 
@@ -27,55 +27,55 @@ from cl_lightning.distributed.rendezvous import RENDEZVOUS
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=6)
-"""How long one may wait for another, which may be scanning a large folder or writing to a slow disk. That a process has
-died is noticed by whoever started it, not by this.
+"""Time that one process may wait for another, which may be scanning a large folder or writing to a slow disk. A process
+that died is noticed by the supervisor, not by this.
 """
 
 
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
-"""Set in the environment of what torchrun starts. If torchrun is killed, nobody is left to see how its ranks end."""
+"""Environment variable of torchrun's processes. If torchrun is killed, nobody is left to see how its ranks end."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The place of this process among those of the run. With one process all of it is free of cost."""
+    """Rank of this process and the collectives of its run. With a single process every call is free."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    """The place on this machine: which of its GPUs."""
+    """Rank among the processes of this machine: the index of its GPU."""
     local_world_size: int = 1
-    """Processes on this machine."""
+    """Number of processes on this machine."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files, logs and the terminal."""
+        """True in the process that writes files, logs and the terminal."""
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Which of ``count`` equal pieces of work are this process's."""
+        """Return this process's share of ``count`` equal pieces of work."""
         return range(self.rank, count, self.world_size)
 
     def replicas(self, count: int) -> range:
-        """Which of the virtual replicas are computed here: consecutive ones, equally many on each process."""
+        """Return the virtual replicas of this process: consecutive ones, equally many on each process."""
         assert count % self.world_size == 0, f"{count} replicas on {self.world_size} processes"
         each = count // self.world_size
         return range(self.rank * each, (self.rank + 1) * each)
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in order of rank, on each of them: small ones of plain types and tensors
+        """Return the values of all processes, in order of rank, on each of them: small ones of plain types and tensors
         (``messages.py``), which arrive on the CPU.
         """
         return [value] if self.world_size == 1 else messages.all_gather(value)
 
     def gather_shares(self, values: Sequence[T]) -> list[T]:
-        """What the processes made of their :meth:`share`, in the order of the whole."""
+        """Return the results that the processes computed for their :meth:`share`, in the order of the whole."""
         shares = self.gather(list(values))
         total = sum(len(share) for share in shares)
         return [shares[index % self.world_size][index // self.world_size] for index in range(total)]
 
     def broadcast(self, value: T) -> T:
-        """The first process's value, of plain types and tensors on the CPU."""
+        """Return the first process's value, of plain types and tensors on the CPU."""
         return value if self.world_size == 1 else messages.broadcast(value)
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ class ProcessGroup:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """The first process goes through the block before the others do: it downloads and scans, they find it done."""
+        """Run the block in the first process before the others: it downloads and scans, they find the files there."""
         if self.world_size > 1 and not self.is_main:
             dist.barrier()
         yield
@@ -106,14 +106,14 @@ SINGLE_PROCESS = ProcessGroup()
 def process_group(
     rank: int, world_size: int, local_rank: int, local_world_size: int, accelerator: str
 ) -> Iterator[ProcessGroup]:
-    """Meet the other processes for the block: those that ``launcher.supervise`` started at a file, others at the
-    address in the environment (``MASTER_ADDR``, ``MASTER_PORT``; srun sets neither, but tells which machine is first).
+    """Join the process group for the block: processes of ``launcher.supervise`` meet at a file, others at the address
+    in the environment (``MASTER_ADDR``, ``MASTER_PORT``; srun sets neither, but names the first machine).
 
     Args:
-        rank: this process among all, from 0.
-        world_size: how many there are.
-        local_rank: this process among those of this machine.
-        local_world_size: how many those are.
+        rank: rank of this process, from 0.
+        world_size: number of processes.
+        local_rank: rank of this process on its machine.
+        local_world_size: number of processes on this machine.
         accelerator: ``cpu`` (gloo) or ``gpu`` (NCCL, one GPU a process).
     """
     gpu = accelerator == "gpu"
@@ -130,14 +130,14 @@ def process_group(
         store=_store(world_size),
     )
     yield ProcessGroup(rank, world_size, local_rank, local_world_size)
-    # Not after an error: taking NCCL's communicator down waits for the others, who wait in the middle of something.
+    # Not after an error: destroying NCCL's communicator waits for the others, who wait in the middle of something.
     dist.destroy_process_group()
 
 
-def _store(world: int) -> Any:
-    """The file at which processes of ours meet; None, for torch's own way, where somebody else started them."""
+def _store(world_size: int) -> Any:
+    """Return the file store of processes that we started; None, for torch's own way, for those that others started."""
     if RENDEZVOUS in os.environ:
-        store = dist.FileStore(os.environ[RENDEZVOUS], world)  # type: ignore[attr-defined]
+        store = dist.FileStore(os.environ[RENDEZVOUS], world_size)  # type: ignore[attr-defined]
         store.set_timeout(_PATIENCE)
         return store
     if "MASTER_ADDR" not in os.environ:
@@ -147,7 +147,7 @@ def _store(world: int) -> Any:
 
 
 def peer_is_gone(error: BaseException) -> bool:
-    """Return whether a process failed only because it waited for one that had failed."""
+    """Return True if a process failed only because it waited for one that had failed."""
     lost = (
         "Connection closed by peer",
         "Connection reset by peer",
@@ -160,12 +160,12 @@ def peer_is_gone(error: BaseException) -> bool:
 
 @contextmanager
 def lost_peers_reported(processes: ProcessGroup) -> Iterator[None]:
-    """Tell of another process that has ended in one line, where nobody else tells: who started ours names the cause."""
+    """Raise ``RunAbortedError`` for a lost process, unless our own supervisor watches, which names the cause."""
     try:
         yield
     except RuntimeError as error:
         if processes.world_size == 1 or RENDEZVOUS in os.environ or not peer_is_gone(error):
             raise
         raise RunAbortedError(
-            f"rank {processes.rank} lost another process of the run, whose own words say why it ended"
+            f"rank {processes.rank} lost another process of the run, whose own message says why it ended"
         ) from error

@@ -1,4 +1,4 @@
-"""The place of a process among those that make a run together, told by whoever started them."""
+"""Rank of this process and size of its group, from the environment that the launcher set."""
 
 from __future__ import annotations
 
@@ -12,49 +12,48 @@ from cl_lightning.core.errors import UserError
 
 @dataclass(frozen=True)
 class RankInfo:
-    """The place of a process among those that make a run together."""
+    """Rank of this process among those that make a run together."""
 
     rank: int
-    """From 0; the one with 0 writes files and owns the terminal."""
+    """Rank from 0; rank 0 writes files and owns the terminal."""
     world_size: int
-    """How many there are."""
+    """Number of processes."""
     local_rank: int
-    """The place among those of its machine, from 0: which of the GPUs is its own."""
+    """Rank among the processes of this machine, from 0: the index of its GPU."""
     local_world_size: int
-    """How many are on its machine."""
+    """Number of processes on this machine."""
 
 
 def rank_from_environment(environment: Mapping[str, str]) -> RankInfo | None:
-    """The place of this process in a run whose processes somebody else started; None for one that stands alone.
+    """Return this process's rank in a run whose processes somebody else started; None for a single process.
 
-    That is torchrun, or whoever sets the same variables (RANK, WORLD_SIZE, LOCAL_RANK), or SLURM's srun with several
-    tasks. A job script of SLURM that asks for several tasks and calls the program without srun stands alone.
+    Read are the variables of torchrun (RANK, WORLD_SIZE, LOCAL_RANK), or those of SLURM's srun with several tasks. A
+    job script of SLURM that asks for several tasks and calls the program without srun is a single process.
 
     Raises:
-        UserError: the variables do not fit together.
+        UserError: the variables contradict each other.
     """
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return _place(environment, "RANK", "WORLD_SIZE", "LOCAL_RANK", environment.get("LOCAL_WORLD_SIZE", ""))
-    # SLURM gives a job's script the number of tasks and place 0, though only srun would start the others.
+        return _rank_info(environment, "RANK", "WORLD_SIZE", "LOCAL_RANK", environment.get("LOCAL_WORLD_SIZE", ""))
+    # SLURM gives a job's script the number of tasks and rank 0, though only srun would start the others.
     is_script = environment.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in environment
     tasks = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
     if "SLURM_PROCID" not in environment or is_script or environment.get(tasks, "1") == "1":
         return None
-    # "2(x3)" or "2,1": how many tasks the machines of the step have
+    # "2(x3)" or "2,1": the numbers of tasks of the step's machines
     of_machines = environment.get("SLURM_STEP_TASKS_PER_NODE", environment.get("SLURM_TASKS_PER_NODE", ""))
-    return _place(environment, "SLURM_PROCID", tasks, "SLURM_LOCALID", re.split(r"[(,]", of_machines)[0])
+    return _rank_info(environment, "SLURM_PROCID", tasks, "SLURM_LOCALID", re.split(r"[(,]", of_machines)[0])
 
 
-def _place(environment: Mapping[str, str], index: str, world: str, local: str, here: str) -> RankInfo:
+def _rank_info(environment: Mapping[str, str], rank: str, world_size: str, local_rank: str, on_node: str) -> RankInfo:
     def number(name: str, least: int, most: int) -> int:
         value = environment.get(name, "")
         if not value.isdecimal() or not least <= int(value) <= most:
             allowed = f"{least} to {most}" if most < sys.maxsize else f"{least} or more"
-            raise UserError(f"{name}={value} in the environment: it must be {allowed}; to run alone, unset {index}")
+            raise UserError(f"{name}={value} in the environment: it must be {allowed}; to run alone, unset {rank}")
         return int(value)
 
-    count = number(world, 1, sys.maxsize)
-    on_this_machine = int(here) if here.isdecimal() else count
-    return RankInfo(
-        number(index, 0, count - 1), count, number(local, 0, count - 1) if count > 1 else 0, on_this_machine
-    )
+    count = number(world_size, 1, sys.maxsize)
+    local_world_size = int(on_node) if on_node.isdecimal() else count
+    local = number(local_rank, 0, count - 1) if count > 1 else 0
+    return RankInfo(number(rank, 0, count - 1), count, local, local_world_size)

@@ -1,6 +1,6 @@
-"""The place where processes of one machine meet: a file in a private folder, and nothing but the loopback interface.
+"""Rendezvous of the processes of one machine: a file in a private folder, and only the loopback interface.
 
-The default is a store of torch's that listens on all interfaces and lets in whoever asks, for as long as a run takes.
+Torch's default is a store that listens on all interfaces and admits any client, for as long as a run takes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 RENDEZVOUS = "CL_LIGHTNING_MEET"
 """Environment variable: the file through which the processes that ``launcher.supervise`` started find each other."""
 _INTERFACES = {"GLOO_SOCKET_IFNAME": "{}", "NCCL_SOCKET_IFNAME": "={}"}
-"""Environment variables that say on which interface a library listens; NCCL takes a name without = for a beginning."""
+"""Environment variables that set the interface of a library; NCCL takes a name without = for a prefix."""
 
 
 @contextmanager
 def rendezvous_file() -> Iterator[dict[str, str]]:
-    """Make a private folder for the block, and give what the environment of each process must hold.
+    """Make a private folder for the block, and yield the environment variables that each process needs.
 
     Only this user can look into the folder. Interfaces that the user has named stay.
     """

@@ -1,8 +1,8 @@
-"""One writer for a run's folder, for the whole life of the run: a second one is refused before it has touched anything.
+"""Lock on a run's folder for the whole life of the run: a second writer is refused before it has touched anything.
 
 The lock is the kernel's (``flock`` on ``RUN_DIR/.lock``), so it ends with the process that holds it, however that ends.
-Workers that a process forks, and programs that it starts, do not keep it. A rank 0 that was started for the run shares
-the lock of who started it, which is then free when both have ended.
+Workers that a process forks, and programs that it starts, do not inherit it. A rank 0 that was started for the run
+shares the lock of its supervisor; it is free when both have ended.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from cl_lightning.core.paths import display_path
 from cl_lightning.distributed.signals import StoppedError
 
 LOCK = ".lock"
-"""The file in a run's folder."""
+"""Name of the lock file in a run's folder."""
 HANDED_OVER = "CL_LIGHTNING_LOCK"
-"""Names the descriptor of the lock in the environment of a rank 0 that was started with it."""
+"""Environment variable with the descriptor of the lock, for a rank 0 that was started with it."""
 
 _DESCRIPTOR = re.compile(r"[0-9]{1,9}")
 _TYPED = ".hydra"
@@ -41,9 +41,9 @@ _held: set[int] = set()
 
 @contextmanager
 def only_writer(run_dir: Path) -> Iterator[int]:
-    """Make the folder ``run_dir`` where it is missing, and be its only writer for the block; gives the descriptor.
+    """Make the folder ``run_dir`` where it is missing, and be its only writer for the block; yield the descriptor.
 
-    A folder in which no run has begun when the block ends is left as it was found, unless a bug of ours ended it.
+    A folder in which no run has begun when the block ends is left as it was, unless a bug of ours ended it.
 
     Raises:
         UserError: another process writes there.
@@ -60,22 +60,22 @@ def only_writer(run_dir: Path) -> Iterator[int]:
         _leave_as_found(run_dir, had)
         raise
     else:
-        _leave_as_found(run_dir, had)  # processes that were started for it may have told the mistake
+        _leave_as_found(run_dir, had)  # processes that were started for it may have reported the mistake
     finally:
         if shared is None and _is_at(descriptor, run_dir / LOCK):
-            (run_dir / LOCK).unlink(missing_ok=True)  # while it is ours: who waits for it finds out in _locked
+            (run_dir / LOCK).unlink(missing_ok=True)  # while we hold it: another process finds out in _locked
         _held.discard(descriptor)
         os.close(descriptor)
 
 
 def _locked(run_dir: Path) -> int:
-    """The descriptor of the lock, which is ours."""
+    """Acquire the lock and return its descriptor."""
     while True:
         run_dir.mkdir(parents=True, exist_ok=True)
         descriptor = open_alone(run_dir / LOCK)
         try:
             _lock(descriptor, run_dir)
-            if _is_at(descriptor, run_dir / LOCK):  # or else the one before us has just taken its folder away
+            if _is_at(descriptor, run_dir / LOCK):  # else the previous holder has just removed its folder
                 _sign(descriptor)
                 return descriptor
         except BaseException:
@@ -105,7 +105,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _sign(descriptor: int) -> None:
-    """Write who holds the lock, for who finds it held."""
+    """Write the holder of the lock into its file, for a process that is refused."""
     holder = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     with suppress(OSError):  # a full disk fails where it matters
         os.truncate(descriptor, 0)
@@ -121,12 +121,12 @@ def _signature(descriptor: int) -> str:
 
 
 def _handed_over(run_dir: Path) -> int | None:
-    """The lock that who started this process has given to it."""
+    """Return the lock that the parent process handed over, if there is one."""
     given = os.environ.pop(HANDED_OVER, "")
     if not _DESCRIPTOR.fullmatch(given):
         return None
     descriptor = int(given)
-    with suppress(OSError):  # nothing is open by that number: it was not us who set the variable
+    with suppress(OSError):  # no open file of that number: somebody else has set the variable
         if _is_at(descriptor, run_dir / LOCK):
             os.set_inheritable(descriptor, False)
             return descriptor
@@ -134,16 +134,16 @@ def _handed_over(run_dir: Path) -> int | None:
 
 
 def _tidy(run_dir: Path) -> None:
-    """Remove what killed writers have left; a report may be written by somebody else just now."""
+    """Remove the temporary files of killed writers; a report may be in writing by another process just now."""
     remove_parts(run_dir, *(f"{name}*" for name in ("config", "results", "accuracy", "metrics", "images", "wandb_id")))
     if not (run_dir / "checkpoints").is_symlink():
         remove_parts(run_dir / "checkpoints")
-    for left in run_dir.glob(".exemplars.*part"):
-        shutil.rmtree(left, ignore_errors=True)
+    for part in run_dir.glob(".exemplars.*part"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _leave_as_found(run_dir: Path, had: set[str] | None) -> None:
-    """Take away what was made for a run that did not begin: a mistake was told, and nothing came of it."""
+    """Remove the files of a run that did not begin: a mistake was reported, and nothing came of it."""
     with suppress(OSError):
         new = {entry.name for entry in run_dir.iterdir()} - (had or set())
         if not new <= _BEFORE:
@@ -157,12 +157,12 @@ def _leave_as_found(run_dir: Path, had: set[str] | None) -> None:
 
 
 def holds_no_run(folder: Path) -> bool:
-    """Return whether there is nothing in a folder but what a run leaves that was killed before it began."""
+    """Return True if a folder holds nothing, or only files of a run that was killed before it began."""
     return all(name in _BEFORE or fnmatch(name, ".*.part") for name in os.listdir(folder))
 
 
 def _let_go() -> None:
-    """In a forked child: the lock is its parent's alone."""
+    """Close the lock in a forked child: it is its parent's alone."""
     for descriptor in _held:
         with suppress(OSError):
             os.close(descriptor)

@@ -1,6 +1,6 @@
-"""Being asked to stop: Ctrl-C, SIGTERM from a scheduler that wants the machine back, or a terminal that is gone.
+"""Requests to stop: Ctrl-C, SIGTERM from a scheduler that wants the machine back, or a lost terminal.
 
-The first signal is a wish, which is granted at the next place where the run can be left; the second Ctrl-C is an order.
+The first signal asks the run to stop at the next point where it can be saved; a second Ctrl-C interrupts it at once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from cl_lightning.core.exit_codes import STOPPED
+
 
 class StoppedError(Exception):
-    """The run was left where it can be gone on with; the message says how."""
+    """A run that was stopped and saved where it can be resumed; the message says how."""
 
 
 class StopFlag:
-    """Whether somebody has asked."""
+    """Flag that is true once a stop signal has arrived."""
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
@@ -35,13 +37,13 @@ class StopFlag:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals by which one asks; without SIGHUP where that is ignored (``nohup``)."""
+    """Return the signals that ask a run to stop; without SIGHUP where that is ignored (``nohup``)."""
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
 
 
 def detach_terminal() -> None:
-    """Let what is said go nowhere if it went to a terminal that is gone: writing there would be an error."""
+    """Redirect output to ``/dev/null`` if its terminal is gone: writing there would be an error."""
     for descriptor in (1, 2):
         try:
             termios.tcgetattr(descriptor)
@@ -54,10 +56,10 @@ def detach_terminal() -> None:
 
 @contextmanager
 def deferred_signals(leave_after: float | None = None) -> Iterator[StopFlag]:
-    """Note signals within the block instead of ending; outside of the main thread nothing is changed.
+    """Record signals within the block instead of ending; outside of the main thread nothing is changed.
 
-    A process that only helps another one to take its steps cannot know when that one has left: ``leave_after`` seconds
-    after the first signal it is ended on the spot.
+    A process that only helps another one to take its steps cannot know when that one has stopped: ``leave_after``
+    seconds after the first signal it exits at once.
     """
     stop = StopFlag()
     if threading.current_thread() is not threading.main_thread():
@@ -82,10 +84,6 @@ def deferred_signals(leave_after: float | None = None) -> Iterator[StopFlag]:
             timer.cancel()
 
 
-STOPPED = 75
-"""Exit code of a run that was left where it can be gone on with (EX_TEMPFAIL: a scheduler may try again)."""
-
-
 class _Timer:
     def __init__(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, lambda: os._exit(STOPPED))
@@ -103,10 +101,10 @@ class _Timer:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[None]:
-    """Let Ctrl-C count when the block ends: a library that it meets half imported may fail of anything.
+    """Defer Ctrl-C to the end of the block: a library that is interrupted while it is imported may fail in any way.
 
     Raises:
-        KeyboardInterrupt: it came.
+        KeyboardInterrupt: Ctrl-C arrived within the block.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:

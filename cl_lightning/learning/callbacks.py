@@ -1,4 +1,4 @@
-"""What happens beside the steps of a phase: display, curves, and the places where it can be left."""
+"""Lightning callbacks of a phase: display, curves, and the steps after which it can be saved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cl_lightning.learning.loggers import Curves
 
 
 class ProgressCallback(Callback):
-    """Advances the display at each step, and logs the points of the curves when they have come from the device."""
+    """Callback that advances the display at each step, and logs the points of the curves when they have arrived."""
 
     def __init__(self, display: Display, curves: Curves, processes: ProcessGroup) -> None:
         self._display = display
@@ -24,7 +24,7 @@ class ProgressCallback(Callback):
         self._processes = processes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ask to be told of points."""
+        """Subscribe to the points of the curves."""
         assert isinstance(pl_module, Learner)
         learner = pl_module
         learner.report = lambda point: self._log(learner, point)
@@ -36,41 +36,41 @@ class ProgressCallback(Callback):
         self._display.advance(len(batch.labels) * self._processes.world_size, pl_module.steps_done)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the points that are still under way."""
+        """Wait for the points that have not arrived yet."""
         assert isinstance(pl_module, Learner)
         pl_module.check_finite(wait=True)
 
     def _log(self, learner: Learner, point: StepMetrics) -> None:
         losses = {f"loss/{name}": value for name, value in point.terms.items()}
-        place = {"task": learner.task.index, "epoch": learner.length.epoch_of(point.step)}
+        position = {"task": learner.task.index, "epoch": learner.length.epoch_of(point.step)}
         total = sum(point.terms.values())
         self._curves.log(
-            {**losses, "loss/total": total, "lr": point.lr, **point.monitored_scalars, **place}, point.step
+            {**losses, "loss/total": total, "lr": point.lr, **point.monitored_scalars, **position}, point.step
         )
 
 
 class CheckpointHook(Protocol):
-    """Who decides whether a phase is left, or kept in a file, after a step."""
+    """Decision, after a step, whether the phase is saved or stopped."""
 
     def after_step(self, steps: int, leave: Callable[[], PhaseCheckpoint]) -> None:
-        """``steps`` of the phase are done; ``leave`` gives what is needed to go on, and waits for the device. May raise
-        ``StoppedError``.
+        """Save or stop after ``steps`` of the phase if it is time; ``leave`` returns the state to resume from, and
+        waits for the device. May raise ``StoppedError``.
         """
         ...
 
     def raise_if_stopped(self) -> None:
-        """Between two batches of something that will be done anew. May raise ``StoppedError``."""
+        """Raise ``StoppedError`` if a stop was requested, between two batches of work that a resumed run repeats."""
         ...
 
 
 class CheckpointCallback(Callback):
-    """Offers every step but the last as a place where the phase can be left: after that one it is over anyway."""
+    """Callback that offers every step but the last as a checkpoint: after that one the phase is over anyway."""
 
     def __init__(self, leaving: CheckpointHook) -> None:
         self._leaving = leaving
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """After the step has been logged."""
+        """Offer a checkpoint, after the step has been logged."""
         assert isinstance(pl_module, Learner)
         if pl_module.steps_done < pl_module.length.total_steps:
             self._leaving.after_step(pl_module.steps_done, pl_module.leave)

@@ -1,11 +1,11 @@
 """A training step on a GPU as one launch (a CUDA graph).
 
 A step of a 32-pixel transformer is a thousand kernels of a few microseconds each: to start them one by one takes the
-host several times as long as the GPU needs to run them. All steps of a phase are alike but for what they are fed, so
-one is recorded and then replayed: what it is fed is copied to where the recorded step reads it.
+host several times as long as the GPU needs to run them. All steps of a phase are alike but for their inputs, so one is
+recorded and then replayed: new inputs are copied to the addresses that the recorded step reads.
 
-What the recorded step reads of the host (numbers, branches taken) is as it was when it was recorded. So only a method
-that says so (``Method.cuda_graph_safe``) is replayed, and the learning rate lies on the device.
+Values of the host (numbers, branches taken) are frozen in the recorded step. So only a method that allows it
+(``Method.cuda_graph_safe``) is replayed, and the learning rate lies on the device.
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ Work = Callable[..., Tensor]
 _log = logging.getLogger(__name__)
 
 _EAGER_STEPS = 3
-"""Before one is recorded: libraries set themselves up, code is compiled, the optimiser makes its moments."""
+"""Steps before one is recorded: libraries initialise, code is compiled, the optimiser makes its moments."""
 
 
 class Recorder(Protocol):
-    """Runs and records work beside the current stream of the device."""
+    """Execution and recording of work beside the current stream of the device."""
 
     def run(self, work: Work, inputs: Sequence[Tensor]) -> Tensor:
-        """Do it."""
+        """Run the work."""
         ...
 
     def record(self, work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], Tensor]:
-        """What does it again, reading ``inputs`` where they lie, and where the outcome will be; does not do it."""
+        """Record the work without running it; return its replay, which reads the very tensors ``inputs``, and its
+        outcome.
+        """
         ...
 
 
 class CudaRecorder:
-    """By CUDA graphs."""
+    """Recorder that uses CUDA graphs."""
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
 
     def run(self, work: Work, inputs: Sequence[Tensor]) -> Tensor:
-        """On the stream that records: gradients remember theirs."""
+        """Run the work on the stream that records: gradients remember their stream."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             outcome = work(*inputs)
@@ -51,7 +53,7 @@ class CudaRecorder:
         return outcome
 
     def record(self, work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], Tensor]:
-        """A graph; its memory is its own until it is dropped."""
+        """Record the work as a graph with memory of its own until it is dropped."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
             outcome = work(*inputs)
@@ -59,11 +61,11 @@ class CudaRecorder:
 
 
 class GraphedStep:
-    """``work``, a function of tensors, recorded once it has run a few times; what is fed in other shapes, as the last
-    batch of an epoch may be, runs unrecorded.
+    """Training step ``work``, a function of tensors, recorded once it has run a few times; inputs of other shapes, as
+    in the last batch of an epoch, run unrecorded.
 
-    What is fed is copied to the same place from the first step on, not only once a step is recorded: code that was
-    compiled for it then is what is recorded, whatever tensors come from outside. (To compile while recording fails.)
+    Inputs are copied to the same tensors from the first step on, not only once a step is recorded: so the code that was
+    compiled for them is recorded, whatever tensors come from outside. (To compile while recording fails.)
     """
 
     def __init__(self, work: Work, recorder: Recorder) -> None:
@@ -76,9 +78,9 @@ class GraphedStep:
         self._outcome: Tensor | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """The outcome; that of a replay is overwritten by the next one."""
+        """Return the outcome; that of a replay is overwritten by the next one."""
         if self._replay is None and not self._given_up and _size(inputs) > _size(self._inputs):
-            self._make_room(inputs)
+            self._allocate(inputs)
         if self._given_up or [each.shape for each in inputs] != [each.shape for each in self._inputs]:
             return self._recorder.run(self._work, inputs)
         torch._foreach_copy_(self._inputs, inputs)
@@ -91,14 +93,14 @@ class GraphedStep:
             return self._recorder.run(self._work, self._inputs)
         return self._recorded()
 
-    def _make_room(self, inputs: Sequence[Tensor]) -> None:
-        """The first batch, or one that is larger: who goes on in the middle of a phase may meet the small one first."""
+    def _allocate(self, inputs: Sequence[Tensor]) -> None:
+        """Allocate inputs for the first or a larger batch: a resumed phase may meet the small last batch first."""
         self._inputs = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in inputs]
         self._runs = 0
 
     def _recorded(self) -> Tensor:
         reason = self._record()
-        if reason is not None:  # not where the error is caught: it holds what the half-recorded step has taken
+        if reason is not None:  # not where the error is caught: it holds the memory of the half-recorded step
             self._given_up = True
             _log.warning("steps are not replayed, %s (trainer.cuda_graphs=false saves the attempt)", reason)
             return self._recorder.run(self._work, self._inputs)
@@ -108,21 +110,21 @@ class GraphedStep:
         return self._outcome
 
     def _record(self) -> str | None:
-        """Why it did not work, in a line; ``None`` if it did."""
+        """Record a step; return the reason, in a line, if it failed."""
         try:
             self._replay, self._outcome = self._recorder.record(self._work, self._inputs)
         except RuntimeError as error:
-            cause = error.__context__ or error  # the end of a recording fails too, and knows less
+            cause = error.__context__ or error  # the end of a recording fails too, and says less
             return str(cause).split("\n")[0]
         return None
 
     @property
     def recorded(self) -> bool:
-        """Whether steps are replayed by now."""
+        """True once steps are replayed."""
         return self._replay is not None
 
     def close(self) -> None:
-        """Give the recorded step's memory back."""
+        """Free the memory of the recorded step."""
         self._replay, self._outcome, self._given_up = None, None, True
         self._inputs.clear()
 

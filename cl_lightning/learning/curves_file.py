@@ -1,6 +1,6 @@
-"""The CSV file of curves: a killed process loses no row of it, and its bytes are a function of its rows alone.
+"""CSV file of curves: a killed process loses no row of it, and its bytes are a function of its rows alone.
 
-Hence a file that is cut back to a checkpoint and written on has, in the end, the bytes of one that was never cut,
+Hence a file that is cut back to a checkpoint and continued has, in the end, the bytes of one that was never cut,
 however often that happens: columns are those that some row has a value for, sorted; values are text, and stay as they
 were written.
 """
@@ -18,44 +18,44 @@ from cl_lightning.core.atomic_write import open_to_append, write_atomic
 from cl_lightning.core.file_type import read_file
 
 Row = dict[str, str]
-"""Column -> value as text; what a row has no value for is not in it."""
+"""Column -> value as text; empty cells are left out."""
 
 STEP = "step"
 TASK = "task/index"
 PHASE = "phase/index"
-"""The axes: every row is at a step, those of curves over tasks at a task too, and those of evaluations after phases are
-counted. All are whole numbers.
+"""Names of the axes: every row has a step, a row of curves over tasks also a task, and a row of an evaluation after a
+phase its index. All are whole numbers.
 """
 
 
 class CurvesFile:
-    """Rows are appended and handed to the operating system at once; ``sync`` puts them on the disk.
+    """File whose rows are appended and handed to the operating system at once; ``sync`` puts them on the disk.
 
     There is one writer a file. Every operation may raise ``OSError``, which then names the file.
     """
 
-    def __init__(self, path: Path, kept_rows: Iterable[Row] = ()) -> None:
-        """Replace what is at ``path`` by ``kept_rows``, in one stroke."""
+    def __init__(self, path: Path, rows: Iterable[Row] = ()) -> None:
+        """Replace the file at ``path`` by ``rows``, atomically."""
         self._path = path
         self._columns: list[str] = []
-        self._replace(list(kept_rows))
+        self._replace(list(rows))
 
     def append(self, values: Mapping[str, float], step: int) -> None:
-        """One more row.
+        """Append a row.
 
-        A column that is new is put in its place in all rows, by replacing the file in one stroke: it rarely happens.
+        A new column is inserted in all rows, by replacing the file atomically: it rarely happens.
         """
         row = {**{name: str(value) for name, value in values.items()}, STEP: str(step)}
         if row.keys() <= set(self._columns):
             with _named(self._path), os.fdopen(open_to_append(self._path, new=False), "ab", buffering=0) as file:
-                left = memoryview(_table(self._columns, [row]).encode())
-                while left:
-                    left = left[file.write(left) :]
+                rest = memoryview(_table(self._columns, [row]).encode())
+                while rest:
+                    rest = rest[file.write(rest) :]
         else:
             self._replace([*read_rows(self._path), row])
 
     def sync(self) -> None:
-        """Wait until a power cut takes none of the rows away."""
+        """Wait until all rows would survive a power cut."""
         with _named(self._path), os.fdopen(open_to_append(self._path, new=False), "ab") as file:
             os.fsync(file.fileno())
 
@@ -68,9 +68,9 @@ class CurvesFile:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file of curves, each value as it was written; none if there is no file.
+    """Return the rows of a file of curves, each value as it was written; none if there is no file.
 
-    Lines of which a killed process or a power cut left a part, or zeros, are no rows.
+    Lines that a killed process or a power cut left incomplete, or as zeros, are no rows.
 
     Raises:
         ValueError: it is not a file of curves.
@@ -80,17 +80,17 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_curves(path: Path) -> tuple[list[Row], int]:
-    """The same, and how many lines are damaged. Raises as :func:`read_rows`."""
+    """Return the rows and the number of damaged lines. Raises as :func:`read_rows`."""
     try:
         data = read_file(path)
     except FileNotFoundError:
         return [], 0
     *whole, rest = data.split(b"\n")
-    kept = [line for line in whole if b"\0" not in line]
-    damaged = len(whole) - len(kept) + bool(rest)
-    if whole and b"\0" in whole[0]:  # nobody knows the columns of the others
+    sound = [line for line in whole if b"\0" not in line]
+    damaged = len(whole) - len(sound) + bool(rest)
+    if whole and b"\0" in whole[0]:  # without a header no column is known
         return [], len(whole) + bool(rest)
-    text = b"".join(line + b"\n" for line in kept).decode("utf-8", errors="replace")
+    text = b"".join(line + b"\n" for line in sound).decode("utf-8", errors="replace")
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(lines, [STEP])
@@ -105,7 +105,7 @@ def read_curves(path: Path) -> tuple[list[Row], int]:
 
 
 def _row(header: list[str], cells: list[str]) -> Row:
-    """Raises ``ValueError`` if this is no row."""
+    """Return the row of a line's cells. Raises ``ValueError`` if they are not one."""
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} values for {len(header)} columns")
     row = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
@@ -124,7 +124,7 @@ def _table(columns: list[str], rows: Iterable[Row]) -> str:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """A full disk does not say by itself which file it was."""
+    """Name the file in an ``OSError`` of the block: a full disk does not name it by itself."""
     try:
         yield
     except OSError as error:

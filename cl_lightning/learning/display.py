@@ -1,6 +1,6 @@
 """One progress display for the whole sequence: task, phase, epoch, images per second, time left.
 
-On a terminal it is a live line; elsewhere (logs, CI) plain lines at sensible intervals. It never influences the run.
+On a terminal it is a live line; elsewhere (logs, CI) plain lines at sensible intervals. It never affects the run.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from cl_lightning.core.printable import printable_lines
 
 _FIRST_LINES, _LAST_LINES = 10.0, 300.0
-"""Seconds between two plain lines: at first, and at most. In between a tenth of the time that has passed."""
+"""Seconds between two plain lines: at first, and at most. In between a tenth of the elapsed time."""
 
 
 @dataclass(frozen=True)
 class PhaseSpan:
-    """A stretch of the run: one phase of one task."""
+    """Extent of one phase of one task."""
 
     task: int
-    place: int
-    """Which item of the task's plan it is."""
+    item: int
+    """Index of the phase in the task's plan."""
     phase: str
     epochs: int
     steps_per_epoch: int
     images: int
-    """Images that it will train on."""
+    """Number of images that it trains on."""
 
 
 class Display:
-    """Shows where the run stands; ``legs`` are all phases that lie ahead."""
+    """Progress display of a run; ``spans`` are all phases ahead."""
 
-    def __init__(self, legs: Sequence[PhaseSpan], num_tasks: int, mode: str, stream: TextIO | None = None) -> None:
-        """``mode``: live, lines, none, or auto (live on a terminal, else lines)."""
+    def __init__(self, spans: Sequence[PhaseSpan], num_tasks: int, mode: str, stream: TextIO | None = None) -> None:
+        """Begin the display; ``mode``: live, lines, none, or auto (live on a terminal, else lines)."""
         stream = stream or sys.stderr
         self._console = Console(file=stream)
         self._mode = ("live" if self._console.is_terminal else "lines") if mode == "auto" else mode
-        self._legs = list(legs)
+        self._spans = list(spans)
         self._num_tasks = num_tasks
         self._current: PhaseSpan | None = None
-        self._done_in_leg = self._before = 0
+        self._done_in_span = self._before = 0
         self._seconds_per_image: dict[str, float] = {}
-        self._started = self._leg_started = self._last_line = time.monotonic()
-        self._total = max(1, sum(leg.images for leg in legs))
+        self._started = self._span_started = self._last_line = time.monotonic()
+        self._total = max(1, sum(span.images for span in spans))
         self._done = 0
         self._bar: Progress | None = None
         if self._mode == "live":
@@ -58,19 +58,19 @@ class Display:
             self._bar_id = self._bar.add_task("starting", total=self._total)
             self._bar.start()
 
-    def start(self, leg: PhaseSpan, steps_done: int = 0) -> None:
-        """A phase begins, or goes on after ``steps_done`` of its steps."""
-        if self._legs:
-            self._legs.pop(0)
-        before = leg.images * steps_done // max(1, leg.epochs * leg.steps_per_epoch)
-        self._current, self._done_in_leg, self._before = leg, before, before
+    def start(self, span: PhaseSpan, steps_done: int = 0) -> None:
+        """Begin a phase, or resume it after ``steps_done`` of its steps."""
+        if self._spans:
+            self._spans.pop(0)
+        before = span.images * steps_done // max(1, span.epochs * span.steps_per_epoch)
+        self._current, self._done_in_span, self._before = span, before, before
         self._done += before
-        self._leg_started = time.monotonic()
+        self._span_started = time.monotonic()
 
     def advance(self, images: int, steps_done: int) -> None:
-        """A step of the current phase has been taken."""
+        """Count a step of the current phase."""
         assert self._current is not None
-        self._done_in_leg += images
+        self._done_in_span += images
         self._done += images
         if self._bar is not None:
             self._bar.update(self._bar_id, completed=self._done, description=self._line(steps_done))
@@ -79,16 +79,16 @@ class Display:
             self._console.print(self._line(steps_done), highlight=False, markup=False, soft_wrap=True)
 
     def _between_lines(self) -> float:
-        """A log of a day is not to be a thousand times as long as one of a minute."""
+        """Return seconds that grow with the run: the log of a day should not be a thousand times that of a minute."""
         return min(_LAST_LINES, max(_FIRST_LINES, (time.monotonic() - self._started) / 10))
 
     def finish(self) -> None:
-        """The current phase has ended."""
-        leg = self._current
-        assert leg is not None
-        shown = max(1, self._done_in_leg - self._before)
-        self._seconds_per_image[leg.phase] = (time.monotonic() - self._leg_started) / shown
-        self._done += leg.images - self._done_in_leg  # keep the bar true where the forecast was not
+        """End the current phase."""
+        span = self._current
+        assert span is not None
+        shown = max(1, self._done_in_span - self._before)
+        self._seconds_per_image[span.phase] = (time.monotonic() - self._span_started) / shown
+        self._done += span.images - self._done_in_span  # keep the bar correct where the forecast was wrong
         self._current = None
 
     def say(self, text: str) -> None:
@@ -97,34 +97,36 @@ class Display:
             self._console.print(printable_lines(text), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Remove the live line."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def _line(self, steps_done: int) -> str:
-        leg = self._current
-        assert leg is not None
-        elapsed = max(1e-9, time.monotonic() - self._leg_started)
-        rate = (self._done_in_leg - self._before) / elapsed
-        epoch = min(max(0, steps_done - 1) // max(1, leg.steps_per_epoch) + 1, leg.epochs)  # of the step just taken
+        span = self._current
+        assert span is not None
+        elapsed = max(1e-9, time.monotonic() - self._span_started)
+        rate = (self._done_in_span - self._before) / elapsed
+        epoch = min(max(0, steps_done - 1) // max(1, span.steps_per_epoch) + 1, span.epochs)  # of the step just taken
         return (
-            f"task {leg.task + 1}/{self._num_tasks} | {leg.phase} | epoch {epoch}/{leg.epochs} | "
-            f"{rate:,.0f} images/s | {clock(self._seconds_left(leg, rate))} left"
+            f"task {span.task + 1}/{self._num_tasks} | {span.phase} | epoch {epoch}/{span.epochs} | "
+            f"{rate:,.0f} images/s | {clock(self._seconds_left(span, rate))} left"
         )
 
-    def _seconds_left(self, leg: PhaseSpan, rate: float) -> float:
-        """Images ahead, each at the speed last seen in a phase of its name (else at the present one)."""
+    def _seconds_left(self, span: PhaseSpan, rate: float) -> float:
+        """Estimate the time of the images ahead, each at the last speed of a phase of its name (else the present
+        one).
+        """
         now = 1 / max(rate, 1e-9)
-        ahead = max(0, leg.images - self._done_in_leg) * now
+        ahead = max(0, span.images - self._done_in_span) * now
         return ahead + sum(
-            later.images * (now if later.phase == leg.phase else self._seconds_per_image.get(later.phase, now))
-            for later in self._legs
+            later.images * (now if later.phase == span.phase else self._seconds_per_image.get(later.phase, now))
+            for later in self._spans
         )
 
 
 def clock(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
+    """Format seconds as ``1:02:03`` or ``2:03``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,5 +1,5 @@
-"""Everything that a plan item needs of Lightning, with no method, memory or file in it: fit a phase, map a function
-over images, each shared among the processes of the run.
+"""All uses of Lightning by the items of a plan, without method, memory or file: fit a phase, map a function over
+images, each shared among the processes of the run.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a phase took."""
+    """Cost of a fitted phase."""
 
     steps: int
     images: int
-    """Since it was last gone on with, as ``seconds`` are."""
+    """Images since the phase was last resumed; ``seconds`` counts from there too."""
     seconds: float
 
 
 class Engine:
-    """Runs networks over the images of one scenario."""
+    """Training and evaluation of networks on the images of one scenario."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class Engine:
         cuda_graphs: bool = True,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        """``callbacks`` look on at the steps of every phase, beside display and curves, each step before it may be
-        left.
+        """Let ``callbacks`` observe the steps of every phase, beside display and curves, before a step's
+        checkpoint.
         """
         self._scenario = scenario
         self._pipeline = pipeline
@@ -87,7 +87,7 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """In which phases are trained."""
+        """Precision in which phases are trained."""
         return self._options.precision
 
     def fit(
@@ -97,17 +97,17 @@ class Engine:
         phase: Phase,
         draws: PhaseSampler,
         key: Key,
-        left: PhaseCheckpoint | None = None,
+        checkpoint: PhaseCheckpoint | None = None,
     ) -> Fitted:
-        """Train ``method`` for all steps of ``phase``, or for those that are left; ``key`` names the phase's random
-        stream.
+        """Train ``method`` for all steps of ``phase``, or for the rest after ``checkpoint``; ``key`` names the phase's
+        random stream.
         """
         processes = self._options.processes
         length = PhaseLength(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
-        before = 0 if left is None else left.steps
+        before = 0 if checkpoint is None else checkpoint.steps
         learner = Learner(
             method, task, phase, length, draws.replicas, key,
-            processes=processes, left=left, point_every=self._log_every, cuda_graphs=self._cuda_graphs,
+            processes=processes, resume_from=checkpoint, point_every=self._log_every, cuda_graphs=self._cuda_graphs,
         )  # fmt: skip
         data = TaskData(
             self._scenario.train,
@@ -132,8 +132,8 @@ class Engine:
         return Fitted(learner.steps_done, images, time.monotonic() - started)
 
     def _check_answers(self, method: Method, learner: Learner, rows: Tensor) -> None:
-        """Raise ``FloatingPointError`` if the network's answers to some training images are not finite: its weights may
-        be, and still be too large. Nobody is asked here whether the run shall be left: the phase is over.
+        """Raise ``FloatingPointError`` if the network's outputs for some training images are not finite: finite weights
+        may still be too large. No stop request is answered here: the phase is over.
         """
         broken: list[str] = []
 
@@ -155,12 +155,12 @@ class Engine:
             trainer = make_trainer(self._options, precision="32-true")
             with interruptible(trainer):
                 trainer.predict(FeatureModule(method.network, look), datamodule=data, return_predictions=False)
-        found = [name for names in self.gather(broken) for name in names]
-        if found:
-            raise learner.diverged(f"one of the {found[0]}", math.nan)
+        names = [name for each in self.gather(broken) for name in each]
+        if names:
+            raise learner.diverged(f"one of the {names[0]}", math.nan)
 
     def embed(self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
-        """Embeddings (n, F) float32, on the CPU, of clean training images, on every process."""
+        """Return embeddings (n, F) float32, on the CPU, of clean training images, on every process."""
         processes = self._options.processes
         chunks = Chunks.of(rows, self._evaluation_batch)
         wanted = processes.share(chunks.total_steps)
@@ -176,11 +176,11 @@ class Engine:
         *,
         key: Key | None = None,
     ) -> list[T]:
-        """``function`` of the embeddings (n, F) of each group of training rows; augmented as in training if a ``key``
-        is given.
+        """Return ``function`` of the embeddings (n, F) of each group of training rows; augmented as in training if a
+        ``key`` is given.
 
-        A group never shares a batch with another, and is one process's work: what comes out does not depend on how many
-        there are. Only what ``function`` returns is exchanged.
+        A group never shares a batch with another, and is one process's work: the results do not depend on the number of
+        processes. Only the values of ``function`` are exchanged.
         """
         processes = self._options.processes
         mine = [groups[index] for index in processes.share(len(groups))]
@@ -188,12 +188,12 @@ class Engine:
         chunks = Chunks([chunk for pieces in split for chunk in pieces])
         pipeline = self._clean if key is None else replace(self._pipeline, key=key)
         parts = iter(self._embeddings(network, chunks, range(chunks.total_steps), embed, pipeline))
-        found = [function(torch.cat([next(parts) for _ in pieces])) for pieces in split]
-        return processes.gather_shares(found)
+        values = [function(torch.cat([next(parts) for _ in pieces])) for pieces in split]
+        return processes.gather_shares(values)
 
     def visit_test(self, network: Network, rows: Tensor, visit: Callable[[Images], None]) -> None:
-        """Hand clean evaluation images to ``visit``, batch by batch, each image once over all processes.
-        What is made of this process's share is gathered by :meth:`gather`.
+        """Call ``visit`` with clean evaluation images, batch by batch, each image once over all processes;
+        :meth:`gather` collects the results of each process's share.
         """
         processes = self._options.processes
         chunks = Chunks.of(rows, self._evaluation_batch)
@@ -209,7 +209,7 @@ class Engine:
         self._map(network, data, visit)
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, each with them all; tensors in them must be on the CPU."""
+        """Return the values of all processes, on each of them; tensors in them must be on the CPU."""
         return self._options.processes.gather(value)
 
     def _embeddings(
@@ -228,24 +228,24 @@ class Engine:
         return self._map(network, data, lambda images: embed(images.images).float().cpu().clone())
 
     def _map(self, network: Network, data: TaskData, function: Callable[[Images], T]) -> list[T]:
-        """In float32 whatever the phases are trained in: scores in half precision tie, and ties go to the older class;
-        herding would choose by rounding.
+        """Apply a function to batches in float32, whatever the precision of training: scores in half precision tie, and
+        ties go to the older class; herding would choose by rounding.
         """
-        found: list[T] = []
+        values: list[T] = []
 
         def visit(images: Images) -> None:
             self._leaving.raise_if_stopped()
-            found.append(function(images))
+            values.append(function(images))
 
         trainer = make_trainer(self._options, precision="32-true")
         with interruptible(trainer), _worker_errors_reported():
             trainer.predict(FeatureModule(network, visit), datamodule=data, return_predictions=False)
-        return found
+        return values
 
 
 @contextmanager
 def _worker_errors_reported() -> Iterator[None]:
-    """Tell of a loader's worker that has died in one line."""
+    """Raise ``RunAbortedError`` for a worker of a loader that has died."""
     try:
         yield
     except RuntimeError as error:
@@ -258,14 +258,14 @@ def _worker_errors_reported() -> Iterator[None]:
 
 
 def _chain(error: BaseException | None) -> Iterator[str]:
-    """What an error says, and those behind it: Lightning's tidying up can fail too, and hide the cause."""
+    """Yield the messages of an error and of its causes: Lightning's clean-up can fail too, and hide the cause."""
     while error is not None:
         yield str(error)
         error = error.__cause__ or error.__context__
 
 
 class EngineDataAccess:
-    """What a method may see of data between phases (``types.Look``)."""
+    """A method's access to data between phases (``types.DataAccess``)."""
 
     def __init__(
         self, engine: Engine, network: Network, scenario: Scenario, exemplars: dict[int, Tensor], flips: bool
@@ -277,9 +277,9 @@ class EngineDataAccess:
         self.flips = flips
 
     def rows_of(self, label: int) -> Tensor:
-        """Training rows of a class of the current task."""
+        """Return the training rows of a class of the current task."""
         return self._scenario.class_rows(label)
 
     def embed(self, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
-        """Clean training images, embedded; (n, F) float32 on the CPU."""
+        """Return embeddings of clean training images; (n, F) float32 on the CPU."""
         return self._engine.embed(self._network, rows, embed, flip=flip)

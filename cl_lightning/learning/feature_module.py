@@ -1,6 +1,4 @@
-"""Looking at data without training: any function of images, mapped over rows with the Trainer's device and
-precision.
-"""
+"""Functions of images, mapped over rows with the Trainer's device and precision, without training."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from cl_lightning.data.loading import Images
 
 
 class FeatureModule(pl.LightningModule):
-    """Applies ``function`` to each batch, with ``network`` in evaluation mode."""
+    """Module that applies ``function`` to each batch, with ``network`` in evaluation mode."""
 
     def __init__(self, network: nn.Module, function: Callable[[Images], Any]) -> None:
         super().__init__()
@@ -24,14 +22,14 @@ class FeatureModule(pl.LightningModule):
         self._function = function
 
     def predict_step(self, images: Images, batch_idx: int) -> Any:
-        """The function's value."""
+        """Return the function's value."""
         return self._function(images)
 
 
 @contextmanager
 def evaluation_mode_restored(network: nn.Module) -> Iterator[None]:
-    """Give back the modes of the network's modules, and torch's own stream of random numbers, which loaders draw
-    from: nothing of ours does, but what somebody else adds may.
+    """Restore the modes of the network's modules after the block, and torch's own stream of random numbers, from which
+    loaders draw: no code of ours does, but code that somebody adds may.
     """
     modes = [(module, module.training) for module in network.modules()]
     with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,6 @@
-"""Whether what was learnt is still made of numbers, looked at before a phase, or an item of a plan, counts as done.
+"""Check that weights, state and scores are finite, before a phase, or an item of a plan, counts as done.
 
-Within a phase losses and gradients are watched (``watch.py``), which tells of a step through the next one. The last
+Within a phase losses and gradients are watched (``non_finite.py``), where a step is judged by the next one. The last
 step has no next one.
 """
 
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 _STATISTICS = ("running_mean", "running_var")
-"""Buffers that training moves, by torch's own names. Others may be made of infinities (masks)."""
+"""Buffers that training updates, by torch's own names. Others may contain infinities (masks)."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """Something that is not finite, or so large that its square is not."""
+    """A tensor that is not finite, or so large that its square is not."""
 
     what: str
     value: float
@@ -31,10 +31,10 @@ class Broken:
 
 
 def broken_network(network: nn.Module) -> Broken | None:
-    """Return the first weight or buffer of ``network`` that is broken; None if all are well.
+    """Return the first weight or buffer of ``network`` that is broken; None if all are finite.
 
-    A norm for each, taken together, and one wait for the device. A weight of more than 1e19 is told too: in a product
-    with another one it is infinite.
+    All norms are computed together, with one wait for the device. A weight of more than 1e19 is reported too: its
+    product with another one is infinite.
     """
     named: dict[str, Tensor] = {f"the weight {name}": value for name, value in network.named_parameters()}
     for name, buffer in network.named_buffers():
@@ -77,17 +77,17 @@ def _tensors(state: Any, name: str) -> Iterable[tuple[str, Tensor]]:
 
 
 class ScoresCheck:
-    """Looks at the scores of an evaluation, batch by batch, without waiting for the device."""
+    """Check of the scores of an evaluation, batch by batch, without waiting for the device."""
 
     def __init__(self) -> None:
         self._finite: dict[str, Tensor] = {}
 
     def look(self, scores: Mapping[str, Tensor]) -> None:
-        """Note whether the scores (B, C) of each read-out are finite."""
+        """Record whether the scores (B, C) of each read-out are finite."""
         for name, values in scores.items():
             finite = values.isfinite().all()
             self._finite[name] = self._finite[name] & finite if name in self._finite else finite
 
     def broken(self) -> list[str]:
-        """Return the read-outs of which some score was not finite; waits for the device."""
+        """Return the read-outs with a score that is not finite; waits for the device."""
         return [name for name, finite in self._finite.items() if not finite]

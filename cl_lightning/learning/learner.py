@@ -2,7 +2,7 @@
 
 Optimisation is manual: a step is forward, backward, perhaps a second pass at the worst point nearby, and the optimiser.
 A phase is one Lightning epoch, whatever number of epochs the recipe counts, so that a phase of fifty short epochs costs
-fifty epochs of work and one of overhead, and a step number is all that has to be known to go on.
+fifty epochs of work and one of overhead, and a step number is all that is needed to resume.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ from cl_lightning.optim.schedule import learning_rate
 
 @dataclass(frozen=True)
 class PhaseLength:
-    """How long a phase is."""
+    """Number of steps, epochs and images of a phase."""
 
     steps_per_epoch: int
     epochs: int
     images_per_step: int
-    """Of all replicas together: what a learning rate that follows the batch follows."""
+    """Images of all replicas together, which a learning rate scaled with the batch follows."""
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps."""
+        """Number of optimiser steps."""
         return self.steps_per_epoch * self.epochs
 
     def epoch_of(self, step: int) -> int:
-        """The epoch, from 0, that the ``step``-th step of the phase, from 1, is taken in."""
+        """Return the epoch, from 0, of the ``step``-th step of the phase, from 1."""
         return (step - 1) // self.steps_per_epoch
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """A point of the curves."""
+    """Metrics of one training step, for the curves."""
 
     step: int
     lr: float
     terms: dict[str, float]
-    """Of the loss."""
+    """Terms of the loss."""
     monitored_scalars: dict[str, float]
     """``Method.monitored_scalars``."""
 
 
 class Learner(pl.LightningModule):
-    """Trains ``method`` for ``phase`` of ``task``."""
+    """Training of ``method`` for ``phase`` of ``task``."""
 
     def __init__(
         self,
@@ -77,12 +77,15 @@ class Learner(pl.LightningModule):
         key: Key,
         *,
         processes: ProcessGroup = SINGLE_PROCESS,
-        left: PhaseCheckpoint | None = None,
+        resume_from: PhaseCheckpoint | None = None,
         point_every: int = 1,
         cuda_graphs: bool = True,
     ) -> None:
-        """``replicas`` are all virtual replicas of the run, of which ``processes`` says which are computed here;
-        ``point_every`` are the steps between two points of the curves; ``cuda_graphs`` lets steps be replayed on a GPU.
+        """Prepare a phase, or the rest of one if ``resume_from`` is given.
+
+        ``replicas`` are all virtual replicas of the run, of which each of ``processes`` computes a share;
+        ``point_every`` are the steps between two points of the curves; ``cuda_graphs`` allows steps to be replayed on a
+        GPU.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -93,13 +96,13 @@ class Learner(pl.LightningModule):
         self.length = length
         self.replicas = processes.replicas(replicas)
         self.key = key
-        self.steps_done = 0 if left is None else left.steps
+        self.steps_done = 0 if resume_from is None else resume_from.steps
         self.report: Callable[[StepMetrics], None] = _no_report
-        """Is told the points of the curves, some steps later, when they have come from the device."""
+        """Callback for the points of the curves, called some steps later, when they have come from the device."""
         self.mix_ratio: Callable[[Key, float], float] = mix_ratio
-        """Draws a replica's ratio of MixUp in a step; a callback that repeats a recorded run puts that run's in."""
+        """Draw of a replica's MixUp ratio in a step; a callback that repeats a recorded run sets that run's ratios."""
         self._processes = processes
-        self._left = left
+        self._resume_from = resume_from
         self._point_every = point_every
         self._cuda_graphs = cuda_graphs
         self._epoch_of_rate = -1
@@ -126,34 +129,36 @@ class Learner(pl.LightningModule):
         return trained
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """A new optimiser for the phase, over what it trains; the one that was left, where the phase goes on."""
+        """Return a new optimiser for the trained parameters; with its saved state, where the phase is resumed."""
         self._optimiser = make_optimiser(self.phase.optimiser, self._trained, self._base_rate, self._factors)
-        if self._left is not None:
-            load_optimiser(self._optimiser, self._left.optimiser)
+        if self._resume_from is not None:
+            load_optimiser(self._optimiser, self._resume_from.optimiser)
         return self._optimiser
 
     def on_fit_start(self) -> None:
-        """Bring the teacher to the device: it is no part of this module, so nothing else does."""
+        """Move the teacher to the device: it is no part of this module, so nothing else does."""
         if self.method.teacher is not None:
             self.method.teacher.to(self.device)
 
     def on_train_start(self) -> None:
-        """Set batch norm's mode, and give mixed precision back what it had."""
+        """Set batch norm's mode, and restore the state of mixed precision."""
         self.method.train_mode(self.phase)
         self._statistics = running_statistics(self.network)
-        if self._left is not None and self._left.precision:  # empty where another precision was used then
-            self.trainer.precision_plugin.load_state_dict(self._left.precision)
+        if self._resume_from is not None and self._resume_from.precision:  # empty if saved with another precision
+            self.trainer.precision_plugin.load_state_dict(self._resume_from.precision)
         if self._cuda_graphs and self._replayable():
             self.replay(CudaRecorder())
 
     def _replayable(self) -> bool:
-        """Half precision with a scale is looked after by the host; several processes meet in the middle of a step."""
+        """Return True if steps may be replayed: on one GPU alone. A loss scale needs the host, and several processes
+        meet in the middle of a step.
+        """
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         alone = self._processes.world_size == 1
         return self.method.cuda_graph_safe and self.device.type == "cuda" and alone and not scaled
 
     def replay(self, recorder: Recorder) -> None:
-        """From now on let ``recorder`` record a step, and replay it. A recorded optimiser reads its rate from the
+        """Let ``recorder`` record a step and replay it from now on. A recorded optimiser reads its rate from the
         device.
         """
         self._run_step = GraphedStep(self._recorded_step, recorder)
@@ -165,56 +170,55 @@ class Learner(pl.LightningModule):
 
     @property
     def recorded(self) -> bool:
-        """Whether steps are replayed by now."""
+        """True once steps are replayed."""
         return isinstance(self._run_step, GraphedStep) and self._run_step.recorded
 
     def close(self) -> None:
-        """Give back what a recorded step holds."""
+        """Free the memory of a recorded step."""
         if isinstance(self._run_step, GraphedStep):
             self._run_step.close()
 
     @property
     def progress(self) -> Progress:
-        """Return where the phase stands, once a step of it has been taken."""
+        """Position within the phase, once a step of it has been taken."""
         done, length = self.steps_done, self.length
         return Progress(done, length.total_steps, length.epoch_of(done), length.epochs)
 
     def leave(self) -> PhaseCheckpoint:
-        """What is needed to go on after the last step; waits for the device.
+        """Return the state from which the phase can be resumed after the last step; waits for the device.
 
         Raises:
-            FloatingPointError: the last steps were not applied, or were and broke the weights, so this is no place to
-                go on from.
+            FloatingPointError: the last steps were not applied, or broke the weights: nothing can resume from here.
         """
         self.check_finite(wait=True)
         broken = self._broken()
         if broken is not None:
             raise self.diverged(*broken)
         state = self._optimiser.state_dict()
-        for group in state["param_groups"]:  # as they are without a recorder
+        for group in state["param_groups"]:  # the values without a recorder
             group["lr"] = float(group["lr"])
             if "capturable" in group:
                 group["capturable"] = False
         return PhaseCheckpoint(self.steps_done, state, self.trainer.precision_plugin.state_dict())
 
     def training_step(self, images: Images, batch_idx: int) -> None:
-        """One optimiser step."""
+        """Take one optimiser step."""
         self._set_rate(images.epoch)
-        seen = self._run_step(*self._step_inputs(images))
+        values = self._run_step(*self._step_inputs(images))
         names, self.steps_done = self._names, self.steps_done + 1
         if self._makes_point(self.steps_done):
-            self._processes.average([seen])
+            self._processes.average([values])
             monitored_scalars = self.method.monitored_scalars()
             names = (*names, *monitored_scalars)
-            seen = torch.cat([seen, *(value.detach().float().view(1) for value in monitored_scalars.values())])
+            values = torch.cat([values, *(value.detach().float().view(1) for value in monitored_scalars.values())])
         self._processes.average(self._statistics)
-        self._watch.enqueue(self.steps_done, names, seen)
+        self._watch.enqueue(self.steps_done, names, values)
         self.method.after_step(self.progress)
         self.check_finite()
 
     def scales(self, positions: Tensor, epoch: int) -> tuple[Tensor, ...]:
-        """What the network wants to be random (``Network.noise``; stochastic depth's multipliers), (slots, n) for the
-        images at ``positions`` of ``epoch``, for each pass through the network; empty where nothing is.
+        """Return the noise of the network (``Network.noise``; stochastic depth's multipliers), (slots, n) for the
+        images at ``positions`` of ``epoch``, once a pass through the network; empty for a network without noise.
         """
         key, steps = self.key.fold("drop path", epoch), positions // self.length.images_per_step
         passes = 1 if self.phase.sharpness is None else 2
@@ -223,12 +227,12 @@ class Learner(pl.LightningModule):
         return tuple(scales for scales in drawn if scales is not None)
 
     def _step_inputs(self, images: Images) -> list[Tensor]:
-        """All that differs from step to step."""
+        """Return all tensors that differ from step to step."""
         mixed = self._mix(images)
         return [mixed[0] if mixed else images.images, images.labels, *mixed[1:], *images.scales]
 
     def _mix(self, images: Images) -> tuple[Tensor, ...]:
-        """Images and targets, where a recipe mixes them."""
+        """Return mixed images and targets; empty for a recipe without MixUp."""
         mixing = self.phase.mixing
         if mixing is None:
             return ()
@@ -237,7 +241,7 @@ class Learner(pl.LightningModule):
         return mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
 
     def _recorded_step(self, images: Tensor, labels: Tensor, *others: Tensor) -> Tensor:
-        """The step itself, from what it is fed; returns what has to be finite (``_names``), and waits for nothing."""
+        """Take a step and return the values that must be finite (``_names``), without waiting for the device."""
         mixes = int(self.phase.mixing is not None)
         targets = others[0] if mixes else one_hot(labels, self.task.num_seen)
         batch, scales = Batch(images, labels, targets), others[mixes:]
@@ -262,8 +266,8 @@ class Learner(pl.LightningModule):
         return {name: term.detach() for name, term in terms.items()}
 
     def _guarded(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Keep a bad step from being applied; returns what has to be finite. In half precision the gradient may
-        overflow: its own machinery then skips the step and lowers its scale.
+        """Prevent a bad step from being applied and return the values that must be finite. In half precision the
+        gradient may overflow: its own machinery then skips the step and lowers its scale.
         """
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             return terms
@@ -273,7 +277,7 @@ class Learner(pl.LightningModule):
         return learning_rate(self.phase.schedule, self._base_rate * factor, epoch, self.length.epochs)
 
     def _set_rate(self, epoch: int) -> None:
-        """Of each group of the optimiser; a recorded one reads it from the device, so it is written when it changes."""
+        """Set the rate of each group of the optimiser; a recorded one reads it from the device, so only at a change."""
         changed = epoch != self._epoch_of_rate
         for group in self._optimiser.param_groups:
             rate = self._rate_at(epoch, group.get(FACTOR, 1.0))
@@ -284,8 +288,8 @@ class Learner(pl.LightningModule):
         self._epoch_of_rate = epoch
 
     def check_finite(self, *, wait: bool = False) -> None:
-        """Look at the steps whose values have come from the device, with ``wait`` at all, and report the points of
-        the curves among them.
+        """Check the steps whose values have come from the device, with ``wait`` all steps, and report the points of the
+        curves among them.
 
         Raises:
             FloatingPointError: names step and term, if a step was not applied because of it.
@@ -300,14 +304,14 @@ class Learner(pl.LightningModule):
                 self.report(StepMetrics(step, self._rate_at(self.length.epoch_of(step)), terms, values))
 
     def on_train_end(self) -> None:
-        """Look at what the last step has made: nothing after it would tell. All processes come to the same end.
+        """Check the result of the last step: no later step would reveal it. All processes raise, or none.
 
         Raises:
-            FloatingPointError: names what is not finite.
+            FloatingPointError: names the value that is not finite.
         """
-        found = [broken for broken in self._processes.gather(self._broken()) if broken is not None]
-        if found:
-            raise self.diverged(*found[0])
+        broken = [each for each in self._processes.gather(self._broken()) if each is not None]
+        if broken:
+            raise self.diverged(*broken[0])
 
     def _broken(self) -> tuple[str, float] | None:
         broken = broken_network(self.network)
@@ -320,7 +324,7 @@ class Learner(pl.LightningModule):
         return self.diverged(f"the {name}" if name == _GRADIENT else f"the {name} loss", value, step)
 
     def diverged(self, what: str, value: float, step: int | None = None) -> FloatingPointError:
-        """Return the error that tells what has diverged, and where; by default after the last step."""
+        """Return the error that names the diverged value and its step, by default the last one."""
         at = self.steps_done if step is None else step
         return FloatingPointError(
             f"{what} is {value:g} at task {self.task.index + 1}, phase {self.phase.name}, step {at}: "
@@ -332,4 +336,4 @@ _GRADIENT = "gradient"
 
 
 def _no_report(point: StepMetrics) -> None:
-    """Nobody draws curves."""
+    """Ignore a point of the curves."""

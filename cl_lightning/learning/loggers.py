@@ -1,8 +1,8 @@
 """Curves of a whole run on one continuous axis, in a CSV file and in Weights & Biases.
 
 Each phase has a Trainer of its own whose steps start at zero; the offset of the steps before it is added here, so that
-a run reads as one, also if it was left and gone on with. The CSV file is what counts: it is written first, cut back to
-the checkpoint when a run goes on, and Weights & Biases is then given what it lacks of it.
+a run reads as one, also if it was stopped and resumed. The CSV file is the reference: it is written first and cut back
+to the checkpoint when a run is resumed, and Weights & Biases is then sent the points that it lacks.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from cl_lightning.report.panels import Panels, Picture
 log = logging.getLogger(__name__)
 
 Status = Literal["success", "failed", "stopped"]
-"""How a run ended; one that was stopped is to be gone on with."""
+"""Outcome of a run; a stopped one can be resumed."""
 
 
 @dataclass(frozen=True)
 class LoggerOptions:
-    """Which loggers, and how a run is called in them."""
+    """Choice of loggers, and the names of a run in them."""
 
     csv: bool
     wandb: bool
@@ -45,13 +45,13 @@ class LoggerOptions:
     name: str
     group: str
     quiet: bool = False
-    """wandb tells nothing on the terminal."""
+    """True if wandb may print nothing on the terminal."""
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """What is left of the curves of a run that goes on: points up to step ``steps``, and those of the first ``tasks``
-    tasks and of the first ``phases`` evaluations after phases.
+    """Extent of the saved curves of a resumed run: points up to step ``steps``, and those of the first ``tasks`` tasks
+    and of the first ``phases`` evaluations after phases.
     """
 
     steps: int
@@ -64,7 +64,7 @@ class ResumePoint:
 
 
 class Curves:
-    """Writes scalars of the current phase at (steps of earlier phases) + (steps in this one)."""
+    """Logger of scalars of the current phase at (steps of earlier phases) + (steps in this one)."""
 
     def __init__(self, file: CurvesFile | None = None, wandb: WandbRun | None = None) -> None:
         self._file = file
@@ -72,22 +72,22 @@ class Curves:
         self.offset = 0
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
-        """One point of each curve.
+        """Log one point of each curve.
 
         Raises:
-            OSError: a full disk, for example, or wandb's own process is gone; it says which.
+            OSError: a full disk, for example, or wandb's own process is gone; the message says which.
         """
         self._log(scalars, self.offset + step)
 
     def log_task(self, task: int, scalars: Mapping[str, float], panels: Callable[[], Panels] = Panels) -> None:
-        """One point of each curve over tasks; names get the prefix ``task/``. ``panels`` makes what a dashboard shows
-        beside it, and is asked where there is one. Raises like ``log``.
+        """Log one point of each curve over tasks; names get the prefix ``task/``. ``panels`` makes the panels of a
+        dashboard, and is called only if there is one. Raises like ``log``.
         """
         point = {**{f"task/{name}": value for name, value in scalars.items()}, TASK: task}
         self._log(point, self.offset, panels if self._wandb is not None else Panels)
 
     def log_phase(self, index: int, task: int, phase: str, scalars: Mapping[str, float]) -> None:
-        """One point of each curve over the phases of this name, at the task's index; names get the prefix
+        """Log one point of each curve over the phases of this name, at the task's index; names get the prefix
         ``phase/NAME/``. It is the ``index``-th evaluation after a phase, from 0. Raises like ``log``.
         """
         named = {f"phase/{phase}/{name}": value for name, value in scalars.items()}
@@ -100,17 +100,17 @@ class Curves:
             self._wandb.send(point, step, panels())
 
     def log_configuration(self, configuration: dict[str, Any]) -> None:
-        """What the run was asked to do."""
+        """Log the configuration of the run."""
         if self._wandb is not None:
             self._wandb.send_configuration(configuration)
 
     def sync(self) -> None:
-        """Wait until a power cut takes no row of the file away."""
+        """Wait until all rows of the file would survive a power cut."""
         if self._file is not None:
             self._file.sync()
 
     def close(self, status: Status) -> None:
-        """End the wandb run, so that a next job in this process starts its own; the file needs no end."""
+        """End the wandb run, so that the next job of this process starts its own; the file needs no end."""
         try:
             self.sync()
         finally:
@@ -120,15 +120,15 @@ class Curves:
 
 _NOTHING = Panels()
 PHASE_TASK = "phase/task"
-"""The axis of evaluations after phases."""
+"""Name of the axis of evaluations after phases."""
 
 
 class WandbRun:
-    """One run of Weights & Biases, to which every point is given once, in however many parts the run is made.
+    """Run of Weights & Biases that receives every point once, in however many parts it is made.
 
-    What it has of earlier parts is told by its server or, offline, by the files of these parts. Both may lack the last
-    points before a kill, and may have points after the checkpoint that is gone on from. So points are numbered in a way
-    that does not depend on interruptions: by the steps, the tasks and the evaluations after phases before them.
+    The points of earlier parts are known from its server or, offline, from the files of these parts. Both may lack the
+    last points before a kill, and may have points after the checkpoint that is resumed. So the number of a point does
+    not depend on interruptions: it counts the steps, the tasks and the evaluations after phases before the point.
     """
 
     def __init__(
@@ -136,27 +136,27 @@ class WandbRun:
         options: LoggerOptions,
         run_dir: Path,
         rows: Sequence[Row],
-        kept: ResumePoint | None,
+        resume: ResumePoint | None,
         inherited: ResumePoint | None,
     ) -> None:
-        """Begin a run, or, with ``kept``, go on with the one of this folder; send those of ``rows`` that it lacks.
-        ``inherited`` is what another run had logged that a new one begins with.
+        """Begin a run, or, with ``resume``, resume the one of this folder; send those of ``rows`` that it lacks.
+        ``inherited`` is the extent of the curves of another run with which a new one begins.
 
         Raises:
             ValueError: it cannot begin; one line for the user.
         """
-        run_id = _run_id(run_dir, new=kept is None)
+        run_id = _run_id(run_dir, new=resume is None)
         in_files = _last_number(run_dir, run_id) if options.mode == "offline" else -1
         self._run = _begin(options, run_dir, run_id)
         self._last_number = max(in_files, self._run.starting_step - 1)
-        before = kept or inherited or ResumePoint(0, 0)
-        self._tasks = before.tasks - sum(TASK in row for row in rows)  # those before the rows, should rows be missing
+        before = resume or inherited or ResumePoint(0, 0)
+        self._tasks = before.tasks - sum(TASK in row for row in rows)  # tasks before the rows, in case rows are missing
         self._phases = before.phases - sum(PHASE in row for row in rows)
         for row in rows:
             self.send({name: _number(value) for name, value in row.items() if name != STEP}, int(row[STEP]))
 
     def send(self, point: Mapping[str, float], step: int, panels: Panels = _NOTHING) -> None:
-        """One point, and what is shown beside it, unless the run has it already."""
+        """Send one point and its panels, unless the run has it already."""
         if TASK in point:
             self._tasks = int(point[TASK]) + 1
         if PHASE in point:
@@ -165,17 +165,17 @@ class WandbRun:
         if number <= self._last_number:
             return
         try:
-            beside = _media(panels)
-            self._run.log({**point, **beside, "trainer/global_step": step}, step=number, commit=True)
+            media = _media(panels)
+            self._run.log({**point, **media, "trainer/global_step": step}, step=number, commit=True)
         except ConnectionError as error:
             raise ConnectionError(f"wandb's own process is gone ({error})") from error
 
     def send_configuration(self, configuration: dict[str, Any]) -> None:
-        """What the run was asked to do."""
+        """Send the configuration of the run."""
         self._run.config.update(configuration, allow_val_change=True)
 
     def finish(self, status: Status) -> None:
-        """End this part: the run is then called finished, failed, or, if it was stopped, preempted."""
+        """End this part; wandb then shows the run as finished, failed, or, if it was stopped, preempted."""
         try:
             if status == "stopped":
                 self._run.mark_preempting()
@@ -185,10 +185,10 @@ class WandbRun:
 
 
 def make_curves(
-    options: LoggerOptions, run_dir: Path, kept: ResumePoint | None = None, *, inherited: ResumePoint | None = None
+    options: LoggerOptions, run_dir: Path, resume: ResumePoint | None = None, *, inherited: ResumePoint | None = None
 ) -> Curves:
-    """The loggers of a run; with ``kept``, of one that goes on: its CSV file is cut back to that. ``inherited`` is what
-    had been logged of the run that a new one begins with.
+    """Return the loggers of a run; with ``resume``, of a resumed one, whose CSV file is cut back to that point.
+    ``inherited`` is the extent of the curves of another run with which a new one begins.
 
     Raises:
         ValueError: the file cannot be read, or wandb cannot start; one line for the user.
@@ -198,38 +198,38 @@ def make_curves(
     file = None
     if options.csv:
         path = run_dir / "metrics.csv"
-        if kept is not None:
-            there, damaged = read_curves(path)
-            rows = [row for row in there if row in kept]
-            if lost := _lost(rows, kept, damaged):
+        if resume is not None:
+            stored, damaged = read_curves(path)
+            rows = [row for row in stored if row in resume]
+            if lost := _lost(rows, resume, damaged):
                 log.warning("%s has lost points of the curves: %s; what is left is kept", path, lost)
         file = CurvesFile(path, rows)
     to_wandb = options.wandb and options.mode != "disabled"
-    return Curves(file, WandbRun(options, run_dir, rows, kept, inherited) if to_wandb else None)
+    return Curves(file, WandbRun(options, run_dir, rows, resume, inherited) if to_wandb else None)
 
 
-def _lost(rows: Sequence[Row], kept: ResumePoint, damaged: int) -> str:
-    """Return, in words, what is missing of the points up to where a run goes on; empty where nothing seems to be.
+def _lost(rows: Sequence[Row], resume: ResumePoint, damaged: int) -> str:
+    """Return a description of the missing points before ``resume``; empty where none seems to be missing.
 
-    A run need not have been logged from its beginning: only what follows a point that is there is known to be missing.
+    A run need not have been logged from its beginning: only points after an existing one are known to be missing.
     """
-    told = []
-    for name, number, words in ((TASK, kept.tasks, "tasks"), (PHASE, kept.phases, "evaluations after phases")):
-        there = {int(row[name]) for row in rows if name in row}
-        missing = set(range(min(there, default=number), number)) - there
+    lost = []
+    for name, number, words in ((TASK, resume.tasks, "tasks"), (PHASE, resume.phases, "evaluations after phases")):
+        indices = {int(row[name]) for row in rows if name in row}
+        missing = set(range(min(indices, default=number), number)) - indices
         if missing:
-            told.append(f"those of {len(missing)} of {number} {words} are missing")
+            lost.append(f"those of {len(missing)} of {number} {words} are missing")
     steps = sorted({0, *(int(row[STEP]) for row in rows if TASK not in row and PHASE not in row)})
     usual = max((later - earlier for earlier, later in pairwise(steps)), default=0)
-    if steps[-1] < kept.steps and (damaged or kept.steps - steps[-1] > usual > 0):
-        told.append(f"there is none of steps {steps[-1] + 1} to {kept.steps}")
-    if told and damaged:
-        told.insert(0, f"{damaged} of its lines are damaged")
-    return ", ".join(told)
+    if steps[-1] < resume.steps and (damaged or resume.steps - steps[-1] > usual > 0):
+        lost.append(f"there is none of steps {steps[-1] + 1} to {resume.steps}")
+    if lost and damaged:
+        lost.insert(0, f"{damaged} of its lines are damaged")
+    return ", ".join(lost)
 
 
 def silent_curves() -> Curves:
-    """For a process that leaves writing to another."""
+    """Return curves that log nothing, for a process other than the main one."""
     return Curves()
 
 
@@ -241,7 +241,7 @@ def _number(text: str) -> float:
 
 
 def _run_id(run_dir: Path, *, new: bool) -> str:
-    """The name of the run for wandb, chosen once and kept in ``wandb_id``."""
+    """Return the id of the run in wandb, chosen once and stored in ``wandb_id``."""
     path = run_dir / "wandb_id"
     if new or not path.exists():
         write_atomic(path, secrets.token_hex(4) + "\n")
@@ -254,16 +254,16 @@ def _run_id(run_dir: Path, *, new: bool) -> str:
 
 
 def _last_number(run_dir: Path, run_id: str) -> int:
-    """The largest number of a point in the files of a run's earlier parts; -1 if they have none.
+    """Return the largest number of a point in the files of a run's earlier parts; -1 if they have none.
 
-    Parts that were killed are mended on the way: ``wandb sync`` ends at a record that is torn, or at an empty file.
+    Files of killed parts are repaired on the way: ``wandb sync`` ends at a torn record, or at an empty file.
     """
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made when it is imported
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # created at import
 
     last = -1
     for path in run_dir.glob(f"wandb/*run-*/run-{run_id}.wandb"):
         if path.is_symlink() or path.parent.is_symlink():
-            continue  # not wandb's, and nothing is mended through links
+            continue  # not wandb's, and nothing is repaired through links
         end = 0
         for data, end in read_records(path):  # noqa: B007 (the last end is what counts)
             record = Record.FromString(data)
@@ -277,7 +277,7 @@ def _last_number(run_dir: Path, run_id: str) -> int:
 
 
 def _media(panels: Panels) -> dict[str, Any]:
-    """Tables, pictures and galleries as wandb's own things, in sections ``tables``, ``report`` and ``memory``."""
+    """Return tables, pictures and galleries as wandb's media, in sections ``tables``, ``report`` and ``memory``."""
     if not panels.tables and not panels.pictures:
         return {}
     import wandb

@@ -1,5 +1,5 @@
-"""Whether half precision is worth it on this CPU: many have no units for it, and torch then computes it in a slow way
-without a word.
+"""Speed of half precision on this CPU: many have no units for it, and torch then computes it slowly without a
+warning.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import torch
 _SIZE = 512
 _TRIES = 3
 _SLOWER = 1.5
-"""Times as long as in float32: below that it may be noise, and is no reason to say anything."""
+"""Ratio to the time in float32 from which a warning is due: below that it may be noise."""
 
 
 def slow_half_precision(precision: str, *, on_gpu: bool) -> list[str]:
-    """A line for the user if ``precision`` makes this machine's matrix products slower than float32's, or none."""
+    """Return a line for the user if ``precision`` makes this machine's matrix products slower than float32's, or
+    none.
+    """
     if on_gpu or precision != "bf16-mixed":
         return []
     ratio = _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
@@ -29,9 +31,9 @@ def slow_half_precision(precision: str, *, on_gpu: bool) -> list[str]:
 
 
 def _product_seconds(dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter) -> float:
-    """The best of a few products of square matrices, in seconds; some milliseconds in all."""
+    """Return the best time of a few products of square matrices, in seconds; some milliseconds in all."""
     a = torch.ones(_SIZE, _SIZE, dtype=dtype)
-    a @ a  # the first call sets libraries up
+    a @ a  # the first call initialises libraries
     best = float("inf")
     for _ in range(_TRIES):
         started = clock()

@@ -1,8 +1,8 @@
 """Losses within each virtual replica.
 
 Most losses are means over images, and a mean over equal parts is the mean of their means. A loss that compares images
-of a batch with each other (a margin to the hardest of them, statistics of the batch) is another one on a larger batch:
-it must be taken within a replica, as separate processes would, however many replicas this process computes.
+of a batch with each other (a margin to the hardest of them, statistics of the batch) differs on a larger batch: it must
+be taken within a replica, as separate processes would, however many replicas this process computes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from cl_lightning.methods.base import Method
 def losses_by_replica(
     method: Method, task: Task, phase: Phase, batch: Batch, outputs: Outputs, replicas: int
 ) -> dict[str, Tensor]:
-    """``method.losses`` of a batch that is made of ``replicas`` equal consecutive parts; the mean over the parts where
-    the method couples images (``Method.couples_batch``).
+    """Return ``method.losses`` of a batch of ``replicas`` equal consecutive parts; the mean over the parts where the
+    method couples images (``Method.couples_batch``).
     """
     if replicas == 1 or not method.couples_batch:
         return method.losses(task, phase, batch, outputs)

@@ -1,8 +1,8 @@
-"""How Lightning is told of processes that exist already.
+"""Lightning environment and strategy for processes that exist already.
 
 Lightning's own launcher starts the other ranks by running the command line again, which in a multirun is the whole
-sweep. Here the processes have been started before (``launch.py``, torchrun, srun) and have met
-(``learning/processes.py``); a strategy only wraps what is trained, so that gradients are averaged.
+sweep. Here the processes have been started before (``distributed/launcher.py``, torchrun, srun) and have joined a group
+(``distributed/process_group.py``); a strategy only wraps the trained module, so that gradients are averaged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class _JoinedEnvironment(LightningEnvironment):
-    """The places of processes that have met, whoever started them."""
+    """Ranks of processes that have joined a group, whoever started them."""
 
     def __init__(self, processes: ProcessGroup) -> None:
         super().__init__()
@@ -28,49 +28,50 @@ class _JoinedEnvironment(LightningEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Lightning must start nothing."""
+        """True: Lightning must start nothing."""
         return True
 
     def world_size(self) -> int:
-        """All processes."""
+        """Return the number of processes."""
         return self._processes.world_size
 
     def global_rank(self) -> int:
-        """This one among them."""
+        """Return the rank of this process."""
         return self._processes.rank
 
     def local_rank(self) -> int:
-        """This one among those of its machine."""
+        """Return the rank of this process on its machine."""
         return self._processes.local_rank
 
     def node_rank(self) -> int:
-        """This machine among those of the run."""
+        """Return the index of this machine."""
         return self._processes.rank // self._processes.local_world_size
 
     def teardown(self) -> None:
-        """Nothing to take back: the environment is not ours."""
+        """Do nothing: the environment is not ours."""
 
 
 class _JoinedStrategy(DDPStrategy):
-    """Averages gradients over processes that have met; what Lightning has them agree on crosses as ours does."""
+    """DDP over processes that have joined a group; Lightning's broadcasts use our messages."""
 
     def __init__(self, processes: ProcessGroup) -> None:
         super().__init__(cluster_environment=_JoinedEnvironment(processes), **_OWN_BUFFERS)
         self._processes = processes
 
     def broadcast(self, obj: T, src: int = 0) -> T:
-        """The first process's value; Lightning's own way is a pickle."""
+        """Return the first process's value; Lightning's own way is a pickle."""
         assert src == 0, f"a value of process {src} was asked for"
         return self._processes.broadcast(obj)
 
 
 def distribution(processes: ProcessGroup) -> dict[str, Any]:
-    """The Trainer's arguments for these processes.
+    """Return the Trainer's arguments for these processes.
 
-    Buffers are not broadcast: they are averaged where they differ (batch norm), which the first process's would hide.
+    Buffers are not broadcast, which would hide differences: they are averaged where they differ (batch norm).
     """
     if processes.world_size == 1:
-        # Named even so: on a SLURM machine Lightning would find another one, with ideas of its own about checkpoints.
+        # Named even so: on a SLURM machine Lightning would find its own, which writes checkpoints of its own on
+        # signals.
         return {"devices": 1, "plugins": [_JoinedEnvironment(processes)]}
     return {
         "devices": processes.local_world_size,

@@ -1,8 +1,7 @@
 """One Trainer for one call: Lightning's loops are never re-used.
 
-A Trainer that is asked to fit twice trains nothing the second time and says nothing, so a new one is made for every
-phase, evaluation and feature extraction, with everything switched off that the house does itself (display, checkpoints,
-loggers, samplers).
+A Trainer that fits a second time trains nothing and does not warn, so a new one is made for every phase, evaluation and
+feature extraction, without the parts that this package has of its own (display, checkpoints, loggers, samplers).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from cl_lightning.learning.strategy import distribution
 
 @dataclass(frozen=True)
 class TrainerOptions:
-    """Where and how to run."""
+    """Device, precision and processes of a Trainer."""
 
     accelerator: str
     precision: str
@@ -37,7 +36,7 @@ class TrainerOptions:
 def make_trainer(
     options: TrainerOptions, callbacks: Sequence[Callback] = (), *, precision: str | None = None
 ) -> pl.Trainer:
-    """A Trainer for one call; the phase is one epoch of it."""
+    """Return a Trainer for one call; the phase is one epoch of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = pl.Trainer(
@@ -61,10 +60,10 @@ def make_trainer(
 
 
 def _leave_signals_alone(trainer: pl.Trainer) -> None:
-    """Keep SIGTERM for the run (``stop.py``).
+    """Keep SIGTERM for the run (``distributed/signals.py``).
 
-    Lightning puts a handler of its own in front, which in a run of several processes talks to the others in the middle
-    of whatever they are doing, and ends the loop without a checkpoint of ours; to hear of it, the processes exchange a
+    Lightning installs a handler of its own before ours, which in a run of several processes communicates with the
+    others in the middle of their work, and ends the loop without a checkpoint of ours; for it, the processes exchange a
     tensor before every step, and each waits for its device.
     """
     connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
@@ -76,7 +75,9 @@ def _leave_signals_alone(trainer: pl.Trainer) -> None:
 
 @contextmanager
 def interruptible(trainer: pl.Trainer) -> Iterator[None]:
-    """Let Ctrl-C in ``trainer``'s work arrive as ``KeyboardInterrupt``, not as the exit that Lightning makes of it."""
+    """Raise ``KeyboardInterrupt`` for Ctrl-C in ``trainer``'s work, instead of the exit that Lightning turns it
+    into.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -90,7 +91,7 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def quieten_lightning() -> None:
-    """Let Lightning's log lines go through the root logger, and silence what it repeats for every Trainer."""
+    """Let Lightning's log lines go through the root logger, and silence those that it repeats for every Trainer."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -108,6 +109,6 @@ def quieten_lightning() -> None:
         ".*lr_scheduler.step.*",
         ".*Total length of `DataLoader` across ranks is zero.*",
         ".*Trying to infer the `batch_size`.*",
-        ".*This DataLoader will create.*",  # said in a line of ours
+        ".*This DataLoader will create.*",  # reported in a line of ours
     ):
         warnings.filterwarnings("ignore", message=message)

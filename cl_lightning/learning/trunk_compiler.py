@@ -1,9 +1,9 @@
 """The fixed part of a network, compiled once for a whole run.
 
-What grows changes its shapes with every task, and a graph for each of them would cost more than it gives (torch gives
-up after eight). What does not grow (``Network.trunks``) has one shape for batches of one size, whichever task, student
-or teacher it belongs to. So only that is compiled, only for full batches of training, and the code is kept: a run of
-ten tasks compiles three graphs: trained, frozen in fine-tuning, and the teacher's.
+Growing parts change their shapes with every task, and a graph for each of them would cost more than it gains (torch
+gives up after eight). Fixed parts (``Network.trunks``) have one shape for batches of one size, whichever task, student
+or teacher they belong to. So only those are compiled, only for full batches of training, and the code is reused: a run
+of ten tasks compiles three graphs: trained, frozen in fine-tuning, and the teacher's.
 
 Modules are not wrapped and parameters keep their names: while a phase is trained, a trunk's method is replaced.
 """
@@ -21,20 +21,20 @@ from torch import Tensor
 from cl_lightning.models.network import Network
 
 _GRAPHS = 64
-"""Of one trunk in one process: a run has three."""
+"""Limit on the graphs of one trunk in one process: a run has three."""
 _Forward = Callable[..., Any]
 _log = logging.getLogger(__name__)
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns that a CPU has no CUDA
 
 
 class TrunkCompiler:
-    """Compiles the trunks of networks, and remembers what it has compiled."""
+    """Compiler of the trunks of networks, with a cache of the compiled code."""
 
     def __init__(
         self, wanted: bool, backend: str | Callable[..., Any] = "inductor", *, asked_for: bool = False
     ) -> None:
-        """``wanted`` is the off switch; ``backend`` is ``torch.compile``'s; ``asked_for``: say so if nothing can be
-        compiled.
+        """Store the options: ``wanted`` is the off switch; ``backend`` is ``torch.compile``'s; ``asked_for``: warn if
+        nothing can be compiled.
         """
         self._wanted = wanted
         self._asked_for = asked_for
@@ -44,8 +44,8 @@ class TrunkCompiler:
 
     @contextmanager
     def compiled(self, networks: Sequence[Network], batch: int) -> Iterator[None]:
-        """Let the trunks of ``networks`` run compiled, within the block, on ``batch`` images at a time; other batches
-        pass them as they are.
+        """Run the trunks of ``networks`` compiled, within the block, on ``batch`` images at a time; other batches run
+        uncompiled.
         """
         trunks = [(network, name) for network in networks for name in network.trunks()] if self._wanted else []
         if self._asked_for and self._wanted and not trunks:
@@ -70,15 +70,15 @@ class TrunkCompiler:
                 return plain(network, images, *others)
             try:
                 return self._compiled[plain](network, images, *others)
-            except Exception as error:  # what is wrong with the modules themselves is raised by them again
+            except Exception as error:  # an error of the modules themselves is raised by them again
                 self._give_up(error)
                 return plain(network, images, *others)
 
         return forward
 
     def _options(self) -> dict[str, Any] | None:
-        """On a GPU small kernels that have nothing to do with each other, such as the casts of all weights, become one
-        (4 % of a step).
+        """Return the compiler's options. On a GPU small independent kernels, such as the casts of all weights, are
+        fused into one (4 % of a step).
         """
         return {"combo_kernels": True} if self._backend == "inductor" and torch.cuda.is_available() else None
 
@@ -90,13 +90,13 @@ class TrunkCompiler:
 
     @property
     def given_up(self) -> bool:
-        """Whether compiling was wanted and has failed."""
+        """True if compiling was wanted and has failed."""
         return self._failed
 
 
 def _set_up() -> None:
-    """Jobs of a multirun share a trunk's code, and torch would stop compiling it after eight shapes. The way back is
-    compiled with the way there, or its failure would come up in the middle of a step.
+    """Raise torch's limit of shapes, since jobs of a multirun share a trunk's code, and compile the backward pass
+    together with the forward one, or its failure would come up in the middle of a step.
     """
     from torch._dynamo import config
     from torch._functorch import config as ahead

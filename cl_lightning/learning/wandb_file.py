@@ -1,4 +1,4 @@
-"""The file in which Weights & Biases keeps a run on this machine, as far as it was really written.
+"""The file in which Weights & Biases stores a run on this machine, as far as it was really written.
 
 It is a log in the format of LevelDB behind a header of seven bytes: blocks of 32 KiB hold pieces of records, each piece
 with the CRC-32 of its kind and content (4 bytes), length (2), kind (1) and content. wandb hands blocks to the operating
@@ -22,9 +22,9 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def read_records(path: Path) -> Iterator[tuple[bytes, int]]:
-    """The records at the start of the file, each with the byte at which it ends.
+    """Yield the records at the start of the file, each with the byte at which it ends.
 
-    It is over where a record was not written to its end, or is not what was written.
+    The iteration ends at a record that is incomplete or damaged.
 
     Raises:
         ValueError: the file is of another format.
@@ -41,16 +41,16 @@ def read_records(path: Path) -> Iterator[tuple[bytes, int]]:
 
 
 def _pieces(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    place = len(HEADER)
+    position = len(HEADER)
     while True:
-        if _BLOCK - place % _BLOCK < _PIECE.size:  # too little room for another: it was left empty
-            place += _BLOCK - place % _BLOCK
-        start = place + _PIECE.size
+        if _BLOCK - position % _BLOCK < _PIECE.size:  # too little space for another piece: it was left empty
+            position += _BLOCK - position % _BLOCK
+        start = position + _PIECE.size
         if start > len(data):
             return
-        checksum, length, kind = _PIECE.unpack(data[place:start])
-        place = start + length
-        content = data[start:place]
+        checksum, length, kind = _PIECE.unpack(data[position:start])
+        position = start + length
+        content = data[start:position]
         if kind not in (_WHOLE, _FIRST, _MIDDLE, _LAST) or zlib.crc32(bytes([kind]) + content) != checksum:
             return
-        yield kind, content, place
+        yield kind, content, position

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_lightning.core.cli import DONE, WRONG_INPUT, Parser, carried_out, say
+from cl_lightning.core.cli import Parser, carried_out, say
+from cl_lightning.core.exit_codes import DONE, WRONG_INPUT
 from cl_lightning.core.paths import typed_path
 from cl_lightning.core.printable import printable
 

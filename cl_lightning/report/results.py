@@ -17,42 +17,15 @@ from pathlib import Path
 
 from cl_lightning.core.atomic_write import write_atomic
 from cl_lightning.core.file_type import read_file
+from cl_lightning.core.types import PhaseRecord as PhaseRecord
 from cl_lightning.core.types import Plain
+from cl_lightning.core.types import TaskRecord as TaskRecord
 from cl_lightning.metrics import continual
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, accuracies_of_each, accuracy_of_all
 
 AFTER_PHASES = "accuracy_after_phases.csv"
 Matrices = Mapping[str, Mapping[str, AccuracyMatrix]]
 """Protocol -> read-out -> accuracy matrix. The first protocol is the run's main one."""
-
-
-@dataclass(frozen=True)
-class TaskRecord:
-    """What a run knows of a task beside its counts."""
-
-    index: int
-    classes: tuple[int, ...]
-    """Global labels."""
-    names: tuple[str, ...]
-    seconds: float
-    """Wall time of the task, training and evaluation."""
-    images_per_second: float
-    """Training throughput."""
-    parameters: int
-    """Of the network after the task."""
-
-
-@dataclass(frozen=True)
-class PhaseRecord:
-    """What a phase of a task took."""
-
-    task: int
-    phase: str
-    steps: int
-    """Optimiser steps."""
-    images: int
-    """Trained on since it was last gone on with, as ``seconds`` are."""
-    seconds: float
 
 
 @dataclass(frozen=True)

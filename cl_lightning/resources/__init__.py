@@ -1,1 +1,1 @@
-"""What a run needs of the machine, worked out from its configuration before a network is built."""
+"""Resources that a run needs of the machine, computed from its configuration before a network is built."""

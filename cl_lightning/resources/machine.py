@@ -1,4 +1,4 @@
-"""The memory that a process can have, whatever it asks for."""
+"""Upper bounds of the memory that a process can have."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 
 _FILES = ("memory.max", "memory.limit_in_bytes")
-"""Limit of a control group, of version 2 and of version 1."""
+"""Names of the limit of a control group, of version 2 and of version 1."""
 
 
 def machine_memory(root: Path = Path("/")) -> int | None:
-    """Return the bytes of memory and swap space that this process can have at most: the machine's, or what its control
-    groups (a container's, a scheduler's) or ``ulimit -v`` leave of it. None where a system does not say it so.
+    """Return the bytes of memory and swap space that this process can have at most: the machine's, or the limit of its
+    control groups (a container's, a scheduler's) or of ``ulimit -v``. None for a system without ``/proc/meminfo``.
     """
     try:
-        told = (root / "proc/meminfo").read_text(encoding="ascii")
+        info = (root / "proc/meminfo").read_text(encoding="ascii")
     except OSError:
         return None
-    kilobytes = {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB", told, re.MULTILINE)}
+    kilobytes = {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB", info, re.MULTILINE)}
     if "MemTotal" not in kilobytes:
         return None
     memory = min([kilobytes["MemTotal"] * 1024, *_group_limits(root)])
@@ -36,9 +36,7 @@ def gpu_memory() -> int:
 
 
 def _group_limits(root: Path) -> Iterator[int]:
-    """Yield the limit of each control group that this process is in; where there is none, it is a
-    huge number or a word.
-    """
+    """Yield the limit of each control group of this process; an unlimited group has a huge number or a word instead."""
     groups = root / "sys/fs/cgroup"
     for folder in {groups, groups / "memory", *_own_groups(root, groups)}:
         for name in _FILES:

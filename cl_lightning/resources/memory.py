@@ -1,7 +1,8 @@
-"""The memory that a run needs at the very least, and a line where the machine has less.
+"""Lower bound of the memory that a run needs, and the error where the machine has less.
 
-Only what cannot be otherwise is counted: weights, and either their gradients and the optimiser's moments, or a batch of
-images and what the way back needs of it. A real step needs some times as much, so what would fit is never refused.
+Counted is only the unavoidable: weights, and either their gradients and the optimiser's moments, or a batch of images
+and the activations that the backward pass needs of it. A real step needs some times as much, so a run that would fit is
+never refused.
 """
 
 from __future__ import annotations
@@ -22,31 +23,31 @@ _HALF = 2
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes at the very least."""
+    """Lower bounds in bytes."""
 
     weights: int
-    """The network as it is built."""
+    """Weights of the network as it is built."""
     learning: int
     """Gradients and the optimiser's moments."""
     fixed: int
     """Buffers of each patch for each other one."""
     images: int
-    """Images of a step in one process, and what is kept of them."""
+    """Images of a step in one process, and their stored activations."""
     counts: Counts
 
     @property
     def built(self) -> int:
-        """Before anything is learnt, in the machine's memory also where a GPU learns."""
+        """Bytes before training, in the machine's memory also where a GPU trains."""
         return self.weights + self.fixed
 
     @property
     def total(self) -> int:
-        """While something is learnt."""
+        """Bytes during training."""
         return self.built + max(self.learning, self.images)
 
 
 def forecast(config: Config, scenario: Scenario) -> Need:
-    """Return what the first task of the run needs."""
+    """Return the need of the first task of the run."""
     counts = count(config, scenario.image_size, scenario.channels)
     phase = phases_of(config.method)[BACKBONE if getattr(config.method, "backbone_task", False) else MAIN]
     moments = {"adamw": 2, "sgd": int(phase.momentum > 0)}[phase.optimiser]
@@ -59,7 +60,7 @@ def forecast(config: Config, scenario: Scenario) -> Need:
         weights=_FLOAT * counts.weights,
         learning=_FLOAT * (1 + moments) * counts.trained,
         fixed=_FLOAT * counts.fixed,
-        images=images * (_FLOAT * pixels + _HALF * counts.kept_per_image) + padded,
+        images=images * (_FLOAT * pixels + _HALF * counts.stored_per_image) + padded,
         counts=counts,
     )
 
@@ -68,21 +69,21 @@ def check_memory(config: Config, scenario: Scenario) -> None:
     """Raise ``ValueError``, one line, if no step of this run fits into this machine."""
     need, machine = forecast(config, scenario), machine_memory()
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    here = need.built if on_gpu else need.total * config.trainer.devices
-    if machine is not None and here > machine:
-        raise ValueError(_too_much(config, scenario, need, here, f"this machine has {size(machine)}"))
-    if on_gpu and need.total > (there := gpu_memory()):
-        raise ValueError(_too_much(config, scenario, need, need.total, f"the GPU has {size(there)}"))
+    needed = need.built if on_gpu else need.total * config.trainer.devices
+    if machine is not None and needed > machine:
+        raise ValueError(_too_much(config, scenario, need, needed, f"this machine has {size(machine)}"))
+    if on_gpu and need.total > (available := gpu_memory()):
+        raise ValueError(_too_much(config, scenario, need, need.total, f"the GPU has {size(available)}"))
 
 
 def _images_of_a_step(config: Config, scenario: Scenario) -> int:
-    """Of one process; the first task may have fewer than a batch."""
+    """Return the number of images of a step in one process; the first task may have fewer than a batch."""
     together = (config.batch.size or 1) * max(1, (config.batch.replicas or 1) // config.trainer.devices)
     return min(together, len(scenario.tasks[0].train))
 
 
-def _too_much(config: Config, scenario: Scenario, need: Need, here: int, there: str) -> str:
-    """Return the line: what takes most of it, and what to type."""
+def _too_much(config: Config, scenario: Scenario, need: Need, needed: int, available: str) -> str:
+    """Return the message: the largest cause, and what to type."""
     pixels, batch = scenario.image_size, config.batch.size
     model = f"model={config.model.name} with {need.counts.weights:,} parameters"
     causes = {
@@ -97,17 +98,17 @@ def _too_much(config: Config, scenario: Scenario, need: Need, here: int, there: 
         ),
     }
     cause, instead = causes[max(causes)]
-    return f"{cause} needs at least {size(here)} of memory, and {there}: type {instead}"
+    return f"{cause} needs at least {size(needed)} of memory, and {available}: type {instead}"
 
 
 def _sizes(config: Config) -> str:
-    """Return what makes the model smaller."""
+    """Return the options that make the model smaller."""
     found = [name for name in ("dim", "width", "depth", "mlp_ratio") if hasattr(config.model, name)]
     return f"a smaller {' or '.join(f'model.{name}=N' for name in found or ['name'])}"
 
 
 def size(number: int) -> str:
-    """Return bytes in words.
+    """Format a number of bytes.
 
     >>> size(3 * 2**30)
     '3.0 GiB'

@@ -1,6 +1,6 @@
-"""How many numbers a network has, by arithmetic on its options: no module is made for it.
+"""Number of parameters of a network, by arithmetic on its options: no module is built for it.
 
-A test compares each line with the network itself, and asks for one where a model or a method is new.
+A test compares each formula with the network itself, and demands one for each model and method.
 
 Legend: N patches, D width, H heads.
 """
@@ -34,21 +34,21 @@ from cl_lightning.models.timm_vit import open_plain_vit
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of a network in its first task, but for its classifier."""
+    """Sizes of a network in its first task, without its classifier."""
 
     weights: int
-    """That are learnt, now or by whoever trained it."""
+    """Number of learnt parameters, trained now or beforehand."""
     trained: int
-    """That the first task trains."""
+    """Number of parameters that the first task trains."""
     fixed: int = 0
-    """That are computed when it is built, and stay."""
-    kept_per_image: int = 0
-    """That the way back needs of each image, at the very least."""
+    """Number of values that are computed when it is built, and stay."""
+    stored_per_image: int = 0
+    """Lower bound of the activations of each image that the backward pass needs."""
 
 
 @dataclass(frozen=True)
 class _Trunk:
-    """A model without what reads it."""
+    """Sizes of a model, without its read-out."""
 
     weights: int
     fixed: int = 0
@@ -61,15 +61,15 @@ class _Trunk:
 
 
 def count(config: Config, image_size: int, channels: int) -> Counts:
-    """Return how many numbers the network of ``config`` has."""
+    """Return the sizes of the network of ``config``."""
     trunk = MODELS[type(config.model)](config.model, image_size, channels)
     method = config.method
     own = _class_token if not isinstance(method, ViTMethodConfig) and trunk.patches else _nothing
     read = READERS.get(type(method), own)(method, trunk)
-    kept = trunk.depth * trunk.patches * trunk.dim
+    stored = trunk.depth * trunk.patches * trunk.dim
     if isinstance(method, MEATConfig) and not method.backbone_task:
         return Counts(trunk.weights + read, read, trunk.fixed)
-    return Counts(trunk.weights + read, trunk.weights + read, trunk.fixed, kept)
+    return Counts(trunk.weights + read, trunk.weights + read, trunk.fixed, stored)
 
 
 # ---- models --------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def _timm(model: TimmConfig, image_size: int, channels: int) -> _Trunk:
 
 @cache
 def _named(name: str, image_size: int, channels: int, patch_size: int | None) -> _Trunk:
-    """Its sizes are timm's secret, but a transformer that has a name has sizes that somebody trained."""
+    """Return the sizes of one of timm's transformers, read from an instance without memory (device ``meta``)."""
     with torch.device("meta"):
         vit: Any = open_plain_vit(name, image_size, channels, patch_size, pretrained=False)
     weights = sum(parameter.numel() for parameter in vit.parameters())
@@ -138,10 +138,10 @@ MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {
     CifarResNetConfig: _cifar_resnet,
     ResNet18Config: _resnet18,
 }
-"""A model's options, the side of the images, their channels -> how many numbers it has."""
+"""Type of a model's options -> function of the options, the side of the images and their channels."""
 
 
-# ---- what reads them -----------------------------------------------------------------------------------------------
+# ---- read-outs -----------------------------------------------------------------------------------------------------
 
 
 def _nothing(method: MethodConfig, trunk: _Trunk) -> int:
@@ -149,7 +149,9 @@ def _nothing(method: MethodConfig, trunk: _Trunk) -> int:
 
 
 def _class_token(method: MethodConfig, trunk: _Trunk) -> int:
-    """Of DyTox's family one token, of others the one that reads a transformer for them."""
+    """Return the size of a class token and its attention: DyTox's decoder for one task, or the read-out of a
+    transformer.
+    """
     dim = trunk.dim
     return 4 * dim**2 + 6 * dim + _mlp(dim, trunk.hidden)
 
@@ -161,7 +163,9 @@ def _dual_attention(method: DAFormerConfig, trunk: _Trunk) -> int:
 
 
 def _masks(method: MEATConfig, trunk: _Trunk) -> int:
-    """Of the MLPs' weights; those of the patches are few. The first task has none where it trains the transformer."""
+    """Return the size of the MLPs' masks, none where the first task trains the transformer; those of patches are
+    few.
+    """
     return 0 if method.backbone_task or not method.ffn_masks else 2 * trunk.depth * trunk.dim * trunk.hidden
 
 
@@ -170,4 +174,4 @@ READERS: dict[type, Callable[[Any, _Trunk], int]] = {
     DAFormerConfig: _dual_attention,
     MEATConfig: _masks,
 }
-"""Methods that add much to their model -> how many numbers."""
+"""Options of methods that add much to their model -> function of the options and the trunk."""

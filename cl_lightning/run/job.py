@@ -16,17 +16,13 @@ from typing import Any
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import RunAbortedError, UserError
+from cl_lightning.core.exit_codes import FAILED, INTERRUPTED, STOPPED, TERMINATED, WRONG_INPUT
 from cl_lightning.core.file_type import read_file
 from cl_lightning.core.printable import printable
 from cl_lightning.distributed.launcher import supervise
 from cl_lightning.distributed.rank import RankInfo, rank_from_environment
-from cl_lightning.distributed.signals import STOPPED, StoppedError, deferred_interrupt
+from cl_lightning.distributed.signals import StoppedError, deferred_interrupt
 from cl_lightning.run.enter_run_dir import enter_run_dir
-
-FAILED = 1
-"""Exit code of a run that diverged, or was broken off by something outside of it."""
-WRONG_CONFIGURATION = 2
-INTERRUPTED = 130
 
 ONE_LINE = "CL_LIGHTNING_ONE_LINE"
 """Set, for this process and those that it starts, where ``HYDRA_FULL_ERROR`` is not the user's wish but our own way to
@@ -76,7 +72,7 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
     except (UserError, FloatingPointError, RunAbortedError) as error:
         if WANTS_TRACEBACK:
             raise
-        report_error(_last_line(error), WRONG_CONFIGURATION if isinstance(error, UserError) else FAILED)
+        report_error(_last_line(error), WRONG_INPUT if isinstance(error, UserError) else FAILED)
         return math.nan
     except StoppedError as stopped:
         print(f"\n{printable(str(stopped))}", file=sys.stderr)
@@ -86,7 +82,7 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         raise
 
 
-def report_error(line: str, code: int = WRONG_CONFIGURATION) -> None:
+def report_error(line: str, code: int = WRONG_INPUT) -> None:
     """Say what went wrong, and remember that something did."""
     failures.append(code)
     error_lines.append(line)
@@ -107,7 +103,7 @@ def _in_processes(config: Config, resume: bool, began: Callable[[Path], None] | 
         file.write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, "-m", "cl_lightning.run.worker", str(file)]
         code = supervise(command, config.trainer.devices, logs=run_dir, lock=lock)
-    if code in (STOPPED, INTERRUPTED, 143):
+    if code in (STOPPED, INTERRUPTED, TERMINATED):
         raise ExitRequestedError(code)
     if code != 0:
         failures.append(code)

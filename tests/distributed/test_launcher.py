@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.exit_codes import PEER_GONE
 from cl_lightning.distributed import launcher
-from cl_lightning.distributed.launcher import PEER_GONE, supervise
+from cl_lightning.distributed.launcher import supervise
 from cl_lightning.distributed.rank import RankInfo, rank_from_environment
 from cl_lightning.distributed.rendezvous import loopback
 
@@ -202,7 +203,7 @@ def ended(*codes: int | None, at: tuple[float, ...] = (0.0, 0.0, 0.0)) -> list[A
     ],
 )
 def test_the_end_is_what_the_ranks_make_of_it(ranks: list[Any], stopping: bool, now: float, code: int | None) -> None:
-    verdict = launcher._judge(ranks, launcher._Wish(signal.SIGTERM if stopping else None), 40.0, now)
+    verdict = launcher._judge(ranks, launcher._StopRequest(signal.SIGTERM if stopping else None), 40.0, now)
     assert (verdict and verdict.code) == code
 
 
@@ -267,8 +268,8 @@ class Supervised:
         hold = HOLD.replace("FILE", str(folder / "lock"))
         wait = f"os.chdir({str(folder)!r})\n{script}\nPath(f'ready.{{rank}}').touch()\nwhile True: time.sleep(0.02)\n"
         main = (
-            f"import os, sys\nfrom pathlib import Path\nfrom cl_lightning import launch\n{before}\n"
-            f"sys.exit(launch.supervise(sys.argv[1:], 2, logs=Path({str(folder / 'logs')!r}), grace={grace}))"
+            f"import os, sys\nfrom pathlib import Path\nfrom cl_lightning.distributed import launcher\n{before}\n"
+            f"sys.exit(launcher.supervise(sys.argv[1:], 2, logs=Path({str(folder / 'logs')!r}), grace={grace}))"
         )
         command = [*python(main, ""), *python(hold + wait)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -356,9 +357,9 @@ def test_ctrl_c_at_a_terminal_that_rank_0_goes_on_writing_to(begin: Begin) -> No
         assert b"stopping" in keyboard.read(4096)
 
 
-@pytest.mark.parametrize("way", ["", "launch._killed_by_kernel = bool\n"], ids=["as it comes", "thread"])
+@pytest.mark.parametrize("way", ["", "launcher._killed_by_kernel = bool\n"], ids=["as it comes", "thread"])
 def test_no_rank_outlives_a_supervisor_that_was_killed(begin: Begin, way: str) -> None:
-    supervised = begin("from cl_lightning import launch\n" + way + "launch.die_with_parent()\n" + DEAF)
+    supervised = begin("from cl_lightning.distributed import launcher\n" + way + "launcher.die_with_parent()\n" + DEAF)
     supervised.process.kill()
     assert supervised.end() == (-9, "")
     assert not supervised.asked(0)

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from cl_lightning.distributed.signals import STOPPED, deferred_interrupt, deferred_signals
+from cl_lightning.core.exit_codes import STOPPED
+from cl_lightning.distributed.signals import deferred_interrupt, deferred_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -47,8 +48,8 @@ def test_outside_of_the_main_thread_nothing_is_touched() -> None:
 
 
 def test_who_only_helps_is_gone_after_a_while() -> None:
-    code = "import os, signal, time\nfrom cl_lightning.distributed.signals import listening\n"
-    code += "with listening(0.2):\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(60)"
+    code = "import os, signal, time\nfrom cl_lightning.distributed.signals import deferred_signals\n"
+    code += "with deferred_signals(0.2):\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(60)"
     assert subprocess.run([sys.executable, "-c", code], timeout=50, check=False).returncode == STOPPED
 
 

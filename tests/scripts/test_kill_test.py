@@ -51,7 +51,7 @@ from cl_lightning.learning.learner import Learner
 from scripts import kill_test
 make = Learner.configure_optimizers
 def forgetful(self):
-    self._left = None
+    self._resume_from = None
     return make(self)
 Learner.configure_optimizers = forgetful
 sys.exit(kill_test.main(["kills=8", "seed=1", "out={tmp_path}"]))

@@ -36,7 +36,7 @@ PLANTED = {
     "kills": (
         "from cl_lightning.learning.learner import Learner\n"
         "make = Learner.configure_optimizers\n"
-        "def forgetful(self):\n    self._left = None\n    return make(self)\n"
+        "def forgetful(self):\n    self._resume_from = None\n    return make(self)\n"
         "Learner.configure_optimizers = forgetful",
         "lost",
     ),

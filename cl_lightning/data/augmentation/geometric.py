@@ -1,6 +1,6 @@
 """Affine resampling of batches of uint8 images, as Pillow's ``transform`` with its bicubic filter does it.
 
-Output pixel (x, y) looks at the input at A (x + 1/2, y + 1/2) (pixel centres). Where that point is outside the image
+Output pixel (x, y) is the input at A (x + 1/2, y + 1/2) (pixel centres). Where that point is outside the image
 the result is the fill colour; elsewhere it is Keys' cubic convolution (1981) with a = -1 (not the -1/2 of Pillow's
 ``resize``) over 4 x 4 taps, clamped at the rim, clipped and cut, not rounded, to whole levels.
 
@@ -19,7 +19,7 @@ from cl_lightning.data.augmentation.photometric import whole_levels
 
 
 def _cubic(taps: Sequence[Tensor], fraction: Tensor) -> Tensor:
-    """Value ``fraction`` of the way from the second to the third of four taps, as a polynomial in differences.
+    """Interpolate ``fraction`` of the way from the second to the third of four taps, as a polynomial in differences.
 
     Differences, not weights: they vanish where the image is constant, so that cutting never loses a level to rounding.
     """
@@ -31,11 +31,11 @@ def _cubic(taps: Sequence[Tensor], fraction: Tensor) -> Tensor:
 
 
 def _composite(values: Tensor, inside: Tensor, fill: Tensor) -> Tensor:
-    """Whole levels of ``values`` (N, C, H, W) where ``inside`` (N, 1, H, W), the colour ``fill`` (C, 1, 1)
+    """Return whole levels of ``values`` (N, C, H, W) where ``inside`` (N, 1, H, W), the colour ``fill`` (C, 1, 1)
     elsewhere.
     """
-    kept = inside.view(torch.uint8)  # products of bytes are several times as fast as torch.where on a CPU
-    return whole_levels(values).mul_(kept).add_((1 - kept) * fill)
+    mask = inside.view(torch.uint8)  # products of bytes are several times as fast as torch.where on a CPU
+    return whole_levels(values).mul_(mask).add_((1 - mask) * fill)
 
 
 def _centres(size: int, like: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def _centres(size: int, like: Tensor) -> Tensor:
 
 
 def slide_rows(images: Tensor, shifts: Tensor, fill: Tensor) -> Tensor:
-    """Row y of image n becomes what lies ``shifts[n, y]`` pixels to its right.
+    """Shift row y of image n left by ``shifts[n, y]`` pixels.
 
     ``images`` is (N, C, H, W), ``shifts`` (N, H) float64 in pixels, any size, ``fill`` (C, 1, 1) uint8.
     """
@@ -59,12 +59,12 @@ def slide_rows(images: Tensor, shifts: Tensor, fill: Tensor) -> Tensor:
 
 
 def shear_shifts(factors: Tensor, lines: int, _: int) -> Tensor:
-    """Shifts (N, lines) of a shear that keeps the image's first edge: ``factors`` (N,) pixels a line."""
+    """Return shifts (N, lines) of a shear that keeps the image's first edge: ``factors`` (N,) pixels a line."""
     return factors.unsqueeze(1) * _centres(lines, factors)
 
 
 def translation_shifts(shares: Tensor, lines: int, length: int) -> Tensor:
-    """Shifts (N, lines) of a translation by ``shares`` (N,) of a line's ``length``."""
+    """Return shifts (N, lines) of a translation by ``shares`` (N,) of a line's ``length``."""
     return (shares * length).unsqueeze(1).expand(-1, lines)
 
 
@@ -85,9 +85,10 @@ def rotate(images: Tensor, degrees: Tensor, fill: Tensor) -> Tensor:
 
 
 def _taps(coordinate: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where to read for coordinates (N, H, W) along an axis of ``size`` pixels, as (N, 4 or 1, H, W).
+    """Return the taps of coordinates (N, H, W) along an axis of ``size`` pixels, as (N, 4 or 1, H, W).
 
-    The indices of the four pixels around each, how far it is past the centre of the second, whether it is inside.
+    They are the indices of the four nearest pixels, the distance past the centre of the second, and a mask of the
+    inside.
     """
     coordinate = coordinate.unsqueeze(1)
     inside = (coordinate >= 0) & (coordinate < size)

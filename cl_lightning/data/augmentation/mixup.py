@@ -18,16 +18,16 @@ from cl_lightning.core.rng import Key
 
 
 def mix_ratio(key: Key, alpha: float) -> float:
-    """A draw from Beta(alpha, alpha), alpha > 0, by inversion: in [0, 1]."""
+    """Return a draw from Beta(alpha, alpha), alpha > 0, by inversion: in [0, 1]."""
     from scipy.special import betaincinv
 
     return float(betaincinv(alpha, alpha, rng.scalar(key)))
 
 
 def one_hot(labels_B: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
-    """(B, C) float32 targets: smoothing / C everywhere, 1 - smoothing more at the label, so that rows sum to one.
+    """Return (B, C) float32 targets: smoothing / C everywhere, plus 1 - smoothing at the label; rows sum to one.
 
-    Made where the labels are, without looking at them: a label outside 0 .. C - 1 is not noticed.
+    Computed where the labels are, without reading them: a label outside 0 .. C - 1 is not noticed.
     """
     classes_C = torch.arange(num_classes, device=labels_B.device)
     return (labels_B[:, None] == classes_C).float() * (1.0 - smoothing) + smoothing / num_classes

@@ -1,8 +1,8 @@
-"""Many different operations on the images of one batch, each image its own, without a loop over images.
+"""Different operations on the images of one batch, one for each image, without a loop over images.
 
-Images are sorted by operation, so that an operation sees one contiguous part of them; what can be carried out together
-(tables of grey levels, blends, slides of rows and columns) is. What each image gets is decided on the host and only
-the pixels are touched on the images' device: the sizes of all parts are known without waiting for it.
+Images are sorted by operation, so that an operation gets one contiguous part of them; similar operations run together
+(tables of grey levels, blends, slides of rows and columns). Operations are chosen on the host and only the pixels are
+processed on the images' device: the sizes of all parts are known without waiting for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cl_lightning.data.augmentation import geometric, photometric
 
 
 class Operation(IntEnum):
-    """RandAugment's operations, numbered so that those carried out together are neighbours."""
+    """RandAugment's operations, numbered so that those that run together are neighbours."""
 
     AUTO_CONTRAST = 0
     EQUALISE = 1
@@ -39,7 +39,7 @@ class Operation(IntEnum):
 
 
 def apply(images: Tensor, operations: Tensor, arguments: Tensor, fill: tuple[int, int, int]) -> Tensor:
-    """Carry out one operation an image on uint8 images (B, C, H, W), C = 3 or 1; the input stays as it is.
+    """Apply one operation an image to uint8 images (B, C, H, W), C = 3 or 1; the input is not changed.
 
     ``operations`` (B,) int64 holds an :class:`Operation`, or -1 for none, and ``arguments`` (B,) float64 its argument;
     both are on the host. ``fill`` is the RGB colour of what geometric operations uncover; grey images get its luma.
@@ -67,7 +67,7 @@ def _fill(fill: tuple[int, int, int], images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Part:
-    """The images that get one operation, and its argument for each of them."""
+    """The images of one operation, and its argument for each of them."""
 
     operation: Operation
     images: Tensor
@@ -76,7 +76,7 @@ class Part:
 
 
 def _group(part: Part) -> tuple[Family, torch.Size]:
-    """Parts that are carried out together; rows and columns are so where images are square."""
+    """Return the key of parts that run together; operations on rows and columns do so where images are square."""
     return FAMILIES[part.operation], part.images.shape[1:]
 
 
@@ -129,12 +129,12 @@ def _rotate(parts: list[Part], fill: Tensor) -> Tensor:
 
 
 def _upright(operation: Operation, images: Tensor) -> Tensor:
-    """Turn columns into rows, and back, for an operation that slides columns."""
+    """Transpose columns into rows, and back, for an operation that slides columns."""
     return images.mT if operation in (Operation.SHEAR_Y, Operation.TRANSLATE_Y) else images
 
 
 Family = Callable[[list[Part], Tensor], Tensor]
-"""Carries out neighbouring operations on their images, all together: (parts, fill) -> images in the parts' order."""
+"""Function that applies neighbouring operations together: (parts, fill) -> images in the parts' order."""
 
 FAMILIES: dict[Operation, Family] = {
     **dict.fromkeys(TABLES, _look_up),

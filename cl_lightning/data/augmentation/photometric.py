@@ -1,7 +1,7 @@
 """Photometric operations on batches of uint8 images, each equal to its Pillow counterpart to the grey level.
 
 Six of the ten map a grey level to a grey level, given the image: they are tables of 256 entries per image and channel,
-so that one gather carries out all of them. The other four blend the image with a plainer version of itself. All take
+so that one gather applies all of them. The other four blend the image with a plainer version of itself. All take
 images (N, C, H, W), C = 3 or 1, and those with an argument one number (N,) per image. Only integer and single
 correctly rounded float operations are used: no result depends on the rest of the batch or on the device.
 """
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 LUMA_WEIGHTS = (19595, 38470, 7471)
-"""ITU-R 601 weights of red, green and blue in units of 2^-16, as Pillow's conversion to grey rounds them."""
+"""ITU-R 601 weights of red, green and blue in units of 2^-16, rounded as in Pillow's conversion to grey."""
 
 
 def luma(images: Tensor) -> Tensor:
-    """Grey version (N, 1, H, W), int32 in 0..255, rounded; a grey image is its own."""
+    """Return the grey version (N, 1, H, W), int32 in 0..255, rounded; a grey image is its own."""
     wide = images.int()
     if images.shape[1] == 1:
         return wide
@@ -28,7 +28,7 @@ def luma(images: Tensor) -> Tensor:
 
 
 def whole_levels(values: Tensor) -> Tensor:
-    """Clip float values, in place, to 0..255 and cut off their fractions, as Pillow does: uint8."""
+    """Clip float values, in place, to 0..255 and truncate them, as Pillow does: uint8."""
     return values.clamp_(0, 255).to(torch.int16).to(torch.uint8)  # by way of int16: three times as fast on a CPU
 
 
@@ -38,7 +38,7 @@ def look_up(images: Tensor, tables: Tensor) -> Tensor:
 
 
 def auto_contrast(images: Tensor, _: Tensor) -> Tensor:
-    """Tables that stretch each channel's range to 0..255; a channel of one level stays as it is."""
+    """Return tables that stretch each channel's range to 0..255; a channel of one level is unchanged."""
     flat = images.flatten(2)
     low = flat.amin(2, keepdim=True).double()
     span = flat.amax(2, keepdim=True) - low
@@ -50,7 +50,7 @@ def auto_contrast(images: Tensor, _: Tensor) -> Tensor:
 
 
 def equalise(images: Tensor, _: Tensor) -> Tensor:
-    """Tables that flatten each channel's histogram, in Pillow's whole-number arithmetic.
+    """Return tables that flatten each channel's histogram, in Pillow's whole-number arithmetic.
 
     The step is a 255th of the pixels below the channel's highest level; where that is less than one pixel the
     channel stays as it is.
@@ -66,7 +66,7 @@ def equalise(images: Tensor, _: Tensor) -> Tensor:
 
 @lru_cache
 def _fixed_tables(name: str, device: torch.device) -> Tensor:
-    """The tables (arguments, 256) of an operation that does not look at the image; at most 66 kB each."""
+    """Return the tables (arguments, 256) of an operation that is independent of the image; at most 66 kB each."""
     levels = torch.arange(256)
     argument = torch.arange(257)[:, None]
     tables = {
@@ -84,12 +84,12 @@ def _fixed(name: str, images: Tensor, arguments: Tensor) -> Tensor:
 
 
 def invert(images: Tensor, zeros: Tensor) -> Tensor:
-    """Tables of the negative; it has no argument, which is 0."""
+    """Return tables of the negative; the argument is always 0."""
     return _fixed("invert", images, zeros)
 
 
 def posterise(images: Tensor, bits: Tensor) -> Tensor:
-    """Tables that keep the ``bits`` highest bits of a level, 0 to 8; 0 gives a black image.
+    """Return tables that keep the ``bits`` highest bits of a level, 0 to 8; 0 gives a black image.
 
     RandAugment's highest magnitude asks for 0 bits: Pillow once returned black for it, and now refuses.
     """
@@ -97,17 +97,17 @@ def posterise(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarise(images: Tensor, thresholds: Tensor) -> Tensor:
-    """Tables that invert the levels from a threshold (0 to 256) on."""
+    """Return tables that invert the levels from a threshold (0 to 256) on."""
     return _fixed("solarise", images, thresholds)
 
 
 def solarise_add(images: Tensor, amounts: Tensor) -> Tensor:
-    """Tables that add an amount (0 to 127, whole) to the levels below 128."""
+    """Return tables that add an amount (0 to 127, whole) to the levels below 128."""
     return _fixed("solarise_add", images, amounts)
 
 
 def blend(bases: Tensor, images: Tensor, factors: Tensor) -> Tensor:
-    """``base + factor * (image - base)``: 0 gives the base, 1 the image, 2 the opposite of the base.
+    """Return ``base + factor * (image - base)``: 0 gives the base, 1 the image, 2 the opposite of the base.
 
     In single precision, in this order, and cut rather than rounded, because Pillow's ``Image.blend`` does so.
     ``bases`` holds whole levels and broadcasts against the images.
@@ -117,19 +117,21 @@ def blend(bases: Tensor, images: Tensor, factors: Tensor) -> Tensor:
 
 
 def black(images: Tensor) -> Tensor:
-    """Base of the brightness, (N, 1, 1, 1) float32."""
+    """Return the base of the brightness, (N, 1, 1, 1) float32."""
     return torch.zeros(len(images), 1, 1, 1, device=images.device)
 
 
 def mean_luma(images: Tensor) -> Tensor:
-    """Base of the contrast, (N, 1, 1, 1) int64: the mean of the image's grey version, rounded to a level."""
+    """Return the base of the contrast, (N, 1, 1, 1) int64: the mean of the image's grey version, rounded to a level."""
     grey = luma(images)
     pixels = grey.shape[2] * grey.shape[3]
     return (2 * grey.sum((1, 2, 3), keepdim=True) + pixels) // (2 * pixels)
 
 
 def smooth(images: Tensor) -> Tensor:
-    """Base of the sharpness, (N, C, H, W) float32: means of 3 x 3 pixels, the centre five times; the rim stays."""
+    """Return the base of the sharpness, (N, C, H, W) float32: means of 3 x 3 pixels, the centre five times; the rim
+    is unchanged.
+    """
     result = images.float()
     if min(images.shape[2:]) < 3:
         return result

@@ -1,9 +1,9 @@
-"""What happens to training images between storage and network: per image, in batch, on the device they live on.
+"""Augmentation of training images between storage and network: per image, in batch, on their own device.
 
 Images stay uint8 (B, C, H, W) until they are normalised. The recipe is DyTox's for images of CIFAR's size: a random
 crop after zero padding, a horizontal flip, RandAugment; PODNet's and DER's jitter of the brightness can come instead.
-Every draw is a function of (key, position of the draw in the epoch), so that neither the batch that an image is part of
-nor the device changes what it becomes.
+Every draw is a function of (key, position of the draw in the epoch), so that the result for an image depends neither on
+its batch nor on the device.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from cl_lightning.data.augmentation import operations, photometric, randaugment
 from cl_lightning.data.augmentation.randaugment import RandAugment
 
 _LEVELS_AT_A_TIME = 1 << 21
-"""On a CPU, intermediate results of more pixels than these leave the caches and the allocator's reach."""
+"""Largest number of pixels at a time on a CPU: intermediate results of more leave the caches and the allocator's
+reach.
+"""
 
 __all__ = ["Augmentation", "PerDataset", "RandAugment", "augment", "augment_per_dataset", "normalise"]
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training image, in this order; the default leaves it as it is.
+    """Augmentation of a training image, in this order; the default leaves it unchanged.
 
     Raises ``ValueError`` for values outside the ranges given below.
     """
@@ -41,7 +43,7 @@ class Augmentation:
     randaugment: RandAugment | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail while training."""
+        """Raise ``ValueError`` for values that could only fail while training."""
         if not isinstance(self.crop_padding, int) or self.crop_padding < 0:
             raise ValueError(
                 f"data.crop_padding={self.crop_padding} must be a whole number of pixels, 0 or more: "
@@ -56,39 +58,39 @@ class Augmentation:
 
 @dataclass(frozen=True, eq=False)
 class PerDataset:
-    """Several data sets that follow one another, each augmented in its own way."""
+    """Augmentations of several data sets that follow one another."""
 
     each: tuple[Augmentation | None, ...]
-    """Of each set; ``None``: its images stay clean."""
+    """Augmentation of each set; ``None``: its images stay clean."""
     set_of_class: Tensor
-    """(classes,) int64, on the host, by global label."""
+    """(classes,) int64, on the host: index of the set, by global label."""
 
     def of(self, label: int) -> Augmentation | None:
-        """What is done to an image of this class."""
+        """Return the augmentation of images of this class."""
         return self.each[int(self.set_of_class[label])]
 
 
 def augment_per_dataset(images: Tensor, by_set: PerDataset, key: rng.Key, positions: Tensor, labels: Tensor) -> Tensor:
-    """:func:`augment` with what belongs to each image's class; ``labels`` (B,) are on the host. What becomes of an
-    image does not depend on which others are in its batch.
+    """Augment each image (:func:`augment`) as the data set of its class; ``labels`` (B,) are on the host. The result
+    for an image does not depend on the others in its batch.
     """
     set_B = by_set.set_of_class[labels]
     present = set_B.unique().tolist()
-    if len(present) == 1:  # as in all batches of a task that looks at its own images alone
+    if len(present) == 1:  # as in all batches of a task that uses its own images alone
         only = by_set.each[present[0]]
         return images if only is None else augment(images, only, key, positions)
     changed = images.clone()
-    for place in present:
-        augmentation, rows = by_set.each[place], torch.nonzero(set_B == place).flatten()
+    for index in present:
+        augmentation, rows = by_set.each[index], torch.nonzero(set_B == index).flatten()
         if augmentation is None:
             continue
-        there = rows.to(images.device, non_blocking=True)
-        changed[there] = augment(images[there], augmentation, key, positions.cpu()[rows])
+        chosen = rows.to(images.device, non_blocking=True)
+        changed[chosen] = augment(images[chosen], augmentation, key, positions.cpu()[rows])
     return changed
 
 
 def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
-    """Randomly changed copies of uint8 images (B, C, H, W), on their device.
+    """Return randomly changed copies of uint8 images (B, C, H, W), on their device.
 
     ``positions`` (B,) are the draws' positions in the epoch. They may be on any device, but the draws are made on
     the host: positions that are already there save the only wait for the device.
@@ -126,7 +128,7 @@ def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions
 
 
 def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
-    """Crop and flip: both only say where a pixel comes from, so that one gather does both."""
+    """Crop and flip by one gather: both only change the source of a pixel."""
     channels, height, width = images.shape[1:]
     padding = augmentation.crop_padding
     top, left, mirrored = rng.uniform(key, positions, torch.arange(3)[:, None])[..., None]
@@ -147,7 +149,7 @@ def _jitter(images: Tensor, strength: float, key: rng.Key, positions: Tensor) ->
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """``(level / 255 - mean) / std`` for each channel: uint8 (B, C, H, W) -> float32.
+    """Return ``(level / 255 - mean) / std`` for each channel: uint8 (B, C, H, W) -> float32.
 
     One product and one difference, with constants rounded once, so that devices agree. Raises ``ValueError`` if the
     constants are not one for each channel or a deviation is not positive.

@@ -1,7 +1,7 @@
 """RandAugment (Cubuk et al. 2020) as DyTox trains with it: timm's policy ``rand-m9-mstd0.5-inc1``, per image, in batch.
 
-This file only decides what happens to each image: a few numbers, a pure function of key and position, made on the host
-so that they are the same for every device. ``operations`` carries them out.
+This file only chooses the operations of each image: a few numbers, a pure function of key and position, computed on the
+host so that they are the same for every device. ``operations`` applies them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from cl_lightning.core import rng
 from cl_lightning.data.augmentation.operations import Operation
 
 MAX_MAGNITUDE = 10.0
-"""Magnitudes are a share of this: timm's scale."""
+"""Upper end of the scale of magnitudes, as in timm."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What a magnitude m means to an operation: ``rest + reach * m / 10``, the second term signed or cut to a whole."""
+    """Argument of an operation at magnitude m: ``rest + reach * m / 10``, the second term signed or truncated."""
 
     rest: float = 0.0
     reach: float = 0.0
@@ -56,7 +56,7 @@ _SCALES = torch.tensor(
 
 @dataclass(frozen=True)
 class RandAugment:
-    """The policy: ``num_ops`` operations drawn with replacement, each then carried out or not.
+    """The policy: ``num_ops`` operations drawn with replacement, each then applied or not.
 
     Raises ``ValueError`` for values outside the ranges given below.
     """
@@ -68,12 +68,12 @@ class RandAugment:
     magnitude_std: float = 0.5
     """Standard deviation of the strength of each application, at least 0; draws are clipped to 0 .. 10."""
     probability: float = 0.5
-    """Of carrying out an operation that was drawn."""
+    """Probability of applying an operation that was drawn."""
     fill: tuple[int, int, int] = (124, 116, 104)
-    """RGB of what rotations, shears and translations uncover; its luma is used for grey images."""
+    """RGB of the area that rotations, shears and translations uncover; grey images get its luma."""
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail, or do something else than it says, while training."""
+        """Raise ``ValueError`` for values that could only fail, or act otherwise than stated, while training."""
         fill_is_colour = len(self.fill) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in self.fill)
         for name, allowed, valid in (
             ("num_ops", "a whole number, at least 1", isinstance(self.num_ops, int) and self.num_ops >= 1),
@@ -91,7 +91,7 @@ class RandAugment:
 
 @dataclass(frozen=True)
 class Choices:
-    """What happens to each image in each round; on the host."""
+    """Operations of each image in each round; on the host."""
 
     operations: Tensor
     """(rounds, B) int64 :class:`Operation`, or -1 where the round leaves the image alone."""

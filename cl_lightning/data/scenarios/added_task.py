@@ -1,7 +1,7 @@
-"""A scenario of tasks learnt before and one task more: old images are exemplars, new ones come from a folder.
+"""A scenario of learnt tasks and one task more: old images are exemplars, new ones come from a folder.
 
-Every image keeps the key that it had; those of the folder that task t brings are ``+t/<class>/<file>``. Small images
-that live in arrays stay so: the folder is then decoded once, to their size and number of channels. Files stay files.
+Every image keeps its key; those of the folder of task t are ``+t/<class>/<file>``. Small images that live in arrays
+stay so: the folder is then decoded once, to their size and number of channels. Files stay files.
 """
 
 from __future__ import annotations
@@ -30,31 +30,32 @@ class Part:
     labels: Tensor
     """(rows of ``source``,) int64 global labels; -1 where a row is left out."""
     task: int | None = None
-    """The task that brings them, counted from 1, if they come from a folder of its own: it is put before their keys."""
+    """Task of the images, counted from 1, if they come from a folder of its own: the prefix of their keys."""
 
 
 def extend(
-    name: str, kept: ExemplarStore, old_tests: Sequence[Part], new: Scenario, *, allow_similar: bool = False
+    name: str, store: ExemplarStore, old_tests: Sequence[Part], new: Scenario, *, allow_similar: bool = False
 ) -> Scenario:
-    """The tasks of ``kept``, which are learnt, and then the only task of ``new``.
+    """Return the scenario of the learnt tasks of ``store``, followed by the only task of ``new``.
 
-    Old tasks train on exemplars (nothing trains on them again but through the memory) and are evaluated on
-    ``old_tests``, as far as those go: a task without a row there is evaluated on nothing.
+    Old tasks train on exemplars (through the memory alone) and are evaluated on the available ``old_tests``: a task
+    without a row there is evaluated on nothing.
 
     Raises:
         ValueError: a class of ``new`` is known already; or, without ``allow_similar``, its name differs from a known
-            one in case, spaces, hyphens or underscores alone. Or files would be read otherwise than those before.
+        one
+            only in case, spaces, hyphens or underscores. Or files would be read otherwise than before.
     """
-    known = kept.source.class_names
+    known = store.source.class_names
     _check_new(new.class_names, known, allow_similar)
-    sizes = (*kept.sizes, len(new.class_names))
+    sizes = (*store.sizes, len(new.class_names))
     bounds, number = list(accumulate(sizes, initial=0)), len(sizes)
     names = (*known, *new.class_names)
-    old = Part(kept.source, kept.source.labels)
+    old = Part(store.source, store.source.labels)
     added = new_part(new.train, new.train_labels, bounds[-2], number)
-    train = _joined(f"{name}/train", [old, added], names, kept)
+    train = _joined(f"{name}/train", [old, added], names, store)
     added = new_part(new.test, new.test_labels, bounds[-2], number)
-    test = _joined(f"{name}/test", [*old_tests, added], names, kept)
+    test = _joined(f"{name}/test", [*old_tests, added], names, store)
     tasks = [
         Task(
             index, tuple(range(first, end)), names[first:end],
@@ -71,14 +72,14 @@ def extend(
         order=tuple(range(len(names))),
         train_labels=train.labels,
         test_labels=test.labels,
-        image_size=kept.image_size,
-        channels=kept.channels,
+        image_size=store.image_size,
+        channels=store.channels,
         evaluates_on=new.evaluates_on,
         evaluation_folder=new.evaluation_folder,
         unused_folder=new.unused_folder,
         left_out=new.left_out,
-        fingerprints=(*kept.fingerprints, new.train.fingerprint),
-        identities=(*kept.identities, identity_of(new)),
+        fingerprints=(*store.fingerprints, new.train.fingerprint),
+        identities=(*store.identities, identity_of(new)),
         newest=new,
     )
 
@@ -97,7 +98,7 @@ def _check_new(names: Sequence[str], known: Sequence[str], allow_similar: bool) 
 
 
 def new_part(source: ImageSource, labels: Tensor, first: int, task: int) -> Part:
-    """Images of a task whose classes are numbered from 0 in ``labels`` and from ``first`` in the whole."""
+    """Return the images of a task whose classes are numbered from 0 in ``labels`` and from ``first`` in the whole."""
     return Part(source, torch.where(labels < 0, -1, labels + first), task)
 
 
@@ -108,7 +109,7 @@ def _rows(labels: Tensor, first: int, end: int) -> Tensor:
 def _joined(
     name: str, parts: Sequence[Part], names: tuple[str, ...], like: ExemplarStore
 ) -> ArraySource | FolderSource:
-    """One table of all rows with a label, arrays or files as the exemplars are."""
+    """Return one table of all rows with a label, arrays or files as the exemplars are."""
     rows = [torch.nonzero(part.labels >= 0).flatten() for part in parts]
     labels = torch.cat([part.labels[chosen] for part, chosen in zip(parts, rows, strict=True)])
     keys = tuple(key for part, chosen in zip(parts, rows, strict=True) for key in _keys(part, chosen))
@@ -123,7 +124,7 @@ def _joined(
 
 
 def _upright(parts: Sequence[Part], rows: Sequence[Tensor]) -> bool:
-    """Return whether all files are turned as their EXIF orientation says."""
+    """Return True if all files are turned as their EXIF orientation says, False if none is."""
     used = {part.source.upright for part, chosen in zip(parts, rows, strict=True)
             if isinstance(part.source, FolderSource) and len(chosen)}  # fmt: skip
     if len(used) > 1:

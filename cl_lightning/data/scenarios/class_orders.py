@@ -1,7 +1,7 @@
-"""In which order a data set's classes arrive: the published orders, a seeded one, or the user's own.
+"""Class orders of a data set: the published ones, a seeded one, or the user's own.
 
 Accuracies under different class orders cannot be compared, so the published lists are data of the package
-(``class_orders.yaml``) and a wrong list is refused by naming what is wrong with it.
+(``class_orders.yaml``) and a wrong list is refused with the names of its faults.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAMED_AT_MOST = 5
 def class_order(
     dataset: str, spec: str | int | Sequence[int | str], num_classes: int, names: Sequence[str] | None = None
 ) -> tuple[int, ...]:
-    """Which class of the data set arrives first, second, ...: ``order[new label] = own class index``.
+    """Return the classes of the data set in order of arrival: ``order[new label] = own class index``.
 
     ``spec`` is one of
 
@@ -62,7 +62,7 @@ def class_order(
 
 @cache
 def _published() -> dict[str, dict[str, tuple[int, ...]]]:
-    """Data set -> number of the order, as typed -> order."""
+    """Return data set -> number of the order, as typed -> order."""
     text = (files("cl_lightning.data.scenarios") / "class_orders.yaml").read_text(encoding="utf-8")
     orders: dict[str, dict[str, tuple[int, ...]]] = {}
     for entry, order in yaml.safe_load(text).items():
@@ -72,7 +72,7 @@ def _published() -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def _indices(order: Sequence[int | str], names: Sequence[str]) -> Sequence[int | str]:
-    """The indices of classes that are named; numbers as they are."""
+    """Return the indices of named classes; numbers stay unchanged."""
     by_name = [entry for entry in order if isinstance(entry, str)]
     if not by_name:
         return order
@@ -82,9 +82,9 @@ def _indices(order: Sequence[int | str], names: Sequence[str]) -> Sequence[int |
             f"data.order has numbers and names, {number} and {by_name[0]}: type names alone "
             f"('data.order=[\"{number}\",...]' for a class that is called {number}), or each of 0..{len(names) - 1}"
         )
-    place = {nfc(name): index for index, name in enumerate(names)}
+    index_of = {nfc(name): index for index, name in enumerate(names)}
     for name in by_name:
-        if nfc(name) not in place:
+        if nfc(name) not in index_of:
             near = difflib.get_close_matches(name, names, n=1) or [
                 alike[1] for alike in [similar([name], names)] if alike
             ]
@@ -92,7 +92,7 @@ def _indices(order: Sequence[int | str], names: Sequence[str]) -> Sequence[int |
             raise ValueError(f"data.order has {name}, no class of it{hint}: type data.order=[...] with each class once")
     counts = Counter(map(nfc, by_name))
     doubles = [f"{name} {_times(count)}" for name, count in counts.items() if count > 1]
-    missing = [name for name in place if name not in counts]
+    missing = [name for name in index_of if name not in counts]
     faults = [f"has {_some(doubles)}"] if doubles else []
     faults += [f"lacks {_some(missing)}"] if missing else []
     if faults:
@@ -100,11 +100,11 @@ def _indices(order: Sequence[int | str], names: Sequence[str]) -> Sequence[int |
             f"data.order {' and '.join(faults)}: type data.order=[...] with each class once (data.classes=N learns the "
             "first N alone)"
         )
-    return [place[nfc(name)] for name in by_name]
+    return [index_of[nfc(name)] for name in by_name]
 
 
 def _checked(order: Sequence[int | str], num_classes: int) -> tuple[int, ...]:
-    # YAML reads 1.0 and true as other types than 1, yet Python calls them equal: count them as strangers.
+    # YAML reads 1.0 and true as other types than 1, yet Python calls them equal: count them as no classes.
     counts = Counter(label for label in order if type(label) is int)
     strangers = [repr(label) for label in order if type(label) is not int or not 0 <= label < num_classes]
     faults = []

@@ -1,4 +1,4 @@
-"""Images of the same content where they should not be: among training and evaluation images, or in two classes."""
+"""Duplicate images: equal content among training and evaluation images, or in two classes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _EXAMPLES = 2
 
 @dataclass(frozen=True)
 class Equals:
-    """How many there are, and a few of them."""
+    """Number of duplicates, and examples."""
 
     images: int
     cases: int
-    """Of how many different contents, or pairs of a training image and one to evaluate on, they are."""
+    """Number of different contents, or of pairs of a training image and an evaluation image."""
     examples: tuple[tuple[str, str], ...]
-    """Pairs of names."""
+    """Pairs of names of equal images."""
 
 
 @dataclass(frozen=True)
 class EqualImages:
-    """Of those that are trained or evaluated on."""
+    """Duplicates among the images that are trained or evaluated on."""
 
     trained_on: Equals
     """Evaluation images that are training images too; the training image comes first."""
     two_classes: Equals
-    """Images that stand under more than one class."""
+    """Images that are in more than one class."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Image:
 
 
 def equal_images(scenario: Scenario) -> EqualImages:
-    """Find them, by the digests of what images consist of."""
+    """Find equal images by the digests of their contents."""
     found: list[tuple[list[_Image], list[_Image]]] = []  # training and evaluation images of one content
     for group in _groups(scenario):
         train = [image for image in group if image.part == "train"]
@@ -70,7 +70,7 @@ def equal_images(scenario: Scenario) -> EqualImages:
 
 
 def _groups(scenario: Scenario) -> Iterator[list[_Image]]:
-    """Images of equal content, where there are at least two."""
+    """Yield images of equal content, in groups of at least two."""
     tables = [
         ("train", scenario.train, scenario.train_labels),
         (scenario.evaluates_on, scenario.test, scenario.test_labels),
@@ -78,13 +78,13 @@ def _groups(scenario: Scenario) -> Iterator[list[_Image]]:
     rows = [torch.nonzero(labels >= 0).flatten() for _, _, labels in tables]
     contents = torch.cat([source.contents[own] for (_, source, _), own in zip(tables, rows, strict=True)]).numpy()
     every = torch.cat(rows)
-    # Half a digest says quickly which images may be equal.
+    # Half a digest finds quickly which images may be equal.
     _, which, count = np.unique(
         contents[:, : DIGEST_SIZE // 2].copy().view(np.uint64), return_inverse=True, return_counts=True
     )
     groups: dict[bytes, list[_Image]] = defaultdict(list)
-    for at in np.flatnonzero(count[which.reshape(-1)] > 1).tolist():
-        part, source, labels = tables[at >= len(rows[0])]
-        row = int(every[at])
-        groups[contents[at].tobytes()].append(_Image(part, str(source.key(row)), int(labels[row])))
+    for index in np.flatnonzero(count[which.reshape(-1)] > 1).tolist():
+        part, source, labels = tables[index >= len(rows[0])]
+        row = int(every[index])
+        groups[contents[index].tobytes()].append(_Image(part, str(source.key(row)), int(labels[row])))
     yield from (group for group in groups.values() if len(group) > 1)

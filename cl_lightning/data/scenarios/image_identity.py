@@ -1,8 +1,8 @@
-"""Which images a scenario is made of, by content: for each part (training, validation, test) a digest and the number of
+"""Identity of a scenario's images by content: for each part (training, validation, test) a digest and the number of
 images of each class.
 
-Neither depends on where the images lie, on a seed, or on the order of classes and tasks: all images of a part count,
-those of classes that ``data.classes`` leaves out too, so that runs that differ in the class order have the same.
+Neither depends on the location of the images, on a seed, or on the order of classes and tasks: all images of a part
+count, those of classes that ``data.classes`` leaves out too, so that it is the same for runs of different class orders.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from cl_lightning.data.sources.base import FolderSource, ImageSource
 from cl_lightning.data.sources.content_digest import as_hex, digest
 
 WORDS = {"train": "training", "validation": "validation", "test": "test"}
-"""The parts, and how they are called in a sentence."""
+"""Parts -> their names in a sentence."""
 
 
 class PartIdentity(TypedDict):
-    """Of one part; plain values, for a checkpoint."""
+    """Identity of one part; plain values, for a checkpoint."""
 
     digest: str
-    """Hexadecimal: of key, class and content of every image."""
+    """Hexadecimal digest of key, class and content of every image."""
     images: dict[str, int]
-    """By class."""
+    """Number of images by class."""
 
 
 Identity = Mapping[str, PartIdentity]
-"""By part, as in :data:`WORDS`, of those that there are."""
+"""Identity by part, as in :data:`WORDS`, of the existing parts."""
 
 
 class Entry(NamedTuple):
-    """One image."""
+    """Identity of one image."""
 
     key: str
     class_name: str
     digest: str
-    """Hexadecimal, of its content."""
+    """Hexadecimal digest of its content."""
 
 
 def parts(scenario: Scenario) -> dict[str, tuple[ImageSource, Tensor]]:
-    """Return which rows of which table each part is."""
+    """Return the table and the rows of each part."""
     train = scenario.train
     if scenario.held_out is not None:
         rows = (torch.nonzero(chosen).flatten() for chosen in (~scenario.held_out, scenario.held_out))
@@ -55,14 +55,14 @@ def parts(scenario: Scenario) -> dict[str, tuple[ImageSource, Tensor]]:
 
 
 def entries(source: ImageSource, rows: Tensor) -> Iterator[Entry]:
-    """Of each of these rows, in turn."""
+    """Yield the entry of each of these rows, in turn."""
     labels, names = source.labels[rows].tolist(), source.class_names
     for row, label, content in zip(rows.tolist(), labels, as_hex(source.contents[rows]), strict=True):
         yield Entry(str(source.key(row)), names[label], content)
 
 
 def identity_of(scenario: Scenario) -> Identity:
-    """Of a data set; of tasks that were added to a finished run it is that of each origin, see
+    """Return the identity of a data set; for tasks that were added to a finished run it is that of each origin, see
     ``Scenario.identities``.
     """
     return {part: _identity(list(entries(source, rows))) for part, (source, rows) in parts(scenario).items()}
@@ -79,7 +79,7 @@ def _identity(found: Sequence[Entry]) -> PartIdentity:
 
 
 def joined_digest(digests: Sequence[str | None]) -> str | None:
-    """One for several origins; that of the only one. None where one is not known."""
+    """Return one digest for several origins, the digest itself for one. None if one is unknown."""
     if len(digests) == 1:
         return digests[0]
     known = [one for one in digests if one is not None]
@@ -87,9 +87,7 @@ def joined_digest(digests: Sequence[str | None]) -> str | None:
 
 
 def shown_key(scenario: Scenario, part: str, key: str) -> str:
-    """A key as a user knows it: with the folder that the part lies in, where it has one of its own; an array's index
-    with the part.
-    """
+    """Return a key as a user knows it: with the folder of its part, if it has one; an array's index with the part."""
     source = parts(scenario)[part][0]
     if key.isdecimal():
         return f"{part}/{key}"

@@ -1,7 +1,7 @@
-"""The images of a run, one by one, in a file of its folder: what later differs can be told by names.
+"""List of a run's images in a file of its folder, by which later differences can be reported by name.
 
-``images.csv.gz`` has a line for each image: part, key, class and the first half of its content's digest. Whether images
-are the same is decided by the whole digests that checkpoints keep; without the file just the names are missing.
+``images.csv.gz`` has a line for each image: part, key, class and the first half of its content's digest. The whole
+digests in checkpoints decide if images are the same; without the file only the names are missing.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Listing = Mapping[str, Mapping[str, tuple[str, str]]]
 _HEAD = ["part", "key", "class", "digest"]
 _DIGITS = 16
 _GROWTH, _LEAST_ROOM = 200, 1 << 20
-"""Digests do not shrink, so a line of a listing takes at least eight bytes: no listing is that much larger unpacked."""
+"""Digests do not compress, so a line takes at least eight bytes: no unpacked list is larger than this ratio allows."""
 _SHOWN = 3
 
 
 def listing_of(scenario: Scenario) -> Listing:
-    """All images of a scenario."""
+    """Return the list of all images of a scenario."""
     return {
         part: {key: (class_name, content[:_DIGITS]) for key, class_name, content in entries(source, rows)}
         for part, (source, rows) in parts(scenario).items()
@@ -46,12 +46,12 @@ def listing_of(scenario: Scenario) -> Listing:
 
 
 def merged(first: Listing, second: Listing) -> Listing:
-    """Both; of an image that is in both, what the first has."""
+    """Return the union of two lists; for an image in both, the entry of the first."""
     return {part: {**second.get(part, {}), **first.get(part, {})} for part in WORDS if part in first or part in second}
 
 
 def write_listing(file: Path, listing: Listing) -> None:
-    """Equal listings make equal files. Raises ``OSError`` where there is no room or no right to write."""
+    """Write a list; equal lists make equal files. Raises ``OSError`` if there is no space or no right to write."""
 
     def write(stream: BinaryIO) -> None:
         with (
@@ -66,7 +66,7 @@ def write_listing(file: Path, listing: Listing) -> None:
 
 
 def read_listing(file: Path) -> Listing | None:
-    """None where the file is not there, or not what was written (which a warning tells)."""
+    """Return the list of a file; None if the file is missing or, with a warning, damaged."""
     try:
         return parse_listing(file)
     except FileNotFoundError:
@@ -77,8 +77,8 @@ def read_listing(file: Path) -> Listing | None:
 
 
 def parse_listing(file: Path) -> Listing:
-    """Return what :func:`write_listing` wrote. Raises ``ValueError`` for anything else, also for what would grow
-    without end, and ``OSError`` where the file cannot be read.
+    """Return the list of a file. Raises ``ValueError`` for a file that :func:`write_listing` did not write, also for
+    one that would unpack without end, and ``OSError`` if it cannot be read.
     """
     most = _LEAST_ROOM + _GROWTH * file.stat().st_size
     try:
@@ -98,12 +98,12 @@ def parse_listing(file: Path) -> Listing:
 
 
 def how_it_differs(files: Sequence[Path], now: Scenario, task: int | None = None, only: str | None = None) -> str:
-    """In which images a data set differs from what it was, in words; empty where that is not known.
+    """Describe the images in which a data set differs from its former state; empty if those are unknown.
 
     Args:
-        files: where the listing of the run may be.
-        now: the data set, or the folder that was learnt as ``task`` (from 1), as they are.
-        task: see there; the run's keys of its images begin with it.
+        files: possible paths of the run's list.
+        now: the data set, or the folder that was learnt as ``task`` (from 1), in its present state.
+        task: see there; it is the prefix of the run's keys of its images.
         only: a single part.
     """
     before = next((one for file in files if (one := read_listing(file)) is not None), None)
@@ -119,7 +119,7 @@ def how_it_differs(files: Sequence[Path], now: Scenario, task: int | None = None
 
 
 def is_listed(listing: Listing | None, source: ImageSource, key: int | str) -> bool:
-    """Return whether a training image is what a listing says of it."""
+    """Return True if a training image has the content that a list states."""
     found = (listing or {}).get("train", {}).get(str(key))
     row = source.row(key)
     return found is not None and found[1] == as_hex(source.contents[row : row + 1])[0][:_DIGITS]
@@ -130,18 +130,18 @@ def _is_of(key: str, prefix: str) -> bool:
 
 
 _OF_A_FOLDER = re.compile(r"\+\d+/")
-"""How keys begin of images that came with a task of their own, see :mod:`~cl_lightning.data.scenarios.added_task`."""
+"""Prefix of the keys of images of an added task, see :mod:`~cl_lightning.data.scenarios.added_task`."""
 
 
 def differences(before: Listing, now: Listing, shown: Callable[[str, str], str]) -> str:
-    """In which images two listings differ, in words; empty if in none. ``shown`` makes what is told of part and key.
+    """Describe the images in which two lists differ; empty if in none. ``shown`` formats part and key.
 
     >>> one = {"test": {"a.png": ("cat", "00"), "b.png": ("cat", "01")}}
     >>> differences(one, {"test": {"a.png": ("cat", "02"), "c.png": ("cat", "01")}}, lambda part, key: f"{part}/{key}")
     '1 of 2 test images changed: test/a.png; 1 gone: test/b.png; 1 new: test/c.png'
     """
-    told = (_of_part(part, before.get(part, {}), now.get(part, {}), shown) for part in WORDS)
-    return "; ".join(filter(None, told))
+    changes = (_of_part(part, before.get(part, {}), now.get(part, {}), shown) for part in WORDS)
+    return "; ".join(filter(None, changes))
 
 
 def _of_part(
@@ -155,7 +155,7 @@ def _of_part(
         "gone": [key for key in before if key not in now],
         "new": [key for key in now if key not in before],
     }
-    told = [
+    changes = [
         (f"{len(keys)} of {len(before)} {WORDS[part]} images {kind}", f"{len(keys)} {kind}", keys)
         if kind != "new"
         else (f"{len(keys)} new beside {len(before)} {WORDS[part]} images", f"{len(keys)} new", keys)
@@ -163,12 +163,12 @@ def _of_part(
         if keys
     ]
     return "; ".join(
-        f"{later if place else first}: {named([shown(part, key) for key in keys])}"
-        for place, (first, later, keys) in enumerate(told)
+        f"{later if index else first}: {named([shown(part, key) for key in keys])}"
+        for index, (first, later, keys) in enumerate(changes)
     )
 
 
 def named(names: list[str]) -> str:
-    """The first few, and how many more there are."""
+    """Return the first few names, and the number of the others."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,6 +1,6 @@
-"""Scenarios that go through several data sets: the tasks of one after those of another, classes named by both.
+"""Scenarios of several data sets: the tasks of one after those of another, classes named by both.
 
-MEAT (Xue et al., CVPR 2022) learns such sequences, as most of task-incremental learning does. To everything else the
+MEAT (Xue et al., CVPR 2022) learns such sequences, as most of task-incremental learning does. For all other code the
 result is a scenario like any other.
 """
 
@@ -21,21 +21,21 @@ from cl_lightning.data.sources.skipped_files import LeftOut
 
 @dataclass(frozen=True, eq=False)
 class DatasetTasks:
-    """What one data set brings, read already."""
+    """A loaded data set and its tasks."""
 
     name: str
     train: Table
-    """Its labels number the classes to learn, in order of arrival."""
+    """Training source whose labels number the classes to learn, in order of arrival."""
     test: Table | None
     sizes: tuple[int, ...]
-    """Classes of each of its tasks."""
+    """Number of classes of each of its tasks."""
 
 
 def concat_scenarios(name: str, links: Sequence[DatasetTasks], *, image_size: int, validation: float = 0.0) -> Scenario:
-    """The tasks of all ``links``, in order. Images are ``image_size`` pixels square and in colour.
+    """Concatenate the tasks of all ``links``, in order. Images are ``image_size`` pixels square and in colour.
 
-    Class ``apple`` of CIFAR-100 is called ``cifar100/apple``. A ``validation`` share is set aside of each class of
-    every set, as :func:`~cl_lightning.data.scenarios.scenario.split_scenario` does it.
+    Class ``apple`` of CIFAR-100 is called ``cifar100/apple``. A ``validation`` share is held out of each class of every
+    set, as :func:`~cl_lightning.data.scenarios.scenario.split_scenario` does it.
 
     Raises ValueError if two links have a class of the same name, or a class lacks images.
     """
@@ -63,7 +63,7 @@ def concat_scenarios(name: str, links: Sequence[DatasetTasks], *, image_size: in
 
 
 def _evaluated(links: Sequence[DatasetTasks]) -> dict[str, Any]:
-    """A sequence with a validation part in it is evaluated on validation images: its number is no test result."""
+    """Return the evaluation part. One validation part makes it ``validation``: the number is then no test result."""
     scanned = [(link.name, link.test.scanned) for link in links if isinstance(link.test, FolderSource)]
     return {
         "evaluates_on": "validation" if any(each.is_validation for _, each in scanned) else "test",
@@ -77,7 +77,7 @@ def _listed(folders: Iterable[tuple[str, str | None]]) -> str | None:
 
 
 def _left_out(links: Sequence[DatasetTasks]) -> tuple[LeftOut, ...] | None:
-    """Of all sets, each once; None if none is in files."""
+    """Return the skipped files of all sets, each once; None if none is in files."""
     trains = {str(link.train.root): link for link in links if isinstance(link.train, FolderSource)}
     if not trains:
         return None
@@ -90,13 +90,13 @@ def _left_out(links: Sequence[DatasetTasks]) -> tuple[LeftOut, ...] | None:
 
 
 def of_classes(source: Table, order: Sequence[int]) -> Table:
-    """The images of these classes alone, which are numbered anew in this order; keys stay what they are."""
-    place = torch.full((len(source.class_names),), -1)
-    place[torch.tensor(order)] = torch.arange(len(order))
-    rows = torch.nonzero(place[source.labels] >= 0).flatten()
+    """Return the images of these classes alone, renumbered in this order; keys are not changed."""
+    label_of = torch.full((len(source.class_names),), -1)
+    label_of[torch.tensor(order)] = torch.arange(len(order))
+    rows = torch.nonzero(label_of[source.labels] >= 0).flatten()
     chosen = source if len(rows) == len(source) else source.select(rows, source.name)
     names = tuple(source.class_names[own] for own in order)
-    return dataclasses.replace(chosen, labels=place[chosen.labels], class_names=names)
+    return dataclasses.replace(chosen, labels=label_of[chosen.labels], class_names=names)
 
 
 def _named(source: Table, name: str) -> Table:
@@ -105,11 +105,11 @@ def _named(source: Table, name: str) -> Table:
 
 def _check_names(links: Sequence[DatasetTasks]) -> None:
     met: dict[str, int] = {}
-    for place, link in enumerate(links, start=1):
+    for number, link in enumerate(links, start=1):
         for own in link.train.class_names:
-            before = met.setdefault(f"{link.name}/{own}", place)
-            if before != place:
+            before = met.setdefault(f"{link.name}/{own}", number)
+            if before != number:
                 raise ValueError(
-                    f"data.sets has class {own} of {link.name} in entries {before} and {place}: leave it out of one, "
+                    f"data.sets has class {own} of {link.name} in entries {before} and {number}: leave it out of one, "
                     "for example with select: [CLASS, ...], or rename its folder"
                 )

@@ -1,6 +1,6 @@
-"""Scenarios: a data set cut into tasks that bring new classes, and the only place where continuum is asked to.
+"""Scenarios: a data set split into tasks that bring new classes. No other module uses continuum for that.
 
-continuum's ``ClassIncremental`` makes the split (it sees row numbers, never pixels); from here on there are our own
+continuum's ``ClassIncremental`` makes the split (of row numbers, not of pixels); all other code uses our own
 :class:`~cl_lightning.core.types.Task` and *global labels*: classes numbered in order of arrival.
 """
 
@@ -29,10 +29,10 @@ class Scenario:
     name: str
     train: ImageSource
     test: ImageSource
-    """What is evaluated on; with a validation share, the training source again."""
+    """Source of the evaluation images; with a validation share, the training source again."""
     tasks: tuple[Task, ...]
     class_names: tuple[str, ...]
-    """By global label."""
+    """Names by global label."""
     order: tuple[int, ...]
     """Global label -> the data set's own class index."""
     train_labels: Tensor
@@ -43,38 +43,40 @@ class Scenario:
     """Side of the square images that the network sees."""
     channels: int
     evaluates_on: Literal["test", "validation"]
-    """``validation`` where images were set aside for it, or a validation part was asked for or preferred to no test
-    part: so that nobody takes such a number for a test result.
+    """``validation`` if images were held out for it, or a validation part was asked for or preferred to no test part:
+    so that nobody takes such a number for a test result.
     """
     fingerprints: tuple[str, ...] = ()
-    """Where tasks were added to a finished run: of the training images that each part brought, the first data set's
+    """Fingerprints, if tasks were added to a finished run: of the training images of each origin, the first data set's
     first. Empty otherwise.
     """
     identities: tuple[Mapping[str, Any] | None, ...] = ()
-    """Beside ``fingerprints``: by content (:mod:`~cl_lightning.data.scenarios.image_identity`); None where unknown."""
+    """Identity by content (:mod:`~cl_lightning.data.scenarios.image_identity`) of each of ``fingerprints``; None:
+    unknown.
+    """
     newest: Scenario | None = None
-    """Where tasks were added to a finished run: the last one, as its folder alone makes it."""
+    """Scenario of the last added task alone, if tasks were added to a finished run."""
     held_out: Tensor | None = None
-    """(rows of ``train``,) bool, with a validation share: which images that is, of classes that are left out too."""
+    """(rows of ``train``,) bool, with a validation share: its images, those of classes that are left out too."""
     set_of_class: tuple[int, ...] = ()
-    """By global label, which of several data sets that follow one another brought the class; empty for a single one."""
+    """Index, by global label, of the data set of several that brought the class; empty for a single one."""
     evaluation_folder: str | None = None
-    """The folder below the data root that is evaluated on, of data in folders with such parts."""
+    """Folder of the evaluation images below the data root, for data in folders with such parts."""
     unused_folder: str | None = None
-    """A part of such data that is there and not read."""
+    """An existing part of such data that is not read."""
     left_out: tuple[LeftOut, ...] | None = None
-    """What lies beside the images and is not read; None where there are no folders."""
+    """Files beside the images that are not read; None if there are no folders."""
 
     def class_rows(self, label: int) -> Tensor:
-        """(n,) int64, the training rows of a global class, ascending."""
+        """Return (n,) int64, the training rows of a global class, ascending."""
         return torch.nonzero(self.train_labels == label).flatten()
 
 
 def without_images(
     name: str, class_names: Sequence[str], sizes: Sequence[int], image_size: int, channels: int
 ) -> Scenario:
-    """A scenario whose data are not at hand: tasks of ``sizes`` classes and no image, which is enough to build networks
-    and methods from, and to read what they have learnt.
+    """Return a scenario without images, of tasks of ``sizes`` classes: enough to build networks and methods, and to
+    load their trained state.
     """
     names, none = tuple(class_names), torch.empty(0, dtype=torch.int64)
     source = ArraySource(name, torch.empty(0, channels, image_size, image_size, dtype=torch.uint8), none, names)
@@ -94,15 +96,16 @@ def split_scenario(
     validation: float = 0.0,
     image_size: int | None = None,
 ) -> Scenario:
-    """Cut a data set into tasks of new classes.
+    """Split a data set into tasks of new classes.
 
     - ``order``: the classes to learn, each once (:func:`~cl_lightning.data.scenarios.class_orders.class_order`); images
       of classes that are left out belong to no task.
     - ``increment``: classes per task, or the list of all tasks' sizes; one task with every class is joint training.
     - ``initial``: classes of the first task; None or 0 for as many as in the others.
-    - ``validation``: share of each class's training images, in [0, 1), that is set aside and evaluated on *instead of*
-      the test images, which the scenario then does not hold (``test`` may be None). At least one image a class; which
-      ones depends on the images' keys alone.
+    - ``validation``: share of each class's training images, in [0, 1), that is held out and evaluated on *instead of*
+    the
+      test images, which the scenario then does not hold (``test`` may be None). At least one image a class; the choice
+      depends on the images' keys alone.
     - ``image_size``: side of the images that the network sees; arrays keep their own, folders default to 224.
 
     Raises ValueError if the tasks do not add up to the classes, or a class lacks images.
@@ -141,7 +144,7 @@ def split_scenario(
 def task_sizes(
     name: str, num_classes: int, increment: int | Sequence[int], initial: int | None = None
 ) -> tuple[int, ...]:
-    """Classes of each task. Raises ValueError, naming what may be typed, unless they add up to ``num_classes``.
+    """Return the classes of each task. Raises ValueError, naming valid values, unless they add up to ``num_classes``.
 
     >>> task_sizes("cifar100", 100, increment=10, initial=50)
     (50, 10, 10, 10, 10, 10)
@@ -205,7 +208,7 @@ def _typed(sizes: list[int]) -> str:
 
 
 def _held_out(train: ImageSource, share: float) -> Tensor:
-    """(n,) bool: the training rows that are evaluated on instead of being trained on."""
+    """Return (n,) bool: the training rows that are evaluated on instead of being trained on."""
     chosen = torch.zeros(len(train), dtype=torch.bool)
     if not 0 <= share < 1:
         raise ValueError(f"data.validation={share} is not a share in [0, 1): type data.validation=0.1, or 0 for none")
@@ -239,7 +242,7 @@ def _same_classes(train: ImageSource, test: ImageSource | None) -> tuple[ImageSo
 
 
 def _split(labels: Tensor, order: Sequence[int], sizes: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-    """The rows of each task, and every row's global label; rows whose own label is -1 belong to no task."""
+    """Return the rows of each task, and every row's global label; rows whose own label is -1 belong to no task."""
     # Slow to import.
     from continuum.datasets import InMemoryDataset
     from continuum.scenarios import ClassIncremental
@@ -247,10 +250,10 @@ def _split(labels: Tensor, order: Sequence[int], sizes: Sequence[int]) -> tuple[
 
     if len(set(order)) < len(order):
         raise ValueError("a class cannot arrive twice: type each class once in data.order")
-    # continuum wants every class of a data set in some task, so it is shown global labels of the classes in use.
-    place = torch.full((int(max(int(labels.max()), *order)) + 2,), -1)  # one more, for the label -1
-    place[torch.tensor(order)] = torch.arange(len(order))
-    arrival = place[labels]
+    # continuum wants every class of a data set in some task, so it gets the global labels of the classes in use.
+    label_of = torch.full((int(max(int(labels.max()), *order)) + 2,), -1)  # one more, for the label -1
+    label_of[torch.tensor(order)] = torch.arange(len(order))
+    arrival = label_of[labels]
     used = torch.nonzero(arrival >= 0).flatten()
     # continuum counts tasks wrongly where a label between 0 and the largest does not occur.
     if len(arrival[used].unique()) < len(order):

@@ -1,7 +1,7 @@
-"""Tables of images with stable keys: the arrays and folders that every room above reads.
+"""Tables of images with stable keys: the arrays and folders that every package above reads.
 
-A *row* numbers the images of one source as it is now; a *key* names an image for good (its array index, or its path
-below the folder), so that a memory or a checkpoint still points at the same image after a file was added.
+A *row* numbers the images of one source in its present state; a *key* names an image permanently (its array index, or
+its path below the folder), so that a memory or a checkpoint still refers to the same image after a file was added.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from cl_lightning.data.sources.skipped_files import Aside, LeftOut
 
 
 class ImageSource(Protocol):
-    """A table of labelled images: what scenarios, memories and loaders need to know of a data set."""
+    """A table of labelled images: the interface of a data set to scenarios, memories and loaders."""
 
     @property
     def name(self) -> str:
-        """Data set and part, such as ``cifar100/train``."""
+        """Name of data set and part, such as ``cifar100/train``."""
         ...
 
     @property
@@ -51,45 +51,45 @@ class ImageSource(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """By the data set's own class index."""
+        """Names by the data set's own class index."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal digest of what the table holds, the same in every process and in every place."""
+        """Hexadecimal digest of the table's content, the same in every process and on every machine."""
         ...
 
     @property
     def contents(self) -> Tensor:
-        """(n, DIGEST_SIZE) uint8: what each image consists of, the same for equal images wherever they are and whatever
-        they are called; see :mod:`~cl_lightning.data.sources.content_digest`.
+        """(n, DIGEST_SIZE) uint8: digest of each image's content, equal for equal images whatever their location and
+        name; see :mod:`~cl_lightning.data.sources.content_digest`.
         """
         ...
 
     def __len__(self) -> int: ...
 
     def key(self, row: int) -> int | str:
-        """The stable name of a row's image."""
+        """Return the stable name of a row's image."""
         ...
 
     def row(self, key: int | str) -> int:
-        """Where the image with this key is now; ValueError, naming the key, if it is nowhere."""
+        """Return the present row of the image with this key. Raises ValueError, naming the key, if there is none."""
         ...
 
     def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
-        """(channels, size, size) uint8: what training sees before it augments, at ``position`` of the epoch of
+        """Return (channels, size, size) uint8, the training image before augmentation, at ``position`` of the epoch of
         ``key``.
         """
         ...
 
     def load_test(self, row: int, size: int) -> Tensor:
-        """(channels, size, size) uint8: what evaluation sees."""
+        """Return (channels, size, size) uint8, the evaluation image."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Images of one size, held in memory; the key of an image is its index, unless ``keys`` says another."""
+    """Images of one size, stored in memory; the key of an image is its index, unless ``keys`` are given."""
 
     name: str
     pixels: Tensor
@@ -97,9 +97,9 @@ class ArraySource:
     labels: Tensor
     class_names: tuple[str, ...]
     keys: tuple[int | str, ...] | None = None
-    """Of each row, where the images come from elsewhere and keep the names that they had there."""
+    """Key of each row, for images that come from elsewhere and keep their names."""
     digests: Tensor | None = None
-    """``contents``, where the images were made from others: what those consist of."""
+    """``contents``, for images made from others: digests of the originals."""
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
@@ -110,7 +110,7 @@ class ArraySource:
         _check_digests(self.digests, len(self.pixels))
 
     def select(self, rows: Tensor, name: str) -> ArraySource:
-        """The source of these rows alone, with the same keys and classes."""
+        """Return the source of these rows alone, with the same keys and classes."""
         keys = tuple(self.key(row) for row in rows.tolist())
         digests = None if self.digests is None else self.digests[rows]
         return ArraySource(name, self.pixels[rows], self.labels[rows], self.class_names, keys, digests)
@@ -133,11 +133,11 @@ class ArraySource:
         return {key: row for row, key in enumerate(self.keys or ())}
 
     def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
-        """(C, size, size) uint8: the whole image, resized if it has another size; nothing is drawn."""
+        """Return (C, size, size) uint8: the whole image, resized if it has another size; nothing is random."""
         return resized(self.pixels[row], size)
 
     def load_test(self, row: int, size: int) -> Tensor:
-        """The same."""
+        """Return the same as :meth:`load_train`."""
         return resized(self.pixels[row], size)
 
     @property
@@ -155,7 +155,7 @@ class ArraySource:
 
     @property
     def contents(self) -> Tensor:
-        """Of the size and the pixels of each image, or of what it was made from."""
+        """(n, DIGEST_SIZE) uint8: digest of the size and pixels of each image, or of its original."""
         return self._contents if self.digests is None else self.digests
 
     @cached_property
@@ -166,15 +166,15 @@ class ArraySource:
 
 @dataclass(frozen=True)
 class Scanned:
-    """What is to be told of the folder that files were found in."""
+    """Facts about the scanned folder that are reported to the user."""
 
     left_out: tuple[LeftOut, ...] = ()
     evaluated: str | None = None
-    """The folder below the data root that evaluation images are in; None where they are no folder of their own."""
+    """Folder of evaluation images below the data root; None where they have no folder of their own."""
     is_validation: bool = False
-    """Whether that is a validation part, so that its numbers are no test results."""
+    """True if that is a validation part, so that its numbers are no test results."""
     unused: str | None = None
-    """A part that is there and not read."""
+    """An existing part that is not read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,25 +182,25 @@ class FolderSource:
     """Image files in one folder per class; the key of an image is its path below ``root``, with forward slashes, unless
     ``keys`` says another.
 
-    Only paths are kept: a file is decoded each time that it is asked for. Every colour mode is converted to RGB.
+    Only paths are stored: a file is decoded each time it is loaded. Every colour mode is converted to RGB.
     """
 
     name: str
     root: Path
     paths: tuple[str, ...]
-    """Below ``root``, or absolute where the files lie in several places."""
+    """Paths below ``root``, or absolute ones for files of several folders."""
     labels: Tensor
     class_names: tuple[str, ...]
     keys: tuple[int | str, ...] | None = None
-    """Of each row, where the files come from elsewhere and keep the names that they had there, or where an accent in a
-    path may be written in two ways.
+    """Key of each row, for files that come from elsewhere and keep their names, or where an accent in a path may be
+    written in two ways.
     """
     digests: Tensor | None = None
-    """``contents``, where they are known: else each file is read when they are asked for."""
+    """``contents``, if they are known: else each file is read when they are needed."""
     upright: bool = False
-    """Whether pictures are turned as their EXIF orientation says."""
+    """True if pictures are turned as their EXIF orientation says."""
     max_pixels: int = MAX_PIXELS
-    """Of a picture that is decoded."""
+    """Largest number of pixels of a picture that is decoded."""
     scanned: Scanned = Scanned()
 
     def __post_init__(self) -> None:
@@ -222,12 +222,12 @@ class FolderSource:
         """List the images of each class folder in ``root``, classes and files sorted by name.
 
         Args:
-            root: where the class folders are.
-            name: of the source.
+            root: the folder of the class folders.
+            name: name of the source.
             classes: names of the classes to read; None: all.
             files: which files are images, ``any`` or ``by_suffix`` (:mod:`~cl_lightning.data.sources.class_folders`).
-            aside: takes what is there besides.
-            shown: what is put before its path below ``root``.
+            aside: collects everything else in the folder.
+            shown: prefix of paths below ``root`` in messages.
 
         Raises:
             ValueError: no classes, or one that is missing, holds no image, or has the name of another.
@@ -245,7 +245,7 @@ class FolderSource:
         return cls(name, root, tuple(paths), torch.tensor(labels), chosen, keys_of(paths, files))
 
     def select(self, rows: Tensor, name: str) -> FolderSource:
-        """The source of these rows alone, with the same keys and classes."""
+        """Return the source of these rows alone, with the same keys and classes."""
         paths = tuple(self.paths[row] for row in rows.tolist())
         keys = None if self.keys is None else tuple(self.keys[row] for row in rows.tolist())
         digests = None if self.digests is None else self.digests[rows]
@@ -283,7 +283,7 @@ class FolderSource:
 
     @property
     def contents(self) -> Tensor:
-        """Of the bytes of each file."""
+        """(n, DIGEST_SIZE) uint8: digest of the bytes of each file."""
         return self._contents if self.digests is None else self.digests
 
     @cached_property
@@ -291,18 +291,19 @@ class FolderSource:
         return as_table(digest((self.root / path).read_bytes()) for path in self.paths)
 
     def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
-        """(3, size, size) uint8: a random crop, scaled bicubically; see :func:`random_crop`."""
+        """Return (3, size, size) uint8: a random crop, scaled bicubically; see :func:`random_crop`."""
         image = self._decode(row)
         box = random_crop(image.width, image.height, key, position)
         return to_tensor(image.crop(box).resize((size, size), Image.Resampling.BICUBIC))
 
     def load_test(self, row: int, size: int) -> Tensor:
-        """(3, size, size) uint8: short side to 256/224 of ``size``, bicubically, then the centre."""
+        """Return (3, size, size) uint8: short side scaled to 256/224 of ``size``, bicubically, then the centre."""
         return to_tensor(self._centre(row, size, evaluated_short_side(size)))
 
     def load_as(self, row: int, size: int, channels: int) -> Tensor:
-        """(channels, size, size) uint8, for a place among an array's images: short side to ``size``, then the centre,
-        so that a picture of this size stays as it is; one channel is luminance. Predictions see pictures so too.
+        """Return (channels, size, size) uint8, to join an array's images: short side scaled to ``size``, then the
+        centre, so that a picture of this size is unchanged; one channel is luminance. Predictions load pictures this
+        way too.
         """
         image = self._centre(row, size, size)
         return to_tensor(image) if channels == 3 else torch.from_numpy(np.array(image.convert("L")))[None]
@@ -332,7 +333,7 @@ class FolderSource:
 
 
 Table = ArraySource | FolderSource
-"""What a data set is read as."""
+"""Source that a data set is read as."""
 
 
 def _check_labels(labels: Tensor, count: int, class_names: tuple[str, ...]) -> None:

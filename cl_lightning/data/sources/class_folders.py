@@ -1,9 +1,9 @@
-"""Which files below a data root are read, under which names: class folders, and the images in each.
+"""Class folders below a data root, the images in each, and the names of both.
 
-Two rules. ``any``: whatever is an image of a format that we read, in a class's folder and, where that holds images
-itself, in the folders below it too; names are one name however their accents are written. ``by_suffix``, of runs that
-were begun before: files directly in a class's folder with one of nine suffixes.
-Whatever else lies there is counted.
+Two rules. ``any``: every image of a format that we read, in a class's folder and, if that holds images itself, in the
+folders below it too; accents written in two ways make one name. ``by_suffix``, of runs that were begun before: files
+directly in a class's folder with one of nine suffixes.
+All other files are counted.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cl_lightning.data.sources.skipped_files import SYSTEM, Aside, in_words
 ANY, BY_SUFFIX = "any", "by_suffix"
 
 Entry = os.DirEntry[str] | Path
-"""Of a folder."""
+"""Entry of a folder."""
 
 _SYSTEM_FILES = frozenset({".ds_store", ".directory", "desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db"})
 _SYSTEM_FOLDERS = frozenset({"$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"})
-"""In lower case. The images in them are thumbnails, or not images at all."""
+"""Names in lower case. The images in such folders are thumbnails, or no images at all."""
 _LONGEST_SUFFIX = 12
 
 
 def class_folders(root: Path, rule: str = ANY, aside: Aside | None = None, shown: str = "") -> dict[str, str]:
-    """Name of each class in ``root`` -> name of its folder, sorted; ``aside`` takes what is none.
+    """Return the name of each class in ``root`` -> name of its folder, sorted; ``aside`` collects everything else.
 
     Raises ValueError for two folders of one name.
     """
@@ -49,8 +49,8 @@ def class_folders(root: Path, rule: str = ANY, aside: Aside | None = None, shown
 
 
 def class_images(root: Path, folder: str, rule: str = ANY, aside: Aside | None = None, shown: str = "") -> list[str]:
-    """Paths of a class's images below ``root``, with forward slashes, sorted; ``aside`` takes what else is there, by
-    its path below ``root`` after ``shown``.
+    """Return the paths of a class's images below ``root``, with forward slashes, sorted; ``aside`` collects everything
+    else, by its path below ``root`` after ``shown``.
 
     Raises ValueError if there is no such folder, or no image in it.
     """
@@ -73,7 +73,7 @@ def class_images(root: Path, folder: str, rule: str = ANY, aside: Aside | None =
 
 
 def keys_of(paths: Sequence[str], rule: str) -> tuple[str, ...] | None:
-    """The names that images keep for good; None where those are the paths themselves.
+    """Return the permanent names of images; None if those are the paths themselves.
 
     Raises ValueError for two files of one name.
     """
@@ -93,7 +93,7 @@ def keys_of(paths: Sequence[str], rule: str) -> tuple[str, ...] | None:
 
 
 def kind_of(entry: Entry, rule: str = ANY) -> str | None:
-    """None for an image, ``folder`` for a folder to look into, else the kind that it is left out as."""
+    """Return None for an image, ``folder`` for a folder to read, else the kind of a skipped entry."""
     kind = _kind(entry)
     if kind == "folder":
         return "system folders" if rule == ANY and entry.name.casefold() in _SYSTEM_FOLDERS else kind
@@ -103,7 +103,7 @@ def kind_of(entry: Entry, rule: str = ANY) -> str | None:
 def _images(
     root: Path, folder: str, rule: str, aside: Aside, shown: str, above: tuple[tuple[int, int], ...]
 ) -> Iterator[str]:
-    """Those of a folder itself, and then, if there are some, of the folders in it."""
+    """Yield the images of a folder itself, and then, if there are any, of the folders in it."""
     inner: list[str] = []
     any_here = False
     for entry in _entries(root / folder, rule):
@@ -133,7 +133,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _kind_of_subfolder(folder: Path, rule: str, above: tuple[tuple[int, int], ...]) -> str | None:
-    """Return what makes a class's subfolder none to be read."""
+    """Return the reason why a class's subfolder is not read, None if it is."""
     if rule == BY_SUFFIX:
         return "folders in class folders"
     if _identity(folder) in above:
@@ -155,7 +155,7 @@ def _name(name: str, rule: str) -> str:
 
 
 def _kind(entry: Entry) -> str | None:
-    """``folder`` for one to look into, None for a file to look at, else what is left out."""
+    """Return ``folder`` for a folder to read, None for a file to examine, else the kind of a skipped entry."""
     name = entry.name
     if name.casefold() in _SYSTEM_FILES:
         return SYSTEM
@@ -172,7 +172,7 @@ def _kind(entry: Entry) -> str | None:
 
 
 def _kind_of_file(entry: Entry, rule: str) -> str | None:
-    """None for an image, else what it is called among what is left out."""
+    """Return None for an image, else the kind of a skipped file."""
     end = suffix(entry.name)
     if end in (OLD_EXTENSIONS if rule == BY_SUFFIX else EXTENSIONS):
         return None
@@ -188,7 +188,7 @@ def _kind_of_file(entry: Entry, rule: str) -> str | None:
 
 
 def _without(folder: Path, rule: str, aside: Aside) -> str:
-    """Of a class folder without an image, what is there instead, and what to do."""
+    """Return the message for a class folder without an image: its content, and what to do."""
     deeper = _with_an_image(folder, rule)
     if deeper is not None:
         return (
@@ -202,7 +202,7 @@ def _without(folder: Path, rule: str, aside: Aside) -> str:
 
 
 def _with_an_image(folder: Path, rule: str) -> str | None:
-    """The first folder below that directly holds an image."""
+    """Return the first folder below that directly holds an image."""
     for top, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if top == str(folder):

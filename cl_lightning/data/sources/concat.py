@@ -1,8 +1,8 @@
-"""Several tables of images as one: rows numbered consecutively, the key of an image led by the number of its table.
+"""Several tables of images as one: rows numbered consecutively, keys prefixed with the number of the table.
 
 Every image becomes square, of one size and in colour, whichever table it is in: arrays are resized (one channel is
-repeated), files are cropped as files are. Small arrays are resized once and kept; what would be large is made row by
-row, when it is asked for.
+repeated), files are cropped as usual. Small arrays are resized once and stored; large ones are resized row by row, when
+a row is loaded.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from cl_lightning.data.sources.base import ArraySource, ImageSource
 from cl_lightning.data.sources.decoding import resized
 
 _KEPT_AT_MOST = 1 << 30
-"""Bytes of resized arrays that are kept; larger ones are resized anew each time."""
+"""Bytes of resized arrays that are stored; larger ones are resized anew each time."""
 
 
 def join(name: str, parts: Sequence[ImageSource], size: int) -> ImageSource:
-    """One table of all rows of ``parts``, each of which numbers its own classes; classes follow one another too.
+    """Return one table of all rows of ``parts``, each of which numbers its own classes; classes follow one another too.
 
     It is an :class:`~cl_lightning.data.sources.base.ArraySource` of images of ``size`` pixels if all parts are arrays
     and it takes at most 1 GiB, and else a :class:`ConcatSource`; both give the same images under the same keys.
@@ -45,7 +45,7 @@ def join(name: str, parts: Sequence[ImageSource], size: int) -> ImageSource:
 
 @dataclass(frozen=True, eq=False)
 class ConcatSource:
-    """The rows of all ``parts``, one part after another; part p (from 1) knows image ``k`` as what is ``p/k`` here."""
+    """The rows of all ``parts``, one part after another; image ``k`` of part p (from 1) has the key ``p/k`` here."""
 
     name: str
     parts: tuple[ImageSource, ...]
@@ -76,7 +76,7 @@ class ConcatSource:
 
     @property
     def contents(self) -> Tensor:
-        """Of the images as they are in their parts, whatever size they are brought to."""
+        """Digests of the images as they are in their parts, whatever size they are resized to."""
         return self._contents
 
     @cached_property
@@ -87,8 +87,8 @@ class ConcatSource:
         return self._starts[-1]
 
     def key(self, row: int) -> int | str:
-        place, own = self._place(row)
-        return f"{place + 1}/{self.parts[place].key(own)}"
+        part, own = self._part_of(row)
+        return f"{part + 1}/{self.parts[part].key(own)}"
 
     def row(self, key: int | str) -> int:
         try:
@@ -97,23 +97,23 @@ class ConcatSource:
             raise ValueError(f"image {key!r} is not in {self.name}, which holds {len(self)} images") from None
 
     def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
-        """(3, size, size) uint8: as the part does it."""
-        place, own = self._place(row)
-        return _in_colour(self.parts[place].load_train(own, size, key, position))
+        """Return (3, size, size) uint8: the part's training image."""
+        part, own = self._part_of(row)
+        return _in_colour(self.parts[part].load_train(own, size, key, position))
 
     def load_test(self, row: int, size: int) -> Tensor:
-        """The same."""
-        place, own = self._place(row)
-        return _in_colour(self.parts[place].load_test(own, size))
+        """Return (3, size, size) uint8: the part's evaluation image."""
+        part, own = self._part_of(row)
+        return _in_colour(self.parts[part].load_test(own, size))
 
-    def _place(self, row: int) -> tuple[int, int]:
-        """Which part a row is of, and which row of it."""
-        place = bisect_right(self._starts, row) - 1
-        return place, row - self._starts[place]
+    def _part_of(self, row: int) -> tuple[int, int]:
+        """Return the index of a row's part, and its row there."""
+        part = bisect_right(self._starts, row) - 1
+        return part, row - self._starts[part]
 
     @cached_property
     def _starts(self) -> list[int]:
-        """The first row of each part, and the number of all."""
+        """First row of each part, and the number of all rows."""
         return list(accumulate((len(part) for part in self.parts), initial=0))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Digests by which images of equal content are known."""
+"""Digests that identify images of equal content."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 DIGEST_SIZE = 16
-"""Bytes of a digest: enough that no two different images ever have the same."""
+"""Bytes of a digest: enough that no two different images ever share one."""
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
-    """BLAKE2b of all ``parts``, one after another, in ``DIGEST_SIZE`` bytes."""
+    """Return BLAKE2b of all ``parts``, one after another, in ``DIGEST_SIZE`` bytes."""
     whole = hashlib.blake2b(digest_size=DIGEST_SIZE)
     for part in parts:
         whole.update(part)
@@ -21,7 +21,7 @@ def digest(*parts: bytes | memoryview) -> bytes:
 
 
 def as_table(digests: Iterable[bytes]) -> Tensor:
-    """(n, DIGEST_SIZE) uint8."""
+    """Return digests as a table (n, DIGEST_SIZE) uint8."""
     taken = bytearray(b"".join(digests))
     if not taken:
         return torch.empty(0, DIGEST_SIZE, dtype=torch.uint8)
@@ -29,7 +29,7 @@ def as_table(digests: Iterable[bytes]) -> Tensor:
 
 
 def from_hex(digests: Iterable[str]) -> Tensor:
-    """The inverse of :func:`as_hex`. Raises ValueError for what is no digest."""
+    """Invert :func:`as_hex`. Raises ValueError for text that is no digest."""
     taken = [bytes.fromhex(one) for one in digests]
     if any(len(one) != DIGEST_SIZE for one in taken):
         raise ValueError("a digest of another size")
@@ -37,6 +37,6 @@ def from_hex(digests: Iterable[str]) -> Tensor:
 
 
 def as_hex(table: Tensor) -> list[str]:
-    """Hexadecimal digits of each row of a table."""
+    """Return the hexadecimal digits of each row of a table."""
     text, size = table.contiguous().numpy().tobytes().hex(), 2 * DIGEST_SIZE
     return [text[start : start + size] for start in range(0, len(text), size)]

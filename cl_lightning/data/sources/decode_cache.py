@@ -1,10 +1,9 @@
-"""Which image files decode, and what is in them: found by one scan before anything is trained, and remembered from run
-to run.
+"""Decode cache: one scan before training finds the image files that do not decode, and the digest of each, and stores
+the results from run to run.
 
-A file is read again only when its size or one of its times of change is another than before: the digest of its bytes is
-then taken anew, and it is decoded if that is another. What is remembered lies in a cache folder of the user, one file
-for each folder of data. It is only ever a saving of time: without it, or where it cannot be read or written, everything
-is read and decoded.
+A file is read again only when its size or one of its times of change differs: its digest is then computed anew, and it
+is decoded if the digest differs. The cache lies in a cache folder of the user, one file for each folder of data. It
+only saves time: without it, or where it cannot be read or written, every file is read and decoded.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ from cl_lightning.data.sources.image_formats import TooLargeError, open_image
 log = logging.getLogger(__name__)
 
 _FORMAT = 2
-"""Format 1 had no digests and no time of the last change of a file's status: what is in one is looked for again."""
+"""Version of the file. Version 1 had no digests and no ctime: its content is ignored."""
 _MANY = 2000
-"""Files whose decoding takes so long that the user should know what is going on."""
+"""Number of files whose decoding takes so long that the user is told of it."""
 _SAVE_EVERY = 60.0
 """Seconds of decoding that a killed process may lose."""
 _AT_ONCE = 32
-"""Files handed to each thread at a time."""
+"""Number of files submitted to each thread at a time."""
 
 
 class Stamp(NamedTuple):
-    """What a file looks like from outside. Who replaces a file and sets its time back cannot set back ``changed``."""
+    """Size and times of a file. A program that replaces a file and resets its mtime cannot reset ``changed``."""
 
     size: int
     """Bytes."""
@@ -58,31 +57,33 @@ class Stamp(NamedTuple):
 
 
 class DecodeResult(NamedTuple):
-    """What looking at a file brought."""
+    """Result of reading and decoding a file."""
 
     stamp: Stamp
     digest: bytes
-    """Of its bytes (:func:`~cl_lightning.data.sources.content_digest.digest`); zeros where they could not be read."""
+    """Digest of its bytes (:func:`~cl_lightning.data.sources.content_digest.digest`); zeros if they could not be
+    read.
+    """
     broken: str | None
-    """Why it does not decode; None if it does."""
+    """Reason why it does not decode; None if it does."""
     pixels: int = 0
-    """Of the picture; 0 where that is not known."""
+    """Number of pixels of the picture; 0 if unknown."""
     lasting: bool = True
-    """Whether that is so as long as the file stays the same. A disk or a permission that fails may be mended without a
+    """True if the result holds as long as the file stays the same. An error of a disk or a permission may end without a
     trace in the file.
     """
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """What the scan of a source brought."""
+    """Result of the scan of a source."""
 
     digests: Tensor
-    """(rows, DIGEST_SIZE) uint8: of each file's bytes."""
+    """(rows, DIGEST_SIZE) uint8: digest of each file's bytes."""
     broken: dict[int, str]
-    """The rows that do not decode, ascending, and why."""
+    """Rows that do not decode, ascending -> the reason."""
     too_large: int = 0
-    """Of the largest picture that was not decoded because of its pixels, those; 0 if there is none."""
+    """Number of pixels of the largest picture that was too large to decode; 0 if there is none."""
 
 
 @dataclass(frozen=True)
@@ -90,29 +91,29 @@ class _Stretch:
     """Consecutive rows of a source whose files lie in one folder."""
 
     part: int
-    """Which source."""
+    """Index of the source."""
     folder: str
-    """Below the data root."""
+    """Folder below the data root."""
     start: int
     stop: int
 
 
 class _Unknown(NamedTuple):
-    """A file that must be looked at."""
+    """A file that must be read."""
 
     stretch: _Stretch
     row: int
     file: str
     before: DecodeResult | None
-    """What was known of it until it was touched."""
+    """Earlier result of a file that was changed since."""
     max_pixels: int
 
 
 def scan(root: Path, sources: Sequence[FolderSource], threads: int | None = None) -> list[Scanned]:
-    """Return what is in the files of each source; ``root`` is the folder that all sources lie in.
+    """Return the scan of each source; ``root`` is the common folder of all sources.
 
-    Each file is read once, for its digest, and decoded from what was read as training does it, in ``threads`` threads
-    (None: one for each core); then it is dropped. What is found is kept for later runs, also when the scan is
+    Each file is read once, for its digest, and decoded from the same bytes as training does it, in ``threads`` threads
+    (None: one for each core); the picture is then dropped. Results are stored for later runs, also when the scan is
     interrupted.
     """
     manifest = Manifest(root)
@@ -161,7 +162,7 @@ def _stretches(root: Path, part: int, source: FolderSource) -> Iterator[_Stretch
 def _compare(
     manifest: Manifest, source: FolderSource, stretch: _Stretch
 ) -> tuple[list[_Unknown], list[tuple[int, DecodeResult]]]:
-    """The files that must be looked at, and what is known of the other rows."""
+    """Return the files that must be read, and the known results of the other rows."""
     remembered = manifest.known(stretch.folder)
     unknown, known = [], []
     for row in range(stretch.start, stretch.stop):
@@ -183,7 +184,7 @@ def _announce(manifest: Manifest, count: int) -> None:
 def _look_at_all(
     pool: ThreadPoolExecutor, manifest: Manifest, unknown: Sequence[_Unknown], at_once: int
 ) -> Iterator[tuple[int, int, DecodeResult]]:
-    """Teach the manifest; (source, row, what was found)."""
+    """Read files, add the results to the manifest, and yield (source, row, result)."""
     done, saved = 0, time.monotonic()
     _announce(manifest, len(unknown))
     if unknown:
@@ -202,7 +203,7 @@ def _look_at_all(
 
 
 def _stamp(file: str) -> Stamp | None:
-    """None where there is nothing to be read."""
+    """Return the stamp of a file, None if there is none to read."""
     try:
         status = os.stat(file)
     except OSError:
@@ -211,9 +212,9 @@ def _stamp(file: str) -> Stamp | None:
 
 
 def _look(unknown: _Unknown) -> DecodeResult:
-    """Return what is in a file. The same bytes as before it was touched decode as they did."""
+    """Return the result of a file. Bytes that are the same as before decode as they did."""
     file, before = unknown.file, unknown.before
-    # Taken before reading: a file that changes meanwhile is looked at again.
+    # Taken before reading: a file that changes meanwhile is read again.
     stamp = _stamp(file) or Stamp(0, 0, 0)
     if before is not None and before.stamp == stamp:
         return _measured(file, before)
@@ -236,7 +237,7 @@ def _look(unknown: _Unknown) -> DecodeResult:
 
 
 def _measured(file: str, found: DecodeResult) -> DecodeResult:
-    """The same of bytes that are known to decode or not, with the number of pixels, which earlier versions left out."""
+    """Add the number of pixels, which earlier versions lack, to the result of unchanged bytes."""
     if found.broken is not None or found.pixels:
         return found
     try:
@@ -247,35 +248,35 @@ def _measured(file: str, found: DecodeResult) -> DecodeResult:
 
 
 _WITHOUT_FILE = re.compile(r" <_io\.BytesIO object at 0x[0-9a-f]+>")
-"""Pillow names what it was given; whoever reads its reason is told the file's name anyway."""
+"""Name of Pillow's input in its messages, removed since the message names the file anyway."""
 
 
 class Manifest:
-    """What is known of the image files below one folder.
+    """Known results of the image files below one folder.
 
-    Its file holds a line of JSON for all, and one for each folder, which is parsed only when it is asked for: that of
-    a million files is read in the time, and takes the memory, of its text.
+    Its file holds a line of JSON for all, and one for each folder, which is parsed only when it is needed: so a
+    manifest of a million files is read in the time, and takes the memory, of its text.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        place = _cache_folder()
-        # A folder is the same by whatever way one comes to it.
+        cache = _cache_folder()
+        # A folder is the same whichever path leads to it.
         self._root = str(root.resolve())
         name = hashlib.blake2b(os.fsencode(self._root), digest_size=10).hexdigest()
-        self.file = None if place is None else place / f"images-{name}.jsonl"
-        self._told = False
+        self.file = None if cache is None else cache / f"images-{name}.jsonl"
+        self._warned = False
         self._lines = self._read()
         self._fresh: dict[str, dict[str, DecodeResult]] = {}
 
     def known(self, folder: str) -> dict[str, DecodeResult]:
-        """By the name of the file."""
+        """Return the results of a folder's files, by file name."""
         try:
-            # A reason is worth what the reading version of Pillow is: another one may be able to.
+            # A reason depends on the version of Pillow: another one may decode the file.
             names, sizes, modified, changed, taken, broken, version, *later = json.loads(
                 self._lines.get(folder, _NOTHING)
             )
-            pixels = later[0] if later else [0] * len(names)  # earlier versions did not keep them
+            pixels = later[0] if later else [0] * len(names)  # earlier versions did not store them
             digests = bytes.fromhex(taken)
             if len(digests) != len(names) * DIGEST_SIZE or not all(type(count) is int for count in pixels):
                 raise ValueError(taken)
@@ -291,11 +292,11 @@ class Manifest:
             return {}
 
     def learn(self, folder: str, name: str, found: DecodeResult) -> None:
-        """Remember it from the next :meth:`save` on."""
+        """Add a result, for the next :meth:`save`."""
         self._fresh.setdefault(folder, {})[name] = found
 
     def save(self) -> None:
-        """Write what was learnt, whole or not at all; a failure is told and has no other consequence."""
+        """Write all results atomically; a failure is logged and has no other consequence."""
         if self.file is None or not self._fresh:
             return
         for folder, fresh in self._fresh.items():
@@ -342,29 +343,29 @@ class Manifest:
         return {}
 
     def _warn(self, *message: object) -> None:
-        """Once: what else goes wrong with the file has the same cause or the same consequence."""
-        if not self._told:
+        """Log the first warning: further problems with the file have the same cause or the same consequence."""
+        if not self._warned:
             log.warning(*message)
-        self._told = True
+        self._warned = True
 
 
 _NOTHING = '[[], [], [], [], "", {}, null]'
-"""The line of a folder that has none."""
+"""Line of a folder without one."""
 
 
 def _cache_folder() -> Path | None:
-    """Where the user keeps what may be lost; None where that is nowhere."""
+    """Return the folder for the user's caches; None if there is none."""
     own, common = os.environ.get("CL_LIGHTNING_CACHE"), os.environ.get("XDG_CACHE_HOME", "")
     try:
         if own:
             return Path(own).expanduser()
-        # As the XDG specification has it, a relative path is none.
+        # The XDG specification ignores relative paths.
         return (Path(common) if Path(common).is_absolute() else Path.home() / ".cache") / "cl_lightning"
-    except RuntimeError:  # no home
+    except RuntimeError:  # no home folder
         return None
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write a file in one step; two runs may do so at once."""
+    """Write a file atomically; two runs may do so at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, lambda stream: stream.write(text.encode("ascii")))

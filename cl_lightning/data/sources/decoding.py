@@ -1,4 +1,4 @@
-"""One picture: decoded from a file, cut, scaled and turned into levels.
+"""Decoding of one picture: from a file to cropped and scaled grey levels.
 
 Random crops follow Szegedy et al. 2015 (the "Inception crop", as torchvision and timm draw it), with every draw a pure
 function of the key of the random stream and of the image's position in the epoch.
@@ -22,11 +22,11 @@ _CROP_AREA = (0.08, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)
 _CROP_TRIES = 10
 _MOST_SCALED = 1 << 28
-"""Pixels of a scaled image: a strip of one pixel's width would otherwise fill the memory."""
+"""Largest number of pixels of a scaled image: a strip of one pixel's width would otherwise fill the memory."""
 
 
 def resized(pixels: Tensor, size: int) -> Tensor:
-    """(C, size, size) uint8 of an image (C, H, W) uint8, bicubically; what is shrunk is smoothed first.
+    """Return (C, size, size) uint8 of an image (C, H, W) uint8, bicubically; shrinking smooths first.
 
     Pillow computes it in whole numbers, one image at a time: no batch, device or machine changes a level.
     """
@@ -37,7 +37,7 @@ def resized(pixels: Tensor, size: int) -> Tensor:
 
 
 def decode(path: Path | BinaryIO, *, turned: bool = False, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
-    """The whole picture of a file, or of its bytes, in RGB, ``turned`` upright if its EXIF orientation says how.
+    """Return the whole picture of a file, or of its bytes, in RGB, ``turned`` upright as its EXIF orientation says.
     Depending on format and damage, Pillow's readers raise almost anything; ``TooLargeError`` is raised before anything
     is decoded.
     """
@@ -47,12 +47,14 @@ def decode(path: Path | BinaryIO, *, turned: bool = False, max_pixels: int | Non
 
 
 def evaluated_short_side(size: int) -> int:
-    """Pixels that the short side of a file is scaled to before its centre of ``size`` pixels is evaluated on."""
+    """Return the length to which the short side of a file is scaled before its centre of ``size`` pixels is
+    evaluated.
+    """
     return size * 256 // 224
 
 
 def centre(image: Image.Image, size: int, short: int) -> Image.Image:
-    """The central square of ``size`` pixels, after the short side was scaled to ``short``, bicubically."""
+    """Return the central square of ``size`` pixels, after the short side was scaled to ``short``, bicubically."""
     width, height = image.size
     # The long side is cut down, not rounded, as torchvision does.
     scaled = (short, short * height // width) if width <= height else (short * width // height, short)
@@ -64,16 +66,16 @@ def centre(image: Image.Image, size: int, short: int) -> Image.Image:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an exception says, or else its name."""
+    """Return the first line of an exception's message, or else its name."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def random_crop(width: int, height: int, key: Key, position: int) -> tuple[int, int, int, int]:
-    """A random box (left, top, right, bottom) inside a ``width`` x ``height`` image.
+    """Return a random box (left, top, right, bottom) inside a ``width`` x ``height`` image.
 
     Its share of the area is uniform in [0.08, 1], the logarithm of its aspect ratio uniform between those of 3/4 and
-    4/3, its place uniform. A box that does not fit is drawn again; after ten tries, the largest central box
-    with an admissible ratio is taken. Try k uses slots 4k to 4k + 3 of the stream ``key.fold("crop")``.
+    4/3, its position uniform. A box that does not fit is drawn again; after ten tries, the largest central box with an
+    admissible ratio is taken. Try k uses slots 4k to 4k + 3 of the stream ``key.fold("crop")``.
     """
     slots = torch.arange(4 * _CROP_TRIES)
     draws = uniform(key.fold("crop"), torch.tensor([position]), slots).view(_CROP_TRIES, 4)
@@ -108,5 +110,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """(channels, height, width) uint8."""
+    """Return (channels, height, width) uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

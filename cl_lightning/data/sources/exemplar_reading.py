@@ -1,4 +1,4 @@
-"""The images that a finished run remembers, read back from a folder that others may have written."""
+"""Reading of an exemplar store from a folder that others may have written."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class OtherFormatError(ValueError):
 
 
 def read_exemplar_store(folder: Path) -> ExemplarStore:
-    """Return what :func:`~cl_lightning.data.sources.exemplar_store.write_kept` wrote.
+    """Return the store that :func:`~cl_lightning.data.sources.exemplar_store.write_kept` wrote.
 
     Raises:
-        ValueError: the folder is of another format, or not what was written.
+        ValueError: the folder is of another format, or damaged.
     """
     try:
         index = read_json(read_file(folder / INDEX), INDEX)

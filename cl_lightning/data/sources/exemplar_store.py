@@ -1,8 +1,8 @@
-"""The images that a finished run remembers, kept as files of their own: all that learning one more task needs of old
-training data.
+"""Exemplars of a finished run, stored as files of their own: the only old training data that learning one more task
+needs.
 
 ``exemplars/`` holds ``index.json`` (classes, tasks, and key and label of each image) with the images beside it, so that
-training sees what it saw before: pixels of arrays in ``pixels.safetensors``; of folders the files as they are in
+training sees the same images as before: pixels of arrays in ``pixels.safetensors``; of folders the unchanged files in
 ``files/``, since random crops are cut from the whole picture.
 """
 
@@ -31,19 +31,21 @@ FILES = "files"
 
 @dataclass(frozen=True, eq=False)
 class ExemplarStore:
-    """What is left of the tasks that a run has learnt: their classes, and some of their training images."""
+    """The learnt tasks of a run: their classes, and some of their training images."""
 
     source: ArraySource | FolderSource
-    """Its labels are the run's global labels, its class names those of all classes learnt."""
+    """Source with the run's global labels and the names of all learnt classes."""
     sizes: tuple[int, ...]
-    """Classes of each task."""
+    """Number of classes of each task."""
     image_size: int
     channels: int
     fingerprints: tuple[str, ...]
-    """Of the training images that the tasks were learnt from: of the data set, then of each folder learnt since."""
+    """Fingerprints of the training images: of the data set, then of each folder learnt since."""
 
     identities: tuple[Identity | None, ...] = ()
-    """Beside ``fingerprints``: by content (:mod:`~cl_lightning.data.scenarios.image_identity`); None where unknown."""
+    """Identity by content (:mod:`~cl_lightning.data.scenarios.image_identity`) of each of ``fingerprints``; None:
+    unknown.
+    """
 
     def __post_init__(self) -> None:
         if not self.identities:
@@ -54,20 +56,20 @@ class ExemplarStore:
             raise ValueError(f"tasks of {sum(self.sizes)} classes have {len(self.source.class_names)} class names")
 
     def holds(self, keys: Mapping[int | str, int]) -> bool:
-        """Whether all these images are here, under these labels."""
+        """Return True if all these images are stored, under these labels."""
         mine = {self.source.key(row): label for row, label in enumerate(self.source.labels.tolist())}
         return all(mine.get(key) == label for key, label in keys.items())
 
 
-def write_kept(folder: Path, kept: ExemplarStore) -> None:
-    """Write ``folder``, which takes its name when all of it is there.
+def write_kept(folder: Path, store: ExemplarStore) -> None:
+    """Write ``folder``, which gets its name when it is complete.
 
     Raises:
-        OSError: no room, no right to write, or a file of an image that cannot be read.
+        OSError: no space, no right to write, or a file of an image that cannot be read.
     """
     part = beside(folder)
     part.mkdir(parents=True)
-    source = kept.source
+    source = store.source
     if isinstance(source, ArraySource):
         stored = save({"pixels": source.pixels.contiguous().cpu()})
         replace_file(part / PIXELS, lambda file: file.write(stored))
@@ -80,15 +82,15 @@ def write_kept(folder: Path, kept: ExemplarStore) -> None:
     index = {
         "format": FORMAT,
         "class_names": list(source.class_names),
-        "tasks": list(kept.sizes),
-        "image_size": kept.image_size,
-        "channels": kept.channels,
-        "fingerprints": list(kept.fingerprints),
-        "identities": list(kept.identities),
+        "tasks": list(store.sizes),
+        "image_size": store.image_size,
+        "channels": store.channels,
+        "fingerprints": list(store.fingerprints),
+        "identities": list(store.identities),
         "keys": [source.key(row) for row in range(len(source))],
         "labels": source.labels.tolist(),
         "files": files,
-        # Of files, theirs; pixels may have been made from files.
+        # Digests of files are those of the copies; pixels may have been made from files.
         "digests": as_hex(source.contents) if files is None else None,
         "upright": isinstance(source, FolderSource) and source.upright,
     }
@@ -97,7 +99,7 @@ def write_kept(folder: Path, kept: ExemplarStore) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The bytes of a file, on the disk when this returns: a checkpoint will rely on them."""
+    """Copy a file, and wait until it is on the disk: a checkpoint will rely on it."""
     with source.open("rb") as stream, target.open("xb") as file:
         shutil.copyfileobj(stream, file)
         file.flush()
@@ -105,5 +107,5 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _known(end: str) -> str:
-    """A suffix if it is one of images; files of other names are known by what they hold."""
+    """Return a suffix if it is one of images, else nothing: the content of other files decides."""
     return end if end in EXTENSIONS else ""

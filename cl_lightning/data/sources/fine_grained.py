@@ -1,7 +1,7 @@
-"""Sets of similar things: birds, cars, aircraft, each in the folders and index files that its authors gave out.
+"""Fine-grained data sets: birds, cars, aircraft, each in the folders and index files that its authors published.
 
 Nothing is downloaded. torchvision reads the index files of cars and aircraft; those of the birds are three short
-tables. What becomes of them are paths and labels.
+tables. The results are paths and labels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cl_lightning.data.sources.base import FolderSource
 from cl_lightning.data.sources.read_options import Reading
 
 FOLDERS = {"aircraft": "fgvc-aircraft-2013b", "cars": "stanford_cars", "cub200": "CUB_200_2011"}
-"""Of each set, below the root."""
+"""Folder of each set below the root."""
 
 _INSIDE = {
     "aircraft": "data/images, data/variants.txt, data/images_variant_{trainval,test}.txt",
@@ -26,11 +26,11 @@ _INSIDE = {
 
 Reader = Callable[[Path | None, bool, Reading], tuple[FolderSource, FolderSource | None]]
 _Read = Callable[[Path, bool], tuple[Sequence[str], Sequence[int], Sequence[str]]]
-"""Of a root, for training or not: paths of files, labels, names of classes."""
+"""Function of a root and a flag for training: paths of files, labels, names of classes."""
 
 
 def reader(name: str) -> Reader:
-    """What reads the set of this name from ``root/<its folder>`` (see ``FOLDERS``): training and test images."""
+    """Return the reader of the set of this name from ``root/<its folder>`` (``FOLDERS``): training and test images."""
 
     def read(root: Path | None, with_test: bool, _reading: Reading) -> tuple[FolderSource, FolderSource | None]:
         train = _part(name, root, train=True)
@@ -49,8 +49,8 @@ def _part(name: str, root: Path | None, *, train: bool) -> FolderSource:
     try:
         files, labels, class_names = _READ[name](root, train)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"data.root={root} has a {FOLDERS[name]} that is not whole ({said}): {mend}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"data.root={root} has a {FOLDERS[name]} that is not whole ({reason}): {mend}") from error
     paths = tuple(Path(os.path.relpath(file, top)).as_posix() for file in files)
     return FolderSource(
         f"{name}/{'train' if train else 'test'}",
@@ -62,7 +62,9 @@ def _part(name: str, root: Path | None, *, train: bool) -> FolderSource:
 
 
 def _aircraft(root: Path, train: bool) -> tuple[Sequence[str], Sequence[int], Sequence[str]]:
-    """FGVC-Aircraft (Maji et al. 2013): 100 variants; what its authors call training and validation is trained on."""
+    """Read FGVC-Aircraft (Maji et al. 2013): 100 variants; trained on are its authors' training and validation
+    parts.
+    """
     from torchvision.datasets import FGVCAircraft
 
     data = FGVCAircraft(str(root), split="trainval" if train else "test", annotation_level="variant")
@@ -70,7 +72,7 @@ def _aircraft(root: Path, train: bool) -> tuple[Sequence[str], Sequence[int], Se
 
 
 def _cars(root: Path, train: bool) -> tuple[Sequence[str], Sequence[int], Sequence[str]]:
-    """Stanford Cars (Krause et al. 2013): 196 models."""
+    """Read Stanford Cars (Krause et al. 2013): 196 models."""
     from torchvision.datasets import StanfordCars
 
     data = StanfordCars(str(root), split="train" if train else "test")
@@ -79,7 +81,7 @@ def _cars(root: Path, train: bool) -> tuple[Sequence[str], Sequence[int], Sequen
 
 
 def _cub200(root: Path, train: bool) -> tuple[Sequence[str], Sequence[int], Sequence[str]]:
-    """CUB-200-2011 (Wah et al. 2011): 200 birds, named as their folders are."""
+    """Read CUB-200-2011 (Wah et al. 2011): 200 birds, named as their folders are."""
     index = root / FOLDERS["cub200"]
     paths, labels, split = (
         _table(index / f"{file}.txt") for file in ("images", "image_class_labels", "train_test_split")
@@ -95,7 +97,7 @@ def _cub200(root: Path, train: bool) -> tuple[Sequence[str], Sequence[int], Sequ
 
 
 def _table(file: Path) -> dict[str, str]:
-    """Number of an image -> what its line says of it."""
+    """Return number of an image -> the rest of its line."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return {number: value for number, _, value in (line.partition(" ") for line in lines if line)}
 

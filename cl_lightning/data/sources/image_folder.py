@@ -1,4 +1,4 @@
-"""The user's own pictures: folders of classes, below training and test parts or split by the images' names."""
+"""Image folders of the user: folders of classes, below training and test parts or split by the images' names."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SPELLINGS = {
     VAL: ("val", "valid", "validation"),
     TEST: ("test", "testing"),
 }
-"""Part -> what its folder may be called, in any mixture of upper and lower case."""
+"""Part -> allowed names of its folder, in any mixture of upper and lower case."""
 
 Parts = dict[str, str]
-"""Which of the parts are there -> their folders' names."""
+"""Existing parts -> names of their folders."""
 
 
 def read_image_folder(root: Path, with_test: bool, reading: Reading) -> tuple[FolderSource, FolderSource | None]:
-    """Training and evaluation images of ``root/train/<class>`` with ``root/val`` or ``root/test``, or else of
+    """Return training and evaluation images of ``root/train/<class>`` with ``root/val`` or ``root/test``, or else of
     ``root/<class>``, of which a share is for testing.
 
     Raises ValueError if there are no classes, a class has no image in one of the parts, or a part is missing.
@@ -50,8 +50,8 @@ def read_image_folder(root: Path, with_test: bool, reading: Reading) -> tuple[Fo
 
 
 def find_parts(root: Path, evaluate_on: str = AUTO) -> Parts:
-    """The parts that ``root`` is divided into; none where its folders are classes. A class may be called ``train``:
-    only folders within it make it a part.
+    """Return the parts of ``root``; none if its folders are classes. A class may be called ``train``: only folders
+    within it make it a part.
 
     Raises ValueError if a part is there twice.
     """
@@ -73,7 +73,7 @@ def find_parts(root: Path, evaluate_on: str = AUTO) -> Parts:
 
 
 def evaluated_part(root: Path, parts: Parts, evaluate_on: str) -> str:
-    """``val`` or ``test``. Raises ValueError if it is not there."""
+    """Return ``val`` or ``test``. Raises ValueError if it does not exist."""
     there = [part for part in (TEST, VAL) if part in parts]
     if evaluate_on in (VAL, TEST):
         if evaluate_on not in there:
@@ -114,7 +114,7 @@ def _in_parts(
 
 
 def _beside(root: Path, parts: Sequence[str], reading: Reading, aside: Aside) -> None:
-    """Count what lies beside the parts."""
+    """Count the entries beside the parts."""
     with os.scandir(root) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name in parts:
@@ -153,14 +153,14 @@ def _in_one(
 
 
 def _draws(source: FolderSource) -> Tensor:
-    """(n,) float64 in [0, 1), a function of each image's key alone."""
+    """Return (n,) float64 in [0, 1), a function of each image's key alone."""
     stream = Key(0).fold("test share")
     return torch.tensor([scalar(stream.fold(source.key(row))) for row in range(len(source))], dtype=torch.float64)
 
 
 def _drawn_per_class(source: FolderSource, share: float) -> Tensor:
-    """(n,) bool: of each class the images of the lowest draws, as many as ``share`` rounds to, and at least one on each
-    side. An image that is added or removed moves at most one other of its class to the other side.
+    """Return (n,) bool: of each class the images of the lowest draws, ``share`` of them, rounded, and at least one on
+    each side. An image that is added or removed moves at most one other of its class to the other side.
     """
     draws = _draws(source)
     chosen = torch.zeros(len(source), dtype=torch.bool)
@@ -177,7 +177,7 @@ def _drawn_per_class(source: FolderSource, share: float) -> Tensor:
 
 
 def _drawn_per_image(source: FolderSource, share: float) -> Tensor:
-    """(n,) bool: every image whose draw is below ``share``; no class may be left without one on either side."""
+    """Return (n,) bool: every image whose draw is below ``share``; each class needs an image on either side."""
     draws = _draws(source)
     is_test = draws < share
     for label, class_name in enumerate(source.class_names):

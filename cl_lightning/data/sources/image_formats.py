@@ -1,4 +1,4 @@
-"""Which files are images: the formats that are read, wherever a picture of the user's is opened, and no others.
+"""Image formats that are read, wherever a picture of the user's is opened; all others are refused.
 
 Pillow knows many more. Some of them start other programs (EPS), belong to one system (WMF) or are documents rather than
 pictures (PDF), and none of those is a photograph.
@@ -24,7 +24,7 @@ FORMATS = (
     *(["WEBP"] if features.check("webp") else []),
     *(["AVIF"] if features.check("avif") else []),
 )
-"""Pillow's names, for ``Image.open(formats=...)``. Of several pictures in a file, the first is read."""
+"""Pillow's names, for ``Image.open(formats=...)``. Only the first picture of a file is read."""
 
 _SUFFIXES = {
     "AVIF": ".avif",
@@ -38,11 +38,11 @@ _SUFFIXES = {
     "WEBP": ".webp",
 }
 EXTENSIONS = tuple(sorted(suffix for name in FORMATS for suffix in _SUFFIXES[name].split()))
-"""Suffixes, in any mixture of upper and lower case, that are taken at their word: such a file is an image, and one that
-does not decode is a broken image. Files of other names are looked into (:func:`is_image`).
+"""Suffixes, in any mixture of upper and lower case, that are trusted: such a file is an image, and one that does not
+decode is a broken image. The content of other files decides (:func:`is_image`).
 """
 OLD_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""What alone counted as an image before files were looked into (``data.files=by_suffix``)."""
+"""Suffixes of images before the content of files was examined (``data.files=by_suffix``)."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,15 +53,15 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what brings the picture upright; 1 is upright."""
+"""EXIF orientation -> transposition that turns the picture upright; 1 is upright."""
 
 
 MAX_PIXELS = 100_000_000
-"""Of a picture that is decoded, where nothing else is said: ten thousand by ten thousand."""
+"""Default limit on the pixels of a decoded picture: ten thousand by ten thousand."""
 
 
 class TooLargeError(ValueError):
-    """A picture of more pixels than may be decoded."""
+    """A picture with more pixels than may be decoded."""
 
     def __init__(self, pixels: int, limit: int) -> None:
         super().__init__(f"{pixels} pixels, more than data.max_pixels={limit}")
@@ -69,10 +69,10 @@ class TooLargeError(ValueError):
 
 
 def open_image(file: str | Path | IO[bytes], max_pixels: int | None = MAX_PIXELS) -> Image.Image:
-    """``PIL.Image.open``, of :data:`FORMATS` alone: what its header says of the picture, which is not decoded yet.
+    """Open a file as ``PIL.Image.open`` does, for :data:`FORMATS` alone: only its header is read.
 
-    Raises ``TooLargeError`` for more than ``max_pixels``; None looks at no number. It takes the place of Pillow's own
-    limit, which is of the whole process and warns from half of it on.
+    Raises ``TooLargeError`` for more than ``max_pixels``; None sets no limit. It replaces Pillow's own limit, which
+    holds for the whole process and warns from half of it on.
     """
     Image.MAX_IMAGE_PIXELS = None
     image = Image.open(file, formats=FORMATS)
@@ -84,7 +84,9 @@ def open_image(file: str | Path | IO[bytes], max_pixels: int | None = MAX_PIXELS
 
 
 def _tile_pixels(image: Image.Image) -> int:
-    """Of a tile of a TIFF, which its decoder makes room for whatever the size of the picture; 0 of other pictures."""
+    """Return the pixels of a TIFF's tile, for which its decoder allocates memory whatever the picture's size; else
+    0.
+    """
     if not isinstance(image, TiffImageFile):
         return 0
     width, length = (image.tag_v2.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH))
@@ -92,18 +94,18 @@ def _tile_pixels(image: Image.Image) -> int:
 
 
 def suffix(path: str) -> str:
-    """Of the name of a file, in lower case, with its dot; empty if it has none."""
+    """Return the suffix of a file's name, in lower case, with its dot; empty if it has none."""
     stem, dot, end = path.rpartition("/")[2].rpartition(".")
     return f".{end.lower()}" if dot and stem else ""
 
 
 def is_image(path: str | Path) -> bool:
-    """Return whether a file begins as an image of :data:`FORMATS` does, whatever it is called. Its end may be missing.
+    """Return True if a file begins as an image of :data:`FORMATS` does, whatever its name. Its end may be missing.
 
     Raises OSError for a file that may not be read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is odd about the picture is told when it is decoded
+        warnings.simplefilter("ignore")  # oddities of the picture are reported when it is decoded
         try:
             open_image(path, None).close()
         except UnidentifiedImageError:
@@ -118,9 +120,9 @@ def is_image(path: str | Path) -> bool:
 
 
 def upright(picture: Image.Image, file: Image.Image) -> Image.Image:
-    """``picture``, which was decoded from the opened ``file``, as its EXIF orientation wants it shown.
+    """Return ``picture``, decoded from the opened ``file``, turned as its EXIF orientation says.
 
-    A TIFF has been turned by Pillow itself by then, which takes its tag away.
+    Pillow itself has turned a TIFF by then, and removed its tag.
     """
     try:
         turn = _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))

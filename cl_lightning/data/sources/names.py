@@ -8,19 +8,19 @@ from collections.abc import Iterable
 
 
 def nfc(name: str) -> str:
-    """Unicode's composed form: some systems keep an accent apart from its letter (NFD), others do not, and copying a
-    folder from one to the other changes the bytes of its names.
+    """Return Unicode's composed form: some systems store an accent apart from its letter (NFD), others do not, and
+    copying a folder from one to the other changes the bytes of its names.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def plain(name: str) -> str:
-    """What is left of a name without case, spaces, underscores and hyphens: equal for ``Red fox`` and ``red_fox``."""
+    """Return a name without case, spaces, underscores and hyphens: equal for ``Red fox`` and ``red_fox``."""
     return re.sub(r"[\s_\-]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 def similar(names: Iterable[str], known: Iterable[str]) -> tuple[str, str] | None:
-    """The first of ``names`` that differs from one of ``known`` in :func:`plain` ways alone, and that one."""
+    """Return the first of ``names`` that equals one of ``known`` but for :func:`plain`, and that one."""
     by_plain: dict[str, str] = {}
     for name in known:
         by_plain.setdefault(plain(name), name)
@@ -28,6 +28,6 @@ def similar(names: Iterable[str], known: Iterable[str]) -> tuple[str, str] | Non
 
 
 def twins(names: Iterable[str]) -> tuple[str, str] | None:
-    """The first two of ``names`` that differ in :func:`plain` ways alone."""
+    """Return the first two of ``names`` that are equal but for :func:`plain`."""
     met: dict[str, str] = {}
     return next(((met[plain(name)], name) for name in names if met.setdefault(plain(name), name) is not name), None)

@@ -1,6 +1,6 @@
-"""Where each data set's images come from: its name -> a training source and a test source.
+"""Readers of the data sets: a name -> a training source and a test source.
 
-Splits that a data set does not bring itself are functions of the images' stable keys alone: they depend on no seed.
+Splits that a data set does not define itself are functions of the images' stable keys alone: they depend on no seed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 Sources = tuple[Table, Table | None]
 
 ARRAY_CHANNELS = {"digits": 1, "cifar100": 3}
-"""Of the data sets whose images are arrays; the others are folders of files, read in colour."""
+"""Channels of the data sets whose images are arrays; the others are folders of files, read in colour."""
 
 _SHOWN = 3
-"""Broken images that a message names; the log has all."""
+"""Number of broken images that a message names; the log has all."""
 _CIFAR = "cifar-100-python"
 FOLDERS = {"cifar100": _CIFAR, **fine_grained.FOLDERS}
-"""Of the data sets whose root is a folder that holds theirs, so that they may share it."""
+"""Folders below the root of the data sets that may share a root."""
 _FIRST_HUNDRED = ("n01440764", "n01855672")
 """First and last of the hundred ImageNet classes that come first in alphabetical order."""
 
@@ -56,7 +56,7 @@ def load_sources(
     test_split: str = PER_CLASS,
     max_pixels: int = MAX_PIXELS,
 ) -> Sources:
-    """The training and the test images of a data set; the test source is None without ``with_test``.
+    """Return the training and the test images of a data set; the test source is None without ``with_test``.
 
     A run that is evaluated on a validation share passes ``with_test=False``: test images are then not even read.
 
@@ -64,7 +64,7 @@ def load_sources(
     - ``cifar100``: Krizhevsky 2009, below ``root``, downloaded if it is not there.
     - ``imagenet100``, ``imagenet1000``: ``root/train/<wnid>`` and ``root/val/<wnid>``; the hundred classes are the
       first ones in alphabetical order.
-    - ``cub200``, ``cars``, ``aircraft``: as their authors gave them out, below ``root``; see
+    - ``cub200``, ``cars``, ``aircraft``: as published by their authors, below ``root``; see
       :mod:`~cl_lightning.data.sources.fine_grained`.
     - ``image_folder``: ``root/train/<class>`` with ``root/val`` or ``root/test``, or else ``root/<class>``, of which
       ``test_share`` of each class is for testing.
@@ -73,11 +73,11 @@ def load_sources(
     :class:`~cl_lightning.data.sources.read_options.Reading`. With ``orientation="apply"``, pictures in files are turned
     as their EXIF orientation says.
 
-    Of a data set in files, those that are new or changed are decoded once. With ``on_broken="skip"``, those that do not
-    decode are left out: no other image changes its key or its side. Pictures of more than ``max_pixels`` do not decode.
+    New or changed files of a data set are decoded once. With ``on_broken="skip"``, files that do not decode are left
+    out: no other image changes its key or its split. Pictures of more than ``max_pixels`` do not decode.
 
     Raises ValueError if the name is unknown, ``root`` does not hold the data set, files do not decode
-    (``on_broken="error"``), or a class has only such.
+    (``on_broken="error"``), or no file of a class does.
     """
     if name not in _READERS:
         raise ValueError(f"data.name={name} is unknown: type data.name={', '.join(_READERS)}")
@@ -96,7 +96,7 @@ def load_sources(
 
 
 def at_hand(name: str, root: str | Path | None) -> bool:
-    """Whether :func:`load_sources` could find a data set where it says, without a download."""
+    """Return True if :func:`load_sources` could find a data set at its root, without a download."""
     if name == "digits":
         return True
     return name in _READERS and root is not None and (Path(root).expanduser() / FOLDERS.get(name, "")).is_dir()
@@ -109,11 +109,11 @@ def _digits(_root: Path | None, with_test: bool, _reading: Reading) -> Sources:
     # The stored values are 0 .. 16.
     pixels = torch.from_numpy(np.rint(images * 255 / 16).astype(np.uint8)).view(-1, 1, 8, 8)
     labels = torch.from_numpy(own_labels).to(torch.int64)
-    place_in_class = torch.zeros_like(labels)
+    position_in_class = torch.zeros_like(labels)
     for label in range(10):
         rows = labels == label
-        place_in_class[rows] = torch.arange(int(rows.sum()))
-    is_test = place_in_class % 5 == 4
+        position_in_class[rows] = torch.arange(int(rows.sum()))
+    is_test = position_in_class % 5 == 4
 
     def part(name: str, rows: Tensor) -> ArraySource:
         return ArraySource(f"digits/{name}", pixels[rows], labels[rows], tuple("0123456789"))
@@ -150,7 +150,7 @@ def _download_cifar100(root: Path) -> None:
     log.info("downloading CIFAR-100 (169 MB) to %s", root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # Unpacked aside and moved in one step: neither a killed run nor a second process leaves half a data set.
+        # Unpacked in a temporary folder and renamed: neither a killed run nor a second process leaves half a data set.
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as aside:
             CIFAR100(aside, train=True, download=True)
             _move_once(Path(aside) / _CIFAR, root / _CIFAR)
@@ -210,8 +210,8 @@ def _image_folder(root: Path | None, with_test: bool, reading: Reading) -> Sourc
 
 
 def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> list[FolderSource]:
-    """The sources with what is known of their files' contents, without the images that do not decode. Raises ValueError
-    if there are some, unless they may be left out (``skip``) and leave each class another image.
+    """Return the sources with the digests of their files, without the images that do not decode. Raises ValueError if
+    there are some, unless they may be left out (``skip``) and each class keeps another image.
     """
     found = scan(root, sources)
     sources = [dataclasses.replace(source, digests=one.digests) for source, one in zip(sources, found, strict=True)]

@@ -1,4 +1,4 @@
-"""What lies in a folder of data and is not read: counted by kind, so that nothing vanishes in silence."""
+"""Files in a folder of data that are not read: counted by kind, so that nothing is skipped silently."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from cl_lightning.core.printable import printable
 log = logging.getLogger(__name__)
 
 SYSTEM = "system files"
-"""What file managers leave behind: nobody misses them, so that only the log counts them."""
+"""Kind of the files that file managers leave behind: only the log counts them."""
 _LISTED = 10_000
-"""Of a kind, how many the log names."""
+"""Number of files of a kind that the log names."""
 _NAMED = 6
-"""Kinds that a line names."""
+"""Number of kinds that a line names."""
 _ONE = {"files": "file", "folders": "folder", "images": "image", "links": "link"}
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One kind of what was left out."""
+    """One kind of skipped files."""
 
     kind: str
-    """In the plural: ``.txt files``."""
+    """Kind in the plural: ``.txt files``."""
     count: int
     example: str
     """Path of one of them, below the data root."""
 
     def words(self) -> str:
-        """``3 .txt files such as cat/notes.txt``."""
+        """Return a phrase such as ``3 .txt files such as cat/notes.txt``."""
         if self.count > 1:
             return f"{self.count} {self.kind} such as {self.example}"
         return f"1 {re.sub('|'.join(_ONE), lambda plural: _ONE[plural[0]], self.kind, count=1)}, {self.example}"
@@ -39,32 +39,32 @@ class LeftOut:
 
 @dataclass
 class Aside:
-    """Collects what is left out while folders are listed."""
+    """Collector of the files that are skipped while folders are listed."""
 
     _counts: dict[str, int] = field(default_factory=dict)
     _paths: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, path: str) -> None:
-        """``path`` is what will be shown of it."""
+        """Add a file, which messages show as ``path``."""
         self._counts[kind] = self._counts.get(kind, 0) + 1
         paths = self._paths.setdefault(kind, [])
         if len(paths) < _LISTED:
             paths.append(printable(path))
 
     def merge(self, other: Aside) -> None:
-        """Add all that ``other`` has."""
+        """Add all files of ``other``."""
         for kind, count in other._counts.items():
             self._counts[kind] = self._counts.get(kind, 0) + count
             paths = self._paths.setdefault(kind, [])
             paths += other._paths[kind][: _LISTED - len(paths)]
 
     def kinds(self) -> tuple[LeftOut, ...]:
-        """The most frequent first; without system files."""
+        """Return the kinds, the most frequent first; without system files."""
         found = [LeftOut(kind, count, self._paths[kind][0]) for kind, count in self._counts.items() if kind != SYSTEM]
         return tuple(sorted(found, key=lambda each: (-each.count, each.kind)))
 
     def log(self, root: object) -> None:
-        """Every path into the log."""
+        """Write every path into the log."""
         for kind, paths in self._paths.items():
             more = self._counts[kind] - len(paths)
             log.info(
@@ -74,7 +74,7 @@ class Aside:
 
 
 def in_words(left_out: Sequence[LeftOut]) -> str:
-    """All kinds in one line, the less frequent of many without a name."""
+    """Return all kinds in one line; if there are many, the less frequent ones without a name."""
     rest = left_out[_NAMED:] if len(left_out) > _NAMED + 1 else ()
     words = [each.words() for each in left_out[: len(left_out) - len(rest)]]
     return "; ".join([*words, *([f"{sum(each.count for each in rest)} others, of {len(rest)} kinds"] if rest else [])])
