@@ -21,21 +21,21 @@ def violations(folder: Path) -> list[str]:
     """Return one line for each docstring in a folder that begins with one of these words."""
     found = []
     for file in sorted(folder.rglob("*.py")):
-        for docstring in docstrings(ast.parse(file.read_text(encoding="utf-8"), str(file))):
-            word = re.match(r"\w*", docstring.value.lstrip())
+        for line, text in docstrings(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+            word = re.match(r"\w*", text.lstrip())
             if word and word[0] in FIRST_WORDS:
-                found.append(f"{file}:{docstring.lineno}: begins with {word[0]}: begin with a verb or a noun instead")
+                found.append(f"{file}:{line}: begins with {word[0]}: begin with a verb or a noun instead")
     return found
 
 
-def docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
-    """Yield each string that stands alone in a module, class or function: docstrings, those of attributes too."""
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and text of each docstring of a module, class, function or attribute."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             for statement in node.body:
                 match statement:
-                    case ast.Expr(value=ast.Constant(value=str()) as docstring):
-                        yield docstring
+                    case ast.Expr(value=ast.Constant(value=str() as text, lineno=line)):
+                        yield line, text
 
 
 def main() -> int:

@@ -46,11 +46,11 @@ def write_run(run_dir: Path, *overrides: str, finished: int = 2, within: bool = 
     rows = [[[1, 1, 2]] * (after + 1) for after in range(finished)]
     state.matrices = {method.protocol: {name: AccuracyMatrix.from_plain(rows) for name in method.readouts()}}
     if finished:
-        writer.keep(state)
+        writer.save_checkpoint(state)
     if within:
         method.grow(scenario.tasks[finished], Key(2), NOTHING)
         state.cursor = Cursor(items=1)
-        writer.keep(state)
+        writer.save_checkpoint(state)
     method.network.eval()
     return method
 

@@ -156,14 +156,18 @@ def test_images_to_compare_on_are_the_users_else_the_datas_else_random(der: Run,
     save_pictures(tmp_path / "images", pictures(100))
     digits = DataConfig(name="digits", root="data")
     named = sample(model, digits, [str(tmp_path / "images")])
-    assert named.told == "64 images of --images"
+    assert named.origin == "64 images of --images"
     assert torch.equal(named.images[1], pictures(100)[1])
-    assert sample(model, digits, []).told == "64 images of digits/test"
-    assert sample(model, DataConfig(name="digits", root="data", validation=0.1), []).told == "64 images of digits/train"
+    assert sample(model, digits, []).origin == "64 images of digits/test"
+    assert (
+        sample(model, DataConfig(name="digits", root="data", validation=0.1), []).origin == "64 images of digits/train"
+    )
     folder = DataConfig(name="image_folder", root=str(tmp_path))
     assert torch.equal(sample(model, folder, []).images, named.images)
     for elsewhere in (DataConfig(name="cifar100", root=str(tmp_path)), DataConfig(name="image_folder", root="nowhere")):
-        assert sample(model, elsewhere, []).told.startswith("64 random images, because the run's data are not at hand")
+        assert sample(model, elsewhere, []).origin.startswith(
+            "64 random images, because the run's data are not at hand"
+        )
     (tmp_path / "x.png").touch()
     with pytest.raises(UserError, match="none could be read as an image"):
         sample(model, digits, [str(tmp_path / "x.png")])
