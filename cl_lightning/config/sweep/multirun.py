@@ -178,7 +178,7 @@ _NO_GROUP = (
 
 
 def sweep_group(config: Config) -> str:
-    """Return the group of a run on a dashboard: runs that differ in seed and class order alone share it, so that its mean
+    """Return the group of a run on a dashboard: runs that differ in seed and class order alone share it: its mean
     is meaningful. Method and data, then whatever else was typed.
     """
     typed = typed_for(HydraConfig.get()) if HydraConfig.initialized() else []
