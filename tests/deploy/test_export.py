@@ -118,7 +118,7 @@ def test_a_file_that_is_not_the_model_is_removed(
     assert "error: model.safetensors is not the model and was removed" in capsys.readouterr().err
 
 
-def test_a_network_that_a_format_cannot_carry_is_told_in_one_line(
+def test_a_network_that_a_format_cannot_carry_is_reported_in_one_line(
     der: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     def refuse(*_: object) -> None:
@@ -262,14 +262,14 @@ def test_files_that_are_not_what_was_written_are_refused(der: Run, tmp_path: Pat
         (["--out", "x", "--formats", "onyx"], "argument --formats: invalid choice: 'onyx'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments: list[str], told: str, tmp_path: Path, capsys: Captured) -> None:
+def test_errors_are_one_line(arguments: list[str], told: str, tmp_path: Path, capsys: Captured) -> None:
     assert export(tmp_path, *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {told}")
     assert error.count("\n") == 1
 
 
-def test_a_full_disk_is_told_in_one_line(capsys: Captured) -> None:
+def test_a_full_disk_is_reported_in_one_line(capsys: Captured) -> None:
     def full() -> int:
         raise OSError(28, "No space left on device", "model.pt2")
 

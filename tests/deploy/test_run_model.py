@@ -31,7 +31,7 @@ def test_names_and_tasks_are_those_learnt(dytox: Run) -> None:
     assert [list(model.classes_of(task)) for task in (None, 1, 2)] == [[0, 1, 2, 3], [0, 1], [2, 3]]
 
 
-def test_where_a_checkpoint_was_written_is_said() -> None:
+def test_where_a_checkpoint_was_written_is_reported() -> None:
     assert _stage(3, 3, [4, 3, 3]) == "all 3 tasks, 10 classes"
     assert _stage(1, 1, [4, 3, 3]) == "unfinished: used as it was after task 1 of 3, 4 of 10 classes"
     assert _stage(1, 2, [4, 3, 3]) == "interrupted within task 2 of 3, 7 of 10 classes"
@@ -104,7 +104,7 @@ def changed(run: Run, folder: Path, **values: object) -> Path:
 
 
 @pytest.mark.slow
-def test_checkpoints_that_cannot_be_used_are_told_in_one_line(dytox: Run, icarl: Run, tmp_path: Path) -> None:
+def test_checkpoints_that_cannot_be_used_are_reported_in_one_line(dytox: Run, icarl: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has format 2, this program reads format 3"):
         open_run(changed(dytox, tmp_path / "old", version=2))
     run_dir = changed(dytox, tmp_path / "torn")
