@@ -79,8 +79,8 @@ def _export(given: argparse.Namespace) -> int:
     if not possible:
         return PARTLY
     prepare(given.out, given.overwrite)
-    say(f"{model.place}: {model.protocol['method']} on {model.protocol['data']}, {model.stage}; read-out {readout}")
-    say(f"compared on {images.told}, in batches of 1, 7 and all")
+    say(f"{model.source}: {model.protocol['method']} on {model.protocol['data']}, {model.stage}; read-out {readout}")
+    say(f"compared on {images.origin}, in batches of 1, 7 and all")
     agrees = export(model, readout, given.out, possible, images, say)
     return DONE if agrees and (given.formats is None or possible == wanted) else PARTLY
 

@@ -120,7 +120,7 @@ def _explain(classifier: Classifier, task: int | None) -> None:
 
     model = classifier.model
     method, data = model.protocol["method"], model.protocol["data"]
-    say(f"{model.place}: {method} on {data}, {model.stage}; read-out {classifier.readout}")
+    say(f"{model.source}: {method} on {data}, {model.stage}; read-out {classifier.readout}")
     say(f"probability: {meaning(model.readouts[classifier.readout])}")
     if task is None:
         say("task: the one that brought the predicted class, counted from 1")

@@ -29,7 +29,7 @@ ALLOWED = {"checkpoint/files.py": ["self != Position()"]}
 
 
 def violations(package: Path) -> list[str]:
-    """One line for each assert that could guard a user."""
+    """Return one line for each assert that could guard a user."""
     found = []
     for file in sorted(package.rglob("*.py")):
         place = file.relative_to(package).as_posix()
@@ -44,7 +44,7 @@ def violations(package: Path) -> list[str]:
 
 
 def _narrows(test: ast.expr) -> bool:
-    """Return whether a condition says of which type a value is, and nothing else."""
+    """Return whether a condition is about the type of a value, and nothing else."""
     match test:
         case ast.UnaryOp(op=ast.Not(), operand=inner):
             return _narrows(inner)

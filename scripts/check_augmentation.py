@@ -54,14 +54,14 @@ TIMM_NAMES = {
     Operation.ROTATE: "Rotate",
 }
 GEOMETRIC = [operation for operation in Operation if operation >= Operation.SHEAR_X]
-"""Those that interpolate."""
+"""Operations that interpolate."""
 PHOTOMETRIC = [operation for operation in Operation if operation not in GEOMETRIC]
 FILL = (124, 116, 104)
 GREY_FILL = Image.new("RGB", (1, 1), FILL).convert("L").tobytes()[0]
 
 MAGNITUDES = (0.0, 2.5, 5.0, 9.0, 10.0)
 LARGEST = 2
-"""Grey levels that one value of one pixel may differ by without interpolation; 0 is what we measure."""
+"""Grey levels that one value of one pixel may differ by without interpolation; we measure 0."""
 MEAN = 0.01
 """Grey levels that values may differ by on average with interpolation.
 
@@ -83,13 +83,13 @@ PHOTO_SIDE = 427
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far our version of an operation is from timm's, over all images, magnitudes and signs."""
+    """The difference of our version of an operation from timm's, over all images, magnitudes and signs."""
 
     operation: str
     interpolates: bool
     magnitudes: str
     images: int
-    """Each is compared in colour and in grey, at each magnitude."""
+    """Number of images, each compared in colour and in grey, at each magnitude."""
     largest: int
     """Grey levels."""
     mean: float
@@ -102,23 +102,23 @@ class Comparison:
 
 @dataclass(frozen=True)
 class DrawComparison:
-    """How often an operation is carried out and with what argument, in our draws and in timm's."""
+    """The frequency and arguments of an operation, in our draws and in timm's."""
 
     operation: str
-    """Or ``any``: that an operation which was drawn is carried out at all."""
+    """Name, or ``any``: that an operation which was drawn is applied at all."""
     share: float
-    """Of the operations carried out; of those drawn for ``any``. 0 to 1."""
+    """Share of the operations applied; of those drawn for ``any``. 0 to 1."""
     timm_share: float
     share_p: float
     """Probability of shares at least this far apart in two samples of one distribution."""
     test: str
-    """Of the arguments: ``Kolmogorov-Smirnov``, ``chi-square``, or ``none`` where there is no argument."""
+    """Test of the arguments: ``Kolmogorov-Smirnov``, ``chi-square``, or ``none`` where there is no argument."""
     argument_p: float | None
     passed: bool
 
 
 def crop_photo(photo: np.ndarray, height: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """A random crop of a photograph (H, W, 3), shrunk to ``height`` x ``width``: five times, or as much as fits."""
+    """Return a random crop of a photograph (H, W, 3), shrunk to ``height`` x ``width``, at most five times."""
     zoom = max(1, min(5, min(photo.shape[:2]) // max(height, width)))
     top = generator.integers(0, photo.shape[0] - height * zoom + 1)
     left = generator.integers(0, photo.shape[1] - width * zoom + 1)
@@ -127,12 +127,12 @@ def crop_photo(photo: np.ndarray, height: int, width: int, generator: np.random.
 
 
 def grey(images: np.ndarray) -> np.ndarray:
-    """Images (n, H, W, 3) in grey, (n, H, W), as Pillow converts them."""
+    """Convert images (n, H, W, 3) to grey, (n, H, W), as Pillow does."""
     return np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])
 
 
 def timm_arguments(operation: Operation, magnitude: float) -> list[float]:
-    """The arguments that timm may make of a magnitude, sorted: one, or one of each sign; 0 for none at all."""
+    """Return the arguments that timm may make of a magnitude, sorted: one, or one of each sign; 0 for none at all."""
     from timm.data import auto_augment
 
     level = auto_augment.LEVEL_TO_ARG[TIMM_NAMES[operation]]
@@ -144,14 +144,14 @@ def timm_arguments(operation: Operation, magnitude: float) -> list[float]:
 
 
 def our_arguments(operation: Operation, magnitude: float) -> list[float]:
-    """The same of our policy: what its draws contain."""
+    """Return the arguments that our policy draws for a magnitude."""
     policy = RandAugment(magnitude=magnitude, magnitude_std=0.0, probability=1.0)
     choices = randaugment.draw(policy, Key(0), torch.arange(500))
     return sorted(set(choices.arguments[choices.operations == operation].tolist()))
 
 
 def timm_result(operation: Operation, image: np.ndarray, argument: float) -> np.ndarray:
-    """Timm's operation on one image (H, W, 3) or (H, W); ``argument`` is passed on where it takes one."""
+    """Apply timm's operation to one image (H, W, 3) or (H, W); ``argument`` is passed on where it takes one."""
     from timm.data import auto_augment
 
     function: Any = auto_augment.NAME_TO_OP[TIMM_NAMES[operation]]
@@ -161,7 +161,7 @@ def timm_result(operation: Operation, image: np.ndarray, argument: float) -> np.
 
 
 def our_result(operation: Operation, images: np.ndarray, argument: float) -> np.ndarray:
-    """Our operation on images (n, H, W, 3) or (n, H, W), all with the same argument."""
+    """Apply our operation to images (n, H, W, 3) or (n, H, W), all with the same argument."""
     tensor = torch.from_numpy(images.copy())
     tensor = tensor.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else tensor[:, None]
     which = torch.full((len(images),), int(operation))
@@ -172,7 +172,7 @@ def our_result(operation: Operation, images: np.ndarray, argument: float) -> np.
 
 
 def differences(operation: Operation, images: np.ndarray, theirs: float, ours: float | None = None) -> np.ndarray:
-    """Grey levels between timm's operation with the argument ``theirs`` and ours with ``ours``, by default the same.
+    """Return grey levels between timm's operation with the argument ``theirs`` and ours with ``ours``; None: the same.
 
     ``images`` is (n, H, W, 3) or (n, H, W) uint8, and so is the result, int64.
     """
@@ -181,7 +181,7 @@ def differences(operation: Operation, images: np.ndarray, theirs: float, ours: f
 
 
 def is_black(operation: Operation, argument: float) -> bool:
-    """Whether this is posterising to 0 bits, which Pillow refuses now; it once gave a black image."""
+    """Return whether this is posterising to 0 bits, which Pillow refuses now; it once gave a black image."""
     return operation == Operation.POSTERISE and argument == 0
 
 
@@ -193,7 +193,7 @@ def compare(operation: Operation, images: np.ndarray) -> Comparison:
     for magnitude in MAGNITUDES if matters else MAGNITUDES[:1]:
         theirs, ours = timm_arguments(operation, magnitude), our_arguments(operation, magnitude)
         if is_black(operation, theirs[0]):
-            continue  # `posterised_to_nothing` tells of it
+            continue  # see `posterised_to_nothing`
         magnitudes.append(("±" if len(theirs) > 1 else "") + f"{magnitude:g}")
         # The lowest and the highest argument: both signs, or the same one twice.
         for pair in sorted({(theirs[0], ours[0]), (theirs[-1], ours[-1])}):
@@ -206,13 +206,13 @@ def compare(operation: Operation, images: np.ndarray) -> Comparison:
 
 
 def _summary(found: np.ndarray) -> tuple[int, int, int, int, int]:
-    """Largest difference, sum of the differences, values, pixels that differ, pixels."""
+    """Return the largest difference, sum of the differences, values, pixels that differ, pixels."""
     pixels = found.reshape(*found.shape[:3], -1).any(-1)
     return int(found.max()), int(found.sum()), found.size, int(pixels.sum()), pixels.size
 
 
 def posterised_to_nothing(image: np.ndarray) -> tuple[bool, str]:
-    """Whether our highest magnitude gives black, as timm's policy means it, and what Pillow does with 0 bits."""
+    """Return whether our highest magnitude gives black, as timm's policy means it, and Pillow's result for 0 bits."""
     (bits,) = our_arguments(Operation.POSTERISE, randaugment.MAX_MAGNITUDE)
     black = not our_result(Operation.POSTERISE, image[None], bits).any()
     try:
@@ -223,9 +223,9 @@ def posterised_to_nothing(image: np.ndarray) -> tuple[bool, str]:
 
 
 def timm_draws(count: int) -> dict[str, list[float]]:
-    """Arguments of the operations that timm's policy, as built for DyTox, carries out on ``count`` images.
+    """Draw the arguments of the operations that timm's policy, as built for DyTox, applies to ``count`` images.
 
-    Only recorded, not carried out: no image is needed, and 0 bits do no harm. No global random state is touched.
+    They are only recorded, not applied: no image is needed, and 0 bits do no harm. No global random state is touched.
     """
     from timm.data import auto_augment
 
@@ -267,7 +267,7 @@ def _shares(counts: tuple[int, ...], totals: tuple[int, ...]) -> tuple[float, fl
 
 
 def _argument_test(ours: Sequence[float], theirs: Sequence[float]) -> tuple[str, float | None]:
-    """Name and p-value of a test that two samples are of one distribution.
+    """Return name and p-value of a test that two samples are of one distribution.
 
     Rounded first: timm stops the factors at 0.1, where 1 - 0.9 is the last bit less, and equal draws must be ties.
     With ties, such as those of clipped magnitudes, the Kolmogorov-Smirnov p-value is at worst too large.
@@ -289,7 +289,7 @@ def _argument_test(ours: Sequence[float], theirs: Sequence[float]) -> tuple[str,
 
 
 def photo_crops(size: int, count: int) -> np.ndarray:
-    """Crops (count, size, size, 3) of scikit-learn's two photographs, by turns; the same ones each time."""
+    """Return crops (count, size, size, 3) of scikit-learn's two photographs in turn; the same ones each time."""
     from sklearn.datasets import load_sample_images
 
     generator = np.random.default_rng(0)
@@ -298,9 +298,9 @@ def photo_crops(size: int, count: int) -> np.ndarray:
 
 
 def folder_images(folder: Path, size: int, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Centres (n, size, size, 3) of at most ``count`` pictures below a folder, and a line for each that is unreadable.
+    """Return centres (n, size, size, 3) of at most ``count`` pictures below a folder, and a line for each other one.
 
-    Which ones is drawn, always alike. Raises ``UserError`` if there is no folder or no picture that can be read.
+    The draw is the same each time. Raises ``UserError`` if there is no folder or no picture that can be read.
     """
     if not folder.is_dir():
         raise UserError(f"--images {folder} is no folder: name one with pictures in it, or leave --images out")
@@ -343,7 +343,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _table(rows: Sequence[Comparison] | Sequence[DrawComparison]) -> str:
-    """The fields of the rows, each column as wide as it needs."""
+    """Format the fields of the rows, each column as wide as needed."""
     lines = [[name.replace("_", " ") for name in vars(rows[0])], *([*map(_cell, vars(row).values())] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -1,7 +1,7 @@
-"""Check that each framework stays in its rooms: `python scripts/check_imports.py [package folder]`.
+"""Check that each framework stays in its packages: `python scripts/check_imports.py [package folder]`.
 
 Pure code that cannot see Lightning, Hydra or wandb can be read, tested and kept without them. import-linter checks the
-arrows between our own modules; it says nothing of where in the package a library may be imported, so this does.
+arrows between our own modules, not the places where a library may be imported, so this does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOMS = {
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every module that the code names in an import, deferred or by ``import_module("...")``, and the line."""
+    """Yield every module that the code names in an import, deferred or by ``import_module("...")``, and the line."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
@@ -41,7 +41,7 @@ def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def violations(package: Path) -> list[str]:
-    """One line for each import outside its rooms: ``file:line: what, and where it may be``."""
+    """Return one line for each import that is not allowed: ``file:line: library, and the files allowed``."""
     found = []
     for file in sorted(package.rglob("*.py")):
         place = file.relative_to(package).as_posix()

@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _compared(file: VectorFile) -> Comparison:
-    """By the kind of the file."""
+    """Compare a file by its kind."""
     if not is_recorded_run(file):
         return compare(file)
     run = RecordedRun(file)
@@ -86,7 +86,7 @@ def _compared(file: VectorFile) -> Comparison:
 
 
 def verdict(comparison: Comparison) -> str:
-    """The last line: pass or fail, how many entries by verdict, and the names of the first that failed."""
+    """Return the last line: pass or fail, the number of entries by verdict, and the names of the first that failed."""
     counts = ", ".join(f"{comparison.counts[v]} {v.value}" for v in Verdict if comparison.counts[v])
     failed = [row.entry for row in comparison.rows if row.verdict.failed]
     named = ", ".join(failed[:_NAMED]) + (f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else "")
@@ -94,7 +94,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def _summarised(rows: Iterable[Row]) -> Iterator[Row]:
-    """One line for the tensors of a folder that share a verdict: the worst. Excused ones are named one by one."""
+    """Yield one line for the tensors of a folder that share a verdict: the worst. Excused ones are named one by one."""
     groups: dict[tuple[str, Verdict], list[Row]] = {}
     for row in rows:
         groups.setdefault((_folder(row), row.verdict), []).append(row)
@@ -111,7 +111,7 @@ def _summarised(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _folder(row: Row) -> str:
-    """What an entry is summarised under: itself, unless it is one of many tensors."""
+    """Return the name that an entry is summarised under: its own, unless it is one of many tensors."""
     found = _FOLDERS.fullmatch(row.entry)
     if row.verdict is Verdict.UNCHECKED:
         return row.entry.rpartition("/")[0] + "/" if "/" in row.entry else row.entry

@@ -4,7 +4,7 @@
     python scripts/convert.py export RUN_DIR|CHECKPOINT.pt|OURS.pt PUBLISHED.pth
 
 An imported file holds weights and the description of their network, nothing to go on training with. Neither direction
-runs code from the file that it reads, and neither writes over a file. Exit status: 2 for wrong input, told in one line.
+runs code from the file that it reads, and neither writes over a file. Exit status: 2 for wrong input, with one line.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from cl_lightning.published.checkpoint import PublishedCheckpoint, load_plain, r
 from cl_lightning.published.weights import export_dytox, import_network
 
 IMPORTED = "weights-1"
-"""The ``version`` of an imported file: not a number, so that nothing takes it for the checkpoint of a run."""
+"""Value of ``version`` in an imported file: not a number, so that it is never read as a run's checkpoint."""
 WRONG_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert, say what was found, and return the exit status."""
+    """Convert, report what was found, and return the exit status."""
     parser = argparse.ArgumentParser(description="Weights of the published DyTox into ours, and back.")
     directions = parser.add_subparsers(dest="direction", required=True)
     for name, what, source, target in (
@@ -89,7 +89,7 @@ def _last_checkpoint(run_dir: Path) -> Path:
 
 
 def _our_network(path: Path) -> Network:
-    """From a checkpoint of a run, or from an imported file."""
+    """Load the network of a checkpoint of a run, or of an imported file."""
     payload = load_plain(path)
     if "network" not in payload:
         hint = f": type convert.py import {path} ..." if "model" in payload else ""
@@ -151,7 +151,7 @@ def _told(network: TaskNetwork, found: PublishedCheckpoint) -> str:
 
 
 def _unseen(network: TaskNetwork) -> list[tuple[str, float]]:
-    """What a run was told and weights do not hold, by the published names of the options."""
+    """Return the options of a run that weights do not hold, by their published names."""
     sizes = network.encoder.structure()
     return [("drop_path", sizes["drop_path"]), ("locality_strength", sizes["locality"])]
 

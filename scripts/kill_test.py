@@ -2,8 +2,8 @@
 
     python scripts/kill_test.py [kills=50] [methods=dytox,icarl] [workers=0,2] [seed=0] [out=DIR] [key=value ...]
 
-A run is made in peace. Then the same run is made once more in another folder and killed with SIGKILL, half of the time
-at a random instant and half of the time at a random call of a place that matters (in the middle of a step, of writing a
+One run is undisturbed. Then the same run is made once more in another folder and killed with SIGKILL, half of the time
+at a random instant and half of the time at a random call of a critical function (in the middle of a step, of writing a
 checkpoint, between writing and renaming, while herding, evaluating, reporting); it goes on with resume=, is killed
 again, and so on until it ends, and until enough kills have been made. Results (without provenance), counts, exemplars,
 weights and the rows of the curves must be those of the run in peace. With workers=2, the digits are read from files.
@@ -70,14 +70,14 @@ SITES = {
     "curves of a phase": ("cl_lightning.learning.loggers", "Curves.log_phase"),
     "growing": ("cl_lightning.methods.base", "frozen_copy"),
 }
-"""Where it hurts: the process ends at one call of these, before it does anything."""
+"""Critical functions: the process ends at one call of these, before it does anything."""
 FEW = {"step": 40, "backward": 40, "checkpoint, writing": 60, "curves": 20}
 _DIGITS = Path("digits")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for."""
+    """The options of a command line."""
 
     kills: int
     methods: tuple[str, ...]
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class DifferenceError(Exception):
-    """A run that was killed ended otherwise than the one in peace: what this program is there to find."""
+    """A killed run's result differs from that of the undisturbed one: the defect that this program looks for."""
 
 
 def _request(arguments: Sequence[str]) -> Request:
@@ -150,12 +150,12 @@ def _refuse_unread(request: Request, cases: Sequence[tuple[str, int]]) -> None:
 
 
 def _composed(options: Sequence[str], run_dir: Path) -> Config:
-    """Of one of several methods, which need not read what is for all of them."""
+    """Compose the configuration of one of several methods, which need not read all options."""
     return compose_one_of_many([*options, f"run_dir={run_dir}"])[0]
 
 
 def _case(request: Request, method: str, workers: int, kills: int) -> Counter[str]:
-    """One method on one number of workers: at least ``kills`` kills, at least one whole run."""
+    """Test one method on one number of workers: at least ``kills`` kills, at least one whole run."""
     chance = random.Random(f"{request.seed} {method} {workers}")
     folder = request.out / f"{method}_workers{workers}"
     options = _options(request, method, workers)
@@ -179,7 +179,7 @@ def _case(request: Request, method: str, workers: int, kills: int) -> Counter[st
 
 
 def _killed_until_done(config: Config, seconds: float, chance: random.Random) -> Counter[str]:
-    """Start, kill, go on, kill ... until the run ends by itself."""
+    """Start, kill, resume, kill ... until the run ends by itself."""
     hits, run_dir = Counter[str](), Path(config.run_dir)
     while True:
         resume = (run_dir / "config.yaml").exists()
@@ -197,7 +197,7 @@ def _killed_until_done(config: Config, seconds: float, chance: random.Random) ->
 
 
 def run(config: Config, *, resume: bool, after: float | None = None, site: str | None = None, call: int = 1) -> int:
-    """One process: killed ``after`` seconds, or at the ``call``-th call of a ``site``; returns how it ended."""
+    """Run one process, killed ``after`` seconds, or at the ``call``-th call of a ``site``; returns its exit code."""
     from cl_lightning.run.train import execute
 
     run_dir = Path(config.run_dir)
@@ -249,7 +249,7 @@ def mine(module: str, path: str, call: int, number: signal.Signals = signal.SIGK
 
 
 def outcome(run_dir: Path) -> dict[str, Any]:
-    """Everything that two equal runs have in common."""
+    """Return everything that two equal runs have in common."""
     results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     del results["provenance"]
     payload = load_checkpoint(list_checkpoints(run_dir / "checkpoints")[-1])
@@ -266,7 +266,7 @@ def outcome(run_dir: Path) -> dict[str, Any]:
 
 
 def _data(out: Path, workers: int) -> list[str]:
-    """Digits from memory, or, for workers to have something to do, the same from files."""
+    """Return the overrides for digits from memory, or, so that workers have work, the same from files."""
     if workers == 0:
         return []
     root = out / _DIGITS

@@ -1,4 +1,4 @@
-"""Run a table of results, see how it stands, keep it: `python scripts/reproduce.py table=cifar100 data.root=DIR`.
+"""Run a table of results, show its state, store it: `python scripts/reproduce.py table=cifar100 data.root=DIR`.
 
     python scripts/reproduce.py                              the tables there are
     python scripts/reproduce.py table=NAME [key=value ...]   run what is missing, go on with what is unfinished, print
@@ -49,7 +49,7 @@ COMMANDS = ("run", "show", "keep", "docs")
 
 @dataclass(frozen=True)
 class Request:
-    """What was typed."""
+    """The options of a command line."""
 
     command: str = "run"
     table: str | None = None
@@ -60,11 +60,11 @@ class Request:
     out: Path = field(default_factory=lambda: Path("outputs/reproduce"))
     dry_run: bool = False
     overrides: tuple[str, ...] = ()
-    """For each run."""
+    """Overrides of each run."""
 
 
 def parse(arguments: Sequence[str]) -> Request:
-    """The command line. Raises ValueError for what is not possible."""
+    """Parse the command line. Raises ValueError for what is not possible."""
     command = arguments[0] if arguments and "=" not in arguments[0] else "run"
     if command not in COMMANDS:
         raise ValueError(f"{command} is no command of this script: type one of {', '.join(COMMANDS)}")
@@ -95,11 +95,11 @@ def parse(arguments: Sequence[str]) -> Request:
 
 
 _OF_A_RUN = ("seed", "data.order")
-"""What the runs of a cell differ in, and nothing else in a configuration follows from: it is composed once for all."""
+"""Keys in which the runs of a cell differ, and that no other setting depends on: one composition serves all."""
 
 
 def expected(job: Job) -> dict[str, Any]:
-    """The scientific part of the job's own configuration."""
+    """Return the numeric settings of the job's own configuration."""
     pairs = [(override, *override.split("=", 1)) for override in job.overrides]
     own = {key: yaml.safe_load(value) for _, key, value in pairs if key in _OF_A_RUN}
     return _composed(tuple(override for override, key, _ in pairs if key not in _OF_A_RUN))[0] | own
@@ -107,24 +107,24 @@ def expected(job: Job) -> dict[str, Any]:
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread, ...]]:
-    """The scientific part of a configuration, and which of the overrides it does not read."""
+    """Return the numeric settings of a configuration, and the overrides that it does not read."""
     config, idle = compose_one_of_many(["run_dir=none", *overrides])
     return numeric_settings(dataclasses.asdict(config)), tuple(idle)
 
 
 def asked(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
-    """The same, with further overrides."""
+    """Return the numeric settings of the job with further overrides."""
     return _composed((*job.overrides, *overrides))[0]
 
 
 def unread_by(job: Job, overrides: Sequence[str]) -> tuple[Unread, ...]:
-    """Return what the job, with further overrides, would be told and does not read."""
+    """Return the overrides, of the job and further ones, that it does not read."""
     every = (*job.overrides, *overrides)
     return _composed(tuple(override for override in every if override.partition("=")[0] not in _OF_A_RUN))[1]
 
 
 def differ(run: StoredRun, job: Job) -> list[str]:
-    """In what a stored run deviates from its job."""
+    """Return the settings in which a stored run deviates from its job."""
     return differences(run.science, expected(job))
 
 
@@ -143,11 +143,11 @@ class Runs:
         self._failed: list[Job] = []
 
     def folder(self, job: Job) -> Path:
-        """Where the job's files are."""
+        """Return the folder of the job's files."""
         return self._request.out / job.path
 
     def read(self, jobs: Sequence[Job]) -> dict[Job, StoredRun]:
-        """Results of ``jobs`` as they are in the run folders, finished or not."""
+        """Return the results of ``jobs`` in the run folders, finished or not."""
         found = {}
         for job in jobs:
             content = self.content(job)
@@ -156,21 +156,21 @@ class Runs:
         return found
 
     def content(self, job: Job) -> dict[str, Any] | None:
-        """What would be stored of the job's run; None where there is no result yet."""
+        """Return what would be stored of the job's run; None where there is no result yet."""
         results = self.folder(job) / "results.json"
         if not results.exists():
             return None
         return condense(json.loads(results.read_text(encoding="utf-8")), self.begun(job) or {})
 
     def begun(self, job: Job) -> dict[str, Any] | None:
-        """The scientific part of the configuration of what is in the job's folder; None if nothing there counts."""
+        """Return the numeric settings of the run in the job's folder; None if there is none."""
         folder = self.folder(job)
         if not (folder / "results.json").exists() and not any(folder.glob("checkpoints/task_*.pt")):
             return None
         return numeric_settings(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
     def command(self, job: Job) -> list[str]:
-        """The command line of a job: from its start, or from where it was left."""
+        """Return the command line of a job: to start it, or to resume it."""
         python = [sys.executable, "-m", "cl_lightning"]
         folder = self.folder(job)
         if any(folder.glob("checkpoints/task_*.pt")):
@@ -179,7 +179,7 @@ class Runs:
         return [*python, *self._read(job, (*job.overrides, *self._request.overrides)), f"hydra.run.dir={folder}"]
 
     def _read(self, job: Job, overrides: Sequence[str]) -> list[str]:
-        """Return what of ``overrides`` the job reads: a table says for all of its rows what some of them read."""
+        """Return those of ``overrides`` that the job reads: only some rows may read a table's common overrides."""
         idle = {one.text for one in unread_by(job, self._request.overrides)}
         return [override for override in overrides if override not in idle]
 
@@ -193,7 +193,7 @@ class Runs:
             raise ValueError(told(typed, "none of the runs"))
 
     def wanted(self) -> list[Job]:
-        """Jobs that are not finished.
+        """Return the jobs that are not finished.
 
         Raises:
             ValueError: a folder that holds a run under another configuration than this request would make, or something
@@ -245,13 +245,13 @@ class Runs:
             _say(f"{job.path}: {self.told(job)}")
 
     def told(self, job: Job) -> str:
-        """The result of a run in a line."""
+        """Return the result of a run in a line."""
         run = self.read([job])[job]
         return f"Avg {run.metrics['avg']:.2f}, Last {run.metrics['last']:.2f}"
 
 
 def _say(line: str, to: TextIO | None = None) -> None:
-    """A whole line at once: several runs may have something to say."""
+    """Write a whole line at once: several runs may print."""
     stream = to or sys.stdout
     stream.write(line + "\n")
     stream.flush()
@@ -307,7 +307,7 @@ def write_page() -> None:
 
 
 def with_blocks(text: str) -> str:
-    """``text`` with the part between ``<!-- NAME -->`` and ``<!-- /NAME -->`` made anew for each table, and an
+    """Return ``text`` with the part between ``<!-- NAME -->`` and ``<!-- /NAME -->`` replaced for each table, and an
     overview of them.
     """
     standing = []

@@ -1,4 +1,4 @@
-"""``python -m cl_lightning.bundle``: a finished run with the images that it remembers, in one file."""
+"""The command ``python -m cl_lightning.bundle``: a finished run with its exemplars, in one file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cl_lightning.core.printable import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out what was typed; returns the exit code: 2 for wrong input, 1 where a disk failed. What is stopped has
-    written nothing.
+    """Execute a command line; returns the exit code: 2 for wrong input, 1 where a disk failed. A command that is
+    stopped has written nothing.
     """
     typed = _parser().parse_args(arguments)
     return carried_out(lambda: typed.run(typed))

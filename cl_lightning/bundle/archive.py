@@ -1,6 +1,6 @@
-"""One file that holds other files: a zip archive without compression, whose list of contents has a checksum of each.
+"""The archive of a bundle: a zip file without compression, whose list of contents has a checksum of each file.
 
-What is read has been checked before anything is written, and goes to names that this module knows: no path in a file
+Contents are checked before anything is written, and are written to names that this module knows: no path in a file
 can lead out of the folder that it is unpacked into, and nothing grows while it is unpacked.
 """
 
@@ -37,7 +37,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Item:
-    """A file to pack: its name in the archive, and its bytes or where they are."""
+    """A file to pack: its name in the archive, and its bytes or their path."""
 
     name: str
     content: bytes | Path
@@ -83,18 +83,18 @@ class Archive:
 
     @property
     def names(self) -> list[str]:
-        """What is in it, the list of contents left out."""
+        """Names of the files in it, without the list of contents."""
         return [name for name in self._archive.namelist() if name != CONTENTS]
 
     def read(self, name: str) -> bytes:
-        """One file. Raises ``ValueError`` if it is not in the bundle."""
+        """Read one file. Raises ``ValueError`` if it is not in the bundle."""
         try:
             return self._archive.read(name)
         except KeyError:
             raise ValueError(f"it has no {name}") from None
 
     def unpack(self, name: str, folder: Path) -> None:
-        """Write one file to its place below ``folder``."""
+        """Write one file to its path below ``folder``."""
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._archive.open(name) as source, target.open("xb") as stream:
@@ -104,14 +104,14 @@ class Archive:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Archive]:
-    """The bundle in ``file``. Raises ``ValueError``, saying why, if it is none, or is not what was packed."""
+    """Open the bundle in ``file``. Raises ``ValueError`` with the reason if it is none, or is not what was packed."""
     with file.open("rb") as stream, _as_archive(file, stream) as archive:
         yield Archive(archive)
 
 
 def _as_archive(file: Path, stream: BinaryIO) -> zipfile.ZipFile:
-    """Everything that a reader of zip archives raises for bytes that are none, or that lie about their sizes, is met
-    here; what comes later reads what has been checked.
+    """Open a zip archive; whatever the reader raises for bytes that are none, or whose sizes are wrong, becomes a
+    ``ValueError``, so that later code reads checked contents alone.
     """
     try:
         archive = zipfile.ZipFile(stream)
@@ -120,7 +120,7 @@ def _as_archive(file: Path, stream: BinaryIO) -> zipfile.ZipFile:
         why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"it is truncated, or no bundle ({foreign_kind(file) or why})") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a place before the beginning was asked for
+        if error.errno != errno.EINVAL:  # an offset before the beginning was asked for
             raise
         raise ValueError("it is truncated, or no bundle (a place in it is outside of it)") from error
     return archive

@@ -1,7 +1,7 @@
-"""Networks in a bundle: of the kind and the sizes that the run's configuration says, with weights of those shapes.
+"""The check of networks in a bundle: kind and sizes are those of the run's configuration, weights have those shapes.
 
-A description in a foreign file is not built before its sizes are known to be those of the configuration: a number in it
-costs nobody's memory.
+A description in a foreign file is not built before its sizes are known to be those of the configuration: no number in
+it can exhaust the memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
 
 _GROWN = ("classes", "packed")
-"""What a description says of the tasks learnt; all else is as it was before the first."""
+"""Keys of a description that grow with tasks; all others are as before the first task."""
 _OLD_KIND = ("kind", "token_network")
 
 Leaf = tuple[str, Any]
@@ -29,14 +29,14 @@ Leaf = tuple[str, Any]
 
 
 def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str, Any]) -> Method:
-    """Return the configuration's method with the network that a bundle's state holds, and its teacher looked at.
+    """Return the configuration's method with the network of a bundle's state, its teacher checked too.
 
     Raises ``ValueError`` where they are of other sizes than the configuration says, or of other shapes than they say.
     """
     structure = encoder_structure(config, scenario)
     _check_size(structure, payload["network"]["weights"])
     method = build_method(config, scenario, Key(config.seed))
-    method.network.grow(scenario.tasks[0].num_new, Key(0))  # some say only then what they are made of
+    method.network.grow(scenario.tasks[0].num_new, Key(0))  # some are described in full only then
     allowed = {*_leaves(structure), *_leaves(method.network.structure()), _OLD_KIND}
     allowed |= {("token_expansion", value) for key, value in allowed if key == "expansion"}
     tasks = [task.num_new for task in scenario.tasks]
@@ -48,7 +48,7 @@ def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str
 
 
 def _check_size(structure: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Raise ``ValueError`` for a configuration whose network would be far larger than the weights that are there."""
+    """Raise ``ValueError`` for a configuration whose network would be far larger than the weights stored."""
     total = sum(tensor.numel() for tensor in weights.values())
     dim, width = structure.get("dim") or 0, structure.get("width") or 0
     patches = (structure.get("image_size") or 0) // (structure.get("patch_size") or 1)

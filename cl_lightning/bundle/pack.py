@@ -1,4 +1,4 @@
-"""A finished run with the images that it remembers as one file, and back again."""
+"""Export and import of bundles: a finished run with its exemplars as one file."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def export_run(run_dir: Path, file: Path) -> tuple[int, int]:
         raise UserError(f"{file.parent} does not exist: type FILE in a folder that does")
     config, payload = read_finished(run_dir, "export ")
     with told_to_user():
-        kept = kept_of(config, payload)
+        store = kept_of(config, payload)
         for name in _TEXTS:
             if not (run_dir / name).is_file():
                 raise ValueError(f"{run_dir} has no {name}: type resume={run_dir} to have it written again")
-    listing = [LISTING] if (run_dir / LISTING).is_file() else []  # runs that were made before it was kept lack it
+    listing = [LISTING] if (run_dir / LISTING).is_file() else []  # runs of earlier versions lack it
     with tempfile.TemporaryDirectory() as aside:
-        write_kept(Path(aside) / EXEMPLARS, kept)
+        write_kept(Path(aside) / EXEMPLARS, store)
         images = [path for path in sorted((Path(aside) / EXEMPLARS).rglob("*")) if path.is_file()]
         text, tensors = encode(payload)
         items = [
@@ -53,11 +53,11 @@ def export_run(run_dir: Path, file: Path) -> tuple[int, int]:
             Item("state.safetensors", tensors),
             *(Item(path.relative_to(aside).as_posix(), path) for path in images),
         ]
-        return len(kept.source), pack(file, items)
+        return len(store.source), pack(file, items)
 
 
 def import_run(file: Path, run_dir: Path) -> tuple[int, int]:
-    """Restore the run in ``file`` to ``run_dir``, which is there in the end with all of it, or not at all.
+    """Restore the run in ``file`` to ``run_dir``: all of it, or nothing.
 
     Returns the number of exemplars and of classes.
 
@@ -92,16 +92,16 @@ def _restore(archive: Archive, part: Path, run_dir: Path) -> tuple[int, int]:
     payload = decode(archive.read("state.json"), archive.read("state.safetensors"))
     if not isinstance(payload, dict) or payload.get("version") != VERSION:
         raise ValueError(f"its state is of another format than {VERSION}: use the release that wrote it")
-    kept = read_exemplar_store(part / EXEMPLARS)
+    store = read_exemplar_store(part / EXEMPLARS)
     try:
         load_saved(part, word="import ")
-        check_run(part, payload, kept)
+        check_run(part, payload, store)
         saved = read_yaml((part / "config.yaml").read_text(encoding="utf-8"))
     except (UserError, yaml.YAMLError) as error:
         raise ValueError(f"its configuration is none of this version: {error}".replace(str(part), "it")) from error
-    checkpoint = part / "checkpoints" / Position(len(kept.sizes)).file_name
+    checkpoint = part / "checkpoints" / Position(len(store.sizes)).file_name
     save_whole(checkpoint, payload)
-    load_checkpoint(checkpoint)  # holds nothing that could not be read again
+    load_checkpoint(checkpoint)  # raises if it could not be read again
     saved["run_dir"] = str(run_dir.absolute())
     (part / "config.yaml").write_text(yaml.safe_dump(saved, sort_keys=False), encoding="utf-8")
-    return len(kept.source), len(kept.source.class_names)
+    return len(store.source), len(store.source.class_names)

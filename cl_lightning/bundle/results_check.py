@@ -1,4 +1,4 @@
-"""``results.json`` and ``accuracy_matrix.csv`` in a bundle: their numbers are those of the counts in its state."""
+"""The check of a bundle's ``results.json`` and ``accuracy_matrix.csv``: they agree with the counts in its state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cl_lightning.core.missing_keys import complete_protocol
 from cl_lightning.report.results import build_results, finite, matrix_csv
 from cl_lightning.report.results_schema import LEFT_OUT, PROVENANCE, check_results_file
 
-_BESIDE: dict[str, Any] = {
+_NOT_IN_STATE: dict[str, Any] = {
     "data_identity": mapping_of(maybe(text)),
     "images": mapping_of(plain),
     "equal_images": mapping_of(plain),
@@ -21,43 +21,45 @@ _BESIDE: dict[str, Any] = {
     "notes": list_of(text),
     "provenance": PROVENANCE,
 }
-"""What the state does not know, or not in these words."""
-_SHOWN = {"precision": text, "precision_of_phases": list_of(text), "evaluation_folder": text}
-"""What the protocol of results has beside that of the state."""
+"""Entries of results that the state does not have, or has in another form."""
+_ADDED_TO_PROTOCOL = {"precision": text, "precision_of_phases": list_of(text), "evaluation_folder": text}
+"""Entries of the results' protocol that the state's lacks."""
 
 
 def check_results(folder: Path, state: RunState, protocol: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` where ``results.json`` and ``accuracy_matrix.csv`` are not those of the run."""
     written = read_json((folder / "results.json").read_bytes(), "results.json")
-    record({"protocol": record({"evaluation": text, "readout": text}, more=True), **_BESIDE}, _BESIDE, more=True)(
-        written, "results.json"
-    )
+    record(
+        {"protocol": record({"evaluation": text, "readout": text}, more=True), **_NOT_IN_STATE},
+        _NOT_IN_STATE,
+        more=True,
+    )(written, "results.json")
     check_results_file(written)
-    shown = written["protocol"]
-    if not state.matrices or next(iter(state.matrices)) != shown["evaluation"]:
+    stated = written["protocol"]
+    if not state.matrices or next(iter(state.matrices)) != stated["evaluation"]:
         raise ValueError("its results are of another evaluation than its state")
     parameters = state.records[-1].parameters
     made = build_results(
-        protocol, state.records, state.matrices, shown["readout"], parameters, {}, after_phases=state.after_phases
+        protocol, state.records, state.matrices, stated["readout"], parameters, {}, after_phases=state.after_phases
     )
     made = json.loads(json.dumps(finite(made)))
-    _check_protocol(complete_protocol(shown), made.pop("protocol"), state)
+    _check_protocol(complete_protocol(stated), made.pop("protocol"), state)
     for name in {**made, **written}:
-        unknown = name not in made  # also where it says null
-        if name not in ("protocol", *_BESIDE) and (unknown or not _same(made.get(name), written.get(name))):
+        unknown = name not in made  # also where its value is null
+        if name not in ("protocol", *_NOT_IN_STATE) and (unknown or not _same(made.get(name), written.get(name))):
             raise ValueError(f"{name[:40]!a} in its results.json is not that of the counts in its state")
     if (folder / "accuracy_matrix.csv").read_bytes() != matrix_csv(state.matrices).encode():
         raise ValueError("its accuracy_matrix.csv is not that of the counts in its state")
 
 
-def _check_protocol(shown: Mapping[str, Any], made: Mapping[str, Any], state: RunState) -> None:
-    for name in {**made, **shown}:
-        if name in _SHOWN and name in shown:
-            _SHOWN[name](shown[name], f"protocol.{name} of results.json")
-        elif name not in made or not _same(made.get(name), shown.get(name)):
+def _check_protocol(stated: Mapping[str, Any], made: Mapping[str, Any], state: RunState) -> None:
+    for name in {**made, **stated}:
+        if name in _ADDED_TO_PROTOCOL and name in stated:
+            _ADDED_TO_PROTOCOL[name](stated[name], f"protocol.{name} of results.json")
+        elif name not in made or not _same(made.get(name), stated.get(name)):
             raise ValueError(f"its results.json has another {name[:40]!a} than its state")
     used = list(dict.fromkeys(precision for _, _, precision in state.precisions))
-    if used and shown.get("precision") != ", then ".join(used):
+    if used and stated.get("precision") != ", then ".join(used):
         raise ValueError("its results.json has another precision than its state")
 
 

@@ -1,4 +1,4 @@
-"""``python -m cl_lightning.compare DIR...``: what went wrong in one line, and an exit code."""
+"""The command ``python -m cl_lightning.compare DIR...``: errors in one line, and an exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cl_lightning.core.exit_codes import DONE
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry out a command line; returns the exit code: 2 for what is not possible, 1 where a disk failed."""
+    """Execute a command line; returns the exit code: 2 for what is not possible, 1 where a disk failed."""
     return carried_out(lambda: _carry_out(arguments))
 
 

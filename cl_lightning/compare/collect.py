@@ -1,4 +1,4 @@
-"""Find the results of runs below folders, and read them; what cannot be read is named and left out."""
+"""The results of runs below folders: found and read; what cannot be read is named and left out."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ class FoundRun:
     """The files of a run, read."""
 
     name: str
-    """The folder, or the file that was named, as it would be typed."""
+    """Path of the run's folder, or of the file that was named, as typed."""
     results: Mapping[str, Any]
     config: Mapping[str, Any] | None
-    """Flat, see ``config.identity.science``; None where the run's ``config.yaml`` is not beside its results."""
+    """Flat, see ``config.identity.numeric_settings``; None where the results lie without the run's ``config.yaml``."""
     test_images: int | None
-    """All that were evaluated on; None where ``accuracy_matrix.csv`` is not beside the results."""
+    """Number of test images; None where the results lie without the run's ``accuracy_matrix.csv``."""
 
 
-def collect(places: Sequence[Path], leave_out: Sequence[Path] = ()) -> tuple[list[FoundRun], list[str]]:
-    """Read every run in or below ``places``: folders of any depth, or single files with results.
+def collect(paths: Sequence[Path], leave_out: Sequence[Path] = ()) -> tuple[list[FoundRun], list[str]]:
+    """Read every run in or below ``paths``: folders of any depth, or single files with results.
 
     Args:
-        places: runs, multiruns, folders of such, or JSON files like those of ``docs/results``.
-        leave_out: runs, or folders of runs, that are passed over.
+        paths: runs, multiruns, folders of these, or JSON files like those of ``docs/results``.
+        leave_out: runs, or folders of runs, to skip.
 
     Returns:
-        The runs, each file once, in the order of their names; lines that tell what was left out.
+        The runs, each file once, in the order of their names; notes on what was left out.
 
     Raises:
-        UserError: a place that does not exist or holds no results, or nothing that could be read.
+        UserError: a path that does not exist or holds no results, or nothing that could be read.
     """
-    files, again, begun = _files(places)
-    hidden = [place.resolve() for place in leave_out]
-    for place, asked in zip(hidden, leave_out, strict=True):
-        if not any(_is_in(file, place) for file in files):
+    files, again, begun = _files(paths)
+    hidden = [path.resolve() for path in leave_out]
+    for folder, asked in zip(hidden, leave_out, strict=True):
+        if not any(_is_in(file, folder) for file in files):
             raise UserError(f"--leave-out {asked} holds none of the runs: type the folder of one")
     notes = [f"{file} was found twice: it counts once" for file in again]
     notes += [f"{folder} is left out: it has no {RESULTS} yet" for folder in begun if not _hidden(folder, hidden)]
@@ -68,23 +68,23 @@ def collect(places: Sequence[Path], leave_out: Sequence[Path] = ()) -> tuple[lis
     return found, notes
 
 
-def _hidden(path: Path, places: Sequence[Path]) -> bool:
-    return any(_is_in(path.resolve(), place) for place in places)
+def _hidden(path: Path, folders: Sequence[Path]) -> bool:
+    return any(_is_in(path.resolve(), folder) for folder in folders)
 
 
-def _is_in(file: Path, place: Path) -> bool:
-    return file == place or place in file.parents
+def _is_in(file: Path, folder: Path) -> bool:
+    return file == folder or folder in file.parents
 
 
-def _files(places: Sequence[Path]) -> tuple[dict[Path, Path], list[Path], list[Path]]:
-    """Resolved path -> path as typed; the paths that came again; runs that have been begun, and no more."""
+def _files(paths: Sequence[Path]) -> tuple[dict[Path, Path], list[Path], list[Path]]:
+    """Return resolved path -> path as typed, the paths found again, and the folders of runs without results yet."""
     files: dict[Path, Path] = {}
     again, begun = [], []
-    for place in places:
-        below = list(_below(place))
+    for path in paths:
+        below = list(_below(path))
         begun += [path for path in below if path.is_dir()]
         if not below:
-            raise UserError(f"{place} holds no {RESULTS}: type the folder of a run or of several")
+            raise UserError(f"{path} holds no {RESULTS}: type the folder of a run or of several")
         for file in (path for path in below if not path.is_dir()):
             if file.resolve() in files:
                 again.append(file)
@@ -92,14 +92,14 @@ def _files(places: Sequence[Path]) -> tuple[dict[Path, Path], list[Path], list[P
     return files, again, begun
 
 
-def _below(place: Path) -> Iterator[Path]:
-    """Files with results, and folders of runs that have none yet."""
-    if place.is_file():
-        yield place
+def _below(path: Path) -> Iterator[Path]:
+    """Yield the files with results, and the folders of runs that have none yet."""
+    if path.is_file():
+        yield path
         return
-    if not place.is_dir():
-        raise UserError(f"{place} does not exist: type the folder of a run or of several")
-    for folder, inner, files in os.walk(place):
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist: type the folder of a run or of several")
+    for folder, inner, files in os.walk(path):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _WITHOUT_RUNS)
         if RESULTS in files:
             yield Path(folder) / RESULTS
@@ -108,7 +108,7 @@ def _below(place: Path) -> Iterator[Path]:
 
 
 def _read(file: Path) -> FoundRun:
-    """Raises ValueError, in a few words, for a file that is none of ours."""
+    """Read one file with results. Raises ValueError with a short reason if it is of another format."""
     content = _json(file)
     problem = _problem(content)
     if problem:
@@ -127,7 +127,7 @@ def _read(file: Path) -> FoundRun:
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``config.identity.science``, as far as there is one."""
+    """Invert ``config.identity.numeric_settings``, as far as possible."""
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         *groups, name = key.split(".")
@@ -159,7 +159,7 @@ def _config(file: Path) -> dict[str, Any] | None:
 
 
 def _test_images(file: Path, tasks: int) -> int | None:
-    """Sum over the tasks evaluated last; None where that is not known."""
+    """Return the number of images, summed over the tasks evaluated last; None where it is not known."""
     if not file.is_file():
         return None
     try:
@@ -172,7 +172,7 @@ def _test_images(file: Path, tasks: int) -> int | None:
 
 
 def _problem(content: Any) -> str | None:
-    """What makes this no ``results.json``; None if nothing does."""
+    """Return why this is no ``results.json``; None if it is one."""
     try:
         protocol, tasks = content["protocol"], content["tasks"]
         if not (isinstance(protocol["method"], str) and isinstance(protocol["seed"], int)):

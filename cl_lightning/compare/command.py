@@ -1,4 +1,4 @@
-"""What a command line asks for, from the files of runs to a text and a picture."""
+"""The comparison of a command line: from the files of runs to a text and a figure."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from cl_lightning.core.printable import printable, printable_lines
 
 
 def compare(options: Options) -> tuple[Comparison, list[str]]:
-    """The comparison that was asked for, and what to know of it, in lines.
+    """Return the comparison that was asked for, and notes on it.
 
     Raises:
         UserError: runs that cannot be compared as asked.
     """
-    found, notes = collect(options.places, options.leave_out)
+    found, notes = collect(options.paths, options.leave_out)
     chosen = {run.name for run in select([measure(one) for one in found], options.only)}
     runs = [measure(one, options.evaluation, options.readout) for one in found if one.name in chosen]
     if not options.unfinished:
-        runs, left = without_unfinished(runs)
-        notes += left
+        runs, more = without_unfinished(runs)
+        notes += more
     across = refuse_mixture(runs, options.across)
     groups, more = group(runs, across, options.across)
     baseline = baseline_among(groups, options.baseline)
@@ -38,7 +38,7 @@ def compare(options: Options) -> tuple[Comparison, list[str]]:
 
 
 def deliver(comparison: Comparison, options: Options) -> None:
-    """Print or write the text, and draw the figure. Raises ``OSError`` where there is no room or no right to write."""
+    """Print or write the text, and draw the figure. Raises ``OSError`` if the disk is full or may not be written to."""
     text = render(comparison, options.form, shutil.get_terminal_size((120, 40)).columns)
     if options.figure is not None:
         from cl_lightning.compare.figure import draw, save

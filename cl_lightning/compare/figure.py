@@ -1,4 +1,4 @@
-"""The curves of all groups in one picture, readable without colour."""
+"""The figure with the curves of all groups, readable without colour."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:  # heavy
 
 SUFFIXES = (".png", ".svg", ".pdf")
 FEW = 5
-"""Runs of a group that are still drawn one by one."""
+"""Largest group whose runs are drawn one by one."""
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-"""Okabe and Ito's, told apart by colour-blind readers."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _DOTS_PER_INCH = 160
 
 
 def draw(summaries: Sequence[Summary]) -> Figure:
-    """Accuracy over the number of classes seen: for each group its mean, a band of one standard deviation, and its runs
-    as thin lines where they are few.
+    """Draw accuracy over the number of classes seen: for each group its mean, a band of one standard deviation, and its
+    runs as thin lines where they are few.
     """
     from matplotlib.figure import Figure
 
@@ -68,7 +68,7 @@ def _draw(axes: Axes, summary: Summary, index: int) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the picture in the format of the suffix, in one stroke; the same numbers make the same file."""
+    """Write the figure in the format of the suffix, atomically; the same numbers make the same file."""
     from matplotlib import rc_context
 
     suffix = path.suffix[1:].lower()

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from cl_lightning.compare.groups import Group
 from cl_lightning.compare.measured import METRICS
 from cl_lightning.compare.page import page
-from cl_lightning.compare.settings import value_of, words
+from cl_lightning.compare.settings import format_value, value_of
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
 from cl_lightning.core.csv_cells import cell
 from cl_lightning.metrics.spread import Spread
 from cl_lightning.report.layout import Block, Grid, Items, as_markdown, as_text
 
 FORMATS = {"table": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv"}
-"""Format -> suffix of a file that has it."""
+"""Format -> suffix of its files."""
 
 _SETTINGS = (
     "method",
@@ -53,7 +53,7 @@ _SPECIAL = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is told of some groups."""
+    """The comparison of groups: summaries, differences and the baseline."""
 
     summaries: Sequence[Summary]
     """Best first."""
@@ -62,7 +62,7 @@ class Comparison:
 
 
 def render(comparison: Comparison, form: str, width: int) -> str:
-    """The whole text, in one of :data:`FORMATS`; ``width`` is that of the terminal."""
+    """Return the whole text in one of :data:`FORMATS`; ``width`` is that of the terminal."""
     if form == "csv":
         return as_csv(comparison)
     blocks = page(comparison.summaries, comparison.differences, comparison.baseline)
@@ -76,7 +76,7 @@ def render(comparison: Comparison, form: str, width: int) -> str:
 
 
 def as_latex(blocks: Sequence[Block]) -> str:
-    """Paragraphs, ``tabular`` environments with booktabs' rules, lists."""
+    """Return paragraphs, ``tabular`` environments with booktabs' rules, and lists."""
     return "% needs \\usepackage{booktabs}\n" + "\n\n".join(_latex(block) for block in blocks) + "\n"
 
 
@@ -95,14 +95,14 @@ def _latex(block: Block) -> str:
 
 def _escaped(text: str) -> str:
     signed = re.sub(r"(?<![\w}])-(?=\d)", "\0", text)
-    parts = [re.sub(r"[\\~^<>±&%$#_{}]", lambda found: _SPECIAL[found[0]], part) for part in signed.split("`")]
+    parts = [re.sub(r"[\\~^<>±&%$#_{}]", lambda match: _SPECIAL[match[0]], part) for part in signed.split("`")]
     marked = [f"\\texttt{{{part}}}" if index % 2 else part for index, part in enumerate(parts)]
     return "".join(marked).replace("\0", "$-$").replace("**", "")
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A line for each group: settings, means and deviations, differences, accuracies after each task. In % or points;
-    an empty cell is what does not apply.
+    """Return a line for each group: settings, means and deviations, differences, accuracies after each task. In % or
+    points; a cell is empty where it does not apply.
     """
     rows = [dict(_cells(comparison, summary)) for summary in comparison.summaries]
     tasks = max(len(summary.curve) for summary in comparison.summaries)
@@ -132,7 +132,7 @@ def _cells(comparison: Comparison, summary: Summary) -> Iterator[tuple[str, str]
         yield f"{metric}_difference_low", "" if value is None or width is None else _number(value.mean - width)
         yield f"{metric}_difference_high", "" if value is None or width is None else _number(value.mean + width)
     for key in dict.fromkeys((*_SETTINGS, *group.differs)):
-        yield key, words(key, value_of(group.settings, key))
+        yield key, format_value(key, value_of(group.settings, key))
     yield "seeds", " ".join(map(str, sorted({run.seed for run in group.runs})))
     yield "orders", " ".join(sorted({run.order for run in group.runs}))
     yield "commits", " ".join(sorted({run.commit for run in group.runs}))

@@ -1,4 +1,4 @@
-"""Runs that differ in seed and class order alone form a group; its name is its method, and what sets it apart."""
+"""Groups of runs that differ in seed and class order alone; a group's name is its method and its distinct settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from cl_lightning.compare.measured import MeasuredRun
 from cl_lightning.compare.select import named, once_each
-from cl_lightning.compare.settings import COMPARED, IMAGES, differing, distinct, value_of, words
+from cl_lightning.compare.settings import COMPARED, IMAGES, differing, distinct, format_value, value_of
 
 
 @dataclass(frozen=True)
@@ -20,51 +20,53 @@ class Group:
     name: str
     runs: tuple[MeasuredRun, ...]
     differs: Mapping[str, str]
-    """What sets it apart from other groups, in words."""
+    """Settings in which it differs from other groups, formatted."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What its runs were made under, as far as the files of any of them tell."""
+        """Settings of its runs, as far as the files of any of them have them."""
         return {key: value for run in reversed(self.runs) for key, value in run.settings.items()}
 
     @property
     def question(self) -> Mapping[str, Any]:
-        """The part of it that makes numbers comparable."""
+        """Settings that must be equal for numbers to be comparable."""
         return {key: value_of(self.settings, key) for key in COMPARED}
 
 
 def group(
     runs: Sequence[MeasuredRun], differ: Sequence[str] = (), across: Sequence[str] = ()
 ) -> tuple[list[Group], list[str]]:
-    """The groups among ``runs``, in the order of their names, and lines that tell what to know of them.
+    """Return the groups among ``runs``, in the order of their names, and notes on them.
 
     Args:
-        runs: answers to one question, see ``select.refuse_mixture``.
-        differ: in what the question does differ; groups differ in it too.
-        across: what of it the user has asked for; it is part of every group's name.
+        runs: of one question, see ``select.refuse_mixture``.
+        differ: keys of the question in which runs do differ; groups differ in them too.
+        across: keys of these that the user has asked for; they are part of every group's name.
 
     Raises:
         UserError: two runs of a group have the same seed and class order, and different results.
     """
-    kept, notes = _told_apart(runs, differ)
-    keys = {name: json.dumps(settings, sort_keys=True) for name, settings in kept.items()}
+    by_run, notes = _group_settings(runs, differ)
+    keys = {name: json.dumps(settings, sort_keys=True) for name, settings in by_run.items()}
     runs, again = once_each(runs, keys)
     members: dict[str, list[MeasuredRun]] = {}
     for run in runs:
         members.setdefault(keys[run.name], []).append(run)
-    settings = [kept[members[key][0].name] for key in members]
-    names, tells = _names(settings, across), _tells(settings)
-    groups = [Group(name, tuple(own), told) for name, told, own in zip(names, tells, members.values(), strict=True)]
+    settings = [by_run[members[key][0].name] for key in members]
+    names, differs = _names(settings, across), _differences(settings)
+    groups = [
+        Group(name, tuple(own), unlike) for name, unlike, own in zip(names, differs, members.values(), strict=True)
+    ]
     groups.sort(key=lambda one: one.name)
     return groups, [*notes, *again, *filter(None, map(_of_several_commits, groups))]
 
 
-def _told_apart(runs: Sequence[MeasuredRun], differ: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Run -> what makes its group: all but the question, which is common, save for what differs in it.
+def _group_settings(runs: Sequence[MeasuredRun], differ: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return run -> settings that define its group: all but the common question, and of it the keys in ``differ``.
 
     A run whose files lack some of it, because its configuration is not there or because it was made before images were
-    recorded, belongs to the group that agrees in the rest, if that is one, and else stands for itself. Lines tell of
-    such runs, and of groups that saw other images.
+    recorded, belongs to the group that agrees in the rest if there is exactly one, else it is a group of its own. Notes
+    name such runs, and groups that saw other images.
     """
     full = {
         run.name: {key: value for key, value in run.settings.items() if key in differ or key not in COMPARED}
@@ -100,10 +102,10 @@ def _complete(
     these are alike.
     """
     for run in lacking:
-        left = unknown(run)
+        missing = unknown(run)
 
-        def rest(settings: Mapping[str, Any], left: set[str] = left) -> str:
-            return json.dumps({key: value for key, value in settings.items() if key not in left}, sort_keys=True)
+        def rest(settings: Mapping[str, Any], missing: set[str] = missing) -> str:
+            return json.dumps({key: value for key, value in settings.items() if key not in missing}, sort_keys=True)
 
         own = rest(full[run.name])
         candidates = {
@@ -116,7 +118,7 @@ def _complete(
 
 
 def _other_images(runs: Sequence[MeasuredRun], full: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A line where runs that agree in everything else were trained on other images."""
+    """Return a note where runs that agree in everything else were trained on other images."""
     alike: dict[str, dict[str, list[MeasuredRun]]] = {}
     for run in runs:
         settings = full[run.name]
@@ -132,30 +134,30 @@ def _other_images(runs: Sequence[MeasuredRun], full: Mapping[str, Mapping[str, A
 
 
 def _names(settings: Sequence[Mapping[str, Any]], across: Sequence[str]) -> list[str]:
-    """A name each: the method, in what the question differs, and where that is several groups' as few differences as
-    tell them apart, each where it deviates from the most common value.
+    """Name each group: its method, where the question differs, and where several groups share that as few differences
+    as distinguish them, each where it deviates from the most common value.
     """
     several = [key for key in across if len(distinct(settings, key)) > 1]
     starts = [
-        " ".join([str(one["method"]), *(f"{key}={words(key, value_of(one, key))}" for key in several)])
+        " ".join([str(one["method"]), *(f"{key}={format_value(key, value_of(one, key))}" for key in several)])
         for one in settings
     ]
-    names = _told_more(starts, settings)
-    again = _told_more(names, settings)  # options of what is null elsewhere tell apart where it is not
+    names = _longer_names(starts, settings)
+    again = _longer_names(names, settings)  # options of a group that is null in other settings
     for index, name in enumerate(again):
         before = again[:index].count(name)
         names[index] = f"{name} ({before + 1})" if again.count(name) > 1 else name
     return names
 
 
-def _told_more(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names that say more, where several settings have one."""
+def _longer_names(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return names with further settings where several groups have the same."""
     more = list(names)
     for name in set(names):
         own = [index for index, other in enumerate(names) if other == name]
-        here = [settings[index] for index in own]
-        for key in _naming(differing(here), here):
-            values = [words(key, value_of(one, key)) for one in here]
+        alike = [settings[index] for index in own]
+        for key in _naming(differing(alike), alike):
+            values = [format_value(key, value_of(one, key)) for one in alike]
             usual = _most_common(values)
             for index, value in zip(own, values, strict=True):
                 more[index] += "" if value == usual else f" {key}={value}"
@@ -163,7 +165,7 @@ def _told_more(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> l
 
 
 def _naming(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Those of ``keys``, in turn, that tell settings apart which those before left together."""
+    """Return those of ``keys``, in turn, that distinguish settings which agree in all keys before."""
     chosen: list[str] = []
 
     def cells(used: Sequence[str]) -> int:
@@ -176,20 +178,20 @@ def _naming(keys: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[
 
 
 def _most_common(values: Sequence[str]) -> str | None:
-    """None where two values are equally common: then each is told."""
+    """Return the most common value; None where two are equally common, and each is named."""
     ranked = Counter(values).most_common(2)
     return None if len(ranked) > 1 and ranked[0][1] == ranked[1][1] else ranked[0][0]
 
 
-def _tells(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """All that differs, in words; a method's options only from those of the same method."""
+def _differences(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the settings that differ, formatted; a method's options only from those of the same method."""
     common = [key for key in differing(settings) if key != "method" and not key.startswith("method.")]
-    tells = []
+    differs = []
     for one in settings:
         same = [other for other in settings if other["method"] == one["method"]]
         keys = [*common, *(key for key in differing(same) if key.startswith("method."))]
-        tells.append({key: words(key, value_of(one, key)) for key in keys})
-    return tells
+        differs.append({key: format_value(key, value_of(one, key)) for key in keys})
+    return differs
 
 
 def _of_several_commits(one: Group) -> str | None:

@@ -1,4 +1,4 @@
-"""One run as a comparison sees it: its numbers under one evaluation and read-out, and what they were measured under."""
+"""A run in a comparison: its numbers under one evaluation and read-out, and the settings they were measured under."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from itertools import accumulate
 from typing import Any
 
 from cl_lightning.compare.collect import FoundRun
-from cl_lightning.compare.settings import from_config, from_images, from_protocol, words
+from cl_lightning.compare.settings import format_value, from_config, from_images, from_protocol
 from cl_lightning.core.errors import UserError
 from cl_lightning.metrics import continual
 
 METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "backward_transfer": "BWT"}
-"""Name -> heading, of what is in % or points."""
+"""Metric in % or points -> heading of its column."""
 
 
 _NO_ANSWER = ("provenance", "config", "data_identity", "images", "equal_images")
-"""What two runs are not told apart by once they are in one group: which images they saw has made the group already, and
-a run that was begun before it was recorded has it after it was gone on with.
+"""Entries of results in which two equal runs of a group may differ: the images have defined the group already, and
+a run that was started before they were recorded has them once it was resumed.
 """
 
 
@@ -29,14 +29,14 @@ class MeasuredRun:
 
     name: str
     settings: Mapping[str, Any]
-    """Flat, without what is repeated."""
+    """Flat settings, without seed and class order."""
     from_config: frozenset[str]
     """Keys of ``settings`` that only the run's configuration has."""
     seed: int
     order: str
-    """Of the classes, as it was typed."""
+    """Class order, as typed."""
     classes: tuple[str, ...]
-    """In order of arrival, as far as the run got."""
+    """Names of the classes learnt, in order of arrival."""
     curve: tuple[float, ...]
     """Accuracy in % on all classes seen, after each task."""
     numbers: Mapping[str, float]
@@ -45,29 +45,29 @@ class MeasuredRun:
     planned: int
     """Tasks of the whole run."""
     classes_seen: tuple[int, ...]
-    """After each task."""
+    """Number of classes after each task."""
     commit: str
     content: str
-    """All results without provenance, and what else of them is no answer: equal for two runs that did the same."""
+    """Results as JSON, without provenance and images: equal for two runs that computed the same."""
 
     @property
     def finished(self) -> bool:
-        """Whether all tasks have been learnt."""
+        """True if all tasks have been learnt."""
         return len(self.curve) == self.planned
 
     @property
     def repeat(self) -> tuple[int, tuple[str, ...]]:
-        """What is repeated: runs of two groups that agree in it are a pair."""
+        """Seed and classes: runs of two groups that agree in them are a pair."""
         return self.seed, self.classes
 
 
 def measure(found: FoundRun, evaluation: str | None = None, readout: str | None = None) -> MeasuredRun:
-    """The numbers of a run.
+    """Return the numbers of a run.
 
     Args:
         found: its files.
         evaluation: ``class_incremental`` or ``task_incremental``; None: the run's main one.
-        readout: ``linear``, ``nme`` ...; None: the main one of the run, which is its method's own.
+        readout: ``linear``, ``nme`` ...; None: the run's main one, which is its method's own.
 
     Raises:
         UserError: the run was not evaluated in this way.
@@ -93,7 +93,7 @@ def measure(found: FoundRun, evaluation: str | None = None, readout: str | None 
         },
         from_config=frozenset(more),
         seed=protocol["seed"],
-        order=words("order", protocol["order"]),
+        order=format_value("order", protocol["order"]),
         classes=tuple(name for task in results["tasks"] for name in task["names"]),
         curve=curve,
         numbers=_numbers(curve, R),
@@ -116,7 +116,7 @@ def _numbers(curve: Sequence[float], R: continual.Matrix) -> dict[str, float]:
 
 
 def _counted(found: FoundRun, finished: bool) -> dict[str, Any]:
-    """What can only be told from what a run saw: which classes, and how many images it was tested on."""
+    """Return settings that only results have: the tasks done, the classes, the number of test images."""
     tasks = found.results["tasks"]
     if not finished:
         return {"tasks_done": f"{len(tasks)} of {len(found.results['protocol']['tasks'])}"}

@@ -19,9 +19,9 @@ PROGRAM = "python -m cl_lightning.compare"
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed, checked."""
+    """The options typed, checked."""
 
-    places: tuple[Path, ...]
+    paths: tuple[Path, ...]
     form: str
     out: Path | None
     figure: Path | None
@@ -35,10 +35,10 @@ class Options:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Mistakes are told in one line, with what is near."""
+    """A parser whose errors are one line, with the nearest option."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises ``UserError``."""
+        """Raise ``UserError``."""
         known = [option for action in self._actions for option in action.option_strings]
         strange = message.removeprefix("unrecognized arguments: ")
         near = difflib.get_close_matches(strange.split()[0].partition("=")[0], known, 1) if strange != message else []
@@ -46,14 +46,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """The command line, read and checked.
+    """Return the command line's options, read and checked.
 
     Raises:
         UserError: something that is not possible, or a folder to write into that is not there.
         SystemExit: help was asked for and given.
     """
     typed = _parser().parse_args(arguments)
-    if not typed.places:
+    if not typed.paths:
         raise UserError(f"nothing to compare: type {PROGRAM} DIR, a folder with runs")
     if typed.figure is not None and typed.figure.suffix.lower() not in SUFFIXES:
         raise UserError(f"--figure {typed.figure} has none of the suffixes {', '.join(SUFFIXES)}: type one of them")
@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str]) -> Options:
             why = "is a folder" if file.is_dir() else f"cannot be written, as {file.parent} is no folder"
             raise UserError(f"{option} {file} {why}: type a file in a folder that exists")
     return Options(
-        places=tuple(typed.places),
+        paths=tuple(typed.paths),
         form=_form(typed.format, typed.out),
         out=typed.out,
         figure=typed.figure,
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0, 2 for what is not possible, 1 where a disk failed. Notes go to standard error.",
     )
     parser.add_argument(
-        "places", nargs="*", type=typed_path, metavar="DIR", help="a run, a multirun, or any folder of such"
+        "paths", nargs="*", type=typed_path, metavar="DIR", help="a run, a multirun, or any folder of such"
     )
     add = parser.add_argument
     add("--format", metavar="FORM", help=f"{', '.join(FORMATS)}; by default as --out's suffix says, else table")

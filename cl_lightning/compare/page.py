@@ -1,4 +1,4 @@
-"""A comparison as paragraphs, grids and lists, for a terminal, Markdown and LaTeX alike."""
+"""The page of a comparison: paragraphs, grids and lists for a terminal, Markdown and LaTeX alike."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from itertools import groupby
 
 from cl_lightning.compare.groups import Group
 from cl_lightning.compare.measured import METRICS
-from cl_lightning.compare.settings import ABSENT, distinct, value_of, words
+from cl_lightning.compare.settings import ABSENT, distinct, format_value, value_of
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
 from cl_lightning.metrics.spread import Spread
 from cl_lightning.report.layout import Block, Grid, Items
 
 _SHARED = ("data", "tasks", "evaluates_on", "test_images", "model", "memory", "recipe", "epochs", "batch", "precision")
 _COLUMNS = 10
-"""Tasks that find room beside each other; more are written one below the other."""
+"""Largest number of tasks as columns; more are rows."""
 _NONE = "n/a"
 _WHOLE = "{:,.0f}"
 
 
 def page(summaries: Sequence[Summary], differences: Sequence[Difference], baseline: Group) -> list[Block]:
-    """What was measured under what, numbers, differences, curves, and what sets the groups apart."""
+    """Return the protocol, numbers, differences, curves, and the settings in which the groups differ."""
     groups = [summary.group for summary in summaries]
     blocks: list[Block] = [_heading(groups), _numbers(summaries), _reading(summaries)]
     if differences:
@@ -30,7 +30,7 @@ def page(summaries: Sequence[Summary], differences: Sequence[Difference], baseli
 
 
 def how_evaluated(groups: Sequence[Group]) -> str:
-    """The evaluation, and the read-out where it is one."""
+    """Return the evaluation, and the read-out where all groups have the same."""
     settings = [group.settings for group in groups]
     evaluation = " and ".join(str(value).replace("_", "-") for value in distinct(settings, "evaluation"))
     readouts = distinct(settings, "readout")
@@ -40,8 +40,8 @@ def how_evaluated(groups: Sequence[Group]) -> str:
 def _heading(groups: Sequence[Group]) -> str:
     settings = [group.settings for group in groups]
     shared = [(key, distinct(settings, key)) for key in _SHARED]
-    told = [f"{key}={words(key, one[0])}" for key, one in shared if len(one) == 1 and one[0] != ABSENT]
-    return f"{how_evaluated(groups).capitalize()}. The same for all: {'; '.join(told)}."
+    common = [f"{key}={format_value(key, one[0])}" for key, one in shared if len(one) == 1 and one[0] != ABSENT]
+    return f"{how_evaluated(groups).capitalize()}. The same for all: {'; '.join(common)}."
 
 
 def _numbers(summaries: Sequence[Summary]) -> Grid:
@@ -100,7 +100,7 @@ def _points(value: Spread) -> tuple[str, str]:
 
 
 def _curves(summaries: Sequence[Summary]) -> list[Block]:
-    """A grid for each sequence of classes seen: groups as lines, or as columns where there are many tasks."""
+    """Return a grid for each sequence of classes seen: groups as lines, or as columns where there are many tasks."""
     blocks: list[Block] = []
     by_classes: Callable[[Summary], tuple[int, ...]] = lambda summary: summary.classes_seen  # noqa: E731
     for seen, together in groupby(sorted(summaries, key=by_classes), by_classes):
@@ -117,10 +117,10 @@ def _curves(summaries: Sequence[Summary]) -> list[Block]:
 
 
 def _made(groups: Sequence[Group]) -> Items:
-    return Items([f"`{group.name}`: {'; '.join(_told(group))}." for group in groups])
+    return Items([f"`{group.name}`: {'; '.join(_facts(group))}." for group in groups])
 
 
-def _told(group: Group) -> list[str]:
+def _facts(group: Group) -> list[str]:
     seeds = sorted({run.seed for run in group.runs})
     orders = sorted({run.order for run in group.runs})
     commits = sorted({run.commit for run in group.runs})
@@ -132,11 +132,11 @@ def _told(group: Group) -> list[str]:
     ]
 
 
-def _plural(word: str, of: Sequence[object]) -> str:
-    return word if len(of) == 1 else f"{word}s"
+def _plural(word: str, items: Sequence[object]) -> str:
+    return word if len(items) == 1 else f"{word}s"
 
 
 def question(group: Group) -> str:
-    """What a group's numbers answer, in words, for a title."""
-    shown = [f"{key}={words(key, value_of(group.settings, key))}" for key in ("data", "tasks", "evaluates_on")]
+    """Return the question of a group for a title: data, tasks and evaluation images."""
+    shown = [f"{key}={format_value(key, value_of(group.settings, key))}" for key in ("data", "tasks", "evaluates_on")]
     return "; ".join(shown)

@@ -1,4 +1,4 @@
-"""Which runs stand in one comparison: chosen, finished, each once, and all of them answers to the same question."""
+"""The runs of a comparison: chosen, finished, each once, and all of the same question."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cl_lightning.compare.measured import MeasuredRun
-from cl_lightning.compare.settings import ABSENT, COMPARED, FOLLOWS, distinct, is_meant, value_of, words
+from cl_lightning.compare.settings import ABSENT, COMPARED, FOLLOWS, distinct, format_value, is_meant, value_of
 from cl_lightning.core.errors import UserError
 
 
 def select(runs: Sequence[MeasuredRun], only: Mapping[str, Sequence[str]]) -> list[MeasuredRun]:
-    """The runs that have, of each key in ``only``, one of the values typed.
+    """Return the runs that have, of each key in ``only``, one of the values typed.
 
     Raises:
         UserError: a key or a value that no run has.
@@ -24,17 +24,19 @@ def select(runs: Sequence[MeasuredRun], only: Mapping[str, Sequence[str]]) -> li
             raise UserError(f"--only {key}={typed[0]}: no run has a {key}{did_you_mean(key, known)}")
         for one in typed:
             if not any(_has(run, key, one) for run in runs):
-                there = " or ".join(f"{key}={words(key, value)}" for value in distinct(map(_described, runs), key))
-                raise UserError(f"--only {key}={one} leaves no run: type --only {there}")
-    left = [run for run in runs if all(any(_has(run, key, one) for one in typed) for key, typed in only.items())]
-    if not left:
+                choices = " or ".join(
+                    f"{key}={format_value(key, value)}" for value in distinct(map(_described, runs), key)
+                )
+                raise UserError(f"--only {key}={one} leaves no run: type --only {choices}")
+    selected = [run for run in runs if all(any(_has(run, key, one) for one in typed) for key, typed in only.items())]
+    if not selected:
         both = " ".join(f"--only {key}={' or '.join(typed)}" for key, typed in only.items())
         raise UserError(f"no run is all of {both}: type fewer of them")
-    return left
+    return selected
 
 
 def did_you_mean(typed: str, known: Sequence[str]) -> str:
-    """A suggestion where one is near, else what there is."""
+    """Return a suggestion where a known name is near, else all names."""
     near = difflib.get_close_matches(typed, known, 1)
     return f" (did you mean {near[0]}?)" if near else f": type one of {', '.join(known)}"
 
@@ -49,7 +51,7 @@ def _has(run: MeasuredRun, key: str, typed: str) -> bool:
 
 
 def without_unfinished(runs: Sequence[MeasuredRun]) -> tuple[list[MeasuredRun], list[str]]:
-    """The finished runs, and a line for each of the others.
+    """Return the finished runs, and a note on each of the others.
 
     Raises:
         UserError: none is finished.
@@ -66,19 +68,19 @@ def without_unfinished(runs: Sequence[MeasuredRun]) -> tuple[list[MeasuredRun], 
 
 
 def once_each(runs: Sequence[MeasuredRun], same: Mapping[str, object]) -> tuple[list[MeasuredRun], list[str]]:
-    """Runs that are one run found in two places are counted once, with a line.
+    """Count a run that was found in two folders once, with a note.
 
     Args:
         runs: all of them.
-        same: name of a run -> the group that it belongs to.
+        same: name of a run -> its group.
 
     Raises:
         UserError: two runs of one seed, class order and protocol whose numbers differ.
     """
-    kept: dict[object, MeasuredRun] = {}
+    unique: dict[object, MeasuredRun] = {}
     notes = []
     for run in runs:
-        first = kept.setdefault((same[run.name], run.repeat), run)
+        first = unique.setdefault((same[run.name], run.repeat), run)
         if first is run:
             continue
         if first.content != run.content:
@@ -90,17 +92,17 @@ def once_each(runs: Sequence[MeasuredRun], same: Mapping[str, object]) -> tuple[
                 f"{unlike} (Avg {avg:.2f} and {other:.2f}): type --leave-out {run.name}, or the other one"
             )
         notes.append(f"{run.name} is the same run as {first.name}: it counts once")
-    return list(kept.values()), notes
+    return list(unique.values()), notes
 
 
 def refuse_mixture(runs: Sequence[MeasuredRun], across: Sequence[str] = ()) -> tuple[str, ...]:
-    """Let pass runs that answer the same question, up to what ``across`` allows.
+    """Raise ``UserError`` unless the runs are of the same question, up to the keys in ``across``.
 
     Returns:
-        In which parts of the question they do differ: those of ``across``, then what differs because they do.
+        Keys of the question in which they do differ: those of ``across``, then their followers.
 
     Raises:
-        UserError: they do not; it says in what, which runs, and what to type. Or ``across`` has a key that is no part
+        UserError: they are not, with the keys, runs and what to type; or ``across`` has a key that is no part
             of the question.
     """
     for key in across:
@@ -114,24 +116,24 @@ def refuse_mixture(runs: Sequence[MeasuredRun], across: Sequence[str] = ()) -> t
     reasons = [key for key in reasons if not any(key in FOLLOWS.get(other, ()) for other in reasons)]
     if not reasons:
         return tuple(dict.fromkeys(key for key in [*across, *differing] if key in differing))
-    told = "; ".join(f"{_ASKED.get(key, key)} is {_who(runs, key)}" for key in reasons)
-    one = words(reasons[0], _known(runs, reasons[0])[0])
+    unlike = "; ".join(f"{_ASKED.get(key, key)} is {_who(runs, key)}" for key in reasons)
+    one = format_value(reasons[0], _known(runs, reasons[0])[0])
     alike = ""
-    if "evaluation" in reasons:  # each run is measured by several: one may be asked of all
+    if "evaluation" in reasons:  # each run has several: the user may choose one for all
         names = " or ".join(f"--evaluation {name}" for name in _known(runs, "evaluation"))
         alike = f"{names} to ask the same of all, "
     raise UserError(
-        f"these runs are not comparable: {told}: type {alike}--only {reasons[0]}={_quoted(one)} (or the other) to "
+        f"these runs are not comparable: {unlike}: type {alike}--only {reasons[0]}={_quoted(one)} (or the other) to "
         f"choose, or {' '.join(f'--across {key}' for key in reasons)} to have them in one table"
     )
 
 
 _ASKED = {"evaluated_on": "they were evaluated on other images: evaluated_on"}
-"""What a reason is called where its key does not say it by itself."""
+"""Key -> its description in a message, where the key alone is unclear."""
 
 
 def _with_followers(keys: Iterable[str], differing: Sequence[str]) -> set[str]:
-    """``keys`` and what differs because they do."""
+    """Return ``keys`` and the keys that differ because they do."""
     chosen: set[str] = set()
     new = set(keys)
     while new:
@@ -141,17 +143,17 @@ def _with_followers(keys: Iterable[str], differing: Sequence[str]) -> set[str]:
 
 
 def _known(runs: Sequence[MeasuredRun], key: str) -> list[Any]:
-    """The values of a key; a run whose files do not have it is no evidence of a difference."""
+    """Return the values of a key, without those not recorded, which are no evidence of a difference."""
     return [value for value in distinct([run.settings for run in runs], key) if value != ABSENT]
 
 
 def _who(runs: Sequence[MeasuredRun], key: str) -> str:
     holders = [(value, [run for run in runs if value_of(run.settings, key) == value]) for value in _known(runs, key)]
-    return " and ".join(f"{words(key, value)} in {named(own, 1)}" for value, own in holders)
+    return " and ".join(f"{format_value(key, value)} in {named(own, 1)}" for value, own in holders)
 
 
 def named(runs: Sequence[MeasuredRun], most: int = 2) -> str:
-    """A few of the runs by name, and how many more there are."""
+    """Return a few of the runs' names, and the number of all."""
     shown = ", ".join(run.name for run in runs[:most])
     return shown + (f" ({len(runs)} runs)" if len(runs) > most else "")
 

@@ -1,8 +1,8 @@
-"""What a run was made under, flat: which of it defines the question that is asked, and which the answer.
+"""The settings of a run, flat: those that define the question, and those that define a group.
 
-``data``, ``tasks`` or ``evaluates_on`` say what is measured: numbers that differ in them must not be compared unasked.
-``memory``, ``epochs`` or ``method.temperature`` say how it was reached: they tell groups of runs from each other. Seed
-and class order are neither: they are what is repeated.
+``data``, ``tasks`` or ``evaluates_on`` define what is measured: runs that differ in them are not compared unasked.
+``memory``, ``epochs`` or ``method.temperature`` define how it was reached: groups of runs differ in them. Seed
+and class order are neither: they are repetitions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMPARED = (
     "data.test_share",
     "evaluation",
 )
-"""What runs in one table have in common."""
+"""Keys that runs in one table must agree in."""
 
 FOLLOWS = {
     "data": ("class_names", "test_images", "evaluated_on", "data.image_size", "data.test_share"),
@@ -42,13 +42,13 @@ FOLLOWS = {
     "data.validation": ("test_images", "evaluated_on"),
     "data.test_share": ("test_images", "evaluated_on"),
 }
-"""What differs by itself where these do."""
+"""Key -> keys that differ because it does."""
 
 IMAGES = {"trained_on": "training images", "evaluated_on": "evaluation images"}
-"""By content, as digests. The first kind tells groups apart, the second is part of the question."""
+"""Digests of images. The first defines groups, the second is part of the question."""
 
 ABSENT = "not recorded"
-"""Stands for a value that a run's files do not have."""
+"""Placeholder for a value that a run's files do not have."""
 
 _REPEATED = ("seed", "order")
 _ELSEWHERE = ("evaluation_folder", "recipe_changes", "recipe_switches", "method_options", "evaluation", "readout")
@@ -64,21 +64,21 @@ _SHOWN_DIGITS = 8
 
 
 def from_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's ``protocol`` by the names that are typed: ``method.temperature``, ``recipe.finetuning_order``."""
+    """Return a run's ``protocol`` by the names that are typed: ``method.temperature``, ``recipe.finetuning_order``."""
     parts = {"method": protocol["method_options"], "recipe": protocol["recipe_switches"]}
     plain = {key: value for key, value in protocol.items() if key not in (*_REPEATED, *_ELSEWHERE)}
     return plain | numeric_settings({name: options for name, options in parts.items() if options})
 
 
 def from_images(results: Mapping[str, Any]) -> dict[str, str]:
-    """Return which images a run saw, by content, as far as its results tell."""
+    """Return the digests of the images of a run, as far as its results have them."""
     identity, evaluated = results.get("data_identity", {}), results["protocol"].get("evaluates_on", "test")
-    found = {"trained_on": identity.get("train"), "evaluated_on": identity.get(evaluated)}
-    return {key: digest for key, digest in found.items() if digest is not None}
+    digests = {"trained_on": identity.get("train"), "evaluated_on": identity.get(evaluated)}
+    return {key: digest for key, digest in digests.items() if digest is not None}
 
 
 def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the protocol leaves out of a run's flat configuration: how images are made, what the network looks like."""
+    """Return the settings of images and networks in a run's flat configuration, which the protocol leaves out."""
     return {
         key: value
         for key, value in config.items()
@@ -88,8 +88,8 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def words(key: str, value: Any) -> str:
-    """A value as it is shown, and may be typed: tasks of equal sizes as ``5x2``, unequal ones as ``50+5x10``."""
+def format_value(key: str, value: Any) -> str:
+    """Return a value as it is shown, and may be typed: tasks of equal sizes as ``5x2``, unequal ones as ``50+5x10``."""
     match value:
         case None:
             return "null"
@@ -110,8 +110,8 @@ def words(key: str, value: Any) -> str:
 
 
 def is_meant(key: str, value: Any, typed: str) -> bool:
-    """Whether ``typed`` names this value: as it is shown, or as YAML reads it."""
-    if typed in (str(value), words(key, value)):
+    """Return whether ``typed`` is this value: as it is shown, or as YAML reads it."""
+    if typed in (str(value), format_value(key, value)):
         return True
     try:
         read = yaml.safe_load(typed)
@@ -121,15 +121,15 @@ def is_meant(key: str, value: Any, typed: str) -> bool:
 
 
 def value_of(settings: Mapping[str, Any], key: str) -> Any:
-    """The value of ``key``; ``set`` for a group of options that is there, where others have null."""
+    """Return the value of ``key``; ``set`` for a group of options where other settings have null."""
     if key in settings:
         return settings[key]
     return _SET if any(other.startswith(f"{key}.") for other in settings) else ABSENT
 
 
 def differing(given: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys in which settings differ, the telling ones first. Options below one that is null anywhere are told by
-    it.
+    """Return the keys in which settings differ, the most telling first. A group that is null anywhere stands for its
+    options.
     """
     keys = {key for settings in given for key in settings}
     values = {key: len(distinct(given, key)) for key in keys if not _below_another(key, keys)}
@@ -139,7 +139,7 @@ def differing(given: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def distinct(given: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
-    """The values of ``key``, each once, in the order in which they come."""
+    """Return the distinct values of ``key``, in order of appearance."""
     return list({json.dumps(value, sort_keys=True): value for value in (value_of(one, key) for one in given)}.values())
 
 
@@ -150,7 +150,7 @@ def _below_another(key: str, keys: Iterable[str]) -> bool:
 
 
 def _telling(key: str) -> tuple[int, int]:
-    """Where a key stands among those that may name a group: what was chosen by name first, the small print last."""
+    """Return the sort key of a setting in a group's name: options of groups first, details last."""
     if key in _FIRST:
         return 0, _FIRST.index(key)
     if key.startswith(("method.", "recipe.")) and not key.startswith(_PHASES):

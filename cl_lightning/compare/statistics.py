@@ -1,4 +1,4 @@
-"""Groups in numbers: mean and deviation of each metric, and differences over the runs that two groups share."""
+"""Statistics of groups: mean and deviation of each metric, and differences over the runs that two groups share."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.metrics.spread import Spread, spread
 
 PAIRED = ("avg", "last")
-"""Of which differences are taken."""
+"""Metrics whose differences are taken."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A group's numbers over its runs."""
+    """The statistics of a group over its runs."""
 
     group: Group
     metrics: Mapping[str, Spread | None]
-    """``METRICS``; None where it applies to no run."""
+    """Metric -> mean and deviation; None where it applies to no run."""
     parameters: Spread | None
-    """Of the network after the last task."""
+    """Number of the network's parameters after the last task."""
     curve: tuple[Spread, ...]
     """Accuracy in % on all classes seen, after each task."""
     classes_seen: tuple[int, ...]
@@ -32,18 +32,18 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """A group less the baseline, over pairs of runs with the same seed and class order, in points."""
+    """The difference of a group and the baseline, over pairs of runs with the same seed and class order, in points."""
 
     group: Group
     metrics: Mapping[str, Spread]
-    """:data:`PAIRED`; empty where there is no pair."""
+    """Metric of :data:`PAIRED` -> its difference; empty where there is no pair."""
     pairs: int
     why: str
-    """Why there is no pair, or not every run is in one."""
+    """Reason why there is no pair, or a run without one."""
 
 
 def summarise(groups: Sequence[Group]) -> list[Summary]:
-    """Numbers of each group, by average incremental accuracy from the best, then by name."""
+    """Return the statistics of each group, by average incremental accuracy from the best, then by name."""
     summaries = [_summary(group) for group in groups]
     return sorted(summaries, key=lambda one: (-_mean(one.metrics["avg"]), one.group.name))
 
@@ -69,9 +69,9 @@ def _mean(value: Spread | None) -> float:
 
 
 def baseline_among(groups: Sequence[Group], name: str | None) -> Group:
-    """The group of that name, or the first by name of those that are finished.
+    """Return the group of that name, or the first by name of those that are finished.
 
-    That does not depend on the numbers, so that more runs leave it where it is.
+    The default does not depend on the numbers, so that further runs do not change it.
 
     Raises:
         UserError: there is no such group.
@@ -84,7 +84,7 @@ def baseline_among(groups: Sequence[Group], name: str | None) -> Group:
 
 
 def differences(groups: Sequence[Group], baseline: Group) -> list[Difference]:
-    """Every other group less ``baseline``, in the order of ``groups``."""
+    """Return every other group's difference to ``baseline``, in the order of ``groups``."""
     return [_difference(group, baseline) for group in groups if group is not baseline]
 
 

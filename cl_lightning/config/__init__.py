@@ -1,4 +1,4 @@
 """The configuration: typed, filled in and checked once, before anything is trained.
 
-Hydra and OmegaConf stop here: everything behind gets the plain dataclasses of ``schema``.
+Hydra and OmegaConf stop here: all other packages get the plain dataclasses of ``schema``.
 """

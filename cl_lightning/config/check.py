@@ -1,5 +1,5 @@
-"""Mistakes that can be seen in the filled-in configuration alone, each told in one line: what several options have to
-do with one another. What each may be stands where it is declared (``bounds.py``).
+"""Checks of the filled-in configuration that concern several options, each error one line. The values that one option
+may have are declared with it (``bounds.py``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REFUSED_STRATEGIES = {
     "would be lost",
     "deepspeed": "it partitions what a task's growth changes, and has never been tried here",
 }
-"""Beginnings of names of strategies that cannot carry growth, and why."""
+"""Prefix of the names of strategies that cannot carry growth -> reason."""
 
 
 def check(config: Config, *, automatic_model: bool = False) -> None:
@@ -67,7 +67,7 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
 
 
 def check_begin(config: Config) -> None:
-    """What a run needs when it begins with nothing learnt, and not when it goes on. Raises ``ValueError`` as
+    """Check what a run needs that starts with nothing learnt, and not one that resumes. Raises ``ValueError`` as
     :func:`check` does.
     """
     file = config.method.backbone_file if isinstance(config.method, ViTMethodConfig) else None

@@ -1,4 +1,4 @@
-"""Look at every option of a configuration: is its value one that it may have?"""
+"""The check of every option of a configuration against its bounds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cl_lightning.config.schema.bounds import Named, bounds_of
 
 def check_values(options: Any) -> None:
     """Raise ``ValueError`` for the first value of ``options``, a dataclass, that is out of its bounds: one line with
-    the value, what is allowed and the override to type. ``None`` is left to the option's type.
+    the value, what is allowed and the override to type. ``None`` is for the option's type to allow.
     """
     for line in refusals(options):
         raise ValueError(line)
 
 
 def refusals(options: Any, within: Named | None = None) -> Iterator[str]:
-    """Yield a line on each value that is out of its bounds, also in dataclasses and lists of them within."""
+    """Yield a line on each value that is out of its bounds, also in nested dataclasses and lists of them."""
     hints = _hints(type(options))  # type: ignore[arg-type]
     for field in dataclasses.fields(options):
         named = _named(field.name, within)
@@ -39,9 +39,9 @@ def refusals(options: Any, within: Named | None = None) -> Iterator[str]:
 
 
 def _of_entries(named: Named, entries: list[Any]) -> Iterator[str]:
-    for place, entry in enumerate(entries, start=1):
+    for index, entry in enumerate(entries, start=1):
         if dataclasses.is_dataclass(entry):
-            where = f"{named.key}, entry {place} ({getattr(entry, 'name', '')}): "
+            where = f"{named.key}, entry {index} ({getattr(entry, 'name', '')}): "
             yield from refusals(entry, Named("", where, ": "))
 
 
@@ -52,8 +52,8 @@ def _named(name: str, within: Named | None) -> Named:
 
 
 def _of_another_kind(named: Named, value: Any, hint: Any) -> str | None:
-    """Return a line where ``${...}`` put a number in the place of a list or of a group of options: OmegaConf checks
-    numbers and words alone.
+    """Return a line where ``${...}`` put a number in place of a list or of a group of options: OmegaConf checks
+    numbers and strings alone.
     """
     kinds = [hint, *get_args(hint)]
     if get_origin(hint) is list:

@@ -1,4 +1,4 @@
-"""A command line's overrides as the dataclasses that the program works with: composed, filled in, checked."""
+"""The composition of a command line's overrides to the program's dataclasses: composed, filled in, checked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def typed(
     alone: bool = True,
     resolved: Collection[Kind] = PATHS,
 ) -> Config:
-    """What Hydra composed of ``overrides``, filled in and checked; paths of the kinds in ``resolved`` are absolute.
+    """Return what Hydra composed of ``overrides``, filled in and checked; paths of kinds in ``resolved`` are absolute.
 
     ``alone``: this is not one of several runs, of which another may read what this one does not.
 
@@ -49,7 +49,7 @@ def typed(
 def typed_and_unread(
     composed: DictConfig, overrides: Sequence[str], resolved: Collection[Kind] = PATHS
 ) -> tuple[Config, list[Unread]]:
-    """The same, and which of ``overrides`` this configuration does not read."""
+    """Return the configuration as :func:`typed` does, and those of ``overrides`` that it does not read."""
     set_by_user = assignments(overrides)
     try:
         mistake = typed_names(set_by_user, composed) or missing_keys(composed) or added_keys(composed)
@@ -68,12 +68,12 @@ def typed_and_unread(
 
 
 def _typed_in() -> Path:
-    """The folder in which the command was typed, also for a job that is in another one (``hydra.job.chdir``)."""
+    """Return the folder in which the command was typed, also for a job in another one (``hydra.job.chdir``)."""
     return Path(HydraConfig.get().runtime.cwd) if HydraConfig.initialized() else Path.cwd()
 
 
 def compose_typed(overrides: Sequence[str]) -> Config:
-    """The configuration that ``python -m cl_lightning`` would run with these overrides.
+    """Compose the configuration that ``python -m cl_lightning`` would run with these overrides.
 
     It is composed outside of a run of Hydra, so ``run_dir`` must be given where it is asked for. Raises as
     :func:`typed` does, and Hydra's own errors for overrides that it cannot carry out.
@@ -85,7 +85,7 @@ def compose_typed(overrides: Sequence[str]) -> Config:
 
 
 def compose_one_of_many(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
-    """The same for one of several runs: which of the overrides it does not read, another one may."""
+    """Compose the configuration of one of several runs, with the overrides that it does not read: another run may."""
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -94,7 +94,7 @@ def compose_one_of_many(overrides: Sequence[str]) -> tuple[Config, list[Unread]]
 
 
 def compose_apart(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
-    """:func:`compose_one_of_many` within a job of Hydra, which it leaves as it was."""
+    """Call :func:`compose_one_of_many` within a job of Hydra, whose state it restores."""
     before = GlobalHydra.instance().hydra
     try:
         return compose_one_of_many(overrides)

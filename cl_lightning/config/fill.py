@@ -1,4 +1,4 @@
-"""Replace what the user left open by what the method and the data declare."""
+"""Defaults of a configuration: what the user left open is filled in from the method and the data."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from cl_lightning.config.schema import (
 from cl_lightning.config.yaml_files import load_option, options, schema_name
 
 _SMALL = 64
-"""Pixels up to which an image is small."""
+"""Largest side of a small image, in pixels."""
 
 
 def fill_in(config: Config, typed: Collection[str] = ()) -> Config:
-    """A copy of ``config`` without ``auto`` and without ``None`` where a value is needed.
+    """Return a copy of ``config`` without ``auto`` and without ``None`` where a value is needed.
 
     An explicit value always wins over a recipe, and a recipe over a suggestion of the data. ``typed`` are the options
     that the user has set (``overrides.keys_set``): what the data suggest scales no epochs and no rate among them.
@@ -63,7 +63,7 @@ def fill_in(config: Config, typed: Collection[str] = ()) -> Config:
 
 
 def suggested_scales(config: Config) -> dict[str, float]:
-    """Return what the data suggest for the method: the name of each of the run's scales -> its value."""
+    """Return the scales that the data suggest for the method: name of the run's scale -> value."""
     data = config.data.suggests
     return {
         "epochs_scale": data.epochs_scale,
@@ -89,7 +89,7 @@ def _fill_data(data: DataConfig, augmentation: str) -> DataConfig:
 
 
 def _fill_method(method: MethodConfig, model: ModelConfig) -> MethodConfig:
-    """MixUp with alpha 0 and sharpness-aware steps of radius 0 are none. Their options are there all the same, so that
+    """Replace MixUp with alpha 0 and sharpness-aware steps of radius 0 by null. Their options exist anyway, so that
     ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null. A
     transformer that comes from nowhere else is trained by the first task.
     """
@@ -123,7 +123,7 @@ def _fill_recipe(recipe: RecipeConfig, suggested: str | None) -> RecipeConfig:
 
 
 def changed_switches(recipe: RecipeConfig) -> dict[str, Any]:
-    """Switches in which ``recipe`` differs from the published set of its name."""
+    """Return the switches in which ``recipe`` differs from the published set of its name."""
     named = load_option("recipe", recipe.name)
     given = dataclasses.asdict(recipe)
     return {key: value for key, value in given.items() if key != "date" and value != named[key]}
@@ -142,7 +142,7 @@ _OF_TASK_TRANSFORMERS = (
 
 
 def unread_switches(method: MethodConfig) -> tuple[str, ...]:
-    """Switches of a recipe that are about what DyTox's family does alone, for a method of another."""
+    """Return the switches of a recipe that only DyTox's family reads, for a method of another family."""
     return () if isinstance(method, TaskTransformerConfig) else _OF_TASK_TRANSFORMERS
 
 

@@ -1,4 +1,4 @@
-"""Hydra's composition errors, each as one line that names the value, what is allowed and the override to type."""
+"""Messages for Hydra's composition errors: one line that names the value, what is allowed and the override to type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CompositionError = HydraException | OmegaConfBaseException
 
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str:
-    """One line for a composition error; ``arguments`` are the command line's."""
+    """Return one line for a composition error; ``arguments`` are the command line's."""
     return printable(_explained(error, arguments))
 
 
@@ -56,8 +56,8 @@ def _explained(error: BaseException, arguments: Sequence[str]) -> str:
 
 
 def _unreadable(given: str) -> str:
-    """``seed=ü``, ``data.sets=[{name: image_folder, root: DIR/ü}]``: nothing in Hydra's grammar. Paths and texts are
-    quoted for their user (:mod:`~cl_lightning.config.command_line.literals`), so this is neither.
+    """Explain ``seed=ü``, ``data.sets=[{name: image_folder, root: DIR/ü}]``: no Hydra grammar. Paths and texts are
+    quoted for the user (:mod:`~cl_lightning.config.command_line.literals`), so this is neither.
     """
     key, _, value = given.partition("=")
     if key == "data.sets":
@@ -72,7 +72,7 @@ def _unreadable(given: str) -> str:
 
 
 def unwritable(error: OSError, arguments: Sequence[str]) -> str | None:
-    """One line where Hydra cannot make the folder of a run or of a sweep, or write what was typed to it; None for an
+    """Return one line where Hydra cannot make the folder of a run or of a sweep, or write its record; None for an
     error from anywhere else, a job's own too.
     """
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -96,11 +96,11 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 _PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
-"""Hydra's groups -> options that packages bring which not everybody has."""
+"""Hydra's groups -> options of optional packages."""
 
 
 def _missing_option(text: str) -> str | None:
-    """``method=dytx``: no such file in the group."""
+    """Explain ``method=dytx``: no such file in the group."""
     match = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     if match is None:
         return None
@@ -113,12 +113,12 @@ def _missing_option(text: str) -> str | None:
 
 
 def merges_into_null(error: BaseException) -> bool:
-    """Whether an ``AssertionError`` or ``AttributeError`` says that a value was put into a group that is null."""
+    """Return whether an ``AssertionError`` or ``AttributeError`` is about a value put into a group that is null."""
     return any(sign in str(error) for sign in ("type for root", "object_type=NoneType"))
 
 
 def _inside_null(text: str, arguments: Sequence[str]) -> str | None:
-    """``method.finetuning.lr=1``, or ``method.finetuning={lr: 1}``, where that is null: nothing to merge into."""
+    """Explain ``method.finetuning.lr=1``, or ``method.finetuning={lr: 1}``, where the group is null."""
     whole = re.search(r"full_key: ([\w.]+)\n.*\n.*object_type=NoneType", text)
     if whole is not None:
         given = [a for a in arguments if a.startswith(f"{whole[1]}=")] or [f"{whole[1]}={{...}}"]
@@ -131,13 +131,13 @@ def _inside_null(text: str, arguments: Sequence[str]) -> str | None:
 
 
 def _there_already(text: str) -> str | None:
-    """``+seed=1``: nothing to be added."""
+    """Explain ``+seed=1``: the key exists already."""
     match = re.search(r"Could not append to config. An item is already at '([^']*)'", text)
     return None if match is None else f"+{match[1]}= would add what is there: type {match[1]}=VALUE, without +"
 
 
 def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:
-    """``method.temprature=2``: no such key in the chosen option."""
+    """Explain ``method.temprature=2``: no such key in the chosen option."""
     match = re.search(r"Could not override '([^']+)'", text)
     if match is None or not re.search(r"not in|Key '", text):
         return None
@@ -154,7 +154,7 @@ def _unknown_key(text: str, arguments: Sequence[str]) -> str | None:
 
 
 def _in_data_sets(text: str) -> str | None:
-    """``data.sets=[{nmae: digits}]``, ``data.sets=[digits]``: an entry that is none."""
+    """Explain ``data.sets=[{nmae: digits}]``, ``data.sets=[digits]``: no valid entry."""
     given = re.search(r"(?:Could not override '|Error merging override )(data\.sets\b.*)", text)
     if given is None:
         return None
@@ -176,7 +176,7 @@ _REASON = r"(Value .*? (?:could not be converted to|is not a valid|of type).*|In
 
 
 def _unresolved(error: BaseException) -> str | None:
-    """``run_dir=${x}``: nothing that could be put in."""
+    """Explain ``run_dir=${x}``: nothing to fill in."""
     for each in _chain(error):
         if isinstance(each, InterpolationResolutionError | GrammarParseError):
             return unresolved(each)
@@ -184,14 +184,14 @@ def _unresolved(error: BaseException) -> str | None:
 
 
 def _resolved_too_early(text: str) -> str | None:
-    """``--cfg job --resolve``: there is no run, and so no folder of one."""
+    """Explain ``--cfg job --resolve``: there is no run, and so no folder of one."""
     if "hydra:runtime.output_dir" not in text:
         return None
     return "--resolve asks for a run_dir that only a run has: type run_dir=DIR as well, or leave out --resolve"
 
 
 def _several_values(text: str) -> str | None:
-    """``seed=0,1`` without ``-m``."""
+    """Explain ``seed=0,1`` without ``-m``."""
     match = re.search(r"Ambiguous value for argument '(([^=]+)=(.*))'", text)
     if match is None:
         return None
@@ -201,8 +201,8 @@ def _several_values(text: str) -> str | None:
 
 
 def _wrong_kind(text: str, arguments: Sequence[str]) -> str | None:
-    """``method.finetuning=none``, ``seed=null``, ``run_dir=[a]``: a value where options are, none where one must be, a
-    list where a text is.
+    """Explain ``method.finetuning=none``, ``seed=null``, ``run_dir=[a]``: a value for a group, none for an option, a
+    list for a text.
     """
     match = re.search(r"Error merging override ((\S+?)=.*)", text)
     if match is None:
@@ -224,7 +224,7 @@ def _wrong_kind(text: str, arguments: Sequence[str]) -> str | None:
 
 
 def _wrong_value(text: str) -> str | None:
-    """``seed=abc``: not of the key's type."""
+    """Explain ``seed=abc``: not of the key's type."""
     match, reason = re.search(r"Error merging override (\S+)", text), re.search(_REASON, text)
     if match is None or reason is None:
         return None
@@ -237,7 +237,7 @@ def _wrong_value(text: str) -> str | None:
 
 
 def _missing_value(text: str) -> str | None:
-    """``data=image_folder`` without ``data.root``."""
+    """Explain ``data=image_folder`` without ``data.root``."""
     match = re.search(r"Missing mandatory value: ([\w.]+)", text) or re.search(
         r"full_key: ([\w.]+)\n.*MissingMandatory", text
     )
@@ -245,7 +245,7 @@ def _missing_value(text: str) -> str | None:
 
 
 def missing_keys(config: DictConfig) -> str | None:
-    """One line on values that the user must give and did not, else ``None``."""
+    """Return one line on mandatory values that are missing, else ``None``."""
     missing = sorted(key for key in OmegaConf.missing_keys(config) if key != "run_dir")
     if not missing:
         return None
@@ -254,7 +254,7 @@ def missing_keys(config: DictConfig) -> str | None:
 
 
 def added_keys(config: DictConfig) -> str | None:
-    """One line on keys that were forced in with ``+key=value``, else ``None``: nothing would read them."""
+    """Return one line on keys that were added with ``+key=value``, else ``None``: nothing would read them."""
     unknown = sorted(_added(config, ""))
     return None if not unknown else f"{', '.join(unknown)} is read by nobody: leave out +{unknown[0]}=..."
 
@@ -273,7 +273,7 @@ def _added(node: DictConfig, prefix: str) -> list[str]:
 
 
 def _keys_of(parent: str, arguments: Sequence[str]) -> list[str]:
-    """Keys that exist under ``parent`` with the same choices of groups."""
+    """Return the keys under ``parent`` with the same choices of groups."""
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
     chosen = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
     GlobalHydra.instance().clear()

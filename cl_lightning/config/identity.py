@@ -1,4 +1,4 @@
-"""Which part of a configuration a number depends on: runs that agree in it may stand in one cell of a table."""
+"""The part of a configuration that numbers depend on: runs that agree in it may share a cell of a table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _WITHOUT = (
     "if_exists",
     "verbose",
     "evaluate_phases",
-    "extends.run",  # where the tasks before were learnt; which those are is in the rest
+    "extends.run",  # folder of the earlier tasks' run; the tasks themselves are in the rest
     "logger",
     "report",
-    "data.root",  # where the images are; which they are is in the scenario's fingerprint
-    "data.on_broken",  # what was left out is missing in that fingerprint too
+    "data.root",  # folder of the images; their identity is in the scenario's fingerprint
+    "data.on_broken",  # skipped files are missing in that fingerprint too
     "data.max_pixels",  # as data.on_broken
-    "data.files",  # which images were found, and on which side they are, is in the fingerprints too
+    "data.files",  # the images found, and their split, are in the fingerprints too
     "data.evaluate_on",
     "data.test_split",
     "data.sets.root",  # likewise
@@ -27,7 +27,7 @@ _WITHOUT = (
     "data.sets.files",
     "data.sets.evaluate_on",
     "data.sets.test_split",
-    "data.suggests",  # what it suggested has been filled in elsewhere
+    "data.suggests",  # suggestions have been filled in elsewhere
     "method.encoder",
     "method.recipe",
     "recipe.name",  # its switches count
@@ -44,20 +44,20 @@ _WITHOUT = (
     "trainer.keep_memory",
     "trainer.log_every",
     "trainer.progress",
-    "trainer.stop_after_task",  # how much of the run there is
+    "trainer.stop_after_task",  # only the length of the run
     "trainer.strategy",
     "trainer.threads",
     "trainer.workers",
 )
-"""Keys, and whole groups, that say where and how fast a run is made, or what has become another key's value."""
+"""Keys, and whole groups, of folders and speed, and those that are filled in elsewhere."""
 
 _OWN_SCALE = re.compile(r"method\.\w+\.(epochs_scale|lr_scale)")
-"""Of a phase: null says that it has none, as in runs from before there was any."""
+"""Scales of a phase: null, as in runs of versions without them, means none."""
 
 
 def numeric_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The rest, flat: ``{"method.temperature": 1.0, ...}``, of a filled-in configuration as plain values (what a run's
-    ``config.yaml`` holds).
+    """Return the rest, flat: ``{"method.temperature": 1.0, ...}``, of a filled-in configuration as plain values (of
+    ``config.yaml``).
     """
     return dict(_leaves(config))
 
@@ -74,7 +74,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _counted(key: str, value: Any) -> Any:
-    """A list's entries without what does not count in them."""
+    """Return a list's entries without the keys that numbers do not depend on."""
     if not isinstance(value, list):
         return value
     return [
@@ -85,41 +85,40 @@ def _counted(key: str, value: Any) -> Any:
     ]
 
 
-_BESIDE_A_STATE = (
+_NOT_IN_CHECKPOINT = (
     "trainer",  # may change from one part of a run to the next; results name each phase's precision
     "extends",  # the folders that were learnt have fingerprints
     "method.backbone_file",  # the weights are in the state
 )
-"""What a checkpoint does not keep of :func:`science`."""
+"""Parts of :func:`numeric_settings` that a checkpoint does not store."""
 
 
-def kept_with_a_state(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a filled-in configuration (plain values) that whoever goes on with a checkpoint must have, as a tree:
+def checkpoint_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a filled-in configuration (plain values) that resuming from a checkpoint requires, as a tree:
     all that its numbers depend on.
     """
     return _pruned(config, "")
 
 
 def _pruned(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+    saved: dict[str, Any] = {}
     for name, value in node.items():
         key = f"{prefix}{name}"
-        if key in _WITHOUT or key in _BESIDE_A_STATE:
+        if key in _WITHOUT or key in _NOT_IN_CHECKPOINT:
             continue
-        kept[name] = _pruned(value, f"{key}.") if isinstance(value, Mapping) else _counted(key, value)
-    return kept
+        saved[name] = _pruned(value, f"{key}.") if isinstance(value, Mapping) else _counted(key, value)
+    return saved
 
 
-def refuse_edits(kept: Mapping[str, Any] | None, config: Mapping[str, Any], run: str) -> None:
-    """Raise ``ValueError`` if ``config`` (plain values, filled in) is not what it was when a state was kept.
+def refuse_edits(saved: Mapping[str, Any] | None, config: Mapping[str, Any], run: str) -> None:
+    """Raise ``ValueError`` if ``config`` (plain values, filled in) has changed since a state was saved.
 
-    ``kept`` is what :func:`kept_with_a_state` gave then, None in files of earlier versions; ``run`` stands first in the
-    line.
+    ``saved`` is :func:`checkpoint_settings` of then, None in files of earlier versions; ``run`` begins the message.
     """
-    if kept is None:
+    if saved is None:
         return
-    made = numeric_settings(kept_with_a_state(complete(kept, CONFIGURATION)))
-    unlike = differences(made, numeric_settings(kept_with_a_state(config)))
+    made = numeric_settings(checkpoint_settings(complete(saved, CONFIGURATION)))
+    unlike = differences(made, numeric_settings(checkpoint_settings(config)))
     if unlike:
         raise ValueError(
             f"{run} was made with {', '.join(unlike[:3])}, as its config.yaml says now: put back what it said, or "
@@ -128,12 +127,12 @@ def refuse_edits(kept: Mapping[str, Any] | None, config: Mapping[str, Any], run:
 
 
 def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """``key=made (not wanted)`` for each value in which two :func:`science` differ.
+    """Return ``key=made (not wanted)`` for each value in which two :func:`numeric_settings` differ.
 
-    A key that ``made`` lacks, also in an entry of a list, came into the program later, with a default that left earlier
-    runs as they were. A group that one of the two leaves out (``method.mixup=null``) is told by the group's name alone.
+    A key that ``made`` lacks, also in an entry of a list, is newer, with a default that reproduces earlier
+    runs. A group that is null in one of the two (``method.mixup=null``) is named without its options.
     """
-    found = []
+    unlike = []
     for key in sorted(set(made) | set(wanted)):
         if _under_null(key, made) or _under_null(key, wanted) or (key in _OF_A_MEMORY and _keep_none(made, wanted)):
             continue
@@ -143,8 +142,8 @@ def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
         absent = None if own_scale else _SET
         one, other = made.get(key, absent), wanted.get(key, absent)
         if not _alike(one, other):
-            found.append(f"{key}={one} (not {other})")
-    return found
+            unlike.append(f"{key}={one} (not {other})")
+    return unlike
 
 
 def _keep_none(*given: Mapping[str, Any]) -> bool:
@@ -160,9 +159,9 @@ def _alike(made: Any, wanted: Any) -> bool:
 
 
 _OF_A_MEMORY = ("memory.size", "memory.scope")
-"""What is of no account where nothing is remembered."""
+"""Keys without effect where there is no memory."""
 _SET = "set"
-"""Stands for a group that is there, where the other configuration has null."""
+"""Placeholder for a group of options where the other configuration has null."""
 
 
 def _under_null(key: str, given: Mapping[str, Any]) -> bool:

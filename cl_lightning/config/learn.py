@@ -1,4 +1,4 @@
-"""The configuration that ``learn=RUN_DIR data.new=FOLDER`` means: that of a finished run, with one task more."""
+"""The configuration of ``learn=RUN_DIR data.new=FOLDER``: that of a finished run, with one more task."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ _FREE = (
     "seed",
     "trainer.precision",
 )
-"""What a new task may do otherwise, beside what any run may change: how long and how it is trained, and how much is
-remembered. What the network is made of has been decided.
+"""Keys that a new task may change, beside those of any run: training and its length, and the size of the memory.
+The network is fixed.
 """
 _READING = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
-"""How a folder is read: as the run's own data, where nothing else is typed."""
+"""Options of reading a folder: the run's own, unless typed."""
 _OF_THE_FOLDER = (*(f"data.{name}" for name in _READING), "data.allow_similar")
 _OWN = ("data.new", "run_dir", *_OF_THE_FOLDER)
 
 
 def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
-    """The configuration of the run that learns one more task than the run in ``run_dir``.
+    """Load the configuration of the run that learns one more task than the run in ``run_dir``.
 
-    ``overrides`` hold ``data.new=FOLDER`` and may hold ``run_dir=NEW``, what concerns the reading of that folder, and
-    what a task may do otherwise than those before it.
+    ``overrides`` hold ``data.new=FOLDER`` and may hold ``run_dir=NEW``, options of reading that folder, and
+    options that may differ between tasks.
 
     Raises:
-        UserError: no run, no folder, a new place that is taken, or an override that would make another network of it.
+        UserError: no run, no folder, a new folder that is taken, or an override that would make another network of it.
     """
     saved = read_saved(run_dir, "learn=")
     given = {name: _last(overrides, name) for name in _OWN}
@@ -84,8 +84,8 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
 
 
 def _rescaled(config: Config, before: Config, typed: Collection[str]) -> Config:
-    """What was typed of phases and scales, as in a new run: a saved scale that is no other than the data's suggestion
-    is not meant for epochs that are typed now.
+    """Apply the phases and scales typed, as in a new run: a saved scale that equals the data's suggestion
+    does not apply to epochs that are typed now.
     """
     suggested = {
         name: scale
@@ -97,15 +97,15 @@ def _rescaled(config: Config, before: Config, typed: Collection[str]) -> Config:
 
 
 def moved(config: Config, folder: str) -> Config:
-    """The configuration of a run that goes on, where the folder that it learns lies elsewhere by now.
+    """Return the configuration of a resumed run whose folder of new classes has been moved.
 
     Raises ``UserError`` if it learns none, or there is no such folder.
     """
     extends = config.extends
     if extends is None:
         raise UserError(f"data.new={folder} is not possible: {config.run_dir} was not made by learn=, leave it out")
-    place = str(_folder(folder, f"resume={config.run_dir}"))
-    folders = [*extends.folders[:-1], dataclasses.replace(extends.folders[-1], folder=place)]
+    path = str(_folder(folder, f"resume={config.run_dir}"))
+    folders = [*extends.folders[:-1], dataclasses.replace(extends.folders[-1], folder=path)]
     return dataclasses.replace(config, extends=dataclasses.replace(extends, folders=folders))
 
 
@@ -152,7 +152,7 @@ def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: 
 
 
 def _has(saved: Mapping[str, Any], name: str) -> bool:
-    """Whether the run's own method has what ``name`` is about; a group of options that is null has none."""
+    """Return whether the run's own method has the option ``name``; a group that is null has none."""
     group, _, key = name.rstrip(".").partition(".")
     return group != "method" or (key in saved[group] and not (name.endswith(".") and saved[group][key] is None))
 
@@ -174,7 +174,7 @@ def _change(override: str, free: Sequence[str]) -> DictConfig:
 
 
 def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str], run_dir: Path) -> str:
-    """One line for a value of the wrong type, or a key that the run's own choices do not have."""
+    """Return one line for a value of the wrong type, or a key that the run's own choices do not have."""
     reason, at = str(error).splitlines()[0], str(error.full_key or "")
     for override in overrides:
         key = override.partition("=")[0]

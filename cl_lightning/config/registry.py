@@ -1,4 +1,4 @@
-"""Which type the options of a Hydra group start from, and how Hydra comes to know them."""
+"""The registry of schemas: the type that the options of a Hydra group start from, made known to Hydra."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def register() -> None:
     # Hydra copies its sources, the store with them, whenever it is asked for anything, a hundred times for --help. What
     # it reads from the store it copies anyway, so a store need not have copies.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
-    # Nobody chooses a type: --help and Hydra's lists name the options alone.
+    # Types are not for users to choose: --help and Hydra's lists name the options alone.
     every = ConfigStore.list
     ConfigStore.list = lambda self, path: [  # type: ignore[method-assign]
         name for name in every(self, path) if not name.startswith("schema_")

@@ -1,4 +1,4 @@
-"""The configuration of a run that exists, read back from its own ``config.yaml``."""
+"""The configuration of an existing run, read from its ``config.yaml``."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _CHANGEABLE = (
     "trainer.",
     "verbose",
 )
-"""What may be another in the rest of a run: where and how it is made, never what it computes."""
+"""Keys that may change when a run is resumed: hardware and folders, never what it computes."""
 _ROOT_OF_A_SET = re.compile(r"data\.sets\.\d+\.root=")
-"""As ``data.root``, where several data sets follow one another."""
+"""Pattern of an override of one data set's root in ``data=sequence``."""
 _CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb")}
-"""What ``trainer=gpu`` or ``logger=wandb`` means here; the rest of the group stays as the run had it."""
+"""Keys that ``trainer=gpu`` or ``logger=wandb`` changes here; the rest of the group stays as saved."""
 _OUTLINE = record(
     {
         "data": record({"name": text, "sets": list_of(mapping_of(plain))}, more=True),
@@ -50,19 +50,19 @@ _OUTLINE = record(
     },
     more=True,
 )
-"""What must be there for the rest to be compared with the types of the options."""
+"""Keys that must exist for the rest to be compared with the types of the options."""
 _PRECISION = "trainer.precision"
-"""May change where it is asked for by name: the numbers then do, and the results say from which phase on."""
+"""Key that may change with ``allow=precision``: numbers change with it, and results state from which phase on."""
 
 
 def load_saved(
     run_dir: Path, overrides: Sequence[str] = (), *, allow: Sequence[str] = (), word: str = "resume="
 ) -> Config:
-    """The configuration of the run in ``run_dir``, with its files there, and ``overrides`` that change no number.
+    """Load the configuration of the run in ``run_dir``, with its files there, and ``overrides`` that change no number.
 
-    Groups may be chosen anew where all of them may change: ``trainer=gpu``, ``logger=wandb``. Where the run was told to
-    stop after a task, that is forgotten: who goes on does not want to stop there again. So is ``verbose``.
-    ``allow=("precision",)`` lets ``trainer.precision`` change too. ``word`` is what was typed before the folder.
+    Groups may be chosen anew where all of them may change: ``trainer=gpu``, ``logger=wandb``. If the run was to
+    stop after a task, that is reset: a resumed run should not stop there again. So is ``verbose``.
+    ``allow=("precision",)`` lets ``trainer.precision`` change too. ``word`` was typed before the folder.
 
     Raises:
         UserError: no run there, an override that nobody reads or that would make another run of it, or a configuration
@@ -88,17 +88,17 @@ def load_saved(
 
 
 def _move_set(saved: dict[str, Any], override: str) -> None:
-    """Where one of several data sets lies by now: nothing can be merged into an entry of a list."""
+    """Set the root of one of several data sets: OmegaConf cannot merge into an entry of a list."""
     key = override.partition("=")[0]
-    place, sets = int(key.split(".")[2]), saved["data"]["sets"]
-    if place >= len(sets):
+    index, sets = int(key.split(".")[2]), saved["data"]["sets"]
+    if index >= len(sets):
         allowed = " or ".join(f"data.sets.{number}.root=DIR" for number in range(len(sets))) or "data.root=DIR"
         raise UserError(f"{override} is none of the {len(sets)} entries of data.sets: type {allowed}")
-    sets[place]["root"] = filled_in(override)
+    sets[index]["root"] = filled_in(override)
 
 
 def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
-    """What ``config.yaml`` of the run in ``run_dir`` holds, with its files there; ``word`` is what was typed before the
+    """Return ``config.yaml`` of the run in ``run_dir``, with its files there; ``word`` was typed before the
     folder.
 
     Raises ``UserError`` if there is no run.
@@ -110,7 +110,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
         saved = read_configuration(file)
         _OUTLINE(saved, "it")
         saved["trainer"]["stop_after_task"] = None
-        saved.pop("verbose", None)  # how much was told then says nothing of what is wanted now
+        saved.pop("verbose", None)  # not a property of the run
         saved["run_dir"] = str(run_dir)
     except (yaml.YAMLError, TypeError, ValueError) as error:
         why = foreign_kind(file) or " ".join(str(error).split())
@@ -121,25 +121,25 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
 
 
 def old_paths(saved: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """A line on each path that ``config.yaml`` of an earlier version has relative to wherever one stands, and that will
-    be read: folders of images, unless ``overrides`` name others, and weights that no checkpoint has yet.
+    """Return a line on each path that ``config.yaml`` of an earlier version has relative to the working directory, and
+    that will be read: folders of images, unless ``overrides`` name others, and weights that no checkpoint has yet.
     """
     given = {override.partition("=")[0] for override in overrides}
     entries = saved["data"].get("sets") or []
     common = any(entry.get("root") is None for entry in entries) if entries else saved["data"]["name"] != "digits"
     begun = any(Path(saved["run_dir"]).glob("checkpoints/task_*.pt"))
-    told = []
+    lines = []
     for key, value in relative_paths(saved, kinds()):
         begins = f"{key}={value} is relative in config.yaml of this run: {absolute(value, Path.cwd())} is read"
         if key == "method.backbone_file" and not begun:
-            told.append(begins)
+            lines.append(begins)
         elif key not in given and (key.startswith("data.sets.") or (key == "data.root" and common)):
-            told.append(f"{begins}, type {key}=DIR if its images are elsewhere")
-    return told
+            lines.append(f"{begins}, type {key}=DIR if its images are elsewhere")
+    return lines
 
 
 def load_learnt(run_dir: Path) -> Config:
-    """The configuration of the run in ``run_dir``, to use what it has learnt: weights come from its checkpoints.
+    """Load the configuration of the run in ``run_dir`` for inference: weights come from its checkpoints.
 
     Raises:
         UserError: no run there, or one whose configuration this version cannot read.
@@ -160,7 +160,7 @@ def load_learnt(run_dir: Path) -> Config:
 
 
 def _missing(run_dir: Path, word: str) -> str:
-    """What is wrong with a folder that has no ``config.yaml``, and what to type; ``word`` stands before a folder."""
+    """Return why a folder has no ``config.yaml``, and what to type; ``word`` is typed before a folder."""
     another = f"type {f'{word}RUN_DIR, ' if word else ''}the folder of a run, with config.yaml and checkpoints/"
     if not run_dir.is_dir():
         return f"there is no such folder: {another}"
@@ -176,7 +176,7 @@ def _missing(run_dir: Path, word: str) -> str:
 
 
 def _moved_to(folder: Path) -> str | None:
-    """Return where the files of a run are of which ``folder``, made by Hydra, has no more than what was typed."""
+    """Return the folder of a run's files where ``folder``, made by Hydra, has only the record of what was typed."""
     try:
         typed = yaml.safe_load(read_file(folder / ".hydra" / "overrides.yaml"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
@@ -186,7 +186,7 @@ def _moved_to(folder: Path) -> str | None:
 
 
 def load_plain(values: dict[str, Any], *changes: DictConfig) -> Config:
-    """A configuration from what :func:`to_plain` made of it, with changes. Raises ``UserError`` and omegaconf's errors
+    """Build a configuration from values of :func:`to_plain`, with changes. Raises ``UserError`` and omegaconf's errors
     for values that do not go with this version.
 
     A relative folder, which earlier versions saved, is one below the working directory, as then. A relative file stays
@@ -197,12 +197,12 @@ def load_plain(values: dict[str, Any], *changes: DictConfig) -> Config:
 
 
 def to_plain(config: Config) -> dict[str, Any]:
-    """A filled-in configuration as dicts, lists, numbers and strings."""
+    """Return a filled-in configuration as dicts, lists, numbers and strings."""
     return dataclasses.asdict(config)
 
 
 def _schema(saved: dict[str, Any]) -> DictConfig:
-    """The types that the saved values must have."""
+    """Return the types that the saved values must have."""
     groups = {group: next(iter(schemas.values())) for group, schemas in SCHEMAS.items()}
     name, kind = saved["method"]["name"], saved["model"]["kind"]
     if name not in options("method"):
@@ -219,7 +219,7 @@ def _schema(saved: dict[str, Any]) -> DictConfig:
 
 
 def may_change(override: str, *, precision: bool = False) -> bool:
-    """Whether an override changes no number (but for the precision, where that is allowed), so that it may stand beside
+    """Return whether an override changes no number (but for the precision, where allowed), so that it may be typed with
     ``resume=``.
     """
     key, equals, value = override.partition("=")
@@ -229,7 +229,7 @@ def may_change(override: str, *, precision: bool = False) -> bool:
 
 
 def as_tree(override: str) -> DictConfig:
-    """One override as a tree: a path or a text as it was typed, anything else as YAML reads it."""
+    """Return one override as a tree: a path or a text as it was typed, anything else as YAML reads it."""
     if kind_of_key(override.partition("=")[0]) is not None:
         return tree(override)
     try:
@@ -240,7 +240,7 @@ def as_tree(override: str) -> DictConfig:
 
 
 def change(override: str, *, precision: bool = False) -> DictConfig:
-    """One override as a tree. Raises UserError for what may not change."""
+    """Return one override as a tree. Raises UserError for keys that may not change."""
     key, _, value = override.partition("=")
     if may_change(override, precision=precision) and ("." in key or key in _CHANGEABLE):
         return as_tree(override)

@@ -1,4 +1,4 @@
-"""``config.yaml`` of a run, as plain values: the one way in which it is read. Nothing heavy is imported for it."""
+"""The reader of a run's ``config.yaml``, as plain values; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cl_lightning.core.missing_keys import complete_configuration
 
 
 def read_configuration(file: Path) -> dict[str, Any]:
-    """Return what ``file`` holds; a key that came after it was written has the value that held before the key came.
+    """Return the content of ``file``; a key newer than the file has the value that reproduces older versions.
 
     Raises:
         OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read, or is no YAML.

@@ -1,10 +1,10 @@
 """Epochs and learning rates of a phase: scaled as the data suggest, unless they were typed.
 
 ``epochs_scale``, ``balanced_epochs_scale`` and ``lr_scale`` shorten the published schedules, which are what nobody has
-typed. Who types ``method.main.epochs=5`` wants five epochs: what the *data* suggest is then not meant for this phase. A
-scale that somebody has set - on the command line, in an experiment, by ``debug=`` - is meant for all phases.
+typed. Who types ``method.main.epochs=5`` wants five epochs: the *data's* suggestion does not apply to it then. A
+scale that was set - on the command line, in an experiment, by ``debug=`` - applies to all phases.
 
-What comes of it is kept in the phase: ``epochs_scale`` and ``lr_scale`` of its own, null where the run's apply.
+The result is stored in the phase: ``epochs_scale`` and ``lr_scale`` of its own, null where the run's apply.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import Any, TypeVar
 from cl_lightning.config.schema import Config, MethodConfig, PhaseConfig
 
 MAIN = "main"
-"""Every method's first phase in a task."""
+"""Name of every method's first phase in a task."""
 BACKBONE = "backbone"
-"""What takes its place in the first task where that trains the transformer that later tasks start from."""
+"""Name of the phase that replaces it where the first task trains the transformer that later tasks start from."""
 PHASES = (BACKBONE, MAIN, "finetuning", "classifier")
-"""All that a method may have, as they follow one another."""
+"""Names of all phases that a method may have, in order."""
 OWN_SCALES = ("epochs_scale", "lr_scale")
-"""Of a phase; null where the run's apply."""
+"""Scales of a phase; null where the run's apply."""
 _OF_THE_RUN = {BACKBONE: "epochs_scale", MAIN: "epochs_scale"}
 
 Method = TypeVar("Method", bound=MethodConfig)
 
 
 def scale_name(phase: str) -> str:
-    """Which of the run's scales a phase's epochs are times: phases after the main one look at balanced, small data."""
+    """Return the run's scale of a phase's epochs: phases after the main one have balanced, small data."""
     return _OF_THE_RUN.get(phase, "balanced_epochs_scale")
 
 
 def epochs_of(name: str, phase: PhaseConfig, config: Config) -> int:
-    """A phase's epochs in this run, at least one."""
+    """Return a phase's epochs in this run, at least one."""
     scale = phase.epochs_scale if phase.epochs_scale is not None else getattr(config, scale_name(name))
     return scaled(phase.epochs, scale)
 
 
 def rate_of(phase: PhaseConfig, config: Config) -> float:
-    """A phase's base learning rate in this run."""
+    """Return a phase's base learning rate in this run."""
     return phase.lr * lr_scale_of(phase, config)
 
 
@@ -52,18 +52,18 @@ def lr_scale_of(phase: PhaseConfig, config: Config) -> float:
 
 
 def scaled(epochs: int, scale: float | None) -> int:
-    """``epochs`` times ``scale``, rounded up, at least one."""
+    """Return ``epochs`` times ``scale``, rounded up, at least one."""
     return max(1, math.ceil(epochs * (scale or 1.0) - 1e-9))
 
 
 def phases_of(method: MethodConfig) -> dict[str, PhaseConfig]:
-    """The phases that a method has, by name."""
+    """Return the phases that a method has, by name."""
     found = {name: getattr(method, name, None) for name in PHASES}
     return {name: phase for name, phase in found.items() if phase is not None}
 
 
 def trained_phases(config: Config) -> dict[str, PhaseConfig]:
-    """The phases that a run trains, by name: balanced ones look at a memory."""
+    """Return the phases that a run trains, by name: balanced ones need a memory."""
     skipped = {"finetuning", "classifier"} if config.memory.budget == "none" else set()
     if not getattr(config.method, "backbone_task", False):
         skipped.add(BACKBONE)
@@ -71,13 +71,13 @@ def trained_phases(config: Config) -> dict[str, PhaseConfig]:
 
 
 def as_typed(method: Method, typed: Collection[str], suggested: dict[str, float]) -> Method:
-    """``method`` with the phases of which something was typed taken out of what the data suggest.
+    """Return ``method`` with the phases of which something was typed exempt from the data's suggestions.
 
     Args:
         method: as composed, or as it was saved.
         typed: the options that were set, ``method.main.epochs``.
         suggested: the scales that the data suggest (``epochs_scale``, ``balanced_epochs_scale``, ``lr_scale``), without
-            those that somebody has set.
+            those that were set.
     """
     changed: dict[str, Any] = {}
     for name, phase in phases_of(method).items():
@@ -87,7 +87,7 @@ def as_typed(method: Method, typed: Collection[str], suggested: dict[str, float]
 
 
 def scaled_anew(method: Method, typed: Collection[str]) -> Method:
-    """``method`` with its phases back under the scales of the run that were typed, which are meant for all of them."""
+    """Return ``method`` with its phases under the scales of the run that were typed, which apply to all of them."""
     changed: dict[str, Any] = {}
     for name, phase in phases_of(method).items():
         anew = {"epochs_scale": scale_name(name), "lr_scale": "lr_scale"}
@@ -99,7 +99,7 @@ def scaled_anew(method: Method, typed: Collection[str]) -> Method:
 
 
 def _as_typed(name: str, phase: PhaseConfig, typed: Collection[str], suggested: dict[str, float]) -> PhaseConfig:
-    """Of epochs and warm-up, which are counted in them, what was not typed stays what it would have been."""
+    """Return the phase with what was typed of epochs and warm-up as typed, and the rest as suggested."""
     scale = suggested.get(scale_name(name))
     if scale is not None and phase.epochs_scale is None and {"epochs", "warmup_epochs"} & set(typed):
         epochs = phase.epochs if "epochs" in typed else scaled(phase.epochs, scale)

@@ -1,4 +1,4 @@
-"""Where the YAML files are, and how one of them is read outside of Hydra's composition."""
+"""The YAML files of ``conf/``: their folder, and a reader outside of Hydra's composition."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 _FIRST_LINE = b"# cl_lightning:"
-"""How our ``conf/config.yaml`` begins, and no other does."""
+"""First bytes of our ``conf/config.yaml``, and of no other."""
 
 
 @cache
 def config_dir() -> Path:
-    """The folder ``conf``: the copy inside the installed package, else that of the checkout.
+    """Return the folder ``conf``: the copy inside the installed package, else that of the checkout.
 
     Beside an installed package lie the folders of others, and one of those may be called ``conf`` as well.
     """
@@ -35,12 +35,12 @@ def _is_ours(folder: Path) -> bool:
 
 
 def options(group: str) -> list[str]:
-    """Names that may be chosen in a group."""
+    """Return the names that may be chosen in a group."""
     return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
 
 
 def load_option(group: str, name: str) -> dict[str, Any]:
-    """One option of a group as plain values, what it inherits within the group merged in."""
+    """Load one option of a group as plain values, merged with those that it inherits within the group."""
     content = _content(group, name)
     merged: dict[str, Any] = {}
     for parent in content.pop("defaults", []):
@@ -55,14 +55,14 @@ def _content(group: str, name: str) -> dict[str, Any]:
 
 @cache
 def _parsed(path: Path) -> dict[str, Any]:
-    """The file as plain values; parsing it takes a hundred times as long as copying them."""
+    """Parse a file to plain values, cached: parsing takes a hundred times as long as copying them."""
     content = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
 
 def schema_name(group: str, name: str) -> str:
-    """Which schema of ``registry.SCHEMAS[group]`` an option starts from: that of its ancestors, if not its own."""
+    """Return the schema of ``registry.SCHEMAS[group]`` that an option starts from: its own, or its ancestors'."""
     for parent in _content(group, name)["defaults"]:
         if parent.startswith("schema_"):
             return str(parent.removeprefix("schema_"))

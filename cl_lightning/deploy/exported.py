@@ -1,5 +1,5 @@
-"""The description of an export (``model.json``) and the weights beside it (``model.safetensors``): written, and read
-back into a model from these two files alone.
+"""The files of an export, its description ``model.json`` and its weights ``model.safetensors``: written, and read
+back into a model without any other file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cl_lightning.deploy.scorer import Scorer
 from cl_lightning.models.build import build_network
 
 FORMAT = 1
-"""Of ``model.json``."""
+"""Version of ``model.json``."""
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 _NETWORK = "network."
@@ -32,16 +32,16 @@ _MEANS = "means."
 
 
 def is_export(folder: Path) -> bool:
-    """Whether ``folder`` is what ``python -m cl_lightning.export`` writes."""
+    """Return whether ``folder`` is what ``python -m cl_lightning.export`` writes."""
     return (folder / DESCRIPTION).is_file()
 
 
 def describe(model: TrainedModel, readout: str) -> dict[str, Plain]:
-    """All of ``model.json`` but what depends on the files beside it; ``readout`` is the one in graph formats."""
+    """Return ``model.json`` without its list of files; ``readout`` is the one in graph formats."""
     side, channels = model.preprocessing.image_size, model.preprocessing.channels
     return {
         "format": FORMAT,
-        "from": "/".join(Path(model.place).parts[-3:]),  # of this machine, nothing that is above the run
+        "from": "/".join(Path(model.source).parts[-3:]),  # no path above the run, which is this machine's
         "stage": model.stage,
         "classes": list(model.class_names),
         "tasks": list(model.task_sizes),
@@ -67,21 +67,21 @@ def _plain_readout(readout: Readout) -> dict[str, Plain]:
 
 
 def save_weights(model: TrainedModel, file: Path) -> None:
-    """Weights and buffers of the network, and class means where a read-out has them."""
+    """Write weights and buffers of the network, and class means where a read-out has them."""
     tensors = {_NETWORK + name: tensor for name, tensor in model.network.state_dict().items()}
     tensors |= {_MEANS + name: each.means for name, each in model.readouts.items() if each.means is not None}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    file.write_bytes(save(plain))  # what writes files there makes them unreadable for others
+    file.write_bytes(save(plain))  # safetensors' own writer makes files unreadable for others
 
 
 def sha256(file: Path) -> str:
-    """Of the contents of ``file``, hexadecimal."""
+    """Return the SHA-256 of the contents of ``file``, hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_exported(folder: str | Path, device: str = "cpu") -> TrainedModel:
-    """The model that ``python -m cl_lightning.export`` wrote to ``folder``, rebuilt from ``model.json`` and
+    """Load the model that ``python -m cl_lightning.export`` wrote to ``folder``, rebuilt from ``model.json`` and
     ``model.safetensors`` alone; neither holds code.
 
     >>> model = load_exported("DIR")                                    # doctest: +SKIP
@@ -105,7 +105,7 @@ def load_exported(folder: str | Path, device: str = "cpu") -> TrainedModel:
 
 
 def rebuilt(plain: Mapping[str, Plain], weights: Path, device: str = "cpu") -> TrainedModel:
-    """The model of a description and a file of weights."""
+    """Rebuild the model of a description and a file of weights."""
     with told_to_user():
         tensors = load_file(weights)
         network = build_network(plain["network"], Key(0))
@@ -114,7 +114,7 @@ def rebuilt(plain: Mapping[str, Plain], weights: Path, device: str = "cpu") -> T
     network.to(device).eval()
     readouts = {name: _readout(each, tensors.get(_MEANS + name)) for name, each in plain["readouts"].items()}
     return TrainedModel(
-        place=str(weights.parent),
+        source=str(weights.parent),
         stage=plain["stage"],
         network=network,
         predict=_predict({name: Scorer(network, each).to(device) for name, each in readouts.items()}),
@@ -136,8 +136,8 @@ def _description(folder: Path) -> dict[str, Any]:
         version = plain["format"]
     except (ValueError, TypeError, KeyError) as error:
         known = foreign_kind(file)
-        told = f"it is {known}: " if known else ""
-        raise UserError(f"{file} is not what was written: {told}export the run again") from error
+        reason = f"it is {known}: " if known else ""
+        raise UserError(f"{file} is not what was written: {reason}export the run again") from error
     if version != FORMAT:
         raise UserError(f"{file} has format {version}, this program reads format {FORMAT}: export the run again")
     return complete_export(plain)

@@ -1,4 +1,4 @@
-"""A model into a folder: each format written aside, compared with the model, and put in its place only if it agrees."""
+"""Export of a model to a folder: each format is written to a temporary file, and moved there if it agrees."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = (DESCRIPTION, *(each.file for each in FORMATS.values()))
 
 
 def prepare(folder: Path, overwrite: bool) -> None:
-    """See that ``folder`` is there. Raises ``UserError`` if it is a file, or holds an export and may not be changed."""
+    """Make ``folder``. Raises ``UserError`` if it is a file, or holds an export and may not be changed."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: type the name of a folder")
     there = [folder / name for name in _NAMES if (folder / name).exists()]
@@ -35,7 +35,7 @@ def prepare(folder: Path, overwrite: bool) -> None:
 def export(model: TrainedModel, readout: str, folder: Path, formats: Sequence[str], sample: Sample, say: Say) -> bool:
     """Write ``formats`` and their description; returns whether every file computes what the model does.
 
-    Those that do not are said to differ, and are not there afterwards; neither is what an earlier export has left.
+    Those that do not are reported and removed, as are the files of an earlier export.
     """
     files: dict[str, Plain] = {}
     for name in formats:
@@ -55,42 +55,42 @@ def export(model: TrainedModel, readout: str, folder: Path, formats: Sequence[st
 def _write(
     model: TrainedModel, readout: str, folder: Path, each: Format, sample: Sample, say: Say
 ) -> dict[str, Plain] | None:
-    """What the description says of the file; None if it cannot be made, or does not agree."""
+    """Write one file and return its entry in the description; None if it cannot be made, or does not agree."""
     part = beside(folder / each.file)
     try:
-        found = _made(model, readout, each, part, sample, say)
-        if found is None:
+        comparison = _made(model, readout, each, part, sample, say)
+        if comparison is None:
             return None
         part.replace(folder / each.file)
     finally:
         part.unlink(missing_ok=True)
     size = (folder / each.file).stat().st_size
-    say(f"{folder / each.file}: {size / 1e6:.2f} MB; {_told(found)}")
+    say(f"{folder / each.file}: {size / 1e6:.2f} MB; {_difference(comparison)}")
     return {
         "sha256": sha256(folder / each.file),
-        "compared_on": sample.told,
-        "largest_difference": found.difference,
-        "largest_score": found.scale,
+        "compared_on": sample.origin,
+        "largest_difference": comparison.difference,
+        "largest_score": comparison.scale,
     }
 
 
 def _made(model: TrainedModel, readout: str, each: Format, part: Path, sample: Sample, say: Say) -> Comparison | None:
     try:
         each.write(model, readout, part)
-        found = compare(model, readout, each.read(model, readout, part), sample.images)
+        comparison = compare(model, readout, each.read(model, readout, part), sample.images)
     except OSError:  # a full disk is not the format's fault
         raise
     except Exception as error:  # exporters and runtimes raise almost anything for a network that they cannot carry
         say(f"error: {each.file} cannot be made of this network ({type(error).__name__}: {reason(error)})")
         return None
-    if found.agrees:
-        return found
+    if comparison.agrees:
+        return comparison
     say(
-        f"error: {each.file} is not the model and was removed: {_told(found)}, another class for {found.changed} of "
-        f"{len(sample.images)} images (allowed: {TOLERANCE:g} of the largest score, and none)"
+        f"error: {each.file} is not the model and was removed: {_difference(comparison)}, another class for "
+        f"{comparison.changed} of {len(sample.images)} images (allowed: {TOLERANCE:g} of the largest score, and none)"
     )
     return None
 
 
-def _told(found: Comparison) -> str:
-    return f"largest difference of a score {found.difference:.1e}, of scores up to {found.scale:.3g}"
+def _difference(comparison: Comparison) -> str:
+    return f"largest difference of a score {comparison.difference:.1e}, of scores up to {comparison.scale:.3g}"

@@ -1,4 +1,4 @@
-"""The formats of an export: how each is written, and read again as a function from images to scores."""
+"""The formats of an export: the writer of each, and a reader as a function from images to scores."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.scorer import Scorer
 
 Scores = Callable[[Tensor], Tensor]
-"""Normalised images (B, channels, side, side) -> scores (B, C), by what was written."""
+"""Normalised images (B, channels, side, side) -> scores (B, C), by the exported file."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a model down."""
+    """A file format of exports."""
 
     file: str
     write: Callable[[TrainedModel, str, Path], None]
-    """Writes the read-out of that name (``safetensors``: all of them) to a file."""
+    """Writer of the read-out of that name (``safetensors``: of all read-outs) to a file."""
     read: Callable[[TrainedModel, str, Path], Scores]
-    """What the file computes; of the model that is given, only what ``model.json`` holds is used."""
+    """Reader of the file; of the model given, only what ``model.json`` holds is used."""
     needs: tuple[str, ...] = ()
-    """Packages that are not always there."""
+    """Optional packages that the format needs."""
 
     def missing(self) -> list[str]:
-        """The packages that are not there."""
+        """Return the packages that are not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
 
@@ -49,7 +49,7 @@ def _read_weights(model: TrainedModel, readout: str, file: Path) -> Scores:
 
 
 def traced(model: TrainedModel, readout: str) -> torch.export.ExportedProgram:
-    """The read-out as a graph of torch's own operators, for batches of any size."""
+    """Trace the read-out as a graph of torch's own operators, for batches of any size."""
     scorer = Scorer(model.network, model.readouts[readout])
     with _quiet(), torch.no_grad():
         program = torch.export.export(scorer, (_example(model),), dynamic_shapes=_any_batch())
@@ -93,7 +93,7 @@ def _read_onnx(model: TrainedModel, readout: str, file: Path) -> Scores:
 
 
 def _example(model: TrainedModel) -> Tensor:
-    """Two images: torch takes a batch of one for a constant."""
+    """Return two images: torch takes a batch of one for a constant."""
     side = model.preprocessing.image_size
     return torch.zeros(2, model.preprocessing.channels, side, side)
 
@@ -104,7 +104,7 @@ def _any_batch() -> dict[str, dict[int, torch.export.Dim]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's remarks on its own inside."""
+    """Silence torch's warnings about its own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.export", "torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     try:
@@ -123,4 +123,4 @@ FORMATS = {
     "torch_export": Format("model.pt2", _write_program, _read_program),
     "onnx": Format("model.onnx", _write_onnx, _read_onnx, needs=("onnx", "onnxscript", "onnxruntime")),
 }
-"""By what is typed."""
+"""Format by the name that is typed."""

@@ -1,4 +1,4 @@
-"""Which files a user means: named ones, those of folders, and those of patterns that the shell was kept from."""
+"""Image files from a command line: named ones, those of folders, and those of quoted patterns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cl_lightning.data.sources.skipped_files import Aside
 
 
 def image_files(typed: Sequence[str], rule: str = ANY, aside: Aside | None = None) -> list[Path]:
-    """The files, each once, in the order typed; those of a folder and of a pattern by name.
+    """Return the files, each once, in the order typed; those of a folder and of a pattern by name.
 
-    A file that is named is taken whatever it is; of folders (with all that are in them; links to folders are not
+    A file that is named is taken whatever it is; of folders (with all subfolders; links to folders are not
     followed) and of patterns, what is not hidden and is an image by ``rule``, which
     :mod:`~cl_lightning.data.sources.class_folders` explains; the rest goes into ``aside``.
 
-    Raises ``UserError`` for a name that nothing has, and for a folder or a pattern without an image.
+    Raises ``UserError`` for a name that does not exist, and for a folder or a pattern without an image.
     """
     found: dict[Path, None] = {}
     left_out: dict[Path, str] = {}
@@ -42,10 +42,10 @@ def image_files(typed: Sequence[str], rule: str = ANY, aside: Aside | None = Non
     return list(found)
 
 
-def _checked(found: Iterable[Path], without: str) -> list[Path]:
-    files = list(found)
+def _checked(candidates: Iterable[Path], message: str) -> list[Path]:
+    files = list(candidates)
     if not files:
-        raise UserError(f"{without}: type files, folders or patterns with some ({', '.join(FORMATS)})")
+        raise UserError(f"{message}: type files, folders or patterns with some ({', '.join(FORMATS)})")
     return files
 
 
@@ -54,15 +54,15 @@ def _matching(pattern: str, rule: str, left_out: dict[Path, str]) -> Iterator[Pa
         yield from _below(match, rule, left_out) if match.is_dir() else _images([match], rule, left_out)
 
 
-def _below(folder: Path, rule: str, left_out: dict[Path, str]) -> Iterator[Path]:
-    for top, folders, names in os.walk(folder, onerror=_refuse):
-        here = Path(top)
+def _below(root: Path, rule: str, left_out: dict[Path, str]) -> Iterator[Path]:
+    for top, folders, names in os.walk(root, onerror=_refuse):
+        folder = Path(top)
         for name in folders:
-            kind = "links to folders" if (here / name).is_symlink() else kind_of(here / name, rule)
+            kind = "links to folders" if (folder / name).is_symlink() else kind_of(folder / name, rule)
             if kind is not None and kind != "folder":
-                left_out[here / name] = kind
-        folders[:] = sorted(name for name in folders if here / name not in left_out)
-        yield from _images((here / name for name in sorted(names)), rule, left_out)
+                left_out[folder / name] = kind
+        folders[:] = sorted(name for name in folders if folder / name not in left_out)
+        yield from _images((folder / name for name in sorted(names)), rule, left_out)
 
 
 def _images(files: Iterable[Path], rule: str, left_out: dict[Path, str]) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Predictions as text: a table to be read, CSV and JSON to be computed with."""
+"""Predictions as text: a table for people, CSV and JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ FORMATS = ("table", "csv", "json")
 
 
 def listing(outcome: Outcome, classifier: Classifier, form: str) -> str:
-    """The text of all predictions in one of ``FORMATS``, ending in a line break."""
+    """Return the text of all predictions in one of ``FORMATS``, ending in a line break."""
     if form == "json":
         return _json(outcome, classifier)
     return _csv(outcome.predictions) if form == "csv" else _table(outcome.predictions)
 
 
 def name_of(file: Path) -> str:
-    """The path, with what is not UTF-8 in it, and what a terminal would carry out, escaped."""
+    """Return the path; bytes that are not UTF-8, and control characters, are escaped."""
     return printable(str(file))
 
 
 def _exact(file: Path) -> str:
-    """The path as it is, but for bytes that are no text."""
+    """Return the path as it is; only bytes that are no text are escaped."""
     return str(file).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _table(predictions: Sequence[Prediction]) -> str:
-    """Columns as wide as they must be; further guesses for an image stand below the first one."""
+    """Return the table: columns as wide as needed, further guesses for an image below its first one."""
     rows = [("file", "class", "probability", "task")]
     for prediction in predictions:
         for rank, guess in enumerate(prediction.guesses):
@@ -53,7 +53,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _csv(predictions: Sequence[Prediction]) -> str:
-    """A line for each file and rank."""
+    """Return a line for each file and rank."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "rank", "class", "probability", "task", "score"])
@@ -65,10 +65,10 @@ def _csv(predictions: Sequence[Prediction]) -> str:
 
 
 def _json(outcome: Outcome, classifier: Classifier) -> str:
-    """Everything, with what the numbers mean."""
+    """Return everything, with the meaning of the numbers."""
     model = classifier.model
     plain = {
-        "model": {"from": model.place, "stage": model.stage, "protocol": dict(model.protocol), "commit": model.commit},
+        "model": {"from": model.source, "stage": model.stage, "protocol": dict(model.protocol), "commit": model.commit},
         "readout": classifier.readout,
         "probability": meaning(model.readouts[classifier.readout]),
         "classes": [model.class_names[label] for label in classifier.labels],

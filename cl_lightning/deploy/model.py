@@ -1,5 +1,5 @@
-"""A trained model as those who use it see it: images to scores to probabilities of named classes, wherever it came
-from (a run's checkpoint, an export).
+"""The trained model for inference: images to scores to probabilities of named classes, whether read from a run's
+checkpoint or from an export.
 
 Legend: B batch, C classes learnt.
 """
@@ -23,40 +23,40 @@ from cl_lightning.models.network import Network
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A network that goes on learning nothing, and what its numbers mean."""
+    """A network for inference, and the meaning of its scores."""
 
-    place: str
-    """What it was read from, for messages."""
+    source: str
+    """Path of the file or folder that it was read from, for messages."""
     stage: str
-    """How much it has learnt, in words: a run need not have been finished."""
+    """Description of how much it has learnt: the run may be unfinished."""
     network: Network
     """In evaluation mode."""
     predict: Callable[[Tensor], Mapping[str, Tensor]]
     """Normalised images (B, channels, side, side) on the network's device -> scores (B, C) by read-out."""
     readouts: Mapping[str, Readout]
-    """What those scores are; the first is the method's main read-out."""
+    """Read-out by name; the first is the method's main one."""
     class_names: tuple[str, ...]
-    """Of the C classes, in order of arrival."""
+    """Names of the C classes, in order of arrival."""
     task_sizes: tuple[int, ...]
-    """Classes that each task brought."""
+    """Number of classes of each task."""
     preprocessing: Preprocessing
     protocol: Mapping[str, Plain]
-    """What the model was trained under, and the ``evaluation`` that its results are headed by (``results.json``)."""
+    """Protocol that the model was trained under, with the main ``evaluation`` of its ``results.json``."""
     commit: str | None = None
-    """Of the code that trained it, where it is known."""
+    """Commit of the code that trained it, where it is known."""
 
     def reading_at_most(self, max_pixels: int | None) -> TrainedModel:
-        """Return the model with another limit to the pixels of a picture that it decodes; None: with its own."""
+        """Return the model with another limit to the pixels of an image that it decodes; None: with its own."""
         if max_pixels is None:
             return self
         limited = dataclasses.replace(self.preprocessing, max_pixels=max_pixels)
         return dataclasses.replace(self, preprocessing=limited)
 
     def readout(self, name: str | None) -> str:
-        """``name``, or the main one's for None. Raises ``UserError`` if there is no such read-out."""
+        """Return ``name``, or the main read-out's for None. Raises ``UserError`` if there is no such read-out."""
         if name is not None and name not in self.readouts:
             raise UserError(
-                f"--readout {name} does not exist: {self.place} has {', '.join(self.readouts)}, "
+                f"--readout {name} does not exist: {self.source} has {', '.join(self.readouts)}, "
                 f"type --readout {next(iter(self.readouts))}"
             )
         chosen = next(iter(self.readouts)) if name is None else name
@@ -65,12 +65,12 @@ class TrainedModel:
             others = [other for other, readout in self.readouts.items() if readout.means is None]
             raise UserError(
                 f"--readout {chosen} has the means of {len(means)} of {len(self.class_names)} classes, because "
-                f"{self.place} was left within a task: type --readout {' or '.join(others)}"
+                f"{self.source} was interrupted within a task: type --readout {' or '.join(others)}"
             )
         return chosen
 
     def exportable(self, name: str | None) -> str:
-        """The same, of those that a file can hold. Raises ``UserError`` for one that the method itself makes."""
+        """Return the read-out's name as :meth:`readout` does. Raises ``UserError`` for one that no file can hold."""
         chosen = self.readout(name)
         if not self.readouts[chosen].by_network:
             able = [other for other, readout in self.readouts.items() if readout.by_network]
@@ -83,29 +83,29 @@ class TrainedModel:
         return chosen
 
     def classes_of(self, task: int | None) -> range:
-        """The labels that compete: those of a task, counted from 1, or all. Raises ``UserError`` for no such task."""
+        """Return the labels of a task, counted from 1, or of all. Raises ``UserError`` for no such task."""
         if task is None:
             return range(len(self.class_names))
         if not 1 <= task <= len(self.task_sizes):
             raise UserError(
-                f"--task {task} is not among the {len(self.task_sizes)} tasks that {self.place} has learnt: "
+                f"--task {task} is not among the {len(self.task_sizes)} tasks that {self.source} has learnt: "
                 f"type --task 1{f' to {len(self.task_sizes)}' if len(self.task_sizes) > 1 else ''}"
             )
         first = sum(self.task_sizes[: task - 1])
         return range(first, first + self.task_sizes[task - 1])
 
     def task_of(self, label: int) -> int:
-        """The task that brought a class, counted from 1."""
+        """Return the task of a class, counted from 1."""
         return 1 + bisect_right(list(accumulate(self.task_sizes)), label)
 
     @torch.inference_mode()
     def scores(self, images: Tensor, readout: str) -> Tensor:
-        """(B, C) float32, on the CPU, of uint8 images (B, channels, side, side) as ``preprocessing`` reads them.
+        """Return (B, C) float32 on the CPU, of uint8 images (B, channels, side, side) as ``preprocessing`` reads them.
 
         Raises ``UserError`` if a score is not a number: the training had diverged.
         """
         device = next(self.network.parameters()).device
-        found = self.predict(self.preprocessing.normalised(images.to(device)))[readout].float().cpu()
-        if not found.isfinite().all():
-            raise UserError(f"{self.place} gives scores that are not finite: it had diverged, use another run")
-        return found
+        scores = self.predict(self.preprocessing.normalised(images.to(device)))[readout].float().cpu()
+        if not scores.isfinite().all():
+            raise UserError(f"{self.source} gives scores that are not finite: it had diverged, use another run")
+        return scores

@@ -1,4 +1,4 @@
-"""Image files to classes, with probabilities, in batches: files are decoded by threads while the network computes."""
+"""Classification of image files in batches, with probabilities: threads decode while the network computes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from cl_lightning.deploy.model import TrainedModel
 
 @dataclass(frozen=True)
 class Guess:
-    """A class that an image may be of."""
+    """A predicted class of an image."""
 
     name: str
     probability: float
-    """In [0, 1]; what it means is the read-out's to say (:func:`meaning`)."""
+    """Probability in [0, 1]; its meaning depends on the read-out (:func:`meaning`)."""
     task: int
-    """The task that brought the class, counted from 1."""
+    """Task of the class, counted from 1."""
     score: float
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of a file."""
+    """The prediction for a file."""
 
     file: Path
     guesses: tuple[Guess, ...]
@@ -50,43 +50,43 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Classifier:
-    """How a model is asked."""
+    """A model with the read-out, classes and number of guesses to predict."""
 
     model: TrainedModel
     readout: str
     labels: range
     """The classes that compete."""
     top: int = 1
-    """Guesses an image; fewer where fewer classes compete."""
+    """Number of guesses an image; fewer where fewer classes compete."""
 
     def guesses(self, images: Tensor) -> list[tuple[Guess, ...]]:
-        """Of uint8 images (B, channels, side, side). Of equal scores the class that arrived first wins."""
+        """Predict uint8 images (B, channels, side, side). Of equal scores the class that arrived first wins."""
         scores = self.model.scores(images, self.readout)[:, self.labels.start : self.labels.stop]
         probabilities = self.model.readouts[self.readout].probabilities(scores)
         best = scores.argsort(dim=1, descending=True, stable=True)[:, : self.top]
         rows = zip(best.tolist(), probabilities.gather(1, best).tolist(), scores.gather(1, best).tolist(), strict=True)
         return [tuple(self._guess(*triple) for triple in zip(*row, strict=True)) for row in rows]
 
-    def _guess(self, place: int, probability: float, score: float) -> Guess:
-        label = self.labels[place]
+    def _guess(self, index: int, probability: float, score: float) -> Guess:
+        label = self.labels[index]
         return Guess(self.model.class_names[label], probability, self.model.task_of(label), score)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the files."""
+    """The result of :func:`classify`."""
 
     predictions: list[Prediction]
     skipped: list[Skipped]
     seconds: float
-    """Reading and computing, without loading the model."""
+    """Time of reading and computing, without loading the model."""
 
 
 def classify(
     classifier: Classifier, files: Sequence[Path], batch: int, watch: Callable[[int, list[Skipped]], None]
 ) -> Outcome:
-    """Classify all files that can be read; ``watch`` is told how many have been looked at, and which were skipped since
-    it was told last.
+    """Classify all files that can be read; ``watch`` gets the number of files done, and those skipped since its last
+    call.
     """
     started = time.perf_counter()
     predictions: list[Prediction] = []
@@ -95,7 +95,7 @@ def classify(
     for images, read, unreadable in _batches(classifier.model.preprocessing.read, files, batch):
         if read:
             guesses = classifier.guesses(images)
-            predictions += [Prediction(file, found) for file, found in zip(read, guesses, strict=True)]
+            predictions += [Prediction(file, best) for file, best in zip(read, guesses, strict=True)]
         skipped += unreadable
         done += len(read) + len(unreadable)
         watch(done, unreadable)
@@ -105,11 +105,11 @@ def classify(
 def _batches(
     read: Callable[[Path], Tensor], files: Sequence[Path], size: int
 ) -> Iterator[tuple[Tensor, list[Path], list[Skipped]]]:
-    """Images of ``size`` files at a time, while threads read the next ones."""
-    Image.init()  # a thread that comes while Pillow registers its formats would not know them
+    """Yield images of ``size`` files at a time, while threads read the next ones."""
+    Image.init()  # or a thread could run before Pillow has registered its formats
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but of the user's own choice
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are the user's choice
         try:
             ahead: list[tuple[Path, Future[Tensor]]] = []
             for start in range(0, len(files), size):
@@ -136,7 +136,7 @@ def _collect(reading: list[tuple[Path, Future[Tensor]]]) -> tuple[Tensor, list[P
 
 
 def meaning(readout: Readout) -> str:
-    """How probabilities come from scores, in words."""
+    """Return a sentence on how probabilities are computed from scores."""
     if readout.means is not None:
         return (
             "softmax of minus the squared distance to each class mean; nothing was trained to make these probabilities,"

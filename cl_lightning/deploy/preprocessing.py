@@ -1,4 +1,4 @@
-"""From an image file to what a trained network sees, as the evaluation of its run did it."""
+"""Preprocessing of an image file for a trained network, as in the evaluation of its run."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from cl_lightning.data.sources.image_formats import MAX_PIXELS, TooLargeError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Decode to RGB (alpha is dropped, sixteen bits become eight), turn the picture as its EXIF orientation says where
-    training did, scale the short side bicubically, cut out the central square, take the luma where there is one
+    """The preprocessing: decode to RGB (alpha is dropped, sixteen bits become eight), apply the EXIF orientation where
+    training did, scale the short side bicubically, crop the central square, take the luma where there is one
     channel, normalise.
     """
 
     image_size: int
     """Side of the square, in pixels."""
     short_side: int
-    """What the short side is scaled to, in pixels: 256/224 of ``image_size`` for a data set in files, ``image_size``
+    """Length of the scaled short side, in pixels: 256/224 of ``image_size`` for a data set in files, ``image_size``
     for one of small images of one size.
     """
     channels: int
     """3: RGB; 1: luma (ITU-R 601)."""
     mean: tuple[float, ...]
-    """One a channel, of pixels in [0, 1]."""
+    """Mean of each channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
     orientation: str = "ignore"
-    """``apply`` or ``ignore`` that of EXIF; exports that do not say are of models that were trained without it."""
+    """EXIF orientation: ``apply`` or ``ignore``; models of exports without this key were trained without it."""
     files: str = BY_SUFFIX
-    """Which files of a folder are images, ``any`` or ``by_suffix``, as for the run's own data."""
+    """Rule for the files of a folder that are images, ``any`` or ``by_suffix``, as for the run's own data."""
     max_pixels: int = MAX_PIXELS
-    """Of a picture that is decoded."""
+    """Limit to the pixels of an image that is decoded."""
 
     def read(self, path: Path) -> Tensor:
-        """(channels, side, side) uint8. Raises ``UnreadableImageError``, which says why and not which file."""
+        """Return (channels, side, side) uint8. Raises ``UnreadableImageError``, with the reason, without the file."""
         try:
             image = decode(path, turned=self.orientation == "apply", max_pixels=self.max_pixels)
             square = centre(image, self.image_size, self.short_side)
@@ -59,14 +59,14 @@ class Preprocessing:
             raise UnreadableImageError(reason(error)) from error
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Float32 of the shape of the uint8 ``images`` (B, channels, side, side), on their device."""
+        """Return float32 of the shape of the uint8 ``images`` (B, channels, side, side), on their device."""
         return normalise(images, self.mean, self.std)
 
     def to_plain(self) -> dict[str, Plain]:
-        """For ``model.json``."""
+        """Return plain values for ``model.json``."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_plain(plain: dict[str, Plain]) -> Preprocessing:
-        """The inverse of :meth:`to_plain`."""
+        """Invert :meth:`to_plain`."""
         return Preprocessing(**{**plain, "mean": tuple(plain["mean"]), "std": tuple(plain["std"])})

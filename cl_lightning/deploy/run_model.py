@@ -1,4 +1,4 @@
-"""The model that a run has learnt, from the run's folder alone: its data need not be at hand."""
+"""The trained model of a run, from the run's folder alone: its data need not be available."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from cl_lightning.factory.methods import build_method, build_pipeline
 from cl_lightning.factory.scenario import only_arrays, orientation
 
 _MOST_CHANNELS = 4
-"""Of a picture."""
+"""Largest number of channels of an image."""
 
 
 def open_run(run_dir: Path, checkpoint: Path | None = None, device: str = "cpu") -> TrainedModel:
-    """What the run in ``run_dir`` knew after its newest finished task, or in another ``checkpoint`` of it (a path, or
+    """Load the model of the run in ``run_dir`` after its newest finished task, or of another ``checkpoint`` (a path, or
     the name of a file in its ``checkpoints/``).
 
     Raises:
@@ -38,7 +38,7 @@ def open_run(run_dir: Path, checkpoint: Path | None = None, device: str = "cpu")
 
 
 def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, device: str = "cpu") -> TrainedModel:
-    """:func:`open_run` where the run's configuration has been read already."""
+    """Load the model as :func:`open_run` does, of a run whose configuration has been read already."""
     file = _newest(run_dir) if checkpoint is None else _named(run_dir, checkpoint)
     payload = _read(file)
     identity = payload["identity"]
@@ -57,7 +57,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
         preprocessing = _preprocessing(config, scenario)
     method.network.to(device)
     return TrainedModel(
-        place=str(file),
+        source=str(file),
         stage=_stage(len(payload["records"]), len(sizes), identity["protocol"]["tasks"]),
         network=method.network,
         predict=method.predict,
@@ -71,15 +71,15 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
 
 
 def _newest(run_dir: Path) -> Path:
-    """The end of the last task that the run has finished."""
-    kept = list_checkpoints(run_dir / "checkpoints")
-    ends = [path for path in kept if (at := Position.of(path)) is not None and at == Position(at.tasks)]
+    """Return the checkpoint of the last task that the run has finished."""
+    saved = list_checkpoints(run_dir / "checkpoints")
+    ends = [path for path in saved if (end := Position.of(path)) is not None and end == Position(end.tasks)]
     if ends:
         return ends[-1]
-    if kept:
+    if saved:
         raise UserError(
             f"{run_dir} has not finished a task yet: type resume={run_dir} to go on with it, or "
-            f"--checkpoint {kept[-1].name} to use it as it is"
+            f"--checkpoint {saved[-1].name} to use it as it is"
         )
     raise UserError(f"{run_dir} has no checkpoint: type resume={run_dir} to go on with the run, or another folder")
 
@@ -88,9 +88,9 @@ def _named(run_dir: Path, checkpoint: Path) -> Path:
     inside = run_dir / "checkpoints" / checkpoint
     found = next((path for path in (checkpoint, inside) if path.is_file()), None)
     if found is None:
-        kept = [path.name for path in list_checkpoints(run_dir / "checkpoints")]
-        there = f"type --checkpoint {' or '.join(kept)}" if kept else f"{run_dir} has none"
-        raise UserError(f"--checkpoint {checkpoint} does not exist: {there}")
+        saved = [path.name for path in list_checkpoints(run_dir / "checkpoints")]
+        hint = f"type --checkpoint {' or '.join(saved)}" if saved else f"{run_dir} has none"
+        raise UserError(f"--checkpoint {checkpoint} does not exist: {hint}")
     return found
 
 
@@ -112,7 +112,7 @@ def _check_same_run(file: Path, protocol: dict[str, Plain], config: Config) -> N
 
 
 def _channels(structure: Plain) -> int:
-    """Of the images that a network with this description sees."""
+    """Return the channels of the images of a network with this description."""
     found = _find(structure, "channels")
     if type(found) is not int or not 1 <= found <= _MOST_CHANNELS:
         raise UserError(f"the network in the checkpoint is not described as this program does it (channels={found})")
@@ -120,7 +120,7 @@ def _channels(structure: Plain) -> int:
 
 
 def _find(plain: Plain, name: str) -> Plain:
-    """The first value of that name in nested mappings and lists; None if there is none."""
+    """Return the first value of that name in nested mappings and lists; None if there is none."""
     if isinstance(plain, dict) and name in plain:
         return plain[name]
     inner = plain.values() if isinstance(plain, dict) else plain if isinstance(plain, list) else ()
@@ -138,10 +138,10 @@ def _preprocessing(config: Config, scenario: Scenario) -> Preprocessing:
 
 
 def _stage(finished: int, grown: int, sizes: list[int]) -> str:
-    """Where the checkpoint was written."""
+    """Describe the checkpoint's position in the run."""
     classes = f"{sum(sizes[:grown])} of {sum(sizes)} classes"
     if grown > finished:
-        return f"left within task {grown} of {len(sizes)}, {classes}"
+        return f"interrupted within task {grown} of {len(sizes)}, {classes}"
     if finished < len(sizes):
         return f"unfinished: used as it was after task {finished} of {len(sizes)}, {classes}"
     return f"all {len(sizes)} tasks, {sum(sizes)} classes"

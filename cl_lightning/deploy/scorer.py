@@ -1,4 +1,4 @@
-"""One read-out of a network as a module: images in, scores out, nothing else. What exports are made of."""
+"""The module that exports hold: one read-out of a network, images in, scores out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cl_lightning.models.network import Network
 
 
 class Scorer(nn.Module):
-    """Normalised images (B, channels, side, side) -> scores (B, C)."""
+    """A read-out as a module: normalised images (B, channels, side, side) -> scores (B, C)."""
 
     means: Tensor | None
 
@@ -21,7 +21,7 @@ class Scorer(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores as :class:`~cl_lightning.core.types.Readout` describes them."""
+        """Return scores as :class:`~cl_lightning.core.types.Readout` describes them."""
         features = self.network(images)
         if self.means is None:
             return self.network.logits(features)

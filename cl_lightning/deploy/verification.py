@@ -1,4 +1,4 @@
-"""Whether an exported file computes what the run's own model computes, on real images where there are some."""
+"""Verification of an exported file against the run's own model, on real images where there are some."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from cl_lightning.factory.scenario import all_at_hand, dataset_scenario
 T = TypeVar("T")
 
 TOLERANCE = 1e-4
-"""Of the difference of two scores, relative to the largest score: float32 in another order of operations."""
+"""Largest difference of two scores, relative to the largest score: float32 in another order of operations."""
 _COUNT = 64
 _SIZES = (1, 7)
-"""Batches that are tried besides one of all images: what was traced with one size may serve no other."""
+"""Batch sizes tried besides one of all images: a graph traced with one size may fail with others."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Images to compare on."""
+    """The images to compare on."""
 
     images: Tensor
     """(n, channels, side, side) uint8."""
-    told: str
-    """Where they are from."""
+    origin: str
+    """Description of where they are from."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far an exported file is from the model."""
+    """The difference of an exported file and the model."""
 
     difference: float
-    """Largest, of any score."""
+    """Largest difference of a score."""
     scale: float
-    """Largest score, without its sign."""
+    """Largest absolute score."""
     changed: int
-    """Images of which another class has the highest score."""
+    """Number of images with another predicted class."""
 
     @property
     def agrees(self) -> bool:
-        """Whether the file may be used; scores that are not numbers never agree."""
+        """True if the file may be used; scores that are not numbers never agree."""
         return self.difference <= TOLERANCE * self.scale and self.changed == 0
 
 
 def sample(model: TrainedModel, data: DataConfig, typed: Sequence[str]) -> Sample:
-    """Images that the user names; else evaluation images of ``data`` (the run's own), if they are at hand without a
+    """Return images that the user names; else evaluation images of ``data`` (the run's own), if available without a
     download; else random ones.
     """
     if typed:
@@ -70,15 +70,15 @@ def sample(model: TrainedModel, data: DataConfig, typed: Sequence[str]) -> Sampl
 
 
 def compare(model: TrainedModel, readout: str, scores: Scores, images: Tensor) -> Comparison:
-    """The file against the model: all images in one batch, and in small ones. ``model`` is on the CPU."""
+    """Compare the file with the model: all images in one batch, and in small ones. ``model`` is on the CPU."""
     normalised = model.preprocessing.normalised(images)
     with torch.inference_mode():
         live = model.predict(normalised)[readout]
     with torch.no_grad():
         pieces = [normalised, *(normalised[:size] for size in _SIZES)]
-        found = [scores(piece) for piece in pieces]
-    differences = [(those - live[: len(those)]).abs().max() for those in found]
-    changed = (found[0].argmax(dim=1) != live.argmax(dim=1)).sum()
+        exported = [scores(piece) for piece in pieces]
+    differences = [(those - live[: len(those)]).abs().max() for those in exported]
+    changed = (exported[0].argmax(dim=1) != live.argmax(dim=1)).sum()
     return Comparison(float(torch.stack(differences).max()), float(live.abs().max()), int(changed))
 
 
@@ -96,7 +96,7 @@ def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
             parts = find_parts(root, data.evaluate_on)
             folder = root / parts[evaluated_part(root, parts, data.evaluate_on)] if parts else root
             images = _read(model, _spread(image_files([str(folder)], model.preprocessing.files)))
-        except (UserError, ValueError, OSError):  # the folder is there and what was in it is not
+        except (UserError, ValueError, OSError):  # the folder exists, its contents do not
             return None
         return Sample(images, f"{len(images)} images of {data.name}") if len(images) else None
     train, test = load_sources(data.name, data.root, with_test=not data.validation)
@@ -116,7 +116,7 @@ def _random(model: TrainedModel) -> Sample:
 
 
 def _read(model: TrainedModel, files: Sequence[Path]) -> Tensor:
-    """The images of those files that can be read."""
+    """Return the images of those files that can be read."""
     images = []
     for file in files:
         try:
@@ -127,6 +127,6 @@ def _read(model: TrainedModel, files: Sequence[Path]) -> Tensor:
 
 
 def _spread(items: Sequence[T]) -> list[T]:
-    """At most ``_COUNT`` of them, at equal distances."""
+    """Return at most ``_COUNT`` of them, at equal distances."""
     step = max(1, len(items) // _COUNT)
     return list(items[::step][:_COUNT])

@@ -1,7 +1,7 @@
 """Checkpoints of the published DyTox, read without running anything from them.
 
 Such a file pickles the namespace of the run's arguments beside the weights. That one class is allowed, by name;
-whatever else a pickle asks for is refused, and told.
+whatever else a pickle asks for is refused, with its name.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from cl_lightning.core.file_type import foreign_kind
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """What we take from a checkpoint: optimiser, schedule and scaler are left."""
+    """The parts of a checkpoint that we read: not optimiser, schedule and scaler."""
 
     weights: Mapping[str, Tensor]
     arguments: Mapping[str, Any] | None = None
-    """The options of the run, where the file holds them."""
+    """Options of the run, where the file holds them."""
     progress: Mapping[str, int] = field(default_factory=dict)
     """``epoch`` and ``task_id``, where the file holds them."""
 
 
 def read_checkpoint(path: Path) -> PublishedCheckpoint:
-    """Weights and arguments of a published checkpoint, or of a bare state dict.
+    """Read weights and arguments of a published checkpoint, or of a bare state dict.
 
     Raises:
         FileNotFoundError: no such file.
@@ -58,7 +58,7 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
 
 
 def load_plain(path: Path, also: tuple[type, ...] = ()) -> dict[str, Any]:
-    """The mapping that ``torch.save`` wrote: tensors and plain values, and objects of the classes ``also``.
+    """Read the mapping that ``torch.save`` wrote: tensors and plain values, and objects of the classes ``also``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -87,15 +87,15 @@ _FOREIGN = (
     r"unrecognized function (.+?)(?: which belongs|\n|$)",
     r"but got <class '(.+?)'>",
 )
-"""How torch names what it refuses to import, call or build."""
+"""Patterns of torch's messages on what it refuses to import, call or build."""
 
 
 def _refusal(path: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         for pattern in _FOREIGN:
-            if found := re.search(pattern, str(error)):
+            if match := re.search(pattern, str(error)):
                 allowed = "only tensors, plain values and an argparse.Namespace are taken from a checkpoint"
-                return f"{path} asks for {found[1]}: {allowed}; it was refused, nothing from it was executed"
+                return f"{path} asks for {match[1]}: {allowed}; it was refused, nothing from it was executed"
     if known := foreign_kind(path):
         return f"{path} is {known}: type a checkpoint file"
     kind = "an archive" if zipfile.is_zipfile(path) else "a file"

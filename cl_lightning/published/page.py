@@ -1,6 +1,6 @@
-"""A table and what has been run of it, for people.
+"""The page of a table and of the runs stored of it.
 
-No number of ours is shown without what it was made under, and no published one without its source.
+No number of ours is shown without its configuration, and no published one without its source.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cl_lightning.report.layout import Block, Grid, Items
 
 
 def page(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> list[Block]:
-    """The whole table: cells beside what was published, contrasts, curves, protocols, what is no target."""
+    """Return the whole table: our cells and the published ones, contrasts, curves, protocols, what is no target."""
     blocks: list[Block] = [table.about, _metrics_line(table), _cells(table, found, differ)]
     if table.contrasts:
         blocks += [_CONTRASTS, _contrasts(table, found, differ), _expected_by(table)]
@@ -38,7 +38,7 @@ def page(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> list[B
 
 
 def count_cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> list[str]:
-    """How many cells have each :class:`Status`, in its order."""
+    """Return the number of cells of each :class:`Status`, in its order."""
     cells = [(key, column) for key, row in table.rows.items() for column in row.cells]
     counts = Counter(judge_cell(table, key, column, found, differ).status for key, column in cells)
     return [str(counts[status]) for status in Status]
@@ -97,7 +97,7 @@ def _values(values: Mapping[str, float]) -> str:
 
 
 def _shown(values: Mapping[str, object]) -> list[str]:
-    """Avg and Last always, the top-5 ones where they are known."""
+    """Return Avg and Last, and the top-5 metrics where they are known."""
     return [metric for metric in METRICS if metric in ("avg", "last") or metric in values]
 
 
@@ -183,7 +183,7 @@ def _curves(table: Table, found: Mapping[Job, StoredRun]) -> list[Block]:
 
 
 def _protocols(table: Table) -> Items:
-    """What was published beside the command that stands for it here."""
+    """Return the published protocols with our commands."""
     items = []
     for row in table.rows.values():
         published = f"published: {row.protocol}. Source: {row.source} " if row.protocol else ""
@@ -198,7 +198,7 @@ def _typed(overrides: tuple[str, ...]) -> str:
 
 
 def _made(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> list[Block]:
-    """What every run was made with, and in what it deviates."""
+    """Return the provenance of every run, and its deviations."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for job, run in found.items():
         provenance = run.content["provenance"]

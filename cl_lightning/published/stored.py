@@ -1,6 +1,6 @@
-"""Results of a table's runs as small files that can be kept under version control.
+"""Results of a table's runs as small files for version control.
 
-A run folder holds everything; what is stored of it is what a table needs: the configuration that the numbers depend on,
+A run folder holds everything; stored is what a table needs: the configuration that the numbers depend on,
 the numbers, and the provenance without host, paths and command line.
 """
 
@@ -20,32 +20,32 @@ _PROVENANCE = ("commit", "device", "python", "versions", "started", "seconds")
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What is known of one run of a table."""
+    """The stored results of one run of a table."""
 
     science: Mapping[str, Any]
-    """Flat configuration, see ``config.identity.science``."""
+    """Flat configuration, see ``config.identity.numeric_settings``."""
     curve: tuple[float, ...]
     """Accuracy in % on all classes seen, after each task done."""
     top5: tuple[float, ...]
     tasks: int
-    """Tasks of the whole run."""
+    """Number of tasks of the whole run."""
     content: Mapping[str, Any]
-    """Everything that is stored."""
+    """Content of the stored file."""
 
     @property
     def finished(self) -> bool:
-        """Whether all tasks have been learnt."""
+        """True if all tasks have been learnt."""
         return len(self.curve) == self.tasks
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics of ``tables.METRICS``, in %, of the tasks done."""
+        """Metrics of ``tables.METRICS``, in %, over the tasks done."""
         mean = [sum(values) / len(values) for values in (self.curve, self.top5)]
         return {"avg": mean[0], "last": self.curve[-1], "avg5": mean[1], "last5": self.top5[-1]}
 
 
 def condense(results: Mapping[str, Any], science: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a run's ``results.json``."""
+    """Return the parts of a run's ``results.json`` that are stored."""
     provenance = results["provenance"]
     return {
         "config": dict(science),
@@ -56,7 +56,7 @@ def condense(results: Mapping[str, Any], science: Mapping[str, Any]) -> dict[str
 
 
 def parse_stored(content: Mapping[str, Any]) -> StoredRun:
-    """The inverse of :func:`condense`."""
+    """Invert :func:`condense`."""
     protocol, readout = content["protocol"]["evaluation"], content["protocol"]["readout"]
 
     def seen(name: str) -> tuple[float, ...]:
@@ -66,7 +66,7 @@ def parse_stored(content: Mapping[str, Any]) -> StoredRun:
 
 
 def store(folder: Path, job: Job, content: Mapping[str, Any]) -> Path:
-    """Write what :func:`condense` gave below ``folder``; returns the file."""
+    """Write the result of :func:`condense` below ``folder``; returns the file."""
     path = folder / f"{job.path}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, content)
@@ -74,7 +74,7 @@ def store(folder: Path, job: Job, content: Mapping[str, Any]) -> Path:
 
 
 def read_stored(folder: Path, jobs: Sequence[Job]) -> dict[Job, StoredRun]:
-    """The stored runs among ``jobs``."""
+    """Read the stored runs among ``jobs``."""
     paths = {job: folder / f"{job.path}.json" for job in jobs}
     return {
         job: parse_stored(json.loads(path.read_text(encoding="utf-8"))) for job, path in paths.items() if path.exists()

@@ -1,4 +1,4 @@
-"""What others published, or what we expect, as tables of cells: which runs make a cell, where its result should lie.
+"""Tables of published or expected results: the runs of each cell, and the band of its result.
 
 A table is a YAML file beside this one, written before its runs are made. A *row* is a method under a protocol, a
 *column* a setting (ten steps, twenty steps ...); together with a *run* (a class order, a seed) they name one command
@@ -17,19 +17,19 @@ from typing import Any
 import yaml
 
 METRICS = {"avg": "Avg", "last": "Last", "avg5": "Avg top-5", "last5": "Last top-5"}
-"""Name in a table -> name for people: mean over tasks of the accuracy on all classes seen, and its last value."""
+"""Name in a table -> heading: mean over tasks of the accuracy on all classes seen, and its last value."""
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is known of one result before it is run."""
+    """The published values and the band of one result, written before it is run."""
 
     published: Mapping[str, float] = field(default_factory=dict)
     """Metric -> value; ``std`` is the standard deviation of ``avg`` over orders, where it was given."""
     band: Mapping[str, Range] = field(default_factory=dict)
-    """Metric -> where a run of the same protocol should lie; empty where nothing comparable was published."""
+    """Metric -> range for a run of the same protocol; empty where nothing comparable was published."""
     others: tuple[Mapping[str, Any], ...] = ()
     """Further runs of the same protocol by third parties, each with its ``source``."""
     curve: tuple[float, ...] = ()
@@ -47,10 +47,10 @@ class Row:
     """Column -> cell."""
     runs: tuple[str, ...]
     protocol: str = ""
-    """Of the published runs, in words."""
+    """Description of the published runs' protocol."""
     source: str = ""
     reference: Mapping[str, float] = field(default_factory=dict)
-    """Published values under another protocol: told, never compared with."""
+    """Published values under another protocol: stated, never compared with."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class Job:
 
     @property
     def path(self) -> str:
-        """Where its files are, below the table's folder of runs or of stored results."""
+        """Path of its files, below the table's folder of runs or of stored results."""
         return f"{self.table}/{self.row}/{self.column}/{self.run}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of results and how each is made."""
+    """A table of results and of the commands for them."""
 
     name: str
     title: str
@@ -92,14 +92,14 @@ class Table:
     rows: Mapping[str, Row]
     contrasts: Mapping[str, Contrast]
     no_target: tuple[tuple[str, str], ...]
-    """What was published and must not be compared with, and why."""
+    """(published value, reason) pairs that must not be compared with."""
     variations: Mapping[str, tuple[str, ...]]
     """Run -> its overrides: a class order, a seed."""
     _overrides: tuple[str, ...]
     _column_overrides: Mapping[str, tuple[str, ...]]
 
     def jobs(self, rows: Collection[str] = (), columns: Collection[str] = (), runs: Collection[str] = ()) -> list[Job]:
-        """The table's runs, of the rows, columns and runs named (empty: all); one run of each row before the next run,
+        """Return the runs of the rows, columns and runs named (empty: all); one run of each row before the next run,
         so that an early end leaves pairs.
 
         Raises:
@@ -125,7 +125,7 @@ class Table:
         ]
 
     def settings(self, column: str) -> tuple[str, ...]:
-        """Overrides that all rows of a column share."""
+        """Return the overrides that all rows of a column share."""
         return (*self._overrides, *self._column_overrides[column])
 
     def _command(self, row: Row, column: str, run: str) -> tuple[str, ...]:
@@ -133,13 +133,13 @@ class Table:
 
 
 def table_names() -> list[str]:
-    """The tables there are."""
+    """Return the names of all tables."""
     folder = files("cl_lightning.published") / "tables"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_table(name: str) -> Table:
-    """A table by its name. Raises ValueError for a name that is not there, and for a file that is wrong."""
+    """Load a table by its name. Raises ValueError for an unknown name, and for a file that is wrong."""
     if name not in table_names():
         raise ValueError(f"table={name} does not exist: type table= one of {', '.join(table_names())}")
     text = (files("cl_lightning.published") / "tables" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -147,7 +147,7 @@ def load_table(name: str) -> Table:
 
 
 def parse_table(name: str, content: Mapping[str, Any]) -> Table:
-    """A table from its file's content."""
+    """Build a table from its file's content."""
     _known(name, content, "title about overrides columns runs rows contrasts no_target")
     columns, runs = content["columns"], {key: tuple(value) for key, value in content["runs"].items()}
     rows = {key: _row(f"{name}.{key}", row, tuple(columns), tuple(runs)) for key, row in content["rows"].items()}
@@ -201,9 +201,9 @@ def _cell(where: str, cell: Mapping[str, Any]) -> Cell:
 
 def _ranges(where: str, given: Mapping[str, Sequence[float]]) -> dict[str, Range]:
     _check(set(given) <= set(METRICS), f"{where} has a range for none of {', '.join(METRICS)}")
-    found = {metric: (float(low), float(high)) for metric, (low, high) in given.items()}
-    _check(all(low < high for low, high in found.values()), f"{where} has an empty range")
-    return found
+    ranges = {metric: (float(low), float(high)) for metric, (low, high) in given.items()}
+    _check(all(low < high for low, high in ranges.values()), f"{where} has an empty range")
+    return ranges
 
 
 def _known(where: str, given: Mapping[str, Any], allowed: str) -> None:
@@ -211,6 +211,6 @@ def _known(where: str, given: Mapping[str, Any], allowed: str) -> None:
     _check(not unknown, f"{where} has {', '.join(sorted(unknown))}, which nothing reads")
 
 
-def _check(holds: bool, otherwise: str) -> None:
+def _check(holds: bool, message: str) -> None:
     if not holds:
-        raise ValueError(otherwise)
+        raise ValueError(message)

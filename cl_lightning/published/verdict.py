@@ -1,7 +1,7 @@
-"""What stored runs say of a table: each cell against its band, each contrast against its expected range.
+"""Verdicts of stored runs on a table: each cell against its band, each contrast against its expected range.
 
 A cell is *verified* only if all its runs are finished, were made under exactly the cell's own configuration, and the
-mean of every metric lies in its band; anything less is called what it is.
+mean of every metric lies in its band; anything less has another status.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cl_lightning.published.tables import Contrast, Job, Range, Table
 
 
 class Status(StrEnum):
-    """How far a cell is."""
+    """The status of a cell."""
 
     VERIFIED = "verified"
     """Complete, and inside every band."""
@@ -30,45 +30,45 @@ class Status(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a contrast says."""
+    """The outcome of a contrast."""
 
     CONFIRMED = "confirmed"
     """The interval leaves out zero and the difference lies in the expected range."""
     OTHER_SIZE = "resolved, not in the expected range"
     UNRESOLVED = "unresolved"
-    """The interval holds zero, or one pair says nothing of the spread."""
+    """The interval holds zero, or there is one pair, which has no spread."""
     PARTIAL = "partial"
-    """Pairs are missing; the interval is that of the pairs that are there."""
+    """Pairs are missing; the interval is that of the others."""
     NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
 class CellVerdict:
-    """A cell as it stands."""
+    """The verdict on a cell."""
 
     status: Status
     ours: Mapping[str, Spread]
-    """Metric -> finished runs; empty where there is none."""
+    """Metric -> mean and spread of the finished runs; empty where there is none."""
     inside: Mapping[str, bool]
-    """Metric -> whether the mean lies in its band."""
+    """Metric -> True if the mean lies in its band."""
     reasons: Sequence[str]
-    """Why it is partial."""
+    """Reasons why it is partial."""
 
 
 @dataclass(frozen=True)
 class ContrastVerdict:
-    """A contrast as it stands, by metric."""
+    """The verdict on a contrast, by metric."""
 
     outcomes: Mapping[str, Outcome]
     differences: Mapping[str, Spread]
 
 
 Differ = Callable[[StoredRun, Job], Sequence[str]]
-"""In which values a stored run was made under another configuration than its job's."""
+"""(stored run, job) -> values in which the run's configuration differs from the job's."""
 
 
 def judge_cell(table: Table, row: str, column: str, found: Mapping[Job, StoredRun], differ: Differ) -> CellVerdict:
-    """A cell of ``table`` against the runs that are there."""
+    """Judge a cell of ``table`` by the stored runs."""
     cell = table.rows[row].cells[column]
     jobs = table.jobs([row], [column])
     reasons, finished = [], []
@@ -102,7 +102,7 @@ def _status(reasons: Sequence[str], inside: Mapping[str, bool]) -> Status:
 def judge_contrast(
     table: Table, contrast: Contrast, column: str, found: Mapping[Job, StoredRun], differ: Differ
 ) -> ContrastVerdict:
-    """A contrast over the runs that are finished, under their own configuration, on both sides."""
+    """Judge a contrast by the runs that are finished, under their own configuration, on both sides."""
     good = {
         (job.row, job.run): run.metrics
         for job in table.jobs([contrast.more, contrast.less], [column])

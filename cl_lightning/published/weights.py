@@ -1,4 +1,4 @@
-"""Weights of the published DyTox and DAFormer in our network and back: their names, and the sizes that shapes tell.
+"""Weights of the published DyTox and DAFormer in our network and back: their names, and sizes inferred from shapes.
 
 Names and shapes of DyTox are those of the state dict of the authors' repository at its last public commit (30 June
 2022). DAFormer is known by its files of golden vectors alone.
@@ -29,34 +29,34 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Names:
-    """Others' names of the parameters of our :class:`TaskNetwork`: a one-to-one change of prefixes."""
+    """The published names of the parameters of our :class:`TaskNetwork`: a one-to-one change of prefixes."""
 
     model: str
-    """Whose network it is."""
+    """Name of the published model."""
     prefixes: tuple[tuple[str, str], ...]
     """(theirs, ours), the longer ones first."""
     decoder: Mapping[str, Any]
-    """What ``structure`` says of such a decoder."""
+    """Description of such a decoder in ``structure``."""
     grown: str
-    """Our prefix of what a task brings to it."""
+    """Our prefix of the parameters that a task adds to it."""
     uncalled: tuple[str, ...] = ()
     """Their prefixes of layers that are built and never called."""
 
     def ours(self, theirs: str) -> str | None:
-        """Our name, or ``None`` for what has no place in our network."""
+        """Return our name, or ``None`` for what our network does not have."""
         return next((ours + theirs[len(start) :] for start, ours in self.prefixes if theirs.startswith(start)), None)
 
     def without_uncalled(self, state: State) -> dict[str, Tensor]:
-        """All that is computed with."""
+        """Return the state without the layers that are never called."""
         return {name: value for name, value in state.items() if not name.startswith(self.uncalled or "\0")}
 
     def our_shape(self, ours: str, theirs: Tensor) -> Tensor:
-        """A tensor of theirs in the shape of ours: a bank of keys is a convolution of size 1 there."""
+        """Return a tensor of theirs in the shape of ours: a bank of keys is a convolution of size 1 there."""
         as_convolution = ours.startswith(self.grown) and theirs.ndim == 4 and theirs.shape[2:] == (1, 1)
         return theirs.flatten(1) if as_convolution else theirs
 
     def theirs(self, ours: str) -> str:
-        """Their name; all of our parameters have one."""
+        """Return their name; all of our parameters have one."""
         return next(theirs + ours[len(start) :] for theirs, start in self.prefixes if ours.startswith(start))
 
 
@@ -76,7 +76,7 @@ PUBLISHED = Names(
     _TASK_ATTENTION,
     "decoder.tokens.",
 )
-"""The state dict of a published checkpoint."""
+"""Names in the state dict of a published checkpoint."""
 
 GOLDEN = Names(
     "DyTox",
@@ -92,7 +92,7 @@ GOLDEN = Names(
     _TASK_ATTENTION,
     "decoder.tokens.",
 )
-"""Files of DyTox's golden vectors (``published/vectors.py``)."""
+"""Names in DyTox's golden vectors (``scripts/reference/vectors.py``)."""
 
 GOLDEN_DAFORMER = Names(
     "DAFormer",
@@ -110,21 +110,21 @@ GOLDEN_DAFORMER = Names(
     "decoder.banks.",
     uncalled=("decoder.attn.proj.",),
 )
-"""Files of DAFormer's golden vectors."""
+"""Names in DAFormer's golden vectors."""
 
 _SAME_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16)
 _ONLY_INDEPENDENT = "only independent heads, one a task (ind_clf 1-1), can be represented"
 
 
 def structure_of(state: State, arguments: Mapping[str, Any] | None = None, names: Names = PUBLISHED) -> dict[str, Any]:
-    """What ``Network.structure`` would say of the network that these weights belong to.
+    """Infer the ``Network.structure`` of the network that these weights belong to.
 
     Args:
-        state: weights by the names of ``names``; a leading ``module.`` on all of them is passed over.
+        state: weights by the names of ``names``; a leading ``module.`` on all of them is ignored.
         arguments: the options of the run that made them, where known. Weights do not hold ``drop_path``,
-            ``locality_strength`` and, in the first task, whether a divergence head will come (``head_div``): without
+            ``locality_strength`` and, in the first task, whether a divergence head follows (``head_div``): without
             arguments these are the published defaults. ``ind_clf`` must be ``1-1``.
-        names: whose names they are.
+        names: the published names that ``state`` has.
 
     Raises:
         ValueError: weights that our network cannot represent; one line that names the entry.
@@ -133,7 +133,7 @@ def structure_of(state: State, arguments: Mapping[str, Any] | None = None, names
 
 
 def import_network(state: State, arguments: Mapping[str, Any] | None = None, names: Names = PUBLISHED) -> TaskNetwork:
-    """Our network with these weights: built from what :func:`structure_of` finds and loaded strictly.
+    """Build our network with these weights: structure from :func:`structure_of`, loaded strictly.
 
     Weights are float32, or half precision, which float32 holds exactly. Arguments and errors are those of
     :func:`structure_of`; moreover ``ValueError`` names an entry that is missing, too much or of another shape.
@@ -147,7 +147,7 @@ def import_network(state: State, arguments: Mapping[str, Any] | None = None, nam
 
 
 def export_dytox(network: TaskNetwork, names: Names = PUBLISHED) -> dict[str, Tensor]:
-    """The weights of our network by the published names: copies on the CPU.
+    """Return the weights of our network by the published names: copies on the CPU.
 
     Raises:
         ValueError: an encoder other than ConViT, or a network of the ablation (without a token and a head for each
@@ -159,11 +159,11 @@ def export_dytox(network: TaskNetwork, names: Names = PUBLISHED) -> dict[str, Te
     structure = network.structure()
     if structure["decoder"]["kind"] != "task_attention":
         raise ValueError(f"the decoder is {structure['decoder']['kind']}: only method=dytox* has published names")
-    for name, kept in (
+    for name, exportable in (
         ("token_expansion", structure["decoder"]["expansion"]),
         ("independent_heads", structure["independent_heads"]),
     ):
-        if not kept:
+        if not exportable:
             raise ValueError(f"the network has {name}=false: only one token and one head a task have published names")
     return {names.theirs(name): value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
@@ -172,7 +172,7 @@ def export_dytox(network: TaskNetwork, names: Names = PUBLISHED) -> dict[str, Te
 
 
 def _stripped(state: State) -> dict[str, Tensor]:
-    """Without the ``module.`` that DistributedDataParallel puts before every name."""
+    """Return the state without the prefix ``module.`` that DistributedDataParallel adds."""
     prefix = "module." if state and all(str(name).startswith("module.") for name in state) else ""
     return {str(name).removeprefix(prefix): value for name, value in state.items()}
 
@@ -193,7 +193,7 @@ def _renamed(state: State, names: Names) -> dict[str, Tensor]:
 
 
 def _refuse_other_models(name: str) -> None:
-    """What the published code can be told to build, and ours cannot."""
+    """Raise ``ValueError`` for parts that the published code can build, and ours cannot."""
     if re.match(r"tabs\.[1-9]", name):
         raise ValueError(f"{name}: several task-attention blocks in sequence cannot be represented, only tabs.0")
     if name.startswith("head.") and not re.match(r"head\.\d+\.", name):
@@ -201,7 +201,7 @@ def _refuse_other_models(name: str) -> None:
 
 
 def _check_entries(expected: Mapping[str, tuple[int, ...]], state: State, names: Names) -> None:
-    """The first entry that is missing, too much or of another shape, by their name of it."""
+    """Raise ``ValueError`` with their name of the first entry that is missing, too much or of another shape."""
     for ours, shape in expected.items():
         name = names.theirs(ours)
         if ours not in state:
@@ -236,16 +236,16 @@ def _structure(state: State, names: Names, arguments: Mapping[str, Any]) -> dict
 
 
 def _classes(state: State, names: Names) -> list[int]:
-    """Classes of each head; as many heads as tasks brought something to the decoder, or one that serves all heads."""
+    """Return the classes of each head; as many heads as tasks in the decoder, which may be shared by all heads."""
     heads, grown = _count(state, "classifier.heads.", names), _count(state, names.grown, names)
-    serves_all = grown == 1 and names.decoder["kind"] != "task_attention"  # of DyTox nobody published that
+    serves_all = grown == 1 and names.decoder["kind"] != "task_attention"  # no such DyTox was published
     if heads != grown and not serves_all:
         raise ValueError(f"{grown} {names.theirs(names.grown)}* and {heads} head.*: {_ONLY_INDEPENDENT}")
     return [_shape(state, f"classifier.heads.{task}.head.weight", 2, names)[0] for task in range(heads)]
 
 
 def _encoder_sizes(state: State, names: Names) -> dict[str, Any]:
-    """The arguments of :class:`ConViT` that shapes tell."""
+    """Return the arguments of :class:`ConViT` that shapes determine."""
     dim, channels, patch, width = _shape(state, "encoder.patch_embed.weight", 4, names)
     _, num_patches, _ = _shape(state, "encoder.pos_embed", 3, names)
     depth = _count(state, "encoder.blocks.", names)
@@ -266,7 +266,7 @@ def _encoder_sizes(state: State, names: Names) -> dict[str, Any]:
 
 
 def _unseen(arguments: Mapping[str, Any]) -> dict[str, float]:
-    """What a run was told and weights do not hold."""
+    """Return the options of a run that weights do not hold."""
     defaults = inspect.signature(ConViT).parameters
     drop_path = _number(arguments, "drop_path", defaults["drop_path"].default)
     if not 0 <= drop_path < 1:
@@ -282,13 +282,13 @@ def _number(arguments: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def _ratio(hidden: int, dim: int) -> float:
-    """A ratio that gives ``hidden`` again when the product with ``dim`` is cut to a whole number."""
+    """Return a ratio whose product with ``dim``, truncated to a whole number, is ``hidden``."""
     ratio = hidden / dim
     return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
 def _shape(state: State, name: str, ndim: int, names: Names) -> tuple[int, ...]:
-    """The shape of an entry from which a size is read."""
+    """Return the shape of an entry from which a size is read."""
     if name not in state:
         raise ValueError(f"{names.theirs(name)} is missing: these are no weights of {names.model} as published")
     shape = tuple(state[name].shape)
@@ -298,11 +298,11 @@ def _shape(state: State, name: str, ndim: int, names: Names) -> tuple[int, ...]:
 
 
 def _count(state: State, prefix: str, names: Names) -> int:
-    """How many parts are numbered under ``prefix``: 0, 1, 2 ... without a gap, at least one."""
+    """Count the parts numbered under ``prefix``: 0, 1, 2 ... without a gap, at least one."""
     theirs = names.theirs(prefix)
-    found = {name.removeprefix(prefix).partition(".")[0] for name in state if name.startswith(prefix)}
-    for number in map(str, range(max(1, len(found)))):
-        if number not in found:
-            strange = "".join(f", not {theirs}{other}" for other in sorted(found) if not other.isdecimal())
+    numbers = {name.removeprefix(prefix).partition(".")[0] for name in state if name.startswith(prefix)}
+    for number in map(str, range(max(1, len(numbers)))):
+        if number not in numbers:
+            strange = "".join(f", not {theirs}{other}" for other in sorted(numbers) if not other.isdecimal())
             raise ValueError(f"{theirs}{number} is missing: {theirs}* must be numbered from 0 without a gap{strange}")
-    return len(found)
+    return len(numbers)

@@ -1,4 +1,4 @@
-"""``python -m cl_lightning.report RUN_DIR...``: the pages of runs, made again from their files."""
+"""``python -m cl_lightning.report RUN_DIR...``: rebuild the report pages of runs from their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EPILOG = "Everything is taken from the files of the runs: no data, no network, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the reports that were asked for; returns the exit code, 2 for a folder that holds no run."""
+    """Write the reports of the folders named; returns the exit code, 2 for a folder that holds no run."""
     parser = Parser("report", "Write RUN_DIR/report.html and the figures in RUN_DIR/report/ again.", _EPILOG)
     parser.add_argument(
         "runs", nargs="+", type=typed_path, metavar="RUN_DIR", help="a run that has finished a task at least"

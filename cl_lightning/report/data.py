@@ -1,4 +1,4 @@
-"""All that a report shows, in plain numbers: read from the files of a run, so that a page can be made again without
+"""The data of a report, as plain numbers: read from the files of a run, so that a page can be rebuilt without
 data, network or GPU.
 
 Legend: C classes, T tasks, D width, H, W image, h, w patches.
@@ -25,7 +25,7 @@ from cl_lightning.report.results import write_json
 from cl_lightning.report.results_schema import check_results_file
 
 FOLDER = "report"
-"""Below a run's folder: figures, and what they are made of."""
+"""Subfolder of a run: the figures, and the data that they are drawn from."""
 _ARRAYS, _PLAIN = "data.npz", "data.json"
 
 
@@ -41,51 +41,51 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """What network, memory and data looked like after the last task; None where there is no such thing."""
+    """Network, memory and answers after the last task; None for what a run does not have."""
 
     published: Published | None = None
     probabilities: str = ""
-    """What a confidence is, in words."""
+    """Sentence that says how a confidence is computed."""
     confusion: NDArray[np.int64] | None = None
-    """(C, C) images of class i that were taken for class j."""
+    """(C, C) number of images of class i that were predicted as class j."""
     reliability: NDArray[np.int64] | None = None
     """(2, K, 3), as ``metrics.answers.Answers.reliability``."""
     tokens: NDArray[np.float32] | None = None
-    """(T, F) what each task brought: its token, or its bank of keys."""
+    """(T, F) one vector a task: its token, or its bank of keys."""
     exemplars: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     """Class -> some of its exemplars (n, H, W, channels)."""
     exemplar_counts: Mapping[int, int] = field(default_factory=dict)
-    """Class -> all of its exemplars that are different images."""
+    """Class -> number of its distinct exemplars."""
     attended: NDArray[np.uint8] | None = None
-    """(n, H, W, channels) images that attention was taken of."""
+    """(n, H, W, channels) images whose attention is shown."""
     attention: NDArray[np.float32] | None = None
-    """(n, T, h, w): share of each patch in what is read for each task, mean over heads."""
+    """(n, T, h, w) weight of each patch in each task's attention, mean over heads."""
 
 
 @dataclass(frozen=True)
 class ReportInput:
-    """A run, as its page shows it."""
+    """The input of a report page: a run's results, curves and report data."""
 
     results: Mapping[str, Any]
     """``results.json``."""
     curves: tuple[Mapping[str, float], ...]
     """Rows of ``metrics.csv``."""
-    portrait: ReportData
+    data: ReportData
 
 
-def write_report_data(run_dir: Path, portrait: ReportData) -> None:
-    """Keep what cannot be made again from the run's other files."""
+def write_report_data(run_dir: Path, data: ReportData) -> None:
+    """Save what cannot be rebuilt from the run's other files."""
     arrays = {
         name: value
         for name in ("confusion", "reliability", "tokens", "attended", "attention")
-        if (value := getattr(portrait, name)) is not None
+        if (value := getattr(data, name)) is not None
     }
-    arrays |= {f"exemplars/{label}": images for label, images in portrait.exemplars.items()}
-    published = portrait.published
+    arrays |= {f"exemplars/{label}": images for label, images in data.exemplars.items()}
+    published = data.published
     plain: dict[str, Plain] = {
         "published": None if published is None else {**vars(published), "accuracy": list(published.accuracy)},
-        "probabilities": portrait.probabilities,
-        "exemplar_counts": {str(label): count for label, count in portrait.exemplar_counts.items()},
+        "probabilities": data.probabilities,
+        "exemplar_counts": {str(label): count for label, count in data.exemplar_counts.items()},
     }
     folder = run_dir / FOLDER
     make_folder(folder)
@@ -94,7 +94,7 @@ def write_report_data(run_dir: Path, portrait: ReportData) -> None:
 
 
 def read_report_data(run_dir: Path) -> ReportData:
-    """What :func:`write_portrait` kept; an empty one where it has kept nothing."""
+    """Read what :func:`write_report_data` saved; an empty one where it has saved nothing."""
     folder = run_dir / FOLDER
     if not (folder / _PLAIN).exists() or not (folder / _ARRAYS).exists():
         return ReportData()
@@ -113,7 +113,7 @@ def read_report_data(run_dir: Path) -> ReportData:
 
 
 def read_report_input(run_dir: Path) -> ReportInput:
-    """A run from its files.
+    """Read a run from its files.
 
     Raises:
         ValueError: there is no run that has finished a task, or its ``results.json`` is broken; one line.

@@ -1,4 +1,4 @@
-"""The figures of a report: each a function of the run, ``None`` where the run has nothing to show in it.
+"""The figures of a report: each a function of the run that returns ``None`` where the run has no data for it.
 
 Text and lines are drawn in one ink colour, which the page replaces by its own, so that a figure reads on white, on
 black and on paper. Colours of data are those of Okabe and Ito, which the colour-blind can tell apart; lines differ in
@@ -24,7 +24,7 @@ from cl_lightning.metrics.answers import between_tasks, reliability
 from cl_lightning.report.data import ReportInput
 
 INK = "#111213"
-"""Of text and axes."""
+"""Colour of text and axes."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a", "#b8a600")
 _MARKERS = "osD^vPX*"
 _WIDE, _HIGH = 5.6, 3.3
@@ -45,11 +45,11 @@ Draw = Callable[[ReportInput], Figure | None]
 
 
 def styled(draw: Draw) -> Draw:
-    """``draw`` in the report's style, whatever the user's own settings of matplotlib are."""
+    """Return ``draw`` in the report's style, whatever the user's own settings of matplotlib are."""
 
-    def drawn(shown: ReportInput) -> Figure | None:
+    def drawn(run: ReportInput) -> Figure | None:
         with mpl.rc_context(dict(mpl.rcParamsDefault) | _STYLE | {"backend": mpl.get_backend()}):
-            figure = draw(shown)
+            figure = draw(run)
             if figure is not None:
                 figure.canvas.draw()  # text is laid out now, in this style
             return figure
@@ -57,21 +57,21 @@ def styled(draw: Draw) -> Draw:
     return drawn
 
 
-def main_matrix(shown: ReportInput) -> list[list[float]]:
-    """R[i][j] in %: on task j after task i, by the main protocol and read-out; NaN where there were no test images."""
-    protocol = shown.results["protocol"]
-    rows = shown.results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
+def main_matrix(run: ReportInput) -> list[list[float]]:
+    """Return R[i][j] in %: on task j after task i, by the main protocol and read-out; NaN without test images."""
+    protocol = run.results["protocol"]
+    rows = run.results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
     return [[percent(value) for value in row] for row in rows]
 
 
 def percent(value: float | None) -> float:
-    """In %; NaN for what was not measured."""
+    """Convert a share to %; NaN for what was not measured."""
     return math.nan if value is None else 100 * value
 
 
-def seen_classes(shown: ReportInput) -> list[int]:
-    """How many classes had been learnt after each task."""
-    counts = [len(task["classes"]) for task in shown.results["tasks"]]
+def seen_classes(run: ReportInput) -> list[int]:
+    """Return the number of classes learnt after each task."""
+    counts = [len(task["classes"]) for task in run.results["tasks"]]
     return np.cumsum(counts).tolist()
 
 
@@ -81,19 +81,19 @@ def _axes(wide: float = _WIDE, high: float = _HIGH) -> tuple[Figure, Axes]:
 
 
 @styled
-def accuracy(shown: ReportInput) -> Figure:
-    """Accuracy on all classes seen, for each protocol and read-out, and the published curve."""
+def accuracy(run: ReportInput) -> Figure:
+    """Draw the accuracy on all classes seen, for each protocol and read-out, and the published curve."""
     figure, axes = _axes()
-    classes, main = seen_classes(shown), shown.results["protocol"]["evaluation"]
+    classes, main = seen_classes(run), run.results["protocol"]["evaluation"]
     styles = iter((":", "-."))  # dashes are the published curve's
     curves = 0
-    for protocol, readouts in shown.results["tasks"][-1]["accuracy"].items():
+    for protocol, readouts in run.results["tasks"][-1]["accuracy"].items():
         style = "-" if protocol == main else next(styles)
-        for place, (names, values) in enumerate(_distinct_curves(shown, protocol, list(readouts))):
-            label = f"{_words(protocol)}, {names}"
-            axes.plot(classes, values, style, marker=_MARKERS[place % 8], color=COLOURS[place % 8], label=label)
+        for index, (names, values) in enumerate(_distinct_curves(run, protocol, list(readouts))):
+            label = f"{_hyphenated(protocol)}, {names}"
+            axes.plot(classes, values, style, marker=_MARKERS[index % 8], color=COLOURS[index % 8], label=label)
             curves += 1
-    published = shown.portrait.published
+    published = run.data.published
     if published is not None:
         points = published.accuracy[: len(classes)]
         axes.plot(classes[: len(points)], points, "--", color=INK, marker="x", label=f"published: {published.name}")
@@ -108,24 +108,24 @@ def accuracy(shown: ReportInput) -> Figure:
 
 
 _CURVES_BESIDE = 3
-"""More of them leave no room for their names among them."""
+"""Largest number of curves whose legend fits inside the axes."""
 
 
-def _distinct_curves(shown: ReportInput, protocol: str, readouts: list[str]) -> list[tuple[str, list[float]]]:
-    """The curve of each read-out in %; those that are the same are one, under all of their names."""
+def _distinct_curves(run: ReportInput, protocol: str, readouts: list[str]) -> list[tuple[str, list[float]]]:
+    """Return the curve of each read-out in %; equal ones are one curve under all of their names."""
     curves: dict[tuple[float | None, ...], list[str]] = {}
     for readout in readouts:
-        values = tuple(task["accuracy"][protocol][readout] for task in shown.results["tasks"])
+        values = tuple(task["accuracy"][protocol][readout] for task in run.results["tasks"])
         curves.setdefault(values, []).append(readout)
     return [(" = ".join(names), [percent(value) for value in values]) for values, names in curves.items()]
 
 
-def after_phases(shown: ReportInput) -> dict[str, list[float]]:
-    """Accuracy in % on all classes seen, after each task (NaN where it does not apply), by what had ended: each phase
-    by each of its read-outs, and the whole task by the main one; by the main protocol. Empty where no phase was
+def after_phases(run: ReportInput) -> dict[str, list[float]]:
+    """Return the accuracy in % on all classes seen, a value a task (NaN where it does not apply), after each phase
+    by each of its read-outs, and after the whole task by the main one; main protocol. Empty where no phase was
     evaluated.
     """
-    results = shown.results
+    results = run.results
     protocol, main, num_tasks = results["protocol"]["evaluation"], results["protocol"]["readout"], len(results["tasks"])
     curves: dict[str, list[float]] = {}
     for entry in results.get("phase_accuracy", []):
@@ -137,16 +137,16 @@ def after_phases(shown: ReportInput) -> dict[str, list[float]]:
 
 
 @styled
-def phases(shown: ReportInput) -> Figure | None:
-    """Accuracy on all classes seen after each phase of each task, and after the task."""
-    curves = after_phases(shown)
+def phases(run: ReportInput) -> Figure | None:
+    """Draw the accuracy on all classes seen after each phase of each task, and after the task."""
+    curves = after_phases(run)
     if not curves:
         return None
     figure, axes = _axes()
-    classes = seen_classes(shown)
+    classes = seen_classes(run)
     *of_phases, whole = curves
-    for place, name in enumerate(of_phases):
-        marker, colour = _MARKERS[place % 8], COLOURS[place % 8]
+    for index, name in enumerate(of_phases):
+        marker, colour = _MARKERS[index % 8], COLOURS[index % 8]
         axes.plot(classes, curves[name], linestyle="none", marker=marker, color=colour, label=f"after {name}")
     axes.plot(classes, curves[whole], color=INK, linewidth=0.9, zorder=0.9, label=f"after the {whole}")
     axes.set(xlabel="classes learnt", ylabel="accuracy on all of them in %", ylim=(0, 102))
@@ -156,9 +156,9 @@ def phases(shown: ReportInput) -> Figure | None:
 
 
 @styled
-def matrix(shown: ReportInput) -> Figure:
-    """The accuracy matrix as a heat map."""
-    R = main_matrix(shown)
+def matrix(run: ReportInput) -> Figure:
+    """Draw the accuracy matrix as a heat map."""
+    R = main_matrix(run)
     square = np.full((len(R), len(R)), np.nan)
     for after, row in enumerate(R):
         square[after, : len(row)] = row
@@ -166,9 +166,9 @@ def matrix(shown: ReportInput) -> Figure:
 
 
 @styled
-def tasks_over_time(shown: ReportInput) -> Figure | None:
-    """What became of each task."""
-    R = main_matrix(shown)
+def tasks_over_time(run: ReportInput) -> Figure | None:
+    """Draw the accuracy on each task over time."""
+    R = main_matrix(run)
     if len(R) < 2:
         return None
     figure, axes = _axes()
@@ -187,9 +187,9 @@ def tasks_over_time(shown: ReportInput) -> Figure | None:
 
 
 @styled
-def forgetting(shown: ReportInput) -> Figure | None:
-    """How much of its best accuracy each old task has lost, mean over old tasks, after each task."""
-    R = main_matrix(shown)
+def forgetting(run: ReportInput) -> Figure | None:
+    """Draw forgetting after each task: best accuracy so far less the present one, mean over old tasks."""
+    R = main_matrix(run)
     if len(R) < 2:
         return None
     lost = {
@@ -203,52 +203,56 @@ def forgetting(shown: ReportInput) -> Figure | None:
     axes.bar([k + 1 for k in after], [float(np.mean(lost[k])) for k in after], color=COLOURS[1], label="mean")
     axes.plot([k + 1 for k in after], [max(lost[k]) for k in after], "^", color=INK, label="most forgotten task")
     axes.set(xlabel="after task", ylabel="points of accuracy lost")
-    if not any(lost[k][place] for k in after for place in range(len(lost[k]))):
-        axes.set_ylim(0, 1)  # what never forgets has no scale of its own
+    if not any(lost[k][task] for k in after for task in range(len(lost[k]))):
+        axes.set_ylim(0, 1)  # without forgetting, matplotlib would choose a scale around 0
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure
 
 
-def task_confusion(shown: ReportInput) -> NDArray[np.float64] | None:
-    """(T, T) share in % of the test images of task i that are taken for a class of task j, after the last task."""
+def task_confusion(run: ReportInput) -> NDArray[np.float64] | None:
+    """Return (T, T), the share in % of task i's test images predicted as a class of task j, after the last task."""
     import torch
 
-    counts = shown.portrait.confusion
+    counts = run.data.confusion
     if counts is None:
         return None
-    boundaries = [0, *seen_classes(shown)]
+    boundaries = [0, *seen_classes(run)]
     between = between_tasks(torch.from_numpy(counts), boundaries).double()
     share: NDArray[np.float64] = (100 * between / between.sum(dim=1, keepdim=True)).numpy()  # NaN: no test images
     return share
 
 
 @styled
-def confusion(shown: ReportInput) -> Figure | None:
-    """Which tasks lose to which."""
-    share = task_confusion(shown)
+def confusion(run: ReportInput) -> Figure | None:
+    """Draw the confusion between tasks."""
+    share = task_confusion(run)
     if share is None or len(share) < 2:
         return None
     return _heat_map(share, "images of task", "taken for a class of task", "%", (0, 100), "magma_r", digits=0)
 
 
 @styled
-def calibration(shown: ReportInput) -> Figure | None:
-    """Confidence against accuracy, of old and of new classes."""
+def calibration(run: ReportInput) -> Figure | None:
+    """Draw confidence against accuracy, of old and of new classes."""
     import torch
 
-    counts = shown.portrait.reliability
+    counts = run.data.reliability
     if counts is None:
         return None
     figure, axes = _axes()
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="--", label="as sure as right")
     for name, group, marker, colour in zip(("old classes", "new classes"), counts, "os", COLOURS, strict=False):
-        found = reliability(torch.from_numpy(group))
-        if found.calibration_error is None:
+        calibrated = reliability(torch.from_numpy(group))
+        if calibrated.calibration_error is None:
             continue
-        points = [(c, a, n) for c, a, n in zip(found.confidence, found.accuracy, found.images, strict=True) if n]
+        points = [
+            (c, a, n)
+            for c, a, n in zip(calibrated.confidence, calibrated.accuracy, calibrated.images, strict=True)
+            if n
+        ]
         x, y, sizes = zip(*points, strict=True)
-        error = 100 * found.calibration_error
+        error = 100 * calibrated.calibration_error
         axes.plot(x, y, color=colour, label=f"{name}: error {error:.1f} points, {sum(sizes)} images")
         axes.scatter(x, y, [8 + 90 * n / max(sizes) for n in sizes], color=colour, marker=marker, alpha=0.7)
     axes.set(xlabel="confidence in the answer", ylabel="share of right answers", xlim=(0, 1.02), ylim=(0, 1.02))
@@ -257,41 +261,41 @@ def calibration(shown: ReportInput) -> Figure | None:
 
 
 @styled
-def losses(shown: ReportInput) -> Figure | None:
-    """The terms of the loss over all phases, weighted as they are summed."""
-    names = sorted({name for row in shown.curves for name in row if name.startswith("loss/") and name != "loss/total"})
+def losses(run: ReportInput) -> Figure | None:
+    """Draw the terms of the loss over all phases, weighted as they are summed."""
+    names = sorted({name for row in run.curves for name in row if name.startswith("loss/") and name != "loss/total"})
     if not names:
         return None
     figure, axes = _axes()
     for name, marker in zip(names, cycle(_MARKERS), strict=False):
-        points = np.array([(row["step"], row[name]) for row in shown.curves if name in row])
+        points = np.array([(row["step"], row[name]) for row in run.curves if name in row])
         steps, values = _thinned(points)
         axes.plot(steps, values, label=name.removeprefix("loss/"), marker=marker, markevery=0.1, linewidth=1.1)
-    _task_lines(axes, shown)
+    _task_lines(axes, run)
     axes.set(xlabel="optimiser steps of all phases", ylabel="loss")
-    if all(value > 0 for row in shown.curves for name in names if (value := row.get(name)) is not None):
+    if all(value > 0 for row in run.curves for name in names if (value := row.get(name)) is not None):
         axes.set_yscale("log")
     axes.legend()
     return figure
 
 
 @styled
-def learning_rate(shown: ReportInput) -> Figure | None:
-    """The learning rate over all phases."""
-    points = np.array([(row["step"], row["lr"]) for row in shown.curves if "lr" in row])
+def learning_rate(run: ReportInput) -> Figure | None:
+    """Draw the learning rate over all phases."""
+    points = np.array([(row["step"], row["lr"]) for row in run.curves if "lr" in row])
     if not len(points):
         return None
     figure, axes = _axes(high=2.4)
     axes.plot(*_thinned(points), linewidth=1.1)
-    _task_lines(axes, shown)
+    _task_lines(axes, run)
     axes.set(xlabel="optimiser steps of all phases", ylabel="learning rate", ylim=(0, None))
     return figure
 
 
 @styled
-def tokens(shown: ReportInput) -> Figure | None:
-    """How alike are the tokens, or whatever else a task brought."""
-    vectors = shown.portrait.tokens
+def tokens(run: ReportInput) -> Figure | None:
+    """Draw the cosine similarity of the tasks' tokens, or banks of keys."""
+    vectors = run.data.tokens
     if vectors is None or len(vectors) < 2:
         return None
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
@@ -299,9 +303,9 @@ def tokens(shown: ReportInput) -> Figure | None:
 
 
 @styled
-def speed(shown: ReportInput) -> Figure | None:
-    """Seconds and images a second of each phase."""
-    phases = shown.results["provenance"]["phases"]
+def speed(run: ReportInput) -> Figure | None:
+    """Draw seconds and images a second of each phase."""
+    phases = run.results["provenance"]["phases"]
     if not phases:
         return None
     figure = Figure(figsize=(_WIDE, _HIGH), layout=_LAYOUT)
@@ -322,9 +326,9 @@ def speed(shown: ReportInput) -> Figure | None:
 
 
 @styled
-def attention(shown: ReportInput) -> Figure | None:
-    """Where the network looks for each task, over example images."""
-    images, maps = shown.portrait.attended, shown.portrait.attention
+def attention(run: ReportInput) -> Figure | None:
+    """Draw each task's attention over example images."""
+    images, maps = run.data.attended, run.data.attention
     if images is None or maps is None:
         return None
     tasks = min(maps.shape[1], 10)
@@ -375,18 +379,18 @@ def _number(axes: Axes, x: int, y: int, value: float, picture: mpl.image.AxesIma
 
 
 def _thinned(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps and values, neighbours averaged where there are more than can be told apart."""
+    """Return steps and values, neighbours averaged where there are more than a reader could distinguish."""
     parts = np.array_split(points, min(len(points), _POINTS))
     steps, values = np.array([part.mean(axis=0) for part in parts]).T
     return steps, values
 
 
-def _task_lines(axes: Axes, shown: ReportInput) -> None:
-    """Where a new task begins."""
-    starts: Sequence[float] = [row["step"] for row in shown.curves if "task/index" in row][:-1]
+def _task_lines(axes: Axes, run: ReportInput) -> None:
+    """Mark the steps at which a new task begins."""
+    starts: Sequence[float] = [row["step"] for row in run.curves if "task/index" in row][:-1]
     for step in starts:
         axes.axvline(step, color=INK, linewidth=1.0, linestyle=":", zorder=0.5)
 
 
-def _words(protocol: str) -> str:
+def _hyphenated(protocol: str) -> str:
     return protocol.replace("_", "-")

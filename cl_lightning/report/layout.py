@@ -16,7 +16,7 @@ from cl_lightning.report.table import plain_console
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of short texts; ``**`` and `` ` `` mark what Markdown would set apart."""
+    """A table of short texts; ``**`` and `` ` `` mark bold and code, as in Markdown."""
 
     heads: Sequence[str]
     lines: Sequence[Sequence[str]]
@@ -33,7 +33,7 @@ Block = str | Grid | Items
 
 
 def as_markdown(blocks: Sequence[Block]) -> str:
-    """Blocks with blank lines between them."""
+    """Return blocks with blank lines between them."""
     return "\n\n".join(_markdown(block) for block in blocks) + "\n"
 
 
@@ -49,7 +49,7 @@ def _markdown(block: Block) -> str:
 
 
 def as_text(blocks: Sequence[Block], width: int) -> str:
-    """The same for a terminal of ``width`` characters, at least 60: long cells are folded."""
+    """Return the blocks for a terminal of ``width`` characters, at least 60: long cells are folded."""
     stream = io.StringIO()
     console = plain_console(stream, max(width, 60))
     for block in blocks:

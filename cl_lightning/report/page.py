@@ -1,4 +1,4 @@
-"""``report.html``: one file that opens anywhere, offline, light or dark, on a phone and on paper."""
+"""The page ``report.html``: one file that opens anywhere, offline, light or dark, on a phone and on paper."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ details summary{cursor:pointer;color:var(--soft);margin-top:.5rem}
 
 @dataclass(frozen=True)
 class Section:
-    """A figure and what is to be said of it."""
+    """A figure of the page, with its title and caption."""
 
     name: str
     title: str
@@ -63,35 +63,35 @@ class Section:
     wide: bool = False
 
 
-def _accuracy_caption(shown: ReportInput) -> str:
-    told = "After each task, the share of right answers to the test images of all classes learnt so far."
-    published = shown.portrait.published
+def _accuracy_caption(run: ReportInput) -> str:
+    caption = "After each task, the share of right answers to the test images of all classes learnt so far."
+    published = run.data.published
     if published is None:
-        return told + " No published curve of this very protocol is known."
-    return f"{told} Dashed: published, {published.name} ({published.source})."
+        return caption + " No published curve of this very protocol is known."
+    return f"{caption} Dashed: published, {published.name} ({published.source})."
 
 
-def _phases_caption(shown: ReportInput) -> str:
-    protocol = shown.results["protocol"]["evaluation"]
+def _phases_caption(run: ReportInput) -> str:
+    protocol = run.results["protocol"]["evaluation"]
     return (
-        f"On all classes learnt so far, {_WHAT_COMPETES[protocol]}, when a phase had ended and the rest of its task "
+        f"On all classes learnt so far, {_COMPETING[protocol]}, when a phase had ended and the rest of its task "
         "was still to come; by the read-outs that existed by then."
     )
 
 
-_WHAT_COMPETES = {
+_COMPETING = {
     "class_incremental": "all classes seen competing",
     "task_incremental": "its own classes competing",
 }
 
 
-def _tasks_caption(shown: ReportInput) -> str:
-    competing = _WHAT_COMPETES[shown.results["protocol"]["evaluation"]]
+def _tasks_caption(run: ReportInput) -> str:
+    competing = _COMPETING[run.results["protocol"]["evaluation"]]
     return f"Accuracy on the test images of one task, {competing}."
 
 
-def _confusion_caption(shown: ReportInput) -> str:
-    share = task_confusion(shown)
+def _confusion_caption(run: ReportInput) -> str:
+    share = task_confusion(run)
     assert share is not None
     apart = np.nan_to_num(share - np.diag(np.diag(share)))
     row, column = np.unravel_index(apart.argmax(), apart.shape)
@@ -103,16 +103,16 @@ def _confusion_caption(shown: ReportInput) -> str:
     )
 
 
-def _calibration_caption(shown: ReportInput) -> str:
-    asked = "" if shown.results["protocol"]["evaluation"] == "class_incremental" else " Here all classes compete."
+def _calibration_caption(run: ReportInput) -> str:
+    competing = "" if run.results["protocol"]["evaluation"] == "class_incremental" else " Here all classes compete."
     return (
         "Answers in ten bins of confidence, the larger the point the more images; the error is the mean distance "
-        f"between confidence and accuracy.{asked} {shown.portrait.probabilities}"
+        f"between confidence and accuracy.{competing} {run.data.probabilities}"
     ).strip()
 
 
 def _fixed(text: str) -> Callable[[ReportInput], str]:
-    return lambda shown: text
+    return lambda run: text
 
 
 SECTIONS = (
@@ -147,42 +147,42 @@ SECTIONS = (
         wide=True,
     ),
 )
-"""In the page's order."""
+"""Sections of the page, in order."""
 
 
-def page(shown: ReportInput, drawn: Mapping[str, str]) -> str:
-    """The page's text; ``drawn`` are the figures (SVG) by section."""
+def page(run: ReportInput, drawn: Mapping[str, str]) -> str:
+    """Return the page's HTML; ``drawn`` has the figures (SVG) by section."""
     parts: list[str] = []
     for section in SECTIONS:
         if section.name in drawn:
-            parts.append(_figure(section, shown, drawn[section.name]))
-            parts += [_TABLES[section.name](shown)] if section.name in _TABLES else []
-    parts += [_confused_classes(shown), _memory(shown), _images(shown), _left_out(shown)]
-    parts.append(_table("Protocol", shown.results["protocol"]))
-    parts.append(_table("Provenance", shown.results["provenance"]))
+            parts.append(_figure(section, run, drawn[section.name]))
+            parts += [_TABLES[section.name](run)] if section.name in _TABLES else []
+    parts += [_confused_classes(run), _memory(run), _images(run), _left_out(run)]
+    parts.append(_table("Protocol", run.results["protocol"]))
+    parts.append(_table("Provenance", run.results["provenance"]))
     body = "\n".join(part for part in parts if part)
-    title = _escaped(_title(shown))
+    title = _escaped(_title(run))
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n{_head(shown, title)}\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n{_head(run, title)}\n"
         f'<main class="grid">\n{body}\n</main>\n</body>\n</html>\n'
     )
 
 
-def _title(shown: ReportInput) -> str:
-    protocol = shown.results["protocol"]
+def _title(run: ReportInput) -> str:
+    protocol = run.results["protocol"]
     return f"{protocol['method']} on {protocol['data']}, {len(protocol['tasks'])} tasks, seed {protocol['seed']}"
 
 
-def _head(shown: ReportInput, title: str) -> str:
-    results = shown.results
+def _head(run: ReportInput, title: str) -> str:
+    results = run.results
     protocol, done = results["protocol"], len(results["tasks"])
     unfinished = (
         "" if done == len(protocol["tasks"]) else f" <b>Unfinished: {done} of {len(protocol['tasks'])} tasks.</b>"
     )
-    told = (
-        f"{_words(protocol['evaluation'])}, read-out {protocol['readout']}; {protocol['model']}, memory "
+    conditions = (
+        f"{_hyphenated(protocol['evaluation'])}, read-out {protocol['readout']}; {protocol['model']}, memory "
         f"{protocol['memory']}, recipe {protocol['recipe']}, {protocol['precision']}; "
         f"started {results['provenance'].get('started', 'at an unknown time')}"
     )
@@ -197,14 +197,14 @@ def _head(shown: ReportInput, title: str) -> str:
     notes = "".join(f'<p class="note">{_escaped(note)}.</p>\n' for note in results.get("notes", []))
     made = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles)
     return (
-        f'<header>\n<h1>{title}</h1>\n<p class="soft">{_escaped(told)}.{unfinished}</p>\n{notes}'
+        f'<header>\n<h1>{title}</h1>\n<p class="soft">{_escaped(conditions)}.{unfinished}</p>\n{notes}'
         f'<div class="tiles">{made}</div>\n</header>'
     )
 
 
-def _figure(section: Section, shown: ReportInput, svg: str) -> str:
+def _figure(section: Section, run: ReportInput, svg: str) -> str:
     inline = pictures.inline_svg(svg, section.name, _escaped(section.title))
-    caption = _escaped(section.caption(shown))
+    caption = _escaped(section.caption(run))
     return _section(
         section.name, section.title, f"<figure>{inline}<figcaption>{caption}</figcaption></figure>", section.wide
     )
@@ -214,10 +214,10 @@ def _section(name: str, title: str, inside: str, wide: bool = False) -> str:
     return f'<section id="{name}"{" class=all" if wide else ""}>\n<h2>{_escaped(title)}</h2>\n{inside}\n</section>'
 
 
-def _matrix_table(shown: ReportInput) -> str:
-    R = main_matrix(shown)
-    seen = [percent(t["accuracy"][shown.results["protocol"]["evaluation"]][shown.results["protocol"]["readout"]])
-            for t in shown.results["tasks"]]  # fmt: skip
+def _matrix_table(run: ReportInput) -> str:
+    R = main_matrix(run)
+    seen = [percent(t["accuracy"][run.results["protocol"]["evaluation"]][run.results["protocol"]["readout"]])
+            for t in run.results["tasks"]]  # fmt: skip
     head = "".join(f"<th>{task + 1}</th>" for task in range(len(R)))
     rows = "".join(
         f"<tr><th>{after + 1}</th>{''.join(f'<td>{_number(value)}</td>' for value in row)}"
@@ -229,8 +229,8 @@ def _matrix_table(shown: ReportInput) -> str:
     return _section("numbers", "The numbers", f'<div class="scroll">{table}</div>{note}')
 
 
-def _phases_table(shown: ReportInput) -> str:
-    curves = after_phases(shown)
+def _phases_table(run: ReportInput) -> str:
+    curves = after_phases(run)
     head = "".join(f"<th>{_escaped(name)}</th>" for name in curves)
     rows = "".join(
         f"<tr><th>{task + 1}</th>{''.join(f'<td>{_number(value)}</td>' for value in values)}</tr>"
@@ -247,11 +247,11 @@ _TABLES = {"phases": _phases_table, "matrix": _matrix_table}
 """Tables that follow a figure."""
 
 
-def _confused_classes(shown: ReportInput, most: int = 12) -> str:
-    counts = shown.portrait.confusion
+def _confused_classes(run: ReportInput, most: int = 12) -> str:
+    counts = run.data.confusion
     if counts is None:
         return ""
-    names = [name for task in shown.results["tasks"] for name in task["names"]]
+    names = [name for task in run.results["tasks"] for name in task["names"]]
     apart = counts - np.diag(np.diag(counts))
     order = np.argsort(apart, axis=None, kind="stable")[::-1][:most]
     pairs = [divmod(int(at), len(counts)) for at in order]
@@ -267,43 +267,45 @@ def _confused_classes(shown: ReportInput, most: int = 12) -> str:
     return _section("classes", "Classes most often confused", f'<div class="scroll"><table>{head}{rows}</table></div>')
 
 
-def _memory(shown: ReportInput) -> str:
-    exemplars, counts = shown.portrait.exemplars, shown.portrait.exemplar_counts
+def _memory(run: ReportInput) -> str:
+    exemplars, counts = run.data.exemplars, run.data.exemplar_counts
     if not exemplars:
         return ""
-    names = [name for task in shown.results["tasks"] for name in task["names"]]
+    names = [name for task in run.results["tasks"] for name in task["names"]]
     cells = "".join(
         f'<div>{_escaped(names[label])} <span class="soft">{counts[label]}</span>'
         f'<img alt="exemplars of {_escaped(names[label])}" src="{pictures.strip(images)}"></div>'
         for label, images in sorted(exemplars.items())
     )
-    told = f"{sum(counts.values())} images of {len(counts)} classes; the first of each class, in order of herding."
-    return _section("memory", "Memory", f'<p class="soft">{told}</p><div class="memory">{cells}</div>', wide=True)
+    summary = f"{sum(counts.values())} images of {len(counts)} classes; the first of each class, in order of herding."
+    return _section("memory", "Memory", f'<p class="soft">{summary}</p><div class="memory">{cells}</div>', wide=True)
 
 
-def _images(shown: ReportInput) -> str:
-    """Return how many there were, and which of them are equal; results of earlier versions do not tell."""
-    if "images" not in shown.results:
+def _images(run: ReportInput) -> str:
+    """Return the table of numbers of images and of equal images; empty for results of earlier versions."""
+    if "images" not in run.results:
         return ""
-    told: dict[str, Plain] = {}
-    for part, images in shown.results["images"].items():
+    cells: dict[str, Plain] = {}
+    for part, images in run.results["images"].items():
         known = {name: count for name, count in images.items() if count is not None}
         few, many = (end(known, key=lambda name: known[name]) for end in (min, max)) if known else ("", "")
-        told[part] = (
+        cells[part] = (
             f"{sum(known.values())} images of {len(known)} classes: {known[few]} of {few} to {known[many]} of {many}; "
-            f"content {shown.results['data_identity'][part] or 'not known'}"
+            f"content {run.results['data_identity'][part] or 'not known'}"
             if known
             else "not known"
         )
-    for name, equal in shown.results["equal_images"].items():
+    for name, equal in run.results["equal_images"].items():
         pairs = ", ".join(f"{one} is {two}" for one, two in equal["examples"])
-        told[f"equal images: {_words(name).replace('-', ' ')}"] = f"{equal['images']}{f' ({pairs})' if pairs else ''}"
-    return _table("Images", told)
+        cells[f"equal images: {_hyphenated(name).replace('-', ' ')}"] = (
+            f"{equal['images']}{f' ({pairs})' if pairs else ''}"
+        )
+    return _table("Images", cells)
 
 
-def _left_out(shown: ReportInput) -> str:
-    """Return what lies beside the images of data in folders."""
-    kinds = shown.results.get("left_out") or []
+def _left_out(run: ReportInput) -> str:
+    """Return the table of files in the data folder that are no images."""
+    kinds = run.results.get("left_out") or []
     rows = "".join(
         f'<tr><td>{each["count"]}</td><td class="text">{_escaped(each["kind"])}</td>'
         f'<td class="text">{_escaped(each["example"])}</td></tr>'
@@ -347,10 +349,10 @@ def _time(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _words(name: str) -> str:
+def _hyphenated(name: str) -> str:
     return name.replace("_", "-")
 
 
 def _escaped(text: str) -> str:
-    """For a page; what turns the order of letters around is told as an escape."""
+    """Escape a text for HTML; characters that change the writing direction become escapes."""
     return html.escape(printable(text))

@@ -1,4 +1,4 @@
-"""What a dashboard shows of a task beside curves, as plain data: who sends it draws nothing."""
+"""Tables and pictures of a task for a dashboard, as plain data: loggers send them and draw nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and what it shows."""
+    """A PNG and its caption."""
 
     png: bytes
     caption: str = ""
@@ -20,7 +20,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[float | str]]]
 
 @dataclass(frozen=True)
 class Panels:
-    """By name; a name with several pictures is a gallery."""
+    """Tables and pictures by name; a name with several pictures is a gallery."""
 
     tables: Mapping[str, Table] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)

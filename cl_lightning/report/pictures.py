@@ -1,4 +1,4 @@
-"""Figures and images as they go into a page: SVG that takes on the page's colours, and PNG within the text."""
+"""Figures and images for a page: SVG in the page's colours, and PNG as data URIs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cl_lightning.report.figures import INK
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as a file of its own; the same bytes for the same figure."""
+    """Return the figure as an SVG file; the same bytes for the same figure."""
     text = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
@@ -24,14 +24,14 @@ def to_svg(figure: Figure) -> str:
 
 
 def to_png(figure: Figure) -> bytes:
-    """On white, for slides and mails."""
+    """Return the figure as PNG on white, for slides and mails."""
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return data.getvalue()
 
 
 def inline_svg(svg: str, name: str, label: str) -> str:
-    """The ``<svg>`` element of a figure for a page: as wide as there is room, ink in the colour of the text, and with
+    """Return the ``<svg>`` element of a figure for a page: of the page's width, ink in the colour of the text, and with
     ids of its own, since a page holds several.
     """
     element = svg[svg.index("<svg") :]
@@ -47,24 +47,24 @@ def inline_svg(svg: str, name: str, label: str) -> str:
 
 
 def _once(element: str) -> str:
-    """Each id once: matplotlib names a thing after its content, and draws it twice where two are equal."""
+    """Remove repeated ids: matplotlib names an element after its content, so that equal elements share an id."""
     seen: set[str] = set()
 
-    def first(found: re.Match[str]) -> str:
-        new = found[0] not in seen
-        seen.add(found[0])
-        return found[0] if new else ""
+    def first(match: re.Match[str]) -> str:
+        new = match[0] not in seen
+        seen.add(match[0])
+        return match[0] if new else ""
 
     return re.sub(r'\bid="[^"]+"', first, element)
 
 
 def strip(images: NDArray[np.uint8]) -> str:
-    """:func:`strip_png` as a data URI."""
+    """Return :func:`strip_png` as a data URI."""
     return "data:image/png;base64," + base64.b64encode(strip_png(images)).decode("ascii")
 
 
 def strip_png(images: NDArray[np.uint8]) -> bytes:
-    """Images (n, H, W, channels) side by side, with a pixel between them."""
+    """Return a PNG of images (n, H, W, channels) side by side, with a pixel between them."""
     apart = [np.pad(image, ((0, 0), (0, 1), (0, 0))) for image in images]
     row = np.concatenate(apart, axis=1)[:, :-1]
     data = io.BytesIO()

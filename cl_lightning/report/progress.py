@@ -1,4 +1,4 @@
-"""What is told of a task, or of a phase of it, when it has ended: a line, and a point of curves."""
+"""The report on a finished task or phase: a log line, and scalars for the curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cl_lightning.report.results import PhaseAccuracy
 
 
 def task_scalars(results: Mapping[str, Plain]) -> dict[str, float]:
-    """Of the last task in ``results``: accuracies by protocol and read-out, and what is drawn from them."""
+    """Return the scalars of the last task in ``results``: accuracies by protocol and read-out, and metrics of them."""
     last = results["tasks"][-1]
     scalars = {"accuracy": results["last_accuracy"]}
     scalars |= {name: results[name] for name in ("average_incremental_accuracy", "forgetting", "backward_transfer")}
@@ -18,7 +18,7 @@ def task_scalars(results: Mapping[str, Plain]) -> dict[str, float]:
 
 
 def phase_scalars(entry: PhaseAccuracy) -> dict[str, float]:
-    """Accuracies on all classes seen, by protocol and read-out."""
+    """Return the accuracies on all classes seen, by protocol and read-out."""
     return {name: value for name, value in _by_name(entry.to_results()["accuracy"]).items() if value is not None}
 
 
@@ -27,7 +27,7 @@ def _by_name(accuracy: Mapping[str, Mapping[str, float | None]]) -> dict[str, fl
 
 
 def task_line(results: Mapping[str, Plain], num_tasks: int) -> str:
-    """Return how good the run is after the last task in ``results``."""
+    """Return the log line on the accuracy after the last task in ``results``."""
     protocol = results["protocol"]
     newest = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]][-1][-1]
     measured = _measured(results["last_accuracy"], newest, protocol["evaluation"])
@@ -35,7 +35,7 @@ def task_line(results: Mapping[str, Plain], num_tasks: int) -> str:
 
 
 def phase_line(entry: PhaseAccuracy, main_readout: str, num_tasks: int) -> str:
-    """The same after a phase, by the method's main protocol and its first read-out that existed by then; it is named if
+    """Return the log line after a phase: main protocol, the method's first read-out that existed by then, named if
     it is not ``main_readout``.
     """
     results = entry.to_results()
@@ -49,5 +49,5 @@ def phase_line(entry: PhaseAccuracy, main_readout: str, num_tasks: int) -> str:
 def _measured(seen: float | None, newest: float, protocol: str) -> str:
     if seen is None:
         return f"{100 * newest:.1f} % of its own classes; tasks without test images were not evaluated"
-    told = ", the task being told" if protocol == TASK_INCREMENTAL else ""
-    return f"{100 * seen:.1f} % of all classes seen so far{told}"
+    protocol_note = ", the task being told" if protocol == TASK_INCREMENTAL else ""
+    return f"{100 * seen:.1f} % of all classes seen so far{protocol_note}"

@@ -1,6 +1,6 @@
-"""The machine-readable outcome of a run: ``results.json`` and ``accuracy_matrix.csv``, written whole or not at all.
+"""The machine-readable results of a run: ``results.json`` and ``accuracy_matrix.csv``, written whole or not at all.
 
-Two equal runs have equal results up to the one key ``provenance``, which takes everything that may differ: times,
+Two equal runs have equal results up to the one key ``provenance``, which holds everything that may differ: times,
 speeds, versions, host. All numbers derive from the counts of the accuracy matrices.
 """
 
@@ -30,23 +30,23 @@ Matrices = Mapping[str, Mapping[str, AccuracyMatrix]]
 
 @dataclass(frozen=True)
 class PhaseAccuracy:
-    """What a phase has brought, before the rest of its task's plan: counts on all tasks so far."""
+    """The accuracy after a phase, before the rest of its task's plan: counts on all tasks so far."""
 
     task: int
     item: int
-    """Which item of the task's plan the phase is."""
+    """Index of the phase in the task's plan."""
     phase: str
     counts: Mapping[str, Mapping[str, tuple[Cell, ...]]]
     """Protocol -> read-out -> right answers on each task; the main ones first. Read-outs that existed by then."""
 
     def to_plain(self) -> Plain:
-        """For a checkpoint."""
+        """Return plain values for a checkpoint."""
         counts = {protocol: {name: list(map(list, row)) for name, row in of.items()} for protocol, of in self._each()}
         return {"task": self.task, "item": self.item, "phase": self.phase, "counts": counts}
 
     @staticmethod
     def from_plain(plain: Plain) -> PhaseAccuracy:
-        """The inverse of :meth:`to_plain`."""
+        """Invert :meth:`to_plain`."""
         counts = {
             protocol: {name: tuple((int(a), int(b), int(n)) for a, b, n in row) for name, row in of.items()}
             for protocol, of in plain["counts"].items()
@@ -54,7 +54,7 @@ class PhaseAccuracy:
         return PhaseAccuracy(int(plain["task"]), int(plain["item"]), str(plain["phase"]), counts)
 
     def to_results(self) -> dict[str, Plain]:
-        """An entry of ``phase_accuracy`` in ``results.json``: on all classes seen, and on each task."""
+        """Return the entry of ``phase_accuracy`` in ``results.json``: on all classes seen, and on each task."""
         return {
             "task": self.task,
             "phase": self.phase,
@@ -143,7 +143,7 @@ def _each(matrices: Matrices, of: Callable[[AccuracyMatrix], Plain]) -> dict[str
 
 
 def matrix_csv(matrices: Matrices) -> str:
-    """The text of ``accuracy_matrix.csv``: a line for each protocol, read-out, task learnt and task evaluated."""
+    """Return the text of ``accuracy_matrix.csv``: a line for each protocol, read-out, learnt and evaluated task."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["protocol", "readout", "after_task", "eval_task", "hits", "total", "accuracy"])
@@ -158,7 +158,7 @@ def matrix_csv(matrices: Matrices) -> str:
 
 
 def phases_csv(after_phases: Sequence[PhaseAccuracy]) -> str:
-    """The text of ``accuracy_after_phases.csv``: a line for each phase, protocol, read-out and task evaluated."""
+    """Return the text of ``accuracy_after_phases.csv``: a line for each phase, protocol, read-out and task."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["protocol", "readout", "task", "phase", "eval_task", "hits", "total", "accuracy"])
@@ -176,8 +176,8 @@ def write_results(
     run_dir: Path, results: Mapping[str, Plain], matrices: Matrices, after_phases: Sequence[PhaseAccuracy] = ()
 ) -> None:
     """Write ``results.json`` and ``accuracy_matrix.csv`` of a run, and ``accuracy_after_phases.csv`` where phases were
-    evaluated, each atomically. Results that are there already keep the provenance of the process that made them, also
-    where an earlier version did not tell as much.
+    evaluated, each atomically. Existing results keep the provenance of the process that made them, also where an
+    earlier version recorded less.
     """
     write_atomic(run_dir / "accuracy_matrix.csv", matrix_csv(matrices))
     if after_phases:
@@ -187,14 +187,14 @@ def write_results(
 
 
 def _made(path: Path, results: Mapping[str, Plain]) -> Plain:
-    """The provenance in the file, if it says the same of the same run as far as it goes; else None. Notes may have come
-    or changed since.
+    """Return the provenance in the file if its other entries, where it has them, are equal; else None. Notes may have
+    been added or changed since.
     """
     apart = {"provenance": None, "notes": None}
     try:
         written = json.loads(read_file(path))
-        told = json.loads(json.dumps(finite({**results, **apart})))
-        return written["provenance"] if {**told, **written, **apart} == told else None
+        current = json.loads(json.dumps(finite({**results, **apart})))
+        return written["provenance"] if {**current, **written, **apart} == current else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -1,4 +1,4 @@
-"""What ``results.json`` must hold for a page to be made of it: a run's folder may come from somebody else."""
+"""The schema of ``results.json`` that pages and tables need: a run's folder may come from somebody else."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ _RESULTS = record(
 def check_results_file(results: Any) -> None:
     """Raise ``ValueError`` where a page, or a table, could not be made of what ``results.json`` holds."""
     _RESULTS(results, "it")
-    shown, matrices, tasks = results["protocol"], results["accuracy_matrix"], results["tasks"]
-    if shown["readout"] not in matrices.get(shown["evaluation"], {}):
+    protocol, matrices, tasks = results["protocol"], results["accuracy_matrix"], results["tasks"]
+    if protocol["readout"] not in matrices.get(protocol["evaluation"], {}):
         raise ValueError("it has no accuracies of its own evaluation and read-out")
-    if not tasks or len(tasks) > len(shown["tasks"]):
-        raise ValueError(f"it has {len(tasks)} tasks of {len(shown['tasks'])}")
-    for place, task in enumerate(tasks):
-        if task["index"] != place or len(task["names"]) != len(task["classes"]):
-            raise ValueError(f"its task {place} is numbered otherwise, or lacks names")
+    if not tasks or len(tasks) > len(protocol["tasks"]):
+        raise ValueError(f"it has {len(tasks)} tasks of {len(protocol['tasks'])}")
+    for index, task in enumerate(tasks):
+        if task["index"] != index or len(task["names"]) != len(task["classes"]):
+            raise ValueError(f"its task {index} is numbered otherwise, or lacks names")
         for name in ("accuracy", "top5"):
             if name in task and not _alike(task[name], matrices):
-                raise ValueError(f"its task {place} has {name} of other read-outs than its accuracy matrix")
+                raise ValueError(f"its task {index} has {name} of other read-outs than its accuracy matrix")
     for matrix in (matrix for readouts in matrices.values() for matrix in readouts.values()):
         if [len(row) for row in matrix] != list(range(1, len(tasks) + 1)):
             raise ValueError("it has an accuracy matrix of another size")

@@ -1,4 +1,4 @@
-"""The end of a run as text: the accuracy matrix, the few numbers drawn from it, and what they were measured under.
+"""The closing table of a run as text: the accuracy matrix, its metrics, and the protocol they were measured under.
 
 A number without its protocol misleads (memory budget and scope, order, seed, read-out ...), so the table prints both
 or neither. Plain ASCII of a given width: it reads the same in a terminal, in a log file and in a report.
@@ -32,12 +32,12 @@ _NOT_EVALUATED = (
 
 
 def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -> str:
-    """The closing text of a run.
+    """Return the closing text of a run.
 
     Args:
-        results: what ``build_results`` made or ``results.json`` holds.
-        run_dir: where the run's files are, for the reader.
-        width: characters a line, at least 40. Task columns that do not fit are left out of the middle, which is said.
+        results: of ``build_results`` or ``results.json``.
+        run_dir: folder of the run's files, for the reader.
+        width: characters a line, at least 40. Task columns that do not fit are left out of the middle, with a line.
 
     Returns:
         Lines of at most ``width`` characters; accuracies in %, differences in percentage points.
@@ -45,11 +45,11 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     width = max(width, 40)
     protocol = results["protocol"]
     R = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
-    shown = _kept(len(R), (width - _FIXED) // _CELL, (width - _FIXED - _GAP_CELL) // _CELL)
+    shown = _visible(len(R), (width - _FIXED) // _CELL, (width - _FIXED - _GAP_CELL) // _CELL)
     parts: list[RenderableType] = [
         Text(
             "Accuracy in % after task (row) on task (column), "
-            f"{_words(protocol['evaluation'])}, read-out {protocol['readout']}"
+            f"{_hyphenated(protocol['evaluation'])}, read-out {protocol['readout']}"
         ),
         _matrix(results, R, shown),
     ]
@@ -72,7 +72,7 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
 
 
 def plain_console(stream: TextIO, width: int) -> Console:
-    """Writes plain text of a given width: the same in a terminal, in a log file and in a report."""
+    """Return a console that writes plain text of a given width: the same in a terminal, a log file and a report."""
     return Console(
         file=stream,
         width=width,
@@ -100,7 +100,7 @@ def _matrix(results: Mapping[str, Plain], R: continual.Matrix, shown: Sequence[i
     headings = _with_gap([str(task + 1) for task in shown], shown, len(R))
     for heading in ["after", *headings, "all seen"]:
         table.add_column(heading, justify="right", no_wrap=True)
-    rows = _kept(len(R), _MAX_ROWS, _MAX_ROWS - 1)
+    rows = _visible(len(R), _MAX_ROWS, _MAX_ROWS - 1)
     for after in rows:
         cells = [_percent(R[after][task]) if task <= after else "" for task in shown]
         table.add_row(str(after + 1), *_with_gap(cells, shown, len(R)), _percent(seen[after]))
@@ -109,13 +109,13 @@ def _matrix(results: Mapping[str, Plain], R: continual.Matrix, shown: Sequence[i
     return table
 
 
-def _kept(total: int, room: int, room_beside_gap: int) -> list[int]:
-    """Which of ``total`` tasks to show: all, or the first and the last ones around a gap, or none."""
-    if total <= room:
+def _visible(total: int, most: int, most_with_gap: int) -> list[int]:
+    """Return the indices of the tasks to show, of ``total``: all, the first and last ones around a gap, or none."""
+    if total <= most:
         return list(range(total))
-    if room_beside_gap < 2:
+    if most_with_gap < 2:
         return []
-    return [*range((room_beside_gap + 1) // 2), *range(total - room_beside_gap // 2, total)]
+    return [*range((most_with_gap + 1) // 2), *range(total - most_with_gap // 2, total)]
 
 
 def _with_gap(cells: Sequence[str], shown: Sequence[int], total: int) -> list[str]:
@@ -135,7 +135,7 @@ def _summary(results: Mapping[str, Plain]) -> Table:
         for readout, R in readouts.items():
             seen = [task["accuracy"][evaluation][readout] for task in results["tasks"]]
             main = (evaluation, readout) == (protocol["evaluation"], protocol["readout"])
-            name = f"{_words(evaluation)}, {readout}{' *' if main else ''}"
+            name = f"{_hyphenated(evaluation)}, {readout}{' *' if main else ''}"
             average = None if None in seen else sum(seen) / len(seen)
             numbers = (average, seen[-1], continual.forgetting(R), continual.backward_transfer(R))
             table.add_row(name, *map(_percent, numbers))
@@ -157,5 +157,5 @@ def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.2f}"
 
 
-def _words(name: str) -> str:
+def _hyphenated(name: str) -> str:
     return name.replace("_", "-")

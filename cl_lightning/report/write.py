@@ -1,4 +1,4 @@
-"""From a run's files to its page and figures."""
+"""The writer of a run's report: its page and figures, from its files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ValueError: there is no run that has finished a task.
     """
-    shown = read_report_input(run_dir)
+    run = read_report_input(run_dir)
     folder = run_dir / FOLDER
     make_folder(folder)
     drawn: dict[str, str] = {}
     for section in SECTIONS:
-        figure = section.draw(shown)
+        figure = section.draw(run)
         if figure is None:
             continue
         drawn[section.name] = svg = to_svg(figure)
@@ -29,5 +29,5 @@ def write_report(run_dir: Path) -> Path:
         write_atomic(folder / f"{section.name}.svg", svg)
         replace_file(folder / f"{section.name}.png", lambda file, png=png: file.write(png))  # type: ignore[misc]
     path = run_dir / "report.html"
-    write_atomic(path, page(shown, drawn))
+    write_atomic(path, page(run, drawn))
     return path

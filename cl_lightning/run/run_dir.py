@@ -21,7 +21,7 @@ import yaml
 from cl_lightning.checkpoint.files import Position, save_whole, write_checkpoint
 from cl_lightning.checkpoint.state import RunState, checkpoint_payload, last_state, load_state, restore
 from cl_lightning.config.fill import changed_switches, unread_switches
-from cl_lightning.config.identity import kept_with_a_state, refuse_edits
+from cl_lightning.config.identity import checkpoint_settings, refuse_edits
 from cl_lightning.config.schema import Config
 from cl_lightning.core.atomic_write import write_atomic
 from cl_lightning.core.paths import display_path
@@ -204,7 +204,7 @@ class RunDirectory:
             **({"fingerprints": list(self._scenario.fingerprints)} if self._scenario.fingerprints else {}),
             # Files that were written before these two were kept lack them.
             "images": self._data.identities,
-            "configuration": kept_with_a_state(dataclasses.asdict(self._config)),
+            "configuration": checkpoint_settings(dataclasses.asdict(self._config)),
         }
 
     def results(self, state: RunState, *, write: bool = True) -> dict[str, Any]:

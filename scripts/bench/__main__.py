@@ -1,8 +1,8 @@
-"""How fast the house is, as ratios in one run: `make bench`, or `python -m scripts.bench [--gpu] [--only PART ...]`.
+"""Measure speed, as ratios in one run: `make bench`, or `python -m scripts.bench [--gpu] [--only PART ...]`.
 
-Everything is timed in turn with what it is compared with, and the median over pairs is told, so that a busy machine
+Everything is timed in turn with what it is compared with, and the median over pairs is reported, so that a busy machine
 disturbs both. The table goes to the terminal, the same with shapes, threads, versions and commit to a JSON file, which
-is written after each part: what was measured stays when a later part fails or somebody stops it. The exit code is 0
+is written after each part: measured rows stay when a later part fails or is stopped. The exit code is 0
 whether targets are met or not (`--strict`: 1 if one is missed), 1 if a part failed.
 """
 
@@ -34,12 +34,12 @@ from scripts.bench import dual, masks, parts, program, roofline, steps
 from scripts.bench.measure import Row
 
 _PLAIN = {1: 1.1, 10: 1.4, 50: 2.8}
-"""Tasks: how many times faster than the plain formulation our step has to be at least."""
+"""Tasks -> required speedup of our step over the plain formulation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much is measured."""
+    """The sizes of the measurements."""
 
     device: str
     batch: int
@@ -48,7 +48,7 @@ class Sizes:
 
 
 def _setting(sizes: Sizes) -> steps.Setting:
-    """On a GPU a step is as in training: in bf16, and replayed."""
+    """Return the setting of steps; on a GPU as in training: in bf16, and replayed."""
     encoder, on_gpu = _TINY if sizes.quick else None, sizes.device == "cuda"
     return steps.Setting(sizes.device, sizes.batch, sizes.pairs, bf16=on_gpu, replay=on_gpu, encoder=encoder)
 
@@ -66,7 +66,7 @@ def _eager(sizes: Sizes) -> Iterator[Row]:
 
 
 def _compiled(sizes: Sizes) -> Iterator[Row]:
-    """The same with compiled trunks."""
+    """Yield the rows of steps with compiled trunks."""
     yield from _steps(sizes, TrunkCompiler(True))
 
 
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measured(part: str, sizes: Sizes) -> Iterator[Row]:
-    """The rows of one part; an error ends this part and not the others."""
+    """Yield the rows of one part; an error ends this part and not the others."""
     try:
         yield from PARTS[part](sizes)
     except Exception as error:
@@ -204,7 +204,7 @@ def _write(out: Path, rows: list[Row], sizes: Sizes, taken: float) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    """Where and with what this was measured."""
+    """Return the machine, threads, versions and commit of the measurement."""
     libraries = ("torch", "torchvision", "pytorch-lightning", "timm", "numpy", "pillow")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

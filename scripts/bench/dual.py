@@ -1,4 +1,4 @@
-"""DAFormer's evaluation: all tasks together against one task after the other, as it is published."""
+"""DAFormer's evaluation: all tasks together against one task after the other, as published."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scripts.bench.steps import CIFAR
 def evaluation(
     tasks: int, batch: int, pairs: int, device: str, at_least: float | None, encoder: dict[str, object] | None
 ) -> Row:
-    """How many times faster DAFormer-M's scores of ``batch`` images are than in the plain form; the same scores."""
+    """Measure the speedup of DAFormer-M's scores of ``batch`` images over the plain form; the same scores."""
     structure = {
         "kind": "task_network", "encoder": encoder or CIFAR, "decoder": {"kind": "dual_attention"}, "diverge": False,
         "independent_heads": True, "classes": [10] * tasks,
@@ -47,7 +47,7 @@ def _plain(network: TaskNetwork, images: Tensor) -> Tensor:
 
 
 def _through(block: DualAttentionBlock, bank: KeyBank, x_BND: Tensor) -> Tensor:
-    """All patches through the whole block for one bank, then their mean."""
+    """Return the mean of all patches after the whole block for one bank."""
     attn, y_BND = block.attn, block.norm1(x_BND)
     q, k, v = (split_heads(linear(y_BND), attn.num_heads) for linear in (attn.q, attn.k, attn.v))
     q = q * q.shape[-1] ** -0.5

@@ -1,4 +1,4 @@
-"""MEAT: what masks cost where a task is used, and where they are drawn to be learnt."""
+"""MEAT: the cost of masks in inference, and where they are sampled to be learnt."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MEGABYTE = 2**20
 
 
 def inference(batch: int, pairs: int, device: str, at_most: float, vit: dict[str, Any]) -> Row:
-    """A task's own masks, folded into the weights, over the transformer without any."""
+    """Measure a task's own masks, folded into the weights, over the transformer without any."""
     network = MaskedNetwork(PlainViT(**vit), token_mask_blocks=range(vit["depth"]))
     network.grow(10, Key(0))
     assert network.token_logits is not None
     assert network.ffn_logits is not None
-    for place, logits in enumerate([network.token_logits, *network.ffn_logits]):
-        logits.data -= 10.0 * (rng.uniform(Key(place), torch.arange(logits.numel())) < 0.1)  # a tenth is dropped
+    for index, logits in enumerate([network.token_logits, *network.ffn_logits]):
+        logits.data -= 10.0 * (rng.uniform(Key(index), torch.arange(logits.numel())) < 0.1)  # a tenth is dropped
     network.pack()
     network = network.to(device).eval()
     side = vit["image_size"]
@@ -40,7 +40,7 @@ def inference(batch: int, pairs: int, device: str, at_most: float, vit: dict[str
 
 
 def sampling(pairs: int, device: str, at_least: float, vit: dict[str, Any]) -> Row:
-    """Masks of all MLP weights, drawn and learnt from: two logits a weight, as published, over ours."""
+    """Measure sampling and gradients of masks of all MLP weights: two logits a weight, as published, over ours."""
     hidden = 4 * vit["dim"]
     weights = [torch.randn(hidden, vit["dim"], device=device) * 0.02 for _ in range(2 * vit["depth"])]
     gradients = [torch.randn_like(weight) for weight in weights]
@@ -66,20 +66,20 @@ def sampling(pairs: int, device: str, at_least: float, vit: dict[str, Any]) -> R
         return masked
 
     timed = paired(lambda: step(published, two), lambda: step(ours, one), pairs, device)
-    kept = [
-        _kept_for_the_way_back(partial(step, mask, own), [*weights, *own])
+    stored = [
+        _stored_for_backward(partial(step, mask, own), [*weights, *own])
         for mask, own in ((published, two), (ours, one))
     ]
     count = sum(weight.numel() for weight in weights)
     detail = (
-        f"{timed.milliseconds()}, {count:,} weights, kept for the way back "
-        f"{kept[0] / _MEGABYTE:.0f} / {kept[1] / _MEGABYTE:.0f} MiB"
+        f"{timed.milliseconds()}, {count:,} weights, stored for backward "
+        f"{stored[0] / _MEGABYTE:.0f} / {stored[1] / _MEGABYTE:.0f} MiB"
     )
     return Row("MEAT, masks drawn and learnt, two logits / ours", timed.ratio, at_least=at_least, detail=detail)
 
 
-def _kept_for_the_way_back(work: Callable[[], object], there: Sequence[Tensor]) -> int:
-    """Bytes of all storages that autograd keeps during ``work``, without those of ``there``."""
+def _stored_for_backward(work: Callable[[], object], there: Sequence[Tensor]) -> int:
+    """Return the bytes of all storages that autograd saves during ``work``, without those of ``there``."""
     storages: dict[int, int] = {}
 
     def note(saved: Tensor) -> Tensor:
@@ -90,5 +90,5 @@ def _kept_for_the_way_back(work: Callable[[], object], there: Sequence[Tensor]) 
         outcome = work()
     own = {tensor.untyped_storage().data_ptr() for tensor in there}
     found = sum(size for storage, size in storages.items() if storage not in own)
-    del outcome  # until here no storage's place could be another's
+    del outcome  # until here no address could be reused by another storage
     return found

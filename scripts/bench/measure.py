@@ -1,4 +1,4 @@
-"""Timings side by side, and the rows that they become."""
+"""Paired timings, and the rows of the table."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import torch
 
 Work = Callable[[], object]
 _LEAST = 0.05
-"""Seconds between two waits for a GPU."""
+"""Least seconds between two waits for a GPU."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a ratio, and what it should be."""
+    """One line of the table: a ratio and its target."""
 
     name: str
     value: float | None
-    """``None``: not measured here, ``detail`` says why."""
+    """Ratio; ``None``: not measured here, ``detail`` has the reason."""
     at_least: float | None = None
     at_most: float | None = None
     detail: str = ""
     failed: bool = False
-    """Measuring it ended in an error."""
+    """True if measuring it ended in an error."""
 
     @property
     def verdict(self) -> str:
-        """``met``, ``missed``, ``failed``, or a dash where there is no target or no value."""
+        """Verdict: ``met``, ``missed``, ``failed``, or a dash where there is no target or no value."""
         if self.failed:
             return "failed"
         if self.value is None or (self.at_least is None and self.at_most is None):
@@ -40,7 +40,7 @@ class Row:
 
     @property
     def target(self) -> str:
-        """In words."""
+        """Target as text."""
         if self.at_least is not None:
             return f"at least {self.at_least:g}"
         return "" if self.at_most is None else f"at most {self.at_most:g}"
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Timings of two things, taken in turn."""
+    """Timings of two functions, called in turn."""
 
     first: list[float]
     second: list[float]
@@ -59,12 +59,12 @@ class Pairs:
         return statistics.median(a / b for a, b in zip(self.first, self.second, strict=True))
 
     def milliseconds(self) -> str:
-        """Both medians."""
+        """Return both medians as text."""
         return f"{1e3 * statistics.median(self.first):.1f} / {1e3 * statistics.median(self.second):.1f} ms"
 
 
 def seconds(work: Work, device: str = "cpu") -> float:
-    """How long ``work`` takes, the device's part included; on a GPU the mean of as many as fill a twentieth of a
+    """Time ``work``, the device's part included; on a GPU the mean of as many calls as fill a twentieth of a
     second, so that starting the first and waiting for the last does not count.
     """
     taken = _timed(work, 1, device)

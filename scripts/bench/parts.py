@@ -1,4 +1,4 @@
-"""What is not the network: herding, augmentation."""
+"""Parts other than the network: herding, augmentation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _normalised(features: Tensor) -> _Rows:
 
 
 def _published(features: Tensor, count: int, pick: Callable[[_Rows, _Rows], int]) -> list[int]:
-    """The published rule: a row may win again, which fills no rank."""
+    """Herd by the published rule: a row may win again, which fills no rank."""
     rows = _normalised(features)
     mean = rows.mean(axis=0)
     wish, ranked = mean.copy(), dict[int, None]()
@@ -39,17 +39,17 @@ def _published(features: Tensor, count: int, pick: Callable[[_Rows, _Rows], int]
 
 
 def herd_by_products(features: Tensor, count: int) -> list[int]:
-    """One matrix-vector product a pick, in float64."""
+    """Herd with one matrix-vector product a pick, in float64."""
     return _published(features, count, lambda rows, wish: int((rows @ wish).argmax()))
 
 
 def herd_by_differences(features: Tensor, count: int) -> list[int]:
-    """All differences a pick: rows have norm one, so the nearest to the wish has the largest product with it."""
+    """Herd with all differences a pick: rows have norm one, so the nearest to the target has the largest product."""
     return _published(features, count, lambda rows, wish: int(np.square(wish[None] - rows).sum(axis=1).argmin()))
 
 
 def herding(images: int, width: int, classes: int, count: int, pairs: int) -> list[Row]:
-    """Our herding of all classes against both loops; the ranks must be the same."""
+    """Measure our herding of all classes against both loops; the ranks must be the same."""
     draws = torch.Generator().manual_seed(0)
     centres = torch.randn(classes, 1, width, generator=draws)
     groups = list(centres + torch.randn(classes, images // classes, width, generator=draws))
@@ -74,7 +74,7 @@ def herding(images: int, width: int, classes: int, count: int, pairs: int) -> li
 
 
 def augmentation(batch: int, pairs: int, device: str, at_least: float | None) -> Row:
-    """Crop, flip and RandAugment in batch on the device, against the same of timm and torchvision image by image."""
+    """Measure crop, flip and RandAugment in batch on the device, against timm and torchvision image by image."""
     from PIL import Image
     from timm.data.auto_augment import rand_augment_transform
     from torchvision import transforms
@@ -89,13 +89,13 @@ def augmentation(batch: int, pairs: int, device: str, at_least: float | None) ->
     # Without the published spread of strengths: at strength 10 timm asks Pillow for 0 bits, which it now refuses.
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
     policy = Augmentation(crop_padding=4, flip=True, randaugment=RandAugment())
-    here, positions = pixels.to(device), torch.arange(batch)
+    on_device, positions = pixels.to(device), torch.arange(batch)
     timed = paired(
         lambda: torch.stack([single(picture) for picture in pictures]),
-        lambda: augment(here, policy, Key(0), positions),
+        lambda: augment(on_device, policy, Key(0), positions),
         pairs,
         device,
     )
-    images = batch / seconds(lambda: augment(here, policy, Key(1), positions), device)
+    images = batch / seconds(lambda: augment(on_device, policy, Key(1), positions), device)
     detail = f"{timed.milliseconds()}, {images:.0f} images/s on {device}, batch {batch}"
     return Row("augmentation, one by one / ours", timed.ratio, at_least, None, detail)

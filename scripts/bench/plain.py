@@ -1,4 +1,4 @@
-"""DyTox's network as it is written down: what the benchmark is faster than.
+"""DyTox's network as it is written down: the baseline of the benchmark.
 
 The same weights and the same values (:func:`largest_difference` is printed with the timings), in the order of the
 papers' formulae and of the published code: a loop over task tokens, each passing the decoder together with all patches;
@@ -28,14 +28,14 @@ class PlainNetwork(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor, scales: Tensor | None = None) -> Tensor:
-        """Scores (B, C); ``scales`` as in ``Network.forward``."""
+        """Return scores (B, C); ``scales`` as in ``Network.forward``."""
         network = self.network
-        x_BND, left = _encode(network.encoder, images, scales)
+        x_BND, rest = _encode(network.encoder, images, scales)
         embeddings = []
         decoder = network.decoder
         assert isinstance(decoder, TaskAttentionBlock)
         for t, token in enumerate(decoder.tokens):
-            pair = (None, None) if left is None else (left[2 * t], left[2 * t + 1])
+            pair = (None, None) if rest is None else (rest[2 * t], rest[2 * t + 1])
             embeddings.append(_ask(decoder, token, x_BND, *pair))
         classifier = network.classifier
         assert isinstance(classifier, IndependentHeads)
@@ -43,7 +43,7 @@ class PlainNetwork(nn.Module):
         return torch.cat([head(e) for head, e in zip(classifier.heads, embeddings, strict=True)], dim=1)
 
     def divergence(self) -> Tensor | None:
-        """The divergence head's scores for the images of the last call."""
+        """Return the divergence head's scores for the images of the last call."""
         return None if self.network.divergence is None else self.network.divergence(self.newest)
 
 
@@ -78,14 +78,14 @@ def _gated_attention(attn: GatedPositionalAttention, z_BND: Tensor) -> Tensor:
 def _ask(
     block: TaskAttentionBlock, token: Tensor, x_BND: Tensor, first: Tensor | None, second: Tensor | None
 ) -> Tensor:
-    """One task's embedding, (B, D)."""
+    """Return one task's embedding, (B, D)."""
     e_B1D = token.expand(len(x_BND), -1, -1)
     e_B1D = e_B1D + _scaled(_class_attention(block.attn, block.norm1(torch.cat([e_B1D, x_BND], dim=1))), first)
     return (e_B1D + _scaled(block.mlp(block.norm2(e_B1D)), second))[:, 0]
 
 
 def _class_attention(attn: TaskAttention, z_BMD: Tensor) -> Tensor:
-    """The first of the M = N + 1 vectors looks at all."""
+    """Attend from the first of the M = N + 1 vectors to all."""
     size, vectors, width = z_BMD.shape
     heads = attn.num_heads
     q = attn.q(z_BMD[:, 0]).unsqueeze(1).reshape(size, 1, heads, width // heads).permute(0, 2, 1, 3)
@@ -97,7 +97,7 @@ def _class_attention(attn: TaskAttention, z_BMD: Tensor) -> Tensor:
 def plain_losses(
     scores: Tensor, divergence: Tensor | None, teacher: Tensor | None, targets: Tensor, num_old: int
 ) -> Tensor:
-    """DyTox's loss (section 3.3), written out."""
+    """Return DyTox's loss (section 3.3), written out."""
     classification = F.binary_cross_entropy_with_logits(scores, targets)
     if teacher is None:
         return classification

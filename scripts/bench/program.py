@@ -1,4 +1,4 @@
-"""What a run costs beside its arithmetic: Lightning and logging, memory for many tasks, the start of the program."""
+"""The overhead of a run: Lightning and logging, memory for many tasks, the start of the program."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from scripts.bench.steps import CIFAR
 
 
 class _Bare(Learner):
-    """The same steps with nobody around them."""
+    """The same steps without Lightning."""
 
     trainer: Any = SimpleNamespace(precision_plugin=SimpleNamespace())
 
@@ -105,11 +105,11 @@ class Loop:
         )  # fmt: skip
 
     def engine(self) -> None:
-        """As in a run."""
+        """Train in the engine, as in a run."""
         self._engine.fit(self._method, self._task, self._phase, self._draws, Key(0))
 
     def bare(self) -> None:
-        """A loop over the same batches and steps."""
+        """Train in a loop over the same batches and steps."""
         length = PhaseLength(self._draws.steps_per_epoch, self._phase.epochs, self._draws.batch)
         self._method.network.to(self._device)  # Lightning has put it back on the CPU
         every = self._engine._log_every
@@ -134,7 +134,7 @@ class Loop:
         learner.close()
 
     def idle(self) -> float:
-        """Seconds a step of everything around the arithmetic, over so many steps that the start does not count."""
+        """Return seconds a step of everything around the arithmetic, over enough steps for the start not to count."""
         times = 2 if self._device.type == "cuda" else 20
         longer = dataclasses.replace(self._draws, epochs=times * self._draws.epochs)
         phase = dataclasses.replace(self._phase, epochs=longer.epochs)
@@ -147,7 +147,7 @@ class Loop:
 
 
 def _made_up() -> Scenario:
-    """Ten tasks of ten classes of 500 images of 32 pixels."""
+    """Return ten tasks of ten classes of 500 images of 32 pixels."""
     draws, count, names = torch.Generator().manual_seed(0), 50_000, tuple(map(str, range(100)))
     pixels = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=draws)
     labels = torch.arange(count) % 100
@@ -161,7 +161,7 @@ def _made_up() -> Scenario:
 
 
 def around_the_step(steps: int, pairs: int, device: str, at_most: float | None, quick: bool = False) -> Row:
-    """How much longer the engine takes than the bare loop."""
+    """Measure the engine's time over the bare loop's."""
     with tempfile.TemporaryDirectory() as folder:
         loop = Loop(steps, device, Path(folder), quick)
         timed = paired(loop.engine, loop.bare, pairs, device)
@@ -171,7 +171,7 @@ def around_the_step(steps: int, pairs: int, device: str, at_most: float | None, 
 
 
 def start_of_the_program(at_most: float | None) -> Row:
-    """``--help``, as it is typed."""
+    """Time ``--help``, as it is typed."""
     command = [sys.executable, "-m", "cl_lightning", "--help"]
 
     def ask() -> None:
@@ -183,7 +183,7 @@ def start_of_the_program(at_most: float | None) -> Row:
 
 
 def peak_memory(tasks: int, batch: int, device: str, at_most: float | None) -> Row:
-    """Peak memory of training steps at ``tasks`` tasks against at one, each in a process of its own."""
+    """Measure peak memory of training steps at ``tasks`` tasks over one, each in a process of its own."""
     many, one = (_peak(number, batch, device) for number in (tasks, 1))
     detail = f"{many / 2**20:.0f} / {one / 2**20:.0f} MiB, batch {batch}, beside the interpreter and its libraries"
     return Row(f"peak memory, {tasks} tasks / 1 task", many / one, at_most=at_most, detail=detail)
@@ -212,7 +212,7 @@ def _resident(what: str) -> int:
 def _use_memory(tasks: int, batch: int, device: str) -> int:
     from scripts.bench.steps import Setting, Step
 
-    Step(1, Setting("cpu", 1, 1)).ours()  # libraries take what they take
+    Step(1, Setting("cpu", 1, 1)).ours()  # libraries' own memory
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     before = _resident("VmRSS")

@@ -1,4 +1,4 @@
-"""How near a step comes to what the machine can do: operations and bytes counted, both ceilings measured.
+"""The roofline of a step: operations and bytes counted, both ceilings of the machine measured.
 
 Each operator of the step (forward, backward, optimiser) takes at least its floating-point operations over the rate of
 large matrix products, and at least the bytes it reads and writes over the rate of a large copy. The sum of the larger
@@ -28,13 +28,13 @@ _VIEWS = frozenset({
 
 @register_flop_formula(torch.ops.cl_lightning.gated_attention)
 def _gated(qk: Any, v: Any, position: Any, gate: Any, *_: Any, **__: Any) -> int:
-    """Scores, and what is read."""
+    """Count the products of scores and of values."""
     return 2 * 2 * v[0] * v[1] ** 2 * v[2]
 
 
 @register_flop_formula(torch.ops.cl_lightning.gated_attention_backward)
 def _gated_backward(qk: Any, v: Any, *_: Any, **__: Any) -> int:
-    """The scores again, and a gradient each of weights, values, queries and keys."""
+    """Count the scores again, and a gradient each of weights, values, queries and keys."""
     return 5 * 2 * v[0] * v[1] ** 2 * v[2]
 
 
@@ -49,7 +49,7 @@ def _asked_backward(q: Any, own_k: Any, own_v: Any, k: Any, *_: Any, **__: Any) 
 
 
 class Count(TorchDispatchMode):
-    """Sums operations and bytes of all operators within the block, and the floor of their times."""
+    """The sum of operations and bytes of all operators within the block, and the floor of their times."""
 
     def __init__(self, flops_a_second: float, bytes_a_second: float) -> None:
         super().__init__()
@@ -71,14 +71,14 @@ class Count(TorchDispatchMode):
 
 
 def matrix_rate(device: str, dtype: torch.dtype) -> float:
-    """Floating-point operations a second in large matrix products."""
+    """Measure floating-point operations a second in large matrix products."""
     size = 8192 if device == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / _best(lambda: a @ b, device)
 
 
 def copy_rate(device: str) -> float:
-    """Bytes a second, read and written, of a large copy."""
+    """Measure bytes a second, read and written, of a large copy."""
     source = torch.zeros(1 << (28 if device == "cuda" else 26), device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() * 4 / _best(lambda: target.copy_(source), device)
@@ -93,7 +93,7 @@ def against_roofline(
     name: str, step: Callable[[], object], measured: Callable[[], object], device: str, dtype: torch.dtype,
     at_least: float | None,
 ) -> Row:  # fmt: skip
-    """Share of the floor in the time of ``measured``; ``step`` is the same step uncompiled, for counting."""
+    """Return the share of the floor in the time of ``measured``; ``step`` is the same step uncompiled, for counting."""
     flops_a_second, bytes_a_second = matrix_rate(device, dtype), copy_rate(device)
     with Count(flops_a_second, bytes_a_second) as counted:
         step()

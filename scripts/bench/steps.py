@@ -1,4 +1,4 @@
-"""The training step: at many tasks against at one, and against the plain formulation."""
+"""The training step: at many tasks over one, and over the plain formulation."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _CLASSES = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """What all steps of one benchmark have in common."""
+    """The settings common to all steps of one benchmark."""
 
     device: str
     batch: int
     pairs: int
     bf16: bool = False
     replay: bool = False
-    """On a GPU: record our step once, and replay it."""
+    """True to record our step once on a GPU, and replay it."""
     encoder: dict[str, object] | None = None
 
 
@@ -81,22 +81,22 @@ class Step:
         self._scales = branch_scales(self.network.branches(), Key(2), positions, frozenset())
 
     def ours(self) -> Tensor:
-        """Forward, teacher, loss, backward, optimiser."""
+        """Run our step: forward, teacher, loss, backward, optimiser."""
         return self._step(self._our_scores, lambda: self.teacher.logits(self.teacher(self._images)), cached=False)
 
     def uncompiled(self) -> Tensor:
-        """Ours, with the trunks as they are: operators can be counted in that."""
+        """Run our step with uncompiled trunks, in which operators can be counted."""
         with torch.compiler.set_stance("force_eager"):
             return self.ours()
 
     def plain(self) -> Tensor:
-        """The same, plainly."""
+        """Run the plain step."""
         return self._step(self._plain_scores, lambda: self._plain_teacher(self._images), cached=True)
 
     def _step(
         self, scores: Callable[[], tuple[Tensor, Tensor | None]], teacher: Callable[[], Tensor], *, cached: bool
     ) -> Tensor:
-        """``cached``: keep weights that were cast for half precision, as a loop over tokens needs it. Ours is as in a
+        """Run one step; ``cached``: keep weights cast for half precision, as a loop over tokens needs. Ours is as in a
         run, and Lightning keeps none.
         """
         self._optimiser.zero_grad()
@@ -129,19 +129,19 @@ class Step:
 
     @torch.no_grad()
     def difference(self) -> float:
-        """Largest difference between the two formulations' scores."""
+        """Return the largest difference between the two formulations' scores."""
         ours, plain = self._our_scores()[0], self._plain_scores()[0]
         return (ours - plain).abs().max().item()
 
     def flops(self) -> int:
-        """Counted, of our step."""
+        """Count the floating-point operations of our step."""
         with FlopCounterMode(display=False) as counter:
             self.ours()
         return counter.get_total_flops()
 
     @contextmanager
     def compiled(self, trunks: TrunkCompiler | None) -> Iterator[Callable[[], Tensor]]:
-        """Ours, with the trunks of student and teacher compiled if ``trunks`` are given, and, in a setting with
+        """Yield our step, the trunks of student and teacher compiled if ``trunks`` are given, and, in a setting with
         ``replay``, recorded.
         """
         with nullcontext() if trunks is None else trunks.compiled([self.network, self.teacher], self._setting.batch):
@@ -161,7 +161,7 @@ class Step:
 
 
 def against_plain(setting: Setting, tasks: int, at_least: float | None, trunks: TrunkCompiler | None) -> Row:
-    """How many times faster our step is than the plain one; compiled if ``trunks`` are given."""
+    """Measure the speedup of our step over the plain one; compiled if ``trunks`` are given."""
     step = Step(tasks, setting)
     if not setting.bf16:
         difference = step.difference()
@@ -180,7 +180,7 @@ def _kind(setting: Setting, trunks: TrunkCompiler | None) -> str:
 
 
 def against_plain_in_single(setting: Setting, tasks: int, at_least: float | None, trunks: TrunkCompiler | None) -> Row:
-    """How many times faster our step is in half precision than the plain one in single precision."""
+    """Measure the speedup of our step in half precision over the plain one in single precision."""
     plain, ours = Step(tasks, replace(setting, bf16=False)), Step(tasks, setting)
     with ours.compiled(trunks) as step:
         timed = paired(plain.plain, step, setting.pairs, setting.device)
@@ -189,7 +189,7 @@ def against_plain_in_single(setting: Setting, tasks: int, at_least: float | None
 
 
 def many_against_one(setting: Setting, tasks: int, at_most: float | None, trunks: TrunkCompiler | None) -> Row:
-    """How much longer a step takes with many tasks than with one."""
+    """Measure the time of a step with many tasks over one task."""
     many, one = Step(tasks, setting), Step(1, setting)
     bound = many.flops() / one.flops()
     with many.compiled(trunks) as of_many, one.compiled(trunks) as of_one:

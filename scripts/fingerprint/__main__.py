@@ -1,13 +1,13 @@
 """A ledger of behaviour: `make fingerprint [OUT=FILE] [COMPARE=FILE | AGAINST=COMMIT]`.
 
     python -m scripts.fingerprint                      numbers of short runs of every method (fingerprint.json)
-    python -m scripts.fingerprint --against COMMIT     the same here and of an older commit, and in what they differ
-    python -m scripts.fingerprint --compare FILE       the same here, and in what they differ from FILE
-    python -m scripts.fingerprint compare OLDER NEWER  in what two files differ; nothing is run
+    python -m scripts.fingerprint --against COMMIT     the same here and of an older commit, and the differences
+    python -m scripts.fingerprint --compare FILE       the same here, and the differences from FILE
+    python -m scripts.fingerprint compare OLDER NEWER  the differences of two files; nothing is run
 
-Kept are losses and rates of every step, exemplars in order of rank, the accuracy matrix in counts, sums and norms of
+Stored are losses and rates of every step, exemplars in order of rank, the accuracy matrix in counts, sums and norms of
 weights, with commit, versions and processor. Processors round differently, so files of two machines hardly ever agree:
-`--against` makes both on this one, the older in a git worktree that is taken away again. Further key=value are given to
+`--against` makes both on this one, the older in a temporary git worktree. Further key=value are given to
 each run. The exit code is 1 if numbers differ or a run failed, 2 for wrong input (make itself then ends with 2).
 """
 
@@ -37,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str], groups: Sequence[Group] = GROUPS, call: Call = call) -> int:
-    """Carry out what was typed; returns the exit code."""
+    """Execute a command line; returns the exit code."""
     try:
         if arguments[:1] == ["compare"]:
             return _compare_files(arguments[1:])
@@ -98,7 +98,7 @@ def _make(asked: argparse.Namespace, groups: Sequence[Group], call: Call) -> int
 
 
 def _older(typed: str, groups: Sequence[Group], folder: Path, call: Call, jobs: int) -> Ledger:
-    """The numbers of another commit, made here and kept. Overrides that were typed are a change that is tried out."""
+    """Run another commit here and save its numbers, without the overrides typed, which are the change tried."""
     commit = resolved(ROOT, typed)
     with worktree(ROOT, commit) as checkout:
         _say(f"{commit}:")

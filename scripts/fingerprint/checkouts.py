@@ -1,4 +1,4 @@
-"""Commits of ours as folders: the working tree, and older ones in a worktree that is made and taken away again."""
+"""Commits of ours as folders: the working tree, and older ones in a temporary worktree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def commit_of(checkout: Path) -> str | None:
-    """The commit of a checkout, with ``+`` if it was changed; None where there is no git."""
+    """Return the commit of a checkout, with ``+`` if it was changed; None where there is no git."""
     if not (checkout / ".git").exists():
         return None
     try:
@@ -21,7 +21,7 @@ def commit_of(checkout: Path) -> str | None:
 
 
 def resolved(root: Path, commit: str) -> str:
-    """The short id of what was typed (a hash, a branch, ``HEAD~3``). Raises ``ValueError`` if there is none."""
+    """Return the short id of what was typed (a hash, a branch, ``HEAD~3``). Raises ``ValueError`` if there is none."""
     try:
         return _git(root, "rev-parse", "--short=12", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
     except (OSError, subprocess.CalledProcessError) as error:
@@ -30,7 +30,7 @@ def resolved(root: Path, commit: str) -> str:
 
 @contextmanager
 def worktree(root: Path, commit: str) -> Iterator[Path]:
-    """A folder with the files of ``commit``, for the block. Raises ``ValueError`` if git cannot make it."""
+    """Yield a folder with the files of ``commit``, for the block. Raises ``ValueError`` if git cannot make it."""
     with tempfile.TemporaryDirectory(prefix="fingerprint-") as parent:
         folder = Path(parent) / "checkout"
         try:

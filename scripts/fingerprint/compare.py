@@ -1,4 +1,4 @@
-"""In what two ledgers differ, and by how much. Nothing is run here."""
+"""The differences of two ledgers, and their sizes. Nothing is run here."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Difference:
     kind: str
     """``run``, ``losses``, ``rates``, ``monitored_scalars``, ``exemplars``, ``matrix`` or ``weights``."""
     how: str
-    """By how much at most, and where first: older -> newer."""
+    """Largest difference, and the first one: older -> newer."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it."""
+    """The comparison of two ledgers."""
 
     differ: dict[str, list[Difference]]
-    """The runs whose numbers differ, or that one of the two lacks, or that failed."""
+    """Runs whose numbers differ, or that one of the two lacks, or that failed."""
     equal: list[str]
     elsewhere: list[str]
-    """In what machines and versions differ: if in anything, numbers may differ by rounding alone."""
+    """Differences of machines and versions: if there are any, numbers may differ by rounding alone."""
     settings: list[str]
-    """In which overrides the runs differ, a line each."""
+    """Differences of the runs' overrides, a line each."""
 
 
 def compare(old: Ledger, new: Ledger, only: Collection[str] = ()) -> Comparison:
@@ -93,12 +93,12 @@ class _Parting:
 
     @property
     def size(self) -> float:
-        """Return how far apart; a point that is missing says nothing of that."""
+        """Size of the difference; 0 where a point is missing."""
         return 0.0 if self.old is None or self.new is None else abs(self.new - self.old)
 
 
 def _of_curves(kind: str, names: Iterable[str], old: Run, new: Run) -> Iterator[Difference]:
-    """The first point that differs, the largest difference, and curves or points that one of the two lacks."""
+    """Yield the first point that differs, the largest difference, and curves or points that one of the two lacks."""
     told = []
     shared = []
     for name in names:
@@ -123,7 +123,7 @@ def _step(parting: _Parting) -> int:
 
 
 def _partings(name: str, old: Run, new: Run) -> Iterator[_Parting]:
-    """Return where a curve differs, at the steps that both have."""
+    """Yield the differences of a curve at the steps that both have."""
     before = dict(zip(old.steps, old.curves[name], strict=True))
     after = dict(zip(new.steps, new.curves[name], strict=True))
     for step in before.keys() & after.keys():
@@ -132,7 +132,7 @@ def _partings(name: str, old: Run, new: Run) -> Iterator[_Parting]:
 
 
 def _of_exemplars(old: Run, new: Run) -> Iterator[Difference]:
-    """How many places hold another image, how many images were exchanged, and the best-ranked place that differs."""
+    """Yield the numbers of ranks with another image and of images exchanged, and the best rank that differs."""
     if len(old.exemplars) != len(new.exemplars):
         yield Difference("exemplars", f"{len(old.exemplars)} -> {len(new.exemplars)} memories")
         return
@@ -155,7 +155,7 @@ def _of_exemplars(old: Run, new: Run) -> Iterator[Difference]:
 
 
 def _of_matrices(old: Run, new: Run) -> Iterator[Difference]:
-    """Return how many cells differ, by how many answers at most, and the first of them."""
+    """Yield the number of cells that differ, by how many answers at most, and the first of them."""
     told = [
         f"{name} only in the {'older' if name in old.matrices else 'newer'}"
         for name in dict.fromkeys([*old.matrices, *new.matrices])
@@ -191,7 +191,7 @@ def _ratio(cell: tuple[int, int] | None) -> str:
 
 
 def _of_weights(old: Run, new: Run) -> Iterator[Difference]:
-    """Count, sum and norm of each part, where they differ."""
+    """Yield count, sum and norm of each part, where they differ."""
     told = []
     for part in dict.fromkeys([*old.weights, *new.weights]):
         before, after = old.weights.get(part, {}), new.weights.get(part, {})

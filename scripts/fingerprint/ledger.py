@@ -1,4 +1,4 @@
-"""The file that is written: the runs' numbers, what they were made with, and on what processor. No path, no host."""
+"""The ledger file: the runs' numbers, commit, versions and processor. No path, no host."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class Ledger:
-    """Numbers of a handful of runs of one commit, made on one machine."""
+    """Numbers of the runs of one commit, made on one machine."""
 
     package: dict[str, str | None]
     """Version and commit of ours; ``+`` behind the commit: with local changes."""
     machine: dict[str, str]
-    """What rounding depends on: processor, instruction set, threads, versions."""
+    """Properties that rounding depends on: processor, instruction set, threads, versions."""
     runs: dict[str, Run]
     seconds: float = 0.0
 
 
 def machine() -> dict[str, str]:
-    """Return what the numbers of this process's children will be made with."""
+    """Return the machine's properties for this process's children."""
     return {
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -47,7 +47,7 @@ def machine() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Its name, with family and model where names are vague; where the system does not tell, its kind."""
+    """Return the processor's name, with family and model; its kind where the system does not report them."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -59,7 +59,7 @@ def _processor() -> str:
 
 
 def version_of(checkout: Path) -> str | None:
-    """Our version, as the checkout declares it; what is installed may be another one."""
+    """Return our version, as the checkout declares it; the installed one may differ."""
     try:
         declared = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
     except OSError:
@@ -81,7 +81,7 @@ def _on_one_line(found: re.Match[str]) -> str:
 
 
 def read_ledger(path: Path) -> Ledger:
-    """The inverse of :func:`write_ledger`. Raises ``ValueError`` for what is no such file, ``OSError``."""
+    """Invert :func:`write_ledger`. Raises ``ValueError`` for other files, ``OSError``."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -95,7 +95,7 @@ def read_ledger(path: Path) -> Ledger:
 
 
 def _run(plain: dict[str, Any]) -> Run:
-    """A run from JSON, which knows no tuples."""
+    """Build a run from JSON, which has no tuples."""
     run = Run(**plain)
     matrices = {
         name: [[(int(hits), int(total)) for hits, total in row] for row in rows] for name, rows in run.matrices.items()

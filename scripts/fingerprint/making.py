@@ -1,4 +1,4 @@
-"""Making the runs, through nothing but the public command line and the files that it leaves."""
+"""The making of the runs, through nothing but the public command line and its files."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from scripts.fingerprint.settings import Group
 
 
 class Ended(NamedTuple):
-    """How a command ended, and what it said."""
+    """The exit code and output of a command."""
 
     code: int
     told: str
 
 
 Call = Callable[[Sequence[str], Path, Mapping[str, str]], Ended]
-"""Runs a command in a folder with an environment."""
+"""Function that runs a command in a folder with an environment."""
 
 
 def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ended:
-    """A process of its own."""
+    """Run a command in a process of its own."""
     done = subprocess.run(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
@@ -43,8 +43,8 @@ def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -
 def make_ledger(
     checkout: Path, groups: Sequence[Group], say: Callable[[str], None], call: Call = call, jobs: int = 1
 ) -> Ledger:
-    """The numbers of the package in ``checkout``, ``jobs`` groups at a time, each in a process with one thread. A run
-    that fails is in it as failed; why is said.
+    """Run the package in ``checkout``, ``jobs`` groups at a time, each in a process with one thread. A run
+    that fails is in it as failed; the reason is reported.
 
     Raises:
         ValueError: another package than the checkout's was run.
@@ -55,7 +55,7 @@ def make_ledger(
     stopped = Event()
 
     def until_stopped(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ended:
-        """Ctrl-C ends the processes that run, which must not look like methods that failed and are tried again."""
+        """Run a command unless Ctrl-C has ended the others, which must not look like methods that failed."""
         ended = Ended(1, "") if stopped.is_set() else call(command, folder, environment)
         if stopped.is_set():
             raise KeyboardInterrupt
@@ -76,8 +76,8 @@ def make_ledger(
 
 
 def _runs(checkout: Path, group: Group, folder: Path, say: Callable[[str], None], call: Call) -> dict[str, Run]:
-    """The runs of a group: all in one process, for a start takes longer than many a run. What left no results there
-    is given a process of its own: a method that this commit does not know, or a crash, takes the others along.
+    """Make the runs of a group: all in one process, as a start takes longer than many a run. One without results there
+    gets a process of its own: a method that this commit does not know, or a crash, ends the others too.
     """
     say(f"running {', '.join(map(group.name, group.methods))}")
     ended = call(_command(group, group.methods, folder), checkout, _environment(checkout))
@@ -108,7 +108,7 @@ def _read(checkout: Path, place: Path, group: Group, code: int) -> Run:
 
 
 def _check_commit(checkout: Path, place: Path) -> None:
-    """Were an installed package run in place of the checkout's, a commit would be compared with itself."""
+    """Raise ``ValueError`` if an installed package was run in place of the checkout's."""
     results = json.loads((place / "results.json").read_text(encoding="utf-8"))
     ran, meant = results["provenance"].get("commit"), commit_of(checkout)
     if meant is not None and (ran or "none").rstrip("+") != meant.rstrip("+"):
@@ -116,7 +116,7 @@ def _check_commit(checkout: Path, place: Path) -> None:
 
 
 def _command(group: Group, methods: Sequence[str], folder: Path) -> list[str]:
-    """As one would type it; Hydra quotes paths with odd characters."""
+    """Return the command as typed; paths with odd characters are quoted for Hydra."""
     return [
         sys.executable, "-m", "cl_lightning", "-m", f"method={','.join(methods)}", *group.overrides,
         f"hydra.sweep.dir='{folder}'", "hydra.sweep.subdir=${method.name}",
@@ -124,7 +124,7 @@ def _command(group: Group, methods: Sequence[str], folder: Path) -> list[str]:
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    """One thread, no GPU, no page (which takes seconds), and the checkout's package before an installed one."""
+    """Return an environment with one thread, no GPU, no page, and the checkout's package before an installed one."""
     ours = {
         "PYTHONPATH": str(checkout),
         "OMP_NUM_THREADS": "1",

@@ -1,4 +1,4 @@
-"""The numbers of a run, read from the files that it leaves: no code of the package is needed, so any commit's will do.
+"""The numbers of a run, read from its files: no code of the package is needed, so any commit's will do.
 
 Floats are rounded (losses and rates to 7 digits, which is what single precision holds; sums of weights to 9), so that a
 file can be read and compared; on one machine equal code gives equal digits.
@@ -18,32 +18,32 @@ import torch
 from torch import Tensor
 
 AXES = ("step", "epoch", "task")
-"""Columns of metrics.csv that say where a point is. How epochs are counted is no number of the training."""
+"""Columns of metrics.csv with the position of a point, which are not compared."""
 TASK_AXIS = "task/index"
 CURVE_DIGITS, WEIGHT_DIGITS = 7, 9
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is kept of one run; of a run that failed, why."""
+    """The numbers of one run; of a failed run, the reason."""
 
     overrides: list[str] = field(default_factory=list)
     failed: str | None = None
     phases: list[tuple[int, str, int]] = field(default_factory=list)
     """Task (from 0), name and steps of each phase, in order."""
     steps: list[int] = field(default_factory=list)
-    """The steps at which there are points."""
+    """Steps at which there are points."""
     curves: dict[str, list[float | None]] = field(default_factory=dict)
     """Terms of the loss, learning rate and monitored_scalars at these steps; null where a curve has no point."""
     exemplars: list[dict[str, list[int | str]]] = field(default_factory=list)
-    """For each memory: class -> keys of the images that are kept after the last task, best first."""
+    """For each memory: class -> keys of the exemplars after the last task, best first."""
     matrices: dict[str, list[list[tuple[int, int]]]] = field(default_factory=dict)
     """Protocol and read-out -> after each task, for each task: right answers, and images."""
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What of a checkpoint -> how many numbers it has, their sum and their norm."""
+    """Part of a checkpoint -> count, sum and norm of its numbers."""
 
     def place(self, step: int) -> str:
-        """A step in words: with the task (from 1) and the phase that it is in."""
+        """Describe a step: with its task (from 1) and phase."""
         before = 0
         for task, phase, steps in self.phases:
             before += steps
@@ -53,10 +53,10 @@ class Run:
 
 
 def read_run(folder: Path, overrides: list[str]) -> Run:
-    """The numbers of the run in ``folder``.
+    """Read the numbers of the run in ``folder``.
 
     Raises:
-        OSError, ValueError, KeyError: a file is missing or is not what a run of ours leaves.
+        OSError, ValueError, KeyError: a file is missing or is none of a run of ours.
     """
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     steps, curves = _curves(folder / "metrics.csv")
@@ -98,7 +98,7 @@ def _matrices(path: Path) -> dict[str, list[list[tuple[int, int]]]]:
 
 
 def _last_checkpoint(folder: Path) -> Path:
-    """The end of the last task; places within tasks are no ends."""
+    """Return the checkpoint of the last finished task, none within a task."""
     ends = {int(match[1]): path for path in folder.iterdir() if (match := re.fullmatch(r"task_(\d+)\.pt", path.name))}
     if not ends:
         raise ValueError("checkpoints/ holds no end of a task")
@@ -106,7 +106,7 @@ def _last_checkpoint(folder: Path) -> Path:
 
 
 def _weights(name: str, state: Any) -> dict[str, dict[str, float]]:
-    """Floats and whole numbers (bits of masks, counters) apart: these would drown those."""
+    """Return totals of floats and of whole numbers (bits of masks, counters) separately: these would hide those."""
     tensors = list(_tensors(state))
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
     others = [tensor for tensor in tensors if not tensor.is_floating_point()]
@@ -115,7 +115,7 @@ def _weights(name: str, state: Any) -> dict[str, dict[str, float]]:
 
 
 def totals(tensors: list[Tensor]) -> dict[str, float]:
-    """Return how many numbers, their sum and their norm; the names of the tensors do not matter."""
+    """Return count, sum and norm of all numbers, whatever the names of the tensors."""
     flat = torch.cat([tensor.detach().to(torch.float64).flatten() for tensor in tensors])
     return {
         "count": flat.numel(),
@@ -125,7 +125,7 @@ def totals(tensors: list[Tensor]) -> dict[str, float]:
 
 
 def _tensors(state: Any) -> Iterator[Tensor]:
-    """All tensors in nested plain values."""
+    """Yield all tensors in nested plain values."""
     match state:
         case Tensor():
             yield state
@@ -138,5 +138,5 @@ def _tensors(state: Any) -> Iterator[Tensor]:
 
 
 def rounded(value: float, digits: int) -> float:
-    """``value`` to so many significant digits."""
+    """Round ``value`` to so many significant digits."""
     return float(f"{value:.{digits - 1}e}")

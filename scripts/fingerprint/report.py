@@ -1,4 +1,4 @@
-"""A comparison in words."""
+"""The report of a comparison as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scripts.fingerprint.ledger import Ledger
 
 
 def lines(comparison: Comparison, old: Ledger, new: Ledger) -> Iterator[str]:
-    """Return what is to be known of a comparison, the verdict last."""
+    """Yield the lines of a comparison, the verdict last."""
     yield f"older: {_package(old)}; newer: {_package(new)}"
     if comparison.elsewhere:
         yield f"not made on one machine with one set of versions ({'; '.join(comparison.elsewhere)}):"

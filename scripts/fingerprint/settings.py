@@ -1,4 +1,4 @@
-"""The fixed handful of short runs: which methods, and with what overrides.
+"""The settings of the short runs: methods and their overrides.
 
 Runs are small but not empty: three tasks of unequal sizes, warm-up, stochastic depth, a memory that shrinks, masks that
 move, and rates large enough for something to be learnt. Whoever changes them here makes files that cannot be compared
@@ -27,7 +27,7 @@ _SHORT = ("epochs_scale=0.01", "method.main.warmup_epochs=100")
 _CONVIT = ("model=convit_tiny", "model.drop_path=0.1", *_SHORT, "method.main.warmup_lr=0.002")
 _EPOCHS = "method.main.epochs=300"
 _BALANCED = "balanced_epochs_scale=0.1"
-"""Of those methods alone that have a phase on balanced data: an option that nobody reads is refused."""
+"""Override for methods with a phase on balanced data alone: an option that nothing reads is refused."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Group:
     methods: tuple[str, ...]
     overrides: tuple[str, ...]
     suffix: str = ""
-    """Of the runs' names, where a method is run in more than one way."""
+    """Suffix of the runs' names, where a method is run in more than one way."""
 
     def name(self, method: str) -> str:
-        """Return what the run of a method is called."""
+        """Return the name of a method's run."""
         return method + self.suffix
 
 
@@ -72,12 +72,12 @@ GROUPS = (
 
 
 def names(groups: Sequence[Group]) -> list[str]:
-    """The names of all runs, in order."""
+    """Return the names of all runs, in order."""
     return [group.name(method) for group in groups for method in group.methods]
 
 
 def chosen(groups: Sequence[Group], only: Collection[str], further: Sequence[str] = ()) -> list[Group]:
-    """The groups with the runs named in ``only`` (all, if it is empty); ``further`` overrides take the place of those
+    """Return the groups with the runs named in ``only`` (all, if it is empty); ``further`` overrides replace those
     with the same key.
 
     Raises:

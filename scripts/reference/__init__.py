@@ -1,1 +1,1 @@
-"""Runs of published code, recorded step by step, and ours beside them (no part of the installed package)."""
+"""Recorded runs and golden vectors of published code, compared with ours (no part of the installed package)."""

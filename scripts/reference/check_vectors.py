@@ -1,4 +1,4 @@
-"""Any file of golden vectors against our code: which kind it is, and what comes of each of its entries."""
+"""The comparison of any file of golden vectors with our code: its kind, and the verdict on each entry."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Kind:
     matches: Callable[[VectorFile], bool]
     rows: Callable[[VectorFile], Iterable[Row]]
     is_input: Callable[[str], bool]
-    """Whether an entry is what others are computed from, so that it needs no comparison of its own."""
+    """Predicate of entries that others are computed from, so that they need no comparison of their own."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of a file."""
+    """The comparison of a file."""
 
     title: str
     rows: tuple[Row, ...]
 
     @property
     def counts(self) -> Counter[Verdict]:
-        """Entries by verdict."""
+        """Number of entries by verdict."""
         return Counter(row.verdict for row in self.rows)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing differs and nothing is lacking."""
+        """True if nothing differs and nothing is lacking."""
         return not any(row.verdict.failed for row in self.rows)
 
 
@@ -45,11 +45,11 @@ KINDS = {
     "dytox": Kind("DyTox", lambda file: META in file, model_vectors.rows, model_vectors.is_input),
     "recipe": Kind("recipe of DyTox", recipe_vectors.matches, recipe_vectors.rows, recipe_vectors.is_input),
 }
-"""By name; a file is of the first kind that it matches."""
+"""Kinds by name; a file is of the first kind that it matches."""
 
 
 def kind_of(file: VectorFile) -> Kind:
-    """The format of ``file``; ``ValueError`` where it is none that we know."""
+    """Return the format of ``file``; ``ValueError`` where it is none that we know."""
     kind = next((kind for kind in KINDS.values() if kind.matches(file)), None)
     if kind is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A recorded run and ours beside it, compared while ours goes on: what differs, and where first.
+"""The comparison of a recorded run with ours, while ours is running: the differences, and the first of each.
 
 A difference in rows, exemplars, answers or cells is one, however small; ``BOUNDS`` says what others may be.
 """
@@ -23,24 +23,24 @@ from scripts.reference.series import Series
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far two runs may be apart that differ in rounding alone: float32, other orders of sums, hundreds of steps."""
+    """The bounds for two runs that differ in rounding alone: float32, other orders of sums, hundreds of steps."""
 
     rate: float = 1e-12
-    """A learning rate."""
+    """Bound of a learning rate."""
     loss: float = 1e-4
-    """A term of a step."""
+    """Bound of a loss term of a step."""
     logits: float = 5e-3
     weights: float = 1e-2
-    """Of a parameter's norm after a phase; of the whole state's at the end."""
+    """Bound relative to a parameter's norm after a phase, and to the whole state's at the end."""
     accuracy: float = 1e-9
-    """Equal counts, divided; in [0, 1]."""
+    """Bound of an accuracy in [0, 1]: equal counts, divided."""
     gap: float = 1e-6
-    """Not a bound: images that herding tells apart by less may change places on another processor, which is said."""
+    """Difference of herding distances below which images may swap ranks on another processor; reported, no bound."""
 
 
 BOUNDS = Bounds()
 FREE = "attn.pos_proj.bias"
-"""Its true gradient is zero, and Adam makes steps of what rounding leaves of it. It is in no output."""
+"""Parameter whose true gradient is zero: Adam makes steps of its rounding errors. It is in no output."""
 _PASSES = ("losses", "losses_at_worst")
 
 
@@ -56,7 +56,7 @@ class RunComparison:
     """An ``events.Observer`` that compares."""
 
     def __init__(self, run: RecordedRun, *, stop: bool = False) -> None:
-        """With ``stop``, the first difference is raised as ``DifferenceError``."""
+        """Compare with ``run``; with ``stop``, raise the first difference as ``DifferenceError``."""
         self.rows: list[Row] = []
         self.accuracies: list[list[float | None]] = []
         """Our accuracy matrix, in [0, 1]."""
@@ -81,7 +81,7 @@ class RunComparison:
             self._look_at(series)
 
     def on_phase_end(self, task: int, phase: str, weights: dict[str, Tensor]) -> None:
-        """Compare how many steps there were, and the weights."""
+        """Compare the number of steps, and the weights."""
         folder = f"task{task}/{phase}/"
         for series in self._series.values():
             if series.entry == f"{folder}rows" and series.compared < len(series):
@@ -99,7 +99,7 @@ class RunComparison:
         self._compare_whole(f"{folder}rows", "rank", torch.cat(list(exemplars.values())), self._about_gap(task))
 
     def on_evaluation(self, task: int, found: Evaluation) -> None:
-        """Compare scores, answers and the row of the matrix; see that nothing of the task was left out."""
+        """Compare scores, answers and the row of the matrix; check that no entry of the task was skipped."""
         folder = f"task{task}/"
         for part in (*PHASES, "memory"):
             if f"{folder}{part}/rows" in self._file and f"{folder}{part}/" not in self._begun:
@@ -112,7 +112,7 @@ class RunComparison:
         self._curve.append(float("nan") if found.seen is None else found.seen)
 
     def on_end(self, weights: dict[str, Tensor]) -> None:
-        """Compare the state, and what is made of the matrix."""
+        """Compare the state, and the metrics of the matrix."""
         curve = torch.tensor(self._curve, dtype=torch.float64)
         self._tell(self._difference("curve", curve, BOUNDS.accuracy))
         self._tell(self._difference("avg", 100 * curve.mean(), 100 * BOUNDS.accuracy))
@@ -126,7 +126,7 @@ class RunComparison:
         self._tell(_share("final/", float((a - b).norm() / b.norm()), f"of its norm, without {FREE}"))
 
     def unchecked(self) -> list[Row]:
-        """Entries of the file that nothing was compared with."""
+        """Return the entries of the file that nothing was compared with."""
         seen = {row.entry.partition("[")[0] for row in self.rows}
         names = [name for name in self._file.names() if not name.startswith("final/") and not describes(name)]
         return [Row(name, Verdict.UNCHECKED) for name in names if name not in seen]
@@ -134,7 +134,7 @@ class RunComparison:
     # ---- parts -------------------------------------------------------------------------------------------------------
 
     def _of_phase(self, folder: str) -> dict[tuple[str, str], Series]:
-        """By kind, and by term where it is a loss."""
+        """Return the series of a phase by kind, and by term where it is a loss."""
         if f"{folder}rows" not in self._file:
             self._tell(failure(f"{folder}rows", "a phase that is not in the file"))
             return {}
@@ -150,7 +150,7 @@ class RunComparison:
         return found
 
     def _after(self, folder: str, weights: dict[str, Tensor]) -> Row:
-        """Norms, and products with cos(1), cos(2) ..., as shares of the norm."""
+        """Compare norms, and products with cos(1), cos(2) ..., as shares of the norm."""
         for needed in (f"{folder}after", f"{folder}parameters"):
             if needed not in self._file:
                 return lacking(needed)
@@ -179,7 +179,7 @@ class RunComparison:
         self._tell(cells.row())
 
     def _compare_whole(self, entry: str, unit: str, ours: Tensor, about: Callable[[int], str] = lambda at: "") -> None:
-        """Whole numbers; ``about`` says more of the first that differs."""
+        """Compare whole numbers; ``about`` describes the first that differs."""
         theirs = self._recorded(entry)
         if theirs is None:
             return
@@ -192,7 +192,7 @@ class RunComparison:
         self._tell(Row(entry, row.verdict, row.absolute, row.relative, row.bound, note))
 
     def _about_gap(self, task: int) -> Callable[[int], str]:
-        """Return what the file says of how close the choice of an exemplar was."""
+        """Return a function that describes how close the choice of an exemplar was, from the file."""
 
         def about(rank: int) -> str:
             label = int(self._file[f"task{task}/memory/labels"][rank])
@@ -213,7 +213,7 @@ class RunComparison:
         return None if theirs is None else difference(entry, ours, theirs, bound)
 
     def _recorded(self, entry: str) -> Tensor | None:
-        """An entry that the format promises."""
+        """Return an entry that the format requires."""
         if entry in self._file:
             return self._file[entry]
         self._tell(lacking(entry))
@@ -223,7 +223,7 @@ class RunComparison:
         return f"{float(self._file[entry]):.1e}" if entry in self._file else "?"
 
     def _look_at(self, series: Series) -> None:
-        """A series is told when its phase ends; with ``stop``, at its first difference."""
+        """Raise the first difference of a series if ``stop``; else it is reported when its phase ends."""
         if self._stop and series.first is not None:
             self._tell(series.row())
 
@@ -265,14 +265,14 @@ def first_difference(
 
 
 def compare_run(run: RecordedRun) -> Comparison:
-    """All of a recorded run, entry by entry; errors are those of ``replay``."""
+    """Compare all of a recorded run, entry by entry; errors are those of ``replay``."""
     compared = compare_tasks(run)
     title = f"recorded run of the published DyTox: {run.name}, {run.tasks} tasks"
     return Comparison(title, (*compared.rows, *compared.unchecked()))
 
 
 def _add(series: Series, kind: str, term: str, step: Step, theirs: Tensor) -> None:
-    """One step, or its epoch's rate; a loss is compared for each replica and for all together, which is trained on."""
+    """Add one step, or its epoch's rate; losses are compared for each replica and for their mean, the training loss."""
     place = f"step {step.index}"
     if kind == "rows":
         series.add(place, step.rows, theirs[theirs >= 0])

@@ -1,4 +1,4 @@
-"""What a replay must see: each of these changes of ours, alone, makes another run of a recorded one.
+"""Controls of the replay: each of these changes of ours, alone, must differ from the recorded run.
 
     python -m scripts.reference.controls FOLDER        # the table of docs/REPRODUCIBILITY.md, from the .npz files there
 
@@ -20,7 +20,7 @@ from scripts.reference.vectors import VectorFile
 
 
 def training(phase: str, *parts: str) -> Callable[[Phase], Phase]:
-    """A change: a phase trains these parts of the network as well."""
+    """Return a change by which a phase trains these parts of the network as well."""
     return lambda of: dataclasses.replace(of, trains=(*of.trains, *parts)) if of.name == phase else of
 
 
@@ -29,16 +29,16 @@ class Control:
     """One change of a recorded run."""
 
     run: str
-    """The file's name, without its ending."""
+    """File name, without its suffix."""
     change: str
-    """Words of our command line, or what is done to a phase."""
+    """Overrides of our command line, or the change of a phase."""
     entry: str
-    """Where it is seen first; empty for a change that rightly is none."""
+    """Entry with the first difference; empty for a change that rightly makes none."""
     change_phase: Callable[[Phase], Phase] | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Words of our command line."""
+        """Overrides of our command line."""
         return () if self.change_phase else tuple(self.change.split())
 
 
@@ -67,13 +67,13 @@ CONTROLS = (
 
 
 def first_place(run: RecordedRun, control: Control) -> str:
-    """Return where ``control`` is seen first, in words; the replay ends there. Empty where it is never seen."""
+    """Describe the first difference of ``control``, at which the replay ends. Empty where there is none."""
     row = first_difference(run, words=control.words, change_phase=control.change_phase)
     return "" if row is None else f"{row.entry}: {row.note}"
 
 
 def largest_change(run: RecordedRun, control: Control) -> float:
-    """By how many points a cell of the accuracy matrix changes at most, over the whole run."""
+    """Return the largest change of a cell of the accuracy matrix over the whole run, in points."""
     ours = compare_tasks(run, words=control.words, change_phase=control.change_phase).accuracies
     theirs = run.file["accuracy_matrix"].tolist()
     pairs = ((a, b) for mine, recorded in zip(ours, theirs, strict=True) for a, b in zip(mine, recorded, strict=False))
@@ -81,7 +81,7 @@ def largest_change(run: RecordedRun, control: Control) -> float:
 
 
 def table(folder: Path, controls: Sequence[Control] = CONTROLS) -> Iterator[str]:
-    """Lines of Markdown, one a control, as they are measured."""
+    """Yield lines of Markdown, one a control, as they are measured."""
     yield "| run | changed | seen first | largest change of a cell, points |"
     yield "|---|---|---|---|"
     for control in controls:

@@ -1,4 +1,4 @@
-"""How far two tensors are apart, and whether that is far enough to matter."""
+"""Differences of two tensors, and the verdict against a bound."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Verdict(StrEnum):
-    """What came of an entry."""
+    """The verdict on an entry."""
 
     EQUAL = "equal"
     """Within its bound."""
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 
     @property
     def failed(self) -> bool:
-        """Whether the file is not reproduced."""
+        """True if the file is not reproduced."""
         return self in (Verdict.DIFFERS, Verdict.LACKING)
 
 
@@ -42,7 +42,7 @@ class Row:
     relative: float | None = None
     """``absolute`` over the largest magnitude of the file's tensor; ``None`` where that is 0."""
     bound: float | None = None
-    """What ``absolute`` may be."""
+    """Largest ``absolute`` allowed."""
     note: str = ""
 
 
@@ -79,15 +79,15 @@ def _unlike(entry: str, ours: Tensor | None, theirs: Tensor) -> Row:
 
 
 def failure(entry: str, note: str) -> Row:
-    """An entry that cannot be compared because it is wrong itself."""
+    """Return the row of an entry that cannot be compared because it is wrong itself."""
     return Row(entry, Verdict.DIFFERS, note=note)
 
 
 def lacking(entry: str) -> Row:
-    """An entry that the format promises."""
+    """Return the row of a missing entry that the format requires."""
     return Row(entry, Verdict.LACKING)
 
 
 def absent(entry: str) -> Row:
-    """An entry, or a folder of entries, that a file need not have."""
+    """Return the row of an optional entry, or folder of entries, that is missing."""
     return Row(entry, Verdict.ABSENT)

@@ -1,4 +1,4 @@
-"""What a replay tells while it goes on."""
+"""The events that a replay reports while it runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of a task."""
+    """The evaluation after a task."""
 
     answers: Tensor
     """(n,) classes, of all test images of the classes seen, by row."""
@@ -47,19 +47,19 @@ class Evaluation:
 
 
 class Observer(Protocol):
-    """Who is told what happens; an exception of theirs ends the run."""
+    """A receiver of events; its exceptions end the run."""
 
     def on_step(self, task: int, phase: str, step: Step) -> None:
-        """A step was taken."""
+        """Receive a step."""
 
     def on_phase_end(self, task: int, phase: str, weights: dict[str, Tensor]) -> None:
-        """A phase is over; weights are called as in the file."""
+        """Receive the weights after a phase, by the file's names."""
 
     def on_memory(self, task: int, exemplars: dict[int, Tensor]) -> None:
-        """Exemplars were chosen: class -> rows by rank."""
+        """Receive the exemplars chosen: class -> rows by rank."""
 
     def on_evaluation(self, task: int, found: Evaluation) -> None:
-        """A task is over."""
+        """Receive the evaluation after a task."""
 
     def on_end(self, weights: dict[str, Tensor]) -> None:
-        """The last task of the file is over."""
+        """Receive the weights after the last task of the file."""

@@ -18,7 +18,7 @@ from scripts.reference.recorded import TERMS, RecordedRun
 
 
 class InjectedMethod(Method):
-    """A method that is given weights when it grows, and whose losses and scores are kept for the observer."""
+    """A method that is given weights when it grows, and whose losses and scores are recorded for the observer."""
 
     def __init__(
         self, method: Method, run: RecordedRun, replicas: int, change_phase: Callable[[Phase], Phase] | None = None
@@ -27,7 +27,7 @@ class InjectedMethod(Method):
         self.protocol, self.couples_batch = method.protocol, method.couples_batch
         self.losses_of_step: list[Loss] = []
         self.scores: list[Tensor] = []
-        """Of the current task, batch by batch; those of the test images of its evaluation come last."""
+        """Scores of the current task, batch by batch; those of its evaluation's test images come last."""
         self.task = 0
         self._method = method
         self._run = run
@@ -35,7 +35,7 @@ class InjectedMethod(Method):
         self._change_phase = change_phase or (lambda phase: phase)
 
     def plan(self, task: Task) -> list[PlanItem]:
-        """The method's own plan, with its phases changed."""
+        """Return the method's own plan, with its phases changed."""
         items = self._method.plan(task)
         return [Fit(self._change_phase(item.phase)) if isinstance(item, Fit) else item for item in items]
 
@@ -48,7 +48,7 @@ class InjectedMethod(Method):
         _put_in(self._run, task.index, self.network, before)
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-        """The method's own losses, which are kept."""
+        """Return the method's own losses, and record them."""
         terms = self._method.losses(task, phase, batch, outputs)
         whole = _columns(terms)
         each = [whole] if self._replicas == 1 else self._of_each_replica(task, phase, batch, outputs)
@@ -62,43 +62,43 @@ class InjectedMethod(Method):
         return [_columns(self._method.losses(task, phase, *_cut(batch, outputs, part))) for part in parts]
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
-        """The method's own scores; those of the main read-out are kept."""
+        """Return the method's own scores; record those of the main read-out."""
         scores = self._method.predict(images)
         self.scores.append(next(iter(scores.values())).cpu())
         return scores
 
     def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
-        """The method's own."""
+        """Call the method's own."""
         return self._method.outputs(phase, images, scales)
 
     def train_mode(self, phase: Phase) -> None:
-        """The method's own."""
+        """Call the method's own."""
         self._method.train_mode(phase)
 
     def embed(self, images: Tensor) -> Tensor:
-        """The method's own."""
+        """Call the method's own."""
         return self._method.embed(images)
 
     def readouts(self) -> dict[str, Readout]:
-        """The method's own."""
+        """Call the method's own."""
         return self._method.readouts()
 
     def act(self, name: str, task: Task, look: DataAccess) -> None:
-        """The method's own."""
+        """Call the method's own."""
         self._method.act(name, task, look)
 
     def after_step(self, progress: Progress) -> None:
-        """The method's own."""
+        """Call the method's own."""
         self._method.after_step(progress)
 
     def monitored_scalars(self) -> dict[str, Tensor]:
-        """The method's own."""
+        """Call the method's own."""
         return self._method.monitored_scalars()
 
 
 @torch.no_grad()
 def _put_in(run: RecordedRun, task: int, network: Network, before: dict[str, Any]) -> None:
-    """Every weight that has come into being, and no other, is in the file."""
+    """Put in the file's weights, which must be those new in the network, and no others."""
     parameters = dict(network.named_parameters())
     new = {GOLDEN.theirs(name): value for name, value in parameters.items() if before.get(name) is not value}
     given = run.start(task)

@@ -1,6 +1,6 @@
-"""A file of DyTox's or DAFormer's golden vectors against our network, losses and optimisers.
+"""The comparison of DyTox's or DAFormer's golden vectors with our network, losses and optimisers.
 
-What a task is compared in: forward values, loss terms, gradients, MixUp, AdamW steps on the fixed batch, one
+Compared of each task: forward values, loss terms, gradients, MixUp, AdamW steps on the fixed batch, one
 sharpness-aware step. The teacher of a task is the network as it stood when the task before it started.
 """
 
@@ -44,7 +44,7 @@ _NEW_BANK = "new_key_bank_is_zero"
 
 
 def gradient_bound(theirs: Tensor) -> float:
-    """What a gradient may differ by: 1e-6 and 1e-4 of its tensor's largest entry."""
+    """Return the bound of a gradient: 1e-6 and 1e-4 of its tensor's largest entry."""
     return 1e-6 + 1e-4 * (theirs.abs().max().item() if theirs.numel() else 0.0)
 
 
@@ -52,7 +52,7 @@ _METHODS: dict[str, tuple[Callable[..., Method], tuple[str, ...]]] = {
     GOLDEN.model: (DyTox, dytox.MAIN_PARTS),
     GOLDEN_DAFORMER.model: (DAFormer, daformer.MAIN_PARTS),
 }
-"""Whose names a file has -> the method, and what its main phase trains."""
+"""Model whose names a file has -> the method, and the parts that its main phase trains."""
 
 
 class Rebuilt:
@@ -82,23 +82,23 @@ class Rebuilt:
         self._start = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def restart(self) -> None:
-        """Back to the parameters of the file, without gradients."""
+        """Restore the parameters of the file, without gradients."""
         self.network.load_state_dict(self._start)
         self.network.zero_grad(set_to_none=True)
 
     def terms(self, batch: Batch | None = None) -> dict[str, Tensor]:
-        """The loss terms as they enter the sum, of the file's batch unless another is given."""
+        """Return the weighted loss terms, of the file's batch unless another is given."""
         batch = batch or self.batch
         return self.method.losses(self.task, self.phase, batch, self.method.outputs(self.phase, batch.images, None))
 
     def mixed(self) -> Batch:
-        """The batch mixed with itself in reverse order, targets smoothed."""
+        """Return the batch mixed with itself in reverse order, targets smoothed."""
         smoothed = one_hot(self.batch.labels, self.task.num_seen, self.settings.label_smoothing)
         images, targets = mixup(self.batch.images, smoothed, [self.settings.mixup_lambda])
         return Batch(images, self.batch.labels, targets)
 
     def backward(self) -> float:
-        """Gradients of the total loss at the present parameters; returns the loss."""
+        """Compute gradients of the total loss at the present parameters; returns the loss."""
         for parameter in self.trained:
             parameter.grad = None
         loss = total(self.terms())
@@ -106,7 +106,7 @@ class Rebuilt:
         return loss.item()
 
     def adamw(self) -> torch.optim.Optimizer:
-        """The optimiser of the file's steps."""
+        """Return the optimiser of the file's steps."""
         made = make_optimiser(self.optimiser, self.trained, self.settings.lr)
         for group in made.param_groups:
             group.update(betas=self.settings.adam_betas, eps=self.settings.adam_eps)
@@ -114,7 +114,7 @@ class Rebuilt:
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:
-    """The training loss."""
+    """Return the training loss."""
     return torch.stack(list(terms.values())).sum()
 
 
@@ -158,7 +158,7 @@ def _batch(file: VectorFile, task: Task, network: TaskNetwork) -> Batch:
 
 
 def is_input(entry: str) -> bool:
-    """What the numbers are computed from, in no need of a comparison."""
+    """Return whether an entry is an input of others, in no need of a comparison."""
     return entry in (META, "x") or re.match(r"task\d+/(y$|params/)", entry) is not None
 
 
@@ -190,23 +190,23 @@ def rows(file: VectorFile) -> Iterator[Row]:
 
 
 def _sizes(file: VectorFile, rebuilt: Rebuilt) -> Iterator[Row]:
-    """``meta.json`` where it contradicts the shapes, which decide."""
+    """Compare ``meta.json`` with the shapes, which decide."""
     sizes, task = rebuilt.network.encoder.structure(), rebuilt.task
     found = {
         "embed_dim": sizes["dim"], "num_heads": sizes["num_heads"], "num_sab": sizes["depth"],
         "image_size": sizes["image_size"], "patch_size": sizes["patch_size"], "batch": len(file.images),
     }  # fmt: skip
-    said = {name: file.meta.get(name, value) for name, value in found.items()}
+    stated = {name: file.meta.get(name, value) for name, value in found.items()}
     if "increments" in file.meta:
         found["increments"] = rebuilt.network.classifier.sizes()
-        said["increments"] = file.meta["increments"][: task.index + 1]
+        stated["increments"] = file.meta["increments"][: task.index + 1]
     for name, value in found.items():
-        if said[name] != value:
-            yield failure(META, f"{name} is {said[name]}, the entries of task {task.index} say {value}")
+        if stated[name] != value:
+            yield failure(META, f"{name} is {stated[name]}, the entries of task {task.index} say {value}")
 
 
 def _growth(file: VectorFile, prefix: str, rebuilt: Rebuilt) -> Iterator[Row]:
-    """What a file says of a bank that has just been appended."""
+    """Compare a bank that has just been appended."""
     entry, index = f"{prefix}{_NEW_BANK}", rebuilt.task.index
     if entry not in file:
         return
@@ -241,7 +241,7 @@ def _losses(file: VectorFile, prefix: str, rebuilt: Rebuilt) -> Iterator[Row]:
 
 
 def _terms(file: VectorFile, folder: str, terms: dict[str, Tensor], with_total: bool) -> Iterator[Row]:
-    """Terms that a task does not have count as 0."""
+    """Compare loss terms; those that a task does not have count as 0."""
     ours = {**terms, "total": total(terms)}
     for name in ("classification", "distillation", "divergence", "total"):
         needed = name in terms or (name == "total" and with_total)
@@ -298,7 +298,7 @@ def _sharpness(file: VectorFile, prefix: str, rebuilt: Rebuilt) -> Iterator[Row]
 def _parameters(
     file: VectorFile, folder: str, rebuilt: Rebuilt, bound: float, reach: float | None = None
 ) -> Iterator[Row]:
-    """All parameters; ``reach`` excuses the one without a true gradient as far as Adam's steps can have taken it."""
+    """Compare all parameters; ``reach`` excuses the one without a true gradient as far as Adam's steps can move it."""
     for name, parameter in rebuilt.network.named_parameters():
         excused = reach is not None and name.endswith(NO_GRADIENT)
         row = _parameter(
@@ -319,7 +319,7 @@ def _parameter(
     value: Tensor | None,
     bound: float | Callable[[Tensor], float],
 ) -> Row:
-    """Our parameter ``ours``, or its gradient, against theirs."""
+    """Compare our parameter ``ours``, or its gradient, with theirs."""
     entry = folder + names.theirs(ours)
     if entry not in file:
         return lacking(entry)
@@ -328,7 +328,7 @@ def _parameter(
 
 
 def _uncalled(file: VectorFile, folder: str, rebuilt: Rebuilt) -> Iterator[Row]:
-    """What is never called has no gradient, and stays what it was."""
+    """Check that layers that are never called have no gradient, and do not change."""
     start = f"task{rebuilt.task.index}/params/"
     for name in file.names(folder):
         if name.startswith(rebuilt.names.uncalled or "\0"):

@@ -1,4 +1,4 @@
-"""A file of a recipe's golden vectors against ours: herding ranks, learning rates, orders of repeated augmentation."""
+"""Comparison of a recipe's golden vectors with ours: herding ranks, learning rates, orders of repeated augmentation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from scripts.reference.vectors import VectorFile
 BASE_RATE = 1.25e-4
 """Rate after the warm-up: 5e-4 for 512 images a step, and 128 images."""
 SCHEDULE = Schedule("cosine", warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5, lag=True)
-"""Of the main phase, as published."""
+"""Setting of the main phase, as published."""
 SAMPLING = Sampling(Order.REPEATED, ignore_seed=True, drop_last=True)
-"""Of the main phase, as published."""
+"""Setting of the main phase, as published."""
 
 _HERDING = r"(herding\d+/)select(\d+)"
 _RATES = r"lr_used/(\d+)_epochs"
@@ -29,17 +29,17 @@ _ORDERS = r"repeated_augmentation/n(\d+)_world(\d+)_rank(\d+)_epoch(\d+)"
 
 
 def matches(file: VectorFile) -> bool:
-    """Whether it has at least one of the three groups."""
+    """Return whether it has at least one of the three groups."""
     return any(re.match(r"herding\d+/|lr_used/|repeated_augmentation/", name) for name in file.names())
 
 
 def is_input(entry: str) -> bool:
-    """Features are what herding ranks: nothing to compare."""
+    """Return whether an entry holds features, the input of herding."""
     return re.fullmatch(r"herding\d+/features", entry) is not None
 
 
 def rows(file: VectorFile) -> Iterator[Row]:
-    """Compare every entry whose name says what it is."""
+    """Compare every entry with a known name."""
     for entry in file.names():
         if found := re.fullmatch(_HERDING, entry):
             yield _ranks(file, entry, f"{found[1]}features", int(found[2]))
@@ -62,7 +62,7 @@ def _ranks(file: VectorFile, entry: str, features: str, count: int) -> Row:
 
 
 def _rates(entry: str, epochs: int, theirs: Tensor) -> Row:
-    """To 1e-9 of the largest rate, or what float32 can tell where the file is float32."""
+    """Compare rates to 1e-9 of the largest, or to float32's precision where the file is float32."""
     ours = torch.tensor([learning_rate(SCHEDULE, BASE_RATE, e, epochs) for e in range(epochs)], dtype=torch.float64)
     precision = 1e-9 if theirs.dtype == torch.float64 else 2e-7
     return difference(entry, ours, theirs, precision * BASE_RATE)
@@ -75,7 +75,7 @@ def _order(entry: str, theirs: Tensor, images: int, world: int, rank: int, epoch
 
 
 def _epoch(images: int, world: int, rank: int, epoch: int) -> Tensor:
-    """What a process draws in an epoch: all of it as one step."""
+    """Return the rows that a process draws in an epoch, all as one step."""
     offered = images // 256 * 256 // world
     if not offered:
         return torch.empty(0, dtype=torch.int64)
@@ -84,7 +84,7 @@ def _epoch(images: int, world: int, rank: int, epoch: int) -> Tensor:
 
 
 def _whole_numbers(entry: str, ours: Tensor, theirs: Tensor) -> Row:
-    """Integers differ if one of them does."""
+    """Compare integers: they differ if one of them does."""
     row = difference(entry, ours, theirs, 0.0)
     if row.verdict is Verdict.DIFFERS and ours.shape == theirs.shape:
         wrong = (ours != theirs).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""A recorded run of a published implementation: what its file holds (``tests/golden/README.md`` lists the entries)."""
+"""The file of a recorded run of a published implementation (``tests/golden/README.md`` lists the entries)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class RecordedRun:
         self.words: tuple[str, ...] = tuple(self.settings["ours"])
 
     def words_with(self, changed: tuple[str, ...]) -> list[str]:
-        """The words of our command line, ``changed`` in place of those for the same keys."""
+        """Return the overrides of our command line, ``changed`` in place of those for the same keys."""
         keys = {word.partition("=")[0] for word in changed}
         return [word for word in self.words if word.partition("=")[0] not in keys] + list(changed)
 
     def start(self, task: int) -> dict[str, Tensor]:
-        """Weights that exist before the main phase of ``task`` and did not before, by their names."""
+        """Return the weights new before the main phase of ``task``, by name."""
         return self.file.folder(f"task{task}/start/")
 
     def ratios(self, task: int, phase: str, step: int) -> list[float]:
-        """MixUp's ratio of each process in a step; empty where none is recorded."""
+        """Return MixUp's ratio of each process in a step; empty where none is recorded."""
         entry = f"task{task}/{phase}/ratios"
         if entry not in self.file or step >= len(self.file[entry]):
             return []
@@ -48,12 +48,12 @@ class RecordedRun:
 
 
 def is_recorded_run(file: VectorFile) -> bool:
-    """Tell whether ``file`` is one."""
+    """Return whether ``file`` is one."""
     return SETTINGS in file
 
 
 def describes(entry: str) -> bool:
-    """Tell whether an entry is put in, or says something of others, so that it is not compared itself."""
+    """Return whether an entry is put in, or describes others, so that it is not compared itself."""
     return entry in (SETTINGS, "probe_rows") or "/start/" in entry or entry.rpartition("/")[2] in _DESCRIBING
 
 

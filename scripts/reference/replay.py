@@ -1,5 +1,5 @@
-"""Our side of a recorded run: composed from the words of a command line and carried out by ``TaskLoop``, with what only
-the other side can know put in where it belongs.
+"""The replay of a recorded run by our code: composed from a command line and run by ``TaskLoop``, with what only
+the other side can know put in.
 
 Put in are the weights that growth brings and MixUp's ratios. Everything else, from the configuration to the accuracy
 matrix, is the package's own. This file and ``injected.py`` alone know where things are in it.
@@ -55,17 +55,17 @@ def replay(
     change_phase: Callable[[Phase], Phase] | None = None,
     tasks: int | None = None,
 ) -> None:
-    """Carry out our side of ``run`` on the CPU and tell ``observer``.
+    """Run our side of ``run`` on the CPU and report events to ``observer``.
 
     Args:
         run: the other side.
-        observer: is told what happens, when it happens.
+        observer: receives the events.
         words: KEY=VALUE of our command line, in place of the recorded ones.
-        change_phase: makes another phase of each phase of ours.
-        tasks: how many of the tasks; ``None``: all.
+        change_phase: changes each phase of ours.
+        tasks: number of tasks; ``None``: all.
 
     Raises:
-        ValueError: words that our command line does not take, other data, or weights without a place in our network.
+        ValueError: words that our command line does not take, other data, or weights that our network does not have.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet_and_threaded() as use_threads:
         config = _compose([*run.words_with(tuple(words)), f"run_dir={folder}"])
@@ -107,7 +107,7 @@ def _carry_out(
 
 
 class _StepObserver(Callback):
-    """Puts MixUp's ratios in before a step, and tells of it afterwards."""
+    """A callback that puts MixUp's ratios in before a step, and reports the step afterwards."""
 
     def __init__(self, run: RecordedRun, method: InjectedMethod, observer: Observer) -> None:
         self._run = run
@@ -115,14 +115,14 @@ class _StepObserver(Callback):
         self._observer = observer
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Have the recorded ratios drawn; our own where none is recorded."""
+        """Draw the recorded ratios; our own where none is recorded."""
         assert isinstance(pl_module, Learner)
         ratios = self._run.ratios(pl_module.task.index, pl_module.phase.name, pl_module.steps_done)
         pl_module.mix_ratio = _drawing(ratios)
         self._method.losses_of_step.clear()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Tell of the step."""
+        """Report the step."""
         assert isinstance(pl_module, Learner)
         images: Images = args[1]
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -131,31 +131,31 @@ class _StepObserver(Callback):
         self._observer.on_step(pl_module.task.index, pl_module.phase.name, step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell of the phase."""
+        """Report the phase."""
         assert isinstance(pl_module, Learner)
         self._observer.on_phase_end(pl_module.task.index, pl_module.phase.name, _weights(self._method.network))
 
 
 class _MemoryObserver(NoCheckpoints):
-    """Tells of the memory after the plan item that changed it; keeps nothing."""
+    """A reporter of the memory after the plan item that changed it; saves nothing."""
 
     def __init__(self, state: RunState, method: InjectedMethod, observer: Observer) -> None:
         self._state = state
         self._method = method
         self._observer = observer
-        self._told = state.memory
+        self._reported = state.memory
 
     def after_item(self) -> None:
-        """Look whether it is another one."""
-        if self._state.memory is not self._told:
-            self._told = self._state.memory
-            self._observer.on_memory(self._method.task, self._told.exemplars())
+        """Report the memory if it has changed."""
+        if self._state.memory is not self._reported:
+            self._reported = self._state.memory
+            self._observer.on_memory(self._method.task, self._reported.exemplars())
 
 
 def _evaluation(
     run: RecordedRun, scenario: Scenario, method: InjectedMethod, state: RunState, engine: Engine, task: Task
 ) -> Evaluation:
-    """Return what the evaluation of ``task`` has found, and the scores of the probe."""
+    """Return the evaluation of ``task``, with the scores of the probe."""
     order = torch.cat([each.test for each in scenario.tasks[: task.index + 1]]).argsort()
     scores = torch.cat(method.scores)[-len(order) :]  # what went before are the engine's looks at a phase's end
     answers = scores.argmax(dim=1)[order]
@@ -170,7 +170,7 @@ def _evaluation(
 
 
 def _drawing(ratios: Sequence[float]) -> Callable[[Key, float], float]:
-    """Draws ``ratios`` in turn, one a replica, and goes on with our own."""
+    """Return a draw of ``ratios`` in turn, one a replica, and of our own after them."""
     left = iter(ratios)
 
     def draw(key: Key, alpha: float) -> float:
@@ -207,7 +207,7 @@ def _check_data(run: RecordedRun, scenario: Scenario) -> None:
 
 @contextmanager
 def _quiet_and_threaded() -> Iterator[Callable[[int | None], None]]:
-    """Lightning's remarks are left out, and the number of threads is taken back."""
+    """Silence Lightning's messages, and restore the number of threads."""
     threads = torch.get_num_threads()
     try:
         with warnings.catch_warnings():

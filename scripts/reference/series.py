@@ -1,4 +1,4 @@
-"""An entry of a file that is compared piece by piece, while ours is being made."""
+"""The comparison of an entry of a file, piece by piece, while ours is computed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from scripts.reference.difference import Row, Verdict
 
 
 class Series:
-    """The largest difference of an entry so far, and the first place where it was beyond its bound."""
+    """The largest difference of an entry so far, and the first one beyond its bound."""
 
     def __init__(self, entry: str, recorded: Tensor, bound: float) -> None:
-        """``recorded`` are the file's numbers, ``bound`` what may differ; 0 for what is equal or not."""
+        """Compare with ``recorded``, the file's numbers; ``bound`` is the largest difference allowed, 0 for none."""
         self.entry = entry
         self.recorded = recorded
         self.first: str | None = None
-        """Where the first difference beyond the bound was, and which."""
+        """Description of the first difference beyond the bound."""
         self.compared = 0
-        """Pieces so far."""
+        """Number of pieces so far."""
         self._bound = bound
         self._largest: float | None = None
         self._size = 0.0
@@ -25,16 +25,16 @@ class Series:
     def __len__(self) -> int:
         return len(self.recorded)
 
-    def add(self, place: str, ours: Tensor, theirs: Tensor) -> None:
-        """Compare a piece. What is not a number on both sides is not there on both, and equal."""
+    def add(self, position: str, ours: Tensor, theirs: Tensor) -> None:
+        """Compare a piece. NaN on both sides means absent on both, and equal."""
         self.compared += 1
         if ours.shape != theirs.shape:
-            self.differ(f"{place}: {len(ours)} here and {len(theirs)} in the file")
+            self.differ(f"{position}: {len(ours)} here and {len(theirs)} in the file")
             return
         a, b = ours.detach().double(), theirs.double()
         absent = a.isnan()
         if not (absent == b.isnan()).all():
-            self.differ(f"{place}: {'none here' if absent.any() else 'none in the file'}")
+            self.differ(f"{position}: {'none here' if absent.any() else 'none in the file'}")
             return
         if absent.all():
             return
@@ -42,14 +42,14 @@ class Series:
         self._largest = max(off, self._largest or 0.0)
         self._size = max(float(b[~absent].abs().max()), self._size)
         if not off <= self._bound:
-            self.differ(f"{place}: {off:.1e} apart" if self._bound else place)
+            self.differ(f"{position}: {off:.1e} apart" if self._bound else position)
 
     def differ(self, note: str) -> None:
-        """Remember ``note`` if it is the first difference."""
+        """Store ``note`` if it is the first difference."""
         self.first = self.first or note
 
     def row(self) -> Row | None:
-        """Return what came of the entry; ``None`` where neither side has anything."""
+        """Return the entry's row; ``None`` where neither side has anything."""
         if self._largest is None and self.first is None:
             return None
         verdict = Verdict.EQUAL if self.first is None else Verdict.DIFFERS

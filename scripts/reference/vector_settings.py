@@ -45,7 +45,7 @@ class Settings:
         return cls(**numbers, adam_betas=_betas(meta, cls.adam_betas), sam_adaptive=adaptive, steps=int(steps))
 
     def reach(self, steps: int) -> float:
-        """How far apart two runs of Adam may get in ``steps`` where the signs of their steps are arbitrary: each step
+        """Return the largest distance of two runs of Adam after ``steps`` with steps of arbitrary sign: each step
         is at most lr max(1, (1 - beta1) / sqrt(1 - beta2)) long (Kingma & Ba 2015, section 2.1).
         """
         beta1, beta2 = self.adam_betas
@@ -59,12 +59,12 @@ _NUMBERS = (
 
 
 def _betas(meta: Mapping[str, Any], default: tuple[float, float]) -> tuple[float, float]:
-    said = meta.get("adam_betas", default)
-    if not isinstance(said, list | tuple) or len(said) != 2:
-        raise ValueError(f"{META} says adam_betas={said!r}: it must be two numbers")
-    first, second = (_number({"adam_betas": value}, "adam_betas", value) for value in said)
+    betas = meta.get("adam_betas", default)
+    if not isinstance(betas, list | tuple) or len(betas) != 2:
+        raise ValueError(f"{META} says adam_betas={betas!r}: it must be two numbers")
+    first, second = (_number({"adam_betas": value}, "adam_betas", value) for value in betas)
     if max(first, second) >= 1:
-        raise ValueError(f"{META} says adam_betas={said!r}: both must be below 1")
+        raise ValueError(f"{META} says adam_betas={betas!r}: both must be below 1")
     return first, second
 
 

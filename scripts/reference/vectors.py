@@ -43,7 +43,7 @@ class VectorFile:
         return name in self._entries
 
     def __getitem__(self, name: str) -> Tensor:
-        """An entry; ``ValueError`` where it is missing or holds no numbers."""
+        """Return an entry; ``ValueError`` where it is missing or holds no numbers."""
         if name not in self._entries:
             raise ValueError(f"{name} is missing in {self.path}")
         entry = self._entries[name]
@@ -52,7 +52,7 @@ class VectorFile:
         return torch.from_numpy(np.array(entry, dtype=entry.dtype.newbyteorder("=")))
 
     def texts(self, name: str) -> list[str]:
-        """An entry of strings; ``ValueError`` where it is missing or holds something else."""
+        """Return an entry of strings; ``ValueError`` where it is missing or holds something else."""
         if name not in self._entries:
             raise ValueError(f"{name} is missing in {self.path}")
         entry = self._entries[name]
@@ -66,30 +66,30 @@ class VectorFile:
         return self["x"]
 
     def names(self, prefix: str = "") -> list[str]:
-        """Entries that start with ``prefix``, without it."""
+        """Return the entries that start with ``prefix``, without it."""
         return [name.removeprefix(prefix) for name in self._entries if name.startswith(prefix)]
 
     def tasks(self) -> list[int]:
-        """Tasks that the file says anything of, in order."""
+        """Return the tasks that the file has entries of, in order."""
         return sorted({int(found[1]) for name in self._entries if (found := re.match(r"task(\d+)/", name))})
 
     def folder(self, prefix: str) -> dict[str, Tensor]:
-        """The entries under ``prefix``, by what follows it."""
+        """Return the entries under ``prefix``, by the rest of their names."""
         return {name: self[prefix + name] for name in self.names(prefix)}
 
 
 def is_daformer(file: VectorFile) -> bool:
-    """Whether it is DAFormer's network: it says which variant, or has banks of keys."""
+    """Return whether it is DAFormer's network: it states the variant, or has banks of keys."""
     return "variant" in file.meta or any("/key_banks." in name for name in file.names())
 
 
 def names_in(file: VectorFile) -> Names:
-    """Whose names the parameters have."""
+    """Return the names that the parameters have."""
     return GOLDEN_DAFORMER if is_daformer(file) else GOLDEN
 
 
 def rebuild(file: VectorFile, task: int) -> TaskNetwork:
-    """The network as it stood when ``task`` started training, with whatever sizes its parameters have.
+    """Rebuild the network as it was when ``task`` started training, with whatever sizes its parameters have.
 
     ``ValueError`` names a parameter that is missing, too much or of another shape.
     """

@@ -1,4 +1,4 @@
-"""The program attacked for as long as one likes: `make soak [MINUTES=10]`, `python -m scripts.soak --minutes 10`.
+"""Attack the program for a given time: `make soak [MINUTES=10]`, `python -m scripts.soak --minutes 10`.
 
     python -m scripts.soak --minutes 30 --seed 7          all attacks, each for its share of the time
     python -m scripts.soak --only kills,bundles           some of them
@@ -45,18 +45,18 @@ SHARES = {
     "ranks": 3,
     "full disk": 1,
 }
-"""Of the time."""
+"""Attack -> share of the time."""
 
 
 def attacks(peace: Peace) -> dict[str, Attack]:
-    """Return all of them."""
+    """Return all attacks."""
     of_runs = (Kills, Pairs, Checkpoints, Bundles, Changed, Ranks, FullDisk)
     made: list[Attack] = [*(attack(peace) for attack in of_runs), CommandLines()]
     return {attack.name: attack for attack in made}
 
 
 class Soak:
-    """A number of attacks in one folder, and what came of them."""
+    """A series of attacks in one folder, and the faults found."""
 
     def __init__(self, made: dict[str, Attack], folder: Path, seed: int, say: Callable[[str], None] = print) -> None:
         self._attacks, self._folder, self._seed, self._say = made, folder, seed, say
@@ -73,7 +73,7 @@ class Soak:
             self.try_once(name, self._trials[name])
 
     def try_once(self, name: str, number: int) -> None:
-        """Make the trial of this number, and note what came of it."""
+        """Make the trial of this number, and record its outcome."""
         folder, started = self._folder / f"{name.replace(' ', '_')}_{number}", time.monotonic()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -95,7 +95,7 @@ class Soak:
         self.faults.append(text)
 
     def report(self) -> None:
-        """Say how much was tried."""
+        """Print the number of trials and faults."""
         for name, attack in self._attacks.items():
             tally = self._tallies[name]
             self._say(f"{name}: {tally.tried.total()} {attack.unit} in {self._spent[name]:.0f} s")
@@ -108,7 +108,7 @@ class Soak:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry out a command line; returns the exit code."""
+    """Execute a command line; returns the exit code."""
     parser = argparse.ArgumentParser("python -m scripts.soak", description=__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--minutes", type=float, default=10.0)

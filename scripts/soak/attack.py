@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 Kind = Literal["traceback", "accepted", "lost", "hung"]
-"""Of a fault: a traceback that is the user's, something wrong that was taken in silence, something that was there and
+"""Kind of a fault: a traceback for the user, something wrong that was accepted silently, something that existed and
 is not, a process that does not end.
 """
 
@@ -36,11 +36,11 @@ class Tally:
 
 
 class Attack(Protocol):
-    """One kind of attack. What a trial does is a function of its ``chance`` alone, as far as clocks allow."""
+    """One kind of attack. A trial is a function of its ``chance`` alone, as far as clocks allow."""
 
     name: str
     unit: str
-    """In the plural: kills, files, lines."""
+    """Name of its trials in the plural: kills, files, lines."""
 
     def trial(self, chance: random.Random, folder: Path) -> Tally:
         """Try once, or a few times, in ``folder``, which is new and empty. Raises ``Fault``."""

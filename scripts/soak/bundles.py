@@ -57,7 +57,7 @@ def _cut(draw: random.Random, bundle: bytes) -> bytes:
 
 
 def _flipped(draw: random.Random, bundle: bytes) -> bytes:
-    """In a file that is held, in a name, or in the list at the end."""
+    """Flip bits in a stored file, in a name, or in the central directory."""
     changed = bytearray(bundle)
     low = draw.choice((0, 0, max(0, len(bundle) - 2000)))
     for place in {draw.randrange(low, len(bundle)) for _ in range(draw.choice((1, 5, 60)))}:
@@ -71,7 +71,7 @@ def _foreign(draw: random.Random, bundle: bytes) -> bytes:
 
 
 def _sizes_that_lie(draw: random.Random, bundle: bytes) -> bytes:
-    """The list at the end says other sizes and places than there are."""
+    """Write false sizes and offsets into the central directory."""
     changed = bytearray(bundle)
     places = []
     at = bundle.find(b"PK\x01\x02")
@@ -113,7 +113,7 @@ def packed(files: Files, twice: str = "", contents: bytes | None = None) -> byte
 
 
 def _paths(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return every place in a tree, below its root."""
+    """Return every path in a tree, below its root."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [each for key, value in items for each in ((*path, key), *_paths(value, (*path, key)))]
 
@@ -147,7 +147,7 @@ def _change(draw: random.Random, tree: Any) -> None:
 
 
 def _is_free(tree: Any, path: tuple[Any, ...]) -> bool:
-    """Return whether a place in a state, whose mappings are lists of pairs, is in a value of :data:`_FREE_IN_STATE`."""
+    """Return whether a path in a state, whose mappings are lists of pairs, is in a value of :data:`_FREE_IN_STATE`."""
     for key in path:
         if isinstance(tree, list) and len(tree) == 2 and isinstance(tree[0], str) and tree[0] in _FREE_IN_STATE:
             return key == 1
@@ -156,15 +156,15 @@ def _is_free(tree: Any, path: tuple[Any, ...]) -> bool:
 
 
 def _spread(draw: random.Random, paths: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return the places of one depth: deep lists of numbers are most of a tree."""
+    """Return the paths of one depth: deep lists of numbers are most of a tree."""
     depth = draw.choice(sorted({len(path) for path in paths}))
     return [path for path in paths if len(path) == depth]
 
 
 FREE = ("notes", "provenance", "data_identity", "images", "equal_images", "left_out")
-"""Of results: words that nobody but their sender knows."""
+"""Keys of results that only their sender knows."""
 _FREE_IN_STATE = ("commits", "seconds", "fit_seconds", "images_per_second", "images")
-"""Likewise, and times."""
+"""Keys of a state that only its sender knows, and times."""
 
 
 def _json(name: str) -> Callable[[random.Random, bytes], bytes]:
@@ -179,7 +179,7 @@ def _json(name: str) -> Callable[[random.Random, bytes], bytes]:
 
 
 def _text(draw: random.Random, bundle: bytes) -> bytes:
-    """A text file in the bundle that is no longer the text that it was."""
+    """Change a text file in the bundle."""
     files = _files(bundle)
     name = draw.choice([name for name in files if name.endswith((".json", ".yaml", ".csv", ".gz"))])
     content = draw.choice(
@@ -192,14 +192,14 @@ def _text(draw: random.Random, bundle: bytes) -> bytes:
 
 
 def _bomb() -> bytes:
-    """YAML of nine lines that are a thousand million when references are written out."""
+    """Return YAML of nine lines that expand to a thousand million."""
     lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
     lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     return "\n".join(lines).encode()
 
 
 def _configuration(draw: random.Random, bundle: bytes) -> bytes:
-    """Entries that the state and the exemplars repeat, or that make something of the run.
+    """Change entries that the state and the exemplars repeat, or that define the run.
 
     Others (a learning rate, a folder) may be changed in a run that somebody sends: nobody could tell.
     """
@@ -221,7 +221,7 @@ def _configuration(draw: random.Random, bundle: bytes) -> bytes:
 
 
 def _tensors(draw: random.Random, bundle: bytes) -> bytes:
-    """A header of safetensors that says other shapes, kinds or places than there are."""
+    """Write a header of safetensors with false shapes, types or offsets."""
     files = _files(bundle)
     name = draw.choice([name for name in files if name.endswith(".safetensors")])
     content = files[name]
@@ -252,7 +252,7 @@ def _tensors(draw: random.Random, bundle: bytes) -> bytes:
 
 
 def _entries(draw: random.Random, bundle: bytes) -> bytes:
-    """An entry that is missing, there twice, or of a name that leads elsewhere."""
+    """Remove, repeat or add an entry, or give it a name outside of the folder."""
     files = _files(bundle)
     name = draw.choice([name for name in files if name != "images.csv.gz"])
     action = draw.randrange(4)

@@ -1,4 +1,4 @@
-"""Pictures, or the configuration, are changed between two parts of a run: it must be noticed."""
+"""Changes of pictures, or of the configuration, between two parts of a run: they must be noticed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _renamed(chance: random.Random, pictures: Path, run_dir: Path) -> None:
 
 
 def _exchanged(chance: random.Random, pictures: Path, run_dir: Path) -> None:
-    """Two pictures of two classes."""
+    """Exchange two pictures of two classes."""
     one, other = _any(chance, pictures), _any(chance, pictures)
     while one.parent == other.parent or one.read_bytes() == other.read_bytes():
         other = _any(chance, pictures)
@@ -45,7 +45,7 @@ def _exchanged(chance: random.Random, pictures: Path, run_dir: Path) -> None:
 
 
 def _altered(chance: random.Random, pictures: Path, run_dir: Path) -> None:
-    """One pixel, and the file is as large and as old as before, if its packing allows."""
+    """Change one pixel; the file keeps its size and time, if its compression allows."""
     import os
 
     from PIL import Image
@@ -60,7 +60,7 @@ def _altered(chance: random.Random, pictures: Path, run_dir: Path) -> None:
 
 
 def _edited(chance: random.Random, pictures: Path, run_dir: Path) -> None:
-    """A number in the configuration."""
+    """Change a number in the configuration."""
     file = run_dir / "config.yaml"
     saved = yaml.safe_load(file.read_text(encoding="utf-8"))
     group, key, value = chance.choice(
@@ -74,7 +74,7 @@ def _edited(chance: random.Random, pictures: Path, run_dir: Path) -> None:
 
 
 def _nothing(chance: random.Random, pictures: Path, run_dir: Path) -> None:
-    """The same pictures, copied anew: other times, the same contents."""
+    """Copy the same pictures anew: other times, the same contents."""
     shutil.copytree(pictures, pictures.with_name("copied"))
     shutil.rmtree(pictures)
     pictures.with_name("copied").rename(pictures)
@@ -92,7 +92,7 @@ _CHANGES: dict[str, Change] = {
 
 
 class Changed:
-    """A run is stopped, something is changed, and it is gone on with."""
+    """A run is stopped, something is changed, and it is resumed."""
 
     name = "changed data"
     unit = "changes"
@@ -101,7 +101,7 @@ class Changed:
         self._peace = peace
 
     def trial(self, chance: random.Random, folder: Path) -> Tally:
-        """One change."""
+        """Make one change."""
         tally, words, run_dir, own = Tally(), self._peace.words("files"), folder / "run", folder / "pictures"
         expected, seconds = self._peace.outcome(words), self._peace.seconds(words)
         shutil.copytree(self._peace.pictures, own)

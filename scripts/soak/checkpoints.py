@@ -20,7 +20,7 @@ Damage = Callable[[random.Random, bytes], bytes]
 def damage(draw: random.Random, content: bytes) -> tuple[str, bytes]:
     """Return the name of a damage and what it leaves of a checkpoint's bytes, never the same bytes.
 
-    ``code`` alone has a checksum that agrees: it must be refused. All others must be told, and the file before taken.
+    ``code`` alone has a checksum that agrees: it must be refused. All others must be reported, the file before read.
     """
     name = draw.choice(list(_KINDS))
     return name, _KINDS[name](draw, content)
@@ -50,7 +50,7 @@ def _flipped(draw: random.Random, content: bytes) -> bytes:
 
 
 def _zeros(draw: random.Random, content: bytes) -> bytes:
-    """As a power cut leaves a file whose size was written and whose blocks were not."""
+    """Zero blocks, as a power cut does to a file whose size was written and whose blocks were not."""
     start = draw.randrange(len(content))
     length = max(1, draw.randrange(len(content) - start))
     zeros = content[:start] + b"\0" * length + content[start + length :]
@@ -58,7 +58,7 @@ def _zeros(draw: random.Random, content: bytes) -> bytes:
 
 
 def _swapped(draw: random.Random, content: bytes) -> bytes:
-    """Two halves in the wrong order."""
+    """Exchange the two halves."""
     middle = draw.randrange(1, len(content))
     return content[middle:] + content[:middle]
 
@@ -80,7 +80,7 @@ def _pointer(draw: random.Random, content: bytes) -> bytes:
 
 
 def _archive(draw: random.Random, content: bytes) -> bytes:
-    """A zip file that torch did not write."""
+    """Return a zip file that torch did not write."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(draw.choice(("a.txt", "archive/data.pkl", "archive/version")), draw.randbytes(50))
@@ -88,14 +88,14 @@ def _archive(draw: random.Random, content: bytes) -> bytes:
 
 
 class _Code:
-    """Unpickling it would call ``print``."""
+    """An object whose unpickling calls ``print``."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("CODE OF A CHECKPOINT HAS RUN",)
 
 
 def _code(draw: random.Random, content: bytes) -> bytes:
-    """Code under a checksum that agrees, or as a pickle of its own."""
+    """Put code under a valid checksum, or as a pickle of its own."""
     if draw.random() < 0.3:
         return pickle.dumps(_Code())
     stream = io.BytesIO()

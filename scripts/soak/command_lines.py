@@ -1,4 +1,4 @@
-"""Command lines composed of every option and of values that nobody means, judged in this process without a run.
+"""Command lines composed of every option and of invalid values, judged in this process without a run.
 
 ``python -m scripts.soak.command_lines 10000 0`` tries so many from a seed and prints each that ends in a traceback.
 """
@@ -102,7 +102,7 @@ def _part(drawn: random.Random) -> str:
 
 
 def outcome(arguments: list[str]) -> Outcome:
-    """Return what the program would say to ``arguments``, a run's overrides, before it touches the disk."""
+    """Return the program's answer to ``arguments``, a run's overrides, before it touches the disk."""
     GlobalHydra.instance().clear()
     said = io.StringIO()
     try:
@@ -121,7 +121,7 @@ def outcome(arguments: list[str]) -> Outcome:
 
 
 def _configuration(arguments: list[str]) -> Config:
-    """As the program makes it of what was typed."""
+    """Build the configuration as the program does."""
     if any(word.startswith("learn=") for word in arguments):
         return learnt_configuration(arguments)
     if any(word.startswith("resume=") for word in arguments):
@@ -147,7 +147,7 @@ def _one_line(text: str) -> Outcome:
 
 
 def trials(seed: int, count: int) -> Iterator[tuple[list[str], Outcome]]:
-    """Yield ``count`` command lines and what came of each."""
+    """Yield ``count`` command lines and their outcomes."""
     drawn = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         run = saved_run(Path(folder), f"method={drawn.choice(options('method'))}")

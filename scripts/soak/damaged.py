@@ -21,7 +21,7 @@ from scripts.soak.runs import Peace, difference
 
 _AT_ONCE = 20
 _WHOLE = 0.1
-"""Of the trials go on with a run, which takes seconds; the others read files, which takes a moment."""
+"""Share of the trials that resume a run, which takes seconds; the others only read files."""
 
 
 class Checkpoints:
@@ -74,7 +74,7 @@ class Checkpoints:
 
 
 def _read(folder: Path, before: Path) -> str:
-    """Return what a reader of the folder gets."""
+    """Return the answer of a reader of the folder."""
     said, told = io.StringIO(), _Told()
     try:
         with contextlib.redirect_stdout(said), told:
@@ -93,7 +93,7 @@ def _read(folder: Path, before: Path) -> str:
 
 
 class _Told(logging.Handler):
-    """Warnings on checkpoints, which go nowhere else for the block."""
+    """A handler of warnings on checkpoints, which go nowhere else for the block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class _Told(logging.Handler):
         self._log = logging.getLogger("cl_lightning.checkpoint.files")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line."""
+        """Store the line."""
         self.lines.append(record.getMessage())
 
     def __enter__(self) -> None:
@@ -114,7 +114,7 @@ class _Told(logging.Handler):
 
 
 class Bundles:
-    """A bundle that was sent is damaged: it is refused in a line, and leaves nothing behind."""
+    """A received bundle is damaged: it is refused in a line, and leaves nothing behind."""
 
     name = "bundles"
     unit = "files"
@@ -124,7 +124,7 @@ class Bundles:
         self._whole: list[tuple[bytes, dict[str, Any]]] = []
 
     def _bundles(self, folder: Path) -> list[tuple[bytes, dict[str, Any]]]:
-        """Whole bundles, one with pixels and one with files, and what the runs in them are."""
+        """Return valid bundles, one with pixels and one with files, and the outcomes of their runs."""
         if not self._whole:
             for kind in ("icarl", "files"):
                 run_dir = self._peace.folder_of(self._peace.words(kind))

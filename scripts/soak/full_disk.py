@@ -17,7 +17,7 @@ _ENOUGH = "500m"
 
 
 class FullDisk:
-    """Needs the right to mount; without it nothing is tried."""
+    """A full disk; needs the right to mount, without it nothing is tried."""
 
     name = "full disk"
     unit = "runs"
@@ -26,7 +26,7 @@ class FullDisk:
         self._peace = peace
 
     def trial(self, chance: random.Random, folder: Path) -> Tally:
-        """One run that meets the end of the disk, and is gone on with when there is room."""
+        """Fill the disk during one run, and resume it on a larger one."""
         kind, tally, disk = chance.choice(_KINDS), Tally(), folder / "disk"
         words = self._peace.words(kind)
         expected, made = self._peace.outcome(words), self._peace.folder_of(words)

@@ -1,4 +1,4 @@
-"""Runs of every kind that die at random instants, and in the middle of what must be whole, until they end."""
+"""Runs of every kind, killed at random instants and during critical writes, until they end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scripts.soak.program import Death, run
 from scripts.soak.runs import KINDS, Peace, difference
 
 _ASKED = {signal.SIGTERM: (75, 143, -signal.SIGTERM), signal.SIGINT: (75, 130, -signal.SIGINT)}
-"""How a run may end that was asked to: left, stopped before it had begun, or killed before it listened."""
+"""Exit codes of a run asked to stop: interrupted, stopped before it had begun, or killed before it listened."""
 
 
 class Kills:
-    """SIGKILL, SIGTERM and Ctrl-C; then ``resume=``, and the next one."""
+    """Kills by SIGKILL, SIGTERM and Ctrl-C; then ``resume=``, and the next one."""
 
     name = "kills"
     unit = "kills"
@@ -26,7 +26,7 @@ class Kills:
         self._kinds = kinds
 
     def trial(self, chance: random.Random, folder: Path) -> Tally:
-        """One run, killed until it ends, must be that which nobody killed."""
+        """Kill one run until it ends; it must equal the undisturbed one."""
         kind = chance.choice(self._kinds)
         words, tally, run_dir = self._peace.words(kind), Tally(), folder / "run"
         expected, seconds = self._peace.outcome(words), self._peace.seconds(words)

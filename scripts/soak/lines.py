@@ -1,4 +1,4 @@
-"""Command lines of every option and values that nobody means: a line for the user, and never a traceback."""
+"""Command lines of every option and invalid values: a line for the user, and never a traceback."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _AT_ONCE = 25
 
 
 class CommandLines:
-    """Composed and checked in this process, without a run."""
+    """Command lines composed and checked in this process, without a run."""
 
     name = "lines"
     unit = "command lines"
 
     def trial(self, chance: random.Random, folder: Path) -> Tally:
-        """Compose some."""
+        """Compose some command lines."""
         tally, run = Tally(), saved_run(folder, f"method={chance.choice(options('method'))}")
         for _ in range(_AT_ONCE):
             arguments = trial(chance, run)

@@ -1,4 +1,4 @@
-"""Two processes that want one folder: one makes the run, the other ends at once and changes nothing."""
+"""Pairs of processes in one folder: one makes the run, the other ends at once and changes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Pairs:
         self._peace = peace
 
     def trial(self, chance: random.Random, folder: Path) -> Tally:
-        """Two processes, and what is there in the end."""
+        """Start two processes, and check the result."""
         words, run_dir = self._peace.words(_KIND), folder / "run"
         expected, seconds = self._peace.outcome(words), self._peace.seconds(words)
         how = chance.choice(("the same", "another seed", "if_exists=resume", "resume="))
@@ -42,7 +42,7 @@ class Pairs:
         other = Started(second, folder)
         ends = [begun.wait().refuse_traceback(), other.wait().refuse_traceback()]
         _judge(how, ends, killed)
-        # Whatever became of the two, the run can be gone on with, and is one of them and not a mixture.
+        # Whatever the two did, the run can be resumed, and is one of them and not a mixture.
         if not (run_dir / "config.yaml").exists():
             return Tally()
         last = run([f"resume={run_dir}"], folder).refuse_traceback()

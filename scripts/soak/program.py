@@ -1,4 +1,4 @@
-"""The program as its user starts it, but forked from a process that has imported everything: a start takes no time."""
+"""The program as a user starts it, but forked from a process that has imported everything: it starts at once."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from scripts.kill_test import SITES, mine
 from scripts.soak.attack import Fault
 
 PATIENCE = 300.0
-"""Seconds after which a process hangs."""
+"""Seconds after which a process counts as hung."""
 
 
 @dataclass(frozen=True)
 class End:
-    """The end of a process: its code, and what it said."""
+    """The end of a process: its code and output."""
 
     code: int
-    """-N if signal N killed it."""
+    """Exit code; -N if signal N killed it."""
     said: str
 
     def refuse_traceback(self) -> End:
-        """Raise ``Fault`` if it showed one; else it is given back."""
+        """Raise ``Fault`` if the output has a traceback; else return the end."""
         if "Traceback (most recent call last)" in self.said:
             raise Fault("traceback", self.said[-4000:])
         return self
 
     @property
     def one_line(self) -> str:
-        """The line of an error. Raises ``Fault`` if there is none, or more than one."""
+        """Line of an error. Raises ``Fault`` if there is none, or more than one."""
         lines = [line for line in self.said.splitlines() if line.startswith("error: ")]
         if len(lines) != 1:
             raise Fault("traceback", f"exit code {self.code} with {len(lines)} lines of error: {self.said[-2000:]}")
@@ -42,19 +42,19 @@ class End:
 
 @dataclass(frozen=True)
 class Death:
-    """When, or where, a process is to die, and of what."""
+    """The time or site at which a process is to die, and the signal."""
 
     after: float | None = None
-    """Seconds."""
+    """Seconds after its start."""
     site: str | None = None
-    """One of ``SITES``: in the middle of something."""
+    """One of ``SITES``: a critical function."""
     call: int = 1
-    """Which call of that."""
+    """Number of the call of that function."""
     signal: signal.Signals = signal.SIGKILL
 
     @property
     def name(self) -> str:
-        """For a list of what was tried."""
+        """Name in the list of trials."""
         return f"{self.signal.name}, {self.site or 'random instant'}"
 
 
@@ -72,7 +72,7 @@ class Started:
         self._started = time.monotonic()
 
     def wait(self) -> End:
-        """Wait for it, and let it die when that is due. Raises ``Fault`` if it does not end."""
+        """Wait for it, and kill it when due. Raises ``Fault`` if it does not end."""
         due = self._death.after
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -90,12 +90,12 @@ class Started:
 
 
 def run(arguments: Sequence[str], folder: Path, death: Death | None = None) -> End:
-    """Run the program in the working directory ``folder`` until it ends or has died."""
+    """Run the program in the working directory ``folder`` until it ends or dies."""
     return Started(arguments, folder, death).wait()
 
 
 def _become(arguments: Sequence[str], folder: Path, told: Path, death: Death) -> None:
-    """Be the program from here on, in a forked process."""
+    """Run the program in this forked process."""
     code = 1
     try:
         descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -18,11 +18,11 @@ from scripts.soak.runs import REPLICAS, Peace, difference
 _WORDS = (*REPLICAS, "trainer=ddp_cpu", "trainer.threads=1", "trainer.checkpoint_steps=3", "trainer.log_every=2")
 _QUIET = ("trainer.progress=none", "report.page=false", "evaluate_phases=true")
 _LEFT_BEHIND = 15.0
-"""Seconds that processes may go on when the one that was started has ended."""
+"""Seconds that processes may run on when the one that was started has ended."""
 
 
 class Ranks:
-    """SIGKILL and SIGTERM to who started the processes, to rank 0, to another; then ``resume=``."""
+    """Kills by SIGKILL and SIGTERM of the launcher, of rank 0, of another rank; then ``resume=``."""
 
     name = "ranks"
     unit = "kills"
@@ -31,7 +31,7 @@ class Ranks:
         self._peace = peace
 
     def trial(self, chance: random.Random, folder: Path) -> Tally:
-        """One run that is killed once or twice, and then made to its end."""
+        """Kill one run once or twice, and then run it to its end."""
         words, run_dir, tally = [*_WORDS, *_QUIET], folder / "run", Tally()
         expected = self._peace.outcome(words)  # of as many processes: others round otherwise
         for _ in range(chance.choice((1, 2))):
@@ -80,7 +80,7 @@ def _killed(chance: random.Random, typed: list[str], folder: Path) -> tuple[str,
 
 
 def _children(parent: int) -> list[int]:
-    """The processes that ``parent`` has started, in the order in which it did."""
+    """Return the processes that ``parent`` has started, in order."""
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError, IndexError):
@@ -90,7 +90,7 @@ def _children(parent: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """State, parent and so on: what stands after the name, which may hold anything."""
+    """Return state, parent and so on: the fields after the name, which may hold anything."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 

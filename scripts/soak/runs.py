@@ -1,4 +1,4 @@
-"""Small runs of every kind, each made once in peace: what one that was attacked must be equal to."""
+"""Small runs of every kind, each made once undisturbed: an attacked run must be equal to it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _QUIET = ("trainer.progress=none", "report.page=false")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of run: what is typed for it, ``ROOT`` standing for a folder of pictures, and what it follows."""
+    """A kind of run: its overrides, ``ROOT`` standing for a folder of pictures, and the kind that it extends."""
 
     words: tuple[str, ...]
     before: str | None = None
-    """The kind of the finished run that it teaches more (``learn=``)."""
+    """Kind of the finished run that it extends (``learn=``)."""
 
 
 def _of_method(method: str) -> Kind:
@@ -64,7 +64,7 @@ def _options_of(method: str) -> object:
 
 
 def _read(words: Sequence[str]) -> list[str]:
-    """Those words that a run of their method reads."""
+    """Return those overrides that a run of their method reads."""
     backbone = hasattr(_options_of(words[0]), "backbone")
     words = [word for word in words if backbone or not word.startswith("method.backbone.")]
     idle = {one.text for one in compose_one_of_many([*words, "run_dir=none"])[1]}
@@ -72,7 +72,7 @@ def _read(words: Sequence[str]) -> list[str]:
 
 
 class Peace:
-    """Runs that nobody attacked, made when they are first asked for, in ``folder``."""
+    """Undisturbed runs, made when they are first asked for, in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -80,7 +80,7 @@ class Peace:
 
     @cached_property
     def pictures(self) -> Path:
-        """Digits as files, of six known classes and two new ones."""
+        """Folder of digits as files, of six known classes and two new ones."""
         from PIL import Image
         from sklearn.datasets import load_digits
 
@@ -94,23 +94,23 @@ class Peace:
         return root
 
     def words(self, name: str) -> list[str]:
-        """Return what is typed for a kind of run, but for where it goes."""
+        """Return the overrides of a kind of run, without its folder."""
         kind = KINDS[name]
         before = [] if kind.before is None else [f"learn={self.folder_of(self.words(kind.before))}"]
         words = [word.replace("ROOT", str(self.pictures)) for word in kind.words]
         return [*before, *(words if before else _read(words)), *_STEPS, *_QUIET]
 
     def folder_of(self, words: Sequence[str]) -> Path:
-        """The folder of the run that was made of these words."""
+        """Return the folder of the run with these overrides."""
         self.outcome(words)
         return self._folder / f"run_{list(self._made).index(tuple(words)):02d}"
 
     def outcome(self, words: Sequence[str]) -> dict[str, Any]:
-        """Return what came of these words."""
+        """Return the outcome of the run with these overrides."""
         return self._of(words)[0]
 
     def seconds(self, words: Sequence[str]) -> float:
-        """Return how long they took, in seconds."""
+        """Return the run's time in seconds."""
         return self._of(words)[1]
 
     def _of(self, words: Sequence[str]) -> tuple[dict[str, Any], float]:
@@ -125,7 +125,7 @@ class Peace:
 
 
 def difference(run_dir: Path, expected: dict[str, Any]) -> str | None:
-    """Return in what a run is unlike the one that was made in peace, if it is."""
+    """Return the differences of a run from the undisturbed one; None if there are none."""
     found = outcome(run_dir)
     unlike = [name for name, value in expected.items() if found.get(name) != value]
     return f"{', '.join(unlike)} of {run_dir}" if unlike else None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.identity import differences, kept_with_a_state, numeric_settings, refuse_edits
+from cl_lightning.config.identity import checkpoint_settings, differences, numeric_settings, refuse_edits
 
 
 @cache
@@ -115,7 +115,7 @@ def edited(plain: dict[str, Any], key: str, value: object) -> dict[str, Any]:
 def test_a_state_goes_with_one_configuration_alone(method: str) -> None:
     """Whatever is edited in ``config.yaml`` is noticed, but for what is listed here."""
     plain = dataclasses.asdict(compose_typed(["run_dir=unused", f"method={method}"]))
-    kept = kept_with_a_state(plain)
+    kept = checkpoint_settings(plain)
     refuse_edits(kept, plain, "resume=RUN")
     free = {"logger", "report", "trainer", "data.suggests"}
     unread = {"memory.size", "memory.scope"} if plain["memory"]["budget"] == "none" else set()
@@ -130,7 +130,7 @@ def test_a_state_goes_with_one_configuration_alone(method: str) -> None:
 
 def test_a_state_of_an_earlier_version_is_completed_before_it_is_compared() -> None:
     plain = dataclasses.asdict(compose_typed(["run_dir=unused"]))
-    kept = kept_with_a_state(plain)
+    kept = checkpoint_settings(plain)
     refuse_edits(None, plain, "resume=RUN")
     del kept["data"]["orientation"]  # which was "ignore" before there was a choice
     refuse_edits(kept, plain, "resume=RUN")

@@ -86,7 +86,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("typed", a_few_and_the_rest(MISTAKES))
-def test_what_is_not_possible_is_told_in_one_line(run: Path, typed: str) -> None:
+def test_what_is_not_possible_is_reported_in_one_line(run: Path, typed: str) -> None:
     with pytest.raises(UserError, match=MISTAKES[typed]) as error:
         load_learn(run, [f"data.new={run.parent}/pets", typed])
     assert "\n" not in str(error.value)
@@ -139,7 +139,9 @@ def test_a_folder_that_was_moved_is_named_beside_resume(run: Path) -> None:
         (["learn=a", "resume=b"], "resume= does not go with learn="),
     ],
 )
-def test_what_does_not_go_together_is_told(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_go_together_is_reported(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert typed_command(*arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {told}")

@@ -109,7 +109,7 @@ def test_a_folder_of_hydra_alone_tells_where_the_run_is(tmp_path: Path) -> None:
         load_saved(tmp_path)
 
 
-def test_how_much_is_told_is_asked_for_anew(tmp_path: Path) -> None:
+def test_verbosity_is_asked_for_anew(tmp_path: Path) -> None:
     config = compose_typed([f"run_dir={tmp_path}", "verbose=0"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
     assert load_saved(tmp_path).verbose == 1

@@ -66,7 +66,7 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_file(tmp_path: Path) -> None:
     def full(file: BinaryIO) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

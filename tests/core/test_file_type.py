@@ -45,7 +45,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     ("content", "told"),
     [(POINTER, "a pointer of Git LFS"), (b"<!DOCTYPE html><html>404", "a page of text"), (b"", "empty")],
 )
-def test_it_is_told_in_one_line(name: str, content: bytes, told: str, tmp_path: Path) -> None:
+def test_it_is_reported_in_one_line(name: str, content: bytes, told: str, tmp_path: Path) -> None:
     if name == "model.json":
         (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / name).write_bytes(content)

@@ -209,7 +209,7 @@ def test_images_of_upright_classes_have_no_mirrored_copy() -> None:
     assert torch.equal(found[~no_flip], clean[~no_flip].flip(-1))
 
 
-def test_sets_are_told_apart_wherever_batches_are_made(source: ArraySource | FolderSource) -> None:
+def test_sets_are_distinguished_wherever_batches_are_made(source: ArraySource | FolderSource) -> None:
     pipeline = replace(AUGMENTED, augmentation=SETS)
     data = TaskData(source, source.labels, steps(), pipeline, PixelStore(source))
     data.trainer = on_cpu()

@@ -118,7 +118,7 @@ def test_a_file_that_is_not_the_model_is_removed(
     assert "error: model.safetensors is not the model and was removed" in capsys.readouterr().err
 
 
-def test_a_network_that_a_format_cannot_carry_is_told_in_one_line(
+def test_a_network_that_a_format_cannot_carry_is_reported_in_one_line(
     der: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     def refuse(*_: object) -> None:
@@ -156,14 +156,18 @@ def test_images_to_compare_on_are_the_users_else_the_datas_else_random(der: Run,
     save_pictures(tmp_path / "images", pictures(100))
     digits = DataConfig(name="digits", root="data")
     named = sample(model, digits, [str(tmp_path / "images")])
-    assert named.told == "64 images of --images"
+    assert named.origin == "64 images of --images"
     assert torch.equal(named.images[1], pictures(100)[1])
-    assert sample(model, digits, []).told == "64 images of digits/test"
-    assert sample(model, DataConfig(name="digits", root="data", validation=0.1), []).told == "64 images of digits/train"
+    assert sample(model, digits, []).origin == "64 images of digits/test"
+    assert (
+        sample(model, DataConfig(name="digits", root="data", validation=0.1), []).origin == "64 images of digits/train"
+    )
     folder = DataConfig(name="image_folder", root=str(tmp_path))
     assert torch.equal(sample(model, folder, []).images, named.images)
     for elsewhere in (DataConfig(name="cifar100", root=str(tmp_path)), DataConfig(name="image_folder", root="nowhere")):
-        assert sample(model, elsewhere, []).told.startswith("64 random images, because the run's data are not at hand")
+        assert sample(model, elsewhere, []).origin.startswith(
+            "64 random images, because the run's data are not at hand"
+        )
     (tmp_path / "x.png").touch()
     with pytest.raises(UserError, match="none could be read as an image"):
         sample(model, digits, [str(tmp_path / "x.png")])
@@ -258,14 +262,14 @@ def test_files_that_are_not_what_was_written_are_refused(der: Run, tmp_path: Pat
         (["--out", "x", "--formats", "onyx"], "argument --formats: invalid choice: 'onyx'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments: list[str], told: str, tmp_path: Path, capsys: Captured) -> None:
+def test_errors_are_one_line(arguments: list[str], told: str, tmp_path: Path, capsys: Captured) -> None:
     assert export(tmp_path, *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {told}")
     assert error.count("\n") == 1
 
 
-def test_a_full_disk_is_told_in_one_line(capsys: Captured) -> None:
+def test_a_full_disk_is_reported_in_one_line(capsys: Captured) -> None:
     def full() -> int:
         raise OSError(28, "No space left on device", "model.pt2")
 

@@ -64,7 +64,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(folder: Path) -> None:
         ("no/*", "nothing that matches .* is an image"),
     ],
 )
-def test_what_nothing_has_is_told_in_one_line(typed: str, told: str, folder: Path) -> None:
+def test_what_nothing_has_is_reported_in_one_line(typed: str, told: str, folder: Path) -> None:
     with pytest.raises(UserError, match=told) as error:
         found(folder, typed)
     assert "\n" not in str(error.value)

@@ -116,7 +116,7 @@ def test_nothing_that_can_be_read_is_an_error(dytox: Run, tmp_path: Path, capsys
         (["missing.png"], "missing.png does not exist"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_errors_are_one_line(
     arguments: list[str], told: str, dytox: Run, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(dytox.folder, folder, *arguments) == 2

@@ -31,10 +31,10 @@ def test_names_and_tasks_are_those_learnt(dytox: Run) -> None:
     assert [list(model.classes_of(task)) for task in (None, 1, 2)] == [[0, 1, 2, 3], [0, 1], [2, 3]]
 
 
-def test_where_a_checkpoint_was_written_is_said() -> None:
+def test_where_a_checkpoint_was_written_is_reported() -> None:
     assert _stage(3, 3, [4, 3, 3]) == "all 3 tasks, 10 classes"
     assert _stage(1, 1, [4, 3, 3]) == "unfinished: used as it was after task 1 of 3, 4 of 10 classes"
-    assert _stage(1, 2, [4, 3, 3]) == "left within task 2 of 3, 7 of 10 classes"
+    assert _stage(1, 2, [4, 3, 3]) == "interrupted within task 2 of 3, 7 of 10 classes"
 
 
 def test_probabilities_are_those_that_the_run_was_trained_for(dytox: Run, icarl: Run, der: Run) -> None:
@@ -70,7 +70,7 @@ def test_a_place_within_a_task_is_used_where_it_is_named(tmp_path: Path) -> None
     method = write_run(tmp_path / "run", "method=icarl", *CNN, finished=1, within=True)
     assert open_run(tmp_path / "run").class_names == NAMES[:2], "by default, the newest finished task"
     model = open_run(tmp_path / "run", Path("task_001_item_01.pt"))
-    assert model.stage == "left within task 2 of 5, 4 of 10 classes"
+    assert model.stage == "interrupted within task 2 of 5, 4 of 10 classes"
     images = pictures(3)
     assert torch.equal(model.scores(images, "linear"), live_scores(method, images, "linear"))
     with pytest.raises(UserError, match="--readout nme has the means of 2 of 4 classes.*type --readout linear"):
@@ -104,7 +104,7 @@ def changed(run: Run, folder: Path, **values: object) -> Path:
 
 
 @pytest.mark.slow
-def test_checkpoints_that_cannot_be_used_are_told_in_one_line(dytox: Run, icarl: Run, tmp_path: Path) -> None:
+def test_checkpoints_that_cannot_be_used_are_reported_in_one_line(dytox: Run, icarl: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has format 2, this program reads format 3"):
         open_run(changed(dytox, tmp_path / "old", version=2))
     run_dir = changed(dytox, tmp_path / "torn")

@@ -135,7 +135,7 @@ MISTAKE = "print('error: no such class', file=sys.stderr); sys.exit(2)"
         ((f"sys.exit({PEER_GONE})", WAIT), 71, "error: rank 0 lost the other ranks, none of which has failed"),
     ],
 )
-def test_the_cause_is_told_in_one_line(
+def test_the_cause_is_reported_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], scripts: tuple[str, ...], code: int, line: str
 ) -> None:
     begun = time.monotonic()
@@ -150,7 +150,7 @@ def test_a_rank_that_lost_another_waits_for_the_cause(tmp_path: Path, capfd: pyt
     assert capfd.readouterr().err == f"error: rank 2: no space ({tmp_path}/rank_2.log has more)\n"
 
 
-def test_a_mistake_that_all_see_is_told_by_rank_0_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_that_all_see_is_reported_by_rank_0_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rank_1.log").write_text("an earlier run\n")
     assert supervise(by_rank("time.sleep(0.4)\n" + MISTAKE, MISTAKE, MISTAKE), 3, logs=tmp_path) == 2
     assert capfd.readouterr().err == "error: no such class\n"

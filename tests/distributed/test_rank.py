@@ -41,7 +41,7 @@ def test_the_place_is_what_torchrun_or_srun_say(environment: dict[str, str], ran
         ({"LOCAL_RANK": ""}, "LOCAL_RANK= in the environment: it must be 0 to 3"),
     ],
 )
-def test_a_place_that_does_not_fit_is_told(change: dict[str, str], message: str) -> None:
+def test_a_place_that_does_not_fit_is_reported(change: dict[str, str], message: str) -> None:
     with pytest.raises(UserError) as error:
         rank_from_environment({**TORCHRUN, **change})
     assert str(error.value).startswith(message)

@@ -133,7 +133,7 @@ def test_the_lock_is_no_link(tmp_path: Path) -> None:
     assert mine.read_text() == "mine"
 
 
-def test_a_file_system_without_locks_is_told(
+def test_a_file_system_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def none(*_: object) -> None:

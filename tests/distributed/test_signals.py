@@ -67,6 +67,6 @@ def test_an_import_is_not_interrupted_in_the_middle() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_nothing_is_said_where_nothing_came() -> None:
+def test_nothing_is_reported_where_nothing_came() -> None:
     with deferred_interrupt():
         pass

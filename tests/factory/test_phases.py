@@ -70,7 +70,7 @@ def test_switches_that_a_method_does_not_read_are_not_printed_as_in_force(tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["finetune", "joint", "icarl", "wa", "der", "meat", "individual"])
-def test_what_is_said_not_to_be_read_changes_no_plan(method: str) -> None:
+def test_what_is_declared_unread_changes_no_plan(method: str) -> None:
     """A method that comes to read one of these switches fails here: ``config/fill.py`` lists them."""
     config = compose_typed(["run_dir=unused", f"method={method}"])
     unread = unread_switches(config.method)

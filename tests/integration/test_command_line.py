@@ -132,7 +132,7 @@ def complaint(arguments: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
 
 
 @pytest.mark.parametrize("arguments", a_few_and_the_rest(WRONG | WRONG_WITH_DATA))
-def test_what_is_wrong_is_one_line(
+def test_errors_are_one_line(
     arguments: str, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (in_folder / "file").touch()

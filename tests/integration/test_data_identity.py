@@ -72,7 +72,7 @@ def test_a_training_picture_that_was_renamed_is_named(both: Path, capfd: pytest.
     assert refused(both, capfd) == "1 of 24 training images gone: train/cat/0.png; 1 new: train/cat/zero.png"
 
 
-def test_without_the_listing_numbers_are_told(both: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_the_listing_numbers_are_reported(both: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (both / "run" / LISTING).unlink()
     picture(both / "pictures/val/cat/3.png", 77)
     assert refused(both, capfd) == "the 16 test images that are there are not the 16 of then"
@@ -141,7 +141,7 @@ def test_the_same_command_again_asks_too(both: Path, capfd: pytest.CaptureFixtur
     assert "8 of 16 test images changed: val/cat/0.png" in capfd.readouterr().err
 
 
-def test_equal_pictures_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_equal_pictures_are_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = pictures(tmp_path / "pictures")
     shutil.copy(root / "train/cat/1.png", root / "val/cat/copy.png")
     shutil.copy(root / "train/cat/1.png", root / "val/cat/another.png")

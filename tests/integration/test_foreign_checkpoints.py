@@ -80,7 +80,7 @@ def _with(payload: dict[str, Any], place: Place, value: Any) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
-def test_it_is_told_in_one_line(
+def test_it_is_reported_in_one_line(
     name: str, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -226,7 +226,7 @@ def test_pictures_are_learnt_beside_pictures(tmp_path: Path) -> None:
     assert {key for label in range(4) for key in lists[label]} <= set(index["keys"])
 
 
-def test_mistakes_are_told_and_nothing_is_written(
+def test_mistakes_are_reported_and_nothing_is_written(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("empty", "known/3", "blank/cat"):

@@ -82,7 +82,7 @@ def test_the_first_goes_on_when_a_scheduler_has_started_a_second(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["trainer.workers=2"], ["trainer=ddp_cpu", "batch.replicas=2"]], ids=" ".join)
-def test_a_run_that_was_killed_is_gone_on_with_at_once(words: list[str], tmp_path: Path) -> None:
+def test_a_run_that_was_killed_is_resumed_at_once(words: list[str], tmp_path: Path) -> None:
     """Neither workers nor ranks that take a moment to notice keep the lock."""
     command = [*PROGRAM, *FAST, "run_dir=run", "epochs_scale=1", "trainer.checkpoint_steps=5", *words]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

@@ -40,7 +40,7 @@ def test_multirun_gives_each_job_its_folder_and_what_it_gives_alone(tmp_path: Pa
     assert single == found[-1], "earlier jobs of the process must not leak into a later one"
 
 
-def test_a_wrong_job_of_a_multirun_is_told_and_the_others_run(
+def test_a_wrong_job_of_a_multirun_is_reported_and_the_others_run(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert typed("-m", *SMOKE, "memory.size=3,50", "hydra.sweep.dir=sweep") == 2

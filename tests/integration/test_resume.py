@@ -161,7 +161,7 @@ def test_a_run_that_was_moved_and_lost_its_results_goes_on(unfinished: Path, mon
 
 
 @pytest.mark.slow
-def test_a_torn_checkpoint_is_told_and_the_one_before_it_taken(
+def test_a_torn_checkpoint_is_reported_and_the_one_before_it_taken(
     unfinished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     last = unfinished / "checkpoints" / "task_001.pt"

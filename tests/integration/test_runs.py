@@ -224,7 +224,7 @@ def test_all_other_switches_of_losses_and_herding_run_together(tmp_path: Path) -
     (["method=wa"], "of 100 in total only 50 in total are different images"),
     (["memory=per_class", "memory.size=6"], "of 6 per class only 3 per class are different images"),
 ])  # fmt: skip
-def test_replicas_that_choose_the_same_exemplars_are_told(
+def test_replicas_that_choose_the_same_exemplars_are_reported(
     tmp_path: Path, overrides: list[str], told: str | None
 ) -> None:
     run(

@@ -63,7 +63,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> No
 
 
 @pytest.mark.long
-def test_jobs_side_by_side_give_what_they_give_alone_and_a_wrong_one_is_told(tmp_path: Path) -> None:
+def test_jobs_side_by_side_give_what_they_give_alone_and_a_wrong_one_is_reported(tmp_path: Path) -> None:
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"]
     done = run(["-m", *SMOKE, *joblib, "memory.size=3,50"], tmp_path)
     assert done.returncode == 2, "the exit code comes out of another process"
@@ -92,7 +92,7 @@ def test_ctrl_c_lets_jobs_side_by_side_leave(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes as Linux shows them")
-def test_a_killed_job_is_told(tmp_path: Path) -> None:
+def test_a_killed_job_is_reported(tmp_path: Path) -> None:
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"]
     process = start(["-m", *joblib, "seed=0,1", "epochs_scale=0.05", "trainer.threads=1"], tmp_path)
     wait_for(lambda: len(list(tmp_path.glob("sweep/*/run.log"))) == 2, process)
@@ -111,7 +111,7 @@ def test_a_killed_job_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_jobs_of_submitit_give_what_they_give_alone_and_a_wrong_one_is_told(tmp_path: Path) -> None:
+def test_jobs_of_submitit_give_what_they_give_alone_and_a_wrong_one_is_reported(tmp_path: Path) -> None:
     done = run(["-m", *SMOKE, "hydra/launcher=submitit_local", "memory.size=3,50", "hydra.sweep.dir=sweep"], tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
@@ -273,7 +273,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("arguments", a_few_and_the_rest(WRONG))
-def test_what_is_wrong_is_one_line(
+def test_errors_are_one_line(
     arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

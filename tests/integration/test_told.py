@@ -46,17 +46,17 @@ def test_page_and_dashboard_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "memory",
     ):
         assert f'<section id="{section}"' in page
-    portrait, results = read_report_data(run_dir), json.loads((run_dir / "results.json").read_text())
-    assert portrait.confusion is not None
-    right = portrait.confusion.diagonal().sum() / portrait.confusion.sum()
+    report_data, results = read_report_data(run_dir), json.loads((run_dir / "results.json").read_text())
+    assert report_data.confusion is not None
+    right = report_data.confusion.diagonal().sum() / report_data.confusion.sum()
     assert right == pytest.approx(results["last_accuracy"]), "the answers are those that were counted"
-    assert portrait.reliability is not None
-    assert portrait.reliability[..., 0].sum() == portrait.confusion.sum()
-    assert portrait.attention is not None
-    assert portrait.attention.shape == (3, 3, 4, 4)
-    assert 0 < portrait.attention.sum(axis=(2, 3)).max() <= 1
-    assert set(portrait.exemplar_counts.values()) == {4}
-    assert {len(images) for images in portrait.exemplars.values()} == {3}
+    assert report_data.reliability is not None
+    assert report_data.reliability[..., 0].sum() == report_data.confusion.sum()
+    assert report_data.attention is not None
+    assert report_data.attention.shape == (3, 3, 4, 4)
+    assert 0 < report_data.attention.sum(axis=(2, 3)).max() <= 1
+    assert set(report_data.exemplar_counts.values()) == {4}
+    assert {len(images) for images in report_data.exemplars.values()} == {3}
     phases = results["provenance"]["phases"]
     assert [phase["phase"] for phase in phases] == ["main", "main", "finetuning", "main", "finetuning"]
     assert all(phase["seconds"] > 0 and phase["images"] > 0 for phase in phases)

@@ -108,7 +108,7 @@ def test_a_new_column_and_a_cut_are_there_at_once_or_not_at_all(path: Path, monk
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_told_with_the_name_of_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_the_name_of_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = CurvesFile(path)
     monkeypatch.setattr(curves_file, "open_to_append", lambda *_, **__: os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(OSError, match=r"No space left on device: '.*metrics.csv'"):

@@ -125,7 +125,7 @@ def test_a_process_that_does_not_write_writes_nothing(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
-def test_an_id_that_wandb_would_not_take_is_told(mode: str, tmp_path: Path) -> None:
+def test_an_id_that_wandb_would_not_take_is_reported(mode: str, tmp_path: Path) -> None:
     (tmp_path / "wandb_id").write_text("a/b\n\n")
     with pytest.raises(ValueError, match=r"wandb_id holds 'a/b', no id of a wandb run: delete it"):
         make_curves(replace(CSV, wandb=True, mode=mode), tmp_path, ResumePoint(0, 0))

@@ -22,7 +22,7 @@ def told(text: str, folder: Path, caplog: pytest.LogCaptureFixture, kept: Resume
 
 
 @pytest.mark.parametrize("steps", [100, 105, 119, 80])
-def test_nothing_is_said_of_a_whole_file(steps: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_reported_of_a_whole_file(steps: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert told(WHOLE, tmp_path, caplog, ResumePoint(steps, 2)) == ""
     if steps > 99:
         assert (tmp_path / "metrics.csv").read_bytes() == WHOLE.encode()
@@ -50,6 +50,6 @@ def test_nor_of_a_run_that_was_logged_from_its_second_task_on(tmp_path: Path, ca
         (WHOLE.replace("loss", "lo\0s"), "8 of its lines are damaged, there is none of steps 1 to 100"),
     ],
 )
-def test_what_is_gone_is_told(text: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_gone_is_reported(text: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     line = told(text, tmp_path, caplog, ResumePoint(100, 2))
     assert f"metrics.csv has lost points of the curves: {words}" in line

@@ -14,7 +14,7 @@ def _machine(monkeypatch: pytest.MonkeyPatch, half: float, single: float) -> Non
     monkeypatch.setattr(precision, "_product_seconds", taken.__getitem__)
 
 
-def test_a_cpu_without_units_for_it_is_told_with_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_units_for_it_is_reported_with_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, half=0.0244, single=0.002)
     (line,) = slow_half_precision("bf16-mixed", on_gpu=False)
     assert "12.2 times as long" in line
@@ -24,7 +24,7 @@ def test_a_cpu_without_units_for_it_is_told_with_what_it_costs(monkeypatch: pyte
 @pytest.mark.parametrize(("half", "asked", "on_gpu"), [
     (0.001, "bf16-mixed", False), (0.0028, "bf16-mixed", False), (0.1, "32-true", False), (0.1, "bf16-mixed", True),
 ])  # fmt: skip
-def test_nothing_is_said_where_it_costs_nothing(
+def test_nothing_is_reported_where_it_costs_nothing(
     monkeypatch: pytest.MonkeyPatch, half: float, asked: str, on_gpu: bool
 ) -> None:
     _machine(monkeypatch, half, single=0.002)

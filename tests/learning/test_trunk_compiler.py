@@ -152,7 +152,9 @@ def test_a_missing_compiler_is_noticed(caplog: pytest.LogCaptureFixture, monkeyp
 
 
 @pytest.mark.parametrize("asked_for", [True, False])
-def test_what_cannot_be_compiled_is_said_once_to_who_asked(asked_for: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_compiled_is_reported_once_to_who_asked(
+    asked_for: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     backbone = {"kind": "cifar_resnet", "depth": 8}
     net = build_network({"kind": "embedding_network", "backbone": backbone, "bias": True, "classes": [2]}, Key(0))
     trunks = TrunkCompiler(True, CompileCounter(), asked_for=asked_for)

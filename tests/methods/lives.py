@@ -38,7 +38,7 @@ def pixels(rows: Tensor) -> Tensor:
 
 
 @dataclass
-class FakeLook:
+class FakeDataAccess:
     """Looks at random images; records nothing."""
 
     exemplars: dict[int, Tensor]
@@ -54,7 +54,7 @@ class FakeLook:
 
 
 @dataclass
-class Life:
+class MethodRun:
     """A method that goes through tasks as in a run, without data, loader or Trainer."""
 
     method: Method
@@ -83,8 +83,8 @@ class Life:
             case _:
                 pytest.fail(f"{item} is no plan item that the sequence knows")
 
-    def look(self) -> FakeLook:
-        return FakeLook(self.memory.exemplars())
+    def look(self) -> FakeDataAccess:
+        return FakeDataAccess(self.memory.exemplars())
 
     def fit(self, current: Task, phase: Phase) -> None:
         """One step, with all that is promised of it."""

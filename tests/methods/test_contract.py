@@ -34,7 +34,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.factory.methods import build_memory, build_method
 from cl_lightning.methods.base import Method, frozen_copy
-from tests.methods.lives import IMAGES_A_CLASS, SIZES, Life, pixels, task
+from tests.methods.lives import IMAGES_A_CLASS, SIZES, MethodRun, pixels, task
 
 MODELS = {
     "transformer": [
@@ -126,8 +126,8 @@ def settings(case: str) -> Config:
 
 
 @pytest.fixture
-def life(settings: Config, scenario: Scenario) -> Life:
-    return Life(build_method(settings, scenario, Key(0)), build_memory(settings))
+def life(settings: Config, scenario: Scenario) -> MethodRun:
+    return MethodRun(build_method(settings, scenario, Key(0)), build_memory(settings))
 
 
 IMAGES = pixels(torch.arange(5000, 5006))
@@ -147,7 +147,7 @@ def main_phase(method: Method, current: Task) -> Phase:
 
 
 @pytest.mark.slow
-def test_tasks_of_unequal_sizes_are_learnt_one_after_another(life: Life) -> None:
+def test_tasks_of_unequal_sizes_are_learnt_one_after_another(life: MethodRun) -> None:
     forecast = [life.method.plan(task(index)) for index in range(len(SIZES))]
     for index in range(len(SIZES)):
         life.learn(task(index))
@@ -161,7 +161,7 @@ def test_tasks_of_unequal_sizes_are_learnt_one_after_another(life: Life) -> None
     assert life.done == [item for plan in forecast for item in plan], "a plan depends on the task alone"
 
 
-def test_every_read_out_scores_all_classes_seen(life: Life) -> None:
+def test_every_read_out_scores_all_classes_seen(life: MethodRun) -> None:
     names = []
     for index in range(len(SIZES)):
         life.learn(task(index))
@@ -177,7 +177,7 @@ def test_every_read_out_scores_all_classes_seen(life: Life) -> None:
     assert names == [names[0]] * len(SIZES), "read-outs, and which comes first, stay the same"
 
 
-def test_a_read_out_that_is_not_pending_scores_all_classes_after_every_phase(life: Life) -> None:
+def test_a_read_out_that_is_not_pending_scores_all_classes_after_every_phase(life: MethodRun) -> None:
     for index in range(2):
         for item in life.method.plan(task(index)):
             life.carry_out(item, task(index))
@@ -187,7 +187,7 @@ def test_a_read_out_that_is_not_pending_scores_all_classes_after_every_phase(lif
                 assert all(scores[name].isfinite().all() for name in set(scores) - pending)
 
 
-def test_scores_do_not_depend_on_the_rest_of_the_batch(life: Life) -> None:
+def test_scores_do_not_depend_on_the_rest_of_the_batch(life: MethodRun) -> None:
     for index in range(2):
         life.learn(task(index))
     together = predict(life.method)
@@ -197,7 +197,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch(life: Life) -> None:
         torch.testing.assert_close(torch.cat([one[name] for one in alone]), scores, atol=1e-5, rtol=1e-5)
 
 
-def test_herding_sees_a_vector_an_image(life: Life) -> None:
+def test_herding_sees_a_vector_an_image(life: MethodRun) -> None:
     for index in range(len(SIZES)):
         life.learn(task(index))
         life.method.network.eval()
@@ -209,7 +209,7 @@ def test_herding_sees_a_vector_an_image(life: Life) -> None:
         assert len(features.unique(dim=0)) == len(IMAGES), "images can be told apart"
 
 
-def test_growth_moves_no_old_score(life: Life, case: str) -> None:
+def test_growth_moves_no_old_score(life: MethodRun, case: str) -> None:
     life.learn(task(0))
     for index in range(1, len(SIZES)):
         before = predict(life.method)
@@ -246,7 +246,7 @@ def _without_tensor(value: object) -> object:
 
 
 @pytest.mark.slow
-def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_no_device(life: Life) -> None:
+def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_no_device(life: MethodRun) -> None:
     """What a recorded step reads of the host stays as it was (``Method.cuda_graph_safe``)."""
     assert life.method.cuda_graph_safe, (
         "one whose steps are not alike is slow on a GPU: let this test make an exception of it"
@@ -267,7 +267,7 @@ def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_n
             life.carry_out(item, task(index))
 
 
-def test_a_teacher_is_what_was_before_growth(life: Life) -> None:
+def test_a_teacher_is_what_was_before_growth(life: MethodRun) -> None:
     life.learn(task(0))
     before = predict(life.method)
     old = life.method.network
@@ -283,7 +283,7 @@ def test_a_teacher_is_what_was_before_growth(life: Life) -> None:
     assert list(predict(life.method)) == list(before)
 
 
-def restored(life: Life, settings: Config, scenario: Scenario, folder: Path) -> Life:
+def restored(life: MethodRun, settings: Config, scenario: Scenario, folder: Path) -> MethodRun:
     """Through a file into a method built anew from another seed."""
     records = RunState(life.memory)
     save_whole(folder / "task.pt", checkpoint_payload(life.method, records, scenario.train, {"protocol": {}}))
@@ -292,10 +292,10 @@ def restored(life: Life, settings: Config, scenario: Scenario, folder: Path) -> 
     method.network = restore_network(payload["network"])
     method.teacher = None if payload["teacher"] is None else frozen_copy(restore_network(payload["teacher"]))
     method.load_extra_state(payload["extra"])
-    return Life(method, restore_memory(payload["memory"], scenario.train))
+    return MethodRun(method, restore_memory(payload["memory"], scenario.train))
 
 
-def expect_same(a: Life, b: Life) -> None:
+def expect_same(a: MethodRun, b: MethodRun) -> None:
     one, two = predict(a.method), predict(b.method)
     assert list(one) == list(two)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -305,7 +305,7 @@ def expect_same(a: Life, b: Life) -> None:
 
 
 def test_a_restored_method_predicts_grows_and_learns_the_same(
-    life: Life, settings: Config, scenario: Scenario, tmp_path: Path
+    life: MethodRun, settings: Config, scenario: Scenario, tmp_path: Path
 ) -> None:
     for index in range(3):
         life.learn(task(index))
@@ -319,7 +319,7 @@ def test_a_restored_method_predicts_grows_and_learns_the_same(
 
 @pytest.mark.slow
 def test_a_method_restored_in_the_middle_of_a_task_goes_on_the_same(
-    life: Life, settings: Config, scenario: Scenario, tmp_path: Path
+    life: MethodRun, settings: Config, scenario: Scenario, tmp_path: Path
 ) -> None:
     life.learn(task(0))
     plan = life.method.plan(task(1))
@@ -343,7 +343,7 @@ def expect_plain(value: Plain) -> None:
     assert value is None or type(value) in (bool, int, float, str), repr(value)
 
 
-def test_structure_is_plain_and_grows_with_the_tasks(life: Life) -> None:
+def test_structure_is_plain_and_grows_with_the_tasks(life: MethodRun) -> None:
     expect_plain(life.method.network.structure())
     for index in range(len(SIZES)):
         life.learn(task(index))
@@ -352,7 +352,7 @@ def test_structure_is_plain_and_grows_with_the_tasks(life: Life) -> None:
         assert structure["classes"] == list(SIZES[: index + 1])
 
 
-def test_an_unknown_action_is_refused(life: Life) -> None:
+def test_an_unknown_action_is_refused(life: MethodRun) -> None:
     life.learn(task(0))
     with pytest.raises(NotImplementedError, match="dance"):
         life.method.act("dance", task(0), life.look())

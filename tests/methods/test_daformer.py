@@ -255,12 +255,12 @@ def test_options_that_are_ignored_there_act_here() -> None:
         (["model=resnet32"], "model=resnet32 has no patch tokens for method=daformer_m"),
     ],
 )
-def test_wrong_options_are_told(overrides: list[str], told: str) -> None:
+def test_wrong_options_are_reported(overrides: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
         composed("method=daformer_m", *overrides)
 
 
-def test_parameters_that_are_told_are_those_of_the_network_at_work() -> None:
+def test_parameters_that_are_reported_are_those_of_the_network_at_work() -> None:
     """There, a bare backbone with a hundred classes and one bank is counted (D11)."""
     made = configured("method=daformer_m")
     made.grow(task(0, 2), Key(0), NOTHING)

@@ -31,7 +31,7 @@ MAIN = Phase("main", View.MERGED, 1, Optimiser("sgd", 2.0), Schedule("constant")
 IMAGES = rng.normal(Key(5), torch.arange(12 * 64)).view(12, 1, 8, 8)
 
 
-class Album:
+class FakeExemplars:
     """A ``Look`` at ``IMAGES``: rows of each class, with or without mirrored copies."""
 
     def __init__(self, exemplars: dict[int, list[int]], flips: bool = False) -> None:
@@ -57,7 +57,7 @@ def method(*sizes: int) -> ICaRL:
     with rng.torch_seeded(Key(0)):
         icarl = ICaRL(EmbeddingNetwork(CifarResNet(depth=8, channels=1)), MAIN, rehearsal=True)
     for index in range(len(sizes)):
-        icarl.grow(task(index, *sizes), Key(0), Album({}))
+        icarl.grow(task(index, *sizes), Key(0), FakeExemplars({}))
     icarl.network.eval()
     return icarl
 
@@ -76,7 +76,7 @@ def test_growth_keeps_old_scores_and_a_frozen_teacher() -> None:
     icarl = method(2)
     assert method(2).teacher is None
     before = icarl.predict(IMAGES)["linear"]
-    icarl.grow(task(1, 2, 3), Key(0), Album({}))
+    icarl.grow(task(1, 2, 3), Key(0), FakeExemplars({}))
     after = icarl.predict(IMAGES)["linear"]
     assert after.shape == (12, 5)
     torch.testing.assert_close(after[:, :2], before)
@@ -137,7 +137,7 @@ def test_distillation_is_least_where_nothing_has_changed() -> None:
 def test_class_means_against_a_loop(flips: bool) -> None:
     icarl = method(2, 1)
     exemplars = {0: [3, 1, 7], 1: [2], 2: [11, 5]}
-    icarl.act(CLASS_MEANS, task(1, 2, 1), Album(exemplars, flips))
+    icarl.act(CLASS_MEANS, task(1, 2, 1), FakeExemplars(exemplars, flips))
     assert icarl.class_means.shape == (3, 64)
     for label, rows in exemplars.items():
         units = []
@@ -151,8 +151,8 @@ def test_class_means_against_a_loop(flips: bool) -> None:
 
 def test_mirrored_copies_matter() -> None:
     plain, mirrored = method(1), method(1)
-    plain.act(CLASS_MEANS, task(0, 1), Album({0: [0]}))
-    mirrored.act(CLASS_MEANS, task(0, 1), Album({0: [0]}, flips=True))
+    plain.act(CLASS_MEANS, task(0, 1), FakeExemplars({0: [0]}))
+    mirrored.act(CLASS_MEANS, task(0, 1), FakeExemplars({0: [0]}, flips=True))
     assert not torch.allclose(plain.class_means, mirrored.class_means)
 
 
@@ -177,13 +177,13 @@ def test_nearest_mean_keeps_float32_in_mixed_precision() -> None:
 @torch.no_grad()
 def test_predictions_are_nearest_mean_first_and_do_not_wait_for_the_means() -> None:
     icarl = method(2)
-    icarl.act(CLASS_MEANS, task(0, 2), Album({0: [0], 1: [1]}))
+    icarl.act(CLASS_MEANS, task(0, 2), FakeExemplars({0: [0], 1: [1]}))
     scores = icarl.predict(IMAGES)
     assert list(scores) == ["nme", "linear"]
     assert scores["nme"].shape == scores["linear"].shape == (12, 2)
     assert scores["nme"][:2].argmax(1).tolist() == [0, 1]
     torch.testing.assert_close(scores["nme"][:2].diagonal(), torch.zeros(2), atol=1e-5, rtol=0)
-    icarl.grow(task(1, 2, 2), Key(0), Album({}))
+    icarl.grow(task(1, 2, 2), Key(0), FakeExemplars({}))
     icarl.network.eval()
     later = icarl.predict(IMAGES)
     torch.testing.assert_close(later["nme"][:, :2], scores["nme"])
@@ -193,7 +193,7 @@ def test_predictions_are_nearest_mean_first_and_do_not_wait_for_the_means() -> N
 
 def test_class_means_survive_a_checkpoint_and_nothing_else_is_taken() -> None:
     icarl = method(2)
-    icarl.act(CLASS_MEANS, task(0, 2), Album({0: [0, 2], 1: [1]}))
+    icarl.act(CLASS_MEANS, task(0, 2), FakeExemplars({0: [0, 2], 1: [1]}))
     buffer = io.BytesIO()
     torch.save(icarl.extra_state(), buffer)
     buffer.seek(0)
@@ -209,9 +209,9 @@ def test_class_means_survive_a_checkpoint_and_nothing_else_is_taken() -> None:
 
 
 @pytest.mark.parametrize("exemplars", [{0: [1]}, {0: [1], 1: []}])
-def test_a_class_without_exemplars_is_told_in_one_line(exemplars: dict[int, list[int]]) -> None:
+def test_a_class_without_exemplars_is_reported_in_one_line(exemplars: dict[int, list[int]]) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]*none of 1 of 2[^\n]*type memory\.size=2[^\n]*$"):
-        method(2).act(CLASS_MEANS, task(0, 2), Album(exemplars))
+        method(2).act(CLASS_MEANS, task(0, 2), FakeExemplars(exemplars))
 
 
 def test_without_memory_it_is_refused_in_one_line() -> None:
@@ -222,7 +222,7 @@ def test_without_memory_it_is_refused_in_one_line() -> None:
 
 def test_unknown_actions_are_refused() -> None:
     with pytest.raises(NotImplementedError, match="align"):
-        method(2).act("align", task(0, 2), Album({}))
+        method(2).act("align", task(0, 2), FakeExemplars({}))
 
 
 def test_it_learns() -> None:
@@ -232,7 +232,7 @@ def test_it_learns() -> None:
     history = []
     for step in range(30):
         if step == 15:  # a second task, with exemplars of the first
-            icarl.grow(task(1, 2, 2), Key(0), Album({}))
+            icarl.grow(task(1, 2, 2), Key(0), FakeExemplars({}))
             data = batch([2, 2, 2, 2, 3, 3, 0, 1], 4)
             optimiser = torch.optim.SGD(icarl.network.parameters(), lr=0.5)
         icarl.train_mode(MAIN)

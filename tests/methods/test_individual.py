@@ -228,6 +228,6 @@ def test_the_first_task_trains_the_transformer_where_nothing_else_gives_it() -> 
         ("method=wa model=vit_tiny", "type method=meat or method=individual"),
     ],
 )
-def test_mistakes_are_told_in_a_line(override: str, told: str) -> None:
+def test_errors_are_one_line(override: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         composed(*override.split())

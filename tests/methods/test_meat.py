@@ -195,7 +195,7 @@ def test_smoothing_is_among_the_task_s_own_classes(before: int) -> None:
     torch.testing.assert_close(loss, expected)
 
 
-def test_masks_that_have_not_moved_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_masks_that_have_not_moved_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     method = meat(readouts=("linear",))
     method.grow(TASKS[0], Key(0), LOOK)
     with caplog.at_level(logging.INFO):
@@ -281,7 +281,7 @@ def test_all_tasks_are_exported_as_one_graph_and_inferred_tasks_are_not() -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["meat", "individual"])
-def test_a_file_that_is_not_there_is_told_in_a_line_when_the_run_has_begun(method: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported_in_one_line_when_the_run_has_begun(method: str, tmp_path: Path) -> None:
     config = composed(f"method={method}", f"method.backbone_file={tmp_path}/none.pth")
     with pytest.raises(UserError, match=r"none\.pth is no file: type method\.backbone_file="):
         build_method(config, scenario(), Key(0)).grow(TASKS[0], Key(0), LOOK)
@@ -343,12 +343,12 @@ def test_the_first_task_trains_the_transformer_where_nothing_else_gives_it() -> 
         ("method=finetune model=vit_tiny", "type method=meat"),
     ],
 )
-def test_mistakes_are_told_in_a_line(override: str, told: str) -> None:
+def test_errors_are_one_line(override: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         composed(*override.split())
 
 
 @pytest.mark.slow
-def test_a_block_that_is_not_there_is_told() -> None:
+def test_a_block_that_is_not_there_is_reported() -> None:
     with pytest.raises(ValueError, match="type numbers from 0 to 2, or all"):
         build_method(composed("method.token_mask_blocks=[1,3]"), scenario(), Key(0))

@@ -70,7 +70,7 @@ def test_the_mean_of_each_metric_must_lie_in_its_band() -> None:
     assert verdict.ours["last"].mean == 52.5
 
 
-def test_what_is_missing_is_said() -> None:
+def test_what_is_missing_is_reported() -> None:
     runs = found("banded", run(70.0, 50.0, seed=7), run(70.0))
     verdict = judge_cell(TABLE, "banded", "x", runs, deviating)
     assert verdict.reasons == ["1 of 3 runs", "one: seed=7", "two: 1 of 2 tasks"]

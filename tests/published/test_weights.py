@@ -208,7 +208,7 @@ def test_what_cannot_be_represented_is_refused_by_name(state: State, told: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_heads_that_all_predict_everything_are_told_by_the_divergence_head() -> None:
+def test_heads_that_all_predict_everything_are_separated_by_the_divergence_head() -> None:
     """Mode 1-n: the second head has all five classes. Only the divergence head knows that two of them are new."""
     state = published((3, 5)) | {k: v for k, v in published((3, 2)).items() if k.startswith("head_div.")}
     with pytest.raises(ValueError, match=r"head_div.head.weight .* \(3, 12\), .* \(6, 12\).*only independent"):
@@ -336,21 +336,21 @@ def test_other_classes_are_refused_by_name(tmp_path: Path) -> None:
         ({"version": 1, "network": {}}, "one of our own files.*export"),
     ],
 )
-def test_other_contents_are_told_in_one_line(tmp_path: Path, content: Any, told: str) -> None:
+def test_other_contents_are_reported_in_one_line(tmp_path: Path, content: Any, told: str) -> None:
     torch.save(content, tmp_path / "p.pth")
     with pytest.raises(ValueError, match=told):
         read_checkpoint(tmp_path / "p.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04broken", b"\x80\x02", b"\x80\x04N."])
-def test_files_that_are_no_checkpoints_are_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_no_checkpoints_are_reported_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p.pth").write_bytes(content)
     with pytest.raises(ValueError, match="not a checkpoint" if content else "is an empty file: type a") as caught:
         read_checkpoint(tmp_path / "p.pth")
     assert "\n" not in str(caught.value)
 
 
-def test_no_file_is_told_in_one_line(tmp_path: Path) -> None:
+def test_no_file_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_checkpoint(tmp_path / "p.pth")
     with pytest.raises(FileNotFoundError, match="is a folder"):

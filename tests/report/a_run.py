@@ -55,15 +55,15 @@ def results(matrix: AccuracyMatrix | None = None, num_tasks: int = 3) -> dict[st
     return build_results(protocol, records, matrices, "linear", 1002, made, phases, after_phases, data, [NOTE])
 
 
-def write_run(folder: Path, portrait: ReportData | None = None) -> Path:
+def write_run(folder: Path, report_data: ReportData | None = None) -> Path:
     folder.mkdir(exist_ok=True)
     write_json(folder / "results.json", results())
     (folder / "metrics.csv").write_text(CSV)
-    write_report_data(folder, portrait or full_portrait())
+    write_report_data(folder, report_data or full_report_data())
     return folder
 
 
-def full_portrait() -> ReportData:
+def full_report_data() -> ReportData:
     images = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1)
     reliability = np.zeros((2, 10, 3), dtype=np.int64)
     reliability[0, 8] = (100, 60, 85 * 65536)

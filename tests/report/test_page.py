@@ -21,7 +21,7 @@ from cl_lightning.report.dashboard import panels
 from cl_lightning.report.data import ReportData, read_report_data, read_report_input
 from cl_lightning.report.page import SECTIONS, page
 from cl_lightning.report.write import write_report
-from tests.report.a_run import CONFUSION, full_portrait, stored, write_run
+from tests.report.a_run import CONFUSION, full_report_data, stored, write_run
 
 pytestmark = pytest.mark.slow
 
@@ -162,9 +162,9 @@ def test_the_page_is_a_function_of_the_files(run: Path, text: str) -> None:
     assert (run / "report.html").read_text(encoding="utf-8") == text
 
 
-def test_a_portrait_survives_its_files(tmp_path: Path) -> None:
+def test_report_data_survives_its_files(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    found, given = read_report_data(folder), full_portrait()
+    found, given = read_report_data(folder), full_report_data()
     assert found.published == given.published
     assert found.exemplar_counts == given.exemplar_counts
     for name in ("confusion", "reliability", "tokens", "attended", "attention"):
@@ -187,11 +187,11 @@ def test_a_run_with_little_to_show_has_a_page_too(tmp_path: Path) -> None:
 
 def test_tasks_without_test_images_have_no_numbers(tmp_path: Path) -> None:
     """As in a run that learnt one more task on another machine: what is not known is no zero."""
-    portrait = full_portrait()
-    assert portrait.confusion is not None
-    unknown = portrait.confusion.copy()
+    report_data = full_report_data()
+    assert report_data.confusion is not None
+    unknown = report_data.confusion.copy()
     unknown[:2] = 0
-    folder = write_run(tmp_path / "run", dataclasses.replace(portrait, confusion=unknown))
+    folder = write_run(tmp_path / "run", dataclasses.replace(report_data, confusion=unknown))
     results = stored(folder)
     rows = results["accuracy_matrix"]["class_incremental"]["linear"]
     rows[2][0] = None
@@ -204,7 +204,7 @@ def test_tasks_without_test_images_have_no_numbers(tmp_path: Path) -> None:
     assert "images of task 2 are taken for classes of task 3" in outline.sections["confusion"]
 
 
-def test_equal_curves_are_one_and_a_task_that_is_told_is_said(run: Path) -> None:
+def test_equal_curves_are_one_and_a_given_task_is_reported(run: Path) -> None:
     shown = read_report_input(run)
     protocol, tasks = shown.results["protocol"], shown.results["tasks"]
     protocol["evaluation"] = "task_incremental"
@@ -260,7 +260,7 @@ def test_what_never_forgets_has_an_axis_that_starts_at_zero(run: Path) -> None:
     assert axes.get_ylim() == (0, 1)
 
 
-def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "has no results.json" in capsys.readouterr().err
     (tmp_path / "results.json").write_text("{]")

@@ -92,7 +92,7 @@ def test_what_phases_have_brought(tmp_path):
     assert PhaseAccuracy.from_plain(json.loads(json.dumps(AFTER_MAIN.to_plain()))) == AFTER_MAIN
 
 
-def test_a_phase_is_told_in_a_line():
+def test_a_phase_is_reported_in_one_line():
     assert phase_line(AFTER_MAIN, "linear", 5) == "after phase main of task 2/5: 50.0 % of all classes seen so far"
     assert phase_line(AFTER_MAIN, "nme", 5).endswith(" seen so far (read-out linear)")
     told = PhaseAccuracy(1, 1, "main", {"task_incremental": AFTER_MAIN.counts["task_incremental"]})
@@ -192,7 +192,7 @@ def test_what_was_not_evaluated_is_null_and_an_empty_cell():
     assert "class_incremental,linear,1,0,0,0,\n" in matrix_csv(matrices)
 
 
-def test_results_of_an_earlier_version_keep_their_provenance_when_more_is_told(tmp_path):
+def test_results_of_an_earlier_version_keep_their_provenance_when_more_is_reported(tmp_path):
     write_results(tmp_path, results(), MATRICES)
     write_results(tmp_path, results(data={"images": {"a": 1}}, provenance={"commit": "later"}), MATRICES)
     read = json.loads((tmp_path / "results.json").read_text())

@@ -52,7 +52,7 @@ def _config(*overrides: str) -> tuple[Config, Scenario]:
         ("trainer.accelerator=cpu data.crop_padding=4000 method=wa", 16000, "batch.size=32", "data.crop_padding=N"),
     ],
 )
-def test_what_cannot_fit_is_told_in_one_line(options: str, image_size: int, cause: str, instead: str) -> None:
+def test_what_cannot_fit_is_reported_in_one_line(options: str, image_size: int, cause: str, instead: str) -> None:
     config, scenario = _config(*options.split(), "trainer.accelerator=cpu")
     with pytest.raises(ValueError) as told:
         check_memory(config, _of_size(scenario, image_size))
@@ -159,5 +159,5 @@ def test_a_group_without_a_limit_limits_nothing(text: str, tmp_path: Path) -> No
     assert machine_memory(root) == 10_000 * 1024
 
 
-def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
+def test_nothing_is_reported_where_nothing_is_known(tmp_path: Path) -> None:
     assert machine_memory(tmp_path) is None

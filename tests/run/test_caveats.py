@@ -31,7 +31,7 @@ def told(*overrides: str, sizes: list[int], each: int = 100, test: int = 30) -> 
     return caveats(filled(*overrides), scenario(sizes, each, test))
 
 
-def test_nothing_is_said_of_an_ordinary_run() -> None:
+def test_nothing_is_reported_of_an_ordinary_run() -> None:
     assert told(sizes=[2, 2, 2]) == []
     assert told("method=meat", sizes=[2, 2, 2]) == []
 

@@ -116,7 +116,7 @@ def test_a_table_and_a_file_come_out(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert found["sizes"]["quick"] is True
     told = capfd.readouterr().out
     assert "step, plain / ours, 50 tasks, eager" in told
-    assert "kept for the way back" in told.replace("\n", " ")
+    assert "stored for backward" in told.replace("\n", " ")
     assert str(out) in told
 
 

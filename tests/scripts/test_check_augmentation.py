@@ -179,7 +179,7 @@ def test_it_runs_as_a_file() -> None:
         (["--json", "{}"], "--json {} cannot be written: name a file"),
     ],
 )
-def test_wrong_input_is_told_in_one_line(
+def test_wrong_input_is_reported_in_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()

@@ -85,7 +85,7 @@ def test_every_kind_of_number_is_compared(changed: Run, kind: str, how: str) -> 
     assert how in found.how
 
 
-def test_steps_more_or_less_are_told_and_the_shared_ones_compared() -> None:
+def test_steps_more_or_less_are_reported_and_the_shared_ones_compared() -> None:
     short = replace(
         RUN, steps=[1, 2, 3], curves={name: values[:3] for name, values in RUN.curves.items()}, phases=RUN.phases[:2]
     )
@@ -95,7 +95,7 @@ def test_steps_more_or_less_are_told_and_the_shared_ones_compared() -> None:
     ]
 
 
-def test_an_exchanged_exemplar_and_an_exchanged_order_are_told_apart() -> None:
+def test_an_exchanged_exemplar_and_an_exchanged_order_are_distinguished() -> None:
     (image,) = differences(replace(RUN, exemplars=[{"0": [7, 5, 9], "1": [2, 8, 4]}]))
     assert image.how == "1 of 6 places, 1 images that were not kept before; first class 0, rank 2: 3 -> 5"
     (order,) = differences(replace(RUN, exemplars=[{"0": [7, 3, 9], "1": [8, 2, 4]}]))
@@ -131,7 +131,7 @@ def test_a_method_that_one_lacks_or_that_failed_is_named_and_the_others_are_comp
     assert compare(old, new, only=["dytox"]).differ == {}
 
 
-def test_another_machine_and_other_settings_are_told_and_are_no_difference() -> None:
+def test_another_machine_and_other_settings_are_reported_and_are_no_difference() -> None:
     elsewhere = {**MACHINE, "processor": "Q", "timm": "1.0"}
     other = replace(RUN, overrides=["data=digits", "data.increment=[2,2]", "method.temperature=1.1"])
     found = compare(ledger(), ledger("bbbb", elsewhere, dytox=RUN, wa=other))

@@ -114,7 +114,7 @@ def test_rounding_and_what_is_free_are_passed_over(tmp_path: Path, entry: str, p
 
 
 @pytest.mark.parametrize(("gap", "said"), [(2e-7, "may change places"), (3e-3, "does not change places")])
-def test_a_pick_that_was_close_is_told_by_its_gap(tmp_path: Path, gap: float, said: str) -> None:
+def test_a_pick_that_was_close_is_reported_by_its_gap(tmp_path: Path, gap: float, said: str) -> None:
     changed = arrays()
     changed["task0/memory/smallest_gap"][:] = [1.0, gap]
     changed["task0/memory/rows"][2:] = changed["task0/memory/rows"][[3, 2]]
@@ -236,6 +236,6 @@ def test_ratios_are_those_of_the_step(tmp_path: Path) -> None:
         (json.dumps({**SETTINGS, "tasks": "2"}), "has \"tasks\": '2'"),
     ],
 )
-def test_settings_that_cannot_be_used_are_told(tmp_path: Path, settings: str, told: str) -> None:
+def test_settings_that_cannot_be_used_are_reported(tmp_path: Path, settings: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         run_of(tmp_path / "run.npz", arrays() | {"settings.json": np.array(settings)})

@@ -96,7 +96,9 @@ def test_the_table_of_changes_is_in_the_docs() -> None:
         ({"settings.json": ("ours", ["recipe.nothing=1", "run=1"])}, "does not take the words of the file"),
     ],
 )
-def test_what_does_not_fit_our_network_or_data_is_told(change: dict[str, object], told: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_our_network_or_data_is_reported(
+    change: dict[str, object], told: str, tmp_path: Path
+) -> None:
     run = changed(tmp_path / "run.npz", change)
     with pytest.raises(ValueError, match=told):
         replay(run, RunComparison(run), tasks=1)

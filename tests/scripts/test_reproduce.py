@@ -225,7 +225,7 @@ def test_a_cell_is_composed_once_for_all_of_its_runs(name: str, run: str) -> Non
         assert reproduce.expected(job) == reproduce.asked(job, ())
 
 
-def test_a_job_is_told_what_it_reads_and_a_request_that_nobody_reads_is_refused(
+def test_a_job_is_given_what_it_reads_and_a_request_that_nothing_reads_is_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table gives all of its rows a memory's size; the row without memory is run without it, as it was."""

@@ -1,5 +1,5 @@
-"""What is typed, before Hydra reads it: in the order that Hydra understands, and without what it would answer with a
-page of usage or a traceback.
+"""The arguments typed, before Hydra reads them: in the order that it understands, and without those that it answers
+with a page of usage or a traceback.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MULTIRUN = {"-m", "--multirun"}
 
 
 def read(typed: Sequence[str]) -> list[str]:
-    """Overrides, in the order in which they were typed, and flags with their values behind them.
+    """Return overrides in the order in which they were typed, then flags with their values.
 
-    Flags may stand anywhere: Hydra reads ``method=wa -m seed=0,1`` only if nothing comes behind ``-m``. Paths and texts
-    are as :func:`~cl_lightning.config.command_line.literals.literal` puts them.
+    Flags may stand anywhere: Hydra reads ``method=wa -m seed=0,1`` only if nothing follows ``-m``. Paths and texts
+    are quoted by :func:`~cl_lightning.config.command_line.literals.literal`.
 
     Raises:
         UserError: a flag that does not exist, lacks its value or has a wrong one, flags that do not go together, a
@@ -40,12 +40,12 @@ def read(typed: Sequence[str]) -> list[str]:
 
 
 def wants_many(arguments: Sequence[str]) -> bool:
-    """Whether a run is asked for of every combination."""
+    """Return whether a run of every combination is asked for."""
     return not _MULTIRUN.isdisjoint(arguments)
 
 
 def _sorted(typed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags, each with its value behind it, and overrides."""
+    """Return flags, each followed by its value, and overrides."""
     known = {name: action for action in get_args_parser()._actions for name in action.option_strings}
     flags: list[str] = []
     overrides: list[str] = []

@@ -1,5 +1,5 @@
-"""One override as it is typed, before Hydra reads it: refused where Hydra, or Python, would answer with a traceback or
-with a line about something else.
+"""Checks of one override before Hydra reads it: refused where Hydra, or Python, would answer with a traceback or
+with a misleading message.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from cl_lightning.config.yaml_files import options
 from cl_lightning.core.errors import UserError
 
 _GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
-"""Of the configuration: a run needs one option of each."""
+"""Groups of the configuration: a run needs one option of each."""
 SEVERAL = ("experiment", "sweep", "debug")
 """Groups of which a run may have several options, as a list, or none."""
 _DIGITS = re.compile(r"\d{300}")
-"""More than any number has: Python gives up at some thousands."""
+"""More digits than any number has: Python refuses some thousands."""
 _HYDRA_S = ("hydra.overrides", "hydra.runtime", "hydra.callbacks")
 """Parts of Hydra's configuration that it fills in by itself."""
 _HYDRA_S_GROUPS = ("hydra.sweeper", "hydra.launcher", "hydra.help", "hydra.hydra_help")
@@ -34,7 +34,7 @@ def check_override(override: str) -> None:
 
 
 def _check_key(override: str) -> None:
-    """Refuse keys that are nobody's to type."""
+    """Refuse keys that may not be typed."""
     key, _, value = override.lstrip("+~").partition("=")
     if not key:
         raise UserError(f"{override} cannot be read: type key=value")
@@ -68,7 +68,7 @@ def _check_group(override: str) -> None:
 
 
 def _words(value: str) -> list[Any]:
-    """Return what Hydra reads in the value of a group, where it wants the names of options: of several, each."""
+    """Return the values that Hydra reads for a group, where it expects names of options: one, or each of several."""
     read = as_hydra_reads(value)
     given = None if read is None else read._value
     if isinstance(given, ChoiceSweep):
@@ -79,14 +79,14 @@ def _words(value: str) -> list[Any]:
 
 
 def _may_be_option(word: Any, group: str) -> bool:
-    """Return whether ``word`` is not a number, a truth value or the like; a group's options may be typed together,
+    """Return whether ``word`` is no number, truth value or the like; a group's options may be typed together,
     ``memory={size: 20}``.
     """
     return isinstance(word, str | QuotedString | Glob) or (group in _GROUPS and isinstance(word, dict))
 
 
 def _check_deletion(override: str) -> None:
-    """Refuse ``~seed``: an option that is not there has no value, and a run needs one of each."""
+    """Refuse ``~seed``: a deleted option has no value, and a run needs one of each."""
     key = override.removeprefix("~").partition("=")[0].partition("@")[0]
     if not override.startswith("~") or key.partition("/")[0].partition(".")[0] == "hydra":
         return
@@ -99,14 +99,14 @@ def _check_deletion(override: str) -> None:
 
 
 def _check_digits(override: str) -> None:
-    """Refuse what only Python's own limit would end."""
+    """Refuse numbers with more digits than Python reads."""
     key = override.partition("=")[0]
     if kind_of_key(key) is None and _DIGITS.search(override):
         raise UserError(f"{override[:60]}... has a number that is too long: type {key[:60]}=N with fewer digits")
 
 
 def _check_hydra(override: str) -> None:
-    """Refuse what Hydra would believe, and die of."""
+    """Refuse values that Hydra accepts, and then fails on."""
     key, equals, value = override.lstrip("+~").partition("=")
     if "/" in key and equals and not all(isinstance(word, str | QuotedString) for word in _words(value)):
         raise UserError(f"{override} names no option: type {key}=NAME")

@@ -1,9 +1,9 @@
-r"""Paths and texts as the shell hands them over, though Hydra's grammar would read a comma, ``ü`` or ``(`` otherwise.
+r"""Paths and texts as the shell passes them, though Hydra's grammar would read a comma, ``ü`` or ``(`` differently.
 
-Where an option is a path or a text, its value is put into quotes for Hydra unless Hydra would read the very same
+Where an option is a path or a text, its value is quoted for Hydra unless Hydra would read the very same
 without. Three things keep their meaning, because commands rely on it: a value that is in quotes as a whole
 (``data.root="a,b"``), ``null``, and ``${...}``, which OmegaConf fills in (``\${...}`` is not). A path that exists under
-the very name that was typed is that path, whatever it looks like. With ``-m`` a comma separates values, as ever.
+the very name that was typed is that path, whatever it looks like. With ``-m`` a comma separates values, as usual.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from cl_lightning.config.schema.kinds import PATHS, Kind, kind_of
 from cl_lightning.core.errors import UserError
 
 _OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir")
-"""Paths that Hydra itself makes, with interpolations as a rule (``outputs/${method.name}``)."""
+"""Paths that Hydra itself makes, usually with interpolations (``outputs/${method.name}``)."""
 _ESCAPED = set("\\()[]{}:=, \t")
-"""What Hydra's sweepers put a backslash before when they hand an unquoted value on to a job."""
+"""Characters that Hydra's sweepers escape with a backslash when they pass an unquoted value to a job."""
 _PIECE = re.compile(r"""\s*("(?:\\.|[^"\\])*"(?=\s*(?:,|$))|'(?:\\.|[^'\\])*'(?=\s*(?:,|$))|[^,]*)\s*(,|$)""")
-"""A value and the comma behind it; one that is in quotes as a whole may have commas within."""
+"""Pattern of a value and the comma after it; one that is quoted as a whole may contain commas."""
 
 
 @cache
 def kinds() -> dict[str, Kind]:
-    """Key -> what it holds, of all paths and texts among the options; an entry of a list has no number in it."""
+    """Return key -> kind of all paths and texts among the options; the key of a list's entry has no number."""
     return {key: kind for key, field, _ in _options() if (kind := kind_of(field)) is not None}
 
 
@@ -55,12 +55,12 @@ def holds_list(key: str) -> bool:
 
 
 def option_keys() -> frozenset[str]:
-    """Return every option, in whichever choice of its group; an entry of a list has no number in it."""
+    """Return the keys of all options, of every choice of a group; the key of a list's entry has no number."""
     return frozenset(key for key, _, _ in _options())
 
 
 def _options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
-    """Key, field and type of each option, in whichever choice of its group."""
+    """Yield key, field and type of each option, of every choice of a group."""
     hints = get_type_hints(schema)
     for field in dataclasses.fields(schema):
         key, hint = f"{prefix}{field.name}", hints[field.name]
@@ -72,15 +72,15 @@ def _options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dat
 
 
 def kind_of_key(key: str) -> Kind | None:
-    """Return what an option holds that is typed as ``data.root``, ``+data.root`` or ``data.sets.0.root``."""
+    """Return the kind of an option that is typed as ``data.root``, ``+data.root`` or ``data.sets.0.root``."""
     parts = key.lstrip("+").split(".")
     return kinds().get(".".join(part for part in parts if not part.isdecimal()))
 
 
 def literal(override: str, *, many: bool = False) -> str:
-    """An override as Hydra has to be given it, so that a path or a text comes out as it was typed; others as they are.
+    """Return an override quoted for Hydra, so that a path or a text is read as it was typed; others as they are.
 
-    ``many``: whether commas separate values for several runs (``-m``). Doing it twice changes nothing.
+    ``many``: commas separate values for several runs (``-m``). Idempotent.
 
     Raises ``UserError`` for a path without a name.
     """
@@ -103,7 +103,7 @@ def literal(override: str, *, many: bool = False) -> str:
 
 
 def text_of(value: str) -> str | None:
-    """The value of a path or a text, without the quotes that Hydra's grammar wants; None for ``null``."""
+    """Return the value of a path or a text, without quotes for Hydra's grammar; None for ``null``."""
     if value.lower() == "null":
         return None
     parsed = as_hydra_reads(value)
@@ -111,7 +111,7 @@ def text_of(value: str) -> str | None:
 
 
 def tree(override: str) -> DictConfig:
-    """An override of a path or a text as a tree, without Hydra."""
+    """Return an override of a path or a text as a tree, without Hydra."""
     key, _, value = literal(override).partition("=")
     made = OmegaConf.create()
     OmegaConf.update(made, key, text_of(value))
@@ -119,7 +119,7 @@ def tree(override: str) -> DictConfig:
 
 
 def filled_in(override: str) -> str | None:
-    """The value of an override of a path or a text that is read without Hydra: as :func:`text_of`, ``${oc.env:HOME}``
+    """Return the value of an override of a path or a text, read without Hydra: as :func:`text_of`, ``${oc.env:HOME}``
     filled in. Raises ``UserError`` for what cannot be.
     """
     key = override.partition("=")[0]
@@ -131,7 +131,7 @@ def filled_in(override: str) -> str | None:
 
 
 def unresolved(error: OmegaConfBaseException) -> str:
-    """One line for ``${...}`` that cannot be filled in."""
+    """Return one line for ``${...}`` that cannot be filled in."""
     key, node = str(error.full_key or error.key), error.parent_node
     for part in str(error.key).split("."):
         node = node._get_node(part) if isinstance(node, DictConfig) else None
@@ -144,12 +144,12 @@ def unresolved(error: OmegaConfBaseException) -> str:
 
 
 def escaped(value: str) -> str:
-    """A text that OmegaConf will not look for interpolations in."""
+    """Escape a text so that OmegaConf reads no interpolations in it."""
     return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
 
 
 def escaped_all(plain: Any) -> Any:
-    """The same for each text in dicts and lists of plain values."""
+    """Escape each text in dicts and lists of plain values."""
     if isinstance(plain, dict):
         return {key: escaped_all(value) for key, value in plain.items()}
     if isinstance(plain, list):
@@ -170,7 +170,7 @@ def _one(value: str, *, is_path: bool) -> str:
 
 
 def _several(value: str, *, is_path: bool) -> str:
-    """With ``-m``: what Hydra reads as texts, or as a sweep that it makes itself (``choice(a,b)``), stays as it is."""
+    """Quote the values of ``-m``; those that Hydra reads as texts, or as its own sweeps (``choice(a,b)``), stay."""
     parsed = as_hydra_reads(value)
     if parsed is not None and parsed.value_type is not ValueType.ELEMENT:
         given = parsed._value.list if isinstance(parsed._value, ChoiceSweep) else []
@@ -193,7 +193,7 @@ def _is_quoted(value: str) -> bool:
 
 
 def _is_interpolation(value: str) -> bool:
-    r"""Whether OmegaConf reads something in ``${...}`` in it, or ``\${``, by which the user says that it shall not."""
+    r"""Return whether there is ``${...}`` that OmegaConf reads in it, or ``\${``, with which the user escapes it."""
     if "${" not in value:
         return False
     try:

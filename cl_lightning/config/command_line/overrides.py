@@ -1,4 +1,4 @@
-"""Which options a command line sets: by itself, and through the files that it chooses."""
+"""The options that a command line sets: itself, and through the files that it chooses."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Assignment:
     """One option that was typed."""
 
     key: str
-    """``memory.size``; in the entry of a list, its number too: ``data.sets.0.root``. The name of a group where one of
+    """Key, ``memory.size``; in a list's entry with its number, ``data.sets.0.root``. The name of a group where one of
     its files was chosen.
     """
     text: str
-    """What was typed, as it was typed."""
+    """The override as typed."""
     value: Any = None
 
 
 def assignments(overrides: Sequence[str]) -> list[Assignment]:
-    """Return what ``overrides`` set of our configuration; Hydra's own part is its own matter.
+    """Return what ``overrides`` set of our configuration, without Hydra's own part.
 
     A value that holds several options, ``method.mixup={alpha: 0.8}`` or an entry of ``data.sets``, is taken apart.
     """
@@ -39,7 +39,7 @@ def assignments(overrides: Sequence[str]) -> list[Assignment]:
 
 
 def plain_assignments(overrides: Sequence[str]) -> list[Assignment]:
-    """The same where Hydra has no part: ``key=value`` and nothing else."""
+    """Return the assignments of overrides without Hydra's grammar: ``key=value`` and nothing else."""
     return [Assignment(override.partition("=")[0], override) for override in overrides]
 
 
@@ -67,7 +67,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def keys_set(overrides: Sequence[str]) -> frozenset[str]:
-    """The options that ``overrides`` give a value: typed, or in a file of ``experiment=``, ``sweep=`` or ``debug=``."""
+    """Return the options that ``overrides`` set: typed, or in a file of ``experiment=``, ``sweep=`` or ``debug=``."""
     typed = assignments(overrides)
     files = [
         (one.key, str(name))

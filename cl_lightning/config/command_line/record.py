@@ -17,13 +17,13 @@ FOLDER = ".hydra"
 
 
 def key_of_folder() -> str:
-    """Return the key by which one types where a run's files go: one run's, or all of a multirun's."""
+    """Return the key of the folder for a run's files: of one run, or of all runs of a multirun."""
     many = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
     return "hydra.sweep.dir" if many else "run_dir"
 
 
 def write_typed(run_dir: Path, composed: DictConfig) -> None:
-    """Write what was ``composed``, Hydra's own configuration and the overrides. ``run_dir`` is there, and ours.
+    """Write what was ``composed``, Hydra's own configuration and the overrides. ``run_dir`` exists, and is ours.
 
     Raises:
         OSError: no room, no right to write, or a link in the way.

@@ -1,6 +1,6 @@
 """Every option of the program as typed dataclasses; what each means stands beside it in ``conf/``.
 
-``None`` in a field means "what the method and the data declare" and is replaced by ``fill.fill_in`` before anybody
+``None`` in a field means "what the method and the data declare"; ``fill.fill_in`` replaces it before anything
 reads it.
 """
 
@@ -127,7 +127,7 @@ class BatchConfig:
 
 @dataclass
 class TrainerConfig:
-    """Where and how the training runs: nothing here changes the science but ``precision``."""
+    """Options of the trainer: hardware, checkpoints, progress. Only ``precision`` changes numbers."""
 
     accelerator: str = choice("auto", ("auto", "cpu", "gpu"))
     devices: int = whole(1, at_least=1, at_most=_MOST_PROCESSES)

@@ -1,4 +1,4 @@
-"""What ``learn=`` adds to a finished run, as typed dataclasses; nobody types these."""
+"""Options that ``learn=`` adds to a finished run, as typed dataclasses; they are not for the command line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class LearntFolderConfig:
     """A folder whose classes were added to a finished run as a task."""
 
     name: str = MISSING
-    """Of the folder, as it was called when its classes were added."""
+    """Name of the folder when its classes were added."""
     folder: str = kinds.folder()
-    """Where it is now."""
+    """Present path."""
     evaluate_on: str = choice("auto", EVALUATE_ON)
     test_share: float = share(0.2)
     test_split: str = choice("per_class", TEST_SPLIT)
@@ -26,16 +26,16 @@ class LearntFolderConfig:
     on_broken: str = choice("error", ON_BROKEN)
     orientation: str = choice("ignore", ORIENTATION)
     allow_similar: bool = False
-    """Whether a class may be called nearly as one that is known."""
+    """True if a class may have nearly the name of a known one."""
     changed: list[str] = field(default_factory=list)
-    """In what the task is learnt otherwise than the one before: ``key=now (not before)``."""
+    """Changes from the task before: ``key=now (not before)``."""
 
 
 @dataclass
 class ExtendsConfig:
-    """Which finished run this one goes on with, and what it adds to it; written by ``learn=``, never typed."""
+    """The finished run that this one extends, and the folders added; written by ``learn=``, never typed."""
 
     run: str = kinds.folder()
-    """Its folder: read until this run has kept a state of its own."""
+    """Folder of that run: read until this run has a checkpoint of its own."""
     folders: list[LearntFolderConfig] = field(default_factory=list)
-    """All that were added so far, in order; the last one is what this run learns."""
+    """All folders added so far, in order; this run learns the last one."""

@@ -1,7 +1,7 @@
 """Values that an option may have, declared where the option is (``schema.py``) and nowhere else.
 
-A number has a least and a greatest value, and is never infinite or no number; a choice has its words. What several
-options have to do with one another is in :mod:`~cl_lightning.config.check`; who asks is
+A number has a least and a greatest value, and is never infinite or NaN; a choice has its values. Conditions on several
+options are in :mod:`~cl_lightning.config.check`; bounds are checked by
 :mod:`~cl_lightning.config.check_bounds`.
 """
 
@@ -16,13 +16,13 @@ from omegaconf import MISSING
 
 _BOUNDS = "bounds"
 TINY = 1e-30
-"""What lies between it and 0 would be 0, or its inverse infinite, in the 32 bits that networks are computed in."""
+"""Smallest number above 0: below it float32, in which networks are computed, has 0, or an infinite inverse."""
 LARGEST = 1e38
 """About the largest number of 32 bits."""
 MANY = 10**9
-"""More than anybody counts."""
+"""Upper bound of counts."""
 _SHOWN = 100
-"""Characters of a value that a message has."""
+"""Largest number of characters of a value in a message."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Named:
 
     key: str
     where: str = ""
-    """Words before it in a message: which entry it is in."""
+    """Prefix of a message: the entry that it is in."""
     sign: str = "="
 
     def typed(self, value: object) -> str:
@@ -122,7 +122,7 @@ class Each:
 
 
 def bounds_of(field: dataclasses.Field[Any]) -> Bounds | None:
-    """Return what the values of an option have to be like; None where its type says all."""
+    """Return the bounds of an option's values; None where its type is enough."""
     found: Bounds | None = field.metadata.get(_BOUNDS)
     return found
 

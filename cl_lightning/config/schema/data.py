@@ -13,11 +13,11 @@ from cl_lightning.config.schema.kinds import folder
 from cl_lightning.config.schema.method import AUGMENTATIONS, MOST, scale
 
 MOST_PIXELS = 1 << 14
-"""Of a side of the squares that images become."""
+"""Largest side of the square images, in pixels."""
 MOST_PADDING = 1 << 12
 MOST_CLASSES = 10**6
 MOST_IMAGES = 10**6
-"""Images of a step."""
+"""Largest number of images of a step."""
 MOST_THREADS = 4096
 
 EVALUATE_ON = ("auto", "test", "val", "val_or_test")
@@ -29,7 +29,7 @@ ORIENTATION = ("apply", "ignore")
 
 @dataclass
 class SuggestsConfig:
-    """What a data set proposes where the user says nothing."""
+    """The suggestions of a data set, used where nothing is typed."""
 
     recipe: str | None = None
     models: dict[str, str] = field(default_factory=dict)

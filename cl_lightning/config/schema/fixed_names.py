@@ -1,4 +1,4 @@
-"""Names that a choice brings, ``method.name`` with ``method=wa``: they say what a run is, so nobody types them.
+"""Names that a choice sets, ``method.name`` with ``method=wa``: they identify a run, so they may not be typed.
 
 Who types ``method.name=wa`` beside ``method=dytox`` would have DyTox's numbers under WA's name.
 """
@@ -19,7 +19,7 @@ _GROUP = "chosen by"
 
 
 def chosen(group: str, default: Any = MISSING, allowed: tuple[str, ...] = ()) -> Any:
-    """Return a field that a file of ``conf/`` fills in; ``group`` is what one types to choose another value."""
+    """Return a field that a file of ``conf/`` fills in; ``group`` is typed to choose another value."""
     bounds = bounded(Choice(allowed)) if allowed else {}
     return dataclasses.field(default=default, metadata={_GROUP: group, **bounds})
 

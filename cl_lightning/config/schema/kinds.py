@@ -1,4 +1,4 @@
-"""Which options hold what nobody but the user can know: the path of a file or folder, a text of any letters.
+"""The kinds of options that only the user can know: the path of a file or folder, a text of any letters.
 
 It is declared where the option is, and nowhere else; what follows from it is in
 :mod:`~cl_lightning.config.command_line.literals` (they are taken as the shell hands them over) and
@@ -24,27 +24,27 @@ _Options = TypeVar("_Options")
 
 
 def folder(default: Any = MISSING) -> Any:
-    """A field that holds the path of a folder."""
+    """Return a field that holds the path of a folder."""
     return dataclasses.field(default=default, metadata={_KIND: "folder"})
 
 
 def file(default: Any = MISSING) -> Any:
-    """A field that holds the path of a file."""
+    """Return a field that holds the path of a file."""
     return dataclasses.field(default=default, metadata={_KIND: "file"})
 
 
 def text(default: Any = MISSING) -> Any:
-    """A field that holds words for people, of any letters."""
+    """Return a field that holds a text of any letters."""
     return dataclasses.field(default=default, metadata={_KIND: "text"})
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind | None:
-    """Return what a field holds; None for a number, a choice, a truth value, a list ..."""
+    """Return the kind of a field; None for a number, a choice, a truth value, a list ..."""
     return field.metadata.get(_KIND)
 
 
 def made_absolute(options: _Options, here: Path, kinds: Collection[Kind] = PATHS) -> _Options:
-    """A copy of ``options``, a dataclass, whose paths of these ``kinds``, and those of the dataclasses within, are
+    """Return a copy of ``options``, a dataclass, whose paths of these ``kinds``, and those of nested dataclasses, are
     absolute: relative ones start from ``here``.
     """
     assert dataclasses.is_dataclass(options)
@@ -62,7 +62,7 @@ def made_absolute(options: _Options, here: Path, kinds: Collection[Kind] = PATHS
 
 
 def relative_paths(saved: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Iterator[tuple[str, str]]:
-    """Key, as it is typed, and value of each relative path in ``saved``, a configuration as plain values; ``kinds`` is
+    """Yield key, as typed, and value of each relative path in ``saved``, a configuration as plain values; ``kinds`` is
     that of :func:`~cl_lightning.config.command_line.literals.kinds`.
     """
     for key, value in _leaves(saved):

@@ -12,9 +12,9 @@ from cl_lightning.config.schema.fixed_names import chosen
 from cl_lightning.config.schema.kinds import file
 
 MOST_EPOCHS = 10**6
-"""Epochs of a phase, scaled or not."""
+"""Largest number of epochs of a phase, scaled or not."""
 MOST = 1e6
-"""A factor, a weight or a temperature beyond which nothing is left to weigh."""
+"""Largest factor, weight or temperature."""
 AUGMENTATIONS = ("none", "basic", "brightness", "randaugment")
 
 
@@ -24,12 +24,12 @@ def scale(default: float | None = None) -> Any:
 
 
 def _temperature(default: float) -> Any:
-    """Return a field for what scores are divided by."""
+    """Return a field for a temperature, which divides scores."""
     return number(default, above=0.0, at_most=MOST)
 
 
 def _weight(default: float) -> Any:
-    """Return a field for the factor of a loss; 0 leaves it out."""
+    """Return a field for the weight of a loss; 0 omits it."""
     return number(default, at_most=MOST)
 
 
@@ -77,7 +77,7 @@ class SamConfig:
 
 @dataclass
 class MethodConfig:
-    """What all methods have."""
+    """Options of all methods."""
 
     name: str = chosen("method")
     encoder: str = chosen("model")
@@ -89,7 +89,7 @@ class MethodConfig:
 
 @dataclass
 class TaskTransformerConfig(MethodConfig):
-    """What the transformers of DyTox's family have in common."""
+    """Options of the transformers of DyTox's family."""
 
     distillation: bool = True
     temperature: float = _temperature(1.0)
@@ -161,7 +161,7 @@ class DERConfig(MethodConfig):
 
 @dataclass
 class ViTMethodConfig(MethodConfig):
-    """What the methods that start from one trained vision transformer have in common."""
+    """Options of the methods that start from one trained vision transformer."""
 
     mixup: MixupConfig | None = None
     backbone_task: bool | None = None
@@ -171,7 +171,7 @@ class ViTMethodConfig(MethodConfig):
 
 @dataclass
 class MEATConfig(ViTMethodConfig):
-    """MEAT, and what is left of it without some of its masks."""
+    """MEAT, and its variants without some of its masks."""
 
     token_masks: bool = True
     token_mask_blocks: Any = "all"

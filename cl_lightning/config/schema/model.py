@@ -1,7 +1,7 @@
 """Options of the models, as typed dataclasses; what each means stands beside it in ``conf/model``.
 
 What a model needs of the machine's memory is forecast from them (:mod:`~cl_lightning.resources`); their upper bounds
-are where no machine could do otherwise.
+are beyond any machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _patch() -> Any:
 
 @dataclass
 class ModelConfig:
-    """What all models have; ``auto`` has nothing else."""
+    """Options of all models; ``auto`` has no others."""
 
     name: str = chosen("model", "auto")
 

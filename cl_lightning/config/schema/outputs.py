@@ -1,4 +1,4 @@
-"""Where a run's curves and its page go, as typed dataclasses."""
+"""Options of a run's curves and report page, as typed dataclasses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cl_lightning.config.schema.kinds import text
 
 @dataclass
 class LoggerConfig:
-    """Where curves go, beside the files of the run."""
+    """Loggers of the curves, beside the files of the run."""
 
     csv: bool = True
     wandb: bool = False

@@ -1,4 +1,4 @@
-"""Mistakes that concern many runs at once: what Hydra's launchers and sweepers would do without a word, or die of with
+"""Checks that concern many runs at once: settings that Hydra's launchers and sweepers accept silently, or fail on with
 a traceback.
 """
 
@@ -17,26 +17,26 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 _MOST_RUNS = 100_000
-"""Of a grid."""
+"""Largest number of runs of a grid."""
 
 
 def is_search(hydra: Any) -> bool:
-    """Whether Optuna chooses the runs of the multirun with this ``hydra`` node."""
+    """Return whether Optuna chooses the runs of the multirun with this ``hydra`` node."""
     return "optuna" in str(hydra.sweeper._target_)
 
 
 def is_submitit(hydra: Any) -> bool:
-    """Whether submitit makes them, each in a process that speaks into files."""
+    """Return whether submitit starts them, each in a process whose output goes to files."""
     return "submitit" in str(hydra.launcher._target_)
 
 
 def is_slurm(hydra: Any) -> bool:
-    """Whether SLURM makes them."""
+    """Return whether SLURM starts them."""
     return str(hydra.launcher._target_).endswith("SlurmLauncher")
 
 
 def typed_for(hydra: Any) -> list[str]:
-    """The overrides that the job or the multirun with this ``hydra`` node was asked for, as they were typed.
+    """Return the overrides of the job or the multirun with this ``hydra`` node, as typed.
 
     OmegaConf would fill in ``${...}`` within them, which is about the configuration and not about this list.
     """
@@ -46,7 +46,7 @@ def typed_for(hydra: Any) -> list[str]:
 
 
 def mistake_of_multirun(config: DictConfig) -> str | None:
-    """One line on what is wrong with a multirun as a whole, before any of its jobs is started, else ``None``.
+    """Return one line on what is wrong with a multirun as a whole, before any of its jobs is started, else ``None``.
 
     Args:
         config: as Hydra composed it, without the overrides that differ from job to job, with the node ``hydra``.
@@ -62,7 +62,7 @@ def mistake_of_multirun(config: DictConfig) -> str | None:
 
 
 def mistake_of_job(composed: DictConfig) -> str | None:
-    """One line on what is wrong with this job beside its own configuration ``composed``, else ``None``."""
+    """Return one line on what is wrong with this job beside its own configuration ``composed``, else ``None``."""
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
@@ -98,7 +98,7 @@ def _mistake_of_grid(config: DictConfig) -> str | None:
 
 
 def _mistake_of_many(config: DictConfig) -> str | None:
-    """A grid is listed in memory before its first run: one of 10**30 runs would never begin."""
+    """Return one line on a grid that is too large: it is listed in memory before its first run."""
     params = config.hydra.sweeper.get("params") or {}
     texts = [*typed_for(config.hydra), *(f"{key}={value}" for key, value in params.items())]
     swept = {text: _values(_parsed(text).value()) for text in texts if _is_swept(text)}
@@ -108,7 +108,7 @@ def _mistake_of_many(config: DictConfig) -> str | None:
 
 
 def _values(sweep: Any) -> float:
-    """Return how many values an override goes through."""
+    """Return the number of values of an override."""
     if isinstance(sweep, RangeSweep):
         start, stop, step = (float(end or 0) for end in (sweep.start, sweep.stop, sweep.step))
         steps = (stop - start) / step if step else math.inf
@@ -117,7 +117,7 @@ def _values(sweep: Any) -> float:
 
 
 def looks_at_test_images(config: DictConfig) -> str | None:
-    """One line if the runs of a search would be chosen by test images, else ``None``."""
+    """Return one line if the runs of a search would be chosen by test images, else ``None``."""
     data = config.data
     sets = data.sets or [data]
     if data.validation or all(each.name == "image_folder" and each.get("evaluate_on") == "val" for each in sets):

@@ -1,4 +1,4 @@
-"""Many runs from one command: what passes between Hydra's sweepers and launchers, our jobs, and the user."""
+"""Many runs from one command: the interface of Hydra's sweepers and launchers, our jobs, and the user."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from cl_lightning.core.printable import printable
 
 @dataclass(frozen=True)
 class Failed:
-    """What a job that went wrong gives back, from whichever process it ran in: no number, so that no sweeper can take
+    """The return value of a failed job, from whichever process it ran in: no number, so that no sweeper can take
     it for a result (a search notes a failed trial and goes on).
     """
 
     code: int
-    """The exit code that it would have had alone."""
+    """Exit code that it would have had alone."""
     line: str
-    """What it said; empty if it was said in a process of its own."""
+    """Its error message; empty if it was printed by a process of its own."""
 
 
 def is_elsewhere(hydra: Any) -> bool:
-    """Whether the jobs of the multirun with this ``hydra`` node run in other processes than the command's."""
+    """Return whether the jobs of the multirun with this ``hydra`` node run in other processes than the command's."""
     return is_side_by_side(hydra) or is_submitit(hydra)
 
 
 @contextmanager
 def as_job() -> Iterator[None]:
-    """Make this process one that a job can run in, whoever started it."""
+    """Prepare this process to run a job, whichever launcher started it."""
     hydra = HydraConfig.get()
     if is_submitit(hydra):
-        sys.argv[1:] = typed_for(hydra)  # what the run was asked for, instead of where submitit found it
+        sys.argv[1:] = typed_for(hydra)  # the run's overrides, instead of submitit's arguments
     with as_job_beside_others():
         yield
 
 
 def watch(failures: list[int]) -> None:
-    """Look after the multirun that this process may start.
+    """Supervise the multirun that this process may start.
 
-    What is wrong with it as a whole is a ``UserError`` before any job starts, a search is kept in order, and the exit
-    codes of jobs that go wrong in other processes are added to ``failures``.
+    Mistakes of the multirun as a whole are a ``UserError`` before any job starts, a search becomes a :class:`Search`,
+    and the exit codes of jobs that fail in other processes are added to ``failures``.
     """
     plugins = Plugins.instance()
     make_sweeper, make_launcher = Plugins.instantiate_sweeper, Plugins.instantiate_launcher
@@ -79,7 +79,7 @@ def watch(failures: list[int]) -> None:
 
 
 class _Watched(Launcher):
-    """A launcher whose answers are looked at."""
+    """A launcher whose return values are checked."""
 
     def __init__(self, launcher: Launcher, config: DictConfig, failures: list[int], values: dict[int, float]) -> None:
         self._launcher = launcher
@@ -88,10 +88,10 @@ class _Watched(Launcher):
         self._values = values
 
     def setup(self, **given: Any) -> None:
-        """Nothing: what it wraps has been set up."""
+        """Do nothing: the wrapped launcher has been set up."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Start the jobs, wait for them, note what went wrong."""
+        """Start the jobs, wait for them, record failures."""
         if self._elsewhere:
             self._say_where(len(job_overrides))
         try:
@@ -112,7 +112,7 @@ class _Watched(Launcher):
 
     @property
     def _elsewhere(self) -> bool:
-        """Whether jobs speak into files."""
+        """True if the output of jobs goes to files."""
         return is_submitit(self._config.hydra)
 
     def _say_where(self, count: int) -> None:
@@ -132,8 +132,8 @@ class _Watched(Launcher):
             _say(f"error: job {number}: {value.line or 'what went wrong is in its log'}")
 
     def _note_error(self, number: int, answer: JobReturn) -> None:
-        """An exception that comes out of a job is a mistake of ours, which must end a search too; unless submitit says
-        that it could not go on with the job.
+        """Raise the exception of a job, which is a bug of ours and must end a search too; unless submitit says
+        that it could not resume the job.
         """
         error = answer._return_value
         if _library(error) == "submitit":
@@ -150,7 +150,7 @@ def _say(line: str) -> None:
 
 
 def _what_ended(error: Exception, folder: str) -> str | None:
-    """One line on why a launcher gave up, where it was not one of our jobs' errors."""
+    """Return one line on why a launcher gave up, where it was not one of our jobs' errors."""
     if type(error).__name__ == "TerminatedWorkerError":
         return (
             "a job was killed (out of memory?) and took the others along: type a smaller hydra.launcher.n_jobs, or go "
@@ -174,16 +174,16 @@ _NO_GROUP = (
     "method", "data", "seed", "data.order", "data.root", "run_dir", "if_exists", "verbose", "evaluate_phases", "debug",
     "sweep",
 )  # fmt: skip
-"""Keys in which runs of one group may differ, or that are in its name anyway; so may trainer, logger and report."""
+"""Keys in which runs of one group may differ, or that are in its name anyway; trainer, logger and report may too."""
 
 
 def sweep_group(config: Config) -> str:
-    """The group of a run on a dashboard: runs that differ in seed and class order alone share it, so that a mean over
-    it means something. Method and data, then whatever else was typed.
+    """Return the group of a run on a dashboard: runs that differ in seed and class order alone share it: its mean
+    is meaningful. Method and data, then whatever else was typed.
     """
     typed = typed_for(HydraConfig.get()) if HydraConfig.initialized() else []
     told = [word for word in typed if not _names_no_group(word.partition("=")[0].lstrip("+~"))]
-    return " ".join([f"{config.method.name}_{config.data.name}", *sorted(told)])[:128]  # what wandb takes
+    return " ".join([f"{config.method.name}_{config.data.name}", *sorted(told)])[:128]  # wandb's limit
 
 
 def _names_no_group(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""A search by Optuna: continued without repeating itself or mixing configurations, quiet, one answer at its end."""
+"""The search by Optuna: resumed without repeating trials or mixing configurations, quiet, with one final result."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.core.printable import printable
 
 _CONFIGURATION = "configuration"
-"""Attribute of a stored search: what its trials have in common, as JSON."""
+"""Attribute of a stored search: the settings common to its trials, as JSON."""
 
 
 class Search(Sweeper):
-    """Hydra's Optuna sweeper, with what it leaves to its user.
+    """Hydra's Optuna sweeper, with what it lacks.
 
     - Trials that a storage holds already count: the same seed would begin with the same trials again.
-    - Trials of another configuration do not: going on with them is an error.
-    - Failed trials are noted as failed, and the search goes on; all failed is an error.
+    - Trials of another configuration do not: resuming such a search is an error.
+    - Failed trials are recorded as failed, and the search continues; all failed is an error.
     """
 
     def __init__(self, config: DictConfig, make: Callable[[], Sweeper], values: Mapping[int, float]) -> None:
-        """``make`` gives the sweeper for ``config``; ``values`` are those of the jobs done so far, by their number."""
+        """Wrap the sweeper that ``make`` returns for ``config``; ``values`` are those of finished jobs, by number."""
         self._config = config
         self._values = values
         with _quiet():
@@ -45,10 +45,10 @@ class Search(Sweeper):
             self._sweeper = make()
 
     def setup(self, **given: Any) -> None:
-        """Nothing: what it wraps has been set up."""
+        """Do nothing: the wrapped sweeper has been set up."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Make the trials; then say which was best."""
+        """Run the trials; then report the best one."""
         with _quiet(), _told("the search cannot go on"):
             result = self._sweeper.sweep(arguments)
         self._say_best()
@@ -68,7 +68,7 @@ class Search(Sweeper):
 
 
 def _earlier_trials(config: DictConfig) -> int:
-    """How many trials the storage has; it is made if there is none. Raises ``UserError`` if they are of other runs."""
+    """Count the trials in the storage, made if there is none. Raises ``UserError`` if they are of other runs."""
     import optuna
 
     sweeper = config.hydra.sweeper
@@ -91,7 +91,7 @@ def _earlier_trials(config: DictConfig) -> int:
 
 
 def _in_common(config: DictConfig) -> dict[str, Any]:
-    """What all trials have in common and their values depend on: neither what is searched for, nor Hydra's part."""
+    """Return the settings common to all trials that values depend on: neither those searched for, nor Hydra's part."""
     parsed = OverridesParser.create().parse_overrides(typed_for(config.hydra))
     searched = {override.get_key_element() for override in parsed if override.is_sweep_override()}
     searched |= set(config.hydra.sweeper.params or {})
@@ -106,7 +106,7 @@ def _is_part(key: str, searched: set[str]) -> bool:
 
 
 def _set_seed(config: DictConfig, seed: int) -> None:
-    """Give the sampler a seed, if it takes one and was not given any."""
+    """Give the sampler a seed, if it takes one and has none."""
     sampler = config.hydra.sweeper.sampler
     if "seed" in sampler and sampler.seed is None:
         with read_write(config), open_dict(config):
@@ -115,11 +115,11 @@ def _set_seed(config: DictConfig, seed: int) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Optuna says of itself, and of the sweeper's use of it."""
+    """Silence Optuna's messages, and its warnings on the sweeper's use of it."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("hydra_plugins").setLevel(logging.CRITICAL)  # a failed trial has told what went wrong
+    logging.getLogger("hydra_plugins").setLevel(logging.CRITICAL)  # a failed trial has reported what went wrong
     with warnings.catch_warnings():
         for module in ("optuna", "hydra_plugins"):
             warnings.filterwarnings("ignore", module=module)
@@ -128,7 +128,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """What Optuna and its storage refuse is the user's to mend; a job's own error, which has a note, is not."""
+    """Raise ``UserError`` for what Optuna and its storage refuse; a job's own error, which has a note, passes."""
     try:
         yield
     except Exception as error:

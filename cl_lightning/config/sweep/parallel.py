@@ -1,4 +1,4 @@
-"""Jobs side by side on one terminal (Hydra's joblib launcher): who says what, and how all of them leave at Ctrl-C."""
+"""Parallel jobs on one terminal (Hydra's joblib launcher): marked output, and all of them stop at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 _left: list[int] = []
-"""Numbers of the jobs that this process was told to leave: it begins no other."""
+"""Numbers of the jobs of this process that were interrupted: it begins no other."""
 
 
 def is_side_by_side(hydra: Any) -> bool:
-    """Whether the multirun with this ``hydra`` node runs its jobs in processes that share the terminal."""
+    """Return whether the multirun with this ``hydra`` node runs its jobs in processes that share the terminal."""
     return hydra.mode is RunMode.MULTIRUN and "joblib" in str(hydra.launcher._target_)
 
 
 def has_left() -> bool:
-    """Whether this process was told to leave a job."""
+    """Return whether a job of this process was interrupted."""
     return bool(_left)
 
 
 @contextmanager
 def as_job_beside_others() -> Iterator[None]:
-    """In a process beside others, mark what this job says as its own, and leave Ctrl-C to the jobs alone."""
+    """Mark the output of this job where others run in parallel, and let Ctrl-C reach jobs alone."""
     hydra = HydraConfig.get()
     if not is_side_by_side(hydra):
         yield
@@ -50,7 +50,7 @@ def as_job_beside_others() -> Iterator[None]:
 
 @contextmanager
 def leaving_together() -> Iterator[None]:
-    """For the process that waits for such jobs: the first Ctrl-C, which they get too, is raised when they have left."""
+    """Defer the first Ctrl-C of the process that waits for such jobs, which get it too, until they have stopped."""
     asked = False
     before = signal.getsignal(signal.SIGINT)
 
@@ -71,7 +71,7 @@ def leaving_together() -> Iterator[None]:
 
 
 class _Marked(io.TextIOBase):
-    """A stream whose lines begin with a mark; no terminal, so that nobody paints on it."""
+    """A stream whose lines begin with a mark; no terminal, so that no progress bar is drawn on it."""
 
     def __init__(self, stream: TextIO, mark: str) -> None:
         super().__init__()

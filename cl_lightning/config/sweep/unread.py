@@ -1,4 +1,4 @@
-"""Options that none of the jobs of a multirun reads: told before any of them is started.
+"""Options that none of the jobs of a multirun reads: reported before any of them is started.
 
 Jobs are composed until each option has found its reader, which mostly is the first one; if all that was typed is read
 under any condition, none is.
@@ -21,13 +21,13 @@ from cl_lightning.config.unread.check import Unread, is_conditional, told
 from cl_lightning.core.errors import UserError
 
 _AT_MOST = 200
-"""Jobs that are looked at; where there are more, an option that none of these reads is let pass."""
+"""Largest number of jobs checked; of more, an option that none of these reads is accepted."""
 _DECIDE_NOTHING = ("seed", "data.order")
-"""Options whose values change nothing in who reads what: one of each will do."""
+"""Options whose values do not affect which options are read: one value of each is enough."""
 
 
 def unread_by_all(hydra: Any) -> str | None:
-    """One line on what no job of the multirun with this ``hydra`` node reads, else ``None``."""
+    """Return one line on options that no job of the multirun with this ``hydra`` node reads, else ``None``."""
     texts = [*hydra.overrides.task, *(f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items())]
     typed = {one.key: one.text for one in assignments(texts) if is_conditional(one.key)}
     if not typed:
@@ -41,7 +41,7 @@ def unread_by_all(hydra: Any) -> str | None:
         try:
             idle = compose_apart(["run_dir=none", *job])[1]
         except (UserError, HydraException, OmegaConfBaseException, AssertionError, AttributeError):
-            return None  # a job that is wrong in itself says so
+            return None  # an invalid job reports its own error
         waiting = {one.key: one for one in idle if job is jobs[0] or one.key in waiting}
         if not waiting:
             return None
@@ -50,7 +50,7 @@ def unread_by_all(hydra: Any) -> str | None:
 
 
 def _jobs(parsed: Sequence[Override]) -> Iterator[list[str]]:
-    """The overrides of each job of a grid; of what is searched in an interval, its ends."""
+    """Yield the overrides of each job of a grid; of an interval that is searched, its ends."""
     return (list(job) for job in product(*map(_alternatives, parsed)))
 
 

@@ -1,4 +1,4 @@
-"""Options that were typed and that nobody reads: refused, because a run without them looks the same as one with them.
+"""Options that were typed and that nothing reads: refused, because a run without them looks the same as one with them.
 
 Whether one is read depends on the rest of the configuration (``readers.py``), not on its value. In a multirun it is
 wrong only if none of the jobs reads it.
@@ -18,27 +18,27 @@ from cl_lightning.core.errors import UserError
 
 _ENTRY = re.compile(r"data\.sets\.(\d+)\.")
 _SHOWN = 3
-"""Options that a message names."""
+"""Largest number of options that a message names."""
 
 
 @dataclass(frozen=True)
 class Unread:
-    """An option that was typed for nothing."""
+    """An option that was typed and has no effect."""
 
     key: str
     text: str
-    """What was typed."""
+    """Override as typed."""
     type: str
-    """What has to be typed as well for it to be read."""
+    """Overrides to type as well for it to be read."""
 
 
 def unread(typed: Iterable[Assignment], config: Config, given: Config | None = None) -> list[Unread]:
-    """Return which of the options that were typed nobody reads.
+    """Return the options that were typed and that nothing reads.
 
     Args:
         typed: see :func:`~cl_lightning.config.command_line.overrides.assignments`.
-        config: filled in.
-        given: as it was composed, before it was filled in; None for a configuration that was saved.
+        config: the filled-in configuration.
+        given: the configuration before it was filled in; None for a saved one.
     """
     typed = list(typed)
     facts = Facts(config, given or config)
@@ -51,10 +51,10 @@ def _missing(key: str, facts: Facts) -> str | None:
     """Return what to type for the option to be read; None if it is."""
     entry = _ENTRY.match(key)
     if entry is not None:
-        place, sets = int(entry[1]), facts.config.data.sets
-        if place >= len(sets):
-            return None  # told elsewhere
-        facts = Facts(facts.config, facts.given, sets[place])
+        index, sets = int(entry[1]), facts.config.data.sets
+        if index >= len(sets):
+            return None  # reported elsewhere
+        facts = Facts(facts.config, facts.given, sets[index])
     line = BY_KEY.get(_ENTRY.sub("data.sets.", key))
     needs = () if line is None else line.needs
     return next((need.type for need in needs if not need.holds(facts)), None)
@@ -66,7 +66,7 @@ def is_conditional(key: str) -> bool:
 
 
 def told(found: Sequence[Unread], nobody: str = "nobody here") -> str:
-    """One line on options that are read by ``nobody``."""
+    """Return one line on options that are read by ``nobody``."""
     shown = [f"{_short(one)} is read by {nobody}: type {one.type} as well, or leave it out" for one in found[:_SHOWN]]
     return "; ".join(shown) + _more(found)
 
@@ -76,7 +76,7 @@ def _more(found: Sequence[Unread]) -> str:
 
 
 def _short(one: Unread) -> str:
-    """Of an override that holds several options, which one is meant."""
+    """Return the option meant, of an override that holds several."""
     return one.text if one.text.lstrip("+~").startswith(f"{one.key}=") else f"{one.key} (in {one.text})"
 
 

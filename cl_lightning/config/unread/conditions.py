@@ -1,4 +1,4 @@
-"""Conditions under which an option is read, as functions of the configuration; which has which: ``readers.py``."""
+"""Conditions under which an option is read, as functions of the configuration; ``readers.py`` assigns them."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from cl_lightning.config.yaml_files import load_option, options
 ARRAYS = ("digits", "cifar100")
 """Data sets whose images are not in files."""
 LISTED = ("image_folder", "imagenet100", "imagenet1000")
-"""Data sets whose files are found by looking into class folders, not named by an index of their own."""
+"""Data sets whose files are found in class folders, not named by an index of their own."""
 SMALL = 64
-"""Pixels up to which an image is small."""
+"""Largest side of a small image, in pixels."""
 PAGES = "CL_LIGHTNING_REPORT"
-"""Where the environment switches pages off, a command that asks for something in them is not wrong."""
+"""Environment variable that switches pages off; options of pages are accepted all the same."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A configuration that is looked at."""
+    """A configuration to check."""
 
     config: Config
-    """Filled in."""
+    """Filled-in configuration."""
     given: Config
-    """As it was composed: ``None`` where data and method decide. The same as ``config`` for one that was saved."""
+    """Configuration as composed: ``None`` where data and method decide. The same as ``config`` for a saved one."""
     entry: SetConfig | None = None
-    """Of ``data.sets``, filled in; for its own options."""
+    """Entry of ``data.sets``, filled in; for its own options."""
 
 
 Holds = Callable[[Facts], bool]
@@ -61,7 +61,7 @@ def has(name: str) -> Holds:
 
 
 def is_open(name: str) -> Holds:
-    """Return whether the user has left an option to data and method."""
+    """Return whether an option is open, for data and method to decide."""
     group, _, key = name.rpartition(".")
     return lambda f: getattr(getattr(f.given, group) if group else f.given, key) is None
 
@@ -85,12 +85,12 @@ def augments(f: Facts, entry: SetConfig | None = None) -> bool:
 
 
 def is_left_to_data(name: str) -> Holds:
-    """Return whether a set that is augmented does not say itself what ``data`` says for all."""
+    """Return whether an augmented set does not override the value that ``data`` has for all."""
     return lambda f: any(getattr(entry, name) is None and augments(f, entry) for entry in f.given.data.sets)
 
 
 def mirrors(f: Facts, entry: SetConfig | None = None) -> bool:
-    """Return whether somebody asks if images may be mirrored: iCaRL does, for its class means."""
+    """Return whether anything depends on images being mirrored: iCaRL does, for its class means."""
     return augments(f, entry) or isinstance(f.config.method, ICaRLConfig)
 
 
@@ -108,7 +108,7 @@ def has_no_split(root: str | None) -> bool:
 
     try:
         return not root or not find_parts(Path(root).expanduser())
-    except (OSError, ValueError):  # told where the folder is read
+    except (OSError, ValueError):  # reported where the folder is read
         return True
 
 

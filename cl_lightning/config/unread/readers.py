@@ -1,7 +1,7 @@
-"""Who reads which option under which condition: one table, looked at by ``unread.py``.
+"""The table of options and the conditions under which they are read, used by ``check.py``.
 
 :data:`ALWAYS` and :data:`LINES` together name every option of ``schema.py``, each once (a test sees to it). A line
-holds what the filled-in configuration has to be like for its options to be read, and what to type for it to be so.
+holds conditions on the filled-in configuration for its options to be read, and what to type to meet them.
 Switches that depend on the machine (``trainer.*``) count as read: one command is for a laptop and a GPU.
 """
 
@@ -36,11 +36,11 @@ from cl_lightning.config.unread.conditions import (
 
 @dataclass(frozen=True)
 class Need:
-    """What has to hold for an option to be read."""
+    """A condition for an option to be read."""
 
     holds: Holds
     type: str
-    """What to type for it to be so."""
+    """Overrides to type to meet it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Line:
 
     keys: tuple[str, ...]
     needs: tuple[Need, ...]
-    """All of them; the first that does not hold is told."""
+    """All conditions; the first that does not hold is reported."""
 
 
 # ---- what to type -------------------------------------------------------------------------------------------------
@@ -76,11 +76,11 @@ _TRAINED: dict[str, tuple[Need, ...]] = {
     "finetuning": _MEMORY,
     "classifier": _MEMORY,
 }
-"""What it takes for a phase to be there."""
+"""Phase -> conditions for it to be trained."""
 
 
 def _phase(name: str) -> list[Line]:
-    """The options of a phase."""
+    """Return the lines of a phase's options."""
     key, there = f"method.{name}", _TRAINED[name]
 
     def line(names: str, *needs: Need) -> Line:
@@ -118,7 +118,7 @@ def _of_form(*forms: str) -> Need:
 
 
 def _suggestions() -> list[Line]:
-    """Return the lines of what data suggest, which is read where the user has not decided."""
+    """Return the lines of the data's suggestions, which are read where the user has not decided."""
     auto = Need(lambda f: f.given.model.name == "auto", "model=auto")
     rate = Need(is_open("lr_scale"), "lr_scale=null")
     found = [
@@ -152,7 +152,7 @@ _SCALED = {
     ),
     "lr_scale": (Need(any_phase(lambda phase: phase.lr_scale is None), "method.main.lr_scale=null"),),
 }
-"""What it takes for one of the run's scales to reach a phase."""
+"""Scale of the run -> conditions for it to apply to a phase."""
 
 _NAMES = """
 seed run_dir if_exists verbose evaluate_phases extends batch batch.size batch.replicas batch.evaluation
@@ -174,7 +174,7 @@ trainer.progress trainer.stop_after_task trainer.checkpoint_steps trainer.checkp
 logger logger.csv logger.wandb report report.page
 """
 ALWAYS = frozenset(_NAMES.split())
-"""Options, and groups of them, that every run reads which has them."""
+"""Options, and groups of them, that are read by every run that has them."""
 
 LINES: tuple[Line, ...] = (
     *(_line(name, *needs) for name, needs in _SCALED.items()),

@@ -113,7 +113,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("typed", FAULTS)
-def test_what_is_out_of_bounds_is_told_in_one_line(typed: str) -> None:
+def test_what_is_out_of_bounds_is_reported_in_one_line(typed: str) -> None:
     with pytest.raises(ValueError) as told:
         check(filled(*typed.split()))
     assert FAULTS[typed] in str(told.value)
@@ -153,7 +153,7 @@ def test_what_an_interpolation_put_there_is_looked_at(place: str, value: object,
     assert told[0].startswith(line)
 
 
-def test_a_number_in_the_place_of_options_is_told() -> None:
+def test_a_number_in_the_place_of_options_is_reported() -> None:
     config = given([])
     told = list(refusals(dataclasses.replace(config, method=0)))  # type: ignore[arg-type]
     assert told == ["method=0 holds no options: type method.KEY=VALUE"]

@@ -104,6 +104,6 @@ def test_numbers_stay_indices_where_classes_are_called_by_numbers() -> None:
         (["dog", 3], """data.order has numbers and names, 3 and dog: type names alone ('data.order=["3",...]' for"""),
     ],
 )
-def test_wrong_names_are_told_in_one_line(order: list[int | str], told: str) -> None:
+def test_wrong_names_are_reported_in_one_line(order: list[int | str], told: str) -> None:
     with pytest.raises(ValueError, match=rf"^{re.escape(told)}[^\n]*$"):
         class_order("pets", order, 4, PETS)

@@ -136,7 +136,7 @@ def identity_content(file: Path) -> str:
 
 
 @pytest.mark.parametrize("spoil", [lambda whole: whole[:-20], lambda whole: b"part,key\n", lambda whole: b""])
-def test_a_damaged_listing_is_told_and_is_none(
+def test_a_damaged_listing_is_reported_and_is_none(
     root: Path, tmp_path: Path, spoil: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "images.csv.gz"

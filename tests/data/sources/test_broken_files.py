@@ -98,7 +98,7 @@ class TestBroken:
         load_sources("digits", tmp_path)
         assert list(cache.iterdir()) == []
 
-    def test_other_mistakes_are_told_before_anything_is_decoded(self, tmp_path: Path, cache: Path) -> None:
+    def test_other_mistakes_are_reported_before_anything_is_decoded(self, tmp_path: Path, cache: Path) -> None:
         touch(tmp_path, ["train/a/1.png", "train/b/1.png", "val/a/2.png"], b"nothing")
         assert re.search("class folder .*val/b does not exist", refusal("image_folder", tmp_path))
         assert list(cache.iterdir()) == []

@@ -149,7 +149,7 @@ def test_names_of_left_out_files_stay_on_one_line(tmp_path: Path) -> None:
     assert aside.kinds() == (LeftOut(".txt files", 1, r"a\nb.txt"),)
 
 
-def test_what_is_left_out_is_told_in_one_line() -> None:
+def test_what_is_left_out_is_reported_in_one_line() -> None:
     assert LeftOut(".txt files", 1, "cat/a.txt").words() == "1 .txt file, cat/a.txt"
     assert LeftOut(".txt files", 3, "cat/a.txt").words() == "3 .txt files such as cat/a.txt"
     assert LeftOut("links to a folder above", 1, "cat/x").words() == "1 link to a folder above, cat/x"

@@ -204,7 +204,7 @@ class TestRemembering:
             assert len(broken(way)) == 3
         assert looked_at == []
 
-    def test_an_interrupted_scan_is_gone_on_with(
+    def test_an_interrupted_scan_is_resumed(
         self, tmp_path: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = many(tmp_path / "m", 100)

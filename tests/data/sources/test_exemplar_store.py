@@ -102,7 +102,7 @@ def test_files_come_back_byte_for_byte_whatever_their_keys_are(files: ExemplarSt
         assert torch.equal(*crops), "training sees the same"
 
 
-def test_what_is_held_is_told_by_key_and_label(arrays: ExemplarStore) -> None:
+def test_what_is_held_is_listed_by_key_and_label(arrays: ExemplarStore) -> None:
     assert arrays.holds({7: 0, "+2/cow/1.png": 2})
     assert not arrays.holds({7: 1}), "another class"
     assert not arrays.holds({8: 0}), "another image"

@@ -93,7 +93,7 @@ def test_files_and_classes_are_those_of_the_index(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_what_is_not_there_is_told_and_never_downloaded(name: str, tmp_path: Path) -> None:
+def test_what_is_not_there_is_reported_and_never_downloaded(name: str, tmp_path: Path) -> None:
     where = f"type data.root=DIR, where DIR/{FOLDERS[name]} holds "
     with pytest.raises(ValueError, match=re.escape(f"data.root is not set: {where}")):
         load_sources(name)

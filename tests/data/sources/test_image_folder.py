@@ -34,7 +34,7 @@ class TestParts:
     def tree(root: Path, *parts: str) -> Path:
         return touch(root, [f"{part}/{name}/{place}.png" for place, part in enumerate(parts) for name in "ab"])
 
-    def test_all_three_are_trained_and_tested_on_and_the_third_is_said_to_be_unused(self, tmp_path: Path) -> None:
+    def test_all_three_are_trained_and_tested_on_and_the_third_is_reported_to_be_unused(self, tmp_path: Path) -> None:
         found = scenario(self.tree(tmp_path, "train", "val", "test"))
         assert [found.train.key(row) for row in range(2)] == ["a/0.png", "b/0.png"]
         assert [found.test.key(row) for row in range(2)] == ["a/2.png", "b/2.png"]

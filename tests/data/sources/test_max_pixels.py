@@ -45,7 +45,9 @@ def load(root: Path, **options: object) -> readers.Sources:
     return readers.load_sources("image_folder", root, test_share=0.3, **options)  # type: ignore[arg-type]
 
 
-def test_a_large_picture_is_told_by_its_header_alone(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_picture_is_recognised_by_its_header_alone(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (root / "a" / "large.png").write_bytes(png(20_000, 20_000))
     with pytest.raises(ValueError) as told:
         load(root)
@@ -127,7 +129,7 @@ def test_all_formats_say_their_size_in_the_header(form: str) -> None:
     assert decode(io.BytesIO(stream.getvalue()), max_pixels=1200).size == (40, 30), "of several, the first"
 
 
-def test_a_strip_is_told(tmp_path: Path, root: Path, cache: Path) -> None:
+def test_a_strip_is_reported(tmp_path: Path, root: Path, cache: Path) -> None:
     for index in range(3):
         Image.new("RGB", (1, 60_000)).save(root / "a" / f"{index}.png")
     train, _ = load(root)

@@ -359,7 +359,7 @@ def test_recipes_that_differ_are_found(recipe: Arrays, entry: str, change: Any, 
     assert failed == ({entry} if "features" not in entry else {n for n in recipe if n.startswith("herding0/s")})
 
 
-def test_the_count_of_wrong_integers_is_told(recipe: Arrays, tmp_path: Path) -> None:
+def test_the_count_of_wrong_integers_is_reported(recipe: Arrays, tmp_path: Path) -> None:
     rows = compared({"herding0/features": recipe["herding0/features"], RANKS: swapped(recipe[RANKS])}, tmp_path).rows
     assert rows[0].note == "2 of 20 differ, the first at 0"
 

@@ -93,7 +93,7 @@ def test_wrong_entries_are_named(tmp_path: Path, arrays: dict[str, Any], told: s
         VectorFile(tmp_path / "f.npz")
 
 
-def test_damaged_archives_are_told(tmp_path: Path) -> None:
+def test_damaged_archives_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     np.savez(path, a=np.arange(1000))
     content = bytearray(path.read_bytes())
