@@ -21,7 +21,7 @@ from torch import Tensor
 from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Images
 from cl_lightning.data.scenario import Scenario
-from cl_lightning.data.views import view_rows
+from cl_lightning.data.views import ViewKey, view_rows
 from cl_lightning.learning.callbacks import Leaving
 from cl_lightning.learning.display import Display, Leg
 from cl_lightning.learning.engine import DataLook, Engine
@@ -177,8 +177,9 @@ class Sequence:
     def _draws(self, task: Task, phase: Phase, memory: RehearsalMemory) -> Draws:
         key = self._key(task, phase.name)
         tasks = self.scenario.tasks[: task.index + 1]
+        view_key = ViewKey(self._settings.key, phase.name)
         rows = [
-            view_rows(phase.view, tasks, memory, self.scenario.train_labels, replica, key)
+            view_rows(phase.view, tasks, memory, self.scenario.train_labels, replica, view_key)
             for replica in range(self._settings.replicas)
         ]
         shortest = min(len(r) for r in rows)
