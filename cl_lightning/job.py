@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
@@ -22,6 +22,9 @@ from cl_lightning.place import Rank, rank_from
 from cl_lightning.printable import printable
 from cl_lightning.run_folder import entered
 from cl_lightning.stop import STOPPED, StoppedError, interrupted_later
+
+if TYPE_CHECKING:
+    from cl_lightning.report.shown import Published  # heavy
 
 FAILED = 1
 """Exit code of a run that diverged, or was broken off by something outside of it."""
@@ -72,7 +75,7 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         with interrupted_later():
             from cl_lightning.run import execute  # heavy
 
-        return execute(config, resume=resume, rank=rank, began=began)
+        return execute(config, resume=resume, rank=rank, began=began, published=_published(config, rank))
     except (UserError, FloatingPointError, BrokenOffError) as error:
         if WANTS_TRACEBACK:
             raise
@@ -84,6 +87,15 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
     except KeyboardInterrupt:
         print(f"\nstopped: {printable(_left(config))}", file=sys.stderr)
         raise
+
+
+def _published(config: Config, rank: Rank | None) -> Published | None:
+    """Return what the page draws beside the run's own curve; only the process that writes a page looks for it."""
+    if not config.report.page or (rank is not None and rank.index != 0):
+        return None
+    from cl_lightning.published_curve import published_curve  # heavy
+
+    return published_curve(config)
 
 
 def complain(line: str, code: int = WRONG_CONFIGURATION) -> None:

@@ -41,6 +41,7 @@ from cl_lightning.printable import printable
 from cl_lightning.report.panels import Panels
 from cl_lightning.report.progress import phase_line, phase_scalars, task_line, task_scalars
 from cl_lightning.report.results import PhaseAccuracy
+from cl_lightning.report.shown import Published
 from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
 from cl_lightning.run_folder import elsewhere, entered
@@ -59,13 +60,18 @@ _LEAVE_AFTER = 25.0
 
 
 def execute(
-    config: Config, *, resume: bool = False, rank: Rank | None = None, began: Callable[[Path], None] | None = None
+    config: Config,
+    *,
+    resume: bool = False,
+    rank: Rank | None = None,
+    began: Callable[[Path], None] | None = None,
+    published: Published | None = None,
 ) -> float:
     """Learn the whole sequence, keeping the run's state as it goes; returns the average incremental accuracy in [0, 1].
 
     With ``resume``, the run that is in ``config.run_dir`` goes on where it was left. With ``rank``, this is one of
     several processes that make the run together; what counts is the first one's ``config``. ``began`` is called with
-    the run's folder as soon as this process is the one that writes there.
+    the run's folder as soon as this process is the one that writes there. ``published`` is for its page.
 
     Raises:
         UserError: something that the user can mend, before anything is trained.
@@ -88,7 +94,7 @@ def execute(
                 on_gpu = _on_gpu(config.trainer)
                 stack.enter_context(job_scope(config, run_dir, writes=processes.writes, on_gpu=on_gpu))
             with _how_to_go_on(run_dir), lost_peers_told(processes):
-                return processes.agree(_learn(config, run_dir, resume, processes))
+                return processes.agree(_learn(config, run_dir, resume, processes, published))
 
 
 def _told_by_the_first(processes: Processes, make: Callable[[], T]) -> T:
@@ -113,7 +119,7 @@ def _agreed(config: Config, processes: Processes) -> Config:
     return config if processes.writes else load_plain(plain)
 
 
-def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) -> float:
+def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes, published: Published | None) -> float:
     with told_to_user():
         with processes.one_before_the_others():
             scenario = build_scenario(config)
@@ -123,7 +129,10 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
         sequence = Sequence(scenario, method, RunState(build_memory(config)), _settings(config, key))
         last = _last_task(config, scenario)
         pipeline = build_pipeline(config, scenario, key)
-        writer, painter = Writer(config, scenario, method, run_dir), Painter(config, scenario, method, pipeline)
+        writer, painter = (
+            Writer(config, scenario, method, run_dir),
+            Painter(config, scenario, method, pipeline, published),
+        )
         kept = writer.restore(processes) if resume else None
         if kept is None and config.extends is not None:
             sequence.state = inherited(config, method, scenario)
