@@ -95,5 +95,5 @@ def _one_epoch(config: Config, scenario: Scenario) -> Iterator[str]:
     short = {n: phase for n, phase in trained_phases(config).items() if epochs_of(n, phase, config) == 1 < phase.epochs}
     if short:
         left = ", ".join(f"{name} (of {phase.epochs})" for name, phase in short.items())
-        scales = " and ".join(dict.fromkeys(scale_name(name) for name in short))
+        scales = " and ".join(dict.fromkeys(scale_name(config.method, name) for name in short))
         yield f"a single epoch is left of {left}: its numbers mean little, type a larger {scales}"

@@ -171,11 +171,12 @@ def _check_model(config: Config, automatic: bool) -> None:
 
 
 def _check_epochs(name: str, phase: PhaseConfig, config: Config) -> None:
-    scale = phase.epochs_scale if phase.epochs_scale is not None else getattr(config, scale_name(name))
+    of_the_run = scale_name(config.method, name)
+    scale = phase.epochs_scale if phase.epochs_scale is not None else getattr(config, of_the_run)
     if phase.epochs * (scale or 1.0) > MOST_EPOCHS:
         raise ValueError(
             f"method.{name}.epochs={phase.epochs} times {scale or 1.0:g} are more than {MOST_EPOCHS} epochs: "
-            f"type a smaller {scale_name(name)}, or method.{name}.epochs=N"
+            f"type a smaller {of_the_run}, or method.{name}.epochs=N"
         )
 
 

@@ -17,7 +17,7 @@ from cl_lightning.config.fill import suggested_scales
 from cl_lightning.config.identity import differences, science
 from cl_lightning.config.literal import filled_in
 from cl_lightning.config.saved import as_tree, change, load_plain, may_change, read_saved, to_plain
-from cl_lightning.config.scales import as_typed, scaled_anew
+from cl_lightning.config.scales import all_phases, as_typed, scaled_anew
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import refuse_unread
 from cl_lightning.errors import UserError, told_to_user
@@ -31,18 +31,15 @@ _FREE = (
     "epochs_scale",
     "lr_scale",
     "memory.size",
-    "method.classifier.",
     "method.drop_weight",
     "method.ffn_rate",
-    "method.finetuning.",
     "method.keep",
-    "method.main.",
     "method.token_rate",
     "seed",
     "trainer.precision",
 )
 """What a new task may do otherwise, beside what any run may change: how long and how it is trained, and how much is
-remembered. What the network is made of has been decided.
+remembered; and all about the phases of a later task. What the network is made of has been decided.
 """
 _READING = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
 """How a folder is read: as the run's own data, where nothing else is typed."""
@@ -62,7 +59,7 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     saved = read_saved(run_dir, "learn=")
     given = {name: _last(overrides, name) for name in _OWN}
     folder = _folder(given["data.new"], f"learn={run_dir}")
-    free = [name for name in _FREE if _has(saved, name)]
+    free = [name for name in _free() if _has(saved, name)]
     changes = [_change(override, free) for override in overrides if override.partition("=")[0] not in _OWN]
     try:
         before = load_plain(saved)
@@ -147,6 +144,11 @@ def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: 
     entry = OmegaConf.to_object(node)
     assert isinstance(entry, LearntFolderConfig)
     return entry
+
+
+def _free() -> list[str]:
+    """Return what a new task may do otherwise; a name with a point at its end stands for all below it."""
+    return sorted([*_FREE, *(f"method.{name}." for name, use in all_phases().items() if use.first_task_if is None)])
 
 
 def _has(saved: Mapping[str, Any], name: str) -> bool:

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from cl_lightning.config.bounds import MANY, Each, Range, bounded, choice, number, share, whole
 from cl_lightning.config.chosen import chosen
 from cl_lightning.config.kinds import file
+from cl_lightning.config.phase_use import used
 
 MOST_EPOCHS = 10**6
 """Epochs of a phase, scaled or not."""
@@ -97,7 +98,7 @@ class TaskTransformerConfig(MethodConfig):
     independent_heads: bool = True
     mixup: MixupConfig | None = None
     sam: SamConfig | None = None
-    finetuning: PhaseConfig | None = None
+    finetuning: PhaseConfig | None = field(default=None, metadata=used(balanced=True))
 
 
 @dataclass
@@ -156,7 +157,7 @@ class DERConfig(MethodConfig):
 
     auxiliary_weight: float = _weight(1.0)
     temperature: float = _temperature(5.0)
-    classifier: PhaseConfig = field(default_factory=PhaseConfig)
+    classifier: PhaseConfig = field(default_factory=PhaseConfig, metadata=used(balanced=True))
 
 
 @dataclass
@@ -166,7 +167,7 @@ class ViTMethodConfig(MethodConfig):
     mixup: MixupConfig | None = None
     backbone_task: bool | None = None
     backbone_file: str | None = file(None)
-    backbone: PhaseConfig = field(default_factory=PhaseConfig)
+    backbone: PhaseConfig = field(default_factory=PhaseConfig, metadata=used(first_task_if="backbone_task"))
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_lightning.config.files import load_option, options
-from cl_lightning.config.scales import scale_name, trained_phases
+from cl_lightning.config.scales import scale_name, trained_phases, trains_balanced
 from cl_lightning.config.schema import (
     Config,
     DERConfig,
@@ -74,7 +74,8 @@ def any_phase(holds: Callable[[PhaseConfig], bool]) -> Holds:
 def scales_epochs(scale: str) -> Holds:
     """Return whether a phase that is trained has its epochs times this scale of the run's."""
     return lambda f: any(
-        scale_name(name) == scale and phase.epochs_scale is None for name, phase in trained_phases(f.config).items()
+        scale_name(f.config.method, name) == scale and phase.epochs_scale is None
+        for name, phase in trained_phases(f.config).items()
     )
 
 
@@ -125,7 +126,7 @@ def patch_size_is_open(f: Facts) -> bool:
 
 def freezes(f: Facts) -> bool:
     """Return whether a part of the network that has branches passes images without being trained."""
-    return isinstance(f.config.method, MEATConfig | DERConfig) or "finetuning" in trained_phases(f.config)
+    return isinstance(f.config.method, MEATConfig | DERConfig) or trains_balanced(f.config)
 
 
 def draws_page(f: Facts) -> bool:

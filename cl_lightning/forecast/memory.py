@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cl_lightning.config.scales import BACKBONE, MAIN, phases_of
+from cl_lightning.config.scales import trained_phases
 from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.forecast.machine import gpu_memory, machine_memory
@@ -48,7 +48,7 @@ class Need:
 def forecast(config: Config, scenario: Scenario) -> Need:
     """Return what the first task of the run needs."""
     counts = count(config, scenario.image_size, scenario.channels)
-    phase = phases_of(config.method)[BACKBONE if getattr(config.method, "backbone_task", False) else MAIN]
+    phase = next(iter(trained_phases(config).values()))
     moments = {"adamw": 2, "sgd": int(phase.momentum > 0)}[phase.optimiser]
     pixels = scenario.channels * scenario.image_size**2
     images = _images_of_a_step(config, scenario)
