@@ -2,61 +2,44 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from cl_lightning.build import build_memory, build_method, build_pipeline, build_scenario, flips
+from cl_lightning.build_engine import build_curves, on_gpu
 from cl_lightning.checkpoints import Position, list_checkpoints
 from cl_lightning.config.check import check_begin
 from cl_lightning.config.saved import load_plain, to_plain
-from cl_lightning.config.schema import Config, TrainerConfig
-from cl_lightning.data.loading import Pipeline
+from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
-from cl_lightning.data.workers import check_workers, idle_workers
+from cl_lightning.data.workers import check_workers
 from cl_lightning.errors import BrokenOffError, UserError, told_to_user
 from cl_lightning.forecast.memory import check_memory
-from cl_lightning.journal import Bystander, Journal
-from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
-from cl_lightning.learning.engine import Engine
-from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, Status, make_curves, silent_curves
-from cl_lightning.learning.precision import slow_half_precision
+from cl_lightning.learning.loggers import silent_curves
 from cl_lightning.learning.processes import ALONE, Processes, joined, lost_peers_told
-from cl_lightning.learning.trainer import TrainerOptions
-from cl_lightning.methods.base import Method
 from cl_lightning.paths import shown, writing
 from cl_lightning.place import Rank
 from cl_lightning.portrait import Painter
-from cl_lightning.printable import printable
-from cl_lightning.report.panels import Panels
-from cl_lightning.report.progress import phase_line, phase_scalars, task_line, task_scalars
-from cl_lightning.report.results import PhaseAccuracy
 from cl_lightning.report.shown import Published
-from cl_lightning.report.table import render_table
 from cl_lightning.rng import Key
 from cl_lightning.run_folder import elsewhere, entered
+from cl_lightning.run_loop import Parts, Run, announce, closed, learn, report
 from cl_lightning.scenarios import inherited
 from cl_lightning.scope import Verbosity, job_scope
-from cl_lightning.sequence import AfterPhase, Sequence, Settings
+from cl_lightning.sequence import Sequence, Settings
 from cl_lightning.state import RunState
-from cl_lightning.stop import Stop, StoppedError, listening
+from cl_lightning.stop import StoppedError
 from cl_lightning.writer import Writer
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-_LEAVE_AFTER = 25.0
-"""Seconds that a process which writes nothing goes on taking part after it was asked to stop."""
 
 
 def execute(
@@ -91,8 +74,8 @@ def execute(
         _told_by_the_first(processes, partial(_check_place, config, run_dir, resume))
         with ExitStack() as stack:
             with writing(run_dir, elsewhere(run_dir, resume=resume)):
-                on_gpu = _on_gpu(config.trainer)
-                stack.enter_context(job_scope(config, run_dir, writes=processes.writes, on_gpu=on_gpu))
+                runs_on_gpu = on_gpu(config.trainer)
+                stack.enter_context(job_scope(config, run_dir, writes=processes.writes, on_gpu=runs_on_gpu))
             with _how_to_go_on(run_dir), lost_peers_told(processes):
                 return processes.agree(_learn(config, run_dir, resume, processes, published))
 
@@ -120,74 +103,62 @@ def _agreed(config: Config, processes: Processes) -> Config:
 
 
 def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes, published: Published | None) -> float:
+    """One run, once its folder is entered: built, restored, announced, learnt, reported."""
     with told_to_user():
-        with processes.one_before_the_others():
-            scenario = build_scenario(config)
-        key = Key(config.seed)
-        check_memory(config, scenario)
-        method = build_method(config, scenario, key)
-        sequence = Sequence(scenario, method, RunState(build_memory(config)), _settings(config, key))
-        last = _last_task(config, scenario)
-        pipeline = build_pipeline(config, scenario, key)
-        writer, painter = (
-            Writer(config, scenario, method, run_dir),
-            Painter(config, scenario, method, pipeline, published),
-        )
-        kept = writer.restore(processes) if resume else None
-        if kept is None and config.extends is not None:
-            sequence.state = inherited(config, method, scenario)
-            _check_new_task(sequence.state.position.tasks, last)
-        elif kept is not None:
-            sequence.state = kept
-        state = sequence.state
-        ahead = sequence.forecast(last)
-        if not isinstance(scenario.train, ArraySource):
-            _check_workers(config, scenario, processes)
-        begun = config.extends is None or state.position != Position(len(scenario.tasks) - 1)
-        curves = _curves(config, run_dir, state, resume, processes, begun=begun)
-    at = state.position
-    told = processes.writes and config.verbose > Verbosity.QUIET
-    display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
-    status: Status = "failed"
-    results: dict[str, Any] = {}
-    try:
-        if processes.writes:
-            writer.start()
-            writer.warn()
-            if kept is None and state.records:
-                writer.keep(state)  # from here on the run needs nothing of the one before it
-        slow = slow_half_precision(_precision(config), on_gpu=_on_gpu(config.trainer))
-        idle = idle_workers(config.trainer.workers)
-        for line in [*writer.opening_lines(state), *slow, *([idle] if idle else [])]:
-            _tell(display, line)
-        curves.log_configuration(dataclasses.asdict(config))
-        draw = partial(painter.panels, state)
-        if state.records:
-            results = _log_task(writer, state, curves, processes, draw, again=at.items > 0 or at.steps > 0)
-        with listening(None if processes.writes else _LEAVE_AFTER) as stop:
-            journal = _journal(config, writer, state, curves, stop, processes)
-            engine = _engine(config, scenario, pipeline, run_dir, display, curves, journal, processes)
-            after_phase = _after_phase(method, state, curves, display, len(scenario.tasks))
-            told_of = after_phase if config.evaluate_phases else None
-            for task in sequence.run(engine, display, curves, journal, told_of) if at.tasks <= last else ():
-                results = _log_task(writer, state, curves, processes, draw)
-                _tell(display, task_line(results, len(scenario.tasks)))
-                if task.index == last:
-                    break
-        status = "success"
-    except (StoppedError, KeyboardInterrupt):
-        status = "stopped"
-        raise
-    finally:
-        display.close()
-        curves.close(status)
+        parts = _build(config, run_dir, processes, published)
+        state, of_another = _initial_state(parts, resume)
+        run = _ready(parts, state, resume)
+    with closed(run):
+        announce(parts, run, keep=of_another)
+        results = learn(parts, run)
     if processes.writes:
-        page = painter.report(state, run_dir) if config.report.page else None
-        if config.verbose > Verbosity.QUIET:
-            sys.stdout.write(render_table(results, str(shown(run_dir)), width=100) + "\n")
-            sys.stdout.write("" if page is None else f"Report: {printable(str(shown(page)))}\n")
+        report(parts, state, results)
     average = results["average_incremental_accuracy"]
     return math.nan if average is None else float(average)
+
+
+def _build(config: Config, run_dir: Path, processes: Processes, published: Published | None) -> Parts:
+    with processes.one_before_the_others():
+        scenario = build_scenario(config)
+    key = Key(config.seed)
+    check_memory(config, scenario)
+    method = build_method(config, scenario, key)
+    memory = build_memory(config)
+    last = _last_task(config, scenario)
+    pipeline = build_pipeline(config, scenario, key)
+    writer = Writer(config, scenario, method, run_dir)
+    painter = Painter(config, scenario, method, pipeline, published)
+    return Parts(config, run_dir, processes, key, scenario, method, memory, last, pipeline, writer, painter)
+
+
+def _initial_state(parts: Parts, resume: bool) -> tuple[RunState, bool]:
+    """What the run in this folder last kept, else what the run that it extends ended with, else nothing; and whether it
+    is that other run's. Networks come into the method with it.
+    """
+    config = parts.config
+    restored = parts.writer.restore(parts.processes) if resume else None
+    if restored is not None:
+        return restored, False
+    if config.extends is None:
+        return RunState(parts.memory), False
+    state = inherited(config, parts.method, parts.scenario)
+    _check_new_task(state.position.tasks, parts.last)
+    return state, True
+
+
+def _ready(parts: Parts, state: RunState, resume: bool) -> Run:
+    """Refuse what could not be learnt from here on, before anything is written of it."""
+    config, scenario, processes = parts.config, parts.scenario, parts.processes
+    sequence = Sequence(scenario, parts.method, state, _settings(config, parts.key))
+    ahead = sequence.forecast(parts.last)
+    if not isinstance(scenario.train, ArraySource):
+        _check_workers(config, scenario, processes)
+    begun = config.extends is None or state.position != Position(len(scenario.tasks) - 1)
+    writes = processes.writes
+    curves = build_curves(config, parts.run_dir, state, resume, begun=begun) if writes else silent_curves()
+    told = writes and config.verbose > Verbosity.QUIET
+    display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
+    return Run(sequence, state.position, display, curves)
 
 
 def _settings(config: Config, key: Key) -> Settings:
@@ -218,129 +189,6 @@ def _check_new_task(new: int, last: int) -> None:
         raise ValueError(
             f"trainer.stop_after_task={last} comes before the new task: type trainer.stop_after_task={new}, or null"
         )
-
-
-def _log_task(
-    writer: Writer,
-    state: RunState,
-    curves: Curves,
-    processes: Processes,
-    draw: Callable[[dict[str, Any]], Panels],
-    *,
-    again: bool = False,
-) -> dict[str, Any]:
-    """Results and a point of the curves for the last task done; the point is there already if this is ``again``."""
-    results = writer.results(state, write=processes.writes)
-    if not again:
-        curves.log_task(state.records[-1].index, task_scalars(results), lambda: draw(results))
-    return results
-
-
-def _after_phase(method: Method, state: RunState, curves: Curves, display: Display, num_tasks: int) -> AfterPhase:
-    """A line and a point of the curves for each phase that was evaluated."""
-    main_readout = next(iter(method.readouts()))
-
-    def log_phase(entry: PhaseAccuracy) -> None:
-        curves.log_phase(len(state.after_phases) - 1, entry.task, entry.phase, phase_scalars(entry))
-        _tell(display, phase_line(entry, main_readout, num_tasks))
-
-    return log_phase
-
-
-def _tell(display: Display, line: str) -> None:
-    """To the console and into the run's log."""
-    display.say(line)
-    log.info(line, extra={"told": True})
-
-
-def _curves(
-    config: Config, run_dir: Path, state: RunState, resume: bool, processes: Processes, *, begun: bool
-) -> Curves:
-    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. Until it has
-    ``begun`` to learn, a run that extends another one has that one's last task at step 0.
-    """
-    if not processes.writes:
-        return silent_curves()
-    at, tasks = state.position, len(state.records)
-    logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
-    there = Kept(state.steps, max(0, logged), len(state.after_phases))
-    options = _logger_options(config)
-    curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
-    if begun:
-        curves.offset = state.step_offset
-    return curves
-
-
-def _journal(
-    config: Config, writer: Writer, state: RunState, curves: Curves, stop: Stop, processes: Processes
-) -> Journal | Bystander:
-    if not processes.writes:
-        return Bystander()
-
-    def save() -> None:
-        curves.sync()  # first: a checkpoint must not know of points that a power cut takes away
-        writer.keep(state)
-
-    every = config.trainer
-    steps, minutes = every.checkpoint_steps, every.checkpoint_minutes
-    return Journal(state, save, lambda: writer.place(state), stop, every_steps=steps, every_minutes=minutes)
-
-
-def _engine(
-    config: Config,
-    scenario: Scenario,
-    pipeline: Pipeline,
-    run_dir: Path,
-    display: Display,
-    curves: Curves,
-    journal: Journal | Bystander,
-    processes: Processes,
-) -> Engine:
-    trainer = config.trainer
-    options = TrainerOptions(trainer.accelerator, _precision(config), trainer.deterministic, run_dir, processes)
-    return Engine(
-        scenario,
-        pipeline,
-        options,
-        workers=trainer.workers,
-        evaluation_batch=config.batch.evaluation,
-        log_every=trainer.log_every,
-        display=display,
-        curves=curves,
-        leaving=journal,
-        trunks=Trunks(_compiles(trainer), asked_for=trainer.compile == "trunk"),
-        cuda_graphs=trainer.cuda_graphs,
-    )
-
-
-def _precision(config: Config) -> str:
-    return config.trainer.precision or "32-true"
-
-
-def _compiles(trainer: TrainerConfig) -> bool:
-    """Whether the networks' trunks are compiled: on a GPU it pays within minutes, on a CPU within hours."""
-    if trainer.compile == "auto":
-        return _on_gpu(trainer)
-    return trainer.compile == "trunk"
-
-
-def _on_gpu(trainer: TrainerConfig) -> bool:
-    return trainer.accelerator != "cpu" and torch.cuda.is_available()
-
-
-def _logger_options(config: Config) -> LoggerOptions:
-    logger = config.logger
-    group = f"{config.method.name}_{config.data.name}"
-    return LoggerOptions(
-        csv=logger.csv,
-        wandb=logger.wandb,
-        project=logger.project,
-        entity=logger.entity,
-        mode=logger.mode,
-        name=logger.name or f"{group}_seed{config.seed}",
-        group=logger.group or group,
-        quiet=config.verbose == Verbosity.QUIET,
-    )
 
 
 def _together(config: Config, rank: Rank | None) -> AbstractContextManager[Processes]:

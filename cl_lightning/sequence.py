@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,11 +21,9 @@ from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Images
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.views import ViewKey, view_rows
-from cl_lightning.learning.callbacks import Leaving
-from cl_lightning.learning.display import Display, Leg
+from cl_lightning.learning.display import Leg
 from cl_lightning.learning.engine import DataLook, Engine
 from cl_lightning.learning.finite import ScoresWatch, broken_network, broken_state
-from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.probe import as_it_was
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
@@ -50,16 +47,6 @@ class Settings:
     replicas: int
     flips: bool
     """Whether mirrored images are images of the same class."""
-
-
-class Journal(Leaving, Protocol):
-    """Who keeps the state of the run."""
-
-    def after_item(self) -> None:
-        """An item of the plan, the evaluation after a phase, or a whole task is finished. May raise
-        ``StoppedError``.
-        """
-        ...
 
 
 AfterPhase = Callable[[PhaseAccuracy], None]
@@ -97,42 +84,37 @@ class Sequence:
                     legs.append(_leg(task, place, item.phase, draws))
         return legs
 
-    def run(
-        self,
-        engine: Engine,
-        display: Display,
-        curves: Curves,
-        journal: Journal,
-        after_phase: AfterPhase | None = None,
-    ) -> Iterator[Task]:
+    def run(self, engine: Engine, after_phase: AfterPhase | None = None) -> Iterator[Task]:
         """Learn what the state does not have yet, in order; yields each task when its plan is done and its counts are
         in the state. With ``after_phase``, all classes seen are evaluated after each phase too.
+
+        Whoever observes the engine is told of phases and items too.
         """
-        cursor = self.state.cursor
+        cursor, leaving = self.state.cursor, engine.observers.leaving
         for task in self.scenario.tasks[len(self.state.records) :]:
             plan = self.method.plan(task)
             while cursor.items < len(plan):
                 if after_phase is not None:
-                    self._evaluate_phase(plan, task, engine, journal, after_phase)
+                    self._evaluate_phase(plan, task, engine, after_phase)
                 item, begun = plan[cursor.items], time.monotonic()
-                self._carry_out(item, task, engine, display, curves)
+                self._carry_out(item, task, engine)
                 log.debug("task %d: %s took %.1f s", task.index + 1, _name(item), time.monotonic() - begun)
                 cursor.items += 1
                 cursor.left = None
                 if cursor.items < len(plan):
-                    journal.after_item()
+                    leaving.after_item()
             self.state.records.append(self._record(task, cursor))
             cursor = self.state.cursor = Cursor()
-            journal.after_item()
+            leaving.after_item()
             yield task
 
-    def _carry_out(self, item: PlanItem, task: Task, engine: Engine, display: Display, curves: Curves) -> None:
+    def _carry_out(self, item: PlanItem, task: Task, engine: Engine) -> None:
         match item:
             case Grow():
                 self.method.grow(task, self._key(task, "grow"), self._look(engine))
                 self._check_finite(item, task)
             case Fit(phase):
-                self._fit(task, phase, engine, display, curves)
+                self._fit(task, phase, engine)
             case Herd():
                 self._herd(engine, task, item)
             case Act(name):
@@ -149,8 +131,9 @@ class Sequence:
         if broken is not None:
             raise _diverged(str(broken), task, item)
 
-    def _fit(self, task: Task, phase: Phase, engine: Engine, display: Display, curves: Curves) -> None:
+    def _fit(self, task: Task, phase: Phase, engine: Engine) -> None:
         state, cursor = self.state, self.state.cursor
+        display, curves = engine.observers.display, engine.observers.curves
         draws = self._draws(task, phase, state.memory)
         done = 0 if cursor.left is None else cursor.left.steps
         display.start(_leg(task, cursor.items, phase, draws), done)
@@ -226,9 +209,7 @@ class Sequence:
             if len(matrix) >= task.index:  # else the run was begun before this was counted, and its first rows lack
                 self.state.matrices.setdefault(protocol, {})[readout] = matrix.with_row(task.index, counts)
 
-    def _evaluate_phase(
-        self, plan: list[PlanItem], task: Task, engine: Engine, journal: Journal, after_phase: AfterPhase
-    ) -> None:
+    def _evaluate_phase(self, plan: list[PlanItem], task: Task, engine: Engine, after_phase: AfterPhase) -> None:
         """Count what the phase before the next item has brought, unless that has been done.
 
         The phase itself has been kept by then: who is interrupted here counts once more, and trains nothing again. And
@@ -257,7 +238,7 @@ class Sequence:
         self.state.after_phases.append(PhaseAccuracy(task.index, place, item.phase.name, cells))
         log.debug("task %d: evaluation after %s took %.1f s", task.index + 1, _name(item), time.monotonic() - begun)
         after_phase(self.state.after_phases[-1])
-        journal.after_item()
+        engine.observers.leaving.after_item()
 
     def _counted(self, engine: Engine, task: Task, count_batch: Callable[[Images, list[int]], Counted]) -> Counted:
         """What ``count_batch`` counts of images and class offsets, over the test images of all tasks so far, each once

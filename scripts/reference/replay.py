@@ -30,7 +30,7 @@ from cl_lightning.data.mixup import mix_ratio
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.journal import Bystander
 from cl_lightning.learning.display import Display
-from cl_lightning.learning.engine import Engine
+from cl_lightning.learning.engine import Engine, EngineOptions, Observers
 from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.loggers import silent_curves
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
@@ -89,16 +89,15 @@ def _carry_out(
         TrainerOptions(
             "cpu", config.trainer.precision or "32-true", config.trainer.deterministic, Path(config.run_dir)
         ),
-        workers=config.trainer.workers,
-        evaluation_batch=config.batch.evaluation,
-        log_every=config.trainer.log_every,
-        display=display,
-        curves=curves,
-        leaving=Bystander(),
-        callbacks=[_StepObserver(run, method, observer)],
+        EngineOptions(config.trainer.workers, config.batch.evaluation, config.trainer.log_every),
+        Observers(
+            display,
+            curves,
+            _MemoryObserver(state, method, observer),
+            (_StepObserver(run, method, observer),),
+        ),
     )
-    journal = _MemoryObserver(state, method, observer)
-    for task in sequence.run(engine, display, curves, journal):
+    for task in sequence.run(engine):
         observer.on_evaluation(task.index, _evaluation(run, scenario, method, state, engine, task))
         if task.index == tasks - 1:
             break

@@ -17,7 +17,7 @@ from cl_lightning.data.sources import ArraySource
 from cl_lightning.journal import Bystander
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display, Leg
-from cl_lightning.learning.engine import Engine, Fitted
+from cl_lightning.learning.engine import Engine, EngineOptions, Fitted, Observers
 from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.losses.classification import cross_entropy
@@ -138,14 +138,8 @@ class Bench:
             scenario,
             CLEAN,
             options,
-            workers=0,
-            evaluation_batch=7,
-            log_every=1,
-            display=self.display,
-            curves=self.curves,
-            leaving=Bystander(),
-            trunks=trunks,
-            callbacks=callbacks,
+            EngineOptions(workers=0, evaluation_batch=7, log_every=1, trunks=trunks or Trunks(False)),
+            Observers(self.display, self.curves, Bystander(), tuple(callbacks)),
         )
 
     def fit(

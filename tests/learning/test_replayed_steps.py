@@ -84,7 +84,7 @@ def test_replaying_has_an_off_switch(bench: Bench, monkeypatch: pytest.MonkeyPat
     recorder = ByHand()
     monkeypatch.setattr(Learner, "_replayable", lambda self: True)
     monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
-    monkeypatch.setattr(bench.engine, "_cuda_graphs", wanted)
+    monkeypatch.setattr(bench.engine, "_options", dataclasses.replace(bench.engine._options, cuda_graphs=wanted))
     bench.fit(toy(2), TASKS[0], PHASE)
     assert (recorder.replays > 0) is wanted
 
@@ -122,7 +122,7 @@ def test_what_is_left_of_replayed_steps_is_what_is_left_of_steps(bench: Bench, m
             if steps == 6:
                 kept.append(leave())
 
-    monkeypatch.setattr(bench.engine, "_leaving", Keeps())
+    monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=Keeps()))
     phase = dataclasses.replace(PHASE, optimiser=Optimiser("adamw", 0.125))
     bench.fit(toy(2), TASKS[0], phase)
     monkeypatch.setattr(Learner, "_replayable", lambda self: True)
@@ -187,10 +187,10 @@ def test_on_a_gpu_a_phase_goes_on_where_it_was_left(tmp_path: Path, monkeypatch:
                 left.append((copy.deepcopy(leave()), copy.deepcopy(method)))
 
     bench, method = Bench(tmp_path, on_gpu=True), dytox()
-    monkeypatch.setattr(bench.engine, "_leaving", Keeps())
+    monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=Keeps()))
     _, draws = bench.fit(method, TASKS[1], method._main)
     ((where, again),) = left
-    monkeypatch.setattr(bench.engine, "_leaving", Bystander())
+    monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=Bystander()))
     bench.display.start(Leg(1, 1, "main", 8, draws.steps_per_epoch, 0), 10)
     bench.engine.fit(again, TASKS[1], method._main, draws, Key(0).fold(1, "main"), where)
     torch.testing.assert_close(flat(again.network), flat(method.network), atol=1e-6, rtol=1e-5)

@@ -1,0 +1,104 @@
+"""Configuration to what trains and to what is told of it: engine, loggers, the keeping of checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from cl_lightning.config.schema import Config, TrainerConfig
+from cl_lightning.data.loading import Pipeline
+from cl_lightning.data.scenario import Scenario
+from cl_lightning.journal import Bystander, Journal
+from cl_lightning.learning.compiled import Trunks
+from cl_lightning.learning.engine import Engine, EngineOptions, Observers
+from cl_lightning.learning.loggers import Curves, Kept, LoggerOptions, make_curves
+from cl_lightning.learning.processes import Processes
+from cl_lightning.learning.trainer import TrainerOptions
+from cl_lightning.scope import Verbosity
+from cl_lightning.state import RunState
+from cl_lightning.stop import Stop
+from cl_lightning.writer import Writer
+
+
+def build_engine(
+    config: Config,
+    scenario: Scenario,
+    pipeline: Pipeline,
+    run_dir: Path,
+    processes: Processes,
+    observers: Observers,
+) -> Engine:
+    """What trains, on this process' device."""
+    trainer = config.trainer
+    options = EngineOptions(
+        workers=trainer.workers,
+        evaluation_batch=config.batch.evaluation,
+        log_every=trainer.log_every,
+        trunks=Trunks(_compiles(trainer), asked_for=trainer.compile == "trunk"),
+        cuda_graphs=trainer.cuda_graphs,
+    )
+    how = TrainerOptions(trainer.accelerator, precision(config), trainer.deterministic, run_dir, processes)
+    return Engine(scenario, pipeline, how, options, observers)
+
+
+def build_curves(config: Config, run_dir: Path, state: RunState, resume: bool, *, begun: bool) -> Curves:
+    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. Until it has
+    ``begun`` to learn, a run that extends another one has that one's last task at step 0.
+    """
+    at, tasks = state.position, len(state.records)
+    logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
+    there = Kept(state.steps, max(0, logged), len(state.after_phases))
+    options = _logger_options(config)
+    curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
+    if begun:
+        curves.offset = state.step_offset
+    return curves
+
+
+def build_journal(
+    config: Config, writer: Writer, state: RunState, curves: Curves, stop: Stop, processes: Processes
+) -> Journal | Bystander:
+    """What keeps the run's state; on a process that writes nothing, what lets the others do so."""
+    if not processes.writes:
+        return Bystander()
+
+    def save() -> None:
+        curves.sync()  # first: a checkpoint must not know of points that a power cut takes away
+        writer.keep(state)
+
+    every = config.trainer
+    steps, minutes = every.checkpoint_steps, every.checkpoint_minutes
+    return Journal(state, save, lambda: writer.place(state), stop, every_steps=steps, every_minutes=minutes)
+
+
+def precision(config: Config) -> str:
+    """In which phases are trained."""
+    return config.trainer.precision or "32-true"
+
+
+def on_gpu(trainer: TrainerConfig) -> bool:
+    """Whether this run's networks are on a GPU."""
+    return trainer.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def _compiles(trainer: TrainerConfig) -> bool:
+    """Whether the networks' trunks are compiled: on a GPU it pays within minutes, on a CPU within hours."""
+    if trainer.compile == "auto":
+        return on_gpu(trainer)
+    return trainer.compile == "trunk"
+
+
+def _logger_options(config: Config) -> LoggerOptions:
+    logger = config.logger
+    group = f"{config.method.name}_{config.data.name}"
+    return LoggerOptions(
+        csv=logger.csv,
+        wandb=logger.wandb,
+        project=logger.project,
+        entity=logger.entity,
+        mode=logger.mode,
+        name=logger.name or f"{group}_seed{config.seed}",
+        group=logger.group or group,
+        quiet=config.verbose == Verbosity.QUIET,
+    )
