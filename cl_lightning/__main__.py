@@ -21,8 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.command_line import read, wants_many
 from cl_lightning.config.compose import compose_typed, typed
-from cl_lightning.config.errors import explain, merges_into_null, unwritable
+from cl_lightning.config.errors import explain, unwritable
 from cl_lightning.config.files import config_dir
+from cl_lightning.config.hydra_internals import merges_into_null
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.parallel import has_left

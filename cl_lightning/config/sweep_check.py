@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+from cl_lightning.config.hydra_internals import ChoiceSweep, RangeSweep, parse_override
 
 _MOST_RUNS = 100_000
 """Of a grid."""
@@ -91,7 +91,7 @@ def _mistake_of_search(config: DictConfig) -> str | None:
 
 
 def _mistake_of_grid(config: DictConfig) -> str | None:
-    endless = [text for text in typed_for(config.hydra) if _parsed(text).is_interval_sweep()]
+    endless = [text for text in typed_for(config.hydra) if parse_override(text).is_interval_sweep()]
     if not endless:
         return _mistake_of_many(config)
     return f"{endless[0]} can be searched, not gone through: type sweep=search as well, or values with commas"
@@ -101,7 +101,7 @@ def _mistake_of_many(config: DictConfig) -> str | None:
     """A grid is listed in memory before its first run: one of 10**30 runs would never begin."""
     params = config.hydra.sweeper.get("params") or {}
     texts = [*typed_for(config.hydra), *(f"{key}={value}" for key, value in params.items())]
-    swept = {text: _values(_parsed(text).value()) for text in texts if _is_swept(text)}
+    swept = {text: _values(parse_override(text).value()) for text in texts if _is_swept(text)}
     if math.prod(swept.values()) <= _MOST_RUNS:
         return None
     return f"{' '.join(swept)} would be more than {_MOST_RUNS} runs: type fewer values"
@@ -135,8 +135,4 @@ def _mistake_of_slurm(config: DictConfig) -> str | None:
 
 
 def _is_swept(override: str) -> bool:
-    return _parsed(override).is_sweep_override()
-
-
-def _parsed(override: str) -> Override:
-    return OverridesParser.create().parse_override(override)
+    return parse_override(override).is_sweep_override()

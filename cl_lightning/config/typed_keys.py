@@ -7,9 +7,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
-
 from cl_lightning.config.files import options
+from cl_lightning.config.hydra_internals import ChoiceSweep, Glob, QuotedString, parsed_value
 from cl_lightning.config.literal import as_hydra_reads, holds_list, kind_of_key
 from cl_lightning.errors import UserError
 
@@ -70,7 +69,7 @@ def _check_group(override: str) -> None:
 def _words(value: str) -> list[Any]:
     """Return what Hydra reads in the value of a group, where it wants the names of options: of several, each."""
     read = as_hydra_reads(value)
-    given = None if read is None else read._value
+    given = None if read is None else parsed_value(read)
     if isinstance(given, ChoiceSweep):
         return given.list
     if isinstance(given, list):

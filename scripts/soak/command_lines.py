@@ -26,8 +26,9 @@ from cl_lightning.__main__ import learnt_configuration, saved_configuration
 from cl_lightning.build_scenario import plain_scenario
 from cl_lightning.config.command_line import read
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.errors import explain, merges_into_null
+from cl_lightning.config.errors import explain
 from cl_lightning.config.files import options
+from cl_lightning.config.hydra_internals import merges_into_null
 from cl_lightning.config.literal import option_keys
 from cl_lightning.config.saved import to_plain
 from cl_lightning.config.schema import Config
