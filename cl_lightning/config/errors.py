@@ -17,32 +17,28 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    ConfigTypeError,
-    GrammarParseError,
-    InterpolationResolutionError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-    ValidationError,
-)
+from omegaconf import errors as omegaconf_errors
+from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.command_line import wants_many
 from cl_lightning.config.files import options
-from cl_lightning.config.hydra_internals import merges_into_null
-from cl_lightning.config.literal import as_hydra_reads, holds_list, unresolved
+from cl_lightning.config.hydra_internals import Glob, Sweep, as_typed, merges_into_null
+from cl_lightning.config.literal import holds_list, unresolved
 from cl_lightning.config.schema import ModelConfig, SetConfig
 from cl_lightning.config.typed_keys import SEVERAL
 from cl_lightning.paths import cannot_be_written
 from cl_lightning.printable import printable
 
-CompositionError = HydraException | OmegaConfBaseException
 
-
-def explain(error: BaseException, arguments: Sequence[str]) -> str:
-    """One line for a composition error; ``arguments`` are the command line's."""
-    return printable(_explained(error, arguments) or _own_words(error))
+def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
+    """One line for an error that came out of Hydra, None for one of ours; ``arguments`` are the command line's."""
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return _unwritable(error, arguments)
+    theirs = isinstance(error, HydraException | OmegaConfBaseException) and not isinstance(error, AttributeError)
+    if not theirs and not merges_into_null(error):
+        return None
+    own = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return printable(_explained(error, arguments) or own)
 
 
 def _explained(error: BaseException, arguments: Sequence[str]) -> str | None:
@@ -52,32 +48,20 @@ def _explained(error: BaseException, arguments: Sequence[str]) -> str | None:
         return _missing_option(error)
     for each in _chain(error):
         match each:
-            case InterpolationResolutionError(full_key="run_dir") if "--resolve" in arguments:
-                return (
-                    "--resolve asks for a run_dir that only a run has: type run_dir=DIR as well, or leave out --resolve"
-                )
-            case InterpolationResolutionError() | GrammarParseError():
+            case omegaconf_errors.InterpolationResolutionError(full_key="run_dir") if "--resolve" in arguments:
+                mend = "type run_dir=DIR as well, or leave out --resolve"
+                return f"--resolve asks for a run_dir that only a run has: {mend}"
+            case omegaconf_errors.InterpolationResolutionError() | omegaconf_errors.GrammarParseError():
                 return unresolved(each)
-            case MissingMandatoryValue():
+            case omegaconf_errors.MissingMandatoryValue():
                 return f"{each.full_key} has no value: type {each.full_key}=VALUE"
-            case ConfigAttributeError() | ConfigKeyError():
+            case omegaconf_errors.ConfigAttributeError() | omegaconf_errors.ConfigKeyError():
                 return _unknown_key(each, arguments)
-            case ValidationError() | ConfigTypeError():
+            case omegaconf_errors.ValidationError() | omegaconf_errors.ConfigTypeError():
                 return _wrong_value(each, arguments)
             case _ if merges_into_null(each):
                 return _inside_null(arguments)
     return _several_values(arguments)
-
-
-def _own_words(error: BaseException) -> str:
-    """What Hydra says, and OmegaConf where Hydra keeps its reason back."""
-    said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    reasons = [_reason(each) for each in _chain(error) if isinstance(each, OmegaConfBaseException)]
-    return ": ".join([said, *(reason for reason in reasons[:1] if reason not in said)])
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _unreadable(given: str) -> str:
@@ -85,18 +69,16 @@ def _unreadable(given: str) -> str:
     quoted for their user (:mod:`~cl_lightning.config.literal`), so this is neither.
     """
     key, _, value = given.partition("=")
-    if key == "data.sets":
-        like = """'data.sets=[{name: image_folder, root: "DIR"}]'"""
-    elif value[:1] in ("[", "{"):
-        like = f"""'{key}=["a", "b"]'""" if value[0] == "[" else f"""'{key}={{a: "b"}}'"""
-    else:
+    examples = {"[": f"""'{key}=["a", "b"]'""", "{": f"""'{key}={{a: "b"}}'"""}
+    like = """'data.sets=[{name: image_folder, root: "DIR"}]'""" if key == "data.sets" else examples.get(value[:1])
+    if like is None:
         return f"{given} cannot be read: type key=value, with a number, a word or a list '[...]' of a to z and 0 to 9"
     return (
         f"{given} cannot be read: close each bracket, put texts in double quotes and the whole in single ones: {like}"
     )
 
 
-def unwritable(error: OSError, arguments: Sequence[str]) -> str | None:
+def _unwritable(error: OSError, arguments: Sequence[str]) -> str | None:
     """One line where Hydra cannot make the folder of a run or of a sweep, or write what was typed to it; None for an
     error from anywhere else, a job's own too.
     """
@@ -106,10 +88,8 @@ def unwritable(error: OSError, arguments: Sequence[str]) -> str | None:
     if getattr(error, "__notes__", ()) or last[0] not in ("hydra", "hydra_plugins", "omegaconf"):
         return None
     key = "hydra.sweep.dir" if wants_many(arguments) else "hydra.run.dir"
-    where = (
-        "with room that can be written to" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "that can be written to"
-    )
-    return cannot_be_written(error, f"the folder for {key}", f"type {key}=DIR, a folder {where}")
+    room = "with room " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return cannot_be_written(error, f"the folder for {key}", f"type {key}=DIR, a folder {room}that can be written to")
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -140,8 +120,7 @@ def _several_values(arguments: Sequence[str]) -> str | None:
     """``seed=0,1`` without ``-m``."""
     for argument in () if wants_many(arguments) else arguments:
         key, _, values = argument.partition("=")
-        read = as_hydra_reads(values)
-        if read is not None and read.is_sweep_override():
+        if isinstance(as_typed(values), Sweep | Glob):
             one = f", or '{key}=[{values}]' for one list" if holds_list(key) or key in SEVERAL else ""
             return f"{argument} are several values: type -m as well for a run of each{one}"
     return None
@@ -185,7 +164,7 @@ def _wrong_value(error: OmegaConfBaseException, arguments: Sequence[str]) -> str
         return f"{given} is no list of entries: type 'data.sets=[{{name: digits}}, {{name: cifar100, classes: 20}}]'"
     if error.value is None and error.key is not None:
         return f"{given} is not possible: it needs a value, type {key}=VALUE or leave it out"
-    return f"{given} is not possible: {_mend(key, kinds) or _reason(error)}"
+    return f"{given} is not possible: {_mend(key, kinds) or str(error).splitlines()[0]}"
 
 
 def _key(error: OmegaConfBaseException) -> str:
@@ -195,12 +174,14 @@ def _key(error: OmegaConfBaseException) -> str:
 
 
 def _given(key: str, error: OmegaConfBaseException, arguments: Sequence[str]) -> str | None:
-    """The override that sets ``key``, None if it is in a file; of several runs, the value of the one that is wrong."""
+    """The override that sets ``key``, None if a file does; of several runs, the value of the one that is wrong."""
     if wants_many(arguments):
-        return f"{key}={'null' if error.value is None else error.value}"
-    typed = {argument: argument.lstrip("+").partition("=")[0] for argument in arguments}
-    about = [text for text, one in typed.items() if f"{key}.".startswith(f"{one}.") or one.startswith(f"{key}.")]
-    return about[-1] if about else None
+        return f"{key}={'...' if error.key is None else 'null' if error.value is None else error.value}"
+    for argument in reversed(arguments):
+        typed, _, value = argument.lstrip("+").partition("=")
+        if f"{typed}.".startswith(f"{key}.") or (key.startswith(f"{typed}.") and value[:1] in ("{", "[")):
+            return argument
+    return None
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "one word, or a text in quotes"}

@@ -17,24 +17,16 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    ChoiceSweep,
-    Glob,
-    IntervalSweep,
-    Override,
-    Quote,
-    QuotedString,
-    RangeSweep,
-    ValueType,
-)
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, Sweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, grammar_parser
 from omegaconf.errors import GrammarParseError
 
-__all__ = ["ChoiceSweep", "Glob", "IntervalSweep", "Override", "Quote", "QuotedString", "RangeSweep", "ValueType"]
+__all__ = ["ChoiceSweep", "Glob", "Override", "Quote", "QuotedString", "Sweep"]
 """What the parser of overrides gives: not documented, though Hydra's own plugins import it."""
 
 VERIFIED = {"hydra-core": "1.3.8", "omegaconf": "2.3.1"}
@@ -46,24 +38,17 @@ def command_line_flags() -> dict[str, argparse.Action]:
     return {name: action for action in get_args_parser()._actions for name in action.option_strings}
 
 
-def parse_override(text: str) -> Override:
-    """Return one override as Hydra reads it: there is no documented way to ask for that.
-
-    Raises:
-        HydraException: it cannot be read.
-        ValueError: it has a number with more digits than Python reads.
-    """
-    return OverridesParser.create().parse_override(text)
-
-
 def parse_overrides(texts: Sequence[str]) -> list[Override]:
-    """Return several; an error says which could not be read."""
+    """Return overrides as Hydra reads them: there is no documented way to ask for that."""
     return OverridesParser.create().parse_overrides(list(texts))
 
 
-def parsed_value(override: Override) -> Any:
-    """Return a value with its quotes, or its sweep, about it: ``Override.value()`` takes the quotes away."""
-    return override._value
+def as_typed(value: str) -> Any:
+    """Return a value as Hydra reads it, with its quotes, which ``Override.value()`` takes away; None if it cannot."""
+    try:
+        return parse_overrides([f"key={value}"])[0]._value
+    except (HydraException, ValueError):  # the latter for more digits than Python reads
+        return None
 
 
 def has_interpolation(text: str) -> bool:

@@ -15,21 +15,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from cl_lightning.config.hydra_internals import (
-    ChoiceSweep,
-    Override,
-    Quote,
-    QuotedString,
-    ValueType,
-    has_interpolation,
-    parse_override,
-    parsed_value,
-    why_unresolved,
-)
+from cl_lightning.config import hydra_internals as internals
 from cl_lightning.config.kinds import PATHS, Kind, kind_of
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
@@ -115,8 +104,8 @@ def text_of(value: str) -> str | None:
     """The value of a path or a text, without the quotes that Hydra's grammar wants; None for ``null``."""
     if value.lower() == "null":
         return None
-    quoted = _typed(value)
-    return quoted.text if isinstance(quoted, QuotedString) else value
+    typed = internals.as_typed(value)
+    return typed.text if isinstance(typed, internals.QuotedString) else value
 
 
 def tree(override: str) -> DictConfig:
@@ -149,7 +138,7 @@ def unresolved(error: OmegaConfBaseException) -> str:
     kind = kind_of_key(key)
     meant = f"this {kind}" if kind == "text" else f"a {kind} of that name"
     named = f", or '{key}={escaped(value)}' for {meant}" if kind and value else ""
-    return f"{key}={value} cannot be filled in ({why_unresolved(error)}): type {key}= something else{named}"
+    return f"{key}={value} cannot be filled in ({internals.why_unresolved(error)}): type {key}= something else{named}"
 
 
 def escaped(value: str) -> str:
@@ -170,24 +159,20 @@ def _one(value: str, *, is_path: bool) -> str:
     there = is_path and _is_there(value)
     if not there and (value.lower() in ("", "null") or _is_quoted(value)):
         return value
-    text = escaped(value) if there or not has_interpolation(value) else value
-    if text == value and not _ESCAPED & set(value):
-        parsed = as_hydra_reads(value)
-        if parsed is not None and parsed.value_type is ValueType.ELEMENT and parsed.value() == value:
-            return value
-    return QuotedString(text, Quote.double).with_quotes()
+    text = escaped(value) if there or not internals.has_interpolation(value) else value
+    if text == value and not _ESCAPED & set(value) and internals.as_typed(value) == value:
+        return value
+    return internals.QuotedString(text, internals.Quote.double).with_quotes()
 
 
 def _several(value: str, *, is_path: bool) -> str:
     """With ``-m``: what Hydra reads as texts, or as a sweep that it makes itself (``choice(a,b)``), stays as it is."""
-    parsed = as_hydra_reads(value)
-    if parsed is not None and parsed.value_type is not ValueType.ELEMENT:
-        sweep = parsed_value(parsed)
-        given = sweep.list if isinstance(sweep, ChoiceSweep) else []
-        if all(isinstance(each, str | QuotedString) for each in given):
+    typed = internals.as_typed(value)
+    if isinstance(typed, internals.Sweep | internals.Glob):
+        given = typed.list if isinstance(typed, internals.ChoiceSweep) else []
+        if all(isinstance(each, str | internals.QuotedString) for each in given):
             return value
-    elif parsed is not None:
-        typed = parsed_value(parsed)
+    elif typed is not None:
         return value if isinstance(typed, str) and typed != value else _one(value, is_path=is_path)
     pieces = [piece.strip() for piece, comma in _PIECE.findall(f"{value},") if comma]
     return ",".join(_one(piece, is_path=is_path) for piece in pieces)
@@ -198,17 +183,4 @@ def _is_there(path: str) -> bool:
 
 
 def _is_quoted(value: str) -> bool:
-    return value[:1] in ("'", '"') and isinstance(_typed(value), QuotedString)
-
-
-def _typed(value: str) -> Any:
-    parsed = as_hydra_reads(value)
-    return None if parsed is None else parsed_value(parsed)
-
-
-def as_hydra_reads(value: str) -> Override | None:
-    """Return ``key=value`` as Hydra reads it, None where it cannot."""
-    try:
-        return parse_override(f"key={value}")
-    except (HydraException, ValueError):  # the latter for more digits than Python reads
-        return None
+    return value[:1] in ("'", '"') and isinstance(internals.as_typed(value), internals.QuotedString)

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cl_lightning.config.hydra_internals import ChoiceSweep, RangeSweep, parse_override
+from cl_lightning.config.hydra_internals import Override, parse_overrides
 
 _MOST_RUNS = 100_000
 """Of a grid."""
@@ -91,7 +91,7 @@ def _mistake_of_search(config: DictConfig) -> str | None:
 
 
 def _mistake_of_grid(config: DictConfig) -> str | None:
-    endless = [text for text in typed_for(config.hydra) if parse_override(text).is_interval_sweep()]
+    endless = [text for text in typed_for(config.hydra) if _parsed(text).is_interval_sweep()]
     if not endless:
         return _mistake_of_many(config)
     return f"{endless[0]} can be searched, not gone through: type sweep=search as well, or values with commas"
@@ -101,19 +101,20 @@ def _mistake_of_many(config: DictConfig) -> str | None:
     """A grid is listed in memory before its first run: one of 10**30 runs would never begin."""
     params = config.hydra.sweeper.get("params") or {}
     texts = [*typed_for(config.hydra), *(f"{key}={value}" for key, value in params.items())]
-    swept = {text: _values(parse_override(text).value()) for text in texts if _is_swept(text)}
+    swept = {text: _values(_parsed(text)) for text in texts if _is_swept(text)}
     if math.prod(swept.values()) <= _MOST_RUNS:
         return None
     return f"{' '.join(swept)} would be more than {_MOST_RUNS} runs: type fewer values"
 
 
-def _values(sweep: Any) -> float:
+def _values(override: Override) -> float:
     """Return how many values an override goes through."""
-    if isinstance(sweep, RangeSweep):
+    sweep: Any = override.value()
+    if override.is_range_sweep():
         start, stop, step = (float(end or 0) for end in (sweep.start, sweep.stop, sweep.step))
         steps = (stop - start) / step if step else math.inf
         return max(0.0, steps) if not math.isnan(steps) else math.inf
-    return float(len(sweep.list)) if isinstance(sweep, ChoiceSweep) else 1.0
+    return float(len(sweep.list)) if override.is_choice_sweep() else 1.0
 
 
 def looks_at_test_images(config: DictConfig) -> str | None:
@@ -135,4 +136,8 @@ def _mistake_of_slurm(config: DictConfig) -> str | None:
 
 
 def _is_swept(override: str) -> bool:
-    return parse_override(override).is_sweep_override()
+    return _parsed(override).is_sweep_override()
+
+
+def _parsed(override: str) -> Override:
+    return parse_overrides([override])[0]

@@ -8,8 +8,8 @@ import re
 from typing import Any
 
 from cl_lightning.config.files import options
-from cl_lightning.config.hydra_internals import ChoiceSweep, Glob, QuotedString, parsed_value
-from cl_lightning.config.literal import as_hydra_reads, holds_list, kind_of_key
+from cl_lightning.config.hydra_internals import ChoiceSweep, Glob, QuotedString, as_typed
+from cl_lightning.config.literal import holds_list, kind_of_key
 from cl_lightning.errors import UserError
 
 _GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger")
@@ -68,8 +68,7 @@ def _check_group(override: str) -> None:
 
 def _words(value: str) -> list[Any]:
     """Return what Hydra reads in the value of a group, where it wants the names of options: of several, each."""
-    read = as_hydra_reads(value)
-    given = None if read is None else parsed_value(read)
+    given = as_typed(value)
     if isinstance(given, ChoiceSweep):
         return given.list
     if isinstance(given, list):

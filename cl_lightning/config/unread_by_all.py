@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.compose import compose_apart
-from cl_lightning.config.hydra_internals import IntervalSweep, Override, RangeSweep, parse_overrides
+from cl_lightning.config.hydra_internals import Override, parse_overrides
 from cl_lightning.config.overrides import assignments
 from cl_lightning.config.unread import Unread, is_conditional, told
 from cl_lightning.errors import UserError
@@ -58,10 +58,10 @@ def _alternatives(override: Override) -> list[str]:
     key = override.get_key_element()
     if not override.is_sweep_override():
         return [str(override.input_line)]
-    sweep = override.value()
-    if isinstance(sweep, IntervalSweep):
+    sweep: Any = override.value()
+    if override.is_interval_sweep():
         values = [str(sweep.start), str(sweep.end)]
-    elif isinstance(sweep, RangeSweep):
+    elif override.is_range_sweep():
         every = list(sweep.range())
         values = [str(value) for value in (every[:1] + every[-1:])]
     else:

@@ -22,7 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
@@ -51,24 +51,26 @@ def test_flags_of_the_command_line() -> None:
     assert (flags["--cfg"].nargs, flags["--info"].nargs) == (None, "?")
 
 
-def test_overrides_are_read_with_their_quotes_and_sweeps() -> None:
-    plain, quoted, *swept = internals.parse_overrides(
-        ["a=1", 'b="x,y"', "c=1,2", "d=range(1,3)", "e=interval(0,1)", "f=glob(*)"]
-    )
-    assert (plain.value(), plain.value_type) == (1, internals.ValueType.ELEMENT)
-    assert internals.parsed_value(quoted) == internals.QuotedString("x,y", internals.Quote.double)
-    assert quoted.value() == "x,y"
-    kinds = [internals.ChoiceSweep, internals.RangeSweep, internals.IntervalSweep, internals.Glob]
-    assert [type(internals.parsed_value(one)) for one in swept] == kinds
-    assert all(one.is_sweep_override() for one in swept)
-    assert swept[0].value().list == [1, 2]
+def test_overrides_are_read_as_hydra_reads_them() -> None:
+    plain, chosen, ranged, searched = internals.parse_overrides(["a=1", "b=1,x", "c=range(1,3)", "d=interval(0,1)"])
+    assert (plain.key_or_group, plain.value(), plain.input_line) == ("a", 1, "a=1")
+    assert (plain.is_sweep_override(), chosen.is_choice_sweep()) == (False, True)
+    assert (ranged.is_range_sweep(), searched.is_interval_sweep()) == (True, True)
+    assert list(chosen.sweep_string_iterator()) == ["1", "x"]
+    with pytest.raises(OverrideParseException) as raised:
+        internals.parse_overrides(["b=1", "a=["])
+    assert raised.value.override == "a=["
 
 
-def test_overrides_that_cannot_be_read() -> None:
-    with pytest.raises(HydraException):
-        internals.parse_override("a=[")
-    with pytest.raises(ValueError, match="Exceeds the limit"):
-        internals.parse_override(f"a={'1' * 5000}")
+def test_values_are_read_with_their_quotes_and_sweeps() -> None:
+    quoted = internals.as_typed('"x,y"')
+    assert (quoted, quoted.text) == (internals.QuotedString("x,y", internals.Quote.double), "x,y")
+    assert quoted.with_quotes() == '"x,y"'
+    assert [internals.as_typed(each) for each in ("x", "1", "null", "[", "1" * 5000)] == ["x", 1, None, None, None]
+    assert isinstance(internals.as_typed("1,x"), internals.ChoiceSweep)
+    assert internals.as_typed("1,x").list == [1, "x"]
+    assert all(isinstance(internals.as_typed(each), internals.Sweep) for each in ("range(1,3)", "interval(0,1)"))
+    assert isinstance(internals.as_typed("glob(*)"), internals.Glob)
 
 
 @pytest.mark.parametrize(
