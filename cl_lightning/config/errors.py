@@ -177,11 +177,12 @@ def _given(key: str, error: OmegaConfBaseException, arguments: Sequence[str]) ->
     """The override that sets ``key``, None if a file does; of several runs, the value of the one that is wrong."""
     if wants_many(arguments):
         return f"{key}={'...' if error.key is None else 'null' if error.value is None else error.value}"
-    for argument in reversed(arguments):
-        typed, _, value = argument.lstrip("+").partition("=")
-        if f"{typed}.".startswith(f"{key}.") or (key.startswith(f"{typed}.") and value[:1] in ("{", "[")):
-            return argument
-    return None
+    typed = {argument.lstrip("+").partition("=")[0]: argument for argument in arguments}
+    whole = [
+        name for name, text in typed.items() if key.startswith(f"{name}.") and text.partition("=")[2][:1] in ("{", "[")
+    ]
+    about = [name for name in typed if f"{name}.".startswith(f"{key}.")]
+    return typed.get(max(about or whole, key=len, default=""))
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "one word, or a text in quotes"}
