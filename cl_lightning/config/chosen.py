@@ -55,8 +55,7 @@ def names_of_jobs(composed: DictConfig) -> str | None:
 def _group_of(key: str, composed: DictConfig) -> str | None:
     """Return what one types instead of ``key``; None where it may be typed."""
     parent, _, name = key.partition(".")
-    node = composed._get_node(parent, validate_access=False)
-    schema = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+    schema = OmegaConf.get_type(composed, parent) if parent in composed else None
     if schema is None or not dataclasses.is_dataclass(schema):
         return None
     found = {field.name: field.metadata.get(_GROUP) for field in dataclasses.fields(schema)}

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
@@ -16,6 +15,7 @@ from cl_lightning.config.chosen import typed_names
 from cl_lightning.config.errors import added_keys, missing_keys
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
+from cl_lightning.config.hydra_internals import job_set_aside
 from cl_lightning.config.kinds import PATHS, Kind, made_absolute
 from cl_lightning.config.literal import literal, unresolved
 from cl_lightning.config.overrides import assignments, keys_set
@@ -85,20 +85,15 @@ def compose_typed(overrides: Sequence[str]) -> Config:
 
 
 def compose_one_of_many(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
-    """The same for one of several runs: which of the overrides it does not read, another one may."""
+    """The same for one of several runs: which of the overrides it does not read, another one may. A job of Hydra that
+    this happens in is left as it was.
+    """
     register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with job_set_aside(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         quoted = [literal(override) for override in overrides]
         return typed_and_unread(compose("config", overrides=quoted), quoted)
 
 
 def compose_apart(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
-    """:func:`compose_one_of_many` within a job of Hydra, which it leaves as it was."""
-    before = GlobalHydra.instance().hydra
-    try:
-        return compose_one_of_many(overrides)
-    finally:
-        GlobalHydra.instance().clear()
-        if before is not None:
-            GlobalHydra.instance().initialize(before)
+    """:func:`compose_one_of_many` within a job of Hydra."""
+    return compose_one_of_many(overrides)

@@ -6,6 +6,7 @@ from functools import cache
 
 from hydra.core.config_store import ConfigStore
 
+from cl_lightning.config.hydra_internals import keep_types_apart
 from cl_lightning.config.outputs import LoggerConfig
 from cl_lightning.config.schema import (
     CifarResNetConfig,
@@ -63,14 +64,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
 def register() -> None:
     """Make the types known to Hydra, once."""
     store = ConfigStore.instance()
-    # Hydra copies its sources, the store with them, whenever it is asked for anything, a hundred times for --help. What
-    # it reads from the store it copies anyway, so a store need not have copies.
-    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
-    # Nobody chooses a type: --help and Hydra's lists name the options alone.
-    every = ConfigStore.list
-    ConfigStore.list = lambda self, path: [  # type: ignore[method-assign]
-        name for name in every(self, path) if not name.startswith("schema_")
-    ]
+    keep_types_apart("schema_")
     store.store(name="schema_config", node=Config)
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():

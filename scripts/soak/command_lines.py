@@ -19,14 +19,12 @@ from typing import Literal
 
 import yaml
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.__main__ import learnt_configuration, saved_configuration
 from cl_lightning.build_scenario import plain_scenario
 from cl_lightning.config.command_line import read
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.errors import explain, merges_into_null
+from cl_lightning.config.errors import explain
 from cl_lightning.config.files import options
 from cl_lightning.config.literal import option_keys
 from cl_lightning.config.saved import to_plain
@@ -110,12 +108,9 @@ def outcome(arguments: list[str]) -> Outcome:
             _look_at(_configuration(read([*arguments, *_where(arguments)])))
     except UserError as error:
         return _one_line(str(error))
-    except (HydraException, OmegaConfBaseException, AssertionError, AttributeError) as error:
-        if isinstance(error, AssertionError | AttributeError) and not merges_into_null(error):
-            return Outcome("traceback", traceback.format_exc())
-        return _one_line(explain(error, arguments))
-    except Exception:
-        return Outcome("traceback", traceback.format_exc())
+    except Exception as error:
+        line = explain(error, arguments)
+        return Outcome("traceback", traceback.format_exc()) if line is None else _one_line(line)
     strange = [line for line in said.getvalue().splitlines() if not line.startswith("warning: ")]
     return Outcome("traceback", f"said: {said.getvalue()}") if strange else Outcome("accepted")
 
