@@ -147,7 +147,7 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
             writer.warn()
             if kept is None and state.records:
                 writer.keep(state)  # from here on the run needs nothing of the one before it
-        slow = slow_half_precision(_precision(config), on_gpu=_on_gpu(config.trainer))
+        slow = slow_half_precision(config.trainer.precision, on_gpu=_on_gpu(config.trainer))
         idle = idle_workers(config.trainer.workers)
         for line in [*writer.opening_lines(state), *slow, *([idle] if idle else [])]:
             _tell(display, line)
@@ -182,13 +182,13 @@ def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes) ->
 
 
 def _settings(config: Config, key: Key) -> Settings:
-    return Settings(key, config.batch.size or 1, config.batch.replicas or 1, flips(config))
+    return Settings(key, config.batch.size, config.batch.replicas, flips(config))
 
 
 def _check_workers(config: Config, scenario: Scenario, processes: Processes) -> None:
     """Raise ``ValueError`` if the workers' batches do not fit into this machine's shared memory."""
     batch = config.batch
-    learnt = (batch.size or 1) * len(processes.replicas(batch.replicas or 1))
+    learnt = batch.size * len(processes.replicas(batch.replicas))
     images = min(max(learnt, batch.evaluation), max(len(scenario.train), len(scenario.test)))
     check_workers(config.trainer.workers, images, scenario.image_size, processes.here)
 
@@ -288,7 +288,7 @@ def _engine(
     processes: Processes,
 ) -> Engine:
     trainer = config.trainer
-    options = TrainerOptions(trainer.accelerator, _precision(config), trainer.deterministic, run_dir, processes)
+    options = TrainerOptions(trainer.accelerator, config.trainer.precision, trainer.deterministic, run_dir, processes)
     return Engine(
         scenario,
         pipeline,
@@ -302,10 +302,6 @@ def _engine(
         trunks=Trunks(_compiles(trainer), asked_for=trainer.compile == "trunk"),
         cuda_graphs=trainer.cuda_graphs,
     )
-
-
-def _precision(config: Config) -> str:
-    return config.trainer.precision or "32-true"
 
 
 def _compiles(trainer: TrainerConfig) -> bool:

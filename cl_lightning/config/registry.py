@@ -6,6 +6,7 @@ from functools import cache
 
 from hydra.core.config_store import ConfigStore
 
+from cl_lightning.config.filled import opened
 from cl_lightning.config.outputs import LoggerConfig
 from cl_lightning.config.schema import (
     CifarResNetConfig,
@@ -71,7 +72,7 @@ def register() -> None:
     ConfigStore.list = lambda self, path: [  # type: ignore[method-assign]
         name for name in every(self, path) if not name.startswith("schema_")
     ]
-    store.store(name="schema_config", node=Config)
+    store.store(name="schema_config", node=opened(Config))
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
-            store.store(group=group, name=f"schema_{name}", node=schema)
+            store.store(group=group, name=f"schema_{name}", node=opened(schema))

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
+from cl_lightning.config.filled import Open, opened
 from cl_lightning.config.overrides import assignments, keys_set
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
@@ -21,7 +22,7 @@ CHOICES = {
 }  # fmt: skip
 
 
-def given(overrides: Sequence[str]) -> Config:
+def given(overrides: Sequence[str]) -> Open[Config]:
     """Return what Hydra would compose of them."""
     typed = assignments(overrides)
     chosen = CHOICES | {one.key: str(one.value) for one in typed if one.key in CHOICES}
@@ -38,7 +39,8 @@ def given(overrides: Sequence[str]) -> Config:
 @cache
 def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
     groups = {group: _option(group, name) for group, name in chosen}
-    config = OmegaConf.merge(OmegaConf.structured(Config), groups, {"run_dir": "unused"})
+    root = OmegaConf.masked_copy(loaded := OmegaConf.load(config_dir() / "config.yaml"), set(loaded) - {"defaults", "hydra"})
+    config = OmegaConf.merge(OmegaConf.structured(opened(Config)), root, groups, {"run_dir": "unused"})
     assert isinstance(config, DictConfig)
     return config
 
@@ -46,11 +48,19 @@ def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
 @cache
 def _option(group: str, name: str) -> Any:
     if name.startswith("schema_"):
-        return OmegaConf.structured(SCHEMAS[group][name.removeprefix("schema_")])
+        return OmegaConf.structured(opened(SCHEMAS[group][name.removeprefix("schema_")]))
     own = OmegaConf.load(config_dir() / group / f"{name}.yaml")
     assert isinstance(own, DictConfig)
-    parents = [_option(group, parent) for parent in own.pop("defaults") if parent != "_self_"]
+    parents = [_parent(group, parent) for parent in own.pop("defaults") if parent != "_self_"]
     return OmegaConf.merge(*parents, own)
+
+
+def _parent(group: str, name: str) -> Any:
+    """Return what an option starts from: a type, another option, or ``/phase@main``, what all phases have."""
+    file, _, package = name.partition("@")
+    if not package:
+        return _option(group, file)
+    return OmegaConf.create({package: OmegaConf.load(f"{config_dir()}{file}.yaml")})
 
 
 def filled(*overrides: str) -> Config:
