@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from cl_lightning.config.fill import fill_in
 from cl_lightning.config.filled import Open, opened
 from cl_lightning.config.overrides import assignments, keys_set
 from cl_lightning.config.registry import SCHEMAS
-from cl_lightning.config.schema import Config
+from cl_lightning.config.schema import Config, DataConfig
 from cl_lightning.config.unread import Unread, unread
 
 CHOICES = {
@@ -39,7 +40,8 @@ def given(overrides: Sequence[str]) -> Open[Config]:
 @cache
 def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
     groups = {group: _option(group, name) for group, name in chosen}
-    root = OmegaConf.masked_copy(loaded := OmegaConf.load(config_dir() / "config.yaml"), set(loaded) - {"defaults", "hydra"})
+    own = OmegaConf.load(config_dir() / "config.yaml")
+    root = OmegaConf.masked_copy(own, [key for key in own if key not in ("defaults", "hydra")])
     config = OmegaConf.merge(OmegaConf.structured(opened(Config)), root, groups, {"run_dir": "unused"})
     assert isinstance(config, DictConfig)
     return config
@@ -66,6 +68,11 @@ def _parent(group: str, name: str) -> Any:
 def filled(*overrides: str) -> Config:
     """The same filled in."""
     return fill_in(given(overrides), keys_set(overrides))
+
+
+def data_of(choice: str, **changed: Any) -> DataConfig:
+    """Return the options of a data set, but for what is ``changed``."""
+    return replace(filled(f"data={choice}", "data.root=nowhere", "data.increment=2").data, **changed)
 
 
 def compose(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
