@@ -20,7 +20,7 @@ def _method(name: str) -> Any:
 
 
 def dytox_options(**changed: Any) -> DyToxOptions:
-    """Return DyTox's, with the switches of ``recipe=clean``; sharpness-aware steps, if any, leave the first task out."""
+    """Return DyTox's, with the switches of ``recipe=clean``."""
     method: DyToxConfig = _method("dytox")
     recipe = filled("recipe=clean").recipe
     options: dict[str, Any] = {
