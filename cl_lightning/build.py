@@ -52,7 +52,7 @@ def build_scenario(config: Config) -> Scenario:
 def build_memory(config: Config) -> RehearsalMemory:
     """An empty memory."""
     memory = config.memory
-    return RehearsalMemory(Budget(memory.budget, memory.size or 0), memory.scope, config.batch.replicas or 1)
+    return RehearsalMemory(Budget(memory.budget, memory.size), memory.scope, config.batch.replicas)
 
 
 def flips(config: Config) -> bool:
@@ -82,17 +82,17 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
 def _augmentation_of(entry: SetConfig, data: DataConfig) -> Augmentation | None:
     """Of one of several sets, which may leave open what it has in common with the others."""
     padding = data.crop_padding if entry.crop_padding is None else entry.crop_padding
-    return _augmentation(entry.augmentation or data.augmentation, padding, bool(entry.flip))
+    return _augmentation(entry.augmentation or data.augmentation, padding, entry.flip)
 
 
-def _augmentation(name: str | None, crop_padding: int, flip: bool) -> Augmentation | None:
+def _augmentation(name: str, crop_padding: int, flip: bool) -> Augmentation | None:
     basic = Augmentation(crop_padding=crop_padding, flip=flip)
     return {
         "none": None,
         "basic": basic,
         "brightness": dataclasses.replace(basic, brightness=_PUBLISHED_BRIGHTNESS),
         "randaugment": dataclasses.replace(basic, randaugment=RandAugment()),
-    }[name or "none"]
+    }[name]
 
 
 def build_method(config: Config, scenario: Scenario, key: Key) -> Method:
@@ -163,7 +163,7 @@ def _herds_late(config: Config, scenario: Scenario) -> bool:
     """After fine-tuning, on as many new images as exemplars of old classes. Where nothing is old there is no such
     number: a single task is fine-tuned on its exemplars, which are herded before.
     """
-    return bool(config.recipe.herd_after_finetuning) and len(scenario.tasks) > 1
+    return config.recipe.herd_after_finetuning and len(scenario.tasks) > 1
 
 
 def _expanding_phases(
@@ -181,8 +181,8 @@ def _expanding_phases(
     view = View.BALANCED if _herds_late(config, scenario) else View.MEMORY
     mixing_too = mixing if method.mixup and method.mixup.in_finetuning else None
     finetuning = build_phase("finetuning", method.finetuning, config, view, finetuning_parts, mixing=mixing_too)
-    order = Order(recipe.finetuning_order or "shuffled")
-    sampling = Sampling(order, bool(recipe.order_ignores_seed), bool(recipe.finetuning_drop_last))
+    order = Order(recipe.finetuning_order)
+    sampling = Sampling(order, recipe.order_ignores_seed, recipe.finetuning_drop_last)
     return main, dataclasses.replace(finetuning, sampling=sampling)
 
 
@@ -194,13 +194,13 @@ def _expanding_options(config: Config, scenario: Scenario) -> dytox.DyToxOptions
         temperature=method.temperature,
         divergence_weight=method.divergence_weight,
         sharpness_from_task=method.sam.from_task if method.sam else 0,
-        softmax=method.mixup is not None and bool(recipe.mixup_softmax),
-        distillation_class_mean=bool(recipe.distillation_class_mean),
+        softmax=method.mixup is not None and recipe.mixup_softmax,
+        distillation_class_mean=recipe.distillation_class_mean,
         rehearsal=config.memory.budget != "none",
-        herd_augmented=bool(recipe.herd_augmented),
-        herd_distinct=bool(recipe.herd_distinct),
+        herd_augmented=recipe.herd_augmented,
+        herd_distinct=recipe.herd_distinct,
         herd_after_finetuning=_herds_late(config, scenario),
-        finetune_first=bool(recipe.finetune_joint) and len(scenario.tasks) == 1,
+        finetune_first=recipe.finetune_joint and len(scenario.tasks) == 1,
     )
 
 

@@ -37,7 +37,7 @@ def build_meat(config: Config, scenario: Scenario, key: Key) -> Method:
         "vit": vit,
         "token_mask_blocks": _token_mask_blocks(method, vit["depth"]),
         "ffn_masks": method.ffn_masks,
-        "plain_first": bool(method.backbone_task),
+        "plain_first": method.backbone_task,
         "temperature": method.temperature,
         "gap": 2 * method.gamma,
         "classes": [],

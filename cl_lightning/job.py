@@ -147,7 +147,7 @@ def _check_started(config: Config, rank: Rank | None) -> None:
     """Refuse a number of processes that somebody else started and that does not fit. Raises ``UserError``."""
     if rank is None:
         return
-    replicas, here = config.batch.replicas or 1, rank.here
+    replicas, here = config.batch.replicas, rank.here
     if here != config.trainer.devices:
         raise UserError(
             f"{here} processes were started on this machine, but trainer.devices={config.trainer.devices}: type "

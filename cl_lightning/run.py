@@ -162,13 +162,13 @@ def _ready(parts: Parts, state: RunState, resume: bool) -> Run:
 
 
 def _settings(config: Config, key: Key) -> Settings:
-    return Settings(key, config.batch.size or 1, config.batch.replicas or 1, flips(config))
+    return Settings(key, config.batch.size, config.batch.replicas, flips(config))
 
 
 def _check_workers(config: Config, scenario: Scenario, processes: Processes) -> None:
     """Raise ``ValueError`` if the workers' batches do not fit into this machine's shared memory."""
     batch = config.batch
-    learnt = (batch.size or 1) * len(processes.replicas(batch.replicas or 1))
+    learnt = batch.size * len(processes.replicas(batch.replicas))
     images = min(max(learnt, batch.evaluation), max(len(scenario.train), len(scenario.test)))
     check_workers(config.trainer.workers, images, scenario.image_size, processes.here)
 

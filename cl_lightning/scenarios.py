@@ -288,6 +288,6 @@ def inherited(config: Config, method: Method, scenario: Scenario) -> RunState:
             )
     _, payload = read_finished(Path(config.extends.run), "learn=")
     state = restore(payload, method, scenario.train)
-    budget = Budget(config.memory.budget, config.memory.size or 0)
+    budget = Budget(config.memory.budget, config.memory.size)
     state.memory = dataclasses.replace(state.memory, budget=budget)
     return state

@@ -116,7 +116,7 @@ class Writer:
         unread = unread_switches(config.method)
         herds = [item for item in self._method.plan(self._scenario.tasks[0]) if isinstance(item, Herd)]
         if herds and not herds[0].augmented and config.memory.scope == "per_replica":
-            share = dataclasses.replace(config.memory, size=(config.memory.size or 0) // (config.batch.replicas or 1))
+            share = dataclasses.replace(config.memory, size=config.memory.size // config.batch.replicas)
             notes.append(
                 f"memory.scope=per_replica without augmented herding: all {config.batch.replicas} replicas choose the "
                 f"same exemplars, so that of {memory_name(config)} only "

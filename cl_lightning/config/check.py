@@ -107,7 +107,7 @@ def _check_sets(config: Config) -> None:
 
 
 def _check_strategy(config: Config) -> None:
-    trainer, replicas = config.trainer, config.batch.replicas or 1
+    trainer, replicas = config.trainer, config.batch.replicas
     for prefix, reason in _REFUSED_STRATEGIES.items():
         if trainer.strategy.startswith(prefix):
             raise ValueError(f"trainer.strategy={trainer.strategy} is refused: {reason}; type trainer.strategy=ddp")
@@ -123,7 +123,7 @@ def _check_strategy(config: Config) -> None:
 
 
 def _check_memory(config: Config) -> None:
-    memory, replicas = config.memory, config.batch.replicas or 1
+    memory, replicas = config.memory, config.batch.replicas
     if memory.budget != "none" and not memory.size:
         raise ValueError(
             f"memory.size={memory.size} is no memory: type memory.size=N with N at least 1, or memory=none"
@@ -132,8 +132,8 @@ def _check_memory(config: Config) -> None:
         raise ValueError(
             "memory.scope=per_replica needs batch.replicas of at least 2: type batch.replicas=2 or memory.scope=global"
         )
-    if memory.scope == "per_replica" and (memory.size or 0) % replicas:
-        fitting = max((memory.size or 0) // replicas, 1) * replicas
+    if memory.scope == "per_replica" and memory.size % replicas:
+        fitting = max(memory.size // replicas, 1) * replicas
         raise ValueError(
             f"memory.size={memory.size} is not divisible by batch.replicas={replicas}: type memory.size={fitting}"
         )
@@ -173,9 +173,9 @@ def _check_model(config: Config, automatic: bool) -> None:
 def _check_epochs(name: str, phase: PhaseConfig, config: Config) -> None:
     of_the_run = scale_name(config.method, name)
     scale = phase.epochs_scale if phase.epochs_scale is not None else getattr(config, of_the_run)
-    if phase.epochs * (scale or 1.0) > MOST_EPOCHS:
+    if phase.epochs * scale > MOST_EPOCHS:
         raise ValueError(
-            f"method.{name}.epochs={phase.epochs} times {scale or 1.0:g} are more than {MOST_EPOCHS} epochs: "
+            f"method.{name}.epochs={phase.epochs} times {scale:g} are more than {MOST_EPOCHS} epochs: "
             f"type a smaller {of_the_run}, or method.{name}.epochs=N"
         )
 

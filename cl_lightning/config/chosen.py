@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cl_lightning.config.bounds import Choice, bounded
 from cl_lightning.config.files import options
@@ -18,10 +18,15 @@ from cl_lightning.config.overrides import Assignment, assignments
 _GROUP = "chosen by"
 
 
-def chosen(group: str, default: Any = MISSING, allowed: tuple[str, ...] = ()) -> Any:
+def chosen(group: str, allowed: tuple[str, ...] = ()) -> Any:
     """Return a field that a file of ``conf/`` fills in; ``group`` is what one types to choose another value."""
     bounds = bounded(Choice(allowed)) if allowed else {}
-    return dataclasses.field(default=default, metadata={_GROUP: group, **bounds})
+    return dataclasses.field(metadata={_GROUP: group, **bounds})
+
+
+def constant(group: str, value: str) -> Any:
+    """Return a field that is the same wherever its type is chosen."""
+    return dataclasses.field(default=value, metadata={_GROUP: group})
 
 
 def is_chosen(field: dataclasses.Field[Any]) -> bool:

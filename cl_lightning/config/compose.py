@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -15,6 +16,7 @@ from cl_lightning.config.chosen import typed_names
 from cl_lightning.config.errors import added_keys, missing_keys
 from cl_lightning.config.files import config_dir
 from cl_lightning.config.fill import fill_in
+from cl_lightning.config.filled import Open
 from cl_lightning.config.hydra_internals import job_set_aside
 from cl_lightning.config.kinds import PATHS, Kind, made_absolute
 from cl_lightning.config.literal import literal, unresolved
@@ -55,7 +57,7 @@ def typed_and_unread(
         mistake = typed_names(set_by_user, composed) or missing_keys(composed) or added_keys(composed)
         if mistake:
             raise UserError(mistake)
-        config = OmegaConf.to_object(composed)
+        config: Open[Any] = OmegaConf.to_object(composed)
     except (InterpolationResolutionError, GrammarParseError) as error:
         raise UserError(unresolved(error)) from error
     assert isinstance(config, Config)

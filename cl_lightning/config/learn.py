@@ -70,7 +70,7 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     name = None if given["run_dir"] is None else filled_in(f"run_dir={given['run_dir']}")
     target = _target(name, run_dir, folder)
     earlier = [] if before.extends is None else before.extends.folders
-    extends = ExtendsConfig(str(run_dir.resolve()), [*earlier, entry])
+    extends = ExtendsConfig(run=str(run_dir.resolve()), folders=[*earlier, entry])
     config = dataclasses.replace(config, run_dir=str(target), if_exists="refuse", extends=extends)
     with told_to_user():
         check(config)
@@ -134,7 +134,7 @@ def _target(typed: str | None, run_dir: Path, folder: Path) -> Path:
 
 def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: list[str]) -> LearntFolderConfig:
     data = before.data
-    shared = {**{name: getattr(data, name) for name in _READING}, "changed": changed}
+    shared = {**{name: getattr(data, name) for name in _READING}, "allow_similar": False, "changed": changed}
     where = {"name": folder.name, "folder": str(folder)}
     typed = {name.partition(".")[2]: given[name] for name in _OF_THE_FOLDER if given[name] is not None}
     node = OmegaConf.merge(OmegaConf.structured(LearntFolderConfig), where, shared, typed)

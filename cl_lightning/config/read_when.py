@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_lightning.config.files import load_option, options
+from cl_lightning.config.filled import Open
 from cl_lightning.config.scales import scale_name, trained_phases, trains_balanced
 from cl_lightning.config.schema import (
     Config,
@@ -36,7 +37,7 @@ class Facts:
 
     config: Config
     """Filled in."""
-    given: Config
+    given: Open[Config]
     """As it was composed: ``None`` where data and method decide. The same as ``config`` for one that was saved."""
     entry: SetConfig | None = None
     """Of ``data.sets``, filled in; for its own options."""

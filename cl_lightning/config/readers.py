@@ -95,7 +95,7 @@ def lines_of_phase(name: str, use: PhaseUse) -> list[Line]:
         line("epochs epochs_scale optimiser lr lr_scale weight_decay schedule warmup_epochs"),
         line("decay_vectors", need(lambda phase: phase.weight_decay > 0, f"{key}.weight_decay=W with W above 0")),
         line("momentum", need(lambda phase: phase.optimiser == "sgd", f"{key}.optimiser=sgd")),
-        line("reference_batch", Need(lambda f: bool(f.config.recipe.lr_follows_batch), "recipe.lr_follows_batch=true")),
+        line("reference_batch", Need(lambda f: f.config.recipe.lr_follows_batch, "recipe.lr_follows_batch=true")),
         line("warmup_lr", need(lambda phase: phase.warmup_epochs > 0, f"{key}.warmup_epochs=N with N above 0")),
         line("min_lr", need(lambda phase: phase.schedule == "cosine", f"{key}.schedule=cosine")),
         line("milestones", steps),

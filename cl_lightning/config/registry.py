@@ -6,6 +6,7 @@ from functools import cache
 
 from hydra.core.config_store import ConfigStore
 
+from cl_lightning.config.filled import opened
 from cl_lightning.config.hydra_internals import keep_types_apart
 from cl_lightning.config.outputs import LoggerConfig
 from cl_lightning.config.schema import (
@@ -65,7 +66,7 @@ def register() -> None:
     """Make the types known to Hydra, once."""
     store = ConfigStore.instance()
     keep_types_apart("schema_")
-    store.store(name="schema_config", node=Config)
+    store.store(name="schema_config", node=opened(Config))
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
-            store.store(group=group, name=f"schema_{name}", node=schema)
+            store.store(group=group, name=f"schema_{name}", node=opened(schema))

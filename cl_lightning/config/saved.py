@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.compose import typed
-from cl_lightning.config.files import load_option, options, schema_name
+from cl_lightning.config.files import load_option, options, own_option, schema_name
+from cl_lightning.config.filled import opened
 from cl_lightning.config.kinds import relative_paths
 from cl_lightning.config.literal import escaped_all, filled_in, kind_of_key, kinds, text_of, tree
 from cl_lightning.config.registry import SCHEMAS
@@ -110,7 +111,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
         saved = read_configuration(file)
         _OUTLINE(saved, "it")
         saved["trainer"]["stop_after_task"] = None
-        saved.pop("verbose", None)  # how much was told then says nothing of what is wanted now
+        saved["verbose"] = own_option("verbose")  # how much was told then says nothing of what is wanted now
         saved["run_dir"] = str(run_dir)
     except (yaml.YAMLError, TypeError, ValueError) as error:
         why = foreign_kind(file) or " ".join(str(error).split())
@@ -212,8 +213,8 @@ def _schema(saved: dict[str, Any]) -> DictConfig:
     if model is None:
         raise UserError(f"model.kind={kind} of this run does not exist here: use the version that made it")
     groups["model"] = model
-    nodes = {group: OmegaConf.structured(schema) for group, schema in groups.items()}
-    merged = OmegaConf.merge(OmegaConf.structured(Config), nodes)
+    nodes = {group: OmegaConf.structured(opened(schema)) for group, schema in groups.items()}
+    merged = OmegaConf.merge(OmegaConf.structured(opened(Config)), nodes)
     assert isinstance(merged, DictConfig)
     return merged
 

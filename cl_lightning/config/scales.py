@@ -80,13 +80,12 @@ def rate_of(phase: PhaseConfig, config: Config) -> float:
 
 def lr_scale_of(phase: PhaseConfig, config: Config) -> float:
     """Return the factor of a phase's learning rate."""
-    own = phase.lr_scale if phase.lr_scale is not None else config.lr_scale
-    return own or 1.0
+    return phase.lr_scale if phase.lr_scale is not None else config.lr_scale
 
 
-def scaled(epochs: int, scale: float | None) -> int:
+def scaled(epochs: int, scale: float) -> int:
     """``epochs`` times ``scale``, rounded up, at least one."""
-    return max(1, math.ceil(epochs * (scale or 1.0) - 1e-9))
+    return max(1, math.ceil(epochs * scale - 1e-9))
 
 
 def phases_of(method: MethodConfig) -> dict[str, PhaseConfig]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cl_lightning.config.filled import Open
 from cl_lightning.config.overrides import Assignment, plain_assignments
 from cl_lightning.config.read_when import Facts
 from cl_lightning.config.readers import BY_KEY
@@ -32,7 +33,7 @@ class Unread:
     """What has to be typed as well for it to be read."""
 
 
-def unread(typed: Iterable[Assignment], config: Config, given: Config | None = None) -> list[Unread]:
+def unread(typed: Iterable[Assignment], config: Config, given: Open[Config] | None = None) -> list[Unread]:
     """Return which of the options that were typed nobody reads.
 
     Args:

@@ -77,7 +77,7 @@ def check_memory(config: Config, scenario: Scenario) -> None:
 
 def _images_of_a_step(config: Config, scenario: Scenario) -> int:
     """Of one process; the first task may have fewer than a batch."""
-    together = (config.batch.size or 1) * max(1, (config.batch.replicas or 1) // config.trainer.devices)
+    together = config.batch.size * max(1, config.batch.replicas // config.trainer.devices)
     return min(together, len(scenario.tasks[0].train))
 
 

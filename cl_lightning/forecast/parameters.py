@@ -80,7 +80,7 @@ def _mlp(dim: int, hidden: int) -> int:
 
 
 def _convit(model: ConViTConfig, image_size: int, channels: int) -> _Trunk:
-    patch, dim, heads = model.patch_size or 1, model.dim, model.num_heads
+    patch, dim, heads = model.patch_size, model.dim, model.num_heads
     patches, hidden = (image_size // patch) ** 2, int(dim * model.mlp_ratio)
     block = 4 * dim**2 + 5 * dim + 5 * heads + _mlp(dim, hidden)
     weights = channels * patch**2 * dim + dim + patches * dim + model.depth * block
@@ -88,7 +88,7 @@ def _convit(model: ConViTConfig, image_size: int, channels: int) -> _Trunk:
 
 
 def _vit(model: ViTConfig, image_size: int, channels: int) -> _Trunk:
-    patch, dim = model.patch_size or 1, model.dim
+    patch, dim = model.patch_size, model.dim
     patches, hidden = (image_size // patch) ** 2, round(dim * model.mlp_ratio)
     block = 4 * dim**2 + 8 * dim + _mlp(dim, hidden)
     weights = channels * patch**2 * dim + dim + (2 + patches) * dim + model.depth * block + 2 * dim

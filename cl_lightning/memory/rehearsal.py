@@ -26,9 +26,9 @@ SCOPES = ("global", "per_replica")
 class Budget:
     """How many exemplars may be kept, over all replicas together."""
 
-    kind: str = "total"
+    kind: str
     """``total``: ``size`` images, shared by the classes seen; ``per_class``: ``size`` images of each; ``none``."""
-    size: int = 2000
+    size: int
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -65,8 +65,8 @@ class RehearsalMemory:
     """
 
     budget: Budget
-    scope: str = "global"
-    replicas: int = 1
+    scope: str
+    replicas: int
     lists: tuple[Mapping[int, Tensor], ...] = ()
     """One mapping a list; the tensors are int64 on the CPU, best first. Left empty: nothing kept yet."""
 

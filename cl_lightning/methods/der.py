@@ -50,12 +50,12 @@ _RESET_KEY = "reset_key"
 
 @dataclass(frozen=True)
 class DEROptions:
-    """What DER leaves to choose; the defaults are those published for CIFAR-100."""
+    """What DER leaves to choose; ``conf/method/der.yaml`` has what is published for CIFAR-100."""
 
-    auxiliary_weight: float = 1.0
-    temperature: float = 5.0
+    auxiliary_weight: float
+    temperature: float
     """Of the softmax in the second stage, > 0 (published for ImageNet-100: 1)."""
-    rehearsal: bool = True
+    rehearsal: bool
     """Whether there is a memory: without one there is nothing to herd, and no balanced second stage."""
 
 

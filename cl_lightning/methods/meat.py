@@ -67,13 +67,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MEATOptions:
-    """What MEAT leaves to choose; the defaults are the paper's."""
+    """What MEAT leaves to choose; ``conf/method/meat.yaml`` has the paper's values."""
 
-    keep: float = 0.9
+    keep: float
     """lambda: the share of tokens to keep."""
-    drop_weight: float = 2.0
+    drop_weight: float
     """alpha: of the drop control."""
-    readouts: tuple[str, ...] = READOUTS
+    readouts: tuple[str, ...]
     """Of those above; the first is the main one."""
 
 

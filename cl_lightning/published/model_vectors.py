@@ -68,7 +68,17 @@ class Rebuilt:
         made, parts = _METHODS[self.names.model]
         self.phase = Phase("main", View.MERGED, 1, self.optimiser, Schedule("constant"), parts)
         options = DyToxOptions(
-            temperature=self.settings.distillation_tau, divergence_weight=self.settings.head_div_weight
+            distillation=True,
+            temperature=self.settings.distillation_tau,
+            divergence_weight=self.settings.head_div_weight,
+            sharpness_from_task=1,
+            softmax=False,
+            distillation_class_mean=True,
+            rehearsal=True,
+            herd_augmented=False,
+            herd_distinct=False,
+            herd_after_finetuning=False,
+            finetune_first=False,
         )
         self.method = made(self.network, self.phase, None, options)
         if index > 0:

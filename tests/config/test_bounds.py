@@ -12,6 +12,7 @@ import pytest
 from cl_lightning.config.bounds import Choice, Each, Named, Range, bounds_of
 from cl_lightning.config.check import check
 from cl_lightning.config.extension import LearntFolderConfig
+from cl_lightning.config.filled import opened
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, SetConfig
 from cl_lightning.config.walk import refusals
@@ -131,8 +132,8 @@ def test_what_is_out_of_bounds_is_told_in_one_line(typed: str) -> None:
     ],
 )
 def test_an_entry_of_data_sets_is_looked_at_too(options: dict[str, Any], line: str) -> None:
-    config = given(["data=sequence"])
-    data = dataclasses.replace(config.data, sets=[SetConfig("digits"), SetConfig("cifar100", **options)])
+    config, entry = given(["data=sequence"]), opened(SetConfig)
+    data = dataclasses.replace(config.data, sets=[entry("digits"), entry("cifar100", **options)])
     told = list(refusals(dataclasses.replace(config, data=data)))
     assert len(told) == 1
     assert told[0].startswith(f"data.sets, entry 2 (cifar100): {line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from cl_lightning.build import build_pipeline, flips
 from cl_lightning.build_scenario import all_at_hand, only_arrays, plain_scenario
 from cl_lightning.bundle.__main__ import main as bundle
-from cl_lightning.config.schema import Config, DataConfig, SetConfig
+from cl_lightning.config.schema import DataConfig, SetConfig
 from cl_lightning.data.augment import Augmentation, BySet
 from cl_lightning.data.datasets import load_sources
 from cl_lightning.data.joined import JoinedSource
@@ -21,6 +22,7 @@ from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.run_model import open_run
 from cl_lightning.deploy.verification import sample
 from cl_lightning.rng import Key
+from tests.config.made import data_of, filled
 from tests.integration.commands import typed, write_digits
 
 SIZE = 8
@@ -28,7 +30,7 @@ SIZE = 8
 
 def sequence(*sets: SetConfig, **options: Any) -> DataConfig:
     whole: dict[str, Any] = {"order": None, "increment": None, "image_size": SIZE, "root": "nowhere", **options}
-    return DataConfig("sequence", sets=list(sets), **whole)
+    return data_of("sequence", sets=list(sets), **whole)
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_each_set_may_have_its_own_augmentation(pictures: str) -> None:
         SetConfig("digits", select=["0"], flip=False),
     )
     data.augmentation, data.crop_padding = "brightness", 4
-    config = Config(data=data)
+    config = dataclasses.replace(filled(), data=data)
     pipeline = build_pipeline(config, plain_scenario(data), Key(0))
     assert isinstance(pipeline.augmentation, BySet)
     none, folder, digit = pipeline.augmentation.each

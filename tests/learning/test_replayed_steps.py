@@ -21,7 +21,7 @@ from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.replay import Work
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.methods.base import Method
-from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
+from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox
 from cl_lightning.models.build import build_network
 from cl_lightning.rng import Key
 from cl_lightning.types import (
@@ -46,6 +46,7 @@ from tests.learning.a_phase import (
     toy,
 )
 from tests.learning.recorder import ByHand
+from tests.methods.options import dytox_options
 
 # ---- replayed steps ------------------------------------------------------------------------------------------------
 
@@ -143,7 +144,7 @@ def dytox() -> DyTox:
         "independent_heads": True, "classes": [],
     }  # fmt: skip
     main = dataclasses.replace(PHASE, trains=MAIN_PARTS, epochs=8, optimiser=Optimiser("adamw", 0.01))
-    method = DyTox(build_network(structure, Key(0)), main, None, DyToxOptions())  # type: ignore[arg-type]
+    method = DyTox(build_network(structure, Key(0)), main, None, dytox_options())  # type: ignore[arg-type]
     for task in TASKS[:2]:
         method.grow(task, Key(1), None)  # type: ignore[arg-type]
     return method

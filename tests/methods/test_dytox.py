@@ -14,7 +14,7 @@ from cl_lightning import rng
 from cl_lightning.build import build_method, build_scenario
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.data.mixup import one_hot
-from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
+from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_network import TaskNetwork
@@ -25,6 +25,7 @@ from cl_lightning.published.weights import GOLDEN as PUBLISHED_NAMES
 from cl_lightning.rng import Key, torch_seeded
 from cl_lightning.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
 from tests.golden import GOLDEN
+from tests.methods.options import dytox_options
 
 ADAMW = Optimiser("adamw", lr=1e-3, weight_decay=1e-6, decay_vectors=False)
 MAIN = Phase("main", View.MERGED, 1, ADAMW, Schedule("constant"), MAIN_PARTS)
@@ -44,7 +45,7 @@ def method(*sizes: int, main: Phase = MAIN, finetuning: Phase | None = FINETUNIN
     with torch_seeded(Key(0)):
         encoder = ConViT(image_size=16, patch_size=4, dim=24, num_heads=4, depth=2)
         network = TaskNetwork(encoder, TaskAttentionBlock(24, 4))
-    dytox = DyTox(network, main, finetuning, DyToxOptions(**options))
+    dytox = DyTox(network, main, finetuning, dytox_options(**options))
     for index in range(len(sizes)):
         dytox.grow(task(index, *sizes), Key(index), NOTHING)
     return dytox

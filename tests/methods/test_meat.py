@@ -24,13 +24,14 @@ from cl_lightning.deploy.scorer import Scorer
 from cl_lightning.errors import UserError
 from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.methods.icarl import CLASS_MEANS
-from cl_lightning.methods.meat import BACKBONE_PARTS, MEAT, PACK, MEATOptions, main_parts
+from cl_lightning.methods.meat import BACKBONE_PARTS, MEAT, PACK, main_parts
 from cl_lightning.models.build import build_network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.vit_weights import file_weights
 from cl_lightning.optim.optimiser import base_rate
 from cl_lightning.rng import Key, torch_seeded
 from cl_lightning.types import Act, Batch, Evaluate, Fit, Grow, Look, Optimiser, Phase, Schedule, Task, View
+from tests.methods.options import meat_options
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "channels": 1, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0
@@ -77,7 +78,7 @@ def meat(backbone: Phase | None = None, **options: Any) -> MEAT:
         "plain_first": backbone is not None, "classes": [],
     }  # fmt: skip
     network: Any = build_network(structure, Key(1))
-    return MEAT(network, MAIN, backbone, MEATOptions(**options))
+    return MEAT(network, MAIN, backbone, meat_options(**options))
 
 
 def learn(method: MEAT, task: Task, steps: int = 3) -> None:
