@@ -6,6 +6,7 @@ the batch in a thread of the worker, prints a traceback and waits for ever; here
 
 from __future__ import annotations
 
+from cl_lightning.errors import InvalidSettingError
 import errno
 import multiprocessing.queues
 import os
@@ -51,10 +52,12 @@ def check_workers(workers: int, images: int, image_size: int, processes: int = 1
     if free is None or needed <= free:
         return
     fitting = [n for n in range(1, workers) if processes * shared_memory(n, images, image_size) <= free]
-    raise ValueError(
-        f"trainer.workers={workers} needs {_size(needed)} of shared memory for batches of {images} images, and "
-        f"{_SHARED} has {_size(free)} free: type trainer.workers={max(fitting, default=0)}, a smaller batch.size and "
-        "batch.evaluation, or give the container more (docker run --shm-size=1g)"
+    raise InvalidSettingError(
+        "workers",
+        workers,
+        f"needs {_size(needed)} of shared memory for batches of {images} images, and {_SHARED} has {_size(free)} free",
+        max(fitting, default=0),
+        "take smaller batches, or give the container more (docker run --shm-size=1g)",
     )
 
 
