@@ -78,8 +78,8 @@ class InvalidFileError(ValueError):
     def __init__(
         self, path: str | os.PathLike[str], reason: str, mend: str = "", allowed: Allowed | None = None, kind: str = ""
     ) -> None:
-        """Take ``path``, the ``reason`` why it cannot be used, what helps (``mend``, and arguments with what they are to
-        be), and the ``kind`` of thing that it is, where that is worth a word.
+        """Take ``path``, the ``reason`` why it cannot be used, what helps (``mend``, and what arguments are to be), and
+        the ``kind`` of thing that it is, where that is worth a word.
         """
         super().__init__(path, reason, mend, allowed, kind)
         self.path = path
@@ -127,15 +127,18 @@ class Options:
             what = f"{error.kind} {error.path}".lstrip()
         else:
             what = self.name(error.name) if error.value is NOT_GIVEN else self.assigned(error.name, error.value)
-        said = f"{what}{'' if error.reason.startswith((',', ':')) else ' '}{error.reason}"
+        where = f"{self.entry}: " if self.entry else ""
+        return f"{where}{what}{'' if error.reason.startswith((',', ':')) else ' '}{self.why(error)}"
+
+    def why(self, error: InvalidSettingError | InvalidFileError) -> str:
+        """Return the same without what it is about."""
         ways = [
             self.assigned(argument, way)
             for argument, values in error.allowed.items()
             for way in (values if isinstance(values, tuple) else (values,))
         ]
         mends = [*([error.mend] if error.mend else []), *([f"{self.verb} {', or '.join(ways)}"] if ways else [])]
-        where = f"{self.entry}: " if self.entry else ""
-        return f"{where}{said}{': ' if mends else ''}{', or '.join(mends)}"
+        return f"{error.reason}{': ' if mends else ''}{', or '.join(mends)}"
 
     def _typed(self, value: object) -> str:
         if isinstance(value, list | tuple):
@@ -185,3 +188,7 @@ class BrokenOffError(Exception):
     """Something outside of the program ended the run (a full disk, a process that was killed); one line says what. What
     had been written is still there.
     """
+
+
+class LostWorkerError(BrokenOffError):
+    """A process that loads images has ended; with fewer of them the run may go on."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning import checkpoints, state
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.errors import UserError, as_user_error
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.checkpoint import PublishedCheckpoint, load_plain, read_checkpoint
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         direction.add_argument("target", type=Path, help=f"{target}, to write; it must not exist")
     options = parser.parse_args(arguments)
     try:
-        with told_to_user():
+        with as_user_error():
             if options.target.exists():
                 raise ValueError(f"{options.target} exists and is not written over: type another name")
             print("\n".join({"import": _import, "export": _export}[options.direction](options.source, options.target)))

@@ -33,7 +33,7 @@ from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.identity import differences, science
 from cl_lightning.config.saved import may_change
 from cl_lightning.config.unread import Unread, told
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.errors import UserError, as_user_error
 from cl_lightning.published.layout import Block, Grid, as_markdown, as_text
 from cl_lightning.published.page import count_cells, page
 from cl_lightning.published.stored import StoredRun, condense, parse_stored, read_stored, store
@@ -261,7 +261,7 @@ def _say(line: str, to: TextIO | None = None) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code: 1 if a run failed, 2 for a wrong command, 130 after Ctrl-C."""
     try:
-        with told_to_user():
+        with as_user_error():
             return _carry_out(parse(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -24,6 +24,7 @@ from cl_lightning.config.schema import (
     TimmConfig,
     ViTMethodConfig,
 )
+from cl_lightning.errors import UserError
 
 _SMALL = 64
 """Pixels up to which an image is small."""
@@ -116,7 +117,7 @@ def _fill_recipe(recipe: RecipeConfig, suggested: str | None) -> RecipeConfig:
         return recipe
     if suggested == "auto" or suggested not in options("recipe"):
         allowed = ", ".join(f"recipe={name}" for name in options("recipe") if name != "auto")
-        raise ValueError(f"recipe {suggested!r} of method or data is unknown: type {allowed}")
+        raise UserError(f"recipe {suggested!r} of method or data is unknown: type {allowed}")
     chosen = load_option("recipe", suggested)
     given = {key: value for key, value in dataclasses.asdict(recipe).items() if value is not None and key != "name"}
     return RecipeConfig(**{**chosen, **given, "date": str(chosen["date"])})
@@ -150,7 +151,7 @@ def _fill_model(model: ModelConfig, suggested: str, data: DataConfig) -> ModelCo
     if model.name == "auto":
         if suggested not in options("model"):
             allowed = ", ".join(f"model={name}" for name in options("model") if name != "auto")
-            raise ValueError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
+            raise UserError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
         chosen = load_option("model", suggested)
         schema = SCHEMAS["model"][schema_name("model", suggested)]
         model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), chosen))  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Names that a command line has for the arguments of the library."""
+"""Names that the command line has for the arguments of the library."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from cl_lightning.config.schema import SetConfig
 from cl_lightning.errors import Options
 
 DATA = Options("data.", {"name": "data"})
-MEMORY = Options("memory.", {"kind": "memory.budget", "replicas": "batch.replicas"})
+MEMORY = Options("memory.", {"kind": "memory", "replicas": "batch.replicas"})
 MODEL = Options("model.", {"image_size": "data.image_size", "path": "method.backbone_file"})
-WORKERS = Options("trainer.", {"batch_size": "batch.size", "evaluation_batch": "batch.evaluation"})
-LOGGER = Options("logger.", {"logger": "logger"})
+METHOD = Options("method.")
+TRAINER = Options("trainer.")
+LOGGER = Options("logger.")
 LEARNT = Options("data.", {"name": "data", "root": "data.new"})
 """Of a folder that ``learn=`` adds to a run."""
-WHILE_TRAINING = Options(
-    renamed={name: f"data.{name}" for name in ("max_pixels", "mean", "std", "augmentation")}
-    | {name: f"memory.{name}" for name in ("size", "scope")}
+RUN = Options(
+    renamed={name: f"data.{name}" for name in ("augmentation", "max_pixels", "mean", "std")}
+    | {"kind": "memory", "replicas": "batch.replicas", "scope": "memory.scope", "size": "memory.size"}
 )
-"""Of what only fails when it is wanted."""
+"""Of what only a whole run, or one that is on its way, can be wrong in."""
 
 _OF_AN_ENTRY = frozenset(each.name for each in dataclasses.fields(SetConfig))
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cl_lightning.errors import InvalidSettingError
 from cl_lightning import rng
 from cl_lightning.data import image_ops, operations, randaugment
 from cl_lightning.data.randaugment import RandAugment
+from cl_lightning.errors import InvalidSettingError
 
 _LEVELS_AT_A_TIME = 1 << 21
 """On a CPU, intermediate results of more pixels than these leave the caches and the allocator's reach."""

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 from cl_lightning.data.joined import join
 from cl_lightning.data.left_out import LeftOut
 from cl_lightning.data.scenario import Scenario, build_scenario
 from cl_lightning.data.sources import FolderSource, Table
+from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 
 
 @dataclass(frozen=True, eq=False)

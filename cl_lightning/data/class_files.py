@@ -12,10 +12,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cl_lightning.errors import InvalidFileError
 from cl_lightning.data.formats import EXTENSIONS, FORMATS, OLD_EXTENSIONS, is_image, suffix
 from cl_lightning.data.left_out import SYSTEM, Aside, in_words
 from cl_lightning.data.names import nfc
+from cl_lightning.errors import InvalidFileError
 
 ANY, BY_SUFFIX = "any", "by_suffix"
 

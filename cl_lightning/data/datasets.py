@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 from cl_lightning.data import fine_grained
 from cl_lightning.data.class_files import ANY, class_folders
 from cl_lightning.data.formats import MAX_PIXELS
@@ -27,6 +26,7 @@ from cl_lightning.data.left_out import Aside
 from cl_lightning.data.manifest import scan
 from cl_lightning.data.reading import AUTO, PER_CLASS, Reading
 from cl_lightning.data.sources import ArraySource, FolderSource, Scanned, Table
+from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cl_lightning.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.data.identity import identity_of
 from cl_lightning.data.kept import Kept
 from cl_lightning.data.names import nfc, similar
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
+from cl_lightning.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.types import Task
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 from cl_lightning.data.reading import Reading
 from cl_lightning.data.sources import FolderSource
+from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 
 FOLDERS = {"aircraft": "fgvc-aircraft-2013b", "cars": "stanford_cars", "cub200": "CUB_200_2011"}
 """Of each set, below the root."""

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cl_lightning.errors import InvalidFileError, InvalidSettingError
 from cl_lightning.data.class_files import class_folders, kind_of
 from cl_lightning.data.left_out import Aside
 from cl_lightning.data.names import similar, twins
 from cl_lightning.data.reading import AUTO, PER_IMAGE, TEST, VAL, VAL_OR_TEST, Reading
 from cl_lightning.data.sources import FolderSource, Scanned
+from cl_lightning.errors import Allowed, InvalidFileError, InvalidSettingError
 from cl_lightning.rng import Key, scalar
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from cl_lightning.errors import InvalidFileError
 from cl_lightning.data.contents import DIGEST_SIZE, from_hex
 from cl_lightning.data.identity import WORDS
 from cl_lightning.data.kept import FILES, FORMAT, INDEX, PIXELS, Kept
 from cl_lightning.data.sources import ArraySource, FolderSource
+from cl_lightning.errors import InvalidFileError
 from cl_lightning.file_kind import read_file
 from cl_lightning.plain_schema import boolean, either, list_of, mapping_of, maybe, read_json, record, text, whole
 

@@ -16,8 +16,8 @@ from importlib.resources import files
 import numpy as np
 import yaml
 
-from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 from cl_lightning.data.names import nfc, similar
+from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 
 _NAMED_AT_MOST = 5
 
@@ -49,7 +49,9 @@ def class_order(
     if word in published:
         order = published[word]
         if sorted(order) != list(range(num_classes)):
-            raise InvalidSettingError("order", spec, f"is of another number of classes than the {num_classes} of {dataset}")
+            raise InvalidSettingError(
+                "order", spec, f"is of another number of classes than the {num_classes} of {dataset}"
+            )
         return order
     seed = re.fullmatch(r"seed:(\d+)", word)
     if seed and int(seed[1]) < 1 << 32:

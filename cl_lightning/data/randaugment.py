@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cl_lightning.errors import InvalidSettingError
 from cl_lightning import rng
 from cl_lightning.data.operations import Operation
+from cl_lightning.errors import InvalidSettingError
 
 MAX_MAGNITUDE = 10.0
 """Magnitudes are a share of this: timm's scale."""

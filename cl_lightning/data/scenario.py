@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cl_lightning.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.data.left_out import LeftOut
 from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource, Scanned
+from cl_lightning.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.rng import Key, scalar
 from cl_lightning.types import Task
 
@@ -165,7 +165,9 @@ def task_sizes(
 
 def _listed_sizes(name: str, num_classes: int, sizes: list[int], initial: int | None) -> tuple[int, ...]:
     if initial:
-        raise InvalidSettingError("initial", initial, f"has no meaning beside a list of sizes, {_in_words(sizes)}", None)
+        raise InvalidSettingError(
+            "initial", initial, f"has no meaning beside a list of sizes, {_in_words(sizes)}", None
+        )
     if any(size < 1 for size in sizes) or sum(sizes) != num_classes:
         reason = f"does not sum to the {num_classes} classes of {name} in parts of at least one"
         raise InvalidSettingError("increment", sizes, reason, f"{_divisors(num_classes)}, or a list that does")

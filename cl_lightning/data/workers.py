@@ -6,7 +6,6 @@ the batch in a thread of the worker, prints a traceback and waits for ever; here
 
 from __future__ import annotations
 
-from cl_lightning.errors import InvalidSettingError
 import errno
 import multiprocessing.queues
 import os
@@ -16,6 +15,8 @@ import sys
 import traceback
 from pathlib import Path
 from typing import Any
+
+from cl_lightning.errors import InvalidSettingError
 
 _SHARED = Path("/dev/shm")
 _PREFETCHED = 2
@@ -78,12 +79,10 @@ def free_shared_memory() -> int | None:
     return status.f_bavail * status.f_frsize
 
 
-def idle_workers(workers: int) -> str | None:
-    """One line if there are more workers than cores, which only get into each other's way."""
+def idle_workers(workers: int) -> int:
+    """How many workers there are more than cores, which only get into each other's way."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers <= cores:
-        return None
-    return f"trainer.workers={workers} on {cores} cores slows loading down: type trainer.workers={cores}"
+    return max(0, workers - cores)
 
 
 def start_worker(worker: int) -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
+from cl_lightning.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.losses.classification import binary_cross_entropy
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.embedding_network import EmbeddingNetwork
@@ -141,7 +141,8 @@ class ICaRL(Method):
         fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == dim
         if not fits or set(state) != {CLASS_MEANS}:
             given = ", ".join(state) or "nothing"
-            raise ValueError(f"state of {given} is not class means of {dim} features: resume a run of method=icarl")
+            reason = f"is not class means of {dim} features"
+            raise InvalidFileError(f"state of {given}", reason, "resume a run of method=icarl")
         self.class_means = means.float().cpu()
 
 
