@@ -103,7 +103,7 @@ def read_curves(path: Path) -> tuple[list[Row], int]:
             path,
             f", line {lines.line_num}, is no line of curves ({error})",
             "delete the file to go on without its rows",
-            {"csv": "false to go on without curves"},
+            {"csv": False},
         ) from error
 
 

@@ -32,7 +32,7 @@ def read_records(path: Path) -> Iterator[tuple[bytes, int]]:
     """
     data = read_file(path)
     if data[: len(HEADER)] != HEADER[: len(data)]:
-        mend = {"wandb": "false to go on without it"}
+        mend = {"wandb": False}
         raise InvalidFileError(path, "is no file of wandb that this program can read", allowed=mend)
     record = b""
     for kind, content, end in _pieces(data):

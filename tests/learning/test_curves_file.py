@@ -82,7 +82,7 @@ def test_what_is_no_file_of_curves_is_refused_in_one_line(path: Path, text: byte
         read_rows(path)
     assert told in str(refused.value)
     assert str(path) in str(refused.value)
-    assert "type logger=none" in str(refused.value)
+    assert "pass csv=False" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
