@@ -128,17 +128,20 @@ class Options:
         else:
             what = self.name(error.name) if error.value is NOT_GIVEN else self.assigned(error.name, error.value)
         where = f"{self.entry}: " if self.entry else ""
-        return f"{where}{what}{'' if error.reason.startswith((',', ':')) else ' '}{self.why(error)}"
+        return f"{where}{what}{'' if error.reason.startswith((',', ':')) else ' '}{error.reason}{self._mends(error)}"
 
     def why(self, error: InvalidSettingError | InvalidFileError) -> str:
         """Return the same without what it is about."""
+        return error.reason.removeprefix(":").lstrip() + self._mends(error)
+
+    def _mends(self, error: InvalidSettingError | InvalidFileError) -> str:
         ways = [
             self.assigned(argument, way)
             for argument, values in error.allowed.items()
             for way in (values if isinstance(values, tuple) else (values,))
         ]
         mends = [*([error.mend] if error.mend else []), *([f"{self.verb} {', or '.join(ways)}"] if ways else [])]
-        return f"{error.reason}{': ' if mends else ''}{', or '.join(mends)}"
+        return f"{': ' if mends else ''}{', or '.join(mends)}"
 
     def _typed(self, value: object) -> str:
         if isinstance(value, list | tuple):

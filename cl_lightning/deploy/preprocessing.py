@@ -52,12 +52,12 @@ class Preprocessing:
             return pixels.reshape(self.image_size, self.image_size, self.channels).permute(2, 0, 1).contiguous()
         except TooLargeError as error:
             larger = {"max_pixels": f"{error.pixels} to read it"}
-            raise UnreadableImageError(path, str(error), allowed=larger) from error
+            raise UnreadableImageError(path, f": {error}", allowed=larger) from error
         except OSError as error:
             why = error.strerror if error.errno is not None and error.strerror else reason(error)
-            raise UnreadableImageError(path, why.replace(f" {str(path)!r}", "")) from error
+            raise UnreadableImageError(path, ": " + why.replace(f" {str(path)!r}", "")) from error
         except Exception as error:  # Pillow's readers raise almost anything
-            raise UnreadableImageError(path, reason(error)) from error
+            raise UnreadableImageError(path, f": {reason(error)}") from error
 
     def normalised(self, images: Tensor) -> Tensor:
         """Float32 of the shape of the uint8 ``images`` (B, channels, side, side), on their device."""

@@ -80,7 +80,7 @@ def test_known_names_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_broken_file_of_a_known_name_is_refused_and_not_left_out(tmp_path: Path) -> None:
     root = touch(make_folder(tmp_path, oddities=[]), ["cat/broken.gif"], b"GIF89a")
-    assert "of which 1 cannot be decoded: cat/broken.gif (" in refusal("image_folder", root)
+    assert "of which 1 cannot be decoded (cat/broken.gif (" in refusal("image_folder", root)
     train, test = read(root, on_broken="skip")
     assert len(train) + len(test) == 2 * PLAIN
 

@@ -199,7 +199,7 @@ class TestImageNet:
             f"root={tmp_path} has 3 class folders in train, imagenet100 needs 100 (or all 1000): "
             "pass root=DIR, or name=image_folder"
         )
-        assert "imagenet1000 needs 1000: type" in refusal("imagenet1000", tmp_path)
+        assert "imagenet1000 needs 1000: pass" in refusal("imagenet1000", tmp_path)
 
     def test_missing_parts_and_classes_are_named(self, tmp_path: Path) -> None:
         touch(tmp_path, [f"train/n{label:03d}/a.JPEG" for label in range(100)])

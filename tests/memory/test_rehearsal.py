@@ -134,7 +134,7 @@ def test_wrong_use_is_one_clear_line():
         Budget("total", -1)
     with pytest.raises(ValueError, match=r"scope=local is not one of global, per_replica"):
         RehearsalMemory(Budget(), "local")
-    with pytest.raises(ValueError, match=r"batch.replicas=0"):
+    with pytest.raises(ValueError, match=r"^replicas=0"):
         RehearsalMemory(Budget(), replicas=0)
     memory = RehearsalMemory(Budget("total", 9)).update([{0: ranking(0, 5)}], 1)
     with pytest.raises(ValueError, match=r"classes \[0\] are in the memory already"):
