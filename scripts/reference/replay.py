@@ -66,7 +66,8 @@ def replay(
         tasks: how many of the tasks; ``None``: all.
 
     Raises:
-        UserError, InvalidFileError: words that our command line does not take, other data, or weights without a place in our network.
+        UserError, InvalidFileError: words that our command line does not take, other data, or weights without a
+            place in our network.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet_and_threaded() as use_threads:
         config = _compose([*run.words_with(tuple(words)), f"run_dir={folder}"])
@@ -190,7 +191,9 @@ def _compose(words: Sequence[str]) -> Config:
     try:
         return compose_typed(words)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"our command line does not take the words of the file: {error}") from error
+        raise UserError(
+            f"our command line does not take the words of the file: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _check_data(run: RecordedRun, scenario: Scenario) -> None:
