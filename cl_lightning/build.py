@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from cl_lightning.build_scenario import plain_scenario
-from cl_lightning.build_vit import build_individual, build_meat
+from cl_lightning.build_vit import build_individual, build_meat, named_network
+from cl_lightning.config.option_names import MEMORY, METHOD
 from cl_lightning.config.schema import (
     Config,
     DAFormerConfig,
@@ -28,12 +29,13 @@ from cl_lightning.config.schema import (
 from cl_lightning.data.augment import Augmentation, BySet, RandAugment
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.errors import UserError, worded
 from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 from cl_lightning.methods import daformer, der, dytox, icarl, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
-from cl_lightning.models.build import Structure, build_network
+from cl_lightning.models.build import Structure
 from cl_lightning.phases import MAIN, build_phase
 from cl_lightning.rng import Key
 from cl_lightning.scenarios import extended_scenario
@@ -52,7 +54,8 @@ def build_scenario(config: Config) -> Scenario:
 def build_memory(config: Config) -> RehearsalMemory:
     """An empty memory."""
     memory = config.memory
-    return RehearsalMemory(Budget(memory.budget, memory.size), memory.scope, config.batch.replicas)
+    with worded(MEMORY):
+        return RehearsalMemory(Budget(memory.budget, memory.size), memory.scope, config.batch.replicas)
 
 
 def flips(config: Config) -> bool:
@@ -67,7 +70,7 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
     mean, std = (tuple(v) if v is not None else (0.5,) * scenario.channels for v in (data.mean, data.std))
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != scenario.channels:
-            raise ValueError(
+            raise UserError(
                 f"data.{name}={list(values)} needs {scenario.channels} values, one a channel: type data.{name}=null"
             )
     if not data.sets:
@@ -97,7 +100,8 @@ def _augmentation(name: str, crop_padding: int, flip: bool) -> Augmentation | No
 
 def build_method(config: Config, scenario: Scenario, key: Key) -> Method:
     """The method with its network, before the first task."""
-    return _METHODS[type(config.method)](config, scenario, key)
+    with worded(METHOD):
+        return _METHODS[type(config.method)](config, scenario, key)
 
 
 def encoder_structure(config: Config, scenario: Scenario) -> Structure:
@@ -120,7 +124,7 @@ def _backbone_structure(config: Config, scenario: Scenario) -> Structure:
 
 def _embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bool = True) -> Any:
     backbone = _backbone_structure(config, scenario)
-    return build_network({"kind": "embedding_network", "backbone": backbone, "bias": bias, "classes": []}, key)
+    return named_network({"kind": "embedding_network", "backbone": backbone, "bias": bias, "classes": []}, key)
 
 
 def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
@@ -156,7 +160,7 @@ def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: K
         "independent_heads": method.independent_heads,
         "classes": [],
     }
-    return build_network(structure, key)
+    return named_network(structure, key)
 
 
 def _herds_late(config: Config, scenario: Scenario) -> bool:
@@ -215,6 +219,8 @@ def _joint(config: Config, scenario: Scenario, key: Key) -> Method:
 
 
 def _icarl(config: Config, scenario: Scenario, key: Key) -> Method:
+    if config.memory.budget == "none":
+        raise UserError("memory=none: method=icarl needs exemplars, type memory=total (or method=finetune)")
     main = build_phase(MAIN, config.method.main, config, View.MERGED, icarl.MAIN_PARTS)
     return icarl.ICaRL(_embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
 
@@ -233,7 +239,7 @@ def _der(config: Config, scenario: Scenario, key: Key) -> Method:
     main = build_phase(MAIN, method.main, config, View.MERGED, der.MAIN_PARTS)
     second = build_phase("classifier", method.classifier, config, View.BALANCED, der.SECOND_PARTS)
     options = der.DEROptions(method.auxiliary_weight, method.temperature, rehearsal=config.memory.budget != "none")
-    return der.DER(build_network(structure, key), main, second, options)  # type: ignore[arg-type]
+    return der.DER(named_network(structure, key), main, second, options)
 
 
 _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
+from cl_lightning.config.option_names import LOGGER
 from cl_lightning.config.schema import Config, TrainerConfig
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.errors import worded
 from cl_lightning.journal import Bystander, Journal
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.engine import Engine, EngineOptions, Observers
@@ -38,7 +40,7 @@ def build_engine(
         trunks=Trunks(_compiles(trainer), asked_for=trainer.compile == "trunk"),
         cuda_graphs=trainer.cuda_graphs,
     )
-    how = TrainerOptions(trainer.accelerator, precision(config), trainer.deterministic, run_dir, processes)
+    how = TrainerOptions(trainer.accelerator, trainer.precision, trainer.deterministic, run_dir, processes)
     return Engine(scenario, pipeline, how, options, observers)
 
 
@@ -50,7 +52,8 @@ def build_curves(config: Config, run_dir: Path, state: RunState, resume: bool, *
     logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
     there = Kept(state.steps, max(0, logged), len(state.after_phases))
     options = _logger_options(config)
-    curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
+    with worded(LOGGER):
+        curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
     if begun:
         curves.offset = state.step_offset
     return curves
@@ -70,11 +73,6 @@ def build_journal(
     every = config.trainer
     steps, minutes = every.checkpoint_steps, every.checkpoint_minutes
     return Journal(state, save, lambda: writer.place(state), stop, every_steps=steps, every_minutes=minutes)
-
-
-def precision(config: Config) -> str:
-    """In which phases are trained."""
-    return config.trainer.precision or "32-true"
 
 
 def on_gpu(trainer: TrainerConfig) -> bool:

@@ -168,5 +168,4 @@ def _left(config: Config | None) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    """What went wrong, also where a loader's worker wrapped it in its traceback."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].rpartition("UnreadableImageError: ")[2]
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

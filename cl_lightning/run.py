@@ -15,12 +15,13 @@ from cl_lightning.build import build_memory, build_method, build_pipeline, build
 from cl_lightning.build_engine import build_curves, on_gpu
 from cl_lightning.checkpoints import Position, list_checkpoints
 from cl_lightning.config.check import check_begin
+from cl_lightning.config.option_names import RUN, TRAINER
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.data.workers import check_workers
-from cl_lightning.errors import BrokenOffError, UserError, told_to_user
+from cl_lightning.errors import BrokenOffError, LostWorkerError, UserError, as_user_error, worded
 from cl_lightning.forecast.memory import check_memory
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.loggers import silent_curves
@@ -76,7 +77,7 @@ def execute(
             with writing(run_dir, elsewhere(run_dir, resume=resume)):
                 runs_on_gpu = on_gpu(config.trainer)
                 stack.enter_context(job_scope(config, run_dir, writes=processes.writes, on_gpu=runs_on_gpu))
-            with _how_to_go_on(run_dir), lost_peers_told(processes):
+            with _how_to_go_on(run_dir), lost_peers_told(processes), worded(RUN):
                 return processes.agree(_learn(config, run_dir, resume, processes, published))
 
 
@@ -104,7 +105,7 @@ def _agreed(config: Config, processes: Processes) -> Config:
 
 def _learn(config: Config, run_dir: Path, resume: bool, processes: Processes, published: Published | None) -> float:
     """One run, once its folder is entered: built, restored, announced, learnt, reported."""
-    with told_to_user():
+    with as_user_error(RUN):
         parts = _build(config, run_dir, processes, published)
         state, of_another = _initial_state(parts, resume)
         run = _ready(parts, state, resume)
@@ -166,18 +167,19 @@ def _settings(config: Config, key: Key) -> Settings:
 
 
 def _check_workers(config: Config, scenario: Scenario, processes: Processes) -> None:
-    """Raise ``ValueError`` if the workers' batches do not fit into this machine's shared memory."""
+    """Raise ``UserError`` if the workers' batches do not fit into this machine's shared memory."""
     batch = config.batch
     learnt = batch.size * len(processes.replicas(batch.replicas))
     images = min(max(learnt, batch.evaluation), max(len(scenario.train), len(scenario.test)))
-    check_workers(config.trainer.workers, images, scenario.image_size, processes.here)
+    with worded(TRAINER):
+        check_workers(config.trainer.workers, images, scenario.image_size, processes.here)
 
 
 def _last_task(config: Config, scenario: Scenario) -> int:
     """The task after which the run ends."""
     last = config.trainer.stop_after_task
     if last is not None and last >= len(scenario.tasks):
-        raise ValueError(
+        raise UserError(
             f"trainer.stop_after_task={last} is not among the {len(scenario.tasks)} tasks: "
             f"type trainer.stop_after_task=0 to {len(scenario.tasks) - 1}, or null"
         )
@@ -186,7 +188,7 @@ def _last_task(config: Config, scenario: Scenario) -> int:
 
 def _check_new_task(new: int, last: int) -> None:
     if last < new:
-        raise ValueError(
+        raise UserError(
             f"trainer.stop_after_task={last} comes before the new task: type trainer.stop_after_task={new}, or null"
         )
 
@@ -196,13 +198,10 @@ def _together(config: Config, rank: Rank | None) -> AbstractContextManager[Proce
     if rank is None:
         return nullcontext(ALONE)
     accelerator, here = _accelerator(config), rank.here
-    with told_to_user():
-        found = torch.cuda.device_count()
-        if accelerator == "gpu" and here > found:
-            hidden = (
-                " (if a scheduler shows each process one GPU only: type srun --gpu-bind=none)" if found == 1 else ""
-            )
-            raise ValueError(f"{here} processes need {here} GPUs, torch finds {found}: start {found}{hidden}")
+    found = torch.cuda.device_count()
+    if accelerator == "gpu" and here > found:
+        hidden = " (if a scheduler shows each process one GPU only: type srun --gpu-bind=none)" if found == 1 else ""
+        raise UserError(f"{here} processes need {here} GPUs, torch finds {found}: start {found}{hidden}")
     return joined(rank.index, rank.world, rank.local, here, accelerator)
 
 
@@ -215,16 +214,16 @@ def _accelerator(config: Config) -> str:
 def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
     """Raise ``UserError`` if something is wrong with this machine, or with what is in this folder."""
     begun = list_checkpoints(run_dir / "checkpoints")
-    with told_to_user():
+    with as_user_error():  # a file that may not be looked at
         if not resume and ((run_dir / "results.json").exists() or begun):
-            raise ValueError(
+            raise UserError(
                 f"run_dir={run_dir} holds a run already: type resume={shown(run_dir)} to go on with it, or another "
                 "run_dir"
             )
         if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-            raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
+            raise UserError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
         if config.trainer.precision == "16-mixed" and _accelerator(config) == "cpu":
-            raise ValueError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
+            raise UserError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
         if not (resume and begun):
             check_begin(config)
 
@@ -237,6 +236,9 @@ def _how_to_go_on(run_dir: Path) -> Iterator[None]:
         yield
     except StoppedError as stopped:
         raise StoppedError(f"stopped at {stopped}; {again}") from stopped
+    except LostWorkerError as lost:
+        told = f"{lost}: fewer may fit, type trainer.workers=N; what was written before is there: {again}"
+        raise BrokenOffError(told) from lost
     except BrokenOffError as broken:
         raise BrokenOffError(f"{broken}; what was written before is there: {again}") from broken
     except OSError as error:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cl_lightning.build_engine import build_engine, build_journal, on_gpu, precision
+from cl_lightning.build_engine import build_engine, build_journal, on_gpu
 from cl_lightning.checkpoints import Position
 from cl_lightning.config.schema import Config
 from cl_lightning.data.loading import Pipeline
@@ -97,9 +97,8 @@ def announce(parts: Parts, run: Run, *, keep: bool) -> None:
         writer.warn()
         if keep:
             writer.keep(state)  # from here on the run needs nothing of the one before it
-    slow = slow_half_precision(precision(config), on_gpu=on_gpu(config.trainer))
-    idle = idle_workers(config.trainer.workers)
-    for line in [*writer.opening_lines(state), *slow, *([idle] if idle else [])]:
+    slow = slow_half_precision(config.trainer.precision, on_gpu=on_gpu(config.trainer))
+    for line in [*writer.opening_lines(state), *slow, *_idle_workers(config.trainer.workers)]:
         _tell(run.display, line)
     run.curves.log_configuration(dataclasses.asdict(config))
 
@@ -158,3 +157,10 @@ def _tell(display: Display, line: str) -> None:
     """To the console and into the run's log."""
     display.say(line)
     log.info(line, extra={"told": True})
+
+
+def _idle_workers(workers: int) -> list[str]:
+    """At most one line: more workers than cores."""
+    cores = workers - idle_workers(workers)
+    typed = f"trainer.workers={workers} on {cores} cores slows loading down: type trainer.workers={cores}"
+    return [typed] if cores < workers else []

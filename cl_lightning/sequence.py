@@ -21,6 +21,7 @@ from cl_lightning.data.draws import Draws
 from cl_lightning.data.loading import Images
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.views import ViewKey, view_rows
+from cl_lightning.errors import UserError
 from cl_lightning.learning.display import Leg
 from cl_lightning.learning.engine import DataLook, Engine
 from cl_lightning.learning.finite import ScoresWatch, broken_network, broken_state
@@ -315,7 +316,7 @@ def _refuse_empty(task: Task, phase: Phase, draws: Draws) -> None:
     if draws.total_steps > 0:
         return
     mend = "type recipe=clean, recipe.repeated_augmentation=false, or a larger data.increment"
-    raise ValueError(
+    raise UserError(
         f"phase {phase.name} of task {task.index + 1} would take no step: it sees {len(draws.rows[0])} images, and "
         f"{phase.sampling.order.value} sampling with batch.replicas={draws.replicas} yields "
         f"{draws.draws_per_replica} of them: {mend}"

@@ -28,6 +28,7 @@ from cl_lightning.data.kept import write_kept
 from cl_lightning.data.left_out import in_words
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data_record import DataRecord
+from cl_lightning.errors import UserError
 from cl_lightning.learning.processes import Processes
 from cl_lightning.methods.base import Method
 from cl_lightning.paths import shown
@@ -153,7 +154,7 @@ class Writer:
         Every process reads what the first one could read; when this returns, all have read it.
 
         Raises:
-            ValueError: the checkpoint is of another run or other data.
+            UserError: the checkpoint is of another run or other data.
         """
         found = last_state(self._checkpoints) if processes.writes else None
         name = processes.agree(None if found is None else found[0].name)
@@ -167,7 +168,7 @@ class Writer:
         for part, value in self._identity.items():
             made = payload["identity"].get(part)
             if part not in ("images", "configuration") and without_files(made) != without_files(value):
-                raise ValueError(
+                raise UserError(
                     f"resume={self._run_dir} was made with another {part}: {_unlike(made, value)}; "
                     "go on with the same data and configuration, or start a new run"
                 )
@@ -181,13 +182,13 @@ class Writer:
         return state
 
     def _check_cursor(self, state: RunState) -> None:
-        """Raise ``ValueError`` where a state stands at a place that its task does not have."""
+        """Raise ``UserError`` where a state stands at a place that its task does not have."""
         at, tasks = state.position, self._scenario.tasks
         if at.items == at.steps == 0:
             return
         plan = self._method.plan(tasks[at.tasks])
         if at.items >= len(plan) or (at.steps and not isinstance(plan[at.items], Fit)):
-            raise ValueError(f"resume={self._run_dir} was left at a place that task {at.tasks + 1} does not have")
+            raise UserError(f"resume={self._run_dir} was left at a place that task {at.tasks + 1} does not have")
 
     @property
     def _checkpoints(self) -> Path:

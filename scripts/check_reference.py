@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.errors import UserError, as_user_error
 from cl_lightning.published.compare import Comparison, compare
 from cl_lightning.published.difference import Row, Verdict
 from cl_lightning.published.vectors import VectorFile
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every line here as well")
     options = parser.parse_args(arguments)
     try:
-        with told_to_user():
+        with as_user_error():
             return _run(options)
     except (UserError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)

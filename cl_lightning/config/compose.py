@@ -25,7 +25,7 @@ from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import Unread, told, unread
 from cl_lightning.config.walk import check_values
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.errors import UserError, as_user_error
 
 
 def typed(
@@ -61,7 +61,7 @@ def typed_and_unread(
     except (InterpolationResolutionError, GrammarParseError) as error:
         raise UserError(unresolved(error)) from error
     assert isinstance(config, Config)
-    with told_to_user():
+    with as_user_error():
         check_values(config)  # before anything is computed from them
         given = made_absolute(config, _typed_in(), resolved)
         filled = fill_in(given, keys_set(overrides))

@@ -25,6 +25,7 @@ from cl_lightning.config.schema import (
     TimmConfig,
     ViTMethodConfig,
 )
+from cl_lightning.errors import UserError
 
 T = TypeVar("T")
 
@@ -128,7 +129,7 @@ def _fill_recipe(recipe: Open[RecipeConfig], suggested: str | None) -> RecipeCon
         return RecipeConfig(**filled)
     if suggested == "auto" or suggested not in options("recipe"):
         allowed = ", ".join(f"recipe={name}" for name in options("recipe") if name != "auto")
-        raise ValueError(f"recipe {suggested!r} of method or data is unknown: type {allowed}")
+        raise UserError(f"recipe {suggested!r} of method or data is unknown: type {allowed}")
     chosen = load_option("recipe", suggested)
     given = {key: value for key, value in dataclasses.asdict(recipe).items() if value is not None and key != "name"}
     return RecipeConfig(**{**chosen, **given, "date": str(chosen["date"])})
@@ -162,7 +163,7 @@ def _fill_model(model: Open[ModelConfig], suggested: str, data: Open[DataConfig]
     if model.name == "auto":
         if suggested not in options("model"):
             allowed = ", ".join(f"model={name}" for name in options("model") if name != "auto")
-            raise ValueError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
+            raise UserError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
         chosen = load_option("model", suggested)
         schema = SCHEMAS["model"][schema_name("model", suggested)]
         model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(opened(schema)), chosen))  # type: ignore[assignment]

@@ -20,7 +20,7 @@ from cl_lightning.config.saved import as_tree, change, load_plain, may_change, r
 from cl_lightning.config.scales import all_phases, as_typed, scaled_anew
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unread import refuse_unread
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.errors import UserError, as_user_error
 from cl_lightning.paths import absolute
 from cl_lightning.run_lock import holds_no_run
 
@@ -72,7 +72,7 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     earlier = [] if before.extends is None else before.extends.folders
     extends = ExtendsConfig(run=str(run_dir.resolve()), folders=[*earlier, entry])
     config = dataclasses.replace(config, run_dir=str(target), if_exists="refuse", extends=extends)
-    with told_to_user():
+    with as_user_error():
         check(config)
     refuse_unread([override for override in overrides if override.partition("=")[0] not in _OWN], config)
     return config
@@ -139,7 +139,7 @@ def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: 
     typed = {name.partition(".")[2]: given[name] for name in _OF_THE_FOLDER if given[name] is not None}
     node = OmegaConf.merge(OmegaConf.structured(LearntFolderConfig), where, shared, typed)
     read = dataclasses.replace(data, **{name: getattr(node, name) for name in _READING})
-    with told_to_user():
+    with as_user_error():
         check(dataclasses.replace(before, data=read))
     entry = OmegaConf.to_object(node)
     assert isinstance(entry, LearntFolderConfig)

@@ -20,6 +20,7 @@ from cl_lightning.config.schema import (
     SetConfig,
     TimmConfig,
 )
+from cl_lightning.errors import InvalidFileError, InvalidSettingError
 
 ARRAYS = ("digits", "cifar100")
 """Data sets whose images are not in files."""
@@ -110,7 +111,7 @@ def has_no_split(root: str | None) -> bool:
 
     try:
         return not root or not find_parts(Path(root).expanduser())
-    except (OSError, ValueError):  # told where the folder is read
+    except (OSError, InvalidFileError, InvalidSettingError):  # told where the folder is read
         return True
 
 

@@ -17,6 +17,7 @@ from cl_lightning.data.joined import join
 from cl_lightning.data.left_out import LeftOut
 from cl_lightning.data.scenario import Scenario, build_scenario
 from cl_lightning.data.sources import FolderSource, Table
+from cl_lightning.errors import NOT_GIVEN, InvalidSettingError
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,6 @@ def _check_names(links: Sequence[Link]) -> None:
         for own in link.train.class_names:
             before = met.setdefault(f"{link.name}/{own}", place)
             if before != place:
-                raise ValueError(
-                    f"data.sets has class {own} of {link.name} in entries {before} and {place}: leave it out of one, "
-                    "for example with select: [CLASS, ...], or rename its folder"
-                )
+                reason = f"has class {own} of {link.name} in entries {before} and {place}"
+                mend = "leave it out of one, for example with select: [CLASS, ...], or rename its folder"
+                raise InvalidSettingError("sets", NOT_GIVEN, reason, mend=mend)

@@ -19,6 +19,7 @@ from cl_lightning.data.kept import Kept
 from cl_lightning.data.names import nfc, similar
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource, FolderSource, ImageSource
+from cl_lightning.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.types import Task
 
 
@@ -85,12 +86,16 @@ def _check_new(names: Sequence[str], known: Sequence[str], allow_similar: bool) 
     written = set(map(nfc, known))
     again = [class_name for class_name in names if nfc(class_name) in written]
     if again:
-        raise ValueError(f'class "{again[0]}" is known already: rename the folder {again[0]}, or leave it out')
+        mend = f"rename the folder {again[0]}, or leave it out"
+        raise InvalidFileError(f'"{again[0]}"', "is known already", mend, kind="class")
     alike = None if allow_similar else similar(names, known)
     if alike:
-        raise ValueError(
-            f'class "{alike[0]}" is called nearly as "{alike[1]}", which is known already: rename the folder '
-            f"{alike[0]}, or type data.allow_similar=true if it is another class"
+        raise InvalidFileError(
+            f'"{alike[0]}"',
+            f'is called nearly as "{alike[1]}", which is known already',
+            f"rename the folder {alike[0]}",
+            {"allow_similar": "true if it is another class"},
+            kind="class",
         )
 
 
@@ -123,9 +128,8 @@ def _upright(parts: Sequence[Part], rows: Sequence[Tensor]) -> bool:
     used = {part.source.upright for part, chosen in zip(parts, rows, strict=True)
             if isinstance(part.source, FolderSource) and len(chosen)}  # fmt: skip
     if len(used) > 1:
-        raise ValueError(
-            "the run's own pictures are read with another data.orientation: leave it out, and the folder is read so too"
-        )
+        reason = "is another than the run's own pictures are read with"
+        raise InvalidSettingError("orientation", NOT_GIVEN, reason, mend="leave it out, and the folder is read so too")
     return True in used
 
 

@@ -14,6 +14,7 @@ from cl_lightning.data.contents import DIGEST_SIZE, from_hex
 from cl_lightning.data.identity import WORDS
 from cl_lightning.data.kept import FILES, FORMAT, INDEX, PIXELS, Kept
 from cl_lightning.data.sources import ArraySource, FolderSource
+from cl_lightning.errors import InvalidFileError
 from cl_lightning.file_kind import read_file
 from cl_lightning.plain_schema import boolean, either, list_of, mapping_of, maybe, read_json, record, text, whole
 
@@ -53,7 +54,7 @@ _INDEX = record(
 )
 
 
-class OtherFormatError(ValueError):
+class OtherFormatError(InvalidFileError):
     """A folder that another version of the program has written."""
 
 
@@ -67,7 +68,8 @@ def read_kept(folder: Path) -> Kept:
         index = read_json(read_file(folder / INDEX), INDEX)
         record({"format": whole()}, more=True)(index, INDEX)
         if index["format"] != FORMAT:
-            raise OtherFormatError(f"{folder} has format {index['format']}, this program reads format {FORMAT}")
+            reason = f"has format {index['format']}, this program reads format {FORMAT}"
+            raise OtherFormatError(folder, reason)
         _INDEX(index, INDEX)
         _check_names(index["class_names"])
         return Kept(
@@ -82,7 +84,7 @@ def read_kept(folder: Path) -> Kept:
         raise
     except (ValueError, SafetensorError, FileNotFoundError) as error:
         line = " ".join(str(error).split())
-        raise ValueError(f"{folder} is damaged ({line}): take it from a bundle again") from error
+        raise InvalidFileError(folder, f"is damaged ({line})", "take it from a bundle again") from error
 
 
 def _check_names(names: list[str]) -> None:

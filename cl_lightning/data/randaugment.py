@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cl_lightning import rng
 from cl_lightning.data.operations import Operation
+from cl_lightning.errors import InvalidSettingError
 
 MAX_MAGNITUDE = 10.0
 """Magnitudes are a share of this: timm's scale."""
@@ -83,10 +84,7 @@ class RandAugment:
             ("fill", "three whole numbers in 0..255", fill_is_colour),
         ):
             if not valid:
-                raise ValueError(
-                    f"RandAugment's {name}={getattr(self, name)} must be {allowed}: "
-                    "type data.augmentation=randaugment for the published policy"
-                )
+                raise InvalidSettingError(name, getattr(self, name), f"must be {allowed}")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from cl_lightning.config.scales import trained_phases
 from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.errors import UserError
 from cl_lightning.forecast.machine import gpu_memory, machine_memory
 from cl_lightning.forecast.parameters import Counts, count
 
@@ -65,14 +66,14 @@ def forecast(config: Config, scenario: Scenario) -> Need:
 
 
 def check_memory(config: Config, scenario: Scenario) -> None:
-    """Raise ``ValueError``, one line, if no step of this run fits into this machine."""
+    """Raise ``UserError``, if no step of this run fits into this machine."""
     need, machine = forecast(config, scenario), machine_memory()
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     here = need.built if on_gpu else need.total * config.trainer.devices
     if machine is not None and here > machine:
-        raise ValueError(_too_much(config, scenario, need, here, f"this machine has {size(machine)}"))
+        raise UserError(_too_much(config, scenario, need, here, f"this machine has {size(machine)}"))
     if on_gpu and need.total > (there := gpu_memory()):
-        raise ValueError(_too_much(config, scenario, need, need.total, f"the GPU has {size(there)}"))
+        raise UserError(_too_much(config, scenario, need, need.total, f"the GPU has {size(there)}"))
 
 
 def _images_of_a_step(config: Config, scenario: Scenario) -> int:

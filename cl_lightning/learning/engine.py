@@ -20,7 +20,7 @@ from cl_lightning.data.loading import Chunks, Images, Pipeline, PixelStore
 from cl_lightning.data.module import TaskData
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.workers import reason_of_end
-from cl_lightning.errors import BrokenOffError
+from cl_lightning.errors import LostWorkerError
 from cl_lightning.learning.callbacks import Keeper, Leaving, Monitor
 from cl_lightning.learning.compiled import Trunks
 from cl_lightning.learning.display import Display
@@ -251,9 +251,7 @@ def _workers_told() -> Iterator[None]:
         reason = reason_of_end(" ".join(_chain(error)))
         if reason is None:
             raise
-        raise BrokenOffError(
-            f"a process that loads images has ended ({reason}): fewer may fit, type trainer.workers=N"
-        ) from error
+        raise LostWorkerError(f"a process that loads images has ended ({reason})") from error
 
 
 def _chain(error: BaseException | None) -> Iterator[str]:

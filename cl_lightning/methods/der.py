@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cl_lightning.errors import InvalidFileError
 from cl_lightning.losses.classification import cross_entropy, group_old
 from cl_lightning.methods.base import Method
 from cl_lightning.models.extractor_network import ExtractorNetwork
@@ -134,7 +135,7 @@ class DER(Method):
         value = state.get(_RESET_KEY)
         if set(state) != {_RESET_KEY} or not (value is None or isinstance(value, int)):
             given = ", ".join(state) or "nothing"
-            raise ValueError(f"the state holds {given}, not a reset_key: resume a run of method=der")
+            raise InvalidFileError("the state", f"holds {given}, not a reset_key", "resume a run of method=der")
         self._reset_key = None if value is None else Key(value)
 
 

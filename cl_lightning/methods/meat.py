@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_lightning.errors import InvalidFileError
 from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.losses.drop_control import drop_control
 from cl_lightning.methods.base import Method
@@ -225,9 +226,8 @@ class MEAT(Method):
         fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == self.network.vit.dim
         if not fits or set(state) != {"learnt", CLASS_MEANS}:
             given = ", ".join(state) or "nothing"
-            raise ValueError(
-                f"state of {given} is not class means of {self.network.vit.dim} features: resume a run of method=meat"
-            )
+            reason = f"is not class means of {self.network.vit.dim} features"
+            raise InvalidFileError(f"state of {given}", reason, "resume a run of method=meat")
         self.learnt, self.class_means = int(state["learnt"]), means.float().cpu()
 
 

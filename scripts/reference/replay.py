@@ -28,6 +28,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.data.loading import Images
 from cl_lightning.data.mixup import mix_ratio
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.errors import InvalidFileError, UserError
 from cl_lightning.journal import Bystander
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine, EngineOptions, Observers
@@ -65,7 +66,8 @@ def replay(
         tasks: how many of the tasks; ``None``: all.
 
     Raises:
-        ValueError: words that our command line does not take, other data, or weights without a place in our network.
+        UserError, InvalidFileError: words that our command line does not take, other data, or weights without a
+            place in our network.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet_and_threaded() as use_threads:
         config = _compose([*run.words_with(tuple(words)), f"run_dir={folder}"])
@@ -188,7 +190,9 @@ def _compose(words: Sequence[str]) -> Config:
     try:
         return compose_typed(words)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"our command line does not take the words of the file: {error}") from error
+        raise UserError(
+            f"our command line does not take the words of the file: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _check_data(run: RecordedRun, scenario: Scenario) -> None:
@@ -201,7 +205,7 @@ def _check_data(run: RecordedRun, scenario: Scenario) -> None:
         for values in (source.pixels[:, 0], source.labels):  # type: ignore[attr-defined]
             found.update(values.contiguous().numpy().tobytes())
     if found.hexdigest() != expected:
-        raise ValueError(f"{run.file.path} was made on other digits than this scikit-learn's")
+        raise InvalidFileError(run.file.path, "was made on other digits than this scikit-learn's")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from cl_lightning.config.files import options
 from cl_lightning.config.literal import option_keys
 from cl_lightning.config.saved import to_plain
 from cl_lightning.config.schema import Config
-from cl_lightning.errors import UserError, told_to_user
+from cl_lightning.errors import UserError, as_user_error
 from cl_lightning.forecast.memory import check_memory
 
 GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger", "experiment", "sweep", "debug")
@@ -131,7 +131,7 @@ def _where(arguments: list[str]) -> list[str]:
 
 def _look_at(config: Config) -> None:
     """Do what a run does next, where it costs nothing."""
-    with told_to_user():
+    with as_user_error():
         names = {entry.name for entry in config.data.sets} or {config.data.name}
         if names == {"digits"}:
             check_memory(config, plain_scenario(config.data))

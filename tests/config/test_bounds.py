@@ -16,6 +16,7 @@ from cl_lightning.config.filled import opened
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, SetConfig
 from cl_lightning.config.walk import refusals
+from cl_lightning.errors import UserError
 from tests.config.made import filled, given
 
 _CHECKED_ELSEWHERE = {"order", "increment", "token_mask_blocks"}
@@ -115,7 +116,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("typed", FAULTS)
 def test_what_is_out_of_bounds_is_told_in_one_line(typed: str) -> None:
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(UserError) as told:
         check(filled(*typed.split()))
     assert FAULTS[typed] in str(told.value)
     assert len(str(told.value).splitlines()) == 1

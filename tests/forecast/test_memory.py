@@ -13,6 +13,7 @@ import torch
 from cl_lightning.build_scenario import plain_scenario
 from cl_lightning.config.schema import Config
 from cl_lightning.data.scenario import Scenario
+from cl_lightning.errors import UserError
 from cl_lightning.forecast import memory
 from cl_lightning.forecast.machine import machine_memory
 from cl_lightning.forecast.memory import check_memory, forecast
@@ -54,7 +55,7 @@ def _config(*overrides: str) -> tuple[Config, Scenario]:
 )
 def test_what_cannot_fit_is_told_in_one_line(options: str, image_size: int, cause: str, instead: str) -> None:
     config, scenario = _config(*options.split(), "trainer.accelerator=cpu")
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(UserError) as told:
         check_memory(config, _of_size(scenario, image_size))
     line = str(told.value)
     assert cause in line

@@ -22,6 +22,7 @@ from cl_lightning.config.saved import to_plain
 from cl_lightning.data import datasets
 from cl_lightning.data.listing import LISTING
 from cl_lightning.data.loading import Pipeline
+from cl_lightning.errors import UserError
 from cl_lightning.memory.herding import herd
 from cl_lightning.rng import Key
 from cl_lightning.state import restore_network
@@ -82,7 +83,7 @@ def no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine that does not have the data set."""
 
     def gone(*_: object) -> None:
-        raise ValueError("the digits are gone")
+        raise UserError("the digits are gone")
 
     monkeypatch.setitem(datasets._READERS, "digits", gone)
 

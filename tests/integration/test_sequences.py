@@ -21,6 +21,7 @@ from cl_lightning.data.pictures import resized
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.run_model import open_run
 from cl_lightning.deploy.verification import sample
+from cl_lightning.errors import UserError
 from cl_lightning.rng import Key
 from tests.config.made import data_of, filled
 from tests.integration.commands import typed, write_digits
@@ -123,7 +124,7 @@ WRONG = {
 @pytest.mark.parametrize("told", WRONG)
 def test_a_wrong_entry_is_named(told: str) -> None:
     good = SetConfig("digits", classes=1)
-    with pytest.raises(ValueError, match="entry 2") as error:
+    with pytest.raises(UserError, match="entry 2") as error:
         plain_scenario(sequence(good, WRONG[told]))
     line = str(error.value)
     assert line.startswith(f"data.sets, entry 2 ({WRONG[told].name}): {told}"), line
@@ -131,7 +132,7 @@ def test_a_wrong_entry_is_named(told: str) -> None:
 
 
 def test_a_class_of_a_set_cannot_be_in_two_entries() -> None:
-    with pytest.raises(ValueError, match=r"class 1 of digits in entries 1 and 2"):
+    with pytest.raises(UserError, match=r"class 1 of digits in entries 1 and 2"):
         plain_scenario(sequence(SetConfig("digits", classes=2), SetConfig("digits", select=["9", "1"])))
 
 

@@ -115,10 +115,10 @@ def test_state_survives_json_and_weights_only_loading():
 @pytest.mark.parametrize(
     ("budget", "lists", "message"),
     [
-        (Budget("total", 5), 1, r"memory.size=5 is smaller than the 10 classes seen: type memory.size=10 or more"),
-        (Budget("total", 19), 2, r"=19 .* 10 classes seen in each of 2 replicas: type memory.size=20 or more"),
-        (Budget("per_class", 1), 2, r"=1 .* one exemplar a class in each of 2 replicas: type memory.size=2 or more"),
-        (Budget("per_class", 0), 1, r"memory.size=0 is smaller than one exemplar a class: type memory.size=1 or more"),
+        (Budget("total", 5), 1, r"size=5 is smaller than the 10 classes seen: pass size=10 or more"),
+        (Budget("total", 19), 2, r"=19 .* 10 classes seen in each of 2 replicas: pass size=20 or more"),
+        (Budget("per_class", 1), 2, r"=1 .* one exemplar a class in each of 2 replicas: pass size=2 or more"),
+        (Budget("per_class", 0), 1, r"size=0 is smaller than one exemplar a class: pass size=1 or more"),
     ],
 )
 def test_a_budget_below_one_exemplar_is_refused(budget, lists, message):
@@ -130,13 +130,13 @@ def test_a_budget_below_one_exemplar_is_refused(budget, lists, message):
 
 
 def test_wrong_use_is_one_clear_line():
-    with pytest.raises(ValueError, match=r"memory.budget=all is not one of total, per_class, none"):
+    with pytest.raises(ValueError, match=r"kind=all is not one of total, per_class, none"):
         Budget("all", 3)
-    with pytest.raises(ValueError, match=r"memory.size=-1 is negative"):
+    with pytest.raises(ValueError, match=r"size=-1 is negative"):
         Budget("total", -1)
-    with pytest.raises(ValueError, match=r"memory.scope=local is not one of global, per_replica"):
+    with pytest.raises(ValueError, match=r"scope=local is not one of global, per_replica"):
         RehearsalMemory(Budget("total", 9), "local", 1)
-    with pytest.raises(ValueError, match=r"batch.replicas=0"):
+    with pytest.raises(ValueError, match=r"^replicas=0"):
         RehearsalMemory(Budget("total", 9), "global", 0)
     memory = RehearsalMemory(Budget("total", 9), "global", 1).update([{0: ranking(0, 5)}], 1)
     with pytest.raises(ValueError, match=r"classes \[0\] are in the memory already"):

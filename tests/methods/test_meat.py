@@ -21,7 +21,7 @@ from cl_lightning.data.mixup import one_hot
 from cl_lightning.data.scenario import Scenario
 from cl_lightning.data.sources import ArraySource
 from cl_lightning.deploy.scorer import Scorer
-from cl_lightning.errors import UserError
+from cl_lightning.errors import InvalidSettingError, UserError
 from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.methods.icarl import CLASS_MEANS
 from cl_lightning.methods.meat import BACKBONE_PARTS, MEAT, PACK, main_parts
@@ -252,7 +252,7 @@ class Harmful:
 
 def test_files_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:
     vit = PlainViT(**{**SIZES, "image_size": 16})
-    with pytest.raises(ValueError, match=r"is no file: type method\.backbone_file="):
+    with pytest.raises(InvalidSettingError, match=r"is no file: pass path=FILE"):
         file_weights(tmp_path / "none.pth", vit)
     with pytest.raises(ValueError, match=r"pos_embed is \[1, 5, 16\] there and \[1, 17, 16\] here \(1 differ\)"):
         file_weights(written(tmp_path / "vit.pth"), vit)
