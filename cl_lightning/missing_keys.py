@@ -1,6 +1,6 @@
 """What a key means that a file of an earlier version lacks: the rule that held before the key came.
 
-These tables are the one place for it. A default in the schema or in ``conf/`` says what a new run does, and may change;
+These tables are the one place for it. A default in ``conf/`` says what a new run does, and may change;
 what is written here says what runs did that know nothing of the key, and never changes. So whoever adds a key to a file
 of a run adds a line here: whatever reads that file completes it first, and nothing else asks whether a key is there.
 

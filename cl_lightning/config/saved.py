@@ -194,6 +194,12 @@ def load_plain(values: dict[str, Any], *changes: DictConfig) -> Config:
     as it is: it holds weights that the run's checkpoint has, and its path is part of what tells runs apart.
     """
     merged = OmegaConf.merge(_schema(values), escaped_all(values), *changes)
+    lacking = sorted(OmegaConf.missing_keys(merged))
+    if lacking:
+        keys = ", ".join(lacking)
+        raise UserError(
+            f"config.yaml of this run has no {keys}: put back what it said, or use the version that made it"
+        )
     return typed(merged, resolved=("folder",))  # type: ignore[arg-type]
 
 
