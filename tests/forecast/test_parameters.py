@@ -81,6 +81,6 @@ def test_a_network_that_could_never_be_made_is_counted_at_once() -> None:
 
 
 def test_a_model_that_timm_has_otherwise_is_told_by_its_option() -> None:
-    config = filled("method=wa model=timm model.name=resnet18")
+    config = filled("method=wa", "model=timm", "model.name=resnet18")
     with pytest.raises(UserError, match=r"^model\.name=resnet18 .* type model\.name=vit_tiny_patch16_224"):
         count(config, 8, 1)
