@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from cl_lightning.config.option_names import MODEL
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
@@ -29,6 +30,7 @@ from cl_lightning.config.schema import (
     ViTConfig,
     ViTMethodConfig,
 )
+from cl_lightning.errors import worded
 from cl_lightning.models.timm_vit import open_plain_vit
 
 
@@ -61,8 +63,9 @@ class _Trunk:
 
 
 def count(config: Config, image_size: int, channels: int) -> Counts:
-    """Return how many numbers the network of ``config`` has."""
-    trunk = MODELS[type(config.model)](config.model, image_size, channels)
+    """Return how many numbers the network of ``config`` has. Raises ``UserError`` for a model that there is not."""
+    with worded(MODEL):  # it is the first that looks at timm's models
+        trunk = MODELS[type(config.model)](config.model, image_size, channels)
     method = config.method
     own = _class_token if not isinstance(method, ViTMethodConfig) and trunk.patches else _nothing
     read = READERS.get(type(method), own)(method, trunk)

@@ -11,6 +11,7 @@ from cl_lightning.build import build_method
 from cl_lightning.build_scenario import plain_scenario
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, ModelConfig
+from cl_lightning.errors import UserError
 from cl_lightning.forecast.parameters import MODELS, count
 from cl_lightning.rng import Key
 from tests.config.made import filled
@@ -77,3 +78,9 @@ def test_a_network_that_could_never_be_made_is_counted_at_once() -> None:
     config = filled("method=dytox", "model=convit_tiny")
     model: Any = dataclasses.replace(config.model, dim=10**6, depth=10**6)  # type: ignore[call-arg]
     assert count(dataclasses.replace(config, model=model), 10**6, 3).weights > 10**18
+
+
+def test_a_model_that_timm_has_otherwise_is_told_by_its_option() -> None:
+    config = filled("method=wa", "model=timm", "model.name=resnet18")
+    with pytest.raises(UserError, match=r"^model\.name=resnet18 .* type model\.name=vit_tiny_patch16_224"):
+        count(config, 8, 1)

@@ -351,5 +351,5 @@ def test_mistakes_are_told_in_a_line(override: str, told: str) -> None:
 
 @pytest.mark.slow
 def test_a_block_that_is_not_there_is_told() -> None:
-    with pytest.raises(ValueError, match="type numbers from 0 to 2, or all"):
+    with pytest.raises(UserError, match="type numbers from 0 to 2, or all"):
         build_method(composed("method.token_mask_blocks=[1,3]"), scenario(), Key(0))
