@@ -30,7 +30,9 @@ TASKS = tuple(
 )
 SCENARIO = Scenario("toy", SOURCE, SOURCE, TASKS, tuple("abcd"), (0, 1, 2, 3), LABELS, LABELS, 8, 1, "test")
 PIPELINE = Pipeline(8, (0.5,), (0.5,), None)
-MEMORY = RehearsalMemory(Budget("per_class", 2)).update([{0: torch.tensor([0, 4]), 3: torch.tensor([3, 7])}], 4)
+MEMORY = RehearsalMemory(Budget("per_class", 2), "global", 1).update(
+    [{0: torch.tensor([0, 4]), 3: torch.tensor([3, 7])}], 4
+)
 CONFIG: Any = SimpleNamespace(report=SimpleNamespace(attention=True, exemplars=1, page=True))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from cl_lightning.errors import UserError
 from cl_lightning.learning.finite import ScoresWatch
 from cl_lightning.sequence import evaluate_all, evaluate_ready
 from cl_lightning.state import Cursor
@@ -129,13 +130,13 @@ def test_the_forecast_begins_where_the_run_stands() -> None:
 
 def test_a_phase_that_would_take_no_step_is_refused_before_anything_is_done() -> None:
     plot = Plot([Grow(), Fit(phase("second", View.MEMORY)), Evaluate()])
-    with pytest.raises(ValueError, match="phase second of task 1 would take no step: it sees 0 images"):
+    with pytest.raises(UserError, match="phase second of task 1 would take no step: it sees 0 images"):
         plot.sequence.forecast()
     assert plot.events == []
 
 
 def test_a_memory_that_would_not_last_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"memory\.size=4 is smaller than the 5 classes seen"):
+    with pytest.raises(ValueError, match=r"size=4 is smaller than the 5 classes seen"):
         Plot(size=4).sequence.forecast()
     assert Plot(size=4).sequence.forecast(1), "it lasts as far as the run goes"
 

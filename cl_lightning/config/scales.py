@@ -58,7 +58,7 @@ def _in_order(phases: dict[str, PhaseUse]) -> dict[str, PhaseUse]:
 
 def uses_of(method: MethodConfig) -> dict[str, PhaseUse]:
     """Return :func:`phases_in` of the method's kind."""
-    kind: Any = type(method)  # a dataclass is hashable, which mypy does not believe
+    kind: Any = getattr(method, "closed_type", type(method))  # while it is composed, its type is another
     return phases_in(kind)
 
 
