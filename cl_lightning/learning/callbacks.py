@@ -50,7 +50,13 @@ class ProgressCallback(Callback):
 
 
 class CheckpointHook(Protocol):
-    """Who decides whether a phase is left, or kept in a file, after a step."""
+    """Who decides whether the run is left, or its state kept in a file, after a step or an item of the plan."""
+
+    def after_item(self) -> None:
+        """An item of the plan, the evaluation after a phase, or a whole task is finished. May raise
+        ``StoppedError``.
+        """
+        ...
 
     def after_step(self, steps: int, leave: Callable[[], PhaseCheckpoint]) -> None:
         """``steps`` of the phase are done; ``leave`` gives what is needed to go on, and waits for the device. May raise

@@ -11,8 +11,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from omegaconf import MISSING
-
 from cl_lightning.core.paths import absolute, typed_path
 
 Kind = Literal["folder", "file", "text"]
@@ -22,19 +20,19 @@ _KIND = "kind"
 _Options = TypeVar("_Options")
 
 
-def folder(default: Any = MISSING) -> Any:
+def folder(default: Any = dataclasses.MISSING) -> Any:
     """A field that holds the path of a folder."""
     return dataclasses.field(default=default, metadata={_KIND: "folder"})
 
 
-def file(default: Any = MISSING) -> Any:
+def file() -> Any:
     """A field that holds the path of a file."""
-    return dataclasses.field(default=default, metadata={_KIND: "file"})
+    return dataclasses.field(metadata={_KIND: "file"})
 
 
-def text(default: Any = MISSING) -> Any:
+def text() -> Any:
     """A field that holds words for people, of any letters."""
-    return dataclasses.field(default=default, metadata={_KIND: "text"})
+    return dataclasses.field(metadata={_KIND: "text"})
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind | None:
