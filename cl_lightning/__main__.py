@@ -14,15 +14,13 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.command_line.arguments import read, wants_many
 from cl_lightning.config.command_line.record import write_typed
 from cl_lightning.config.compose import compose_typed, typed
-from cl_lightning.config.hydra_errors import explain, merges_into_null, unwritable
+from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.registry import register
 from cl_lightning.config.saved import load_saved, old_paths, read_saved
@@ -192,14 +190,9 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except UserError as error:
         report_error(str(error))
-    except (HydraException, OmegaConfBaseException, AssertionError, AttributeError) as error:
-        ours = isinstance(error, AssertionError | AttributeError) and not merges_into_null(error)
-        if WANTS_TRACEBACK or ours:
-            raise
-        report_error(explain(error, arguments))
-    except OSError as error:
-        line = unwritable(error, arguments)
-        if WANTS_TRACEBACK or line is None:
+    except Exception as error:
+        line = None if WANTS_TRACEBACK else explain(error, arguments)
+        if line is None:
             raise
         report_error(line)
     if failures:

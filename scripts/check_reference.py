@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import UserError, as_user_error
 from scripts.reference.check_vectors import Comparison, compare
 from scripts.reference.difference import Row, Verdict
 from scripts.reference.vectors import VectorFile
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every line here as well")
     options = parser.parse_args(arguments)
     try:
-        with told_to_user():
+        with as_user_error():
             return _run(options)
     except (UserError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.checkpoint import files, state
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import InvalidFileError, UserError, as_user_error
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.checkpoint import PublishedCheckpoint, load_plain, read_checkpoint
@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         direction.add_argument("target", type=Path, help=f"{target}, to write; it must not exist")
     options = parser.parse_args(arguments)
     try:
-        with told_to_user():
+        with as_user_error():
             if options.target.exists():
-                raise ValueError(f"{options.target} exists and is not written over: type another name")
+                raise InvalidFileError(options.target, "exists and is not written over: type another name")
             print("\n".join({"import": _import, "export": _export}[options.direction](options.source, options.target)))
     except (UserError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
@@ -71,7 +71,7 @@ def _export(source: Path, target: Path) -> list[str]:
     path = _last_checkpoint(source) if source.is_dir() else source
     network = _our_network(path)
     if not isinstance(network, TaskNetwork):
-        raise ValueError(f"{path} holds a {network.structure()['kind']}: only method=dytox* has published weights")
+        raise InvalidFileError(path, f"holds a {network.structure()['kind']}: only method=dytox* has published weights")
     files.save_whole(target, {"model": export_dytox(network)})
     return [
         f"{path}: {_tasks(network)}",
@@ -93,20 +93,20 @@ def _our_network(path: Path) -> Network:
     payload = load_plain(path)
     if "network" not in payload:
         hint = f": type convert.py import {path} ..." if "model" in payload else ""
-        raise ValueError(f"{path} is not one of our checkpoints{hint}")
+        raise InvalidFileError(path, f"is not one of our checkpoints{hint}")
     if payload.get("version") != IMPORTED:
         payload = _whole(path)  # which says why where the version is not ours
     try:
         return state.restore_network(payload["network"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged: its network cannot be rebuilt ({error})") from error
+        raise InvalidFileError(path, f"is damaged: its network cannot be rebuilt ({error})") from error
 
 
 def _whole(path: Path) -> dict[str, Any]:
     try:
         return files.load_checkpoint(path)
     except files.AlteredError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise InvalidFileError(path, f"is damaged: {error}") from error
 
 
 # ---- what is told ----------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import may_change
 from cl_lightning.config.unread.check import Unread, told
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED, WRONG_INPUT
 from cl_lightning.published.page import count_cells, page
 from cl_lightning.published.stored import StoredRun, condense, parse_stored, read_stored, store
@@ -64,16 +64,16 @@ class Request:
 
 
 def parse(arguments: Sequence[str]) -> Request:
-    """Parse the command line. Raises ValueError for what is not possible."""
+    """Parse the command line. Raises UserError for what is not possible."""
     command = arguments[0] if arguments and "=" not in arguments[0] else "run"
     if command not in COMMANDS:
-        raise ValueError(f"{command} is no command of this script: type one of {', '.join(COMMANDS)}")
+        raise UserError(f"{command} is no command of this script: type one of {', '.join(COMMANDS)}")
     options: dict[str, Any] = {}
     overrides = []
     for argument in arguments[1:] if command in arguments[:1] else arguments:
         key, equals, value = argument.partition("=")
         if not equals:
-            raise ValueError(f"{argument} cannot be read: type key=value, such as table=cifar100")
+            raise UserError(f"{argument} cannot be read: type key=value, such as table=cifar100")
         match key:
             case "table":
                 options[key] = value
@@ -81,13 +81,13 @@ def parse(arguments: Sequence[str]) -> Request:
                 options[key] = tuple(value.split(","))
             case "jobs":
                 if not value.isdigit() or int(value) < 1:
-                    raise ValueError(f"jobs={value} is not possible: type jobs=1 or more")
+                    raise UserError(f"jobs={value} is not possible: type jobs=1 or more")
                 options[key] = int(value)
             case "out":
                 options[key] = Path(value)
             case "dry_run":
                 if value not in ("true", "false"):
-                    raise ValueError(f"dry_run={value} is not possible: type dry_run=true or dry_run=false")
+                    raise UserError(f"dry_run={value} is not possible: type dry_run=true or dry_run=false")
                 options[key] = value == "true"
             case _:
                 overrides.append(argument)
@@ -184,19 +184,19 @@ class Runs:
         return [override for override in overrides if override not in idle]
 
     def check(self) -> None:
-        """Raise ``ValueError`` for something that was typed and that no job of the request reads."""
+        """Raise ``UserError`` for something that was typed and that no job of the request reads."""
         idle = [{one.key: one for one in unread_by(job, self._request.overrides)} for job in self.jobs]
         by_all = set.intersection(*map(set, idle)) if idle else set()
         found = [one for key, one in idle[0].items() if key in by_all] if by_all else []
         typed = [one for one in found if one.text in self._request.overrides]
         if typed:
-            raise ValueError(told(typed, "none of the runs"))
+            raise UserError(told(typed, "none of the runs"))
 
     def wanted(self) -> list[Job]:
         """Return the jobs that are not finished.
 
         Raises:
-            ValueError: a folder that holds a run under another configuration than this request would make, or something
+            UserError: a folder that holds a run under another configuration than this request would make, or something
                 that was typed and that none of the runs reads.
         """
         self.check()
@@ -205,7 +205,7 @@ class Runs:
             made = self.begun(job)
             other = differences(made, asked(job, self._request.overrides)) if made else []
             if other:
-                raise ValueError(
+                raise UserError(
                     f"{self.folder(job)} holds a run with {'; '.join(other)}: type the same overrides as then, "
                     "or out=ANOTHER_FOLDER"
                 )
@@ -260,7 +260,7 @@ def _say(line: str, to: TextIO | None = None) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code: 1 if a run failed, 2 for a wrong command, 130 after Ctrl-C."""
     try:
-        with told_to_user():
+        with as_user_error():
             return _carry_out(parse(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

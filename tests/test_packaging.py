@@ -184,6 +184,10 @@ def check_imports(package: Path) -> subprocess.CompletedProcess[str]:
         ("build.py", "from hydra.utils import instantiate", "hydra"),
         ("learning/trainer.py", "def f():\n    import wandb", "wandb"),
         ("learning/strategy.py", "import omegaconf", "omegaconf"),
+        ("config/compose.py", "from hydra._internal.utils import get_args_parser, run_and_report", "hydra._internal"),
+        ("config/compose.py", "from hydra import _internal", "hydra._internal"),
+        ("__main__.py", "from hydra.core.plugins import Plugins", "hydra.core"),
+        ("config/literal.py", "from omegaconf import grammar_parser", "omegaconf.grammar_parser"),
         ("memory/rehearsal.py", "import importlib\nimportlib.import_module('continuum.rehearsal')", "continuum"),
         ("metrics/accuracy.py", "import torch, continuum", "continuum"),
     ],
@@ -200,6 +204,8 @@ def test_a_library_outside_its_rooms_is_found(tmp_path: Path, file: str, code: s
 def test_a_library_in_its_rooms_is_fine(tmp_path: Path) -> None:
     rooms = {
         "__main__.py": "import hydra, omegaconf",
+        "config/hydra_internals.py": "import hydra._internal.utils\nfrom omegaconf import grammar_parser",
+        "config/multirun.py": "from hydra.core.utils import JobReturn\nfrom hydra.core import hydra_config",
         "config/schema/extra.py": "from hydra.core.config_store import ConfigStore\nfrom omegaconf import MISSING",
         "data/sources/readers.py": "def fetch():\n    import continuum.datasets",
         "data/datamodule.py": "import pytorch_lightning",

@@ -13,7 +13,7 @@ from cl_lightning.bundle.run_check import check_run
 from cl_lightning.checkpoint.files import VERSION, Position, load_checkpoint, save_whole
 from cl_lightning.config.saved import load_saved
 from cl_lightning.core.atomic_write import beside
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.json_schema import read_yaml
 from cl_lightning.core.serialization import decode, encode
 from cl_lightning.data.scenarios.image_list import LISTING
@@ -37,11 +37,11 @@ def export_run(run_dir: Path, file: Path) -> tuple[int, int]:
     if not file.absolute().parent.is_dir():
         raise UserError(f"{file.parent} does not exist: type FILE in a folder that does")
     config, payload = read_finished(run_dir, "export ")
-    with told_to_user():
+    with as_user_error():
         store = kept_of(config, payload)
         for name in _TEXTS:
             if not (run_dir / name).is_file():
-                raise ValueError(f"{run_dir} has no {name}: type resume={run_dir} to have it written again")
+                raise UserError(f"{run_dir} has no {name}: type resume={run_dir} to have it written again")
     listing = [LISTING] if (run_dir / LISTING).is_file() else []  # runs of earlier versions lack it
     with tempfile.TemporaryDirectory() as aside:
         write_kept(Path(aside) / EXEMPLARS, store)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import torch
 
 from cl_lightning.core.atomic_write import make_folder, replace_file
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.file_type import ZIP, foreign_kind, kind_of_bytes
 from cl_lightning.core.missing_keys import complete_checkpoint
 from cl_lightning.core.types import Plain
@@ -133,7 +134,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         AlteredError: it is not as it was written.
-        ValueError: it is of another version, or holds more than tensors and plain values (code, for example).
+        InvalidFileError: it is of another version, or holds more than tensors and plain values (code, for example).
     """
     altered = _altered(path)
     if altered not in (None, _NO_END):
@@ -142,9 +143,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     payload = _read(path, altered)
     version = payload.get("version") if isinstance(payload, dict) else None
     if type(version) is not int or version != VERSION:  # older ones have no checksum, so their number is checked first
-        raise ValueError(
-            f"{path} has format {version}, this program reads format {VERSION}: use the release that wrote it"
-        )
+        reason = f"has format {version}, this program reads format {VERSION}"
+        raise InvalidFileError(path, reason, "use the release that wrote it")
     if altered is not None:
         raise AlteredError(altered)
     return complete_checkpoint(payload)
@@ -169,10 +169,8 @@ def _read(path: Path, altered: str | None) -> Any:
             warnings.simplefilter("ignore")  # about foreign kinds of pickle, which are refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors and plain values, which could be code: it is refused, and nothing in it "
-            "has been run"
-        ) from error
+        reason = "holds more than tensors and plain values, which could be code"
+        raise InvalidFileError(path, reason, "it is refused, and nothing in it has been run") from error
     except Exception as error:  # any error of a reader that meets foreign bytes
         raise AlteredError(altered or f"it cannot be read: {_first_line(error)}") from error
 

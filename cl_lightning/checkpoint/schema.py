@@ -21,6 +21,7 @@ from cl_lightning.checkpoint.state_schema import (
     precision,
     record_check,
 )
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.json_schema import (
     Check,
     either,
@@ -70,12 +71,12 @@ def check_state(payload: Any, where: str) -> None:
     classes, sizes = len(identity["class_names"]), identity["protocol"]["tasks"]
     plain(identity["protocol"], f"{where}.identity.protocol")
     if sum(sizes) != classes or done > len(sizes):
-        raise ValueError(f"{where} is of {done} tasks of {sizes} classes, and names {classes}"[:200])
+        raise InvalidFileError(where, f"is of {done} tasks of {sizes} classes, and names {classes}"[:200])
     _state(classes, sizes, done)(payload, where)
     for index, task_record in enumerate(payload["records"]):
         first = sum(sizes[:index])
         if task_record["index"] != index or tuple(task_record["classes"]) != tuple(range(first, first + sizes[index])):
-            raise ValueError(f"{where}.records[{index}] is of other classes than its task")
+            raise InvalidFileError(f"{where}.records[{index}]", "is of other classes than its task")
 
 
 def _anything(value: Any, where: str) -> None:
@@ -125,11 +126,11 @@ def _matrices(done: int) -> Check:
         counts(value, where)
         readouts = {tuple(of) for of in value.values()}
         if done and (len(readouts) != 1 or not next(iter(readouts))):
-            raise ValueError(f"{where} has not the same read-outs of each protocol")
+            raise InvalidFileError(where, "has not the same read-outs of each protocol")
         for of in value.values():
             for name, rows in of.items():
                 if [len(row) for row in rows] != list(range(1, len(rows) + 1)) or len(rows) - done not in (0, 1):
-                    raise ValueError(f"{where}.{name[:40]!a} does not count each task learnt")
+                    raise InvalidFileError(f"{where}.{name[:40]!a}", "does not count each task learnt")
 
     return checked
 
@@ -138,6 +139,6 @@ def _counts_of_answers(dimensions: int) -> Check:
     def checked(value: Any, where: str) -> None:
         array(value, where)
         if value.dim() != dimensions or value.is_floating_point():
-            raise ValueError(f"{where} is no table of counts")
+            raise InvalidFileError(where, "is no table of counts")
 
     return checked

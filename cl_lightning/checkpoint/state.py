@@ -14,6 +14,7 @@ from typing import Any
 
 from cl_lightning.checkpoint.files import VERSION, Position, last_checkpoint, load_checkpoint
 from cl_lightning.checkpoint.schema import check_state
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import PhaseCheckpoint, PhaseRecord, Plain, TaskRecord
 from cl_lightning.data.sources.base import ImageSource
@@ -85,7 +86,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a checkpoint, as ``load_checkpoint`` does.
 
     Raises:
-        AlteredError, ValueError: as that does, and for a file that has not the form of a run's checkpoint.
+        AlteredError, InvalidFileError: as that does, and for a file that has not the form of a run's checkpoint.
     """
     payload = load_checkpoint(path)
     check_state(payload, str(path))
@@ -95,7 +96,7 @@ def load_state(path: Path) -> dict[str, Any]:
 def last_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the last state that can be read in a run's ``checkpoints/``, and its file, as ``last_checkpoint`` does.
 
-    Raises ``ValueError`` for an unaltered file that is no checkpoint of a run.
+    Raises ``InvalidFileError`` for an unaltered file that is no checkpoint of a run.
     """
     found = last_checkpoint(folder)
     if found is not None:
@@ -141,7 +142,14 @@ def restore(payload: dict[str, Plain], method: Method, source: ImageSource) -> R
 
 
 def restored_state(payload: dict[str, Plain], source: ImageSource) -> RunState:
-    """Return the state of a checkpoint's run, without its networks."""
+    """Return the state of a checkpoint's run, without its networks. Raises ``InvalidFileError`` for contradictions."""
+    try:  # counts, lists and names are checked by the classes that hold them
+        return _state_of(payload, source)
+    except ValueError as error:
+        raise InvalidFileError("the state in the checkpoint", f"is none of a run ({error})") from error
+
+
+def _state_of(payload: dict[str, Plain], source: ImageSource) -> RunState:
     records = [
         TaskRecord(**{**record, "classes": tuple(record["classes"]), "names": tuple(record["names"])})
         for record in payload["records"]
@@ -211,22 +219,25 @@ def restore_network(payload: dict[str, Plain], sizes: Mapping[str, int] | None =
     ``sizes`` are upper bounds of the numbers in the description.
 
     Raises:
-        ValueError: an incomplete description, or weights that do not fit it.
+        InvalidFileError: an incomplete description, or weights that do not fit it.
     """
     structure, weights = payload["structure"], payload["weights"]
     for name, value in _numbers(structure):
         if sizes is not None and value > sizes.get(name, value):
-            raise ValueError(f"a network in the checkpoint has {name}={value}, its run has {name}={sizes[name]}"[:200])
+            reason = f"has {name}={value}, its run has {name}={sizes[name]}"[:170]
+            raise InvalidFileError("a network in the checkpoint", reason)
     try:  # the same constructors have made the method's own network, from the configuration
         network = build_network(structure, Key(0))
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(f"a network in the checkpoint is not described as this program does it ({reason})") from error
+        reason = f"is not described as this program does it ({reason})"
+        raise InvalidFileError("a network in the checkpoint", reason) from error
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:  # names or shapes: torch has no other word for it
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"the weights in the checkpoint are not those of its network ({reason})") from error
+        reason = f"are not those of its network ({reason})"
+        raise InvalidFileError("the weights in the checkpoint", reason) from error
     return network
 
 

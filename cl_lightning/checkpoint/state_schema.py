@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.checkpoint.files import VERSION
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.json_schema import (
     Check,
     either,
@@ -28,19 +29,21 @@ from cl_lightning.metrics.answers import BINS
 def array(value: Any, where: str) -> None:
     """Raise ``ValueError`` unless the value is a dense tensor with storage for each of its numbers."""
     if not isinstance(value, Tensor):
-        raise ValueError(f"{where} is a {type(value).__name__}, not a tensor")
+        raise InvalidFileError(where, f"is a {type(value).__name__}, not a tensor")
     plain_kind = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
     if not plain_kind or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise ValueError(f"{where} is a tensor of another kind than this program saves")
+        raise InvalidFileError(where, "is a tensor of another kind than this program saves")
 
 
 def _tensor(dtype: torch.dtype | None = None, shape: tuple[int, ...] | None = None) -> Check:
     def checked(value: Any, where: str) -> None:
         array(value, where)
         if (dtype not in (None, value.dtype)) or (shape not in (None, tuple(value.shape))):
-            raise ValueError(f"{where} is a tensor {tuple(value.shape)} {value.dtype}, not {shape or ''} {dtype or ''}")
+            raise InvalidFileError(
+                where, f"is a tensor {tuple(value.shape)} {value.dtype}, not {shape or ''} {dtype or ''}"
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{where} holds numbers that are not finite")
+            raise InvalidFileError(where, "holds numbers that are not finite")
 
     return checked
 
@@ -52,7 +55,7 @@ COUNTS = list_of(list_of(whole(), length=3, kinds=(list, tuple)), kinds=(list, t
 def _counts_after_a_phase(value: Any, where: str) -> None:
     COUNTS(value, where)
     if not value:
-        raise ValueError(f"{where} counts no task")
+        raise InvalidFileError(where, "counts no task")
 
 
 ACCURACIES = mapping_of(mapping_of(_counts_after_a_phase))

@@ -8,6 +8,7 @@ and class order are neither: they are repetitions.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -57,7 +58,8 @@ _IN_PROTOCOL = (
 )  # fmt: skip
 _FIRST = ("method", "tasks_done", "readout", "trained_on", "memory", "memory_scope", "model", "recipe")
 _THEN = ("epochs", "lr_scale", "batch", "replicas", "precision", "augmentation")
-_PHASES = ("method.main.", "method.finetuning.", "method.classifier.")
+_EPOCHS = re.compile(r"method\.\w+\.epochs")
+"""What a phase has, and no other group of a method's options."""
 _SET = "set"
 _SHOWN_NAMES = 3
 _SHOWN_DIGITS = 8
@@ -133,8 +135,10 @@ def differing(given: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     keys = {key for settings in given for key in settings}
     values = {key: len(distinct(given, key)) for key in keys if not _below_another(key, keys)}
+    phases = tuple(key.removesuffix("epochs") for key in keys if _EPOCHS.fullmatch(key))
     return sorted(
-        (key for key, number in values.items() if number > 1), key=lambda key: (*_telling(key), -values[key], key)
+        (key for key, number in values.items() if number > 1),
+        key=lambda key: (*_telling(key, phases), -values[key], key),
     )
 
 
@@ -149,11 +153,13 @@ def _below_another(key: str, keys: Iterable[str]) -> bool:
     return bool(above & (set(keys) - {"method", "recipe", "data", "model"}))
 
 
-def _telling(key: str) -> tuple[int, int]:
-    """Return the sort key of a setting in a group's name: options of groups first, details last."""
+def _telling(key: str, phases: tuple[str, ...]) -> tuple[int, int]:
+    """Return the sort key of a setting in a group's name: options of groups first; details, as those of ``phases``,
+    last.
+    """
     if key in _FIRST:
         return 0, _FIRST.index(key)
-    if key.startswith(("method.", "recipe.")) and not key.startswith(_PHASES):
+    if key.startswith(("method.", "recipe.")) and not key.startswith(phases):
         return 1, 0
     if key in _THEN:
         return 2, _THEN.index(key)

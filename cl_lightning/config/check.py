@@ -24,6 +24,7 @@ from cl_lightning.config.schema import (
 )
 from cl_lightning.config.schema.bounds import Choice, Named
 from cl_lightning.config.schema.method import MOST_EPOCHS
+from cl_lightning.core.errors import UserError
 
 _REFUSED_STRATEGIES = {
     "fsdp": "it wraps modules in place and does not unwrap them, so what a later task grows would neither be sharded "
@@ -36,15 +37,15 @@ _REFUSED_STRATEGIES = {
 
 
 def check(config: Config, *, automatic_model: bool = False) -> None:
-    """Raise ``ValueError`` naming the value, what is allowed and the override to type.
+    """Raise ``UserError`` naming the value, what is allowed and the override to type.
 
     ``automatic_model``: the model was not chosen by name, and only a named one has options.
     """
     check_values(config)
     if not config.run_dir:
-        raise ValueError("run_dir= names no folder: type run_dir=DIR, or leave it out")
+        raise UserError("run_dir= names no folder: type run_dir=DIR, or leave it out")
     if config.data.validation and config.data.evaluate_on in ("val", "test"):
-        raise ValueError(
+        raise UserError(
             f"data.evaluate_on={config.data.evaluate_on} has no meaning beside data.validation="
             f"{config.data.validation}, which sets training images aside: type data.validation=0, or leave it out"
         )
@@ -55,7 +56,7 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
     for name, phase in phases_of(config.method).items():
         _check_epochs(name, phase, config)
     if isinstance(config.method, JointConfig) and config.method.rehearsal:
-        raise ValueError("method.rehearsal=true has no meaning for joint training: type method.rehearsal=false")
+        raise UserError("method.rehearsal=true has no meaning for joint training: type method.rehearsal=false")
     if isinstance(config.method, TaskTransformerConfig):
         _check_task_transformer(config, config.method)
     if isinstance(config.method, DAFormerConfig):
@@ -67,74 +68,72 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
 
 
 def check_begin(config: Config) -> None:
-    """Check what a run needs that starts with nothing learnt, and not one that resumes. Raises ``ValueError`` as
+    """Check what a run needs that starts with nothing learnt, and not one that resumes. Raises ``UserError`` as
     :func:`check` does.
     """
     file = config.method.backbone_file if isinstance(config.method, ViTMethodConfig) else None
     if file is not None and config.extends is None and not Path(file).is_file():
-        raise ValueError(f"method.backbone_file={file} is no file: type method.backbone_file=FILE.safetensors or .pth")
+        raise UserError(f"method.backbone_file={file} is no file: type method.backbone_file=FILE.safetensors or .pth")
 
 
 def _check_sets(config: Config) -> None:
     data, example = config.data, "'data.sets=[{name: digits}, {name: cifar100, classes: 20}]'"
     if data.name != "sequence":
         if data.sets:
-            raise ValueError(f"data.sets has no meaning for data={data.name}: type data=sequence, or data.sets=[]")
+            raise UserError(f"data.sets has no meaning for data={data.name}: type data=sequence, or data.sets=[]")
         return
     if not data.sets:
-        raise ValueError(f"data.sets=[] names no data set: type {example}")
+        raise UserError(f"data.sets=[] names no data set: type {example}")
     for name in ("order", "classes", "initial", "increment"):
         if getattr(data, name) is not None:
             instead = "increment" if name == "initial" else name
-            raise ValueError(
+            raise UserError(
                 f"data.{name}={getattr(data, name)} has no meaning for data=sequence, where each set has its own: type "
                 f"{instead} in its entry of data.sets and data.{name}=null"
             )
     if config.extends is not None:
-        raise ValueError(
+        raise UserError(
             "learn= does not go with a run of data=sequence, whose images come from several places: start a new run "
             "with one entry more in data.sets, {name: image_folder, root: FOLDER}"
         )
     for place, entry in enumerate(data.sets, start=1):
         where = f"data.sets, entry {place} ({entry.name}): "
         if data.validation and entry.evaluate_on in ("val", "test"):
-            raise ValueError(
+            raise UserError(
                 f"{where}evaluate_on: {entry.evaluate_on} has no meaning beside data.validation={data.validation}, "
                 "which sets training images aside: type data.validation=0, or leave it out"
             )
         if entry.select is not None and (entry.classes is not None or entry.order != "identity"):
-            raise ValueError(f"{where}select names classes and their order: leave out classes and order, or select")
+            raise UserError(f"{where}select names classes and their order: leave out classes and order, or select")
 
 
 def _check_strategy(config: Config) -> None:
-    trainer, replicas = config.trainer, config.batch.replicas or 1
+    trainer, replicas = config.trainer, config.batch.replicas
     for prefix, reason in _REFUSED_STRATEGIES.items():
         if trainer.strategy.startswith(prefix):
-            raise ValueError(f"trainer.strategy={trainer.strategy} is refused: {reason}; type trainer.strategy=ddp")
+            raise UserError(f"trainer.strategy={trainer.strategy} is refused: {reason}; type trainer.strategy=ddp")
     mistake = Choice(("auto", "ddp")).refusal(Named("trainer.strategy"), trainer.strategy)
     if mistake is not None:
-        raise ValueError(mistake)
+        raise UserError(mistake)
     if replicas % trainer.devices:
         fitting = " or ".join(f"trainer.devices={d}" for d in _divisors(replicas))
-        raise ValueError(
+        raise UserError(
             f"trainer.devices={trainer.devices} does not divide batch.replicas={replicas}, which is part of the recipe:"
             f" type {fitting}, or batch.replicas={trainer.devices} for another recipe"
         )
 
 
 def _check_memory(config: Config) -> None:
-    memory, replicas = config.memory, config.batch.replicas or 1
+    memory, replicas = config.memory, config.batch.replicas
     if memory.budget != "none" and not memory.size:
-        raise ValueError(
-            f"memory.size={memory.size} is no memory: type memory.size=N with N at least 1, or memory=none"
-        )
+        raise UserError(f"memory.size={memory.size} is no memory: type memory.size=N with N at least 1, or memory=none")
     if memory.scope == "per_replica" and replicas == 1:
-        raise ValueError(
+        raise UserError(
             "memory.scope=per_replica needs batch.replicas of at least 2: type batch.replicas=2 or memory.scope=global"
         )
-    if memory.scope == "per_replica" and (memory.size or 0) % replicas:
-        fitting = max((memory.size or 0) // replicas, 1) * replicas
-        raise ValueError(
+    if memory.scope == "per_replica" and memory.size % replicas:
+        fitting = max(memory.size // replicas, 1) * replicas
+        raise UserError(
             f"memory.size={memory.size} is not divisible by batch.replicas={replicas}: type memory.size={fitting}"
         )
 
@@ -144,44 +143,45 @@ def _check_model(config: Config, automatic: bool) -> None:
     if isinstance(model, ConViTConfig | TimmConfig | ViTConfig) and model.patch_size and size % model.patch_size:
         by_name = f"model={model.name} " if automatic else ""
         allowed = " or ".join(f"{by_name}model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
-        raise ValueError(
+        raise UserError(
             f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: "
             f"type {allowed or 'another data.image_size'}"
         )
     if isinstance(model, ConViTConfig | ViTConfig) and model.dim % model.num_heads:
         allowed = ", ".join(f"model.num_heads={d}" for d in _divisors(model.dim) if d <= 16)
-        raise ValueError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")
+        raise UserError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")
     if isinstance(model, CifarResNetConfig) and (model.depth - 2) % 6:
-        raise ValueError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
+        raise UserError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
     if isinstance(config.method, TaskTransformerConfig) and not isinstance(model, ConViTConfig | TimmConfig):
-        raise ValueError(
+        raise UserError(
             f"model={model.name} has no patch tokens for method={config.method.name}: "
             "type model=convit_cifar, model=convit_tiny or model=timm"
         )
     if isinstance(config.method, ViTMethodConfig) and not isinstance(model, ViTConfig | TimmConfig):
-        raise ValueError(
+        raise UserError(
             f"model={model.name} has no class token that passes all blocks, for method={config.method.name}: "
             "type model=vit_tiny, model=vit_cifar or model=timm"
         )
     if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig):
-        raise ValueError(
+        raise UserError(
             f"model={model.name} is read by its own class token, as MEAT does: type method=meat "
             f"or method=individual, or model=convit_tiny or model=timm for method={config.method.name}"
         )
 
 
 def _check_epochs(name: str, phase: PhaseConfig, config: Config) -> None:
-    scale = phase.epochs_scale if phase.epochs_scale is not None else getattr(config, scale_name(name))
-    if phase.epochs * (scale or 1.0) > MOST_EPOCHS:
-        raise ValueError(
-            f"method.{name}.epochs={phase.epochs} times {scale or 1.0:g} are more than {MOST_EPOCHS} epochs: "
-            f"type a smaller {scale_name(name)}, or method.{name}.epochs=N"
+    of_the_run = scale_name(config.method, name)
+    scale = phase.epochs_scale if phase.epochs_scale is not None else getattr(config, of_the_run)
+    if phase.epochs * scale > MOST_EPOCHS:
+        raise UserError(
+            f"method.{name}.epochs={phase.epochs} times {scale:g} are more than {MOST_EPOCHS} epochs: "
+            f"type a smaller {of_the_run}, or method.{name}.epochs=N"
         )
 
 
 def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> None:
     if method.sam is not None and config.trainer.precision == "16-mixed":
-        raise ValueError(
+        raise UserError(
             "trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): "
             "type trainer.precision=bf16-mixed"
         )
@@ -189,7 +189,7 @@ def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> No
 
 def _check_vit_method(config: Config, method: ViTMethodConfig) -> None:
     if method.rehearsal:
-        raise ValueError(
+        raise UserError(
             f"method.rehearsal=true has no meaning for method={method.name}, which never forgets: "
             "type method.rehearsal=false"
         )
@@ -198,12 +198,12 @@ def _check_vit_method(config: Config, method: ViTMethodConfig) -> None:
         and method.backbone_file is None
         and not getattr(config.model, "pretrained", False)
     ):
-        raise ValueError(
+        raise UserError(
             "method.backbone_task=false needs a transformer that has been trained: type model.pretrained=true "
             "(with model=timm), method.backbone_file=FILE or method.backbone_task=true"
         )
     if method.backbone_file is not None and getattr(config.model, "pretrained", False):
-        raise ValueError(
+        raise UserError(
             f"method.backbone_file={method.backbone_file} and model.pretrained=true both give weights: leave out one"
         )
 
@@ -212,7 +212,7 @@ def _check_meat(method: MEATConfig) -> None:
     _check_choices("method.readouts", method.readouts, ("linear", "entropy", "class_mean"))
     blocks = method.token_mask_blocks
     if blocks != "all" and not method.token_masks:
-        raise ValueError(
+        raise UserError(
             f"method.token_mask_blocks={blocks} has no meaning for method={method.name} without masks of tokens: leave "
             "it out, or type method.token_masks=true"
         )
@@ -220,7 +220,7 @@ def _check_meat(method: MEATConfig) -> None:
         isinstance(blocks, list) and all(type(b) is int and b >= 0 for b in blocks) and blocks == sorted(set(blocks))
     )
     if blocks != "all" and (not numbers or not blocks):
-        raise ValueError(
+        raise UserError(
             f"method.token_mask_blocks={blocks} is neither all nor a rising list of blocks from 0: "
             "type method.token_mask_blocks=all or 'method.token_mask_blocks=[3,6,9]' (none: method.token_masks=false)"
         )
@@ -228,7 +228,7 @@ def _check_meat(method: MEATConfig) -> None:
 
 def _check_choices(name: str, values: list[str], allowed: tuple[str, ...]) -> None:
     if not values or len(set(values)) < len(values) or not set(values) <= set(allowed):
-        raise ValueError(
+        raise UserError(
             f"{name}={list(values)} is not a choice: type '{name}=[{','.join(allowed)}]', or some of these, "
             "the main one first"
         )
@@ -237,7 +237,7 @@ def _check_choices(name: str, values: list[str], allowed: tuple[str, ...]) -> No
 def _check_neighbours(method: DAFormerConfig) -> None:
     given = method.neighbours
     if given.form != "none" and not method.distillation:
-        raise ValueError(
+        raise UserError(
             f"method.neighbours.form={given.form} needs a teacher: type method.distillation=true, "
             "or method.neighbours.form=none"
         )

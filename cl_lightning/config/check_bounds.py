@@ -8,14 +8,15 @@ from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from cl_lightning.config.schema.bounds import Named, bounds_of
+from cl_lightning.core.errors import UserError
 
 
 def check_values(options: Any) -> None:
-    """Raise ``ValueError`` for the first value of ``options``, a dataclass, that is out of its bounds: one line with
+    """Raise ``UserError`` for the first value of ``options``, a dataclass, that is out of its bounds: one line with
     the value, what is allowed and the override to type. ``None`` is for the option's type to allow.
     """
     for line in refusals(options):
-        raise ValueError(line)
+        raise UserError(line)
 
 
 def refusals(options: Any, within: Named | None = None) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
@@ -17,13 +17,15 @@ from cl_lightning.config.command_line.literals import literal, unresolved
 from cl_lightning.config.command_line.overrides import assignments, keys_set
 from cl_lightning.config.fill import fill_in
 from cl_lightning.config.hydra_errors import added_keys, missing_keys
+from cl_lightning.config.hydra_internals import job_set_aside
 from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
+from cl_lightning.config.schema.filled import Open
 from cl_lightning.config.schema.fixed_names import typed_names
 from cl_lightning.config.schema.kinds import PATHS, Kind, made_absolute
 from cl_lightning.config.unread.check import Unread, told, unread
 from cl_lightning.config.yaml_files import config_dir
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import UserError, as_user_error
 
 
 def typed(
@@ -55,11 +57,11 @@ def typed_and_unread(
         mistake = typed_names(set_by_user, composed) or missing_keys(composed) or added_keys(composed)
         if mistake:
             raise UserError(mistake)
-        config = OmegaConf.to_object(composed)
+        config: Open[Any] = OmegaConf.to_object(composed)
     except (InterpolationResolutionError, GrammarParseError) as error:
         raise UserError(unresolved(error)) from error
     assert isinstance(config, Config)
-    with told_to_user():
+    with as_user_error():
         check_values(config)  # before anything is computed from them
         given = made_absolute(config, _typed_in(), resolved)
         filled = fill_in(given, keys_set(overrides))
@@ -85,20 +87,16 @@ def compose_typed(overrides: Sequence[str]) -> Config:
 
 
 def compose_one_of_many(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
-    """Compose the configuration of one of several runs, with the overrides that it does not read: another run may."""
+    """Compose the configuration of one of several runs, with the overrides that it does not read: another run may.
+
+    Hydra's state is restored afterwards.
+    """
     register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with job_set_aside(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         quoted = [literal(override) for override in overrides]
         return typed_and_unread(compose("config", overrides=quoted), quoted)
 
 
 def compose_apart(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
-    """Call :func:`compose_one_of_many` within a job of Hydra, whose state it restores."""
-    before = GlobalHydra.instance().hydra
-    try:
-        return compose_one_of_many(overrides)
-    finally:
-        GlobalHydra.instance().clear()
-        if before is not None:
-            GlobalHydra.instance().initialize(before)
+    """Call :func:`compose_one_of_many` within a job of Hydra."""
+    return compose_one_of_many(overrides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
@@ -23,13 +23,17 @@ from cl_lightning.config.schema import (
     TimmConfig,
     ViTMethodConfig,
 )
+from cl_lightning.config.schema.filled import Open, closed, opened
 from cl_lightning.config.yaml_files import load_option, options, schema_name
+from cl_lightning.core.errors import UserError
+
+T = TypeVar("T")
 
 _SMALL = 64
 """Largest side of a small image, in pixels."""
 
 
-def fill_in(config: Config, typed: Collection[str] = ()) -> Config:
+def fill_in(config: Open[Config], typed: Collection[str] = ()) -> Config:
     """Return a copy of ``config`` without ``auto`` and without ``None`` where a value is needed.
 
     An explicit value always wins over a recipe, and a recipe over a suggestion of the data. ``typed`` are the options
@@ -38,10 +42,10 @@ def fill_in(config: Config, typed: Collection[str] = ()) -> Config:
     data = config.data.suggests
     recipe = _fill_recipe(config.recipe, data.recipe or config.method.recipe)
     model = _fill_model(config.model, data.models.get(config.method.encoder, ""), config.data)
-    memory = config.memory if config.method.rehearsal else MemoryConfig("none", 0)
+    memory = config.memory if config.method.rehearsal else MemoryConfig(budget="none", size=0, scope="global")
     size = {"total": data.memory, "per_class": data.memory_per_class}.get(memory.budget, 0)
     suggested = suggested_scales(config)
-    return dataclasses.replace(
+    filled = dataclasses.replace(
         config,
         **{name: _or(getattr(config, name), scale) for name, scale in suggested.items()},
         method=as_typed(_fill_method(config.method, model), typed, _left_open(config, suggested)),
@@ -57,12 +61,13 @@ def fill_in(config: Config, typed: Collection[str] = ()) -> Config:
         trainer=dataclasses.replace(
             config.trainer,
             precision=_or(config.trainer.precision, recipe.precision),
-            threads=_or(config.trainer.threads, data.threads),
+            threads=config.trainer.threads or data.threads,
         ),
     )
+    return closed(filled)
 
 
-def suggested_scales(config: Config) -> dict[str, float]:
+def suggested_scales(config: Open[Config]) -> dict[str, float]:
     """Return the scales that the data suggest for the method: name of the run's scale -> value."""
     data = config.data.suggests
     return {
@@ -72,11 +77,11 @@ def suggested_scales(config: Config) -> dict[str, float]:
     }
 
 
-def _left_open(config: Config, scales: dict[str, float]) -> dict[str, float]:
+def _left_open(config: Open[Config], scales: dict[str, float]) -> dict[str, float]:
     return {name: scale for name, scale in scales.items() if getattr(config, name) is None}
 
 
-def _fill_data(data: DataConfig, augmentation: str) -> DataConfig:
+def _fill_data(data: Open[DataConfig], augmentation: str) -> DataConfig:
     sets = [
         dataclasses.replace(
             entry,
@@ -88,7 +93,7 @@ def _fill_data(data: DataConfig, augmentation: str) -> DataConfig:
     return dataclasses.replace(data, augmentation=_or(data.augmentation, augmentation), sets=sets)
 
 
-def _fill_method(method: MethodConfig, model: ModelConfig) -> MethodConfig:
+def _fill_method(method: Open[MethodConfig], model: ModelConfig) -> MethodConfig:
     """Replace MixUp with alpha 0 and sharpness-aware steps of radius 0 by null. Their options exist anyway, so that
     ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null. A
     transformer that comes from nowhere else is trained by the first task.
@@ -107,16 +112,24 @@ def _fill_mixup(mixup: MixupConfig | None) -> MixupConfig | None:
     return None if mixup is not None and mixup.alpha == 0 else mixup
 
 
-def _or(value: Any, default: Any) -> Any:
+def _or(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def _fill_recipe(recipe: RecipeConfig, suggested: str | None) -> RecipeConfig:
+_UNSET = {"date": "undated", "finetuning_order": "shuffled", "replicas": 1, "precision": "32-true"}
+"""What null has always meant beside a recipe that is chosen by name; other switches are off."""
+
+
+def _fill_recipe(recipe: Open[RecipeConfig], suggested: str | None) -> RecipeConfig:
     if recipe.name != "auto":
-        return recipe
+        given = dataclasses.asdict(recipe)
+        filled: dict[str, Any] = {
+            key: _UNSET.get(key, False) if value is None else value for key, value in given.items()
+        }
+        return RecipeConfig(**filled)
     if suggested == "auto" or suggested not in options("recipe"):
         allowed = ", ".join(f"recipe={name}" for name in options("recipe") if name != "auto")
-        raise ValueError(f"recipe {suggested!r} of method or data is unknown: type {allowed}")
+        raise UserError(f"recipe {suggested!r} of method or data is unknown: type {allowed}")
     chosen = load_option("recipe", suggested)
     given = {key: value for key, value in dataclasses.asdict(recipe).items() if value is not None and key != "name"}
     return RecipeConfig(**{**chosen, **given, "date": str(chosen["date"])})
@@ -146,17 +159,17 @@ def unread_switches(method: MethodConfig) -> tuple[str, ...]:
     return () if isinstance(method, TaskTransformerConfig) else _OF_TASK_TRANSFORMERS
 
 
-def _fill_model(model: ModelConfig, suggested: str, data: DataConfig) -> ModelConfig:
+def _fill_model(model: Open[ModelConfig], suggested: str, data: Open[DataConfig]) -> ModelConfig:
     if model.name == "auto":
         if suggested not in options("model"):
             allowed = ", ".join(f"model={name}" for name in options("model") if name != "auto")
-            raise ValueError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
+            raise UserError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
         chosen = load_option("model", suggested)
         schema = SCHEMAS["model"][schema_name("model", suggested)]
-        model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), chosen))  # type: ignore[assignment]
+        model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(opened(schema)), chosen))  # type: ignore[assignment]
     of_its_name = isinstance(model, TimmConfig) and data.image_size > _SMALL  # vit_tiny_patch16_224 has patches of 16
     if getattr(model, "patch_size", 0) is None and not of_its_name:
         model = dataclasses.replace(model, patch_size=data.suggests.patch_size)  # type: ignore[call-arg]
-    if isinstance(model, ResNet18Config) and model.stem is None:
-        model = dataclasses.replace(model, stem="large" if data.image_size > _SMALL else "small")
+    if isinstance(model, ResNet18Config):
+        model = dataclasses.replace(model, stem=_or(model.stem, "large" if data.image_size > _SMALL else "small"))
     return model

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.missing_keys import CONFIGURATION, complete
 
 _WITHOUT = (
@@ -111,7 +112,7 @@ def _pruned(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def refuse_edits(saved: Mapping[str, Any] | None, config: Mapping[str, Any], run: str) -> None:
-    """Raise ``ValueError`` if ``config`` (plain values, filled in) has changed since a state was saved.
+    """Raise ``InvalidFileError`` if ``config`` (plain values, filled in) has changed since a state was saved.
 
     ``saved`` is :func:`checkpoint_settings` of then, None in files of earlier versions; ``run`` begins the message.
     """
@@ -120,10 +121,8 @@ def refuse_edits(saved: Mapping[str, Any] | None, config: Mapping[str, Any], run
     made = numeric_settings(checkpoint_settings(complete(saved, CONFIGURATION)))
     unlike = differences(made, numeric_settings(checkpoint_settings(config)))
     if unlike:
-        raise ValueError(
-            f"{run} was made with {', '.join(unlike[:3])}, as its config.yaml says now: put back what it said, or "
-            "start a new run"
-        )
+        reason = f"was made with {', '.join(unlike[:3])}, as its config.yaml says now"
+        raise InvalidFileError(run, reason, "put back what it said, or start a new run")
 
 
 def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

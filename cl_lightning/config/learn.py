@@ -16,11 +16,11 @@ from cl_lightning.config.command_line.literals import filled_in
 from cl_lightning.config.fill import suggested_scales
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import as_tree, change, load_plain, may_change, read_saved, to_plain
-from cl_lightning.config.scales import as_typed, scaled_anew
+from cl_lightning.config.scales import all_phases, as_typed, scaled_anew
 from cl_lightning.config.schema import Config
 from cl_lightning.config.schema.added_task import ExtendsConfig, LearntFolderConfig
 from cl_lightning.config.unread.check import refuse_unread
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.paths import absolute
 from cl_lightning.distributed.run_lock import holds_no_run
 
@@ -31,18 +31,15 @@ _FREE = (
     "epochs_scale",
     "lr_scale",
     "memory.size",
-    "method.classifier.",
     "method.drop_weight",
     "method.ffn_rate",
-    "method.finetuning.",
     "method.keep",
-    "method.main.",
     "method.token_rate",
     "seed",
     "trainer.precision",
 )
-"""Keys that a new task may change, beside those of any run: training and its length, and the size of the memory.
-The network is fixed.
+"""Keys that a new task may change, beside those of any run: training and its length, the size of the memory, and all
+options of the phases of a later task. The network is fixed.
 """
 _READING = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
 """Options of reading a folder: the run's own, unless typed."""
@@ -62,7 +59,7 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     saved = read_saved(run_dir, "learn=")
     given = {name: _last(overrides, name) for name in _OWN}
     folder = _folder(given["data.new"], f"learn={run_dir}")
-    free = [name for name in _FREE if _has(saved, name)]
+    free = [name for name in _free() if _has(saved, name)]
     changes = [_change(override, free) for override in overrides if override.partition("=")[0] not in _OWN]
     try:
         before = load_plain(saved)
@@ -75,9 +72,9 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     name = None if given["run_dir"] is None else filled_in(f"run_dir={given['run_dir']}")
     target = _target(name, run_dir, folder)
     earlier = [] if before.extends is None else before.extends.folders
-    extends = ExtendsConfig(str(run_dir.resolve()), [*earlier, entry])
+    extends = ExtendsConfig(run=str(run_dir.resolve()), folders=[*earlier, entry])
     config = dataclasses.replace(config, run_dir=str(target), if_exists="refuse", extends=extends)
-    with told_to_user():
+    with as_user_error():
         check(config)
     refuse_unread([override for override in overrides if override.partition("=")[0] not in _OWN], config)
     return config
@@ -139,16 +136,21 @@ def _target(typed: str | None, run_dir: Path, folder: Path) -> Path:
 
 def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: list[str]) -> LearntFolderConfig:
     data = before.data
-    shared = {**{name: getattr(data, name) for name in _READING}, "changed": changed}
+    shared = {**{name: getattr(data, name) for name in _READING}, "allow_similar": False, "changed": changed}
     where = {"name": folder.name, "folder": str(folder)}
     typed = {name.partition(".")[2]: given[name] for name in _OF_THE_FOLDER if given[name] is not None}
     node = OmegaConf.merge(OmegaConf.structured(LearntFolderConfig), where, shared, typed)
     read = dataclasses.replace(data, **{name: getattr(node, name) for name in _READING})
-    with told_to_user():
+    with as_user_error():
         check(dataclasses.replace(before, data=read))
     entry = OmegaConf.to_object(node)
     assert isinstance(entry, LearntFolderConfig)
     return entry
+
+
+def _free() -> list[str]:
+    """Return what a new task may do otherwise; a name with a point at its end stands for all below it."""
+    return sorted([*_FREE, *(f"method.{name}." for name, use in all_phases().items() if use.first_task_if is None)])
 
 
 def _has(saved: Mapping[str, Any], name: str) -> bool:

@@ -6,6 +6,7 @@ from functools import cache
 
 from hydra.core.config_store import ConfigStore
 
+from cl_lightning.config.hydra_internals import keep_types_apart
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
@@ -28,6 +29,7 @@ from cl_lightning.config.schema import (
     ViTConfig,
     WAConfig,
 )
+from cl_lightning.config.schema.filled import opened
 from cl_lightning.config.schema.outputs import LoggerConfig
 
 SCHEMAS: dict[str, dict[str, type]] = {
@@ -63,15 +65,8 @@ SCHEMAS: dict[str, dict[str, type]] = {
 def register() -> None:
     """Make the types known to Hydra, once."""
     store = ConfigStore.instance()
-    # Hydra copies its sources, the store with them, whenever it is asked for anything, a hundred times for --help. What
-    # it reads from the store it copies anyway, so a store need not have copies.
-    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
-    # Types are not for users to choose: --help and Hydra's lists name the options alone.
-    every = ConfigStore.list
-    ConfigStore.list = lambda self, path: [  # type: ignore[method-assign]
-        name for name in every(self, path) if not name.startswith("schema_")
-    ]
-    store.store(name="schema_config", node=Config)
+    keep_types_apart("schema_")
+    store.store(name="schema_config", node=opened(Config))
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
-            store.store(group=group, name=f"schema_{name}", node=schema)
+            store.store(group=group, name=f"schema_{name}", node=opened(schema))

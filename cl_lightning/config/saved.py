@@ -17,9 +17,10 @@ from cl_lightning.config.compose import typed
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
+from cl_lightning.config.schema.filled import opened
 from cl_lightning.config.schema.kinds import relative_paths
 from cl_lightning.config.unread.check import refuse_unread
-from cl_lightning.config.yaml_files import load_option, options, schema_name
+from cl_lightning.config.yaml_files import load_option, options, own_option, schema_name
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.file_type import foreign_kind, read_file
 from cl_lightning.core.json_schema import list_of, mapping_of, maybe, plain, record, text
@@ -110,7 +111,7 @@ def read_saved(run_dir: Path, word: str) -> dict[str, Any]:
         saved = read_configuration(file)
         _OUTLINE(saved, "it")
         saved["trainer"]["stop_after_task"] = None
-        saved.pop("verbose", None)  # not a property of the run
+        saved["verbose"] = own_option("verbose")  # not a property of the run
         saved["run_dir"] = str(run_dir)
     except (yaml.YAMLError, TypeError, ValueError) as error:
         why = foreign_kind(file) or " ".join(str(error).split())
@@ -193,6 +194,12 @@ def load_plain(values: dict[str, Any], *changes: DictConfig) -> Config:
     as it is: it holds weights that the run's checkpoint has, and its path is part of what tells runs apart.
     """
     merged = OmegaConf.merge(_schema(values), escaped_all(values), *changes)
+    lacking = sorted(OmegaConf.missing_keys(merged))
+    if lacking:
+        keys = ", ".join(lacking)
+        raise UserError(
+            f"config.yaml of this run has no {keys}: put back what it said, or use the version that made it"
+        )
     return typed(merged, resolved=("folder",))  # type: ignore[arg-type]
 
 
@@ -212,8 +219,8 @@ def _schema(saved: dict[str, Any]) -> DictConfig:
     if model is None:
         raise UserError(f"model.kind={kind} of this run does not exist here: use the version that made it")
     groups["model"] = model
-    nodes = {group: OmegaConf.structured(schema) for group, schema in groups.items()}
-    merged = OmegaConf.merge(OmegaConf.structured(Config), nodes)
+    nodes = {group: OmegaConf.structured(opened(schema)) for group, schema in groups.items()}
+    merged = OmegaConf.merge(OmegaConf.structured(opened(Config)), nodes)
     assert isinstance(merged, DictConfig)
     return merged
 

@@ -12,31 +12,64 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, get_args, get_type_hints
 
+from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, MethodConfig, PhaseConfig
+from cl_lightning.config.schema.phase_role import PhaseRole, role_of
 
 MAIN = "main"
 """Name of every method's first phase in a task."""
 BACKBONE = "backbone"
 """Name of the phase that replaces it where the first task trains the transformer that later tasks start from."""
-PHASES = (BACKBONE, MAIN, "finetuning", "classifier")
-"""Names of all phases that a method may have, in order."""
 OWN_SCALES = ("epochs_scale", "lr_scale")
 """Scales of a phase; null where the run's apply."""
-_OF_THE_RUN = {BACKBONE: "epochs_scale", MAIN: "epochs_scale"}
 
 Method = TypeVar("Method", bound=MethodConfig)
 
 
-def scale_name(phase: str) -> str:
-    """Return the run's scale of a phase's epochs: phases after the main one have balanced, small data."""
-    return _OF_THE_RUN.get(phase, "balanced_epochs_scale")
+@cache
+def phases_in(schema: type[Any]) -> dict[str, PhaseRole]:
+    """Return the phases that a method of this kind may have, in the order in which they follow one another: its fields
+    that hold a ``PhaseConfig``. What takes the main one's place in the first task comes first.
+    """
+    hints = get_type_hints(schema)
+    found = {
+        field.name: role_of(field)
+        for field in dataclasses.fields(schema)
+        if PhaseConfig in (hints[field.name], *get_args(hints[field.name]))
+    }
+    return _in_order(found)
+
+
+def all_phases() -> dict[str, PhaseRole]:
+    """Return those of all methods."""
+    found: dict[str, PhaseRole] = {}
+    for schema in SCHEMAS["method"].values():
+        for name, use in phases_in(schema).items():
+            found.setdefault(name, use)
+    return _in_order(found)
+
+
+def _in_order(phases: dict[str, PhaseRole]) -> dict[str, PhaseRole]:
+    return dict(sorted(phases.items(), key=lambda phase: phase[1].first_task_if is None))
+
+
+def uses_of(method: MethodConfig) -> dict[str, PhaseRole]:
+    """Return :func:`phases_in` of the method's kind."""
+    kind: Any = getattr(method, "closed_type", type(method))  # while it is composed, its type is another
+    return phases_in(kind)
+
+
+def scale_name(method: MethodConfig, phase: str) -> str:
+    """Return which of the run's scales a phase's epochs are times."""
+    return uses_of(method)[phase].scale
 
 
 def epochs_of(name: str, phase: PhaseConfig, config: Config) -> int:
     """Return a phase's epochs in this run, at least one."""
-    scale = phase.epochs_scale if phase.epochs_scale is not None else getattr(config, scale_name(name))
+    scale = phase.epochs_scale if phase.epochs_scale is not None else getattr(config, scale_name(config.method, name))
     return scaled(phase.epochs, scale)
 
 
@@ -47,27 +80,35 @@ def rate_of(phase: PhaseConfig, config: Config) -> float:
 
 def lr_scale_of(phase: PhaseConfig, config: Config) -> float:
     """Return the factor of a phase's learning rate."""
-    own = phase.lr_scale if phase.lr_scale is not None else config.lr_scale
-    return own or 1.0
+    return phase.lr_scale if phase.lr_scale is not None else config.lr_scale
 
 
-def scaled(epochs: int, scale: float | None) -> int:
+def scaled(epochs: int, scale: float) -> int:
     """Return ``epochs`` times ``scale``, rounded up, at least one."""
-    return max(1, math.ceil(epochs * (scale or 1.0) - 1e-9))
+    return max(1, math.ceil(epochs * scale - 1e-9))
 
 
 def phases_of(method: MethodConfig) -> dict[str, PhaseConfig]:
     """Return the phases that a method has, by name."""
-    found = {name: getattr(method, name, None) for name in PHASES}
+    found = {name: getattr(method, name) for name in uses_of(method)}
     return {name: phase for name, phase in found.items() if phase is not None}
 
 
 def trained_phases(config: Config) -> dict[str, PhaseConfig]:
     """Return the phases that a run trains, by name: balanced ones need a memory."""
-    skipped = {"finetuning", "classifier"} if config.memory.budget == "none" else set()
-    if not getattr(config.method, "backbone_task", False):
-        skipped.add(BACKBONE)
-    return {name: phase for name, phase in phases_of(config.method).items() if name not in skipped}
+    uses = uses_of(config.method)
+    return {name: phase for name, phase in phases_of(config.method).items() if _is_trained(uses[name], config)}
+
+
+def trains_balanced(config: Config) -> bool:
+    """Return whether a phase that looks at balanced data is trained."""
+    return any(uses_of(config.method)[name].balanced for name in trained_phases(config))
+
+
+def _is_trained(use: PhaseRole, config: Config) -> bool:
+    if use.balanced and config.memory.budget == "none":
+        return False
+    return use.first_task_if is None or bool(getattr(config.method, use.first_task_if))
 
 
 def as_typed(method: Method, typed: Collection[str], suggested: dict[str, float]) -> Method:
@@ -82,7 +123,7 @@ def as_typed(method: Method, typed: Collection[str], suggested: dict[str, float]
     changed: dict[str, Any] = {}
     for name, phase in phases_of(method).items():
         own = {key.removeprefix(f"method.{name}.") for key in typed if key.startswith(f"method.{name}.")}
-        changed[name] = _as_typed(name, phase, own, suggested)
+        changed[name] = _as_typed(phase, own, suggested, suggested.get(scale_name(method, name)))
     return dataclasses.replace(method, **changed)
 
 
@@ -90,7 +131,7 @@ def scaled_anew(method: Method, typed: Collection[str]) -> Method:
     """Return ``method`` with its phases under the scales of the run that were typed, which apply to all of them."""
     changed: dict[str, Any] = {}
     for name, phase in phases_of(method).items():
-        anew = {"epochs_scale": scale_name(name), "lr_scale": "lr_scale"}
+        anew = {"epochs_scale": scale_name(method, name), "lr_scale": "lr_scale"}
         left: dict[str, Any] = {
             own: None for own, of_all in anew.items() if of_all in typed and f"method.{name}.{own}" not in typed
         }
@@ -98,9 +139,10 @@ def scaled_anew(method: Method, typed: Collection[str]) -> Method:
     return dataclasses.replace(method, **changed)
 
 
-def _as_typed(name: str, phase: PhaseConfig, typed: Collection[str], suggested: dict[str, float]) -> PhaseConfig:
+def _as_typed(
+    phase: PhaseConfig, typed: Collection[str], suggested: dict[str, float], scale: float | None
+) -> PhaseConfig:
     """Return the phase with what was typed of epochs and warm-up as typed, and the rest as suggested."""
-    scale = suggested.get(scale_name(name))
     if scale is not None and phase.epochs_scale is None and {"epochs", "warmup_epochs"} & set(typed):
         epochs = phase.epochs if "epochs" in typed else scaled(phase.epochs, scale)
         warmup = phase.warmup_epochs if "warmup_epochs" in typed else phase.warmup_epochs * scale

@@ -45,8 +45,21 @@ def load_option(group: str, name: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for parent in content.pop("defaults", []):
         if parent != "_self_" and not parent.startswith("schema_"):
-            merged.update(load_option(group, parent))
-    return {**merged, **{str(key): value for key, value in content.items()}}
+            file, _, package = parent.partition("@")
+            inherited = load_option("", file[1:]) if file.startswith("/") else load_option(group, file)
+            merged = _merged(merged, {package: inherited} if package else inherited)
+    return _merged(merged, content)
+
+
+def own_option(name: str) -> Any:
+    """Return the default of an option of the run itself, which is in no group."""
+    return _content("", "config")[name]
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``below`` with what ``above`` has as well, also in mappings within."""
+    both = {key: value for key, value in above.items() if isinstance(value, dict) and isinstance(below.get(key), dict)}
+    return {**below, **above, **{key: _merged(below[key], value) for key, value in both.items()}}
 
 
 def _content(group: str, name: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from cl_lightning.core.errors import InvalidFileError
+
 Check = Callable[[Any, str], None]
 """Function of a value and its path, as messages name it. Raises ``ValueError``."""
 
@@ -29,9 +31,9 @@ def read_json(text: bytes | str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except RecursionError:
-        raise ValueError(f"{where} is nested too deeply") from None
+        raise InvalidFileError(where, "is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{where} is not what was written ({' '.join(str(error).split())})") from error
+        raise InvalidFileError(where, f"is not what was written ({' '.join(str(error).split())})") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,16 +86,16 @@ def plain(value: Any, where: str) -> None:
         each, depth = stack.pop()
         left -= 1
         if depth > _DEEPEST or left < 0:
-            raise ValueError(f"{where} is nested too deeply or refers to itself")
+            raise InvalidFileError(where, "is nested too deeply or refers to itself")
         if isinstance(each, dict):
             if not all(isinstance(key, str) for key in each):
                 odd = next(key for key in each if not isinstance(key, str))
-                raise ValueError(f"{where} has the key {in_words(odd)}, which is no text")
+                raise InvalidFileError(where, f"has the key {in_words(odd)}, which is no text")
             stack += [(inner, depth + 1) for inner in each.values()]
         elif isinstance(each, list | tuple):
             stack += [(inner, depth + 1) for inner in each]
         elif not (each is None or isinstance(each, bool | int | float | str)):
-            raise ValueError(f"{where} holds {in_words(each)}, a {type(each).__name__}")
+            raise InvalidFileError(where, f"holds {in_words(each)}, a {type(each).__name__}")
 
 
 def in_words(value: Any) -> str:
@@ -106,8 +108,8 @@ def in_words(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _refuse(value: Any, where: str, expected: str) -> ValueError:
-    return ValueError(f"{where} is {in_words(value)}, not {expected}")
+def _refuse(value: Any, where: str, expected: str) -> InvalidFileError:
+    return InvalidFileError(where, f"is {in_words(value)}, not {expected}")
 
 
 # ---- the checks --------------------------------------------------------------------------------------------------
@@ -183,7 +185,7 @@ def list_of(check: Check, length: int | None = None, kinds: tuple[type, ...] = (
         if type(value) not in kinds:
             raise _refuse(value, where, "a list")
         if length is not None and len(value) != length:
-            raise ValueError(f"{where} has {len(value)} entries, not {length}")
+            raise InvalidFileError(where, f"has {len(value)} entries, not {length}")
         for index, each in enumerate(value):
             check(each, f"{where}[{index}]")
 
@@ -211,11 +213,11 @@ def record(keys: Mapping[str, Check], optional: Collection[str] = (), *, more: b
             raise _refuse(value, where, "a mapping")
         for name in keys:
             if name not in value and name not in optional:
-                raise ValueError(f"{where} has no {name}")
+                raise InvalidFileError(where, f"has no {name}")
         for name, each in value.items():
             if name in keys:
                 keys[name](each, f"{where}.{name}")
             elif not more:
-                raise ValueError(f"{where} has {in_words(name)}, which nothing reads")
+                raise InvalidFileError(where, f"has {in_words(name)}, which nothing reads")
 
     return checked

@@ -1,6 +1,6 @@
 """Keys that files of earlier versions lack, and the rule that held before each key came.
 
-These tables are the only source for it. A default in the schema or in ``conf/`` says what a new run does, and may
+These tables are the only source for it. A default in ``conf/`` says what a new run does, and may
 change; an entry here says what runs did before the key existed, and never changes. So whoever adds a key to a file of
 a run adds a line here: the reader of that file completes it first, and no other code asks whether a key is there.
 
@@ -23,10 +23,14 @@ class Missing:
     """A key that came later, and its value where it is missing."""
 
     key: str
-    """Dotted; ``*`` stands for every entry of a list. Nothing is added where the parent is missing or null."""
+    """Dotted; ``*`` stands for every entry of a list, or of a group. Nothing is added where the parent is missing or
+    null.
+    """
     value: Plain
     only: tuple[str, ...] = ()
     """Names of the methods (or models ...) that have the key, compared with ``name`` beside it. Empty: all."""
+    beside: str = ""
+    """A key that is beside it in every group that has it: of the groups of a method, a phase has epochs."""
     in_protocol: bool = True
     """True if a ``protocol`` has the key too; False for a key that it leaves out unless something is set."""
 
@@ -61,11 +65,8 @@ CONFIGURATION: tuple[Missing, ...] = (
         for key, value in _READ_BEFORE.items()
     ),
     Missing("extends.folders.*.allow_similar", True),
-    *(
-        Missing(f"method.{phase}.{scale}", None, in_protocol=False)
-        for phase in ("backbone", "main", "finetuning", "classifier")
-        for scale in ("epochs_scale", "lr_scale")
-    ),
+    Missing("method.*.epochs_scale", None, beside="epochs", in_protocol=False),
+    Missing("method.*.lr_scale", None, beside="epochs", in_protocol=False),
 )
 """``config.yaml``, in the order in which the keys came."""
 
@@ -116,15 +117,22 @@ def _add(node: dict[str, Plain], path: list[str], missing: Missing) -> None:
     """Follow ``path`` in ``node``, which may be changed, and set the value at its end if none is there."""
     name, *rest = path
     if not rest:
-        if name not in node and (not missing.only or node.get("name") in missing.only):
+        if name not in node and _belongs(missing, node):
             node[name] = deepcopy(missing.value)
         return
     inner = node.get(name)
-    if isinstance(inner, Mapping):
+    if isinstance(inner, Mapping) and rest[0] == "*":
+        node[name] = {key: _entry(entry, rest[1:], missing) for key, entry in inner.items()}
+    elif isinstance(inner, Mapping):
         node[name] = copied = dict(inner)
         _add(copied, rest, missing)
     elif isinstance(inner, list) and rest[0] == "*":
         node[name] = [_entry(entry, rest[1:], missing) for entry in inner]
+
+
+def _belongs(missing: Missing, node: Mapping[str, Plain]) -> bool:
+    of_its_name = not missing.only or node.get("name") in missing.only
+    return of_its_name and (not missing.beside or missing.beside in node)
 
 
 def _entry(entry: Plain, path: list[str], missing: Missing) -> Plain:

@@ -136,6 +136,13 @@ class View(StrEnum):
     """The task's training images."""
     MERGED = "merged"
     """The task's training images and the rehearsal memory, appended once."""
+    HELD_OUT = "held_out"
+    """A tenth of each old class' exemplars and as many images of each new class, for what is fitted to images that were
+    not trained on (the bias of new classes). It is the same for all phases of a task; an exemplar that is held out may
+    have been trained on in an earlier task.
+    """
+    MERGED_WITHOUT_HELD_OUT = "merged_without_held_out"
+    """``MERGED`` but for ``HELD_OUT``."""
     MEMORY = "memory"
     """The rehearsal memory alone (balanced: the same number of exemplars for each class, where there are enough)."""
     BALANCED = "balanced"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cl_lightning.core.errors import UnreadableImageError
 from cl_lightning.data.loading import (
     Images,
     Pipeline,
@@ -55,7 +56,7 @@ class PreparedBatches:
         together: list[RawBatch] = []
         images, room = 0, max(1, self._levels() // self._pixels.levels)
         for step in self._wanted:
-            batch = self._dataset[step]
+            batch = self._dataset.batch(step)
             if together and (batch.epoch != together[0].epoch or images + len(batch.rows) > room):
                 yield from self._prepared(together)
                 together, images = [], 0
@@ -114,10 +115,10 @@ class TaskData(pl.LightningDataModule):
         self._wanted = range(steps.total_steps) if wanted is None else wanted
         self._scales = scales
 
-    def _loader(self) -> DataLoader[RawBatch]:
+    def _loader(self) -> DataLoader[RawBatch | UnreadableImageError]:
         return step_loader(self._dataset, self._wanted, self._workers)
 
-    def train_dataloader(self) -> DataLoader[RawBatch] | PreparedBatches:
+    def train_dataloader(self) -> DataLoader[RawBatch | UnreadableImageError] | PreparedBatches:
         """Return the phase's steps."""
         if self._pixels.levels == 0:
             return self._loader()
@@ -125,14 +126,16 @@ class TaskData(pl.LightningDataModule):
         device = self.trainer.strategy.root_device
         return PreparedBatches(self._dataset, self._wanted, self._pixels, self._pipeline, self._scales, device)
 
-    def predict_dataloader(self) -> DataLoader[RawBatch]:
+    def predict_dataloader(self) -> DataLoader[RawBatch | UnreadableImageError]:
         """Return the rows' chunks."""
         return self._loader()
 
     def transfer_batch_to_device(
-        self, batch: RawBatch | Images, device: torch.device, dataloader_idx: int
+        self, batch: RawBatch | Images | UnreadableImageError, device: torch.device, dataloader_idx: int
     ) -> RawBatch | Images:
-        """Move a batch, except for the host's copies of positions and labels."""
+        """Move a batch, except for the host's copies of positions and labels. Raises an error that a worker sent."""
+        if isinstance(batch, UnreadableImageError):
+            raise batch
         if isinstance(batch, Images):
             return batch
         moved: RawBatch = super().transfer_batch_to_device(batch, device, dataloader_idx)

@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from cl_lightning.core.errors import UnreadableImageError
 from cl_lightning.core.rng import Key
 from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, augment, augment_per_dataset, normalise
 from cl_lightning.data.sources.base import ArraySource, ImageSource
@@ -150,8 +151,12 @@ def _mirrored(images: Tensor, fixed: Tensor | None) -> Tensor:
     return torch.where(fixed.to(images.device)[:, None, None, None], images, mirrored)
 
 
-class StepDataset(Dataset[RawBatch]):
-    """Dataset whose item ``i`` is the batch of step ``i``."""
+class StepDataset(Dataset[RawBatch | UnreadableImageError]):
+    """Dataset whose item ``i`` is the batch of step ``i``.
+
+    In a worker an item may be the error of reading it, for the main process to raise: of an error that a worker raises
+    torch hands over the text alone.
+    """
 
     def __init__(self, source: ImageSource, labels: Tensor, steps: Steps, pipeline: Pipeline) -> None:
         self._source = source
@@ -162,7 +167,16 @@ class StepDataset(Dataset[RawBatch]):
     def __len__(self) -> int:
         return self._steps.total_steps
 
-    def __getitem__(self, step: int) -> RawBatch:
+    def __getitem__(self, step: int) -> RawBatch | UnreadableImageError:
+        try:
+            return self.batch(step)
+        except UnreadableImageError as error:
+            if get_worker_info() is None:
+                raise
+            return error
+
+    def batch(self, step: int) -> RawBatch:
+        """The batch of a step. Raises ``UnreadableImageError``."""
         draw = self._steps.step(step)
         images, labels = torch.empty(0, dtype=torch.uint8), self._labels[draw.rows]
         if not isinstance(self._source, ArraySource):
@@ -183,7 +197,7 @@ class StepRange(Sampler[int]):
         return iter(self._range)
 
 
-def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader[RawBatch]:
+def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader[RawBatch | UnreadableImageError]:
     """Return a loader over the ``wanted`` steps; the number of workers affects only the speed.
 
     Arrays need no workers: their items are indices.

@@ -17,6 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from cl_lightning.core.errors import InvalidSettingError
+
 _SHARED = Path("/dev/shm")
 _PREFETCHED = 2
 """Batches that torch lets each worker prefetch."""
@@ -52,10 +54,12 @@ def check_workers(workers: int, images: int, image_size: int, processes: int = 1
     if free is None or needed <= free:
         return
     fitting = [n for n in range(1, workers) if processes * shared_memory(n, images, image_size) <= free]
-    raise ValueError(
-        f"trainer.workers={workers} needs {_size(needed)} of shared memory for batches of {images} images, and "
-        f"{_SHARED} has {_size(free)} free: type trainer.workers={max(fitting, default=0)}, a smaller batch.size and "
-        "batch.evaluation, or give the container more (docker run --shm-size=1g)"
+    raise InvalidSettingError(
+        "workers",
+        workers,
+        f"needs {_size(needed)} of shared memory for batches of {images} images, and {_SHARED} has {_size(free)} free",
+        max(fitting, default=0),
+        "take smaller batches, or give the container more (docker run --shm-size=1g)",
     )
 
 
@@ -76,12 +80,10 @@ def free_shared_memory() -> int | None:
     return status.f_bavail * status.f_frsize
 
 
-def idle_workers(workers: int) -> str | None:
-    """Return one line if there are more workers than cores, which only compete with each other."""
+def idle_workers(workers: int) -> int:
+    """Return the number of workers beyond the number of cores, which only compete with each other."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers <= cores:
-        return None
-    return f"trainer.workers={workers} on {cores} cores slows loading down: type trainer.workers={cores}"
+    return max(0, workers - cores)
 
 
 def start_worker(worker: int) -> None:

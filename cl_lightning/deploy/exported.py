@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import InvalidFileError, UserError, as_user_error
 from cl_lightning.core.file_type import foreign_kind, read_file
 from cl_lightning.core.missing_keys import complete_export
 from cl_lightning.core.rng import Key
@@ -106,9 +106,13 @@ def load_exported(folder: str | Path, device: str = "cpu") -> TrainedModel:
 
 def rebuilt(plain: Mapping[str, Plain], weights: Path, device: str = "cpu") -> TrainedModel:
     """Rebuild the model of a description and a file of weights."""
-    with told_to_user():
+    with as_user_error():
         tensors = load_file(weights)
-        network = build_network(plain["network"], Key(0))
+        try:
+            network = build_network(plain["network"], Key(0))
+        except (ValueError, KeyError, TypeError) as error:  # the description may have been altered
+            told = f"describes no network of this program ({error})"
+            raise InvalidFileError(weights.with_name(DESCRIPTION), told, "export the run again") from error
     learnt = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
     network.load_state_dict(learnt, strict=True)
     network.to(device).eval()

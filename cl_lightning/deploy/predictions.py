@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cl_lightning.core.errors import UnreadableImageError
+from cl_lightning.core.errors import Options, UnreadableImageError
 from cl_lightning.core.types import Readout
 from cl_lightning.deploy.model import TrainedModel
+
+_OPTIONS = Options(renamed={"max_pixels": "--max-pixels"})
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _collect(reading: list[tuple[Path, Future[Tensor]]]) -> tuple[Tensor, list[P
             images.append(future.result())
             read.append(file)
         except UnreadableImageError as error:
-            skipped.append(Skipped(file, str(error)))
+            skipped.append(Skipped(file, _OPTIONS.why(error)))
     return torch.stack(images) if images else torch.empty(0), read, skipped
 
 

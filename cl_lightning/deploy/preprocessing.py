@@ -44,19 +44,20 @@ class Preprocessing:
     """Limit to the pixels of an image that is decoded."""
 
     def read(self, path: Path) -> Tensor:
-        """Return (channels, side, side) uint8. Raises ``UnreadableImageError``, with the reason, without the file."""
+        """Return (channels, side, side) uint8. Raises ``UnreadableImageError``."""
         try:
             image = decode(path, turned=self.orientation == "apply", max_pixels=self.max_pixels)
             square = centre(image, self.image_size, self.short_side)
             pixels = torch.from_numpy(np.array(square if self.channels == 3 else square.convert("L")))
             return pixels.reshape(self.image_size, self.image_size, self.channels).permute(2, 0, 1).contiguous()
         except TooLargeError as error:
-            raise UnreadableImageError(f"{error}: type --max-pixels={error.pixels} to read it") from error
+            larger = {"max_pixels": f"{error.pixels} to read it"}
+            raise UnreadableImageError(path, f": {error}", allowed=larger) from error
         except OSError as error:
             why = error.strerror if error.errno is not None and error.strerror else reason(error)
-            raise UnreadableImageError(why.replace(f" {str(path)!r}", "")) from error
+            raise UnreadableImageError(path, ": " + why.replace(f" {str(path)!r}", "")) from error
         except Exception as error:  # Pillow's readers raise almost anything
-            raise UnreadableImageError(reason(error)) from error
+            raise UnreadableImageError(path, f": {reason(error)}") from error
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return float32 of the shape of the uint8 ``images`` (B, channels, side, side), on their device."""

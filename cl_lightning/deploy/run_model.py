@@ -12,7 +12,7 @@ from cl_lightning.checkpoint.state import load_state, restore_learnt
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.file_type import read_file
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Plain
@@ -43,7 +43,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
     payload = _read(file)
     identity = payload["identity"]
     _check_same_run(file, identity["protocol"], config)
-    with told_to_user():
+    with as_user_error():
         refuse_edits(identity.get("configuration"), dataclasses.asdict(config), f"the run of {file}")
     structure = payload["network"]["structure"]
     sizes: tuple[int, ...] = tuple(structure["classes"])
@@ -51,7 +51,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
     scenario = without_images(
         config.data.name, names, identity["protocol"]["tasks"], config.data.image_size, _channels(structure)
     )
-    with told_to_user():
+    with as_user_error():
         method = build_method(config, scenario, Key(config.seed))
         restore_learnt(payload, method)
         preprocessing = _preprocessing(config, scenario)
@@ -96,7 +96,7 @@ def _named(run_dir: Path, checkpoint: Path) -> Path:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        with told_to_user():
+        with as_user_error():
             return load_state(file)
     except AlteredError as error:
         raise UserError(f"{file} cannot be used ({error}): type --checkpoint with another file of the run") from error

@@ -10,9 +10,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from cl_lightning.config.option_names import DATA
 from cl_lightning.config.schema import DataConfig
 from cl_lightning.core import rng
-from cl_lightning.core.errors import UnreadableImageError, UserError
+from cl_lightning.core.errors import InvalidFileError, InvalidSettingError, UnreadableImageError, UserError, worded
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.sources.image_folder import evaluated_part, find_parts
 from cl_lightning.data.sources.readers import ARRAY_CHANNELS, load_sources
@@ -66,7 +67,8 @@ def sample(model: TrainedModel, data: DataConfig, typed: Sequence[str]) -> Sampl
         if len(images) == 0:
             raise UserError(f"--images {' '.join(typed)}: none could be read as an image, type others or leave it out")
         return Sample(images, f"{len(images)} images of --images")
-    return _of_data(model, data) or _random(model)
+    with worded(DATA):
+        return _of_data(model, data) or _random(model)
 
 
 def compare(model: TrainedModel, readout: str, scores: Scores, images: Tensor) -> Comparison:
@@ -96,7 +98,12 @@ def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
             parts = find_parts(root, data.evaluate_on)
             folder = root / parts[evaluated_part(root, parts, data.evaluate_on)] if parts else root
             images = _read(model, _spread(image_files([str(folder)], model.preprocessing.files)))
-        except (UserError, ValueError, OSError):  # the folder exists, its contents do not
+        except (
+            UserError,
+            InvalidFileError,
+            InvalidSettingError,
+            OSError,
+        ):  # the folder exists, its contents do not
             return None
         return Sample(images, f"{len(images)} images of {data.name}") if len(images) else None
     train, test = load_sources(data.name, data.root, with_test=not data.validation)

@@ -18,10 +18,11 @@ import torch
 
 from cl_lightning.checkpoint.state import RunState, evaluated_images, last_state, restore
 from cl_lightning.config.identity import refuse_edits
+from cl_lightning.config.option_names import LEARNT
 from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config, DataConfig
 from cl_lightning.config.schema.added_task import LearntFolderConfig
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import InvalidFileError, UserError, as_user_error, worded
 from cl_lightning.core.types import Fit, View
 from cl_lightning.data.scenarios.added_task import Part, extend, new_part
 from cl_lightning.data.scenarios.image_identity import WORDS, Identity, identity_of
@@ -49,7 +50,7 @@ def extended_scenario(config: Config) -> Scenario:
     """The tasks that the run before has learnt, and the one that ``config.extends`` adds.
 
     Raises:
-        ValueError: the folder's classes cannot be a task, or the exemplars are not there.
+        UserError: the folder's classes cannot be a task, or the exemplars are not there.
     """
     return _extended(config, evaluated=True)
 
@@ -60,17 +61,16 @@ def _extended(config: Config, *, evaluated: bool) -> Scenario:
     kept = kept_of_extended(config)
     new = _of_folder(config.extends.folders[-1], config)
     tests, identities = _old_tests(config, kept) if evaluated else ([], kept.identities)
-    try:
-        kept = dataclasses.replace(kept, identities=identities)
-        return extend(config.data.name, kept, tests, new, allow_similar=config.extends.folders[-1].allow_similar)
-    except ValueError as error:
-        raise ValueError(f"data.new={config.extends.folders[-1].folder}: {error}") from error
+    entry = config.extends.folders[-1]
+    kept = dataclasses.replace(kept, identities=identities)
+    with worded(dataclasses.replace(LEARNT, entry=f"data.new={entry.folder}")):
+        return extend(config.data.name, kept, tests, new, allow_similar=entry.allow_similar)
 
 
 def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
     """The folder's classes as the only task of a scenario of their own."""
     data = config.data
-    try:
+    with worded(LEARNT):
         train, test = load_sources(
             "image_folder", entry.folder, with_test=not data.validation, **reading(entry), max_pixels=data.max_pixels
         )
@@ -79,8 +79,6 @@ def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
             entry.folder, train, test, order=range(number), increment=number, validation=data.validation,
             image_size=data.image_size,
         )  # fmt: skip
-    except ValueError as error:
-        raise ValueError(str(error).replace("data.root", "data.new")) from error
 
 
 # ---- old test images ---------------------------------------------------------------------------------------------
@@ -109,10 +107,10 @@ def _old_tests(config: Config, kept: ExemplarStore) -> tuple[list[Part], tuple[I
             task = first + place if place else None
             if scenario.train.fingerprint != fingerprint:
                 told = how_it_differs(before.listings, scenario, task)
-                raise ValueError(told or "other images than the run was trained on are there")
+                raise UserError(told or "other images than the run was trained on are there")
             identities[place] = before.check(scenario, identities[place], task)
             parts.append(part)
-        except (ValueError, UserError, OSError) as error:
+        except (UserError, OSError) as error:
             log.warning("%s will not be evaluated: %s", tasks, " ".join(str(error).split()))
     return parts, tuple(identities)
 
@@ -132,7 +130,7 @@ class _Before:
         """What is evaluated on of a data set, or of the folder that was learnt as ``task`` (from 1), is still the same.
 
         Raises:
-            ValueError: it is not, or there are more images or fewer than there were, where that is all that is known.
+            UserError: it is not, or there are more images or fewer than there were, where that is all that is known.
         """
         now, part = identity_of(scenario), scenario.evaluates_on
         if recorded is None:
@@ -140,11 +138,11 @@ class _Before:
             counts = [len(own.test) for own in scenario.tasks]
             then = self._totals[first : first + len(counts)]
             if any(one and one != other for one, other in zip(then, counts, strict=False)):
-                raise ValueError(f"{sum(then)} {part} images were there, and {sum(counts)} are there now")
+                raise UserError(f"{sum(then)} {part} images were there, and {sum(counts)} are there now")
             return now
         if recorded[part]["digest"] != now[part]["digest"]:
             told = how_it_differs(self.listings, scenario, task, only=part)
-            raise ValueError(told or f"its {WORDS[part]} images are not those of then")
+            raise UserError(told or f"its {WORDS[part]} images are not those of then")
         return recorded
 
 
@@ -152,7 +150,7 @@ def _first_data(config: Config) -> Scenario:
     """The data set that the first run began with, if it is where it was."""
     data = config.data
     if not at_hand(data.name, data.root):
-        raise ValueError(f"data.root={data.root} does not hold {data.name}")
+        raise UserError(f"data.root={data.root} does not hold {data.name}")
     return dataset_scenario(data)
 
 
@@ -166,7 +164,7 @@ def kept_of_extended(config: Config) -> ExemplarStore:
     if (own / INDEX).is_file():
         kept = read_exemplar_store(own)
         if len(kept.fingerprints) > len(config.extends.folders):
-            raise ValueError(
+            raise UserError(
                 f"{config.run_dir} comes from a bundle, with the images that it remembers in the end and no others: "
                 f"type learn={config.run_dir} data.new=FOLDER to teach it more"
             )
@@ -182,14 +180,14 @@ def read_finished(run_dir: Path, word: str) -> tuple[Config, dict[str, Any]]:
     Raises ``UserError`` if it is not finished, or not of this version.
     """
     config = load_saved(run_dir, word=word)
-    with told_to_user():
+    with as_user_error():
         found = last_state(run_dir / "checkpoints")
     tasks = 0 if found is None else len(found[1]["identity"]["protocol"]["tasks"])
     done = 0 if found is None else len(found[1]["records"])
     if found is None or done < tasks:
         of = f" ({done} of {tasks} tasks are learnt)" if tasks else ""
         raise UserError(f"{word}{run_dir} is not finished{of}: type resume={run_dir} first")
-    with told_to_user():
+    with as_user_error():
         refuse_edits(found[1]["identity"].get("configuration"), dataclasses.asdict(config), f"{word}{run_dir}")
     return config, found[1]
 
@@ -198,10 +196,10 @@ def kept_of(config: Config, payload: dict[str, Any]) -> ExemplarStore:
     """What a finished run remembers, as images: from its own copy, or from the data that it was trained on.
 
     Raises:
-        ValueError: neither is there.
+        UserError: neither is there.
     """
     if config.data.sets:
-        raise ValueError(
+        raise UserError(
             f"{config.run_dir} is a run of data=sequence, whose images come from several places, so its exemplars "
             "cannot be bundled: take the folder of the run, and the data"
         )
@@ -242,14 +240,14 @@ def _trained_on(config: Config, identity: Mapping[str, Any], keys: Sequence[int 
     )
     try:
         scenario = _first_data(config) if config.extends is None else _extended(config, evaluated=False)
-    except (ValueError, UserError, OSError) as error:
-        raise ValueError(f"{where} ({error}): {mend}") from error
+    except (UserError, InvalidFileError, OSError) as error:
+        raise UserError(f"{where} ({error}): {mend}") from error
     listings = [Path(config.run_dir) / LISTING]
     own, task = scenario.newest or scenario, None if scenario.newest is None else len(scenario.tasks)
     root = config.data.root if config.extends is None else config.extends.folders[-1].folder
     if scenario.train.fingerprint != identity["train_fingerprint"]:
         told = how_it_differs(listings, own, task)
-        raise ValueError(
+        raise UserError(
             f"{where} (data.root={root} holds others than it was trained on{': ' if told else ''}{told}): {mend}"
         )
     recorded, now = (identity.get("images") or [None])[-1], identity_of(own)
@@ -258,7 +256,7 @@ def _trained_on(config: Config, identity: Mapping[str, Any], keys: Sequence[int 
         listing = read_listing(listings[0])
         changed = [str(key) for key in keys if not is_listed(listing, scenario.train, key)]
         if changed:
-            raise ValueError(f"{where} (data.root={root}: {told}; it remembers {named(changed)}): {mend}")
+            raise UserError(f"{where} (data.root={root}: {told}; it remembers {named(changed)}): {mend}")
         log.info("%s: %s; the run remembers none of them", root, told)
     assert isinstance(scenario.train, ArraySource | FolderSource)
     return scenario.train
@@ -279,17 +277,17 @@ def inherited(config: Config, method: Method, scenario: Scenario) -> RunState:
     """The state of the run that ``config`` extends; its networks are put into ``method``.
 
     Raises:
-        ValueError: the method needs all images of old tasks.
+        UserError: the method needs all images of old tasks.
     """
     assert config.extends is not None
     for item in method.plan(scenario.tasks[-1]):
         if isinstance(item, Fit) and item.phase.view is View.CUMULATIVE:
-            raise ValueError(
+            raise UserError(
                 f"method={config.method.name} trains on all images of all tasks, and a run keeps only its exemplars: "
                 "type learn= with a run of another method, or start a new run on all images"
             )
     _, payload = read_finished(Path(config.extends.run), "learn=")
     state = restore(payload, method, scenario.train)
-    budget = Budget(config.memory.budget, config.memory.size or 0)
+    budget = Budget(config.memory.budget, config.memory.size)
     state.memory = dataclasses.replace(state.memory, budget=budget)
     return state

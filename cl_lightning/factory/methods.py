@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cl_lightning.config.option_names import MEMORY, METHOD
 from cl_lightning.config.schema import (
     Config,
     DAFormerConfig,
@@ -23,6 +24,7 @@ from cl_lightning.config.schema import (
     TaskTransformerConfig,
     WAConfig,
 )
+from cl_lightning.core.errors import UserError, worded
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Mixing, Order, Phase, Sampling, Sharpness, View
 from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, RandAugment
@@ -31,13 +33,13 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.added_task import extended_scenario
 from cl_lightning.factory.phases import MAIN, build_phase
 from cl_lightning.factory.scenario import dataset_scenario
-from cl_lightning.factory.vit_methods import build_individual, build_meat
+from cl_lightning.factory.vit_methods import build_individual, build_meat, named_network
 from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 from cl_lightning.methods import daformer, der, dytox, icarl, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
-from cl_lightning.models.build import Structure, build_network
+from cl_lightning.models.build import Structure
 
 _WHOLE_EMBEDDING_NETWORK = ("backbone", "classifier")
 _PUBLISHED_BRIGHTNESS = 63 / 255
@@ -52,7 +54,8 @@ def build_scenario(config: Config) -> Scenario:
 def build_memory(config: Config) -> RehearsalMemory:
     """An empty memory."""
     memory = config.memory
-    return RehearsalMemory(Budget(memory.budget, memory.size or 0), memory.scope, config.batch.replicas or 1)
+    with worded(MEMORY):
+        return RehearsalMemory(Budget(memory.budget, memory.size), memory.scope, config.batch.replicas)
 
 
 def flips(config: Config) -> bool:
@@ -67,7 +70,7 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
     mean, std = (tuple(v) if v is not None else (0.5,) * scenario.channels for v in (data.mean, data.std))
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != scenario.channels:
-            raise ValueError(
+            raise UserError(
                 f"data.{name}={list(values)} needs {scenario.channels} values, one a channel: type data.{name}=null"
             )
     if not data.sets:
@@ -82,22 +85,23 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
 def _augmentation_of(entry: SetConfig, data: DataConfig) -> Augmentation | None:
     """Of one of several sets, which may leave open what it has in common with the others."""
     padding = data.crop_padding if entry.crop_padding is None else entry.crop_padding
-    return _augmentation(entry.augmentation or data.augmentation, padding, bool(entry.flip))
+    return _augmentation(entry.augmentation or data.augmentation, padding, entry.flip)
 
 
-def _augmentation(name: str | None, crop_padding: int, flip: bool) -> Augmentation | None:
+def _augmentation(name: str, crop_padding: int, flip: bool) -> Augmentation | None:
     basic = Augmentation(crop_padding=crop_padding, flip=flip)
     return {
         "none": None,
         "basic": basic,
         "brightness": dataclasses.replace(basic, brightness=_PUBLISHED_BRIGHTNESS),
         "randaugment": dataclasses.replace(basic, randaugment=RandAugment()),
-    }[name or "none"]
+    }[name]
 
 
 def build_method(config: Config, scenario: Scenario, key: Key) -> Method:
     """The method with its network, before the first task."""
-    return _METHODS[type(config.method)](config, scenario, key)
+    with worded(METHOD):
+        return _METHODS[type(config.method)](config, scenario, key)
 
 
 def encoder_structure(config: Config, scenario: Scenario) -> Structure:
@@ -120,7 +124,7 @@ def _backbone_structure(config: Config, scenario: Scenario) -> Structure:
 
 def _embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bool = True) -> Any:
     backbone = _backbone_structure(config, scenario)
-    return build_network({"kind": "embedding_network", "backbone": backbone, "bias": bias, "classes": []}, key)
+    return named_network({"kind": "embedding_network", "backbone": backbone, "bias": bias, "classes": []}, key)
 
 
 def _dytox(config: Config, scenario: Scenario, key: Key) -> Method:
@@ -156,14 +160,14 @@ def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: K
         "independent_heads": method.independent_heads,
         "classes": [],
     }
-    return build_network(structure, key)
+    return named_network(structure, key)
 
 
 def _herds_late(config: Config, scenario: Scenario) -> bool:
     """After fine-tuning, on as many new images as exemplars of old classes. Where nothing is old there is no such
     number: a single task is fine-tuned on its exemplars, which are herded before.
     """
-    return bool(config.recipe.herd_after_finetuning) and len(scenario.tasks) > 1
+    return config.recipe.herd_after_finetuning and len(scenario.tasks) > 1
 
 
 def _expanding_phases(
@@ -181,8 +185,8 @@ def _expanding_phases(
     view = View.BALANCED if _herds_late(config, scenario) else View.MEMORY
     mixing_too = mixing if method.mixup and method.mixup.in_finetuning else None
     finetuning = build_phase("finetuning", method.finetuning, config, view, finetuning_parts, mixing=mixing_too)
-    order = Order(recipe.finetuning_order or "shuffled")
-    sampling = Sampling(order, bool(recipe.order_ignores_seed), bool(recipe.finetuning_drop_last))
+    order = Order(recipe.finetuning_order)
+    sampling = Sampling(order, recipe.order_ignores_seed, recipe.finetuning_drop_last)
     return main, dataclasses.replace(finetuning, sampling=sampling)
 
 
@@ -194,13 +198,13 @@ def _expanding_options(config: Config, scenario: Scenario) -> dytox.DyToxOptions
         temperature=method.temperature,
         divergence_weight=method.divergence_weight,
         sharpness_from_task=method.sam.from_task if method.sam else 0,
-        softmax=method.mixup is not None and bool(recipe.mixup_softmax),
-        distillation_class_mean=bool(recipe.distillation_class_mean),
+        softmax=method.mixup is not None and recipe.mixup_softmax,
+        distillation_class_mean=recipe.distillation_class_mean,
         rehearsal=config.memory.budget != "none",
-        herd_augmented=bool(recipe.herd_augmented),
-        herd_distinct=bool(recipe.herd_distinct),
+        herd_augmented=recipe.herd_augmented,
+        herd_distinct=recipe.herd_distinct,
         herd_after_finetuning=_herds_late(config, scenario),
-        finetune_first=bool(recipe.finetune_joint) and len(scenario.tasks) == 1,
+        finetune_first=recipe.finetune_joint and len(scenario.tasks) == 1,
     )
 
 
@@ -215,6 +219,8 @@ def _joint(config: Config, scenario: Scenario, key: Key) -> Method:
 
 
 def _icarl(config: Config, scenario: Scenario, key: Key) -> Method:
+    if config.memory.budget == "none":
+        raise UserError("memory=none: method=icarl needs exemplars, type memory=total (or method=finetune)")
     main = build_phase(MAIN, config.method.main, config, View.MERGED, icarl.MAIN_PARTS)
     return icarl.ICaRL(_embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
 
@@ -233,7 +239,7 @@ def _der(config: Config, scenario: Scenario, key: Key) -> Method:
     main = build_phase(MAIN, method.main, config, View.MERGED, der.MAIN_PARTS)
     second = build_phase("classifier", method.classifier, config, View.BALANCED, der.SECOND_PARTS)
     options = der.DEROptions(method.auxiliary_weight, method.temperature, rehearsal=config.memory.budget != "none")
-    return der.DER(build_network(structure, key), main, second, options)  # type: ignore[arg-type]
+    return der.DER(named_network(structure, key), main, second, options)
 
 
 _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import re
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
+from cl_lightning.config.option_names import DATA, of_entry
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.config.schema.added_task import LearntFolderConfig
+from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError, worded
 from cl_lightning.data.scenarios.class_orders import class_order
 from cl_lightning.data.scenarios.multi_dataset import DatasetTasks, concat_scenarios, of_classes
 from cl_lightning.data.scenarios.scenario import Scenario, task_sizes
@@ -20,8 +20,9 @@ from cl_lightning.data.sources.readers import ARRAY_CHANNELS, FOLDERS, Sources, 
 
 
 def dataset_scenario(data: DataConfig) -> Scenario:
-    """The tasks of a data set, or of several that follow one another."""
-    return _chained(data) if data.sets else _cut(data)
+    """The tasks of a data set, or of several that follow one another. Raises ``UserError`` where there are none."""
+    with worded(DATA):
+        return _chained(data) if data.sets else _cut(data)
 
 
 def _cut(data: DataConfig) -> Scenario:
@@ -39,10 +40,8 @@ def _cut(data: DataConfig) -> Scenario:
         image_size=data.image_size,
     )
     if scenario.image_size != data.image_size:
-        raise ValueError(
-            f"data.image_size={data.image_size} but the images of {data.name} have {scenario.image_size} pixels: "
-            f"type data.image_size={scenario.image_size}"
-        )
+        reason = f"but the images of {data.name} have {scenario.image_size} pixels"
+        raise InvalidSettingError("image_size", data.image_size, reason, scenario.image_size)
     return scenario
 
 
@@ -56,10 +55,8 @@ def _classes(name: str, order: Any, number: int | None, class_names: Sequence[st
     """The classes to learn, in order of arrival."""
     available = len(class_names)
     if number is not None and not 1 <= number <= available:
-        raise ValueError(
-            f"data.classes={number} is not among the {available} classes of {name}: "
-            f"type data.classes=1 to {available}, or data.classes=null"
-        )
+        reason = f"is not among the {available} classes of {name}"
+        raise InvalidSettingError("classes", number, reason, (f"1 to {available}", None))
     return class_order(name, order, available, class_names)[:number]
 
 
@@ -70,16 +67,9 @@ def _chained(data: DataConfig) -> Scenario:
     read = cache(partial(load_sources, with_test=not data.validation))  # a set may be in several entries
     links = []
     for place, entry in enumerate(data.sets, start=1):
-        try:
+        with worded(of_entry(place, entry.name)):
             links.append(_link(entry, data, read))
-        except ValueError as error:
-            said = _OF_AN_ENTRY.sub(lambda found: found[1] + (": " if found[2] else ""), str(error))
-            raise ValueError(f"data.sets, entry {place} ({entry.name}): {said}") from error
     return concat_scenarios(data.name, links, image_size=data.image_size, validation=data.validation)
-
-
-_OF_AN_ENTRY = re.compile(rf"\bdata\.({'|'.join(field.name for field in dataclasses.fields(SetConfig))})\b(=?)")
-"""What is said of a data set on its own, and would be typed within an entry here."""
 
 
 def _link(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> DatasetTasks:
@@ -103,11 +93,15 @@ def _selected(entry: SetConfig, class_names: tuple[str, ...]) -> tuple[int, ...]
         if name not in place:
             near = difflib.get_close_matches(name, class_names, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"data.select has {name}, no class of it{hint}: type data.select=[{class_names[0]}, ...]")
+            raise InvalidSettingError(
+                "select", NOT_GIVEN, f"has {name}, no class of it{hint}", f"[{class_names[0]}, ...]"
+            )
         if selected.count(name) > 1:
-            raise ValueError(f"data.select has {name} more than once: name each class once")
+            reason = f"has {name} more than once"
+            raise InvalidSettingError("select", NOT_GIVEN, reason, mend="name each class once")
     if not entry.select:
-        raise ValueError(f"data.select=[] names no class: type data.select=[{class_names[0]}, ...], or leave it out")
+        allowed = f"[{class_names[0]}, ...], or leave it out"
+        raise InvalidSettingError("select", [], "names no class", allowed)
     return tuple(place[name] for name in selected)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cl_lightning.config.option_names import MODEL
 from cl_lightning.config.schema import (
     Config,
     IndividualConfig,
@@ -15,7 +16,7 @@ from cl_lightning.config.schema import (
     ViTConfig,
     ViTMethodConfig,
 )
-from cl_lightning.core.errors import told_to_user
+from cl_lightning.core.errors import UserError, as_user_error, worded
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Mixing, Phase, View
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -32,17 +33,17 @@ def build_meat(config: Config, scenario: Scenario, key: Key) -> Method:
     method = config.method
     assert isinstance(method, MEATConfig)
     vit = _vit_structure(config, scenario)
-    structure = {
+    structure: Structure = {
         "kind": "masked_network",
         "vit": vit,
         "token_mask_blocks": _token_mask_blocks(method, vit["depth"]),
         "ffn_masks": method.ffn_masks,
-        "plain_first": bool(method.backbone_task),
+        "plain_first": method.backbone_task,
         "temperature": method.temperature,
         "gap": 2 * method.gamma,
         "classes": [],
     }
-    network: Any = build_network(structure, key)
+    network: Any = named_network(structure, key)
     parts = meat.main_parts(token_masks=method.token_masks, ffn_masks=method.ffn_masks)
     main = build_phase(MAIN, method.main, config, View.NEW, parts, mixing=_mixing(method))
     # One logit stands for a keep and a drop logit that would move in opposite directions: twice the rate.
@@ -58,7 +59,7 @@ def build_individual(config: Config, scenario: Scenario, key: Key) -> Method:
     method = config.method
     assert isinstance(method, IndividualConfig)
     structure = {"kind": "separate_network", "vit": _vit_structure(config, scenario), "classes": []}
-    network: Any = build_network(structure, key)
+    network: Any = named_network(structure, key)
     main = build_phase(MAIN, method.main, config, View.NEW, individual.PARTS, mixing=_mixing(method))
     backbone = _backbone_phase(config, method, individual.PARTS)
     load = _vit_weights(config, scenario, lambda: network.transformer)
@@ -81,10 +82,17 @@ def _vit_structure(config: Config, scenario: Scenario) -> Structure:
     model = config.model
     assert isinstance(model, ViTConfig | TimmConfig)
     if isinstance(model, TimmConfig):
-        sizes = timm_sizes(model.name, scenario.image_size, scenario.channels, model.patch_size)
+        with worded(MODEL):
+            sizes = timm_sizes(model.name, scenario.image_size, scenario.channels, model.patch_size)
         return {"kind": "plain_vit", **sizes, "drop_path": model.drop_path}
     sizes = {name: value for name, value in dataclasses.asdict(model).items() if name != "name"}
     return {**sizes, "image_size": scenario.image_size, "channels": scenario.channels}
+
+
+def named_network(structure: Structure, key: Key) -> Any:
+    """Build a network from its description. Raises ``UserError`` for a size that it cannot have."""
+    with worded(MODEL):
+        return build_network(structure, key)
 
 
 def _vit_weights(config: Config, scenario: Scenario, vit: Callable[[], PlainViT]) -> Callable[[], Weights] | None:
@@ -102,7 +110,7 @@ def _vit_weights(config: Config, scenario: Scenario, vit: Callable[[], PlainViT]
 
 def _told(read: Callable[[], Weights]) -> Weights:
     """They are read when the run has begun: what is wrong with them is the user's all the same."""
-    with told_to_user():
+    with as_user_error(MODEL):
         return read()
 
 
@@ -111,7 +119,7 @@ def _token_mask_blocks(method: MEATConfig, depth: int) -> list[int]:
         return []
     blocks = list(range(depth)) if method.token_mask_blocks == "all" else list(method.token_mask_blocks)
     if blocks[-1] >= depth:
-        raise ValueError(
+        raise UserError(
             f"method.token_mask_blocks={blocks} names a block that is not there: "
             f"type numbers from 0 to {depth - 1}, or all"
         )

@@ -50,7 +50,13 @@ class ProgressCallback(Callback):
 
 
 class CheckpointHook(Protocol):
-    """Decision, after a step, whether the phase is saved or stopped."""
+    """Decision, after a step or an item of the plan, whether the state is saved and the run stopped."""
+
+    def after_item(self) -> None:
+        """Save the state: an item of the plan, the evaluation after a phase, or a whole task is finished. May raise
+        ``StoppedError``.
+        """
+        ...
 
     def after_step(self, steps: int, leave: Callable[[], PhaseCheckpoint]) -> None:
         """Save or stop after ``steps`` of the phase if it is time; ``leave`` returns the state to resume from, and

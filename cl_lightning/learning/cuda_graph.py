@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 Work = Callable[..., Tensor]
+Inputs = Sequence[Tensor | None]
+"""What a step is fed, field by field; a field that the steps of a phase do not have is None in all of them."""
 _log = logging.getLogger(__name__)
 
 _EAGER_STEPS = 3
@@ -27,11 +29,11 @@ _EAGER_STEPS = 3
 class Recorder(Protocol):
     """Execution and recording of work beside the current stream of the device."""
 
-    def run(self, work: Work, inputs: Sequence[Tensor]) -> Tensor:
+    def run(self, work: Work, inputs: Inputs) -> Tensor:
         """Run the work."""
         ...
 
-    def record(self, work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], Tensor]:
+    def record(self, work: Work, inputs: Inputs) -> tuple[Callable[[], object], Tensor]:
         """Record the work without running it; return its replay, which reads the very tensors ``inputs``, and its
         outcome.
         """
@@ -44,7 +46,7 @@ class CudaRecorder:
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
 
-    def run(self, work: Work, inputs: Sequence[Tensor]) -> Tensor:
+    def run(self, work: Work, inputs: Inputs) -> Tensor:
         """Run the work on the stream that records: gradients remember their stream."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
@@ -52,7 +54,7 @@ class CudaRecorder:
         torch.cuda.current_stream().wait_stream(self._stream)
         return outcome
 
-    def record(self, work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], Tensor]:
+    def record(self, work: Work, inputs: Inputs) -> tuple[Callable[[], object], Tensor]:
         """Record the work as a graph with memory of its own until it is dropped."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
@@ -73,17 +75,17 @@ class GraphedStep:
         self._recorder = recorder
         self._runs = 0
         self._given_up = False
-        self._inputs: list[Tensor] = []
+        self._inputs: list[Tensor | None] = []
         self._replay: Callable[[], object] | None = None
         self._outcome: Tensor | None = None
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor | None) -> Tensor:
         """Return the outcome; that of a replay is overwritten by the next one."""
         if self._replay is None and not self._given_up and _size(inputs) > _size(self._inputs):
             self._allocate(inputs)
-        if self._given_up or [each.shape for each in inputs] != [each.shape for each in self._inputs]:
+        if self._given_up or _shapes(inputs) != _shapes(self._inputs):
             return self._recorder.run(self._work, inputs)
-        torch._foreach_copy_(self._inputs, inputs)
+        torch._foreach_copy_(_present(self._inputs), _present(inputs))
         if self._replay is not None:
             self._replay()
             assert self._outcome is not None
@@ -93,9 +95,11 @@ class GraphedStep:
             return self._recorder.run(self._work, self._inputs)
         return self._recorded()
 
-    def _allocate(self, inputs: Sequence[Tensor]) -> None:
+    def _allocate(self, inputs: Inputs) -> None:
         """Allocate inputs for the first or a larger batch: a resumed phase may meet the small last batch first."""
-        self._inputs = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in inputs]
+        self._inputs = [
+            None if each is None else torch.empty_like(each, memory_format=torch.contiguous_format) for each in inputs
+        ]
         self._runs = 0
 
     def _recorded(self) -> Tensor:
@@ -129,5 +133,13 @@ class GraphedStep:
         self._inputs.clear()
 
 
-def _size(inputs: Sequence[Tensor]) -> int:
-    return sum(each.numel() for each in inputs)
+def _size(inputs: Inputs) -> int:
+    return sum(each.numel() for each in _present(inputs))
+
+
+def _present(inputs: Inputs) -> list[Tensor]:
+    return [each for each in inputs if each is not None]
+
+
+def _shapes(inputs: Inputs) -> list[torch.Size | None]:
+    return [None if each is None else each.shape for each in inputs]

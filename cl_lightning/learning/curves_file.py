@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cl_lightning.core.atomic_write import open_to_append, write_atomic
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.file_type import read_file
 
 Row = dict[str, str]
@@ -73,7 +74,7 @@ def read_rows(path: Path) -> list[Row]:
     Lines that a killed process or a power cut left incomplete, or as zeros, are no rows.
 
     Raises:
-        ValueError: it is not a file of curves.
+        InvalidFileError: it is not a file of curves.
         OSError: it cannot be read.
     """
     return read_curves(path)[0]
@@ -98,9 +99,11 @@ def read_curves(path: Path) -> tuple[list[Row], int]:
             raise ValueError("columns must be different, and one of them step")
         return [_row(header, cells) for cells in lines], damaged
     except (ValueError, csv.Error) as error:
-        raise ValueError(
-            f"{path}, line {lines.line_num}, is no line of curves: {error}; delete the file to go on without its rows, "
-            "or type logger=none to go on without curves"
+        raise InvalidFileError(
+            path,
+            f", line {lines.line_num}, is no line of curves ({error})",
+            "delete the file to go on without its rows",
+            {"csv": False},
         ) from error
 
 

@@ -8,14 +8,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from cl_lightning.core.errors import RunAbortedError
+from cl_lightning.core.errors import LostWorkerError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Embed, Phase, PhaseCheckpoint, Task
 from cl_lightning.data.datamodule import TaskData
@@ -47,6 +47,29 @@ class Fitted:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Observers:
+    """Who looks on at what an engine does."""
+
+    display: Display
+    curves: Curves
+    leaving: CheckpointHook
+    callbacks: tuple[Callback, ...] = ()
+    """Others that look on at the steps of every phase, each step before it may be left."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine loads images and takes steps: nothing here changes a number beyond rounding."""
+
+    workers: int
+    evaluation_batch: int
+    log_every: int
+    """Steps between two points of the curves."""
+    trunks: TrunkCompiler = field(default_factory=lambda: TrunkCompiler(False))
+    cuda_graphs: bool = True
+
+
 class Engine:
     """Training and evaluation of networks on the images of one scenario."""
 
@@ -54,41 +77,24 @@ class Engine:
         self,
         scenario: Scenario,
         pipeline: Pipeline,
-        options: TrainerOptions,
-        *,
-        workers: int,
-        evaluation_batch: int,
-        log_every: int,
-        display: Display,
-        curves: Curves,
-        leaving: CheckpointHook,
-        trunks: TrunkCompiler | None = None,
-        cuda_graphs: bool = True,
-        callbacks: Sequence[Callback] = (),
+        trainer: TrainerOptions,
+        options: EngineOptions,
+        observers: Observers,
     ) -> None:
-        """Let ``callbacks`` observe the steps of every phase, beside display and curves, before a step's
-        checkpoint.
-        """
+        self.observers = observers
+        """Those who follow the training; a caller may report more to them."""
         self._scenario = scenario
         self._pipeline = pipeline
         self._clean = replace(pipeline, augmentation=None)
+        self._trainer = trainer
         self._options = options
-        self._workers = workers
-        self._evaluation_batch = evaluation_batch
-        self._log_every = log_every
-        self._display = display
-        self._curves = curves
-        self._leaving = leaving
-        self._trunks = trunks or TrunkCompiler(False)
-        self._cuda_graphs = cuda_graphs
-        self._callbacks = tuple(callbacks)
         self._train_pixels = PixelStore(scenario.train)
         self._test_pixels = self._train_pixels if scenario.test is scenario.train else PixelStore(scenario.test)
 
     @property
     def precision(self) -> str:
         """Precision in which phases are trained."""
-        return self._options.precision
+        return self._trainer.precision
 
     def fit(
         self,
@@ -102,12 +108,13 @@ class Engine:
         """Train ``method`` for all steps of ``phase``, or for the rest after ``checkpoint``; ``key`` names the phase's
         random stream.
         """
-        processes = self._options.processes
+        processes = self._trainer.processes
         length = PhaseLength(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
         before = 0 if checkpoint is None else checkpoint.steps
         learner = Learner(
             method, task, phase, length, draws.replicas, key,
-            processes=processes, resume_from=checkpoint, point_every=self._log_every, cuda_graphs=self._cuda_graphs,
+            processes=processes, resume_from=checkpoint, point_every=self._options.log_every,
+            cuda_graphs=self._options.cuda_graphs,
         )  # fmt: skip
         data = TaskData(
             self._scenario.train,
@@ -115,19 +122,20 @@ class Engine:
             draws.of(learner.replicas),
             replace(self._pipeline, key=key),
             self._train_pixels,
-            workers=self._workers,
+            workers=self._options.workers,
             wanted=range(before, draws.total_steps),
             scales=learner.scales,
         )
-        monitor = ProgressCallback(self._display, self._curves, processes)
-        trainer = make_trainer(self._options, [monitor, *self._callbacks, CheckpointCallback(self._leaving)])
+        look_on = self.observers
+        monitor = ProgressCallback(look_on.display, look_on.curves, processes)
+        trainer = make_trainer(self._trainer, [monitor, *look_on.callbacks, CheckpointCallback(look_on.leaving)])
         started = time.monotonic()
         networks = [method.network] if method.teacher is None else [method.network, method.teacher]
-        compiled = self._trunks.compiled(networks, draws.batch * len(learner.replicas))
+        compiled = self._options.trunks.compiled(networks, draws.batch * len(learner.replicas))
         with interruptible(trainer), _worker_errors_reported(), compiled, closing(learner):
             trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
-        self._check_answers(method, learner, draws.rows[0][: self._evaluation_batch])
+        self._check_answers(method, learner, draws.rows[0][: self._options.evaluation_batch])
         images = draws.images * (draws.total_steps - before) // draws.total_steps
         return Fitted(learner.steps_done, images, time.monotonic() - started)
 
@@ -152,7 +160,7 @@ class Engine:
             self._train_pixels,
         )
         with evaluation_mode_restored(method.network):
-            trainer = make_trainer(self._options, precision="32-true")
+            trainer = make_trainer(self._trainer, precision="32-true")
             with interruptible(trainer):
                 trainer.predict(FeatureModule(method.network, look), datamodule=data, return_predictions=False)
         names = [name for each in self.gather(broken) for name in each]
@@ -161,8 +169,8 @@ class Engine:
 
     def embed(self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
         """Return embeddings (n, F) float32, on the CPU, of clean training images, on every process."""
-        processes = self._options.processes
-        chunks = Chunks.of(rows, self._evaluation_batch)
+        processes = self._trainer.processes
+        chunks = Chunks.of(rows, self._options.evaluation_batch)
         wanted = processes.share(chunks.total_steps)
         parts = self._embeddings(network, chunks, wanted, embed, replace(self._clean, flip=flip))
         return torch.cat(processes.gather_shares(parts))
@@ -182,9 +190,9 @@ class Engine:
         A group never shares a batch with another, and is one process's work: the results do not depend on the number of
         processes. Only the values of ``function`` are exchanged.
         """
-        processes = self._options.processes
+        processes = self._trainer.processes
         mine = [groups[index] for index in processes.share(len(groups))]
-        split = [rows.split(self._evaluation_batch) for rows in mine]
+        split = [rows.split(self._options.evaluation_batch) for rows in mine]
         chunks = Chunks([chunk for pieces in split for chunk in pieces])
         pipeline = self._clean if key is None else replace(self._pipeline, key=key)
         parts = iter(self._embeddings(network, chunks, range(chunks.total_steps), embed, pipeline))
@@ -195,22 +203,22 @@ class Engine:
         """Call ``visit`` with clean evaluation images, batch by batch, each image once over all processes;
         :meth:`gather` collects the results of each process's share.
         """
-        processes = self._options.processes
-        chunks = Chunks.of(rows, self._evaluation_batch)
+        processes = self._trainer.processes
+        chunks = Chunks.of(rows, self._options.evaluation_batch)
         data = TaskData(
             self._scenario.test,
             self._scenario.test_labels,
             chunks,
             self._clean,
             self._test_pixels,
-            workers=self._workers,
+            workers=self._options.workers,
             wanted=processes.share(chunks.total_steps),
         )
         self._map(network, data, visit)
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all processes, on each of them; tensors in them must be on the CPU."""
-        return self._options.processes.gather(value)
+        return self._trainer.processes.gather(value)
 
     def _embeddings(
         self, network: Network, chunks: Chunks, wanted: range, embed: Embed, pipeline: Pipeline
@@ -221,7 +229,7 @@ class Engine:
             chunks,
             pipeline,
             self._train_pixels,
-            workers=self._workers,
+            workers=self._options.workers,
             wanted=wanted,
         )
         # Cloned: tensors of inference mode could not take part in a later loss.
@@ -234,10 +242,10 @@ class Engine:
         values: list[T] = []
 
         def visit(images: Images) -> None:
-            self._leaving.raise_if_stopped()
+            self.observers.leaving.raise_if_stopped()
             values.append(function(images))
 
-        trainer = make_trainer(self._options, precision="32-true")
+        trainer = make_trainer(self._trainer, precision="32-true")
         with interruptible(trainer), _worker_errors_reported():
             trainer.predict(FeatureModule(network, visit), datamodule=data, return_predictions=False)
         return values
@@ -252,9 +260,7 @@ def _worker_errors_reported() -> Iterator[None]:
         reason = reason_of_end(" ".join(_chain(error)))
         if reason is None:
             raise
-        raise RunAbortedError(
-            f"a process that loads images has ended ({reason}): fewer may fit, type trainer.workers=N"
-        ) from error
+        raise LostWorkerError(f"a process that loads images has ended ({reason})") from error
 
 
 def _chain(error: BaseException | None) -> Iterator[str]:

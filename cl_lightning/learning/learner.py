@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -62,6 +62,20 @@ class StepMetrics:
     """Terms of the loss."""
     monitored_scalars: dict[str, float]
     """``Method.monitored_scalars``."""
+
+
+class StepInputs(NamedTuple):
+    """All that differs from step to step: what a recorded step reads where it was put, so nothing but tensors."""
+
+    images: Tensor
+    """Mixed, where the recipe mixes them."""
+    labels: Tensor
+    targets: Tensor | None
+    """Mixed and smoothed; ``None``: the labels alone."""
+    noise: Tensor | None
+    """What the network wants to be random (``Network.noise``)."""
+    noise_nearby: Tensor | None
+    """Of the second pass, at the worst point nearby."""
 
 
 class Learner(pl.LightningModule):
@@ -204,7 +218,7 @@ class Learner(pl.LightningModule):
     def training_step(self, images: Images, batch_idx: int) -> None:
         """Take one optimiser step."""
         self._set_rate(images.epoch)
-        values = self._run_step(*self._step_inputs(images))
+        values = self._run_step(*self._inputs_of(images))
         names, self.steps_done = self._names, self.steps_done + 1
         if self._makes_point(self.steps_done):
             self._processes.average([values])
@@ -226,33 +240,36 @@ class Learner(pl.LightningModule):
         drawn = (noise(key.fold(again), positions, steps, frozen) for again in range(passes))
         return tuple(scales for scales in drawn if scales is not None)
 
-    def _step_inputs(self, images: Images) -> list[Tensor]:
+    def _inputs_of(self, images: Images) -> StepInputs:
         """Return all tensors that differ from step to step."""
-        mixed = self._mix(images)
-        return [mixed[0] if mixed else images.images, images.labels, *mixed[1:], *images.scales]
+        mixed, targets = self._mix(images)
+        noise, nearby = (*images.scales, None, None)[:2]
+        return StepInputs(mixed, images.labels, targets, noise, nearby)
 
-    def _mix(self, images: Images) -> tuple[Tensor, ...]:
-        """Return mixed images and targets; empty for a recipe without MixUp."""
+    def _mix(self, images: Images) -> tuple[Tensor, Tensor | None]:
+        """Return images and, for a recipe with MixUp, mixed targets."""
         mixing = self.phase.mixing
         if mixing is None:
-            return ()
+            return images.images, None
         key = self.key.fold("mixup", self.steps_done)
         ratios = [self.mix_ratio(key.fold(replica), mixing.alpha) for replica in self.replicas]
         return mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
 
-    def _recorded_step(self, images: Tensor, labels: Tensor, *others: Tensor) -> Tensor:
-        """Take a step and return the values that must be finite (``_names``), without waiting for the device."""
-        mixes = int(self.phase.mixing is not None)
-        targets = others[0] if mixes else one_hot(labels, self.task.num_seen)
-        batch, scales = Batch(images, labels, targets), others[mixes:]
+    def _recorded_step(self, *given: Tensor | None) -> Tensor:
+        """Take a step from the fields of ``StepInputs`` and return the values that must be finite (``_names``), without
+        waiting for the device.
+        """
+        inputs = StepInputs(*given)  # type: ignore[arg-type]
+        targets = one_hot(inputs.labels, self.task.num_seen) if inputs.targets is None else inputs.targets
+        batch = Batch(inputs.images, inputs.labels, targets)
         optimiser: Any = self.optimizers(use_pl_optimizer=True)
         optimiser.zero_grad()
-        terms = self._backward(batch, scales[0] if scales else None)
+        terms = self._backward(batch, inputs.noise)
         sharpness = self.phase.sharpness
         if sharpness is not None:
             moved = ascend(self._trained, sharpness.rho, sharpness.adaptive)
             optimiser.zero_grad()
-            self._backward(batch, scales[1] if scales else None)
+            self._backward(batch, inputs.noise_nearby)
             descend(moved)
         watched = self._guarded(terms)
         optimiser.step()

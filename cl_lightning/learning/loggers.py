@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import WandbLogger
 
 from cl_lightning.core.atomic_write import write_atomic
+from cl_lightning.core.errors import InvalidFileError, InvalidSettingError
 from cl_lightning.core.file_type import read_file
 from cl_lightning.learning.curves_file import PHASE, STEP, TASK, CurvesFile, Row, read_curves
 from cl_lightning.learning.wandb_file import HEADER, read_records
@@ -247,9 +248,8 @@ def _run_id(run_dir: Path, *, new: bool) -> str:
         write_atomic(path, secrets.token_hex(4) + "\n")
     run_id = read_file(path).decode("utf-8", "replace").strip()
     if not re.fullmatch(r"[\w-]{1,64}", run_id, re.ASCII):
-        raise ValueError(
-            f"{path} holds {run_id[:40]!r}, no id of a wandb run: delete it, and a new run begins in wandb"
-        )
+        reason = f"holds {run_id[:40]!r}, no id of a wandb run"
+        raise InvalidFileError(path, reason, "delete it, and a new run begins in wandb")
     return run_id
 
 
@@ -315,7 +315,8 @@ def _begin(options: LoggerOptions, run_dir: Path, run_id: str) -> Any:
     try:
         run = logger.experiment
     except wandb.errors.Error as error:
-        raise ValueError(f"logger=wandb cannot start: {error}; type logger.mode=offline to need no network") from error
+        mend = {"mode": "offline to need no network"}
+        raise InvalidSettingError("wandb", True, f"cannot start ({error})", mend) from error
     run.define_metric(TASK)
     run.define_metric("task/*", step_metric=TASK)
     run.define_metric(PHASE_TASK)

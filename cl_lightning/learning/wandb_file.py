@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.file_type import read_file
 
 HEADER = b":W&B\xe1\xbe\x00"
@@ -27,11 +28,12 @@ def read_records(path: Path) -> Iterator[tuple[bytes, int]]:
     The iteration ends at a record that is incomplete or damaged.
 
     Raises:
-        ValueError: the file is of another format.
+        InvalidFileError: the file is of another format.
     """
     data = read_file(path)
     if data[: len(HEADER)] != HEADER[: len(data)]:
-        raise ValueError(f"{path} is no file of wandb that this program can read: type logger=csv to go on without it")
+        mend = {"wandb": False}
+        raise InvalidFileError(path, "is no file of wandb that this program can read", allowed=mend)
     record = b""
     for kind, content, end in _pieces(data):
         record += content

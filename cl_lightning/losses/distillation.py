@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def softmax_distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def softmax_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL(teacher || student) over the old classes' softmax, times T^2, mean over images *and* classes (DyTox's code).
 
     Both arguments are (B, C_old). The mean over classes is C_old times smaller than the usual mean over images
@@ -19,7 +19,7 @@ def softmax_distillation(student: Tensor, teacher: Tensor, temperature: float = 
     return temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).mean()
 
 
-def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """-sum softmax(teacher / T) log softmax(student / T), mean over images, without T^2 (Li & Hoiem 2016; WA, equation
     4).
     """

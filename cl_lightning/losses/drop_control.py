@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def drop_control(masks_LBN: Sequence[Tensor], keep: float = 0.9) -> Tensor:
+def drop_control(masks_LBN: Sequence[Tensor], keep: float) -> Tensor:
     """(1 / L) sum_l (keep - mean m_l)^2, the mean over images and tokens together (L_dc of Xue et al., MEAT, CVPR
     2022).
 

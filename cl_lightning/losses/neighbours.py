@@ -40,13 +40,13 @@ _LEAST = 1e-6
 class Neighbours:
     """What is compared, and how."""
 
-    form: str = "similarity"
+    form: str
     """One of :data:`FORMS`."""
-    k: int = 8
+    k: int
     """Neighbours of each image, at least 1."""
-    temperature: float = 0.1
+    temperature: float
     """Of the similarities (``similarity``), > 0."""
-    margin: float = 0.1
+    margin: float
     """The lead in cosine similarity that is asked for at most (``order``), >= 0."""
 
 

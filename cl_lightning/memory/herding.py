@@ -60,7 +60,7 @@ def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Tensor:
         got = f"{features.dtype} features of shape {tuple(features.shape)}"
         raise ValueError(f"herding got {got}: pass floats of shape (images, feature size)")
     if count < 0:
-        raise ValueError(f"herding was asked for {count} exemplars of a class: type memory.size=0 or more")
+        raise ValueError(f"herding was asked for {count} exemplars of a class: pass 0 or more")
     wanted = min(count, len(features))
     if wanted == 0:
         return torch.empty(0, dtype=torch.int64)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.core.types import Plain
 
 KINDS = ("total", "per_class", "none")
@@ -26,15 +27,15 @@ SCOPES = ("global", "per_replica")
 class Budget:
     """How many exemplars may be kept, over all replicas together."""
 
-    kind: str = "total"
+    kind: str
     """``total``: ``size`` images, shared by the classes seen; ``per_class``: ``size`` images of each; ``none``."""
-    size: int = 2000
+    size: int
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"memory.budget={self.kind} is not one of {', '.join(KINDS)}: type memory.budget=total")
+            raise InvalidSettingError("kind", self.kind, f"is not one of {', '.join(KINDS)}", "total")
         if self.size < 0:
-            raise ValueError(f"memory.size={self.size} is negative: type memory.size=0 or more, or memory=none")
+            raise InvalidSettingError("size", self.size, "is negative", {"size": "0 or more", "kind": "none"})
 
     def quota(self, seen: int, replicas: int = 1) -> int:
         """Exemplars of each class that one of ``replicas`` lists may hold once ``seen`` classes are known.
@@ -51,8 +52,8 @@ class Budget:
             needed = replicas * seen if total else replicas
             short_of = f"the {seen} classes seen" if total else "one exemplar a class"
             each = f" in each of {replicas} replicas" if replicas > 1 else ""
-            remedy = f"type memory.size={needed} or more, or memory=none"
-            raise ValueError(f"memory.size={self.size} is smaller than {short_of}{each}: {remedy}")
+            mends = {"size": f"{needed} or more", "kind": "none"}
+            raise InvalidSettingError("size", self.size, f"is smaller than {short_of}{each}", mends)
         return quota
 
 
@@ -65,20 +66,20 @@ class RehearsalMemory:
     """
 
     budget: Budget
-    scope: str = "global"
-    replicas: int = 1
+    scope: str
+    replicas: int
     lists: tuple[Mapping[int, Tensor], ...] = ()
     """One mapping a list; the tensors are int64 on the CPU, best first. Left empty: nothing kept yet."""
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
-            raise ValueError(f"memory.scope={self.scope} is not one of {', '.join(SCOPES)}: type memory.scope=global")
+            raise InvalidSettingError("scope", self.scope, f"is not one of {', '.join(SCOPES)}", "global")
         if self.replicas < 1:
-            raise ValueError(f"batch.replicas={self.replicas} is below 1: type batch.replicas=1 or more")
+            raise InvalidSettingError("replicas", self.replicas, "is below 1", "1 or more")
         if not self.lists:
             object.__setattr__(self, "lists", tuple({} for _ in range(self.num_lists)))
         if len(self.lists) != self.num_lists:
-            raise ValueError(f"memory.scope={self.scope} keeps {self.num_lists} lists, not {len(self.lists)}")
+            raise ValueError(f"scope={self.scope} keeps {self.num_lists} lists, not {len(self.lists)}")
 
     @property
     def num_lists(self) -> int:
@@ -122,7 +123,7 @@ class RehearsalMemory:
         """
         if len(new) != self.num_lists:
             raise ValueError(
-                f"memory.scope={self.scope} keeps {self.num_lists} lists but got {len(new)} rankings: pass one a list"
+                f"scope={self.scope} keeps {self.num_lists} lists but got {len(new)} rankings: pass one a list"
             )
         if any(ranking.keys() != new[0].keys() for ranking in new):
             raise ValueError("the replicas' rankings are of different classes: herd the same new classes in each")

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     CLASS_INCREMENTAL,
@@ -113,7 +114,8 @@ class Method(ABC):
     def load_extra_state(self, state: dict[str, Plain]) -> None:
         """Take back what :meth:`extra_state` gave."""
         if state:
-            raise ValueError(f"the state holds {', '.join(state)}, which this method does not know: resume its own run")
+            reason = f"holds {', '.join(state)}, which this method does not know"
+            raise InvalidFileError("the state", reason, "resume its own run")
 
 
 def frozen_copy(network: Network) -> Network:

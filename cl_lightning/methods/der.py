@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     Act,
@@ -50,12 +51,12 @@ _RESET_KEY = "reset_key"
 
 @dataclass(frozen=True)
 class DEROptions:
-    """What DER leaves to choose; the defaults are those published for CIFAR-100."""
+    """What DER leaves to choose; ``conf/method/der.yaml`` has what is published for CIFAR-100."""
 
-    auxiliary_weight: float = 1.0
-    temperature: float = 5.0
+    auxiliary_weight: float
+    temperature: float
     """Of the softmax in the second stage, > 0 (published for ImageNet-100: 1)."""
-    rehearsal: bool = True
+    rehearsal: bool
     """Whether there is a memory: without one there is nothing to herd, and no balanced second stage."""
 
 
@@ -134,7 +135,7 @@ class DER(Method):
         value = state.get(_RESET_KEY)
         if set(state) != {_RESET_KEY} or not (value is None or isinstance(value, int)):
             given = ", ".join(state) or "nothing"
-            raise ValueError(f"the state holds {given}, not a reset_key: resume a run of method=der")
+            raise InvalidFileError("the state", f"holds {given}, not a reset_key", "resume a run of method=der")
         self._reset_key = None if value is None else Key(value)
 
 

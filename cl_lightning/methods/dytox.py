@@ -49,31 +49,31 @@ from cl_lightning.models.task_network import TaskNetwork
 
 @dataclass(frozen=True)
 class DyToxOptions:
-    """What DyTox leaves to choose; the defaults are the paper's."""
+    """What DyTox leaves to choose; ``conf/method/dytox.yaml`` has the paper's values."""
 
-    distillation: bool = True
-    temperature: float = 1.0
-    divergence_weight: float = 0.1
-    sharpness_from_task: int = 1
+    distillation: bool
+    temperature: float
+    divergence_weight: float
+    sharpness_from_task: int
     """Sharpness-aware steps start with this task (DyTox++ leaves the first out)."""
-    softmax: bool = False
+    softmax: bool
     """Classify, in all phases and in the divergence head, by softmax cross-entropy instead of sigmoids: DyTox+ and
     DyTox++ in the public code until 7 May 2022.
     """
-    distillation_class_mean: bool = True
+    distillation_class_mean: bool
     """The mean over the old classes in the distillation, as published; ``False``: their sum, the usual one, which is
     as many times larger as there are old classes.
     """
-    rehearsal: bool = True
+    rehearsal: bool
     """Whether there is a memory: without one there is nothing to herd, and no balanced fine-tuning."""
-    herd_augmented: bool = False
-    herd_distinct: bool = False
+    herd_augmented: bool
+    herd_distinct: bool
     """iCaRL's own rule of herding; as published, an image that was chosen may win a turn again."""
-    herd_after_finetuning: bool = False
+    herd_after_finetuning: bool
     """Choose exemplars by the network as it will be kept. Fine-tuning then has none of the new classes yet: give it a
     phase on ``View.BALANCED``.
     """
-    finetune_first: bool = False
+    finetune_first: bool
     """Fine-tune after the first task too, as published for joint training (a single task)."""
 
 

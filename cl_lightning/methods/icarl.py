@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_lightning.core.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     Act,
@@ -54,7 +55,7 @@ class ICaRL(Method):
     def __init__(self, network: EmbeddingNetwork, main: Phase, *, rehearsal: bool) -> None:
         """Raises ``ValueError`` without rehearsal: no exemplars, no class means."""
         if not rehearsal:
-            raise ValueError("memory=none: method=icarl needs exemplars, type memory=total (or method=finetune)")
+            raise InvalidSettingError("rehearsal", rehearsal, ": iCaRL needs exemplars", True)
         super().__init__(network)
         self._main = main
         self.class_means = torch.empty(0, network.backbone.dim)
@@ -91,10 +92,9 @@ class ICaRL(Method):
         rows = [look.exemplars.get(label, torch.empty(0, dtype=torch.int64)) for label in range(num_seen)]
         empty = [label for label, its_rows in enumerate(rows) if len(its_rows) == 0]
         if empty:
-            raise ValueError(
-                f"method=icarl needs an exemplar of each class and has none of {len(empty)} of {num_seen}: "
-                f"type memory.size={num_seen} or more with memory=total, memory.size=1 or more with memory=per_class"
-            )
+            reason = f": iCaRL needs an exemplar of each class and has none of {len(empty)} of {num_seen}"
+            allowed = f"{num_seen} or more for all classes together, 1 or more for each of them"
+            raise InvalidSettingError("size", NOT_GIVEN, f"is too small{reason}", allowed)
         # All classes pass together: a call a class would leave an accelerator waiting. Original and mirrored copy weigh
         # the same, so their sum has the direction of their mean.
         embedded = self._normalised(look, torch.cat(rows), flip=False)
@@ -141,7 +141,8 @@ class ICaRL(Method):
         fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == dim
         if not fits or set(state) != {CLASS_MEANS}:
             given = ", ".join(state) or "nothing"
-            raise ValueError(f"state of {given} is not class means of {dim} features: resume a run of method=icarl")
+            reason = f"is not class means of {dim} features"
+            raise InvalidFileError(f"state of {given}", reason, "resume a run of method=icarl")
         self.class_means = means.float().cpu()
 
 

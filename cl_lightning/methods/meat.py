@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     TASK_INCREMENTAL,
@@ -67,13 +68,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MEATOptions:
-    """What MEAT leaves to choose; the defaults are the paper's."""
+    """What MEAT leaves to choose; ``conf/method/meat.yaml`` has the paper's values."""
 
-    keep: float = 0.9
+    keep: float
     """lambda: the share of tokens to keep."""
-    drop_weight: float = 2.0
+    drop_weight: float
     """alpha: of the drop control."""
-    readouts: tuple[str, ...] = READOUTS
+    readouts: tuple[str, ...]
     """Of those above; the first is the main one."""
 
 
@@ -225,9 +226,8 @@ class MEAT(Method):
         fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == self.network.vit.dim
         if not fits or set(state) != {"learnt", CLASS_MEANS}:
             given = ", ".join(state) or "nothing"
-            raise ValueError(
-                f"state of {given} is not class means of {self.network.vit.dim} features: resume a run of method=meat"
-            )
+            reason = f"is not class means of {self.network.vit.dim} features"
+            raise InvalidFileError(f"state of {given}", reason, "resume a run of method=meat")
         self.learnt, self.class_means = int(state["learnt"]), means.float().cpu()
 
 

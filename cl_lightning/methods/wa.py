@@ -44,12 +44,12 @@ ALIGN = "align"
 
 @dataclass(frozen=True)
 class WAOptions:
-    """What WA leaves to choose; the defaults are the paper's."""
+    """What WA leaves to choose; ``conf/method/wa.yaml`` has the paper's values."""
 
-    temperature: float = 2.0
-    clip: bool = True
+    temperature: float
+    clip: bool
     """Keep the classifier's weights non-negative."""
-    rehearsal: bool = True
+    rehearsal: bool
     """Whether there is a memory: without one there is nothing to herd."""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.replica_norm import ReplicaBatchNorm2d
 
@@ -100,7 +101,7 @@ class CifarResNet(_ResNet):
     def __init__(self, *, depth: int = 32, channels: int = 3, last_relu: bool = True) -> None:
         """Build for images of any size from 1 pixel. Raises ``ValueError`` for a depth that is not 6n + 2."""
         if depth < 8 or depth % 6 != 2:
-            raise ValueError(f"model.depth={depth} is not 6n + 2 with n >= 1: type model.depth=32 (or 8, 14, 20, ...)")
+            raise InvalidSettingError("depth", depth, "is not 6n + 2 with n >= 1", "32 (or 8, 14, 20, ...)")
         super().__init__(channels, [16, 32, 64], (depth - 2) // 6, PaddedShortcut, last_relu=last_relu)
         self._sizes: dict[str, Any] = {"depth": depth, "channels": channels, "last_relu": last_relu}
 
@@ -125,9 +126,9 @@ class ResNet18(_ResNet):
         Raises ``ValueError`` for others.
         """
         if stem not in ("small", "large"):
-            raise ValueError(f"model.stem={stem} is not a choice: type model.stem=small or model.stem=large")
+            raise InvalidSettingError("stem", stem, "is not a choice", ("small", "large"))
         if width < 1:
-            raise ValueError(f"model.width={width} is no number of channels: type model.width=64 (or any other from 1)")
+            raise InvalidSettingError("width", width, "is no number of channels", "64 (or any other from 1)")
         widths = [width, 2 * width, 4 * width, 8 * width]
         super().__init__(channels, widths, 2, projection_shortcut, last_relu=True)
         self._sizes: dict[str, Any] = {"width": width, "channels": channels, "stem": stem}

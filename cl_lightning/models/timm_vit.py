@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.layers import residual
 
@@ -82,22 +83,20 @@ def open_plain_vit(
 
     if not timm.is_model(name):
         close = timm.list_models(f"{name.split('_')[0]}*")[:4] or ["vit_tiny_patch16_224", "deit_tiny_patch16_224"]
-        raise ValueError(f"model.name={name} is not a timm model: type model.name={' or model.name='.join(close)}")
+        raise InvalidSettingError("name", name, "is not a timm model", tuple(close))
     entry = timm.model_entrypoint(name).__module__
-    refusal = (
-        f"model.name={name} (from {entry}) is not a plain vision transformer: it has no grid of patch tokens "
-        "of one width, type model.name=vit_tiny_patch16_224 or another vit_* or deit_* name"
-    )
+    refusal = f"(from {entry}) is not a plain vision transformer, it has no grid of patch tokens of one width"
+    plain = "vit_tiny_patch16_224 or another vit_* or deit_* name"
     options: dict[str, Any] = {"img_size": image_size, "num_classes": 0}
     if not class_token:
         options |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
     options |= {"in_chans": channels} | ({} if patch_size is None else {"patch_size": patch_size})
     if not entry.endswith((".vision_transformer", ".deit")):
-        raise ValueError(refusal)
+        raise InvalidSettingError("name", name, refusal, plain)
     try:
         vit = timm.create_model(name, pretrained=pretrained, **options)
     except (TypeError, AssertionError) as error:
-        raise ValueError(f"{refusal} ({error})") from error
+        raise InvalidSettingError("name", name, f"{refusal} ({error})", plain) from error
     if type(vit) is not VisionTransformer or any(type(block) is not Block for block in vit.blocks):
-        raise ValueError(refusal)
+        raise InvalidSettingError("name", name, refusal, plain)
     return vit

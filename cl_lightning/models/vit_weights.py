@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.core.file_type import foreign_kind
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.timm_vit import open_plain_vit
@@ -44,10 +45,9 @@ def timm_sizes(name: str, image_size: int, channels: int, patch_size: int | None
     block, norms = vit.blocks[0], (vit.norm, vit.blocks[0].norm1)
     plain = isinstance(block.mlp.act, torch.nn.GELU) and all(getattr(norm, "eps", None) == 1e-6 for norm in norms)
     if shapes != theirs or not plain:
-        raise ValueError(
-            f"model.name={name} has other layers than a plain vision transformer with a class token: "
-            "type model.name=deit_tiny_patch16_224, deit_small_patch16_224 or vit_tiny_patch16_224"
-        )
+        reason = "has other layers than a plain vision transformer with a class token"
+        allowed = "deit_tiny_patch16_224, deit_small_patch16_224 or vit_tiny_patch16_224"
+        raise InvalidSettingError("name", name, reason, allowed)
     return sizes
 
 
@@ -59,10 +59,9 @@ def timm_weights(name: str, image_size: int, channels: int, patch_size: int | No
         vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=True, class_token=True)
     except Exception as error:  # no network, no such file there, ...: each library on the way has errors of its own
         first = str(error).strip().split("\n")[0][:120]
-        raise ValueError(
-            f"model.pretrained=true: timm's weights of {name} are not to be had ({first}): "
-            "type method.backbone_file=FILE, or go on where there is a network"
-        ) from error
+        reason = f": timm's weights of {name} are not to be had ({first})"
+        mend = "go on where there is a network"
+        raise InvalidSettingError("pretrained", True, reason, {"path": "FILE"}, mend) from error
     return {key: value for key, value in vit.state_dict().items() if not _is_head(key)}
 
 
@@ -77,24 +76,22 @@ def file_weights(path: Path, vit: PlainViT) -> dict[str, Tensor]:
     odd = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
     if odd:
         here, there = (str(list(shapes[odd[0]])) if odd[0] in shapes else "none" for shapes in (wanted, given))
-        raise ValueError(
-            f"method.backbone_file={path} is not of this model: {odd[0]} is {there} there and {here} here "
-            f"({len(odd)} differ): type the model that it is of (model, model.name, model.patch_size, data.image_size)"
-        )
+        reason = f"is not of this model: {odd[0]} is {there} there and {here} here ({len(odd)} differ)"
+        mend = "take the model that it is of (its kind, name, patch size and image size)"
+        raise InvalidSettingError("path", path, reason, mend=mend)
     return {key: found[key] for key in wanted}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"method.backbone_file={path} is no file: type method.backbone_file=FILE.safetensors or .pth")
+        raise InvalidSettingError("path", path, "is no file", "FILE.safetensors or .pth")
     try:
         known = foreign_kind(path)
     except OSError as error:
-        raise ValueError(
-            f"method.backbone_file={path} cannot be read ({error.strerror}): permit it, or type another file"
-        ) from error
+        mend = "permit it, or take another file"
+        raise InvalidSettingError("path", path, f"cannot be read ({error.strerror})", mend=mend) from error
     if known:
-        raise ValueError(f"method.backbone_file={path} is {known}: type method.backbone_file=FILE, with the weights")
+        raise InvalidSettingError("path", path, f"is {known}", "FILE, with the weights")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -103,14 +100,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # readers raise almost anything for a file that is not theirs
         first = str(error).strip().split("\n")[0][:120]
-        raise ValueError(
-            f"method.backbone_file={path} cannot be read ({first}): type a file of tensors, .safetensors or .pth"
-        ) from error
+        mend = "take a file of tensors, .safetensors or .pth"
+        raise InvalidSettingError("path", path, f"cannot be read ({first})", mend=mend) from error
     for name in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"method.backbone_file={path} holds no weights by name: type a file of a state dict")
+        raise InvalidSettingError("path", path, "holds no weights by name", mend="take a file of a state dict")
     return content
 
 

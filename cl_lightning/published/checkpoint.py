@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.file_type import foreign_kind
 
 
@@ -43,8 +44,8 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
     """
     content = load_plain(path, also=(argparse.Namespace,))
     if "network" in content:
-        raise ValueError(
-            f"{path} is one of our own files, not a published checkpoint: type convert.py export {path} ..."
+        raise InvalidFileError(
+            path, f"is one of our own files, not a published checkpoint: type convert.py export {path} ..."
         )
     if "model" not in content:
         return PublishedCheckpoint(_weights(content, path))
@@ -52,7 +53,7 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
     if isinstance(arguments, argparse.Namespace):
         arguments = vars(arguments)
     if not isinstance(arguments, Mapping | None):
-        raise ValueError(f"{path}: args are of type {type(arguments).__name__}, not an argparse.Namespace")
+        raise InvalidFileError(path, f": args are of type {type(arguments).__name__}, not an argparse.Namespace")
     progress = {name: content[name] for name in ("epoch", "task_id") if isinstance(content.get(name), int)}
     return PublishedCheckpoint(_weights(content["model"], path), arguments, progress)
 
@@ -75,9 +76,9 @@ def load_plain(path: Path, also: tuple[type, ...] = ()) -> dict[str, Any]:
     except PermissionError:
         raise
     except Exception as error:  # whatever unpickling meets in a file that is something else
-        raise ValueError(_refusal(path, error)) from error
+        raise InvalidFileError(path, _refusal(path, error)) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+        raise InvalidFileError(path, f"holds a {type(content).__name__}, not a checkpoint")
     return content
 
 
@@ -95,14 +96,16 @@ def _refusal(path: Path, error: Exception) -> str:
         for pattern in _FOREIGN:
             if match := re.search(pattern, str(error)):
                 allowed = "only tensors, plain values and an argparse.Namespace are taken from a checkpoint"
-                return f"{path} asks for {match[1]}: {allowed}; it was refused, nothing from it was executed"
+                return f"asks for {match[1]}: {allowed}; it was refused, nothing from it was executed"
     if known := foreign_kind(path):
-        return f"{path} is {known}: type a checkpoint file"
+        return f"is {known}: type a checkpoint file"
     kind = "an archive" if zipfile.is_zipfile(path) else "a file"
-    return f"{path} is {kind} that torch.load cannot read: not a checkpoint ({type(error).__name__})"
+    return f"is {kind} that torch.load cannot read: not a checkpoint ({type(error).__name__})"
 
 
 def _weights(model: object, path: Path) -> Mapping[str, Tensor]:
     if not isinstance(model, Mapping) or not model:
-        raise ValueError(f"{path} holds no state dict: its model is {'empty' if model == {} else type(model).__name__}")
+        raise InvalidFileError(
+            path, f"holds no state dict: its model is {'empty' if model == {} else type(model).__name__}"
+        )
     return model

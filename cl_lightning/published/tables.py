@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from cl_lightning.core.errors import UserError
+
 METRICS = {"avg": "Avg", "last": "Last", "avg5": "Avg top-5", "last5": "Last top-5"}
 """Name in a table -> heading: mean over tasks of the accuracy on all classes seen, and its last value."""
 
@@ -103,7 +105,7 @@ class Table:
         so that an early end leaves pairs.
 
         Raises:
-            ValueError: a name that the table does not have.
+            UserError: a name that the table does not have.
         """
         for option, given, known in (
             ("rows", rows, self.rows),
@@ -113,7 +115,7 @@ class Table:
             for name in given:
                 if name not in known:
                     allowed = ", ".join(known)
-                    raise ValueError(f"{option}={name} is not in table {self.name}: type {option}= one of {allowed}")
+                    raise UserError(f"{option}={name} is not in table {self.name}: type {option}= one of {allowed}")
         return [
             Job(self.name, name, column, run, self._command(row, column, run))
             for column in self.columns
@@ -141,7 +143,7 @@ def table_names() -> list[str]:
 def load_table(name: str) -> Table:
     """Load a table by its name. Raises ValueError for an unknown name, and for a file that is wrong."""
     if name not in table_names():
-        raise ValueError(f"table={name} does not exist: type table= one of {', '.join(table_names())}")
+        raise UserError(f"table={name} does not exist: type table= one of {', '.join(table_names())}")
     text = (files("cl_lightning.published") / "tables" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_table(name, yaml.safe_load(text))
 

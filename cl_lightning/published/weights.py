@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.rng import Key
 from cl_lightning.models.build import build_network
 from cl_lightning.models.convit import ConViT
@@ -155,16 +156,20 @@ def export_dytox(network: TaskNetwork, names: Names = PUBLISHED) -> dict[str, Te
     """
     if not isinstance(network.encoder, ConViT):
         kind = network.structure()["encoder"]["kind"]
-        raise ValueError(f"the encoder is {kind}: only model=convit_* has published names")
+        raise InvalidFileError("the encoder", f"is {kind}: only model=convit_* has published names")
     structure = network.structure()
     if structure["decoder"]["kind"] != "task_attention":
-        raise ValueError(f"the decoder is {structure['decoder']['kind']}: only method=dytox* has published names")
+        raise InvalidFileError(
+            "the decoder", f"is {structure['decoder']['kind']}: only method=dytox* has published names"
+        )
     for name, exportable in (
         ("token_expansion", structure["decoder"]["expansion"]),
         ("independent_heads", structure["independent_heads"]),
     ):
         if not exportable:
-            raise ValueError(f"the network has {name}=false: only one token and one head a task have published names")
+            raise InvalidFileError(
+                "the network", f"has {name}=false: only one token and one head a task have published names"
+            )
     return {names.theirs(name): value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
@@ -182,12 +187,12 @@ def _renamed(state: State, names: Names) -> dict[str, Tensor]:
     for name, value in names.without_uncalled(state).items():
         _refuse_other_models(name)
         if not isinstance(value, Tensor):
-            raise ValueError(f"{name} is of type {type(value).__name__}, not a tensor: these are no weights")
+            raise InvalidFileError(name, f"is of type {type(value).__name__}, not a tensor: these are no weights")
         if value.dtype not in _SAME_IN_FLOAT32:
-            raise ValueError(f"{name} is {value.dtype}: weights must be float32, or float16 or bfloat16")
+            raise InvalidFileError(name, f"is {value.dtype}: weights must be float32, or float16 or bfloat16")
         ours = names.ours(name)
         if ours is None:
-            raise ValueError(f"{name} has no place in {names.model}'s network as published")
+            raise InvalidFileError(name, f"has no place in {names.model}'s network as published")
         renamed[ours] = names.our_shape(ours, value)
     return renamed
 
@@ -195,9 +200,9 @@ def _renamed(state: State, names: Names) -> dict[str, Tensor]:
 def _refuse_other_models(name: str) -> None:
     """Raise ``ValueError`` for parts that the published code can build, and ours cannot."""
     if re.match(r"tabs\.[1-9]", name):
-        raise ValueError(f"{name}: several task-attention blocks in sequence cannot be represented, only tabs.0")
+        raise InvalidFileError(name, ": several task-attention blocks in sequence cannot be represented, only tabs.0")
     if name.startswith("head.") and not re.match(r"head\.\d+\.", name):
-        raise ValueError(f"{name}: {_ONLY_INDEPENDENT}")
+        raise InvalidFileError(name, f": {_ONLY_INDEPENDENT}")
 
 
 def _check_entries(expected: Mapping[str, tuple[int, ...]], state: State, names: Names) -> None:
@@ -205,13 +210,15 @@ def _check_entries(expected: Mapping[str, tuple[int, ...]], state: State, names:
     for ours, shape in expected.items():
         name = names.theirs(ours)
         if ours not in state:
-            raise ValueError(f"{name} is missing: the other entries ask for it, of shape {shape}")
+            raise InvalidFileError(name, f"is missing: the other entries ask for it, of shape {shape}")
         if tuple(state[ours].shape) != shape:
             hint = f" ({_ONLY_INDEPENDENT})" if name.startswith("head") else ""
-            raise ValueError(f"{name} is of shape {tuple(state[ours].shape)}, the other entries ask for {shape}{hint}")
+            raise InvalidFileError(
+                name, f"is of shape {tuple(state[ours].shape)}, the other entries ask for {shape}{hint}"
+            )
     for ours in state:
         if ours not in expected:
-            raise ValueError(f"{names.theirs(ours)} has no place in the network that the other entries describe")
+            raise InvalidFileError(names.theirs(ours), "has no place in the network that the other entries describe")
 
 
 # ---- sizes -----------------------------------------------------------------------------------------------------------
@@ -220,11 +227,11 @@ def _check_entries(expected: Mapping[str, tuple[int, ...]], state: State, names:
 def _structure(state: State, names: Names, arguments: Mapping[str, Any]) -> dict[str, Any]:
     classes = _classes(state, names)
     if (mode := arguments.get("ind_clf", "1-1")) != "1-1":
-        raise ValueError(f"ind_clf={mode!r} in the checkpoint's arguments: {_ONLY_INDEPENDENT}")
+        raise InvalidFileError(f"ind_clf={mode!r}", f"in the checkpoint's arguments: {_ONLY_INDEPENDENT}")
     if any(name.startswith("divergence.") for name in state):
         diverge = True
         if len(classes) == 1:
-            raise ValueError("head_div.* beside a single head: there is no divergence head in the first task")
+            raise InvalidFileError("head_div.*", "beside a single head: there is no divergence head in the first task")
     else:
         diverge = len(classes) == 1 and _number(arguments, "head_div", 0.1) > 0
     encoder = {"kind": "convit", **_encoder_sizes(state, names), **_unseen(arguments)}
@@ -240,7 +247,7 @@ def _classes(state: State, names: Names) -> list[int]:
     heads, grown = _count(state, "classifier.heads.", names), _count(state, names.grown, names)
     serves_all = grown == 1 and names.decoder["kind"] != "task_attention"  # no such DyTox was published
     if heads != grown and not serves_all:
-        raise ValueError(f"{grown} {names.theirs(names.grown)}* and {heads} head.*: {_ONLY_INDEPENDENT}")
+        raise InvalidFileError(f"{grown} {names.theirs(names.grown)}*", f"and {heads} head.*: {_ONLY_INDEPENDENT}")
     return [_shape(state, f"classifier.heads.{task}.head.weight", 2, names)[0] for task in range(heads)]
 
 
@@ -252,13 +259,15 @@ def _encoder_sizes(state: State, names: Names) -> dict[str, Any]:
     (num_heads,) = _shape(state, "encoder.blocks.0.attn.gating_param", 1, names)
     hidden, _ = _shape(state, "encoder.blocks.0.mlp.fc1.weight", 2, names)
     if patch != width:
-        raise ValueError(f"{names.theirs('encoder.patch_embed.weight')} has patches of {patch} x {width}: not square")
+        raise InvalidFileError(
+            names.theirs("encoder.patch_embed.weight"), f"has patches of {patch} x {width}: not square"
+        )
     side = math.isqrt(num_patches)
     if side**2 != num_patches:
-        raise ValueError(f"pos_embed has {num_patches} patches, which fill no square grid")
+        raise InvalidFileError("pos_embed", f"has {num_patches} patches, which fill no square grid")
     if dim % num_heads:
         name = names.theirs("encoder.blocks.0.attn.gating_param")
-        raise ValueError(f"{name} has {num_heads} heads, which do not divide the width of {dim}")
+        raise InvalidFileError(name, f"has {num_heads} heads, which do not divide the width of {dim}")
     return {
         "image_size": side * patch, "channels": channels, "patch_size": patch,
         "dim": dim, "num_heads": num_heads, "depth": depth, "mlp_ratio": _ratio(hidden, dim),
@@ -270,14 +279,16 @@ def _unseen(arguments: Mapping[str, Any]) -> dict[str, float]:
     defaults = inspect.signature(ConViT).parameters
     drop_path = _number(arguments, "drop_path", defaults["drop_path"].default)
     if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path={drop_path} in the checkpoint's arguments is not a share: it must be in [0, 1)")
+        raise InvalidFileError(
+            f"drop_path={drop_path}", "in the checkpoint's arguments is not a share: it must be in [0, 1)"
+        )
     return {"drop_path": drop_path, "locality": _number(arguments, "locality_strength", defaults["locality"].default)}
 
 
 def _number(arguments: Mapping[str, Any], name: str, default: float) -> float:
     value = arguments.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name}={value!r} in the checkpoint's arguments is not a number")
+        raise InvalidFileError(f"{name}={value!r}", "in the checkpoint's arguments is not a number")
     return float(value)
 
 
@@ -290,10 +301,12 @@ def _ratio(hidden: int, dim: int) -> float:
 def _shape(state: State, name: str, ndim: int, names: Names) -> tuple[int, ...]:
     """Return the shape of an entry from which a size is read."""
     if name not in state:
-        raise ValueError(f"{names.theirs(name)} is missing: these are no weights of {names.model} as published")
+        raise InvalidFileError(names.theirs(name), f"is missing: these are no weights of {names.model} as published")
     shape = tuple(state[name].shape)
     if len(shape) != ndim or 0 in shape:
-        raise ValueError(f"{names.theirs(name)} is of shape {shape}: it must have {ndim} dimensions, none of them 0")
+        raise InvalidFileError(
+            names.theirs(name), f"is of shape {shape}: it must have {ndim} dimensions, none of them 0"
+        )
     return shape
 
 
@@ -304,5 +317,7 @@ def _count(state: State, prefix: str, names: Names) -> int:
     for number in map(str, range(max(1, len(numbers)))):
         if number not in numbers:
             strange = "".join(f", not {theirs}{other}" for other in sorted(numbers) if not other.isdecimal())
-            raise ValueError(f"{theirs}{number} is missing: {theirs}* must be numbered from 0 without a gap{strange}")
+            raise InvalidFileError(
+                f"{theirs}{number}", f"is missing: {theirs}* must be numbered from 0 without a gap{strange}"
+            )
     return len(numbers)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cl_lightning.core.cli import Parser, carried_out, say
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.exit_codes import DONE, WRONG_INPUT
 from cl_lightning.core.paths import typed_path
 from cl_lightning.core.printable import printable
@@ -31,7 +32,7 @@ def _write(runs: Sequence[Path]) -> int:
     for run_dir in runs:
         try:
             sys.stdout.write(f"{printable(str(write_report(run_dir)))}\n")
-        except ValueError as error:
+        except InvalidFileError as error:
             say(f"error: {error}")
             code = WRONG_INPUT
     return code

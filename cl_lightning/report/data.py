@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cl_lightning.core.atomic_write import make_folder, replace_file
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.file_type import read_file
 from cl_lightning.core.json_schema import read_json
 from cl_lightning.core.missing_keys import complete_results
@@ -116,17 +117,18 @@ def read_report_input(run_dir: Path) -> ReportInput:
     """Read a run from its files.
 
     Raises:
-        ValueError: there is no run that has finished a task, or its ``results.json`` is broken; one line.
+        InvalidFileError: there is no run that has finished a task, or its ``results.json`` is broken; one line.
     """
     path = run_dir / "results.json"
     if not path.exists():
-        raise ValueError(f"{run_dir} has no results.json: a run writes it after its first task")
+        raise InvalidFileError(run_dir, "has no results.json", "a run writes it after its first task")
     try:
         results = complete_results(read_json(read_file(path), "it"))
         check_results_file(results)
         results["protocol"]["readout"], results["tasks"][0], results["accuracy_matrix"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{path} is no results.json of a run ({type(error).__name__}: {error})") from error
+        reason = f"is no results.json of a run ({type(error).__name__}: {error})"
+        raise InvalidFileError(path, reason) from error
     return ReportInput(results, _curves(run_dir / "metrics.csv"), read_report_data(run_dir))
 
 
@@ -137,4 +139,5 @@ def _curves(path: Path) -> tuple[dict[str, float], ...]:
         with path.open(encoding="utf-8", newline="") as file:
             return tuple({name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file))
     except (csv.Error, ValueError, TypeError) as error:  # a torn line has no name, or no number, for a cell
-        raise ValueError(f"{path} is damaged ({error}): delete it to have a report without curves") from error
+        mend = "delete it to have a report without curves"
+        raise InvalidFileError(path, f"is damaged ({error})", mend) from error

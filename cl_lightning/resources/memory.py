@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from cl_lightning.config.scales import BACKBONE, MAIN, phases_of
+from cl_lightning.config.scales import trained_phases
 from cl_lightning.config.schema import Config
+from cl_lightning.core.errors import UserError
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.resources.machine import gpu_memory, machine_memory
 from cl_lightning.resources.parameters import Counts, count
@@ -49,7 +50,7 @@ class Need:
 def forecast(config: Config, scenario: Scenario) -> Need:
     """Return the need of the first task of the run."""
     counts = count(config, scenario.image_size, scenario.channels)
-    phase = phases_of(config.method)[BACKBONE if getattr(config.method, "backbone_task", False) else MAIN]
+    phase = next(iter(trained_phases(config).values()))
     moments = {"adamw": 2, "sgd": int(phase.momentum > 0)}[phase.optimiser]
     pixels = scenario.channels * scenario.image_size**2
     images = _images_of_a_step(config, scenario)
@@ -66,19 +67,19 @@ def forecast(config: Config, scenario: Scenario) -> Need:
 
 
 def check_memory(config: Config, scenario: Scenario) -> None:
-    """Raise ``ValueError``, one line, if no step of this run fits into this machine."""
+    """Raise ``UserError``, if no step of this run fits into this machine."""
     need, machine = forecast(config, scenario), machine_memory()
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     needed = need.built if on_gpu else need.total * config.trainer.devices
     if machine is not None and needed > machine:
-        raise ValueError(_too_much(config, scenario, need, needed, f"this machine has {size(machine)}"))
+        raise UserError(_too_much(config, scenario, need, needed, f"this machine has {size(machine)}"))
     if on_gpu and need.total > (available := gpu_memory()):
-        raise ValueError(_too_much(config, scenario, need, need.total, f"the GPU has {size(available)}"))
+        raise UserError(_too_much(config, scenario, need, need.total, f"the GPU has {size(available)}"))
 
 
 def _images_of_a_step(config: Config, scenario: Scenario) -> int:
     """Return the number of images of a step in one process; the first task may have fewer than a batch."""
-    together = (config.batch.size or 1) * max(1, (config.batch.replicas or 1) // config.trainer.devices)
+    together = config.batch.size * max(1, config.batch.replicas // config.trainer.devices)
     return min(together, len(scenario.tasks[0].train))
 
 

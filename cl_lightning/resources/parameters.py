@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from cl_lightning.config.option_names import MODEL
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
@@ -29,6 +30,7 @@ from cl_lightning.config.schema import (
     ViTConfig,
     ViTMethodConfig,
 )
+from cl_lightning.core.errors import worded
 from cl_lightning.models.timm_vit import open_plain_vit
 
 
@@ -61,8 +63,9 @@ class _Trunk:
 
 
 def count(config: Config, image_size: int, channels: int) -> Counts:
-    """Return the sizes of the network of ``config``."""
-    trunk = MODELS[type(config.model)](config.model, image_size, channels)
+    """Return the sizes of the network of ``config``. Raises ``UserError`` for a model that there is not."""
+    with worded(MODEL):  # it is the first that looks at timm's models
+        trunk = MODELS[type(config.model)](config.model, image_size, channels)
     method = config.method
     own = _class_token if not isinstance(method, ViTMethodConfig) and trunk.patches else _nothing
     read = READERS.get(type(method), own)(method, trunk)
@@ -80,7 +83,7 @@ def _mlp(dim: int, hidden: int) -> int:
 
 
 def _convit(model: ConViTConfig, image_size: int, channels: int) -> _Trunk:
-    patch, dim, heads = model.patch_size or 1, model.dim, model.num_heads
+    patch, dim, heads = model.patch_size, model.dim, model.num_heads
     patches, hidden = (image_size // patch) ** 2, int(dim * model.mlp_ratio)
     block = 4 * dim**2 + 5 * dim + 5 * heads + _mlp(dim, hidden)
     weights = channels * patch**2 * dim + dim + patches * dim + model.depth * block
@@ -88,7 +91,7 @@ def _convit(model: ConViTConfig, image_size: int, channels: int) -> _Trunk:
 
 
 def _vit(model: ViTConfig, image_size: int, channels: int) -> _Trunk:
-    patch, dim = model.patch_size or 1, model.dim
+    patch, dim = model.patch_size, model.dim
     patches, hidden = (image_size // patch) ** 2, round(dim * model.mlp_ratio)
     block = 4 * dim**2 + 8 * dim + _mlp(dim, hidden)
     weights = channels * patch**2 * dim + dim + (2 + patches) * dim + model.depth * block + 2 * dim

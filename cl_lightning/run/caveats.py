@@ -32,10 +32,10 @@ def _remembers_all(config: Config, scenario: Scenario) -> Iterator[str]:
     """A memory as large as what it remembers; of a task that ``learn=`` adds, what there once was is not known."""
     if config.memory.budget == "none" or config.extends is not None or len(scenario.tasks) < 2:
         return
-    lists = (config.batch.replicas or 1) if config.memory.scope == "per_replica" else 1
+    lists = config.batch.replicas if config.memory.scope == "per_replica" else 1
     old = scenario.tasks[-1].num_old
     counts = scenario.train_labels[scenario.train_labels >= 0].bincount(minlength=len(scenario.class_names)).tolist()
-    size = config.memory.size or 0
+    size = config.memory.size
     per_list = size // lists // old if config.memory.budget == "total" else size // lists
     images, kept = sum(counts[:old]), sum(min(count, per_list * lists) for count in counts[:old])
     if kept < _NEARLY_ALL * images:
@@ -95,5 +95,5 @@ def _one_epoch(config: Config, scenario: Scenario) -> Iterator[str]:
     short = {n: phase for n, phase in trained_phases(config).items() if epochs_of(n, phase, config) == 1 < phase.epochs}
     if short:
         left = ", ".join(f"{name} (of {phase.epochs})" for name, phase in short.items())
-        scales = " and ".join(dict.fromkeys(scale_name(name) for name in short))
+        scales = " and ".join(dict.fromkeys(scale_name(config.method, name) for name in short))
         yield f"a single epoch is left of {left}: its numbers mean little, type a larger {scales}"

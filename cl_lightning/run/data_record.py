@@ -14,6 +14,7 @@ from typing import Any
 
 from cl_lightning.checkpoint.state import evaluated_images
 from cl_lightning.config.schema import Config
+from cl_lightning.core.errors import UserError
 from cl_lightning.core.types import Plain
 from cl_lightning.data.scenarios.duplicates import EqualImages, Equals, equal_images
 from cl_lightning.data.scenarios.image_identity import WORDS, Identity, identity_of, joined_digest
@@ -56,7 +57,7 @@ class DataRecord:
         """Let pass a checkpoint that was made from the same images. One that does not say from which is told of.
 
         Raises:
-            ValueError: images have changed, are gone, or are new.
+            UserError: images have changed, are gone, or are new.
         """
         made = payload["identity"]
         recorded = (made.get("images") or [None])[-1]
@@ -67,7 +68,7 @@ class DataRecord:
         if other or made["train_fingerprint"] != self._scenario.train.fingerprint:
             told = how_it_differs([self._run_dir / LISTING], self._own, self._task)
             told = told or _by_numbers(recorded, now, other) + self._missing(payload["memory"]["lists"])
-            raise ValueError(f"resume={self._run_dir} was made from other images: {told}; {self._mend()}")
+            raise UserError(f"resume={self._run_dir} was made from other images: {told}; {self._mend()}")
         if recorded is None:
             self._check_numbers(payload)
             log.warning(
@@ -80,7 +81,7 @@ class DataRecord:
         """Return what can be told of a run that did not record its images: how many its tasks were evaluated on."""
         for task, before in zip(self._scenario.tasks, evaluated_images(payload), strict=False):
             if before and len(task.test) and before != len(task.test):
-                raise ValueError(
+                raise UserError(
                     f"resume={self._run_dir} was made from other images: task {task.index + 1} was evaluated on "
                     f"{before} images, and there are {len(task.test)} now; {self._mend()}"
                 )

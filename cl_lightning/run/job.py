@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
@@ -23,6 +23,9 @@ from cl_lightning.distributed.launcher import supervise
 from cl_lightning.distributed.rank import RankInfo, rank_from_environment
 from cl_lightning.distributed.signals import StoppedError, deferred_interrupt
 from cl_lightning.run.enter_run_dir import enter_run_dir
+
+if TYPE_CHECKING:
+    from cl_lightning.report.data import Published  # heavy
 
 ONE_LINE = "CL_LIGHTNING_ONE_LINE"
 """Set, for this process and those that it starts, where ``HYDRA_FULL_ERROR`` is not the user's wish but our own way to
@@ -68,7 +71,7 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         with deferred_interrupt():
             from cl_lightning.run.train import execute  # heavy
 
-        return execute(config, resume=resume, rank=rank, began=began)
+        return execute(config, resume=resume, rank=rank, began=began, published=_published(config, rank))
     except (UserError, FloatingPointError, RunAbortedError) as error:
         if WANTS_TRACEBACK:
             raise
@@ -80,6 +83,15 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
     except KeyboardInterrupt:
         print(f"\nstopped: {printable(_left(config))}", file=sys.stderr)
         raise
+
+
+def _published(config: Config, rank: RankInfo | None) -> Published | None:
+    """Return what the page draws beside the run's own curve; only the process that writes a page looks for it."""
+    if not config.report.page or (rank is not None and rank.rank != 0):
+        return None
+    from cl_lightning.run.published_curve import published_curve  # heavy
+
+    return published_curve(config)
 
 
 def report_error(line: str, code: int = WRONG_INPUT) -> None:
@@ -131,7 +143,7 @@ def _check_started(config: Config, rank: RankInfo | None) -> None:
     """Refuse a number of processes that somebody else started and that does not fit. Raises ``UserError``."""
     if rank is None:
         return
-    replicas, here = config.batch.replicas or 1, rank.local_world_size
+    replicas, here = config.batch.replicas, rank.local_world_size
     if here != config.trainer.devices:
         raise UserError(
             f"{here} processes were started on this machine, but trainer.devices={config.trainer.devices}: type "
@@ -152,5 +164,4 @@ def _left(config: Config | None) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    """What went wrong, also where a loader's worker wrapped it in its traceback."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].rpartition("UnreadableImageError: ")[2]
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -104,7 +104,7 @@ def epochs(config: Config) -> str:
     return " + ".join(f"{epochs_of(name, phase, config)} {name}" for name, phase in trained_phases(config).items())
 
 
-def lr_scale(config: Config) -> float | str | None:
+def lr_scale(config: Config) -> float | str:
     """Return what the learning rates of all phases are times; of each, where they differ: ``main 1, finetuning 4``."""
     scales = {name: lr_scale_of(phase, config) for name, phase in trained_phases(config).items()}
     if len(set(scales.values())) > 1:

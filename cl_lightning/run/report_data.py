@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cl_lightning.checkpoint.state import RunState
-from cl_lightning.config.compose import compose_apart
-from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.schema import Config
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource, ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
-from cl_lightning.published.tables import Job, Table, load_table, table_names
 from cl_lightning.report.data import Published, ReportData, ReportInput, write_report_data
 from cl_lightning.report.panels import Panels
 
@@ -44,18 +40,28 @@ class ReportBuilder:
     a line says so.
     """
 
-    def __init__(self, config: Config, scenario: Scenario, method: Method, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        config: Config,
+        scenario: Scenario,
+        method: Method,
+        pipeline: Pipeline,
+        published: Published | None = None,
+    ) -> None:
         self._config = config
         self._scenario = scenario
         self._method = method
         self._pipeline = pipeline
+        self._published = published
 
     def panels(self, state: RunState, results: dict[str, Any]) -> Panels:
         """For a dashboard, of the tasks done."""
         from cl_lightning.report.dashboard import panels  # brings matplotlib
 
         try:
-            return panels(ReportInput(results, (), self._portrait(state)))
+            return panels(
+                ReportInput(results, (), answers_and_exemplars(self._config, self._scenario, self._method, state))
+            )
         except Exception as error:
             log.warning("the dashboard's pictures could not be made (%s)", error)
             log.debug("the dashboard's pictures", exc_info=True)
@@ -74,32 +80,35 @@ class ReportBuilder:
             return None
 
     def _portrait(self, state: RunState) -> ReportData:
-        return build_report_data(self._config, self._scenario, self._method, state, self._pipeline)
+        """The whole portrait after the last task done, for a page."""
+        asked = self._config.report.attention
+        attended, attention = _attention(self._scenario, self._method, state, self._pipeline) if asked else (None, None)
+        tokens = self._method.network.task_vectors()
+        return dataclasses.replace(
+            answers_and_exemplars(self._config, self._scenario, self._method, state),
+            published=self._published,
+            tokens=None if tokens is None else tokens.float().cpu().numpy(),
+            attended=attended,
+            attention=attention,
+        )
 
 
-def build_report_data(
-    config: Config, scenario: Scenario, method: Method, state: RunState, pipeline: Pipeline
-) -> ReportData:
-    """The portrait after the last task done."""
-    tokens, given = method.network.task_vectors(), state.answers
-    attended, attention = _attention(scenario, method, state, pipeline) if config.report.attention else (None, None)
+def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, state: RunState) -> ReportData:
+    """The part of a portrait that a dashboard draws, after every task: what is known already, and exemplars' pixels."""
+    given = state.answers
     readout = next(iter(method.readouts().values()))
     counts = _different(state.memory)
     shown = min(config.report.exemplars, max(1, _MOST_EXEMPLARS // max(1, len(counts))))
     return ReportData(
-        published=published_curve(config),
         probabilities=_PROBABILITIES[readout.probability],
         confusion=None if given is None else given.confusion.numpy(),
         reliability=None if given is None else given.reliability.numpy(),
-        tokens=None if tokens is None else tokens.float().cpu().numpy(),
         exemplars={
             label: _small(_pixels(scenario.train, rows[:shown], scenario.image_size))
             for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]
             if shown
         },
         exemplar_counts={label: len(rows) for label, rows in counts.items()},
-        attended=attended,
-        attention=attention,
     )
 
 
@@ -146,30 +155,3 @@ def _attention(
     network = method.network.eval()
     found = network.attention(images.to(next(network.parameters()).device))
     return (None, None) if found is None else (pixels, found.float().cpu().numpy())
-
-
-def published_curve(config: Config) -> Published | None:
-    """The first published curve that is found of the very protocol of ``config``, whatever its seed and class order."""
-    made = numeric_settings(dataclasses.asdict(config))
-    for table, job in _candidates(config):
-        cell = table.rows[job.row].cells[job.column]
-        wanted = numeric_settings(dataclasses.asdict(compose_apart([f"run_dir={job.path}", *job.overrides])[0]))
-        differing = [line for line in differences(made, wanted) if not line.startswith(("seed=", "data.order="))]
-        if not differing:
-            return Published(table.rows[job.row].title, cell.curve_source, cell.curve)
-    return None
-
-
-def _candidates(config: Config) -> Iterator[tuple[Table, Job]]:
-    """Cells with a curve, of the same method and data: to compose the configuration of each takes a moment."""
-    for name in table_names():
-        table = load_table(name)
-        seen = set()
-        for job in table.jobs():
-            with_curve = bool(table.rows[job.row].cells[job.column].curve)
-            same = f"method={config.method.name}" in job.overrides and any(
-                override.startswith(f"data={config.data.name}") for override in job.overrides
-            )
-            if with_curve and same and (job.row, job.column) not in seen:
-                seen.add((job.row, job.column))
-                yield table, job

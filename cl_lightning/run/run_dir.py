@@ -24,6 +24,7 @@ from cl_lightning.config.fill import changed_switches, unread_switches
 from cl_lightning.config.identity import checkpoint_settings, refuse_edits
 from cl_lightning.config.schema import Config
 from cl_lightning.core.atomic_write import write_atomic
+from cl_lightning.core.errors import UserError
 from cl_lightning.core.paths import display_path
 from cl_lightning.core.types import Fit, Herd
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -116,7 +117,7 @@ class RunDirectory:
         unread = unread_switches(config.method)
         herds = [item for item in self._method.plan(self._scenario.tasks[0]) if isinstance(item, Herd)]
         if herds and not herds[0].augmented and config.memory.scope == "per_replica":
-            share = dataclasses.replace(config.memory, size=(config.memory.size or 0) // (config.batch.replicas or 1))
+            share = dataclasses.replace(config.memory, size=config.memory.size // config.batch.replicas)
             notes.append(
                 f"memory.scope=per_replica without augmented herding: all {config.batch.replicas} replicas choose the "
                 f"same exemplars, so that of {memory_name(config)} only "
@@ -153,7 +154,7 @@ class RunDirectory:
         Every process reads what the first one could read; when this returns, all have read it.
 
         Raises:
-            ValueError: the checkpoint is of another run or other data.
+            UserError: the checkpoint is of another run or other data.
         """
         found = last_state(self._checkpoints) if processes.is_main else None
         name = processes.broadcast(None if found is None else found[0].name)
@@ -167,7 +168,7 @@ class RunDirectory:
         for part, value in self._identity.items():
             made = payload["identity"].get(part)
             if part not in ("images", "configuration") and without_files(made) != without_files(value):
-                raise ValueError(
+                raise UserError(
                     f"resume={self._run_dir} was made with another {part}: {_unlike(made, value)}; "
                     "go on with the same data and configuration, or start a new run"
                 )
@@ -181,13 +182,13 @@ class RunDirectory:
         return state
 
     def _check_cursor(self, state: RunState) -> None:
-        """Raise ``ValueError`` where a state stands at a place that its task does not have."""
+        """Raise ``UserError`` where a state stands at a place that its task does not have."""
         at, tasks = state.position, self._scenario.tasks
         if at.items == at.steps == 0:
             return
         plan = self._method.plan(tasks[at.tasks])
         if at.items >= len(plan) or (at.steps and not isinstance(plan[at.items], Fit)):
-            raise ValueError(f"resume={self._run_dir} was left at a place that task {at.tasks + 1} does not have")
+            raise UserError(f"resume={self._run_dir} was left at a place that task {at.tasks + 1} does not have")
 
     @property
     def _checkpoints(self) -> Path:

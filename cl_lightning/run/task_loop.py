@@ -13,24 +13,22 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from cl_lightning.checkpoint.state import Cursor, RunState
+from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import PROTOCOLS, Act, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Task
 from cl_lightning.data.loading import Images
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.step_sampler import PhaseSampler
-from cl_lightning.data.views import view_rows
-from cl_lightning.learning.callbacks import CheckpointHook
-from cl_lightning.learning.display import Display, PhaseSpan
+from cl_lightning.data.views import ViewKey, view_rows
+from cl_lightning.learning.display import PhaseSpan
 from cl_lightning.learning.engine import Engine, EngineDataAccess
 from cl_lightning.learning.feature_module import evaluation_mode_restored
 from cl_lightning.learning.finite_check import ScoresCheck, broken_network, broken_state
-from cl_lightning.learning.loggers import Curves
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
@@ -50,16 +48,6 @@ class LoopOptions:
     replicas: int
     flips: bool
     """Whether mirrored images are images of the same class."""
-
-
-class Journal(CheckpointHook, Protocol):
-    """Who keeps the state of the run."""
-
-    def after_item(self) -> None:
-        """An item of the plan, the evaluation after a phase, or a whole task is finished. May raise
-        ``StoppedError``.
-        """
-        ...
 
 
 AfterPhase = Callable[[PhaseAccuracy], None]
@@ -97,42 +85,37 @@ class TaskLoop:
                     legs.append(_leg(task, place, item.phase, draws))
         return legs
 
-    def run(
-        self,
-        engine: Engine,
-        display: Display,
-        curves: Curves,
-        journal: Journal,
-        after_phase: AfterPhase | None = None,
-    ) -> Iterator[Task]:
+    def run(self, engine: Engine, after_phase: AfterPhase | None = None) -> Iterator[Task]:
         """Learn what the state does not have yet, in order; yields each task when its plan is done and its counts are
         in the state. With ``after_phase``, all classes seen are evaluated after each phase too.
+
+        Whoever observes the engine is told of phases and items too.
         """
-        cursor = self.state.cursor
+        cursor, leaving = self.state.cursor, engine.observers.leaving
         for task in self.scenario.tasks[len(self.state.records) :]:
             plan = self.method.plan(task)
             while cursor.items < len(plan):
                 if after_phase is not None:
-                    self._evaluate_phase(plan, task, engine, journal, after_phase)
+                    self._evaluate_phase(plan, task, engine, after_phase)
                 item, begun = plan[cursor.items], time.monotonic()
-                self._carry_out(item, task, engine, display, curves)
+                self._carry_out(item, task, engine)
                 log.debug("task %d: %s took %.1f s", task.index + 1, _name(item), time.monotonic() - begun)
                 cursor.items += 1
                 cursor.left = None
                 if cursor.items < len(plan):
-                    journal.after_item()
+                    leaving.after_item()
             self.state.records.append(self._record(task, cursor))
             cursor = self.state.cursor = Cursor()
-            journal.after_item()
+            leaving.after_item()
             yield task
 
-    def _carry_out(self, item: PlanItem, task: Task, engine: Engine, display: Display, curves: Curves) -> None:
+    def _carry_out(self, item: PlanItem, task: Task, engine: Engine) -> None:
         match item:
             case Grow():
                 self.method.grow(task, self._key(task, "grow"), self._look(engine))
                 self._check_finite(item, task)
             case Fit(phase):
-                self._fit(task, phase, engine, display, curves)
+                self._fit(task, phase, engine)
             case Herd():
                 self._herd(engine, task, item)
             case Act(name):
@@ -149,8 +132,9 @@ class TaskLoop:
         if broken is not None:
             raise _diverged(str(broken), task, item)
 
-    def _fit(self, task: Task, phase: Phase, engine: Engine, display: Display, curves: Curves) -> None:
+    def _fit(self, task: Task, phase: Phase, engine: Engine) -> None:
         state, cursor = self.state, self.state.cursor
+        display, curves = engine.observers.display, engine.observers.curves
         draws = self._draws(task, phase, state.memory)
         done = 0 if cursor.left is None else cursor.left.steps
         display.start(_leg(task, cursor.items, phase, draws), done)
@@ -177,8 +161,9 @@ class TaskLoop:
     def _draws(self, task: Task, phase: Phase, memory: RehearsalMemory) -> PhaseSampler:
         key = self._key(task, phase.name)
         tasks = self.scenario.tasks[: task.index + 1]
+        view_key = ViewKey(self._settings.key, phase.name)
         rows = [
-            view_rows(phase.view, tasks, memory, self.scenario.train_labels, replica, key)
+            view_rows(phase.view, tasks, memory, self.scenario.train_labels, replica, view_key)
             for replica in range(self._settings.replicas)
         ]
         shortest = min(len(r) for r in rows)
@@ -225,9 +210,7 @@ class TaskLoop:
             if len(matrix) >= task.index:  # else the run was begun before this was counted, and its first rows lack
                 self.state.matrices.setdefault(protocol, {})[readout] = matrix.with_row(task.index, counts)
 
-    def _evaluate_phase(
-        self, plan: list[PlanItem], task: Task, engine: Engine, journal: Journal, after_phase: AfterPhase
-    ) -> None:
+    def _evaluate_phase(self, plan: list[PlanItem], task: Task, engine: Engine, after_phase: AfterPhase) -> None:
         """Count what the phase before the next item has brought, unless that has been done.
 
         The phase itself has been kept by then: who is interrupted here counts once more, and trains nothing again. And
@@ -256,7 +239,7 @@ class TaskLoop:
         self.state.after_phases.append(PhaseAccuracy(task.index, place, item.phase.name, cells))
         log.debug("task %d: evaluation after %s took %.1f s", task.index + 1, _name(item), time.monotonic() - begun)
         after_phase(self.state.after_phases[-1])
-        journal.after_item()
+        engine.observers.leaving.after_item()
 
     def _counted(self, engine: Engine, task: Task, count_batch: Callable[[Images, list[int]], Counted]) -> Counted:
         """What ``count_batch`` counts of images and class offsets, over the test images of all tasks so far, each once
@@ -333,7 +316,7 @@ def _refuse_empty(task: Task, phase: Phase, draws: PhaseSampler) -> None:
     if draws.total_steps > 0:
         return
     mend = "type recipe=clean, recipe.repeated_augmentation=false, or a larger data.increment"
-    raise ValueError(
+    raise UserError(
         f"phase {phase.name} of task {task.index + 1} would take no step: it sees {len(draws.rows[0])} images, and "
         f"{phase.sampling.order.value} sampling with batch.replicas={draws.replicas} yields "
         f"{draws.draws_per_replica} of them: {mend}"

@@ -2,70 +2,60 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from cl_lightning.checkpoint.files import Position, list_checkpoints
-from cl_lightning.checkpoint.schedule import CheckpointSchedule, NoCheckpoints
 from cl_lightning.checkpoint.state import RunState
 from cl_lightning.config.check import check_begin
+from cl_lightning.config.option_names import RUN, TRAINER
 from cl_lightning.config.saved import load_plain, to_plain
-from cl_lightning.config.schema import Config, TrainerConfig
-from cl_lightning.core.errors import RunAbortedError, UserError, told_to_user
+from cl_lightning.config.schema import Config
+from cl_lightning.core.errors import LostWorkerError, RunAbortedError, UserError, as_user_error, worded
 from cl_lightning.core.paths import display_path, writing
-from cl_lightning.core.printable import printable
 from cl_lightning.core.rng import Key
-from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
-from cl_lightning.data.workers import check_workers, idle_workers
+from cl_lightning.data.workers import check_workers
 from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup, lost_peers_reported, process_group
 from cl_lightning.distributed.rank import RankInfo
-from cl_lightning.distributed.signals import StopFlag, StoppedError, deferred_signals
+from cl_lightning.distributed.signals import StoppedError
 from cl_lightning.factory.added_task import inherited
 from cl_lightning.factory.methods import build_memory, build_method, build_pipeline, build_scenario, flips
 from cl_lightning.learning.display import Display
-from cl_lightning.learning.engine import Engine
-from cl_lightning.learning.loggers import Curves, LoggerOptions, ResumePoint, Status, make_curves, silent_curves
-from cl_lightning.learning.precision import slow_half_precision
-from cl_lightning.learning.trainer import TrainerOptions
-from cl_lightning.learning.trunk_compiler import TrunkCompiler
-from cl_lightning.methods.base import Method
-from cl_lightning.report.panels import Panels
-from cl_lightning.report.progress import phase_line, phase_scalars, task_line, task_scalars
-from cl_lightning.report.results import PhaseAccuracy
-from cl_lightning.report.table import render_table
+from cl_lightning.learning.loggers import silent_curves
+from cl_lightning.report.data import Published
 from cl_lightning.resources.memory import check_memory
+from cl_lightning.run.build_engine import build_curves, on_gpu
 from cl_lightning.run.enter_run_dir import elsewhere, enter_run_dir
 from cl_lightning.run.process_setup import Verbosity, job_environment
 from cl_lightning.run.report_data import ReportBuilder
 from cl_lightning.run.run_dir import RunDirectory
-from cl_lightning.run.task_loop import AfterPhase, LoopOptions, TaskLoop
+from cl_lightning.run.stages import RunParts, StartedRun, announce, closed, learn, report
+from cl_lightning.run.task_loop import LoopOptions, TaskLoop
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-_LEAVE_AFTER = 25.0
-"""Seconds that a process which writes nothing goes on taking part after it was asked to stop."""
 
 
 def execute(
-    config: Config, *, resume: bool = False, rank: RankInfo | None = None, began: Callable[[Path], None] | None = None
+    config: Config,
+    *,
+    resume: bool = False,
+    rank: RankInfo | None = None,
+    began: Callable[[Path], None] | None = None,
+    published: Published | None = None,
 ) -> float:
     """Learn the whole sequence, keeping the run's state as it goes; returns the average incremental accuracy in [0, 1].
 
     With ``resume``, the run that is in ``config.run_dir`` goes on where it was left. With ``rank``, this is one of
     several processes that make the run together; what counts is the first one's ``config``. ``began`` is called with
-    the run's folder as soon as this process is the one that writes there.
+    the run's folder as soon as this process is the one that writes there. ``published`` is for its page.
 
     Raises:
         UserError: something that the user can mend, before anything is trained.
@@ -85,10 +75,10 @@ def execute(
         _told_by_the_first(processes, partial(_check_place, config, run_dir, resume))
         with ExitStack() as stack:
             with writing(run_dir, elsewhere(run_dir, resume=resume)):
-                on_gpu = _on_gpu(config.trainer)
-                stack.enter_context(job_environment(config, run_dir, writes=processes.is_main, on_gpu=on_gpu))
-            with _how_to_go_on(run_dir), lost_peers_reported(processes):
-                return processes.broadcast(_learn(config, run_dir, resume, processes))
+                runs_on_gpu = on_gpu(config.trainer)
+                stack.enter_context(job_environment(config, run_dir, writes=processes.is_main, on_gpu=runs_on_gpu))
+            with _how_to_go_on(run_dir), lost_peers_reported(processes), worded(RUN):
+                return processes.broadcast(_learn(config, run_dir, resume, processes, published))
 
 
 def _told_by_the_first(processes: ProcessGroup, make: Callable[[], T]) -> T:
@@ -113,94 +103,83 @@ def _agreed(config: Config, processes: ProcessGroup) -> Config:
     return config if processes.is_main else load_plain(plain)
 
 
-def _learn(config: Config, run_dir: Path, resume: bool, processes: ProcessGroup) -> float:
-    with told_to_user():
-        with processes.main_process_first():
-            scenario = build_scenario(config)
-        key = Key(config.seed)
-        check_memory(config, scenario)
-        method = build_method(config, scenario, key)
-        sequence = TaskLoop(scenario, method, RunState(build_memory(config)), _settings(config, key))
-        last = _last_task(config, scenario)
-        pipeline = build_pipeline(config, scenario, key)
-        run_directory, painter = (
-            RunDirectory(config, scenario, method, run_dir),
-            ReportBuilder(config, scenario, method, pipeline),
-        )
-        kept = run_directory.restore(processes) if resume else None
-        if kept is None and config.extends is not None:
-            sequence.state = inherited(config, method, scenario)
-            _check_new_task(sequence.state.position.tasks, last)
-        elif kept is not None:
-            sequence.state = kept
-        state = sequence.state
-        ahead = sequence.forecast(last)
-        if not isinstance(scenario.train, ArraySource):
-            _check_workers(config, scenario, processes)
-        begun = config.extends is None or state.position != Position(len(scenario.tasks) - 1)
-        curves = _curves(config, run_dir, state, resume, processes, begun=begun)
-    at = state.position
-    told = processes.is_main and config.verbose > Verbosity.QUIET
-    display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
-    status: Status = "failed"
-    results: dict[str, Any] = {}
-    try:
-        if processes.is_main:
-            run_directory.start()
-            run_directory.warn()
-            if kept is None and state.records:
-                run_directory.save_checkpoint(state)  # from here on the run needs nothing of the one before it
-        slow = slow_half_precision(_precision(config), on_gpu=_on_gpu(config.trainer))
-        idle = idle_workers(config.trainer.workers)
-        for line in [*run_directory.summary_lines(state), *slow, *([idle] if idle else [])]:
-            _tell(display, line)
-        curves.log_configuration(dataclasses.asdict(config))
-        draw = partial(painter.panels, state)
-        if state.records:
-            results = _log_task(run_directory, state, curves, processes, draw, again=at.items > 0 or at.steps > 0)
-        with deferred_signals(None if processes.is_main else _LEAVE_AFTER) as stop:
-            journal = _journal(config, run_directory, state, curves, stop, processes)
-            engine = _engine(config, scenario, pipeline, run_dir, display, curves, journal, processes)
-            after_phase = _after_phase(method, state, curves, display, len(scenario.tasks))
-            told_of = after_phase if config.evaluate_phases else None
-            for task in sequence.run(engine, display, curves, journal, told_of) if at.tasks <= last else ():
-                results = _log_task(run_directory, state, curves, processes, draw)
-                _tell(display, task_line(results, len(scenario.tasks)))
-                if task.index == last:
-                    break
-        status = "success"
-    except (StoppedError, KeyboardInterrupt):
-        status = "stopped"
-        raise
-    finally:
-        display.close()
-        curves.close(status)
+def _learn(config: Config, run_dir: Path, resume: bool, processes: ProcessGroup, published: Published | None) -> float:
+    """One run, once its folder is entered: built, restored, announced, learnt, reported."""
+    with as_user_error(RUN):
+        parts = _build(config, run_dir, processes, published)
+        state, of_another = _initial_state(parts, resume)
+        run = _ready(parts, state, resume)
+    with closed(run):
+        announce(parts, run, keep=of_another)
+        results = learn(parts, run)
     if processes.is_main:
-        page = painter.report(state, run_dir) if config.report.page else None
-        if config.verbose > Verbosity.QUIET:
-            sys.stdout.write(render_table(results, str(display_path(run_dir)), width=100) + "\n")
-            sys.stdout.write("" if page is None else f"Report: {printable(str(display_path(page)))}\n")
+        report(parts, state, results)
     average = results["average_incremental_accuracy"]
     return math.nan if average is None else float(average)
 
 
+def _build(config: Config, run_dir: Path, processes: ProcessGroup, published: Published | None) -> RunParts:
+    with processes.main_process_first():
+        scenario = build_scenario(config)
+    key = Key(config.seed)
+    check_memory(config, scenario)
+    method = build_method(config, scenario, key)
+    memory = build_memory(config)
+    last = _last_task(config, scenario)
+    pipeline = build_pipeline(config, scenario, key)
+    run_directory = RunDirectory(config, scenario, method, run_dir)
+    painter = ReportBuilder(config, scenario, method, pipeline, published)
+    return RunParts(config, run_dir, processes, key, scenario, method, memory, last, pipeline, run_directory, painter)
+
+
+def _initial_state(parts: RunParts, resume: bool) -> tuple[RunState, bool]:
+    """What the run in this folder last kept, else what the run that it extends ended with, else nothing; and whether it
+    is that other run's. Networks come into the method with it.
+    """
+    config = parts.config
+    restored = parts.run_directory.restore(parts.processes) if resume else None
+    if restored is not None:
+        return restored, False
+    if config.extends is None:
+        return RunState(parts.memory), False
+    state = inherited(config, parts.method, parts.scenario)
+    _check_new_task(state.position.tasks, parts.last)
+    return state, True
+
+
+def _ready(parts: RunParts, state: RunState, resume: bool) -> StartedRun:
+    """Refuse what could not be learnt from here on, before anything is written of it."""
+    config, scenario, processes = parts.config, parts.scenario, parts.processes
+    sequence = TaskLoop(scenario, parts.method, state, _settings(config, parts.key))
+    ahead = sequence.forecast(parts.last)
+    if not isinstance(scenario.train, ArraySource):
+        _check_workers(config, scenario, processes)
+    begun = config.extends is None or state.position != Position(len(scenario.tasks) - 1)
+    writes = processes.is_main
+    curves = build_curves(config, parts.run_dir, state, resume, begun=begun) if writes else silent_curves()
+    told = writes and config.verbose > Verbosity.QUIET
+    display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
+    return StartedRun(sequence, state.position, display, curves)
+
+
 def _settings(config: Config, key: Key) -> LoopOptions:
-    return LoopOptions(key, config.batch.size or 1, config.batch.replicas or 1, flips(config))
+    return LoopOptions(key, config.batch.size, config.batch.replicas, flips(config))
 
 
 def _check_workers(config: Config, scenario: Scenario, processes: ProcessGroup) -> None:
-    """Raise ``ValueError`` if the workers' batches do not fit into this machine's shared memory."""
+    """Raise ``UserError`` if the workers' batches do not fit into this machine's shared memory."""
     batch = config.batch
-    learnt = (batch.size or 1) * len(processes.replicas(batch.replicas or 1))
+    learnt = batch.size * len(processes.replicas(batch.replicas))
     images = min(max(learnt, batch.evaluation), max(len(scenario.train), len(scenario.test)))
-    check_workers(config.trainer.workers, images, scenario.image_size, processes.local_world_size)
+    with worded(TRAINER):
+        check_workers(config.trainer.workers, images, scenario.image_size, processes.local_world_size)
 
 
 def _last_task(config: Config, scenario: Scenario) -> int:
     """The task after which the run ends."""
     last = config.trainer.stop_after_task
     if last is not None and last >= len(scenario.tasks):
-        raise ValueError(
+        raise UserError(
             f"trainer.stop_after_task={last} is not among the {len(scenario.tasks)} tasks: "
             f"type trainer.stop_after_task=0 to {len(scenario.tasks) - 1}, or null"
         )
@@ -209,139 +188,9 @@ def _last_task(config: Config, scenario: Scenario) -> int:
 
 def _check_new_task(new: int, last: int) -> None:
     if last < new:
-        raise ValueError(
+        raise UserError(
             f"trainer.stop_after_task={last} comes before the new task: type trainer.stop_after_task={new}, or null"
         )
-
-
-def _log_task(
-    run_directory: RunDirectory,
-    state: RunState,
-    curves: Curves,
-    processes: ProcessGroup,
-    draw: Callable[[dict[str, Any]], Panels],
-    *,
-    again: bool = False,
-) -> dict[str, Any]:
-    """Results and a point of the curves for the last task done; the point is there already if this is ``again``."""
-    results = run_directory.results(state, write=processes.is_main)
-    if not again:
-        curves.log_task(state.records[-1].index, task_scalars(results), lambda: draw(results))
-    return results
-
-
-def _after_phase(method: Method, state: RunState, curves: Curves, display: Display, num_tasks: int) -> AfterPhase:
-    """A line and a point of the curves for each phase that was evaluated."""
-    main_readout = next(iter(method.readouts()))
-
-    def log_phase(entry: PhaseAccuracy) -> None:
-        curves.log_phase(len(state.after_phases) - 1, entry.task, entry.phase, phase_scalars(entry))
-        _tell(display, phase_line(entry, main_readout, num_tasks))
-
-    return log_phase
-
-
-def _tell(display: Display, line: str) -> None:
-    """To the console and into the run's log."""
-    display.say(line)
-    log.info(line, extra={"told": True})
-
-
-def _curves(
-    config: Config, run_dir: Path, state: RunState, resume: bool, processes: ProcessGroup, *, begun: bool
-) -> Curves:
-    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. Until it has
-    ``begun`` to learn, a run that extends another one has that one's last task at step 0.
-    """
-    if not processes.is_main:
-        return silent_curves()
-    at, tasks = state.position, len(state.records)
-    logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
-    there = ResumePoint(state.steps, max(0, logged), len(state.after_phases))
-    options = _logger_options(config)
-    curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
-    if begun:
-        curves.offset = state.step_offset
-    return curves
-
-
-def _journal(
-    config: Config,
-    run_directory: RunDirectory,
-    state: RunState,
-    curves: Curves,
-    stop: StopFlag,
-    processes: ProcessGroup,
-) -> CheckpointSchedule | NoCheckpoints:
-    if not processes.is_main:
-        return NoCheckpoints()
-
-    def save() -> None:
-        curves.sync()  # first: a checkpoint must not know of points that a power cut takes away
-        run_directory.save_checkpoint(state)
-
-    every = config.trainer
-    steps, minutes = every.checkpoint_steps, every.checkpoint_minutes
-    return CheckpointSchedule(
-        state, save, lambda: run_directory.position_text(state), stop, every_steps=steps, every_minutes=minutes
-    )
-
-
-def _engine(
-    config: Config,
-    scenario: Scenario,
-    pipeline: Pipeline,
-    run_dir: Path,
-    display: Display,
-    curves: Curves,
-    journal: CheckpointSchedule | NoCheckpoints,
-    processes: ProcessGroup,
-) -> Engine:
-    trainer = config.trainer
-    options = TrainerOptions(trainer.accelerator, _precision(config), trainer.deterministic, run_dir, processes)
-    return Engine(
-        scenario,
-        pipeline,
-        options,
-        workers=trainer.workers,
-        evaluation_batch=config.batch.evaluation,
-        log_every=trainer.log_every,
-        display=display,
-        curves=curves,
-        leaving=journal,
-        trunks=TrunkCompiler(_compiles(trainer), asked_for=trainer.compile == "trunk"),
-        cuda_graphs=trainer.cuda_graphs,
-    )
-
-
-def _precision(config: Config) -> str:
-    return config.trainer.precision or "32-true"
-
-
-def _compiles(trainer: TrainerConfig) -> bool:
-    """Whether the networks' trunks are compiled: on a GPU it pays within minutes, on a CPU within hours."""
-    if trainer.compile == "auto":
-        return _on_gpu(trainer)
-    return trainer.compile == "trunk"
-
-
-def _on_gpu(trainer: TrainerConfig) -> bool:
-    return trainer.accelerator != "cpu" and torch.cuda.is_available()
-
-
-def _logger_options(config: Config) -> LoggerOptions:
-    logger = config.logger
-    group = f"{config.method.name}_{config.data.name}"
-    return LoggerOptions(
-        csv=logger.csv,
-        wandb=logger.wandb,
-        project=logger.project,
-        entity=logger.entity,
-        mode=logger.mode,
-        name=logger.name or f"{group}_seed{config.seed}",
-        group=logger.group or group,
-        quiet=config.verbose == Verbosity.QUIET,
-    )
 
 
 def _together(config: Config, rank: RankInfo | None) -> AbstractContextManager[ProcessGroup]:
@@ -349,13 +198,10 @@ def _together(config: Config, rank: RankInfo | None) -> AbstractContextManager[P
     if rank is None:
         return nullcontext(SINGLE_PROCESS)
     accelerator, here = _accelerator(config), rank.local_world_size
-    with told_to_user():
-        found = torch.cuda.device_count()
-        if accelerator == "gpu" and here > found:
-            hidden = (
-                " (if a scheduler shows each process one GPU only: type srun --gpu-bind=none)" if found == 1 else ""
-            )
-            raise ValueError(f"{here} processes need {here} GPUs, torch finds {found}: start {found}{hidden}")
+    found = torch.cuda.device_count()
+    if accelerator == "gpu" and here > found:
+        hidden = " (if a scheduler shows each process one GPU only: type srun --gpu-bind=none)" if found == 1 else ""
+        raise UserError(f"{here} processes need {here} GPUs, torch finds {found}: start {found}{hidden}")
     return process_group(rank.rank, rank.world_size, rank.local_rank, here, accelerator)
 
 
@@ -368,16 +214,16 @@ def _accelerator(config: Config) -> str:
 def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
     """Raise ``UserError`` if something is wrong with this machine, or with what is in this folder."""
     begun = list_checkpoints(run_dir / "checkpoints")
-    with told_to_user():
+    with as_user_error():  # a file that may not be looked at
         if not resume and ((run_dir / "results.json").exists() or begun):
-            raise ValueError(
+            raise UserError(
                 f"run_dir={run_dir} holds a run already: type resume={display_path(run_dir)} to go on with it, or "
                 "another run_dir"
             )
         if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-            raise ValueError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
+            raise UserError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
         if config.trainer.precision == "16-mixed" and _accelerator(config) == "cpu":
-            raise ValueError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
+            raise UserError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
         if not (resume and begun):
             check_begin(config)
 
@@ -390,6 +236,9 @@ def _how_to_go_on(run_dir: Path) -> Iterator[None]:
         yield
     except StoppedError as stopped:
         raise StoppedError(f"stopped at {stopped}; {again}") from stopped
+    except LostWorkerError as lost:
+        told = f"{lost}: fewer may fit, type trainer.workers=N; what was written before is there: {again}"
+        raise RunAbortedError(told) from lost
     except RunAbortedError as broken:
         raise RunAbortedError(f"{broken}; what was written before is there: {again}") from broken
     except OSError as error:

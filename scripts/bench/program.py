@@ -28,7 +28,7 @@ from cl_lightning.factory import methods
 from cl_lightning.learning import engine
 from cl_lightning.learning.cuda_graph import CudaRecorder
 from cl_lightning.learning.display import Display, PhaseSpan
-from cl_lightning.learning.engine import Engine
+from cl_lightning.learning.engine import Engine, EngineOptions, Observers
 from cl_lightning.learning.learner import Learner, PhaseLength
 from cl_lightning.learning.loggers import LoggerOptions, make_curves
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
@@ -99,10 +99,9 @@ class Loop:
         curves = make_curves(LoggerOptions(True, False, "", None, "offline", "bench", ""), folder)
         precision = "bf16-mixed" if on_gpu else "32-true"
         options = TrainerOptions("gpu" if on_gpu else "cpu", precision, deterministic=False, run_dir=folder)
-        self._engine = Engine(
-            self._scenario, pipeline, options, workers=0, evaluation_batch=256, log_every=config.trainer.log_every,
-            display=display, curves=curves, leaving=NoCheckpoints(), trunks=self.trunks,
-        )  # fmt: skip
+        self._every = config.trainer.log_every
+        how = EngineOptions(0, 256, self._every, self.trunks)
+        self._engine = Engine(self._scenario, pipeline, options, how, Observers(display, curves, NoCheckpoints()))
 
     def engine(self) -> None:
         """Train in the engine, as in a run."""
@@ -112,8 +111,7 @@ class Loop:
         """Train in a loop over the same batches and steps."""
         length = PhaseLength(self._draws.steps_per_epoch, self._phase.epochs, self._draws.batch)
         self._method.network.to(self._device)  # Lightning has put it back on the CPU
-        every = self._engine._log_every
-        learner = _Bare(self._method, self._task, self._phase, length, 1, Key(0), point_every=every)
+        learner = _Bare(self._method, self._task, self._phase, length, 1, Key(0), point_every=self._every)
         learner.configure_optimizers()
         learner._statistics = []
         if self._device.type == "cuda":

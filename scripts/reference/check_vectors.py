@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from cl_lightning.core.errors import InvalidFileError
 from scripts.reference import model_vectors, recipe_vectors
 from scripts.reference.difference import Row, Verdict
 from scripts.reference.vectors import META, VectorFile, is_daformer
@@ -52,9 +53,10 @@ def kind_of(file: VectorFile) -> Kind:
     """Return the format of ``file``; ``ValueError`` where it is none that we know."""
     kind = next((kind for kind in KINDS.values() if kind.matches(file)), None)
     if kind is None:
-        raise ValueError(
-            f"{file.path} is no file of golden vectors: it has neither {META} nor herding*/, lr_used/ or "
-            "repeated_augmentation/, nor settings.json of a recorded run"
+        raise InvalidFileError(
+            file.path,
+            f"is no file of golden vectors: it has neither {META} nor herding*/, lr_used/ or "
+            "repeated_augmentation/, nor settings.json of a recorded run",
         )
     return kind
 
@@ -70,5 +72,5 @@ def compare(file: VectorFile) -> Comparison:
     seen = {row.entry for row in rows}
     rows += [Row(n, Verdict.UNCHECKED) for n in file.names() if n not in seen and not kind.is_input(n)]
     if all(row.verdict in (Verdict.ABSENT, Verdict.UNCHECKED) for row in rows):
-        raise ValueError(f"nothing in {file.path} could be checked")
+        raise InvalidFileError(file.path, "holds nothing that could be checked")
     return Comparison(kind.title, tuple(rows))

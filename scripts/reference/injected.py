@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Batch, DataAccess, Features, Fit, Outputs, Phase, PlanItem, Progress, Readout, Task
 from cl_lightning.methods.base import Method
@@ -104,11 +105,11 @@ def _put_in(run: RecordedRun, task: int, network: Network, before: dict[str, Any
     given = run.start(task)
     for name in sorted(new.keys() ^ given.keys()):
         where = "new in our network and not in the file" if name in new else "in the file and not new in our network"
-        raise ValueError(f"task{task}/start/{name} is {where}")
+        raise InvalidFileError(f"task{task}/start/{name}", f"is {where}")
     for name, value in given.items():
         if new[name].shape != value.shape:
             shapes = f"{tuple(value.shape)} in the file, {tuple(new[name].shape)} here"
-            raise ValueError(f"task{task}/start/{name} is of shape {shapes}")
+            raise InvalidFileError(f"task{task}/start/{name}", f"is of shape {shapes}")
         new[name].copy_(value)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Batch, Optimiser, Phase, Schedule, Task, View
 from cl_lightning.data.augmentation.mixup import mixup, one_hot
@@ -68,7 +69,17 @@ class Rebuilt:
         made, parts = _METHODS[self.names.model]
         self.phase = Phase("main", View.MERGED, 1, self.optimiser, Schedule("constant"), parts)
         options = DyToxOptions(
-            temperature=self.settings.distillation_tau, divergence_weight=self.settings.head_div_weight
+            distillation=True,
+            temperature=self.settings.distillation_tau,
+            divergence_weight=self.settings.head_div_weight,
+            sharpness_from_task=1,
+            softmax=False,
+            distillation_class_mean=True,
+            rehearsal=True,
+            herd_augmented=False,
+            herd_distinct=False,
+            herd_after_finetuning=False,
+            finetune_first=False,
         )
         self.method = made(self.network, self.phase, None, options)
         if index > 0:
@@ -121,7 +132,7 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
 def _task(index: int, network: TaskNetwork) -> Task:
     sizes = network.classifier.sizes()
     if len(sizes) != index + 1:
-        raise ValueError(f"task{index}/params have {len(sizes)} heads: task {index} must have {index + 1}")
+        raise InvalidFileError(f"task{index}/params", f"have {len(sizes)} heads: task {index} must have {index + 1}")
     classes = tuple(range(sum(sizes[:-1]), sum(sizes)))
     return Task(index, classes, tuple(map(str, classes)), torch.empty(0), torch.empty(0))
 
@@ -131,9 +142,11 @@ def _teacher(file: VectorFile, task: Task) -> TaskNetwork:
     try:
         teacher = rebuild(file, task.index - 1)
     except ValueError as error:
-        raise ValueError(f"{before}, the teacher, cannot be rebuilt: {error}") from error
+        raise InvalidFileError(before, f", the teacher, cannot be rebuilt: {error}") from error
     if sum(teacher.classifier.sizes()) != task.num_old:
-        raise ValueError(f"{before} have heads for {teacher.classifier.sizes()} classes, {task.num_old} came before")
+        raise InvalidFileError(
+            before, f"have heads for {teacher.classifier.sizes()} classes, {task.num_old} came before"
+        )
     return teacher
 
 
@@ -143,13 +156,14 @@ def _batch(file: VectorFile, task: Task, network: TaskNetwork) -> Batch:
     shape = (sizes["channels"], sizes["image_size"], sizes["image_size"])
     if images.ndim != 4 or tuple(images.shape[1:]) != shape or images.dtype != torch.float32 or not len(images):
         got = f"{images.dtype} of shape {tuple(images.shape)}"
-        raise ValueError(f"x is {got}: the parameters ask for float32 of shape (B, {', '.join(map(str, shape))})")
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise ValueError(
-            f"task{task.index}/y is of shape {tuple(labels.shape)}: it must be {len(images)} whole numbers"
+        raise InvalidFileError(
+            "x", f"is {got}: the parameters ask for float32 of shape (B, {', '.join(map(str, shape))})"
         )
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        reason = f"is of shape {tuple(labels.shape)}: it must be {len(images)} whole numbers"
+        raise InvalidFileError(f"task{task.index}/y", reason)
     if labels.min() < 0 or labels.max() >= task.num_seen:
-        raise ValueError(f"task{task.index}/y has labels outside 0..{task.num_seen - 1}")
+        raise InvalidFileError(f"task{task.index}/y", f"has labels outside 0..{task.num_seen - 1}")
     labels = labels.long()
     return Batch(images, labels, one_hot(labels, task.num_seen))
 
@@ -170,10 +184,12 @@ def rows(file: VectorFile) -> Iterator[Row]:
     """
     settings = Settings.of(file.meta)
     if "x" not in file or not file.tasks():
-        raise ValueError(f"{file.path} has {'no task' if 'x' in file else 'no images x'}: nothing in it can be checked")
+        raise InvalidFileError(
+            file.path, f"has {'no task' if 'x' in file else 'no images x'}: nothing in it can be checked"
+        )
     increments = file.meta.get("increments", [])
     if not isinstance(increments, list):
-        raise ValueError(f"{META} says increments={increments!r}: it must be a list, the classes of each task")
+        raise InvalidFileError(META, f"says increments={increments!r}: it must be a list, the classes of each task")
     for index in sorted({*file.tasks(), *range(len(increments))}):
         if not file.names(f"task{index}/params/"):
             yield lacking(f"task{index}/params")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidFileError
 from scripts.reference.vectors import VectorFile
 
 SETTINGS = "settings.json"
@@ -22,7 +23,7 @@ class RecordedRun:
         """Read the settings of ``file``.
 
         Raises:
-            ValueError: settings that are no JSON, or lack the words of the command line or the number of tasks.
+            InvalidFileError: settings that are no JSON, or lack the words of the command line or the number of tasks.
         """
         self.file = file
         self.settings = _settings(file)
@@ -64,10 +65,12 @@ def _settings(file: VectorFile) -> dict[str, Any]:
     try:
         settings = json.loads(file.texts(SETTINGS)[0])
     except ValueError as error:
-        raise ValueError(f"{SETTINGS} in {file.path} cannot be read: {error}") from error
+        raise InvalidFileError(SETTINGS, f"in {file.path} cannot be read: {error}") from error
     words, tasks = (settings.get(name) for name in ("ours", "tasks")) if isinstance(settings, dict) else (None, None)
     if not isinstance(words, list) or not all(isinstance(word, str) and "=" in word for word in words):
-        raise ValueError(f'{SETTINGS} in {file.path} lacks "ours", a list of KEY=VALUE of our command line')
+        raise InvalidFileError(SETTINGS, f'in {file.path} lacks "ours", a list of KEY=VALUE of our command line')
     if not isinstance(tasks, int) or tasks < 1:
-        raise ValueError(f'{SETTINGS} in {file.path} has "tasks": {tasks!r}, it must be a whole number of at least 1')
+        raise InvalidFileError(
+            SETTINGS, f'in {file.path} has "tasks": {tasks!r}, it must be a whole number of at least 1'
+        )
     return dict(settings)

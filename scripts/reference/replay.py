@@ -26,6 +26,7 @@ from cl_lightning.checkpoint.schedule import NoCheckpoints
 from cl_lightning.checkpoint.state import RunState
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.schema import Config
+from cl_lightning.core.errors import InvalidFileError, UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Phase, Task
 from cl_lightning.data.augmentation.mixup import mix_ratio
@@ -33,7 +34,7 @@ from cl_lightning.data.loading import Images
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.methods import build_memory, build_method, build_pipeline, build_scenario, flips
 from cl_lightning.learning.display import Display
-from cl_lightning.learning.engine import Engine
+from cl_lightning.learning.engine import Engine, EngineOptions, Observers
 from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.loggers import silent_curves
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
@@ -65,7 +66,8 @@ def replay(
         tasks: number of tasks; ``None``: all.
 
     Raises:
-        ValueError: words that our command line does not take, other data, or weights that our network does not have.
+        UserError, InvalidFileError: words that our command line does not take, other data, or weights that our
+            network does not have.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet_and_threaded() as use_threads:
         config = _compose([*run.words_with(tuple(words)), f"run_dir={folder}"])
@@ -89,16 +91,15 @@ def _carry_out(
         TrainerOptions(
             "cpu", config.trainer.precision or "32-true", config.trainer.deterministic, Path(config.run_dir)
         ),
-        workers=config.trainer.workers,
-        evaluation_batch=config.batch.evaluation,
-        log_every=config.trainer.log_every,
-        display=display,
-        curves=curves,
-        leaving=NoCheckpoints(),
-        callbacks=[_StepObserver(run, method, observer)],
+        EngineOptions(config.trainer.workers, config.batch.evaluation, config.trainer.log_every),
+        Observers(
+            display,
+            curves,
+            _MemoryObserver(state, method, observer),
+            (_StepObserver(run, method, observer),),
+        ),
     )
-    journal = _MemoryObserver(state, method, observer)
-    for task in sequence.run(engine, display, curves, journal):
+    for task in sequence.run(engine):
         observer.on_evaluation(task.index, _evaluation(run, scenario, method, state, engine, task))
         if task.index == tasks - 1:
             break
@@ -189,7 +190,9 @@ def _compose(words: Sequence[str]) -> Config:
     try:
         return compose_typed(words)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"our command line does not take the words of the file: {error}") from error
+        raise UserError(
+            f"our command line does not take the words of the file: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _check_data(run: RecordedRun, scenario: Scenario) -> None:
@@ -202,7 +205,7 @@ def _check_data(run: RecordedRun, scenario: Scenario) -> None:
         for values in (source.pixels[:, 0], source.labels):  # type: ignore[attr-defined]
             found.update(values.contiguous().numpy().tobytes())
     if found.hexdigest() != expected:
-        raise ValueError(f"{run.file.path} was made on other digits than this scikit-learn's")
+        raise InvalidFileError(run.file.path, "was made on other digits than this scikit-learn's")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cl_lightning.core.errors import InvalidFileError
 from scripts.reference.vectors import META
 
 
@@ -31,17 +32,19 @@ class Settings:
         """Read them; ``ValueError`` names one that is impossible, or that our network does not have."""
         for name in ("layernorm_eps", "encoder_layernorm_eps"):
             if not math.isclose(_number(meta, name, 1e-5), 1e-5):
-                raise ValueError(f"{META} says {name}={meta[name]}: our LayerNorms have 1e-05, this file needs others")
+                raise InvalidFileError(
+                    META, f"says {name}={meta[name]}: our LayerNorms have 1e-05, this file needs others"
+                )
         numbers = {name: _number(meta, name, getattr(cls, name)) for name in _NUMBERS}
         for name in ("mixup_lambda", "label_smoothing"):
             if numbers[name] > 1:
-                raise ValueError(f"{META} says {name}={numbers[name]}: it is a share, at most 1")
+                raise InvalidFileError(META, f"says {name}={numbers[name]}: it is a share, at most 1")
         steps = _number(meta, "steps", cls.steps)
         if steps != int(steps):
-            raise ValueError(f"{META} says steps={steps}: it must be a whole number")
+            raise InvalidFileError(META, f"says steps={steps}: it must be a whole number")
         adaptive = meta.get("sam_adaptive", cls.sam_adaptive)
         if not isinstance(adaptive, bool):
-            raise ValueError(f"{META} says sam_adaptive={adaptive!r}: it must be true or false")
+            raise InvalidFileError(META, f"says sam_adaptive={adaptive!r}: it must be true or false")
         return cls(**numbers, adam_betas=_betas(meta, cls.adam_betas), sam_adaptive=adaptive, steps=int(steps))
 
     def reach(self, steps: int) -> float:
@@ -61,15 +64,15 @@ _NUMBERS = (
 def _betas(meta: Mapping[str, Any], default: tuple[float, float]) -> tuple[float, float]:
     betas = meta.get("adam_betas", default)
     if not isinstance(betas, list | tuple) or len(betas) != 2:
-        raise ValueError(f"{META} says adam_betas={betas!r}: it must be two numbers")
+        raise InvalidFileError(META, f"says adam_betas={betas!r}: it must be two numbers")
     first, second = (_number({"adam_betas": value}, "adam_betas", value) for value in betas)
     if max(first, second) >= 1:
-        raise ValueError(f"{META} says adam_betas={betas!r}: both must be below 1")
+        raise InvalidFileError(META, f"says adam_betas={betas!r}: both must be below 1")
     return first, second
 
 
 def _number(values: Mapping[str, Any], name: str, default: float) -> float:
     value = values.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"{META} says {name}={value!r}: it must be a number, at least 0")
+        raise InvalidFileError(META, f"says {name}={value!r}: it must be a number, at least 0")
     return value

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.weights import GOLDEN, GOLDEN_DAFORMER, Names, import_network
 
@@ -45,19 +46,19 @@ class VectorFile:
     def __getitem__(self, name: str) -> Tensor:
         """Return an entry; ``ValueError`` where it is missing or holds no numbers."""
         if name not in self._entries:
-            raise ValueError(f"{name} is missing in {self.path}")
+            raise InvalidFileError(name, f"is missing in {self.path}")
         entry = self._entries[name]
         if isinstance(entry, bytes) or entry.dtype.kind not in "biuf":
-            raise ValueError(f"{name} holds no numbers in {self.path}")
+            raise InvalidFileError(name, f"holds no numbers in {self.path}")
         return torch.from_numpy(np.array(entry, dtype=entry.dtype.newbyteorder("=")))
 
     def texts(self, name: str) -> list[str]:
         """Return an entry of strings; ``ValueError`` where it is missing or holds something else."""
         if name not in self._entries:
-            raise ValueError(f"{name} is missing in {self.path}")
+            raise InvalidFileError(name, f"is missing in {self.path}")
         entry = self._entries[name]
         if isinstance(entry, bytes) or entry.dtype.kind != "U":
-            raise ValueError(f"{name} holds no text in {self.path}")
+            raise InvalidFileError(name, f"holds no text in {self.path}")
         return [str(text) for text in entry.ravel()]
 
     @property
@@ -100,7 +101,7 @@ def _read(path: Path) -> dict[str, np.ndarray | bytes]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: type a .npz file")
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not a NumPy archive: type a .npz file of golden vectors")
+        raise InvalidFileError(path, "is not a NumPy archive: type a .npz file of golden vectors")
     entries: dict[str, np.ndarray | bytes] = {}
     name = "the archive"
     try:
@@ -109,7 +110,7 @@ def _read(path: Path) -> dict[str, np.ndarray | bytes]:
                 entries[name] = archive[name]
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         reason = "pickled objects" if "pickle" in str(error) else "a damaged entry"
-        raise ValueError(f"{name} cannot be read in {path}: {reason}") from error
+        raise InvalidFileError(name, f"cannot be read in {path}: {reason}") from error
     return entries
 
 
@@ -119,7 +120,7 @@ def _meta(path: Path, entry: np.ndarray | bytes | None) -> dict[str, Any]:
     try:
         meta = json.loads(entry.decode() if isinstance(entry, bytes) else str(entry))
     except ValueError as error:
-        raise ValueError(f"{META} in {path} is not JSON: {error}") from error
+        raise InvalidFileError(META, f"in {path} is not JSON: {error}") from error
     if not isinstance(meta, dict):
-        raise ValueError(f"{META} in {path} is not a mapping of names to sizes and hyper-parameters")
+        raise InvalidFileError(META, f"in {path} is not a mapping of names to sizes and hyper-parameters")
     return meta

@@ -19,18 +19,16 @@ from typing import Literal
 
 import yaml
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.__main__ import learnt_configuration, saved_configuration
 from cl_lightning.config.command_line.arguments import read
 from cl_lightning.config.command_line.literals import option_keys
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.hydra_errors import explain, merges_into_null
+from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.saved import to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.config.yaml_files import options
-from cl_lightning.core.errors import UserError, told_to_user
+from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.factory.scenario import dataset_scenario
 from cl_lightning.resources.memory import check_memory
 
@@ -110,12 +108,9 @@ def outcome(arguments: list[str]) -> Outcome:
             _look_at(_configuration(read([*arguments, *_where(arguments)])))
     except UserError as error:
         return _one_line(str(error))
-    except (HydraException, OmegaConfBaseException, AssertionError, AttributeError) as error:
-        if isinstance(error, AssertionError | AttributeError) and not merges_into_null(error):
-            return Outcome("traceback", traceback.format_exc())
-        return _one_line(explain(error, arguments))
-    except Exception:
-        return Outcome("traceback", traceback.format_exc())
+    except Exception as error:
+        line = explain(error, arguments)
+        return Outcome("traceback", traceback.format_exc()) if line is None else _one_line(line)
     strange = [line for line in said.getvalue().splitlines() if not line.startswith("warning: ")]
     return Outcome("traceback", f"said: {said.getvalue()}") if strange else Outcome("accepted")
 
@@ -136,7 +131,7 @@ def _where(arguments: list[str]) -> list[str]:
 
 def _look_at(config: Config) -> None:
     """Do what a run does next, where it costs nothing."""
-    with told_to_user():
+    with as_user_error():
         names = {entry.name for entry in config.data.sets} or {config.data.name}
         if names == {"digits"}:
             check_memory(config, dataset_scenario(config.data))

@@ -18,7 +18,7 @@ class Keeping:
     """A journal over an empty state, which notes what is kept."""
 
     def __init__(self, steps: int | None = None, minutes: float | None = None) -> None:
-        self.state = RunState(RehearsalMemory(Budget("none", 0)))
+        self.state = RunState(RehearsalMemory(Budget("none", 0), "global", 1))
         self.stop = StopFlag()
         self.kept: list[int] = []
         self.asked = 0

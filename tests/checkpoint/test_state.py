@@ -25,7 +25,9 @@ def pictures(root: Path, *names: str) -> FolderSource:
 
 def test_the_memory_points_at_the_same_images_after_a_file_was_added(tmp_path: Path) -> None:
     before = pictures(tmp_path, "a/2.png", "a/3.png", "b/1.png", "b/2.png")
-    memory = RehearsalMemory(Budget("total", 4)).update([{0: torch.tensor([1, 0]), 1: torch.tensor([3])}], 2)
+    memory = RehearsalMemory(Budget("total", 4), "global", 1).update(
+        [{0: torch.tensor([1, 0]), 1: torch.tensor([3])}], 2
+    )
     save_whole(tmp_path / "task.pt", {"version": VERSION, "memory": _memory_state(memory, before)})
     after = pictures(tmp_path, "a/1.png")
     restored = restore_memory(load_checkpoint(tmp_path / "task.pt")["memory"], after)
@@ -35,7 +37,7 @@ def test_the_memory_points_at_the_same_images_after_a_file_was_added(tmp_path: P
 
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     before = pictures(tmp_path, "a/1.png", "a/2.png")
-    memory = RehearsalMemory(Budget("total", 2)).update([{0: torch.tensor([1])}], 1)
+    memory = RehearsalMemory(Budget("total", 2), "global", 1).update([{0: torch.tensor([1])}], 1)
     state = _memory_state(memory, before)
     (tmp_path / "a" / "2.png").unlink()
     with pytest.raises(ValueError, match=r"a/2\.png"):
@@ -48,6 +50,6 @@ def test_the_cursor_comes_back_with_the_time_that_was_spent() -> None:
     again = _cursor(_cursor_state(cursor))
     assert (again.items, again.left, again.images, again.fit_seconds) == (2, left, 30, 1.5)
     assert 100 <= again.seconds < 110
-    state = RunState(RehearsalMemory(Budget("none", 0)), step_offset=40, cursor=again)
+    state = RunState(RehearsalMemory(Budget("none", 0), "global", 1), step_offset=40, cursor=again)
     assert state.position == Position(0, 2, 7)
     assert state.steps == 47

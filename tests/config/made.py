@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from cl_lightning.config.command_line.overrides import assignments, keys_set
 from cl_lightning.config.fill import fill_in
 from cl_lightning.config.registry import SCHEMAS
-from cl_lightning.config.schema import Config
+from cl_lightning.config.schema import Config, DataConfig
+from cl_lightning.config.schema.filled import Open, opened
 from cl_lightning.config.unread.check import Unread, unread
 from cl_lightning.config.yaml_files import config_dir
 
@@ -21,7 +23,7 @@ CHOICES = {
 }  # fmt: skip
 
 
-def given(overrides: Sequence[str]) -> Config:
+def given(overrides: Sequence[str]) -> Open[Config]:
     """Return what Hydra would compose of them."""
     typed = assignments(overrides)
     chosen = CHOICES | {one.key: str(one.value) for one in typed if one.key in CHOICES}
@@ -38,7 +40,9 @@ def given(overrides: Sequence[str]) -> Config:
 @cache
 def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
     groups = {group: _option(group, name) for group, name in chosen}
-    config = OmegaConf.merge(OmegaConf.structured(Config), groups, {"run_dir": "unused"})
+    own = OmegaConf.load(config_dir() / "config.yaml")
+    root = OmegaConf.masked_copy(own, [key for key in own if key not in ("defaults", "hydra")])
+    config = OmegaConf.merge(OmegaConf.structured(opened(Config)), root, groups, {"run_dir": "unused"})
     assert isinstance(config, DictConfig)
     return config
 
@@ -46,16 +50,29 @@ def _composed(chosen: tuple[tuple[str, str], ...]) -> DictConfig:
 @cache
 def _option(group: str, name: str) -> Any:
     if name.startswith("schema_"):
-        return OmegaConf.structured(SCHEMAS[group][name.removeprefix("schema_")])
+        return OmegaConf.structured(opened(SCHEMAS[group][name.removeprefix("schema_")]))
     own = OmegaConf.load(config_dir() / group / f"{name}.yaml")
     assert isinstance(own, DictConfig)
-    parents = [_option(group, parent) for parent in own.pop("defaults") if parent != "_self_"]
+    parents = [_parent(group, parent) for parent in own.pop("defaults") if parent != "_self_"]
     return OmegaConf.merge(*parents, own)
+
+
+def _parent(group: str, name: str) -> Any:
+    """Return what an option starts from: a type, another option, or ``/phase@main``, what all phases have."""
+    file, _, package = name.partition("@")
+    if not package:
+        return _option(group, file)
+    return OmegaConf.create({package: OmegaConf.load(f"{config_dir()}{file}.yaml")})
 
 
 def filled(*overrides: str) -> Config:
     """The same filled in."""
     return fill_in(given(overrides), keys_set(overrides))
+
+
+def data_of(choice: str, **changed: Any) -> DataConfig:
+    """Return the options of a data set, but for what is ``changed``."""
+    return replace(filled(f"data={choice}", "data.root=nowhere", "data.increment=2").data, **changed)
 
 
 def compose(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:

@@ -9,6 +9,7 @@ import pytest
 from cl_lightning.config.check import check
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.schema import Config
+from cl_lightning.core.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def config() -> Config:
 )
 def test_a_model_is_named_only_where_it_was_not(automatic: bool, advice: str, config: Config) -> None:
     odd = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=15))
-    with pytest.raises(ValueError, match=f"data.image_size=15 is not divisible by model.patch_size=2: {advice}$"):
+    with pytest.raises(UserError, match=f"data.image_size=15 is not divisible by model.patch_size=2: {advice}$"):
         check(odd, automatic_model=automatic)
 
 
@@ -34,5 +35,5 @@ def test_a_memory_that_is_advised_is_possible(config: Config) -> None:
     """Half of one image would be none."""
     memory = dataclasses.replace(config.memory, scope="per_replica", size=1)
     batch = dataclasses.replace(config.batch, replicas=2)
-    with pytest.raises(ValueError, match=r"memory.size=1 is not divisible by batch.replicas=2: type memory.size=2$"):
+    with pytest.raises(UserError, match=r"memory.size=1 is not divisible by batch.replicas=2: type memory.size=2$"):
         check(dataclasses.replace(config, memory=memory, batch=batch))

@@ -23,6 +23,9 @@ def saved() -> str:
     return yaml.safe_dump(to_plain(config))
 
 
+READING = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
+
+
 @pytest.fixture
 def run(saved: str, tmp_path: Path) -> Path:
     (tmp_path / "run").mkdir()
@@ -34,7 +37,9 @@ def run(saved: str, tmp_path: Path) -> Path:
 def test_the_run_s_own_configuration_with_one_folder_more(run: Path) -> None:
     config = load_learn(run, [f"data.new={run.parent}/pets"])
     assert config.run_dir == str(run.parent / "run_plus_pets")
-    assert config.extends == ExtendsConfig(str(run), [LearntFolderConfig("pets", str(run.parent / "pets"))])
+    read = {name: getattr(config.data, name) for name in READING}
+    entry = LearntFolderConfig(name="pets", folder=str(run.parent / "pets"), **read, allow_similar=False, changed=[])
+    assert config.extends == ExtendsConfig(run=str(run), folders=[entry])
     assert (config.data.classes, config.trainer.stop_after_task, config.if_exists) == (4, None, "refuse")
     assert sorted(path.name for path in run.parent.iterdir()) == ["pets", "run"]
 

@@ -12,6 +12,7 @@ from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.learn import load_learn
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
+from cl_lightning.core.missing_keys import complete_configuration
 from cl_lightning.core.types import Phase, View
 from cl_lightning.factory.phases import build_phase
 from cl_lightning.run.protocol import epochs, lr_scale, method_options
@@ -97,7 +98,7 @@ def test_configurations_from_before_give_the_numbers_of_before() -> None:
     for name in ("main", "finetuning"):
         for own in ("epochs_scale", "lr_scale"):
             assert plain["method"][name].pop(own) is None
-    config = load_plain(plain)
+    config = load_plain(complete_configuration(plain))
     assert epochs(config) == "1 main + 20 finetuning"
     options = method_options(config.method)
     assert options["main"] == plain["method"]["main"], "checkpoints are compared with it"

@@ -51,6 +51,16 @@ def test_a_key_may_be_of_some_methods_only() -> None:
     assert complete({"method": {"name": "der"}}, table) == {"method": {"name": "der"}}
 
 
+def test_a_key_may_be_of_groups_that_have_another_one() -> None:
+    """A phase of a method is known by its epochs, whatever it is called."""
+    table = (Missing("method.*.scale", None, beside="epochs"),)
+    method = {"name": "bic", "temperature": 2.0, "main": {"epochs": 3}, "bias": {"epochs": 2, "scale": 0.5},
+              "mixup": {"alpha": 0.8}, "tuning": None}  # fmt: skip
+    found = complete({"method": method}, table)["method"]
+    assert found == method | {"main": {"epochs": 3, "scale": None}}
+    assert method["main"] == {"epochs": 3}, "what was given is as it was"
+
+
 def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch: pytest.MonkeyPatch) -> None:
     table = (
         Missing("method.clip", True, only=("wa",)),

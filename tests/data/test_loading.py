@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cl_lightning.core import rng
+from cl_lightning.core.errors import UnreadableImageError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Order, Sampling
 from cl_lightning.data import datamodule
@@ -107,6 +109,22 @@ def test_batches_are_the_same_from_any_start(source: ArraySource | FolderSource,
 def test_workers_change_nothing(folder: FolderSource, start: int) -> None:
     for a, b in zip(raw(folder, start), raw(folder, start, workers=2), strict=True):
         expect_equal(a, b)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_has_become_unreadable_is_told_whole_by_a_worker_too(
+    folder: FolderSource, workers: int, tmp_path: Path
+) -> None:
+    broken = replace(folder, root=tmp_path)
+    for path in broken.paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"nothing")
+    pipeline = Pipeline(4, (0.5,) * 3, (0.5,) * 3, None)
+    steps = Chunks.of(torch.arange(len(broken)), 2)
+    data = TaskData(broken, broken.labels, steps, pipeline, PixelStore(broken), workers=workers)
+    told = "^/.* cannot be read as an image .*: repair or remove the file$"
+    with pytest.raises(UnreadableImageError, match=told):
+        data.transfer_batch_to_device(next(iter(data.predict_dataloader())), torch.device("cpu"), 0)
 
 
 def test_arrays_need_no_workers(array: ArraySource, folder: FolderSource) -> None:

@@ -33,17 +33,18 @@ def test_the_line_names_what_is_needed_what_is_free_and_how_many_workers_fit(mon
     free(monkeypatch, 64 * 2**10)
     with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
         check_workers(2, 16, 64)
-    assert "trainer.workers=2 needs 1 MiB of shared memory" in str(caught.value)
-    assert "and /dev/shm has 64 KiB free: type trainer.workers=0," in str(caught.value)
+    assert "workers=2 needs 1 MiB of shared memory" in str(caught.value)
+    assert "and /dev/shm has 64 KiB free: take smaller batches" in str(caught.value)
+    assert str(caught.value).endswith(", or pass workers=0")
     free(monkeypatch, 4 * 53 * 4096)
-    with pytest.raises(ValueError, match="type trainer.workers=1,"):
+    with pytest.raises(ValueError, match="or pass workers=1$"):
         check_workers(2, 16, 64)
 
 
 def test_several_processes_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, shared_memory(2, 16, 64))
     check_workers(2, 16, 64)
-    with pytest.raises(ValueError, match=r"trainer\.workers=2"):
+    with pytest.raises(ValueError, match=r"^workers=2 needs"):
         check_workers(2, 16, 64, processes=2)
 
 
@@ -58,10 +59,10 @@ def test_no_workers_need_nothing_and_no_limit_refuses_nothing(monkeypatch: pytes
     check_workers(64, 256, 224)
 
 
-def test_more_workers_than_cores_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_workers_than_cores_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    assert idle_workers(2) is None
-    assert idle_workers(3) == "trainer.workers=3 on 2 cores slows loading down: type trainer.workers=2"
+    assert idle_workers(2) == 0
+    assert idle_workers(3) == 1
 
 
 class _Batches(Dataset[object]):

@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning.config.schema import DataConfig
 from cl_lightning.core.cli import carried_out
 from cl_lightning.core.errors import UserError
 from cl_lightning.deploy import formats
@@ -22,6 +21,7 @@ from cl_lightning.deploy.exported import load_exported
 from cl_lightning.deploy.verification import Comparison, compare, sample
 from cl_lightning.export import _NAMES, main
 from cl_lightning.predict import main as predict
+from tests.config.made import data_of
 from tests.deploy.conftest import Run
 from tests.deploy.runs import live_scores, pictures, save_pictures
 
@@ -154,17 +154,15 @@ def test_a_program_of_one_batch_size_is_found(der: Run) -> None:
 def test_images_to_compare_on_are_the_users_else_the_datas_else_random(der: Run, tmp_path: Path) -> None:
     model = der.model
     save_pictures(tmp_path / "images", pictures(100))
-    digits = DataConfig(name="digits", root="data")
+    digits = data_of("digits", root="data")
     named = sample(model, digits, [str(tmp_path / "images")])
     assert named.origin == "64 images of --images"
     assert torch.equal(named.images[1], pictures(100)[1])
     assert sample(model, digits, []).origin == "64 images of digits/test"
-    assert (
-        sample(model, DataConfig(name="digits", root="data", validation=0.1), []).origin == "64 images of digits/train"
-    )
-    folder = DataConfig(name="image_folder", root=str(tmp_path))
+    assert sample(model, data_of("digits", root="data", validation=0.1), []).origin == "64 images of digits/train"
+    folder = data_of("image_folder", root=str(tmp_path))
     assert torch.equal(sample(model, folder, []).images, named.images)
-    for elsewhere in (DataConfig(name="cifar100", root=str(tmp_path)), DataConfig(name="image_folder", root="nowhere")):
+    for elsewhere in (data_of("cifar100_10steps", root=str(tmp_path)), data_of("image_folder", root="nowhere")):
         assert sample(model, elsewhere, []).origin.startswith(
             "64 random images, because the run's data are not at hand"
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_lightning.core.errors import UnreadableImageError
+from cl_lightning.core.errors import Options, UnreadableImageError
 from cl_lightning.data.sources.base import FolderSource
 from cl_lightning.data.sources.decoding import evaluated_short_side
 from cl_lightning.deploy.preprocessing import Preprocessing
@@ -99,12 +99,13 @@ def test_it_comes_back_from_its_description() -> None:
     ("content", "why"),
     [(b"no picture", "cannot identify image file"), (b"", "cannot identify image file"), (None, "No such file")],
 )
-def test_what_is_no_image_says_why_and_not_where(content: bytes | None, why: str, tmp_path: Path) -> None:
+def test_what_is_no_image_says_why(content: bytes | None, why: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(UnreadableImageError, match=why) as told:
         GREY.read(tmp_path / "x.png")
-    assert str(tmp_path) not in str(told.value)
+    assert str(told.value).startswith(f"{tmp_path / 'x.png'}: {why}")
+    assert Options().why(told.value).startswith(why), "for a table, beside the file's name"
 
 
 def test_a_truncated_file_is_no_image(tmp_path: Path) -> None:

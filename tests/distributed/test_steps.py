@@ -18,7 +18,7 @@ from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.step_sampler import PhaseSampler
 from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup, process_group
 from cl_lightning.learning.display import Display, PhaseSpan
-from cl_lightning.learning.engine import Engine
+from cl_lightning.learning.engine import Engine, EngineOptions, Observers
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from tests.distributed.forked import in_processes
 from tests.learning.a_phase import CLEAN, LABELS, PHASE, PIXELS, TASKS, Record, Toy, flat, toy
@@ -61,10 +61,7 @@ def trained(processes: ProcessGroup, folder: Path, phase: Phase, kind: str) -> d
     scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
     curves, display = Record(), Display([], len(TASKS), "none")
     options = TrainerOptions("cpu", "64-true", deterministic=False, run_dir=folder, processes=processes)
-    engine = Engine(
-        scenario, CLEAN, options, workers=0, evaluation_batch=7, log_every=3, display=display, curves=curves,
-        leaving=NoCheckpoints(),
-    )  # fmt: skip
+    engine = Engine(scenario, CLEAN, options, EngineOptions(0, 7, 3), Observers(display, curves, NoCheckpoints()))
     network = toy(2, drop_path=0.2, resnet=kind == "resnet").network
     method = Coupled(network) if kind == "coupled" else Double(network)
     draws = PhaseSampler(ROWS, phase.sampling, phase.epochs, 5, Key(0))
@@ -147,9 +144,8 @@ def test_a_step_that_is_spoilt_on_one_process_is_applied_on_none(tmp_path: Path)
             )
             display = Display([], 1, "none")
             engine = Engine(
-                scenario, CLEAN, options, workers=0, evaluation_batch=7, log_every=50, display=display,
-                curves=Record(), leaving=NoCheckpoints(),
-            )  # fmt: skip
+                scenario, CLEAN, options, EngineOptions(0, 7, 50), Observers(display, Record(), NoCheckpoints())
+            )
             display.start(PhaseSpan(0, 1, "main", 3, 5, 0))
             draws = PhaseSampler(ROWS, PHASE.sampling, 3, 5, Key(0))
             try:

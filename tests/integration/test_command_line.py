@@ -69,7 +69,7 @@ WRONG = {
     "+method=[{name:digits}]": ["+method=[{name:digits}] are several, but a run has one"],
     "data.mean.x=1": ["data.mean.x=1 is none of the entries of data.mean: type 'data.mean=[...]'"],
     "++data.sets.increment=2": ["none of the entries of data.sets: type data.sets.0.increment=2"],
-    "+seed=1": ["+seed= would add what is there: type seed=VALUE, without +"],
+    "+seed=1": ["An item is already at 'seed'. Either remove + prefix: 'seed=1'"],
     "hydra/job_logging=1e400": ["hydra/job_logging=1e400 names no option"],
     "hydra.verbose=1.5": ["type hydra.verbose=true"],
     "-m hydra.sweeper=2": ["hydra.sweeper=2 is not possible: type hydra/sweeper=NAME"],

@@ -20,6 +20,7 @@ from cl_lightning.checkpoint.files import last_checkpoint, save_whole
 from cl_lightning.checkpoint.state import restore_network
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.saved import to_plain
+from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.image_list import LISTING
@@ -82,7 +83,7 @@ def no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine that does not have the data set."""
 
     def gone(*_: object) -> None:
-        raise ValueError("the digits are gone")
+        raise UserError("the digits are gone")
 
     monkeypatch.setitem(readers._READERS, "digits", gone)
 

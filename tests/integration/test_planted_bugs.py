@@ -11,8 +11,9 @@ import pytest
 from cl_lightning.data.sources import readers
 from tests.integration.commands import typed
 
-ERRORS = (KeyError, TypeError, RuntimeError, AttributeError, AssertionError, IndexError, MemoryError)
+ERRORS = (ValueError, KeyError, TypeError, RuntimeError, AttributeError, AssertionError, IndexError, MemoryError)
 PLANTS = {
+    "a method's constructor": "cl_lightning.methods.wa.WA.__init__",
     "a network's constructor": "cl_lightning.models.resnet.CifarResNet.__init__",
     "a data set's reader": "cl_lightning.data.sources.readers._digits",
     "a plan item": "cl_lightning.methods.wa.WA.plan",
@@ -23,7 +24,7 @@ _FAST = ["method=wa", "epochs_scale=0.001", "data.increment=5", "trainer.threads
 _PROGRAM = """
 import sys
 from {module} import {owner} as owner
-def planted(*given, **named): raise KeyError("planted")
+def planted(*given, **named): raise {error}("planted")
 owner.{name} = planted
 from cl_lightning.__main__ import main
 main()
@@ -47,16 +48,23 @@ def test_a_planted_bug_is_not_told_as_a_mistake(
 
 
 @pytest.mark.parametrize(
-    ("module", "owner", "name"),
+    ("module", "owner", "name", "error"),
     [
-        ("cl_lightning.models.resnet", "CifarResNet", "__init__"),
-        ("cl_lightning.methods.wa", "WA", "plan"),
+        ("cl_lightning.models.resnet", "CifarResNet", "__init__", "KeyError"),
+        ("cl_lightning.methods.wa", "WA", "plan", "KeyError"),
+        ("cl_lightning.methods.wa", "WA", "__init__", "ValueError"),
     ],
 )
-def test_it_shows_its_traceback_and_the_exit_code_is_1(module: str, owner: str, name: str, tmp_path: Path) -> None:
-    code = _PROGRAM.format(module=module, owner=owner, name=name)
+def test_it_shows_its_traceback_and_the_exit_code_is_1(
+    module: str, owner: str, name: str, error: str, tmp_path: Path
+) -> None:
+    code = _PROGRAM.format(module=module, owner=owner, name=name, error=error)
     line = [sys.executable, "-c", code, *_FAST, f"run_dir={tmp_path / 'run'}"]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "Traceback (most recent call last)" in done.stderr
-    assert "KeyError: 'planted'" in done.stderr
+    last = "KeyError: 'planted'" if error == "KeyError" else "ValueError: planted"
+    assert last in done.stderr
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "Traceback (most recent call last)" in log
+    assert last in log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from cl_lightning.bundle.__main__ import main as bundle
-from cl_lightning.config.schema import Config, DataConfig, SetConfig
+from cl_lightning.config.schema import DataConfig, SetConfig
+from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset
 from cl_lightning.data.sources.base import ArraySource
@@ -21,6 +23,7 @@ from cl_lightning.deploy.run_model import open_run
 from cl_lightning.deploy.verification import sample
 from cl_lightning.factory.methods import build_pipeline, flips
 from cl_lightning.factory.scenario import all_at_hand, dataset_scenario, only_arrays
+from tests.config.made import data_of, filled
 from tests.integration.commands import typed, write_digits
 
 SIZE = 8
@@ -28,7 +31,7 @@ SIZE = 8
 
 def sequence(*sets: SetConfig, **options: Any) -> DataConfig:
     whole: dict[str, Any] = {"order": None, "increment": None, "image_size": SIZE, "root": "nowhere", **options}
-    return DataConfig("sequence", sets=list(sets), **whole)
+    return data_of("sequence", sets=list(sets), **whole)
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_each_set_may_have_its_own_augmentation(pictures: str) -> None:
         SetConfig("digits", select=["0"], flip=False),
     )
     data.augmentation, data.crop_padding = "brightness", 4
-    config = Config(data=data)
+    config = dataclasses.replace(filled(), data=data)
     pipeline = build_pipeline(config, dataset_scenario(data), Key(0))
     assert isinstance(pipeline.augmentation, PerDataset)
     none, folder, digit = pipeline.augmentation.each
@@ -121,7 +124,7 @@ WRONG = {
 @pytest.mark.parametrize("told", WRONG)
 def test_a_wrong_entry_is_named(told: str) -> None:
     good = SetConfig("digits", classes=1)
-    with pytest.raises(ValueError, match="entry 2") as error:
+    with pytest.raises(UserError, match="entry 2") as error:
         dataset_scenario(sequence(good, WRONG[told]))
     line = str(error.value)
     assert line.startswith(f"data.sets, entry 2 ({WRONG[told].name}): {told}"), line
@@ -129,7 +132,7 @@ def test_a_wrong_entry_is_named(told: str) -> None:
 
 
 def test_a_class_of_a_set_cannot_be_in_two_entries() -> None:
-    with pytest.raises(ValueError, match=r"class 1 of digits in entries 1 and 2"):
+    with pytest.raises(UserError, match=r"class 1 of digits in entries 1 and 2"):
         dataset_scenario(sequence(SetConfig("digits", classes=2), SetConfig("digits", select=["9", "1"])))
 
 

@@ -30,7 +30,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.step_sampler import PhaseSampler
 from cl_lightning.learning.display import Display, PhaseSpan
-from cl_lightning.learning.engine import Engine, Fitted
+from cl_lightning.learning.engine import Engine, EngineOptions, Fitted, Observers
 from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.learning.trunk_compiler import TrunkCompiler
@@ -138,14 +138,8 @@ class Bench:
             scenario,
             CLEAN,
             options,
-            workers=0,
-            evaluation_batch=7,
-            log_every=1,
-            display=self.display,
-            curves=self.curves,
-            leaving=NoCheckpoints(),
-            trunks=trunks,
-            callbacks=callbacks,
+            EngineOptions(workers=0, evaluation_batch=7, log_every=1, trunks=trunks or TrunkCompiler(False)),
+            Observers(self.display, self.curves, NoCheckpoints(), tuple(callbacks)),
         )
 
     def fit(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from cl_lightning.learning.cuda_graph import Work
+from cl_lightning.learning.cuda_graph import Inputs, Work
 
 
 class ByHand:
@@ -16,11 +16,11 @@ class ByHand:
     def __init__(self) -> None:
         self.runs = self.records = self.replays = 0
 
-    def run(self, work: Work, inputs: Sequence[Tensor]) -> Tensor:
+    def run(self, work: Work, inputs: Inputs) -> Tensor:
         self.runs += 1
         return work(*inputs)
 
-    def record(self, work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], Tensor]:
+    def record(self, work: Work, inputs: Inputs) -> tuple[Callable[[], object], Tensor]:
         self.records += 1
         kept = list(inputs)
         outcome = torch.empty(0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning.learning.cuda_graph import GraphedStep, Work
+from cl_lightning.learning.cuda_graph import GraphedStep, Inputs, Work
 from tests.learning.recorder import ByHand
 
 
@@ -24,6 +24,15 @@ def test_the_first_steps_run_and_then_one_is_recorded() -> None:
         assert replay(a, b).item() == expected
         a.zero_()  # what was fed may be used for something else
     assert (recorder.runs, recorder.records, recorder.replays) == (3, 1, 5)
+
+
+def test_a_field_that_is_not_there_stays_where_it_is() -> None:
+    recorder = ByHand()
+    replay = GraphedStep(lambda a, b, c: a.sum()[None] + (0 if b is None else b) - c, recorder)
+    for step in range(6):
+        assert replay(torch.full((2,), float(step)), None, torch.ones(1)).item() == 2 * step - 1
+    assert (recorder.records, recorder.replays) == (1, 3)
+    assert replay(torch.ones(2), torch.ones(1), torch.ones(1)).item() == 2, "other fields are another step"
 
 
 def test_other_shapes_run_and_do_not_disturb_what_is_recorded() -> None:
@@ -49,7 +58,7 @@ def test_a_small_batch_that_comes_first_is_not_what_is_recorded() -> None:
 
 def test_what_cannot_be_recorded_runs_on_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
     class Refuses(ByHand):
-        def record(self, work: Work, inputs: Sequence[Tensor]) -> tuple[Callable[[], object], Tensor]:
+        def record(self, work: Work, inputs: Inputs) -> tuple[Callable[[], object], Tensor]:
             self.records += 1
             try:
                 raise RuntimeError("operation not permitted when stream is capturing\nand a long story")

@@ -66,10 +66,10 @@ def test_no_file_and_an_empty_one_have_no_rows(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"a,b\n1,2\n", "line 1, is no line of curves: columns must be different, and one of them step"),
+        (b"a,b\n1,2\n", "line 1, is no line of curves (columns must be different, and one of them step"),
         (b"step,step\n1,2\n", "line 1,"),
-        (b"loss,step\n0.1,20\n0.2\n0.3,60\n", "line 3, is no line of curves: 1 values for 2 columns"),
-        (b"loss,step\n0.1,2.5\n", "line 2, is no line of curves: step is 2.5, not a whole number"),
+        (b"loss,step\n0.1,20\n0.2\n0.3,60\n", "line 3, is no line of curves (1 values for 2 columns"),
+        (b"loss,step\n0.1,2.5\n", "line 2, is no line of curves (step is 2.5, not a whole number"),
         (b"loss,step\n0.1,\n", "step is missing"),
         (b"step,task/index\n1,x\n", "task/index is x"),
         (b'loss,step\n"0.1"x,20\n', "line 2, is no line of curves"),
@@ -82,7 +82,7 @@ def test_what_is_no_file_of_curves_is_refused_in_one_line(path: Path, text: byte
         read_rows(path)
     assert told in str(refused.value)
     assert str(path) in str(refused.value)
-    assert "type logger=none" in str(refused.value)
+    assert "pass csv=False" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

@@ -26,7 +26,7 @@ from cl_lightning.data.augmentation.mixup import one_hot
 from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
-from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
+from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox
 from cl_lightning.models.build import build_network
 from cl_lightning.optim.schedule import learning_rate
 from tests.learning.a_phase import (
@@ -41,6 +41,7 @@ from tests.learning.a_phase import (
     flat,
     toy,
 )
+from tests.methods.options import dytox_options
 
 # ---- steps -------------------------------------------------------------------------------------------------------
 
@@ -181,7 +182,7 @@ def test_frozen_parts_do_not_change(bench: Bench, name: str, trains: tuple[str, 
     }  # fmt: skip
     phase = dataclasses.replace(PHASE, name=name, trains=trains, optimiser=Optimiser("adamw", 0.01, weight_decay=0.1))
     main = dataclasses.replace(phase, name="main")
-    method = DyTox(build_network(structure, Key(0)), main, phase, DyToxOptions())  # type: ignore[arg-type]
+    method = DyTox(build_network(structure, Key(0)), main, phase, dytox_options())  # type: ignore[arg-type]
     for task in TASKS[:2]:
         method.grow(task, Key(1), None)  # type: ignore[arg-type]
     before = {part: [p.detach().clone() for p in ps] for part, ps in method.network.parts().items()}

@@ -34,7 +34,7 @@ from cl_lightning.learning.learner import Learner
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.learning.trunk_compiler import TrunkCompiler
 from cl_lightning.methods.base import Method
-from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
+from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox
 from cl_lightning.models.build import build_network
 from tests.learning.a_phase import (
     CONVIT,
@@ -46,6 +46,7 @@ from tests.learning.a_phase import (
     toy,
 )
 from tests.learning.recorder import ByHand
+from tests.methods.options import dytox_options
 
 # ---- replayed steps ------------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ def test_replaying_has_an_off_switch(bench: Bench, monkeypatch: pytest.MonkeyPat
     recorder = ByHand()
     monkeypatch.setattr(Learner, "_replayable", lambda self: True)
     monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
-    monkeypatch.setattr(bench.engine, "_cuda_graphs", wanted)
+    monkeypatch.setattr(bench.engine, "_options", dataclasses.replace(bench.engine._options, cuda_graphs=wanted))
     bench.fit(toy(2), TASKS[0], PHASE)
     assert (recorder.replays > 0) is wanted
 
@@ -122,7 +123,7 @@ def test_what_is_left_of_replayed_steps_is_what_is_left_of_steps(bench: Bench, m
             if steps == 6:
                 kept.append(leave())
 
-    monkeypatch.setattr(bench.engine, "_leaving", Keeps())
+    monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=Keeps()))
     phase = dataclasses.replace(PHASE, optimiser=Optimiser("adamw", 0.125))
     bench.fit(toy(2), TASKS[0], phase)
     monkeypatch.setattr(Learner, "_replayable", lambda self: True)
@@ -143,7 +144,7 @@ def dytox() -> DyTox:
         "independent_heads": True, "classes": [],
     }  # fmt: skip
     main = dataclasses.replace(PHASE, trains=MAIN_PARTS, epochs=8, optimiser=Optimiser("adamw", 0.01))
-    method = DyTox(build_network(structure, Key(0)), main, None, DyToxOptions())  # type: ignore[arg-type]
+    method = DyTox(build_network(structure, Key(0)), main, None, dytox_options())  # type: ignore[arg-type]
     for task in TASKS[:2]:
         method.grow(task, Key(1), None)  # type: ignore[arg-type]
     return method
@@ -187,10 +188,10 @@ def test_on_a_gpu_a_phase_goes_on_where_it_was_left(tmp_path: Path, monkeypatch:
                 left.append((copy.deepcopy(leave()), copy.deepcopy(method)))
 
     bench, method = Bench(tmp_path, on_gpu=True), dytox()
-    monkeypatch.setattr(bench.engine, "_leaving", Keeps())
+    monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=Keeps()))
     _, draws = bench.fit(method, TASKS[1], method._main)
     ((where, again),) = left
-    monkeypatch.setattr(bench.engine, "_leaving", NoCheckpoints())
+    monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=NoCheckpoints()))
     bench.display.start(PhaseSpan(1, 1, "main", 8, draws.steps_per_epoch, 0), 10)
     bench.engine.fit(again, TASKS[1], method._main, draws, Key(0).fold(1, "main"), where)
     torch.testing.assert_close(flat(again.network), flat(method.network), atol=1e-6, rtol=1e-5)

@@ -46,5 +46,5 @@ def test_what_is_not_what_was_written_ends_it(path: Path) -> None:
 
 def test_another_format_is_refused(path: Path) -> None:
     path.write_bytes(b"SQLite format 3")
-    with pytest.raises(ValueError, match=r"run-x.wandb is no file of wandb .*: type logger=csv"):
+    with pytest.raises(ValueError, match=r"run-x.wandb is no file of wandb .*: pass wandb=False"):
         list(read_records(path))

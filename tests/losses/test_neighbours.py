@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.losses.neighbours import FORMS, Neighbours, neighbour_distillation
+from tests.methods.options import neighbours
 
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -50,11 +51,11 @@ def by_loops(student: Tensor, teacher: Tensor, options: Neighbours) -> float:
 @pytest.mark.parametrize(
     "options",
     [
-        Neighbours("similarity", k=3, temperature=0.1),
-        Neighbours("similarity", k=9, temperature=0.5),
-        Neighbours("distance", k=4),
-        Neighbours("order", k=3, margin=0.1),
-        Neighbours("order", k=8, margin=5.0),
+        neighbours("similarity", k=3, temperature=0.1),
+        neighbours("similarity", k=9, temperature=0.5),
+        neighbours("distance", k=4),
+        neighbours("order", k=3, margin=0.1),
+        neighbours("order", k=8, margin=5.0),
     ],
     ids=str,
 )
@@ -68,15 +69,15 @@ def test_against_loops(options: Neighbours) -> None:
 @forms
 def test_zero_where_the_neighbourhoods_agree(form: str) -> None:
     teacher = embeddings(1)
-    assert neighbour_distillation(teacher.clone(), teacher, Neighbours(form)).item() == pytest.approx(0, abs=1e-6)
-    other = neighbour_distillation(embeddings(2), teacher, Neighbours(form))
+    assert neighbour_distillation(teacher.clone(), teacher, neighbours(form)).item() == pytest.approx(0, abs=1e-6)
+    other = neighbour_distillation(embeddings(2), teacher, neighbours(form))
     assert other.item() > 1e-2
 
 
 @forms
 def test_unchanged_by_rotating_and_stretching_the_embedding(form: str) -> None:
     """Each task's embedding by a rotation of its own, each vector to a length of its own."""
-    student, teacher, options = embeddings(1), embeddings(2), Neighbours(form, k=4)
+    student, teacher, options = embeddings(1), embeddings(2), neighbours(form, k=4)
     rotations = torch.linalg.qr(torch.randn(3, 6, 6, dtype=torch.double))[0]
     rotated = torch.einsum("btd,tde->bte", student, rotations) * torch.rand(10, 3, 1).add(0.5)
     before = neighbour_distillation(student, teacher, options)
@@ -94,7 +95,7 @@ def test_gradients_are_finite_whatever_the_batch(form: str, images: int, alike: 
     if alike:
         student = student[:1].detach().expand(images, -1, -1).clone().requires_grad_()
         teacher = teacher[:1].expand(images, -1, -1)
-    loss = neighbour_distillation(student, teacher, Neighbours(form, k=8))
+    loss = neighbour_distillation(student, teacher, neighbours(form, k=8))
     loss.backward()
     assert math.isfinite(loss.item())
     assert student.grad is not None
@@ -107,7 +108,7 @@ def test_gradients_are_finite_whatever_the_batch(form: str, images: int, alike: 
 @forms
 def test_a_step_along_the_gradient_brings_the_neighbours_back(form: str) -> None:
     student, teacher = embeddings(1).requires_grad_(), embeddings(2).requires_grad_()
-    options = Neighbours(form, k=4, temperature=0.5)
+    options = neighbours(form, k=4, temperature=0.5)
     before = neighbour_distillation(student, teacher, options)
     (gradient,) = torch.autograd.grad(before, [student])
     after = neighbour_distillation(student - 0.05 * gradient / gradient.norm(), teacher, options)
@@ -121,12 +122,12 @@ def test_order_is_kept_by_any_embedding_that_keeps_the_lead() -> None:
     teacher = torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None]
     closer = torch.where(angles < 1, angles * 0.5, 1.5 + (angles - 1.5) * 0.5)
     student = torch.stack([closer.cos(), closer.sin()], dim=-1)[:, None]
-    assert neighbour_distillation(student, teacher, Neighbours("order", k=2)).item() == 0
-    assert neighbour_distillation(student, teacher, Neighbours("similarity", k=2)).item() > 0
+    assert neighbour_distillation(student, teacher, neighbours("order", k=2)).item() == 0
+    assert neighbour_distillation(student, teacher, neighbours("similarity", k=2)).item() > 0
 
 
 def test_half_precision_compares_in_single() -> None:
-    student, teacher, options = embeddings(1).float(), embeddings(2).float(), Neighbours("similarity", k=4)
+    student, teacher, options = embeddings(1).float(), embeddings(2).float(), neighbours("similarity", k=4)
     single = neighbour_distillation(student, teacher, options)
     with torch.autocast("cpu", torch.bfloat16):
         half = neighbour_distillation(student, teacher, options)

@@ -55,7 +55,7 @@ def test_what_always_holds(history):
 
 def test_published_quota():
     """2000 images in total: 200 a class after the first of ten tasks, 20 at the end."""
-    memory = RehearsalMemory(Budget("total", 2000))
+    memory = RehearsalMemory(Budget("total", 2000), "global", 1)
     for task in range(10):
         seen = 10 * (task + 1)
         memory = memory.update([{c: ranking(c, 500) for c in range(seen - 10, seen)}], seen)
@@ -78,7 +78,9 @@ def test_a_global_memory_is_the_same_for_every_replica():
 
 
 def test_rows_come_by_class_then_by_rank():
-    memory = RehearsalMemory(Budget("per_class", 2)).update([{3: torch.tensor([7, 5, 6]), 1: torch.tensor([9, 8])}], 4)
+    memory = RehearsalMemory(Budget("per_class", 2), "global", 1).update(
+        [{3: torch.tensor([7, 5, 6]), 1: torch.tensor([9, 8])}], 4
+    )
     assert memory.rows().tolist() == [9, 8, 7, 5]
     assert memory.rows(classes=[3]).tolist() == [7, 5]
     assert memory.rows(classes=[0]).tolist() == []
@@ -86,7 +88,7 @@ def test_rows_come_by_class_then_by_rank():
 
 
 def test_update_leaves_the_old_memory_alone():
-    first = RehearsalMemory(Budget("total", 8)).update([{0: ranking(0, 9)}], 1)
+    first = RehearsalMemory(Budget("total", 8), "global", 1).update([{0: ranking(0, 9)}], 1)
     state = first.state()
     second = first.update([{1: ranking(1, 9)}], 2)
     assert first.state() == state
@@ -94,7 +96,7 @@ def test_update_leaves_the_old_memory_alone():
 
 
 def test_no_budget_keeps_nothing():
-    memory = RehearsalMemory(Budget("none", 0)).update([{0: ranking(0, 5)}], 1)
+    memory = RehearsalMemory(Budget("none", 0), "global", 1).update([{0: ranking(0, 5)}], 1)
     assert (len(memory), memory.rows().tolist(), memory.classes) == (0, [], ())
 
 
@@ -113,10 +115,10 @@ def test_state_survives_json_and_weights_only_loading():
 @pytest.mark.parametrize(
     ("budget", "lists", "message"),
     [
-        (Budget("total", 5), 1, r"memory.size=5 is smaller than the 10 classes seen: type memory.size=10 or more"),
-        (Budget("total", 19), 2, r"=19 .* 10 classes seen in each of 2 replicas: type memory.size=20 or more"),
-        (Budget("per_class", 1), 2, r"=1 .* one exemplar a class in each of 2 replicas: type memory.size=2 or more"),
-        (Budget("per_class", 0), 1, r"memory.size=0 is smaller than one exemplar a class: type memory.size=1 or more"),
+        (Budget("total", 5), 1, r"size=5 is smaller than the 10 classes seen: pass size=10 or more"),
+        (Budget("total", 19), 2, r"=19 .* 10 classes seen in each of 2 replicas: pass size=20 or more"),
+        (Budget("per_class", 1), 2, r"=1 .* one exemplar a class in each of 2 replicas: pass size=2 or more"),
+        (Budget("per_class", 0), 1, r"size=0 is smaller than one exemplar a class: pass size=1 or more"),
     ],
 )
 def test_a_budget_below_one_exemplar_is_refused(budget, lists, message):
@@ -128,15 +130,15 @@ def test_a_budget_below_one_exemplar_is_refused(budget, lists, message):
 
 
 def test_wrong_use_is_one_clear_line():
-    with pytest.raises(ValueError, match=r"memory.budget=all is not one of total, per_class, none"):
+    with pytest.raises(ValueError, match=r"kind=all is not one of total, per_class, none"):
         Budget("all", 3)
-    with pytest.raises(ValueError, match=r"memory.size=-1 is negative"):
+    with pytest.raises(ValueError, match=r"size=-1 is negative"):
         Budget("total", -1)
-    with pytest.raises(ValueError, match=r"memory.scope=local is not one of global, per_replica"):
-        RehearsalMemory(Budget(), "local")
-    with pytest.raises(ValueError, match=r"batch.replicas=0"):
-        RehearsalMemory(Budget(), replicas=0)
-    memory = RehearsalMemory(Budget("total", 9)).update([{0: ranking(0, 5)}], 1)
+    with pytest.raises(ValueError, match=r"scope=local is not one of global, per_replica"):
+        RehearsalMemory(Budget("total", 9), "local", 1)
+    with pytest.raises(ValueError, match=r"^replicas=0"):
+        RehearsalMemory(Budget("total", 9), "global", 0)
+    memory = RehearsalMemory(Budget("total", 9), "global", 1).update([{0: ranking(0, 5)}], 1)
     with pytest.raises(ValueError, match=r"classes \[0\] are in the memory already"):
         memory.update([{0: ranking(0, 5)}], 2)
     with pytest.raises(ValueError, match="keeps 1 lists but got 2"):
@@ -144,4 +146,4 @@ def test_wrong_use_is_one_clear_line():
     with pytest.raises(ValueError, match="more classes than the 1 seen"):
         memory.update([{1: ranking(1, 5)}], 1)
     with pytest.raises(ValueError, match="different classes"):
-        RehearsalMemory(Budget(), "per_replica", 2).update([{0: ranking(0, 5)}, {1: ranking(1, 5)}], 2)
+        RehearsalMemory(Budget("total", 2000), "per_replica", 2).update([{0: ranking(0, 5)}, {1: ranking(1, 5)}], 2)

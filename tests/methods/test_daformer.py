@@ -20,14 +20,15 @@ from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
 from cl_lightning.data.augmentation.mixup import one_hot
 from cl_lightning.factory.methods import build_method, build_scenario
-from cl_lightning.losses.neighbours import Neighbours, neighbour_distillation
+from cl_lightning.losses.neighbours import neighbour_distillation
 from cl_lightning.methods.daformer import FINETUNING_PARTS, MAIN_PARTS, DAFormer, NeighbourTerm
-from cl_lightning.methods.dytox import DyTox, DyToxOptions
+from cl_lightning.methods.dytox import DyTox
 from cl_lightning.models.build import build_network
 from scripts.reference.check_vectors import compare
 from scripts.reference.difference import Verdict
 from scripts.reference.vectors import VectorFile
 from tests.golden import GOLDEN
+from tests.methods.options import dytox_options, neighbours
 
 ADAMW = Optimiser("adamw", lr=1e-3, weight_decay=1e-6, decay_vectors=False)
 MAIN = Phase("main", View.MERGED, 1, ADAMW, Schedule("constant"), MAIN_PARTS)
@@ -52,7 +53,7 @@ def method(*sizes: int, expansion: bool = True, neighbours: NeighbourTerm | None
         "diverge": True, "independent_heads": True, "classes": [],
     }  # fmt: skip
     network: Any = build_network(structure, Key(0))
-    made = DAFormer(network, MAIN, FINETUNING, DyToxOptions(**options), neighbours)
+    made = DAFormer(network, MAIN, FINETUNING, dytox_options(**options), neighbours)
     for index in range(len(sizes)):
         made.grow(task(index, *sizes), Key(index), NOTHING)
     for index, parameter in enumerate(made.network.parameters()):
@@ -81,7 +82,7 @@ def test_published_numbers() -> None:
 
 def test_losses_are_those_of_dytox() -> None:
     ours = method(3, 2)
-    same = DyTox(ours.network, MAIN, FINETUNING, DyToxOptions())
+    same = DyTox(ours.network, MAIN, FINETUNING, dytox_options())
     same.teacher = ours.teacher
     for phase in (MAIN, FINETUNING):
         outputs = ours.outputs(phase, IMAGES, None)
@@ -93,7 +94,7 @@ def test_losses_are_those_of_dytox() -> None:
 @pytest.mark.parametrize("expansion", [True, False])
 def test_neighbours_are_a_term_beside_the_others(expansion: bool) -> None:
     """Weighted by the share of old classes; of the embeddings of old tasks alone, or the one there is."""
-    loss = Neighbours("distance", k=3)
+    loss = neighbours("distance", k=3)
     with_them = method(3, 2, expansion=expansion, neighbours=NeighbourTerm(loss, weight=0.5))
     without = method(3, 2, expansion=expansion)
     outputs = with_them.outputs(MAIN, IMAGES, None)
@@ -111,7 +112,7 @@ def test_neighbours_are_a_term_beside_the_others(expansion: bool) -> None:
 
 
 def test_neighbours_need_a_teacher_and_are_of_the_main_phase_alone() -> None:
-    term = NeighbourTerm(Neighbours(), weight=1.0)
+    term = NeighbourTerm(neighbours("similarity"), weight=1.0)
     first = method(3, neighbours=term)
     assert set(first.losses(task(0, 3), MAIN, Batch(IMAGES, LABELS % 3, one_hot(LABELS % 3, 3)),
                             first.outputs(MAIN, IMAGES, None))) == {"classification"}  # fmt: skip

@@ -27,6 +27,7 @@ from cl_lightning.methods.der import DER, MAIN_PARTS, RESET_CLASSIFIER, SECOND_P
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.extractor_network import ExtractorNetwork
 from cl_lightning.models.resnet import CifarResNet
+from tests.methods.options import der_options
 
 SGD, CONSTANT = Optimiser("sgd", 0.1), Schedule("constant")
 MAIN = Phase("main", View.MERGED, 1, SGD, CONSTANT, MAIN_PARTS)
@@ -46,7 +47,7 @@ def task(index: int, *sizes: int) -> Task:
 
 
 def method(*sizes: int, options: DEROptions | None = None) -> DER:
-    der = DER(ExtractorNetwork(backbone), MAIN, SECOND, options or DEROptions())
+    der = DER(ExtractorNetwork(backbone), MAIN, SECOND, options or der_options())
     for index in range(len(sizes)):
         der.grow(task(index, *sizes), Key(index), NOTHING)
     return der
@@ -91,7 +92,7 @@ def test_plan_balances_before_it_herds() -> None:
     second = [Act("reset_classifier"), Fit(SECOND)]
     assert method().plan(task(0, 2)) == [Grow(), Fit(MAIN), Herd(), Evaluate()]
     assert method(2).plan(task(1, 2, 2)) == [Grow(), Fit(MAIN), *second, Herd(), Evaluate()]
-    without = method(2, options=DEROptions(rehearsal=False))
+    without = method(2, options=der_options(rehearsal=False))
     assert without.plan(task(1, 2, 2)) == [Grow(), Fit(MAIN), Evaluate()]
 
 
@@ -100,7 +101,7 @@ def cross_entropy(scores: list[float], label: int) -> float:
 
 
 def test_main_losses_against_a_loop() -> None:
-    der = method(2, 3, options=DEROptions(auxiliary_weight=0.5))
+    der = method(2, 3, options=der_options(auxiliary_weight=0.5))
     der.train_mode(MAIN)
     labels = [2, 0, 4, 1, 3]
     data = batch(labels, 5)

@@ -16,7 +16,7 @@ from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.core.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
 from cl_lightning.data.augmentation.mixup import one_hot
 from cl_lightning.factory.methods import build_method, build_scenario
-from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox, DyToxOptions
+from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_network import TaskNetwork
@@ -25,6 +25,7 @@ from cl_lightning.published.weights import GOLDEN as PUBLISHED_NAMES
 from scripts.reference.model_vectors import NO_GRADIENT, Rebuilt, total
 from scripts.reference.vectors import VectorFile
 from tests.golden import GOLDEN
+from tests.methods.options import dytox_options
 
 ADAMW = Optimiser("adamw", lr=1e-3, weight_decay=1e-6, decay_vectors=False)
 MAIN = Phase("main", View.MERGED, 1, ADAMW, Schedule("constant"), MAIN_PARTS)
@@ -44,7 +45,7 @@ def method(*sizes: int, main: Phase = MAIN, finetuning: Phase | None = FINETUNIN
     with torch_seeded(Key(0)):
         encoder = ConViT(image_size=16, patch_size=4, dim=24, num_heads=4, depth=2)
         network = TaskNetwork(encoder, TaskAttentionBlock(24, 4))
-    dytox = DyTox(network, main, finetuning, DyToxOptions(**options))
+    dytox = DyTox(network, main, finetuning, dytox_options(**options))
     for index in range(len(sizes)):
         dytox.grow(task(index, *sizes), Key(index), NOTHING)
     return dytox

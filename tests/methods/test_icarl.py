@@ -210,13 +210,13 @@ def test_class_means_survive_a_checkpoint_and_nothing_else_is_taken() -> None:
 
 @pytest.mark.parametrize("exemplars", [{0: [1]}, {0: [1], 1: []}])
 def test_a_class_without_exemplars_is_reported_in_one_line(exemplars: dict[int, list[int]]) -> None:
-    with pytest.raises(ValueError, match=r"^[^\n]*none of 1 of 2[^\n]*type memory\.size=2[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*none of 1 of 2[^\n]*pass size=2[^\n]*$"):
         method(2).act(CLASS_MEANS, task(0, 2), FakeExemplars(exemplars))
 
 
 def test_without_memory_it_is_refused_in_one_line() -> None:
     network = EmbeddingNetwork(CifarResNet(depth=8, channels=1))
-    with pytest.raises(ValueError, match=r"^[^\n]*method=icarl needs exemplars[^\n]*type memory=total[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*iCaRL needs exemplars[^\n]*pass rehearsal=True[^\n]*$"):
         ICaRL(network, MAIN, rehearsal=False)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.core import rng
-from cl_lightning.core.errors import UserError
+from cl_lightning.core.errors import InvalidSettingError, UserError
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.core.types import Act, Batch, DataAccess, Evaluate, Fit, Grow, Optimiser, Phase, Schedule, Task, View
 from cl_lightning.data.augmentation.mixup import one_hot
@@ -26,11 +26,12 @@ from cl_lightning.deploy.scorer import Scorer
 from cl_lightning.factory.methods import build_method
 from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.methods.icarl import CLASS_MEANS
-from cl_lightning.methods.meat import BACKBONE_PARTS, MEAT, PACK, MEATOptions, main_parts
+from cl_lightning.methods.meat import BACKBONE_PARTS, MEAT, PACK, main_parts
 from cl_lightning.models.build import build_network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.vit_weights import file_weights
 from cl_lightning.optim.optimiser import base_rate
+from tests.methods.options import meat_options
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "channels": 1, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0
@@ -77,7 +78,7 @@ def meat(backbone: Phase | None = None, **options: Any) -> MEAT:
         "plain_first": backbone is not None, "classes": [],
     }  # fmt: skip
     network: Any = build_network(structure, Key(1))
-    return MEAT(network, MAIN, backbone, MEATOptions(**options))
+    return MEAT(network, MAIN, backbone, meat_options(**options))
 
 
 def learn(method: MEAT, task: Task, steps: int = 3) -> None:
@@ -251,7 +252,7 @@ class Harmful:
 
 def test_files_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:
     vit = PlainViT(**{**SIZES, "image_size": 16})
-    with pytest.raises(ValueError, match=r"is no file: type method\.backbone_file="):
+    with pytest.raises(InvalidSettingError, match=r"is no file: pass path=FILE"):
         file_weights(tmp_path / "none.pth", vit)
     with pytest.raises(ValueError, match=r"pos_embed is \[1, 5, 16\] there and \[1, 17, 16\] here \(1 differ\)"):
         file_weights(written(tmp_path / "vit.pth"), vit)
@@ -350,5 +351,5 @@ def test_errors_are_one_line(override: str, told: str) -> None:
 
 @pytest.mark.slow
 def test_a_block_that_is_not_there_is_reported() -> None:
-    with pytest.raises(ValueError, match="type numbers from 0 to 2, or all"):
+    with pytest.raises(UserError, match="type numbers from 0 to 2, or all"):
         build_method(composed("method.token_mask_blocks=[1,3]"), scenario(), Key(0))

@@ -26,6 +26,7 @@ from cl_lightning.core.types import (
 from cl_lightning.methods.wa import ALIGN, MAIN_PARTS, WA, WAOptions
 from cl_lightning.models.embedding_network import EmbeddingNetwork
 from cl_lightning.models.resnet import CifarResNet
+from tests.methods.options import wa_options
 
 MAIN = Phase("main", View.MERGED, 1, Optimiser("sgd", 0.1), Schedule("constant"), MAIN_PARTS)
 IMAGES = rng.normal(Key(5), torch.arange(8 * 64)).view(8, 1, 8, 8)
@@ -41,7 +42,7 @@ def task(index: int, *sizes: int) -> Task:
 def method(*sizes: int, options: WAOptions | None = None) -> WA:
     with rng.torch_seeded(Key(0)):
         network = EmbeddingNetwork(CifarResNet(depth=8, channels=1), bias=False)
-    wa = WA(network, MAIN, options or WAOptions())
+    wa = WA(network, MAIN, options or wa_options())
     for index in range(len(sizes)):
         wa.grow(task(index, *sizes), Key(0), NOTHING)
     wa.network.eval()
@@ -56,7 +57,7 @@ def batch(labels: list[int], num_classes: int) -> Batch:
 def test_plan() -> None:
     assert method().plan(task(0, 2)) == [Grow(), Fit(MAIN), Herd(), Evaluate()]
     assert method(2).plan(task(1, 2, 2)) == [Grow(), Fit(MAIN), Act("align"), Herd(), Evaluate()]
-    without = method(2, options=WAOptions(rehearsal=False))
+    without = method(2, options=wa_options(rehearsal=False))
     assert without.plan(task(1, 2, 2)) == [Grow(), Fit(MAIN), Act("align"), Evaluate()]
 
 
@@ -80,7 +81,7 @@ def softmax(scores: list[float]) -> list[float]:
 
 @pytest.mark.parametrize("temperature", [2.0, 1.0])
 def test_losses_against_a_loop(temperature: float) -> None:
-    wa = method(3, 2, options=WAOptions(temperature=temperature))
+    wa = method(3, 2, options=wa_options(temperature=temperature))
     wa.network.classifier.weight.data.mul_(3.0)  # away from the teacher
     labels = [3, 0, 4, 1]
     data = batch(labels, 5)
@@ -146,7 +147,7 @@ def test_alignment_survives_rows_clipped_to_nothing() -> None:
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_clipping(clip: bool) -> None:
-    wa = method(2, options=WAOptions(clip=clip))
+    wa = method(2, options=wa_options(clip=clip))
     before = wa.network.classifier.weight.detach().clone()
     assert (before < 0).any()
     rest = [p.detach().clone() for p in wa.network.backbone.parameters()]
@@ -157,7 +158,7 @@ def test_clipping(clip: bool) -> None:
 
 def test_a_biased_classifier_is_no_part_of_it() -> None:
     with pytest.raises(AssertionError):
-        WA(EmbeddingNetwork(CifarResNet(depth=8)), MAIN, WAOptions())
+        WA(EmbeddingNetwork(CifarResNet(depth=8)), MAIN, wa_options())
 
 
 def test_unknown_actions_are_refused() -> None:

@@ -187,10 +187,10 @@ def test_structure_says_how_to_build_it_again() -> None:
 
 @pytest.mark.parametrize("depth", [2, 18, 33])
 def test_impossible_depths_are_reported_in_one_line(depth: int) -> None:
-    with pytest.raises(ValueError, match=rf"^model\.depth={depth} .*type model\.depth=32[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^depth={depth} .*pass depth=32[^\n]*$"):
         CifarResNet(depth=depth)
 
 
 def test_impossible_width_is_reported_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"^model\.width=0 .*type model\.width=64[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^width=0 .*pass width=64[^\n]*$"):
         ResNet18(width=0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cl_lightning.config.compose import compose_one_of_many
+from cl_lightning.core.errors import UserError
 from cl_lightning.published.tables import METRICS, load_table, parse_table, table_names
 
 SMALL: dict[str, Any] = {
@@ -51,9 +52,9 @@ def test_parts_are_chosen_by_name_and_wrong_names_told() -> None:
         ({"columns": ["c"]}, "columns=c .* one of a, b"),
         ({"runs": ["three"]}, "runs=three .* one of one, two"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(UserError, match=message):
             table.jobs(**arguments)
-    with pytest.raises(ValueError, match="table=cifar does not exist: type table= one of .*cifar100"):
+    with pytest.raises(UserError, match="table=cifar does not exist: type table= one of .*cifar100"):
         load_table("cifar")
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cl_lightning.config.schema import Config
+from cl_lightning.core.errors import UserError
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.scenario import dataset_scenario
 from cl_lightning.resources import memory
@@ -54,7 +55,7 @@ def _config(*overrides: str) -> tuple[Config, Scenario]:
 )
 def test_what_cannot_fit_is_reported_in_one_line(options: str, image_size: int, cause: str, instead: str) -> None:
     config, scenario = _config(*options.split(), "trainer.accelerator=cpu")
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(UserError) as told:
         check_memory(config, _of_size(scenario, image_size))
     line = str(told.value)
     assert cause in line

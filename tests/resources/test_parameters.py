@@ -9,6 +9,7 @@ import pytest
 
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, ModelConfig
+from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.factory.methods import build_method
 from cl_lightning.factory.scenario import dataset_scenario
@@ -77,3 +78,9 @@ def test_a_network_that_could_never_be_made_is_counted_at_once() -> None:
     config = filled("method=dytox", "model=convit_tiny")
     model: Any = dataclasses.replace(config.model, dim=10**6, depth=10**6)  # type: ignore[call-arg]
     assert count(dataclasses.replace(config, model=model), 10**6, 3).weights > 10**18
+
+
+def test_a_model_that_timm_has_otherwise_is_told_by_its_option() -> None:
+    config = filled("method=wa", "model=timm", "model.name=resnet18")
+    with pytest.raises(UserError, match=r"^model\.name=resnet18 .* type model\.name=vit_tiny_patch16_224"):
+        count(config, 8, 1)

@@ -63,7 +63,7 @@ def test_a_memory_that_holds_what_there_is_to_forget(
 
 def test_what_a_task_of_learn_finds_in_the_memory_is_not_judged() -> None:
     config = filled("memory.size=2000")
-    added = dataclasses.replace(config, extends=ExtendsConfig("run", []))
+    added = dataclasses.replace(config, extends=ExtendsConfig(run="run", folders=[]))
     assert len(caveats(config, scenario([2, 2], 5))) == 1
     assert caveats(added, scenario([2, 2], 5)) == []
 

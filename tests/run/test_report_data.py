@@ -2,28 +2,76 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
-import pytest
 import torch
 
-from cl_lightning.config.compose import compose_typed
+from cl_lightning.checkpoint.state import RunState
+from cl_lightning.core.types import Task
+from cl_lightning.data.loading import Pipeline
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
+from cl_lightning.metrics.answers import Answers
+from cl_lightning.report.data import Published
+from cl_lightning.report.results import TaskRecord
 from cl_lightning.run import report_data
+from cl_lightning.run.report_data import ReportBuilder
+from tests.learning.a_phase import Toy, toy
+from tests.report.a_run import full_portrait, results
 
-ERRATUM = ["run_dir=unused", "method=dytox", "data=cifar100_10steps"]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "first"),
-    [
-        (["data.order=3", "seed=7", "report.attention=true"], 91.9),
-        (["epochs_scale=0.5"], None),
-        (["data=digits"], None),
-    ],
+LABELS = torch.arange(8) % 4
+SOURCE = ArraySource("toy", torch.arange(8 * 64, dtype=torch.uint8).view(8, 1, 8, 8), LABELS, tuple("abcd"))
+TASKS = tuple(
+    Task(index, classes, tuple("abcd"[label] for label in classes), torch.tensor(classes), torch.tensor(classes))
+    for index, classes in enumerate(((0, 1), (2,), (3,)))
 )
-def test_a_published_curve_is_shown_beside_its_own_protocol_alone(overrides: list[str], first: float | None) -> None:
-    found = report_data.published_curve(compose_typed([*ERRATUM, *overrides]))
-    assert (None if found is None else found.accuracy[0]) == first
+SCENARIO = Scenario("toy", SOURCE, SOURCE, TASKS, tuple("abcd"), (0, 1, 2, 3), LABELS, LABELS, 8, 1, "test")
+PIPELINE = Pipeline(8, (0.5,), (0.5,), None)
+MEMORY = RehearsalMemory(Budget("per_class", 2), "global", 1).update(
+    [{0: torch.tensor([0, 4]), 3: torch.tensor([3, 7])}], 4
+)
+CONFIG: Any = SimpleNamespace(report=SimpleNamespace(attention=True, exemplars=1, page=True))
+
+
+class Unasked(Toy):
+    """A method whose network may be asked for nothing that takes a forward pass, and for no tokens."""
+
+    def __init__(self) -> None:
+        super().__init__(toy(4).network)
+        self.network.attention = refused("attention")  # type: ignore[method-assign]
+        self.network.task_vectors = refused("tokens")  # type: ignore[method-assign]
+
+
+def refused(what: str) -> Any:
+    def ask(*_: Any) -> None:
+        raise AssertionError(f"{what} were asked for")
+
+    return ask
+
+
+def after_three_tasks() -> RunState:
+    shown = full_portrait()
+    given = Answers(torch.from_numpy(shown.confusion), torch.from_numpy(shown.reliability))
+    return RunState(MEMORY, records=[TaskRecord(i, (i,), ("x",), 1.0, 1.0, 1) for i in range(3)], answers=given)
+
+
+def test_a_dashboard_is_given_only_what_it_draws() -> None:
+    """After every task: no forward pass for attention, no tokens, and nothing of what others published."""
+    found = ReportBuilder(CONFIG, SCENARIO, Unasked(), PIPELINE).panels(after_three_tasks(), results())
+    assert set(found.pictures) == {"accuracy_matrix", "tasks", "accuracy_after_phases", "confusion_of_tasks",
+                                   "calibration", "exemplars"}  # fmt: skip
+    assert [picture.caption for picture in found.pictures["exemplars"]] == ["cat", "fox"]
+
+
+def test_a_page_shows_the_published_curve_that_was_handed_in() -> None:
+    curve = Published("DyTox, elsewhere", "Table 1", (90.0, 80.0, 70.0))
+    for given in (curve, None):
+        assert (
+            ReportBuilder(CONFIG, SCENARIO, toy(4), PIPELINE, given)._portrait(after_three_tasks()).published == given
+        )
 
 
 def test_large_exemplars_are_made_small_and_small_ones_stay() -> None:

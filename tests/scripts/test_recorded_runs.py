@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cl_lightning.core.errors import InvalidFileError, UserError
 from scripts.check_reference import main
 from scripts.reference.comparison import RunComparison, compare_tasks, first_difference
 from scripts.reference.controls import CONTROLS, Control, first_place
@@ -100,7 +101,7 @@ def test_what_does_not_fit_our_network_or_data_is_reported(
     change: dict[str, object], told: str, tmp_path: Path
 ) -> None:
     run = changed(tmp_path / "run.npz", change)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises((UserError, InvalidFileError), match=told):
         replay(run, RunComparison(run), tasks=1)
 
 

@@ -12,6 +12,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from cl_lightning.config.identity import differences
+from cl_lightning.core.errors import UserError
 from cl_lightning.published import tables
 from cl_lightning.published.tables import Table, parse_table
 from scripts import reproduce
@@ -204,7 +205,7 @@ def test_going_on_repeats_only_the_overrides_that_a_begun_run_may_be_given(tmp_p
     (runs.folder(job) / "checkpoints" / "task_000.pt").touch()
     assert runs.command(job)[3:] == [f"resume={runs.folder(job)}", "trainer=cpu", "report.page=false"]
     (runs.folder(job) / "config.yaml").write_text("epochs_scale: 0.2\n")
-    with pytest.raises(ValueError, match="holds a run with epochs_scale=0.2"):
+    with pytest.raises(UserError, match="holds a run with epochs_scale=0.2"):
         runs.wanted()
 
 

@@ -9,10 +9,9 @@ import difflib
 from collections import deque
 from collections.abc import Sequence
 
-from hydra._internal.utils import get_args_parser
-
 from cl_lightning.config.command_line.keys import check_override
 from cl_lightning.config.command_line.literals import literal
+from cl_lightning.config.hydra_internals import command_line_flags
 from cl_lightning.core.errors import UserError
 
 _VERBOSITY = {"-q": "verbose=0", "-v": "verbose=2"}
@@ -46,7 +45,7 @@ def wants_many(arguments: Sequence[str]) -> bool:
 
 def _sorted(typed: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return flags, each followed by its value, and overrides."""
-    known = {name: action for action in get_args_parser()._actions for name in action.option_strings}
+    known = command_line_flags()
     flags: list[str] = []
     overrides: list[str] = []
     rest = deque(typed)

@@ -7,9 +7,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
-
-from cl_lightning.config.command_line.literals import as_hydra_reads, holds_list, kind_of_key
+from cl_lightning.config.command_line.literals import holds_list, kind_of_key
+from cl_lightning.config.hydra_internals import ChoiceSweep, Glob, QuotedString, as_typed
 from cl_lightning.config.yaml_files import options
 from cl_lightning.core.errors import UserError
 
@@ -69,8 +68,7 @@ def _check_group(override: str) -> None:
 
 def _words(value: str) -> list[Any]:
     """Return the values that Hydra reads for a group, where it expects names of options: one, or each of several."""
-    read = as_hydra_reads(value)
-    given = None if read is None else read._value
+    given = as_typed(value)
     if isinstance(given, ChoiceSweep):
         return given.list
     if isinstance(given, list):

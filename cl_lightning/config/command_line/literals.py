@@ -15,12 +15,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, ValueType
-from hydra.errors import HydraException
-from omegaconf import DictConfig, Node, OmegaConf, grammar_parser
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
+from cl_lightning.config import hydra_internals as internals
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
 from cl_lightning.config.schema.kinds import PATHS, Kind, kind_of
@@ -106,8 +104,8 @@ def text_of(value: str) -> str | None:
     """Return the value of a path or a text, without quotes for Hydra's grammar; None for ``null``."""
     if value.lower() == "null":
         return None
-    parsed = as_hydra_reads(value)
-    return parsed._value.text if parsed is not None and isinstance(parsed._value, QuotedString) else value
+    typed = internals.as_typed(value)
+    return typed.text if isinstance(typed, internals.QuotedString) else value
 
 
 def tree(override: str) -> DictConfig:
@@ -133,14 +131,14 @@ def filled_in(override: str) -> str | None:
 def unresolved(error: OmegaConfBaseException) -> str:
     """Return one line for ``${...}`` that cannot be filled in."""
     key, node = str(error.full_key or error.key), error.parent_node
+    within: Any = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else None
     for part in str(error.key).split("."):
-        node = node._get_node(part) if isinstance(node, DictConfig) else None
-    value = str(node._value()) if isinstance(node, Node) else ""
-    why = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).splitlines()[0]).strip("\"'")
+        within = within.get(part) if isinstance(within, dict) else None
+    value = "" if within is None else str(within)
     kind = kind_of_key(key)
     meant = f"this {kind}" if kind == "text" else f"a {kind} of that name"
     named = f", or '{key}={escaped(value)}' for {meant}" if kind and value else ""
-    return f"{key}={value} cannot be filled in ({why}): type {key}= something else{named}"
+    return f"{key}={value} cannot be filled in ({internals.why_unresolved(error)}): type {key}= something else{named}"
 
 
 def escaped(value: str) -> str:
@@ -161,23 +159,20 @@ def _one(value: str, *, is_path: bool) -> str:
     there = is_path and _is_there(value)
     if not there and (value.lower() in ("", "null") or _is_quoted(value)):
         return value
-    text = escaped(value) if there or not _is_interpolation(value) else value
-    if text == value and not _ESCAPED & set(value):
-        parsed = as_hydra_reads(value)
-        if parsed is not None and parsed.value_type is ValueType.ELEMENT and parsed.value() == value:
-            return value
-    return QuotedString(text, Quote.double).with_quotes()
+    text = escaped(value) if there or not internals.has_interpolation(value) else value
+    if text == value and not _ESCAPED & set(value) and internals.as_typed(value) == value:
+        return value
+    return internals.QuotedString(text, internals.Quote.double).with_quotes()
 
 
 def _several(value: str, *, is_path: bool) -> str:
     """Quote the values of ``-m``; those that Hydra reads as texts, or as its own sweeps (``choice(a,b)``), stay."""
-    parsed = as_hydra_reads(value)
-    if parsed is not None and parsed.value_type is not ValueType.ELEMENT:
-        given = parsed._value.list if isinstance(parsed._value, ChoiceSweep) else []
-        if all(isinstance(each, str | QuotedString) for each in given):
+    typed = internals.as_typed(value)
+    if isinstance(typed, internals.Sweep | internals.Glob):
+        given = typed.list if isinstance(typed, internals.ChoiceSweep) else []
+        if all(isinstance(each, str | internals.QuotedString) for each in given):
             return value
-    elif parsed is not None:
-        typed = parsed._value
+    elif typed is not None:
         return value if isinstance(typed, str) and typed != value else _one(value, is_path=is_path)
     pieces = [piece.strip() for piece, comma in _PIECE.findall(f"{value},") if comma]
     return ",".join(_one(piece, is_path=is_path) for piece in pieces)
@@ -188,24 +183,4 @@ def _is_there(path: str) -> bool:
 
 
 def _is_quoted(value: str) -> bool:
-    parsed = as_hydra_reads(value) if value[:1] in ("'", '"') else None
-    return parsed is not None and isinstance(parsed._value, QuotedString)
-
-
-def _is_interpolation(value: str) -> bool:
-    r"""Return whether there is ``${...}`` that OmegaConf reads in it, or ``\${``, with which the user escapes it."""
-    if "${" not in value:
-        return False
-    try:
-        grammar_parser.parse(value)
-    except GrammarParseError:
-        return False
-    return True
-
-
-def as_hydra_reads(value: str) -> Override | None:
-    """Return ``key=value`` as Hydra reads it, None where it cannot."""
-    try:
-        return OverridesParser.create().parse_override(f"key={value}")
-    except (HydraException, ValueError):  # the latter for more digits than Python reads
-        return None
+    return value[:1] in ("'", '"') and isinstance(internals.as_typed(value), internals.QuotedString)

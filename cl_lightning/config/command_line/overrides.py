@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from cl_lightning.config.hydra_internals import Override, parse_overrides
 from cl_lightning.config.yaml_files import config_dir
 
 _FILES = ("experiment", "sweep", "debug")
@@ -34,8 +33,7 @@ def assignments(overrides: Sequence[str]) -> list[Assignment]:
 
     A value that holds several options, ``method.mixup={alpha: 0.8}`` or an entry of ``data.sets``, is taken apart.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [one for override in parsed if not _is_hydra_s(override) for one in _assigned(override)]
+    return [one for override in parse_overrides(overrides) if not _is_hydra_s(override) for one in _assigned(override)]
 
 
 def plain_assignments(overrides: Sequence[str]) -> list[Assignment]:

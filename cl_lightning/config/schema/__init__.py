@@ -1,18 +1,17 @@
 """Every option of the program as typed dataclasses; what each means stands beside it in ``conf/``.
 
-``None`` in a field means "what the method and the data declare"; ``fill.fill_in`` replaces it before anything
-reads it.
+A field that is ``Filled`` may be left open where options are composed, which means "what the method and the data
+declare": ``fill.fill_in`` replaces it before anything reads it (:mod:`~cl_lightning.config.schema.filled`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from omegaconf import MISSING
+from dataclasses import dataclass
 
 from cl_lightning.config.schema.added_task import ExtendsConfig
 from cl_lightning.config.schema.bounds import choice, number, whole
 from cl_lightning.config.schema.data import MOST_IMAGES, MOST_THREADS, DataConfig, SetConfig, SuggestsConfig
+from cl_lightning.config.schema.filled import Filled
 from cl_lightning.config.schema.fixed_names import chosen
 from cl_lightning.config.schema.kinds import folder
 from cl_lightning.config.schema.method import (
@@ -84,88 +83,88 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _MOST_PROCESSES = 1024
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MemoryConfig:
     """The rehearsal memory."""
 
-    budget: str = chosen("memory", "total", ("total", "per_class", "none"))
-    size: int | None = whole(None)
-    scope: str = choice("global", ("global", "per_replica"))
+    budget: str = chosen("memory", ("total", "per_class", "none"))
+    size: Filled[int] = whole()
+    scope: str = choice(("global", "per_replica"))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RecipeConfig:
     """The published quirks as switches; a recipe is a named set of them."""
 
-    name: str = chosen("recipe", "auto")
-    date: str | None = chosen("recipe", None)
-    repeated_augmentation: bool | None = None
-    order_ignores_seed: bool | None = None
-    schedule_lag: bool | None = None
-    lr_follows_batch: bool | None = None
-    finetuning_order: str | None = choice(None, ("sequential", "shuffled", "repeated"))
-    finetuning_drop_last: bool | None = None
-    finetune_joint: bool | None = None
-    drop_path_in_frozen: bool | None = None
-    mixup_softmax: bool | None = None
-    distillation_class_mean: bool | None = None
-    herd_augmented: bool | None = None
-    herd_distinct: bool | None = None
-    herd_after_finetuning: bool | None = None
-    replicas: int | None = whole(None, at_least=1, at_most=_MOST_PROCESSES)
-    precision: str | None = choice(None, PRECISIONS)
+    name: str = chosen("recipe")
+    date: Filled[str] = chosen("recipe")
+    repeated_augmentation: Filled[bool]
+    order_ignores_seed: Filled[bool]
+    schedule_lag: Filled[bool]
+    lr_follows_batch: Filled[bool]
+    finetuning_order: Filled[str] = choice(("sequential", "shuffled", "repeated"))
+    finetuning_drop_last: Filled[bool]
+    finetune_joint: Filled[bool]
+    drop_path_in_frozen: Filled[bool]
+    mixup_softmax: Filled[bool]
+    distillation_class_mean: Filled[bool]
+    herd_augmented: Filled[bool]
+    herd_distinct: Filled[bool]
+    herd_after_finetuning: Filled[bool]
+    replicas: Filled[int] = whole(at_least=1, at_most=_MOST_PROCESSES)
+    precision: Filled[str] = choice(PRECISIONS)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class BatchConfig:
     """Images per step."""
 
-    size: int | None = whole(None, at_least=1, at_most=MOST_IMAGES)
-    replicas: int | None = whole(None, at_least=1, at_most=_MOST_PROCESSES)
-    evaluation: int = whole(256, at_least=1, at_most=MOST_IMAGES)
+    size: Filled[int] = whole(at_least=1, at_most=MOST_IMAGES)
+    replicas: Filled[int] = whole(at_least=1, at_most=_MOST_PROCESSES)
+    evaluation: int = whole(at_least=1, at_most=MOST_IMAGES)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainerConfig:
     """Options of the trainer: hardware, checkpoints, progress. Only ``precision`` changes numbers."""
 
-    accelerator: str = choice("auto", ("auto", "cpu", "gpu"))
-    devices: int = whole(1, at_least=1, at_most=_MOST_PROCESSES)
-    strategy: str = "auto"
-    precision: str | None = choice(None, PRECISIONS)
-    workers: int = whole(0, at_most=_MOST_PROCESSES)
-    threads: int | None = whole(None, at_least=1, at_most=MOST_THREADS)
-    deterministic: bool = False
-    compile: str = choice("auto", ("auto", "none", "trunk"))
-    cuda_graphs: bool = True
-    kernels: bool = True
-    keep_memory: bool = True
-    log_every: int = whole(20, at_least=1)
-    progress: str = choice("auto", ("auto", "live", "lines", "none"))
-    stop_after_task: int | None = whole(None)
-    checkpoint_steps: int | None = whole(None, at_least=1)
-    checkpoint_minutes: float | None = number(10.0, above=0.0, at_most=1e9)
+    accelerator: str = choice(("auto", "cpu", "gpu"))
+    devices: int = whole(at_least=1, at_most=_MOST_PROCESSES)
+    strategy: str
+    precision: Filled[str] = choice(PRECISIONS)
+    workers: int = whole(at_most=_MOST_PROCESSES)
+    threads: int | None = whole(at_least=1, at_most=MOST_THREADS)
+    deterministic: bool
+    compile: str = choice(("auto", "none", "trunk"))
+    cuda_graphs: bool
+    kernels: bool
+    keep_memory: bool
+    log_every: int = whole(at_least=1)
+    progress: str = choice(("auto", "live", "lines", "none"))
+    stop_after_task: int | None = whole()
+    checkpoint_steps: int | None = whole(at_least=1)
+    checkpoint_minutes: float | None = number(above=0.0, at_most=1e9)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Config:
     """The whole configuration of a run."""
 
-    seed: int = whole(0, at_least=-(1 << 63), at_most=(1 << 63) - 1)
-    epochs_scale: float | None = scale()
-    balanced_epochs_scale: float | None = scale()
-    lr_scale: float | None = scale()
+    seed: int = whole(at_least=-(1 << 63), at_most=(1 << 63) - 1)
+    epochs_scale: Filled[float] = scale()
+    balanced_epochs_scale: Filled[float] = scale()
+    lr_scale: Filled[float] = scale()
     run_dir: str = folder()
-    if_exists: str = choice("refuse", ("refuse", "resume"))
-    verbose: int = choice(1, (0, 1, 2))
-    evaluate_phases: bool = False
-    method: MethodConfig = MISSING
-    data: DataConfig = MISSING
-    model: ModelConfig = MISSING
-    memory: MemoryConfig = MISSING
-    recipe: RecipeConfig = MISSING
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    trainer: TrainerConfig = MISSING
-    logger: LoggerConfig = MISSING
-    report: ReportConfig = field(default_factory=ReportConfig)
-    extends: ExtendsConfig | None = None
+    if_exists: str = choice(("refuse", "resume"))
+    verbose: int = choice((0, 1, 2))
+    evaluate_phases: bool
+    method: MethodConfig
+    data: DataConfig
+    model: ModelConfig
+    memory: MemoryConfig
+    recipe: RecipeConfig
+    batch: BatchConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    report: ReportConfig
+    extends: ExtendsConfig | None

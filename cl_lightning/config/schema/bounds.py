@@ -12,8 +12,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from omegaconf import MISSING
-
 _BOUNDS = "bounds"
 TINY = 1e-30
 """Smallest number above 0: below it float32, in which networks are computed, has 0, or an infinite inverse."""
@@ -128,24 +126,24 @@ def bounds_of(field: dataclasses.Field[Any]) -> Bounds | None:
 
 
 def number(
-    default: Any = MISSING, *, above: float | None = None, at_least: float = 0.0, at_most: float = LARGEST
+    default: Any = dataclasses.MISSING, *, above: float | None = None, at_least: float = 0.0, at_most: float = LARGEST
 ) -> Any:
     """Return a field that holds a number: above ``above``, else at least ``at_least``."""
     low = at_least if above is None else above
     return _field(default, Range(low, at_most, above=above is not None))
 
 
-def whole(default: Any = MISSING, *, at_least: int = 0, at_most: int = MANY) -> Any:
+def whole(default: Any = dataclasses.MISSING, *, at_least: int = 0, at_most: int = MANY) -> Any:
     """Return a field that holds a whole number."""
     return _field(default, Range(at_least, at_most, whole=True))
 
 
-def share(default: Any = MISSING, *, all_too: bool = False) -> Any:
+def share(*, all_too: bool = False) -> Any:
     """Return a field that holds a share: at least 0 and below 1, or ``all_too``, 1."""
-    return _field(default, Range(0, 1, below=not all_too, wrong="is not a share", letter="X"))
+    return _field(dataclasses.MISSING, Range(0, 1, below=not all_too, wrong="is not a share", letter="X"))
 
 
-def choice(default: Any, allowed: tuple[Any, ...]) -> Any:
+def choice(allowed: tuple[Any, ...], default: Any = dataclasses.MISSING) -> Any:
     """Return a field that holds one of some values."""
     return _field(default, Choice(allowed))
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cl_lightning.config.command_line.overrides import Assignment, assignments
 from cl_lightning.config.schema.bounds import Choice, bounded
@@ -18,10 +18,15 @@ from cl_lightning.config.yaml_files import options
 _GROUP = "chosen by"
 
 
-def chosen(group: str, default: Any = MISSING, allowed: tuple[str, ...] = ()) -> Any:
+def chosen(group: str, allowed: tuple[str, ...] = ()) -> Any:
     """Return a field that a file of ``conf/`` fills in; ``group`` is typed to choose another value."""
     bounds = bounded(Choice(allowed)) if allowed else {}
-    return dataclasses.field(default=default, metadata={_GROUP: group, **bounds})
+    return dataclasses.field(metadata={_GROUP: group, **bounds})
+
+
+def constant(group: str, value: str) -> Any:
+    """Return a field that is the same wherever its type is chosen."""
+    return dataclasses.field(default=value, metadata={_GROUP: group})
 
 
 def is_chosen(field: dataclasses.Field[Any]) -> bool:
@@ -55,8 +60,7 @@ def names_of_jobs(composed: DictConfig) -> str | None:
 def _group_of(key: str, composed: DictConfig) -> str | None:
     """Return what one types instead of ``key``; None where it may be typed."""
     parent, _, name = key.partition(".")
-    node = composed._get_node(parent, validate_access=False)
-    schema = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+    schema = OmegaConf.get_type(composed, parent) if parent in composed else None
     if schema is None or not dataclasses.is_dataclass(schema):
         return None
     found = {field.name: field.metadata.get(_GROUP) for field in dataclasses.fields(schema)}

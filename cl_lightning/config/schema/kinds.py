@@ -12,8 +12,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from omegaconf import MISSING
-
 from cl_lightning.core.paths import absolute, typed_path
 
 Kind = Literal["folder", "file", "text"]
@@ -23,19 +21,19 @@ _KIND = "kind"
 _Options = TypeVar("_Options")
 
 
-def folder(default: Any = MISSING) -> Any:
+def folder(default: Any = dataclasses.MISSING) -> Any:
     """Return a field that holds the path of a folder."""
     return dataclasses.field(default=default, metadata={_KIND: "folder"})
 
 
-def file(default: Any = MISSING) -> Any:
+def file() -> Any:
     """Return a field that holds the path of a file."""
-    return dataclasses.field(default=default, metadata={_KIND: "file"})
+    return dataclasses.field(metadata={_KIND: "file"})
 
 
-def text(default: Any = MISSING) -> Any:
+def text() -> Any:
     """Return a field that holds a text of any letters."""
-    return dataclasses.field(default=default, metadata={_KIND: "text"})
+    return dataclasses.field(metadata={_KIND: "text"})
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind | None:

@@ -8,23 +8,23 @@ from cl_lightning.config.schema.bounds import choice, whole
 from cl_lightning.config.schema.kinds import text
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LoggerConfig:
     """Loggers of the curves, beside the files of the run."""
 
-    csv: bool = True
-    wandb: bool = False
-    project: str = text("cl_lightning")
-    entity: str | None = text(None)
-    mode: str = choice("online", ("online", "offline", "disabled"))
-    name: str | None = text(None)
-    group: str | None = text(None)
+    csv: bool
+    wandb: bool
+    project: str = text()
+    entity: str | None = text()
+    mode: str = choice(("online", "offline", "disabled"))
+    name: str | None = text()
+    group: str | None = text()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ReportConfig:
     """The page that each run writes."""
 
-    page: bool = True
-    attention: bool = False
-    exemplars: int = whole(8, at_most=10_000)
+    page: bool
+    attention: bool
+    exemplars: int = whole(at_most=10_000)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+from cl_lightning.config.hydra_internals import Override, parse_overrides
 
 _MOST_RUNS = 100_000
 """Largest number of runs of a grid."""
@@ -101,19 +101,20 @@ def _mistake_of_many(config: DictConfig) -> str | None:
     """Return one line on a grid that is too large: it is listed in memory before its first run."""
     params = config.hydra.sweeper.get("params") or {}
     texts = [*typed_for(config.hydra), *(f"{key}={value}" for key, value in params.items())]
-    swept = {text: _values(_parsed(text).value()) for text in texts if _is_swept(text)}
+    swept = {text: _values(_parsed(text)) for text in texts if _is_swept(text)}
     if math.prod(swept.values()) <= _MOST_RUNS:
         return None
     return f"{' '.join(swept)} would be more than {_MOST_RUNS} runs: type fewer values"
 
 
-def _values(sweep: Any) -> float:
+def _values(override: Override) -> float:
     """Return the number of values of an override."""
-    if isinstance(sweep, RangeSweep):
+    sweep: Any = override.value()
+    if override.is_range_sweep():
         start, stop, step = (float(end or 0) for end in (sweep.start, sweep.stop, sweep.step))
         steps = (stop - start) / step if step else math.inf
         return max(0.0, steps) if not math.isnan(steps) else math.inf
-    return float(len(sweep.list)) if isinstance(sweep, ChoiceSweep) else 1.0
+    return float(len(sweep.list)) if override.is_choice_sweep() else 1.0
 
 
 def looks_at_test_images(config: DictConfig) -> str | None:
@@ -139,4 +140,4 @@ def _is_swept(override: str) -> bool:
 
 
 def _parsed(override: str) -> Override:
-    return OverridesParser.create().parse_override(override)
+    return parse_overrides([override])[0]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
+from cl_lightning.config.hydra_internals import error_of_job, replace_plugins
 from cl_lightning.config.schema import Config
 from cl_lightning.config.schema.fixed_names import names_of_jobs
 from cl_lightning.config.sweep.check import is_search, is_slurm, is_submitit, mistake_of_multirun, typed_for
@@ -58,24 +58,15 @@ def watch(failures: list[int]) -> None:
     Mistakes of the multirun as a whole are a ``UserError`` before any job starts, a search becomes a :class:`Search`,
     and the exit codes of jobs that fail in other processes are added to ``failures``.
     """
-    plugins = Plugins.instance()
-    make_sweeper, make_launcher = Plugins.instantiate_sweeper, Plugins.instantiate_launcher
     values: dict[int, float] = {}
 
-    def sweeper(**given: Any) -> Sweeper:
-        config = given["config"]
+    def sweeper(config: DictConfig, make: Callable[[], Sweeper]) -> Sweeper:
         mistake = mistake_of_multirun(config) or names_of_jobs(config) or unread_by_all(config.hydra)
         if mistake:
             raise UserError(mistake)
-        if is_search(config.hydra):
-            return Search(config, lambda: make_sweeper(plugins, **given), values)
-        return make_sweeper(plugins, **given)
+        return Search(config, make, values) if is_search(config.hydra) else make()
 
-    def launcher(**given: Any) -> Launcher:
-        return _Watched(make_launcher(plugins, **given), given["config"], failures, values)
-
-    plugins.instantiate_sweeper = sweeper  # type: ignore[method-assign]
-    plugins.instantiate_launcher = launcher  # type: ignore[method-assign, assignment]
+    replace_plugins(sweeper, lambda config, made: _Watched(made, config, failures, values))
 
 
 class _Watched(Launcher):
@@ -135,7 +126,7 @@ class _Watched(Launcher):
         """Raise the exception of a job, which is a bug of ours and must end a search too; unless submitit says
         that it could not resume the job.
         """
-        error = answer._return_value
+        error = error_of_job(answer)
         if _library(error) == "submitit":
             answer.return_value, answer.status = Failed(1, _last_line(error)), JobStatus.COMPLETED
             self._note(number, answer)

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from cl_lightning.config.hydra_internals import parse_overrides
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.sweep.check import typed_for
 from cl_lightning.core.errors import UserError
@@ -92,7 +92,7 @@ def _earlier_trials(config: DictConfig) -> int:
 
 def _in_common(config: DictConfig) -> dict[str, Any]:
     """Return the settings common to all trials that values depend on: neither those searched for, nor Hydra's part."""
-    parsed = OverridesParser.create().parse_overrides(typed_for(config.hydra))
+    parsed = parse_overrides(typed_for(config.hydra))
     searched = {override.get_key_element() for override in parsed if override.is_sweep_override()}
     searched |= set(config.hydra.sweeper.params or {})
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, product
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.command_line.overrides import assignments
 from cl_lightning.config.compose import compose_apart
+from cl_lightning.config.hydra_internals import Override, parse_overrides
 from cl_lightning.config.unread.check import Unread, is_conditional, told
 from cl_lightning.core.errors import UserError
 
@@ -32,8 +31,9 @@ def unread_by_all(hydra: Any) -> str | None:
     typed = {one.key: one.text for one in assignments(texts) if is_conditional(one.key)}
     if not typed:
         return None
-    parsed = OverridesParser.create().parse_overrides(texts)
-    jobs = list(islice(_jobs([one for one in parsed if not one.key_or_group.startswith("hydra")]), _AT_MOST + 1))
+    jobs = list(
+        islice(_jobs([one for one in parse_overrides(texts) if not one.key_or_group.startswith("hydra")]), _AT_MOST + 1)
+    )
     if len(jobs) > _AT_MOST:
         return None
     waiting: dict[str, Unread] = {}
@@ -58,10 +58,10 @@ def _alternatives(override: Override) -> list[str]:
     key = override.get_key_element()
     if not override.is_sweep_override():
         return [str(override.input_line)]
-    sweep = override.value()
-    if isinstance(sweep, IntervalSweep):
+    sweep: Any = override.value()
+    if override.is_interval_sweep():
         values = [str(sweep.start), str(sweep.end)]
-    elif isinstance(sweep, RangeSweep):
+    elif override.is_range_sweep():
         every = list(sweep.range())
         values = [str(value) for value in (every[:1] + every[-1:])]
     else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cl_lightning.config.command_line.overrides import Assignment, plain_assignments
 from cl_lightning.config.schema import Config
+from cl_lightning.config.schema.filled import Open
 from cl_lightning.config.unread.conditions import Facts
 from cl_lightning.config.unread.readers import BY_KEY
 from cl_lightning.core.errors import UserError
@@ -32,7 +33,7 @@ class Unread:
     """Overrides to type as well for it to be read."""
 
 
-def unread(typed: Iterable[Assignment], config: Config, given: Config | None = None) -> list[Unread]:
+def unread(typed: Iterable[Assignment], config: Config, given: Open[Config] | None = None) -> list[Unread]:
     """Return the options that were typed and that nothing reads.
 
     Args:

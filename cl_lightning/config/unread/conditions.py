@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cl_lightning.config.scales import scale_name, trained_phases
+from cl_lightning.config.scales import scale_name, trained_phases, trains_balanced
 from cl_lightning.config.schema import (
     Config,
     DERConfig,
@@ -18,7 +18,9 @@ from cl_lightning.config.schema import (
     SetConfig,
     TimmConfig,
 )
+from cl_lightning.config.schema.filled import Open
 from cl_lightning.config.yaml_files import load_option, options
+from cl_lightning.core.errors import InvalidFileError, InvalidSettingError
 
 ARRAYS = ("digits", "cifar100")
 """Data sets whose images are not in files."""
@@ -36,7 +38,7 @@ class Facts:
 
     config: Config
     """Filled-in configuration."""
-    given: Config
+    given: Open[Config]
     """Configuration as composed: ``None`` where data and method decide. The same as ``config`` for a saved one."""
     entry: SetConfig | None = None
     """Entry of ``data.sets``, filled in; for its own options."""
@@ -74,7 +76,8 @@ def any_phase(holds: Callable[[PhaseConfig], bool]) -> Holds:
 def scales_epochs(scale: str) -> Holds:
     """Return whether a phase that is trained has its epochs times this scale of the run's."""
     return lambda f: any(
-        scale_name(name) == scale and phase.epochs_scale is None for name, phase in trained_phases(f.config).items()
+        scale_name(f.config.method, name) == scale and phase.epochs_scale is None
+        for name, phase in trained_phases(f.config).items()
     )
 
 
@@ -108,7 +111,7 @@ def has_no_split(root: str | None) -> bool:
 
     try:
         return not root or not find_parts(Path(root).expanduser())
-    except (OSError, ValueError):  # reported where the folder is read
+    except (OSError, InvalidFileError, InvalidSettingError):  # reported where the folder is read
         return True
 
 
@@ -125,7 +128,7 @@ def patch_size_is_open(f: Facts) -> bool:
 
 def freezes(f: Facts) -> bool:
     """Return whether a part of the network that has branches passes images without being trained."""
-    return isinstance(f.config.method, MEATConfig | DERConfig) or "finetuning" in trained_phases(f.config)
+    return isinstance(f.config.method, MEATConfig | DERConfig) or trains_balanced(f.config)
 
 
 def draws_page(f: Facts) -> bool:

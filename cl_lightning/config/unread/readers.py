@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cl_lightning.config.scales import BACKBONE, MAIN, PHASES, phases_of, trained_phases
+from cl_lightning.config.scales import all_phases, phases_of, trains_balanced
 from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig
+from cl_lightning.config.schema.phase_role import PhaseRole
 from cl_lightning.config.unread.conditions import (
     ARRAYS,
     LISTED,
@@ -70,18 +71,17 @@ _NO_VALIDATION = Need(lambda f: not f.config.data.validation, "data.validation=0
 _AUGMENTED = "data.augmentation=basic"
 _NO_SPLIT = "the root of a folder that is not sorted into train/ and val/ or test/"
 
-_TRAINED: dict[str, tuple[Need, ...]] = {
-    MAIN: (),
-    BACKBONE: (Need(has("backbone_task"), "method.backbone_task=true"),),
-    "finetuning": _MEMORY,
-    "classifier": _MEMORY,
-}
-"""Phase -> conditions for it to be trained."""
+
+def _trained(role: PhaseRole) -> tuple[Need, ...]:
+    """Return the conditions for a phase to be trained."""
+    if role.first_task_if is not None:
+        return (Need(has(role.first_task_if), f"method.{role.first_task_if}=true"),)
+    return _MEMORY if role.balanced else ()
 
 
-def _phase(name: str) -> list[Line]:
+def lines_of_phase(name: str, use: PhaseRole) -> list[Line]:
     """Return the lines of a phase's options."""
-    key, there = f"method.{name}", _TRAINED[name]
+    key, there = f"method.{name}", _trained(use)
 
     def line(names: str, *needs: Need) -> Line:
         return Line(tuple(f"{key}.{field}" for field in names.split()), (*there, *needs))
@@ -95,7 +95,7 @@ def _phase(name: str) -> list[Line]:
         line("epochs epochs_scale optimiser lr lr_scale weight_decay schedule warmup_epochs"),
         line("decay_vectors", need(lambda phase: phase.weight_decay > 0, f"{key}.weight_decay=W with W above 0")),
         line("momentum", need(lambda phase: phase.optimiser == "sgd", f"{key}.optimiser=sgd")),
-        line("reference_batch", Need(lambda f: bool(f.config.recipe.lr_follows_batch), "recipe.lr_follows_batch=true")),
+        line("reference_batch", Need(lambda f: f.config.recipe.lr_follows_batch, "recipe.lr_follows_batch=true")),
         line("warmup_lr", need(lambda phase: phase.warmup_epochs > 0, f"{key}.warmup_epochs=N with N above 0")),
         line("min_lr", need(lambda phase: phase.schedule == "cosine", f"{key}.schedule=cosine")),
         line("milestones", steps),
@@ -145,7 +145,7 @@ _SCALED = {
     "balanced_epochs_scale": (
         *_MEMORY,
         Need(
-            lambda f: {"finetuning", "classifier"} & set(trained_phases(f.config)) != set(),
+            lambda f: trains_balanced(f.config),
             "method=dytox or method=der",
         ),
         Need(scales_epochs("balanced_epochs_scale"), "the phase's own epochs_scale=null"),
@@ -179,7 +179,7 @@ ALWAYS = frozenset(_NAMES.split())
 LINES: tuple[Line, ...] = (
     *(_line(name, *needs) for name, needs in _SCALED.items()),
     # method
-    *(line for name in PHASES for line in _phase(name)),
+    *(line for name, use in all_phases().items() for line in lines_of_phase(name, use)),
     _line("method.encoder", Need(lambda f: f.given.model.name == "auto" or f.given.lr_scale is None, "model=auto")),
     _line(
         "method.recipe",

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cl_lightning.core import rng
+from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.data.augmentation import operations, photometric, randaugment
 from cl_lightning.data.augmentation.randaugment import RandAugment
 
@@ -45,15 +46,10 @@ class Augmentation:
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for values that could only fail while training."""
         if not isinstance(self.crop_padding, int) or self.crop_padding < 0:
-            raise ValueError(
-                f"data.crop_padding={self.crop_padding} must be a whole number of pixels, 0 or more: "
-                "type data.crop_padding=4"
-            )
+            reason = "must be a whole number of pixels, 0 or more"
+            raise InvalidSettingError("crop_padding", self.crop_padding, reason, 4)
         if not 0 <= self.brightness <= 1:
-            raise ValueError(
-                f"Augmentation's brightness={self.brightness} is not in [0, 1]: "
-                "type data.augmentation=brightness for the published 63/255"
-            )
+            raise InvalidSettingError("brightness", self.brightness, "is not in [0, 1]", "63/255, the published one")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +95,8 @@ def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions:
     if images.dtype != torch.uint8:
         raise ValueError(f"augment takes uint8 images, not {images.dtype}: augment before normalise")
     if augmentation.randaugment is not None and images.shape[1] not in (1, 3):
-        raise ValueError(
-            f"RandAugment takes colour or grey images, not {images.shape[1]} channels: type data.augmentation=basic"
-        )
+        reason = f"takes colour or grey images, not {images.shape[1]} channels"
+        raise InvalidSettingError("augmentation", "randaugment", reason, "basic")
     assert positions.shape == images.shape[:1], "one position an image"
     size = _LEVELS_AT_A_TIME // math.prod(images.shape[1:]) if images.device.type == "cpu" else len(images)
     size = max(1, size)
@@ -156,10 +151,9 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     """
     channels = images.shape[1]
     if not len(mean) == len(std) == channels or min(std) <= 0:
-        raise ValueError(
-            f"data.mean={list(mean)} and data.std={list(std)} must be {channels} numbers each, std above 0: type "
-            f"data.mean=[{','.join(['0.5'] * channels)}] data.std=[{','.join(['0.25'] * channels)}]"
-        )
+        reason = f"and std={list(std)} must be {channels} numbers each, std above 0"
+        grey = f"[{','.join(['0.5'] * channels)}]", f"[{','.join(['0.25'] * channels)}]"
+        raise InvalidSettingError("mean", list(mean), reason, {"mean": grey[0], "std": grey[1]})
     scale = torch.tensor([1 / (255 * deviation) for deviation in std], dtype=torch.float32)
     shift = torch.tensor([centre / deviation for centre, deviation in zip(mean, std, strict=True)], dtype=torch.float32)
     scale = scale.to(images.device, non_blocking=True)[:, None, None]

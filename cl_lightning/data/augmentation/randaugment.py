@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.core import rng
+from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.data.augmentation.operations import Operation
 
 MAX_MAGNITUDE = 10.0
@@ -83,10 +84,7 @@ class RandAugment:
             ("fill", "three whole numbers in 0..255", fill_is_colour),
         ):
             if not valid:
-                raise ValueError(
-                    f"RandAugment's {name}={getattr(self, name)} must be {allowed}: "
-                    "type data.augmentation=randaugment for the published policy"
-                )
+                raise InvalidSettingError(name, getattr(self, name), f"must be {allowed}")
 
 
 @dataclass(frozen=True)

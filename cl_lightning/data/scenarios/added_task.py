@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.core.types import Task
 from cl_lightning.data.scenarios.image_identity import identity_of
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -88,12 +89,16 @@ def _check_new(names: Sequence[str], known: Sequence[str], allow_similar: bool) 
     written = set(map(nfc, known))
     again = [class_name for class_name in names if nfc(class_name) in written]
     if again:
-        raise ValueError(f'class "{again[0]}" is known already: rename the folder {again[0]}, or leave it out')
+        mend = f"rename the folder {again[0]}, or leave it out"
+        raise InvalidFileError(f'"{again[0]}"', "is known already", mend, kind="class")
     alike = None if allow_similar else similar(names, known)
     if alike:
-        raise ValueError(
-            f'class "{alike[0]}" is called nearly as "{alike[1]}", which is known already: rename the folder '
-            f"{alike[0]}, or type data.allow_similar=true if it is another class"
+        raise InvalidFileError(
+            f'"{alike[0]}"',
+            f'is called nearly as "{alike[1]}", which is known already',
+            f"rename the folder {alike[0]}",
+            {"allow_similar": "true if it is another class"},
+            kind="class",
         )
 
 
@@ -128,9 +133,8 @@ def _upright(parts: Sequence[Part], rows: Sequence[Tensor]) -> bool:
     used = {part.source.upright for part, chosen in zip(parts, rows, strict=True)
             if isinstance(part.source, FolderSource) and len(chosen)}  # fmt: skip
     if len(used) > 1:
-        raise ValueError(
-            "the run's own pictures are read with another data.orientation: leave it out, and the folder is read so too"
-        )
+        reason = "is another than the run's own pictures are read with"
+        raise InvalidSettingError("orientation", NOT_GIVEN, reason, mend="leave it out, and the folder is read so too")
     return True in used
 
 

@@ -16,6 +16,7 @@ from importlib.resources import files
 import numpy as np
 import yaml
 
+from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError
 from cl_lightning.data.sources.names import nfc, similar
 
 _NAMED_AT_MOST = 5
@@ -48,16 +49,19 @@ def class_order(
     if word in published:
         order = published[word]
         if sorted(order) != list(range(num_classes)):
-            raise ValueError(f"{dataset} has no {num_classes} classes")
+            raise InvalidSettingError(
+                "order", spec, f"is of another number of classes than the {num_classes} of {dataset}"
+            )
         return order
     seed = re.fullmatch(r"seed:(\d+)", word)
     if seed and int(seed[1]) < 1 << 32:
         return tuple(np.random.RandomState(int(seed[1])).permutation(num_classes).tolist())
     allowed = ", ".join(["identity", *published, "seed:N (N from 0 to 4294967295)"])
-    raise ValueError(
-        f"data.order={spec} is no class order of {dataset}: type data.order={allowed} "
-        f"or a list that holds each of 0..{num_classes - 1}, or each class by name, once"
-    )
+    allowed += f" or a list that holds each of 0..{num_classes - 1}, or each class by name, once"
+    raise InvalidSettingError("order", spec, f"is no class order of {dataset}", allowed)
+
+
+_EACH_ONCE = "[...] with each class once"
 
 
 @cache
@@ -78,10 +82,10 @@ def _indices(order: Sequence[int | str], names: Sequence[str]) -> Sequence[int |
         return order
     if len(by_name) < len(order):
         number = next(entry for entry in order if not isinstance(entry, str))
-        raise ValueError(
-            f"data.order has numbers and names, {number} and {by_name[0]}: type names alone "
-            f"('data.order=[\"{number}\",...]' for a class that is called {number}), or each of 0..{len(names) - 1}"
-        )
+        reason = f"has numbers and names, {number} and {by_name[0]}"
+        called = f'["{number}",...] for a class that is called {number}'
+        mend = f"take names alone, or each of 0..{len(names) - 1}"
+        raise InvalidSettingError("order", NOT_GIVEN, reason, called, mend)
     index_of = {nfc(name): index for index, name in enumerate(names)}
     for name in by_name:
         if nfc(name) not in index_of:
@@ -89,17 +93,15 @@ def _indices(order: Sequence[int | str], names: Sequence[str]) -> Sequence[int |
                 alike[1] for alike in [similar([name], names)] if alike
             ]
             hint = f" (did you mean {near[0]}?)" if near else f" ({_some(names)})"
-            raise ValueError(f"data.order has {name}, no class of it{hint}: type data.order=[...] with each class once")
+            raise InvalidSettingError("order", NOT_GIVEN, f"has {name}, no class of it{hint}", _EACH_ONCE)
     counts = Counter(map(nfc, by_name))
     doubles = [f"{name} {_times(count)}" for name, count in counts.items() if count > 1]
     missing = [name for name in index_of if name not in counts]
     faults = [f"has {_some(doubles)}"] if doubles else []
     faults += [f"lacks {_some(missing)}"] if missing else []
     if faults:
-        raise ValueError(
-            f"data.order {' and '.join(faults)}: type data.order=[...] with each class once (data.classes=N learns the "
-            "first N alone)"
-        )
+        mends = {"order": _EACH_ONCE, "classes": "N to learn the first N alone"}
+        raise InvalidSettingError("order", NOT_GIVEN, " and ".join(faults), mends)
     return [index_of[nfc(name)] for name in by_name]
 
 
@@ -117,10 +119,8 @@ def _checked(order: Sequence[int | str], num_classes: int) -> tuple[int, ...]:
     if missing:
         faults.append(f"lacks {_some(missing)}")
     if faults:
-        raise ValueError(
-            f"data.order {' and '.join(faults)}: type data.order=[...] with each of 0..{num_classes - 1} once, "
-            "or data.order=identity"
-        )
+        allowed = (f"[...] with each of 0..{num_classes - 1} once", "identity")
+        raise InvalidSettingError("order", NOT_GIVEN, " and ".join(faults), allowed)
     return tuple(map(int, order))
 
 

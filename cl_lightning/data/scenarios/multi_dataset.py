@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError
 from cl_lightning.data.scenarios.scenario import Scenario, split_scenario
 from cl_lightning.data.sources.base import FolderSource, Table
 from cl_lightning.data.sources.concat import join
@@ -109,7 +110,6 @@ def _check_names(links: Sequence[DatasetTasks]) -> None:
         for own in link.train.class_names:
             before = met.setdefault(f"{link.name}/{own}", number)
             if before != number:
-                raise ValueError(
-                    f"data.sets has class {own} of {link.name} in entries {before} and {number}: leave it out of one, "
-                    "for example with select: [CLASS, ...], or rename its folder"
-                )
+                reason = f"has class {own} of {link.name} in entries {before} and {number}"
+                mend = "leave it out of one, for example with select: [CLASS, ...], or rename its folder"
+                raise InvalidSettingError("sets", NOT_GIVEN, reason, mend=mend)

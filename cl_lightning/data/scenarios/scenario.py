@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.core.rng import Key, scalar
 from cl_lightning.core.types import Task
 from cl_lightning.data.sources.base import ArraySource, FolderSource, ImageSource, Scanned
@@ -150,52 +151,48 @@ def task_sizes(
     (50, 10, 10, 10, 10, 10)
     """
     if not all(type(size) is int for size in (increment if isinstance(increment, list | tuple) else [increment])):
-        raise ValueError(f"data.increment={increment} is neither a number of classes nor a list: type data.increment=2")
+        raise InvalidSettingError("increment", increment, "is neither a number of classes nor a list", 2)
     if not isinstance(increment, int):
         return _listed_sizes(name, num_classes, list(increment), initial)
     first = initial or 0
     if not 0 <= first <= num_classes:
-        raise ValueError(
-            f"data.initial={first} is not among the {num_classes} classes of {name}: "
-            f"type data.initial=1 to {num_classes}, or data.initial=null"
-        )
+        reason = f"is not among the {num_classes} classes of {name}"
+        raise InvalidSettingError("initial", first, reason, (f"1 to {num_classes}", None))
     left = num_classes - first
     if left == 0:
         return (first,)
     if increment < 1 or left % increment:
-        raise ValueError(_does_not_divide(name, num_classes, increment, first))
+        raise _does_not_divide(name, num_classes, increment, first)
     return ((first,) if first else ()) + (increment,) * (left // increment)
 
 
 def _listed_sizes(name: str, num_classes: int, sizes: list[int], initial: int | None) -> tuple[int, ...]:
     if initial:
-        raise ValueError(
-            f"data.initial={initial} has no meaning beside data.increment={_typed(sizes)}: type data.initial=null"
+        raise InvalidSettingError(
+            "initial", initial, f"has no meaning beside a list of sizes, {_in_words(sizes)}", None
         )
     if any(size < 1 for size in sizes) or sum(sizes) != num_classes:
-        raise ValueError(
-            f"data.increment={_typed(sizes)} does not sum to the {num_classes} classes of {name} in parts of at least "
-            f"one: type data.increment={_divisors(num_classes)}, or a list that does"
-        )
+        reason = f"does not sum to the {num_classes} classes of {name} in parts of at least one"
+        raise InvalidSettingError("increment", sizes, reason, f"{_divisors(num_classes)}, or a list that does")
     return tuple(sizes)
 
 
-def _does_not_divide(name: str, num_classes: int, increment: int, first: int) -> str:
+def _does_not_divide(name: str, num_classes: int, increment: int, first: int) -> InvalidSettingError:
     left = num_classes - first
     of = f"the {num_classes} classes of {name}"
     if first:
-        of = f"the {left} of {num_classes} classes of {name} that data.initial={first} leaves"
+        of = f"the {left} of {num_classes} classes of {name} that the initial {first} leave"
     sizes = [increment] * (left // increment) if increment > 0 else []
     sizes = ([first] if first else []) + sizes
     if sizes and sizes != [first] and len(sizes) <= _EXAMPLE_AT_MOST:
         rest = num_classes - sum(sizes)
         sizes = [*sizes, rest] if len(sizes) == 1 else [*sizes[:-1], sizes[-1] + rest]  # one task alone would be joint
-        example = f"a list such as data.increment={_typed(sizes)}"
+        example = f"a list such as {_in_words(sizes)}"
         if first:
-            example += " with data.initial=null"
+            example += " without initial classes"
     else:
         example = f"a list of sizes that sums to {num_classes}"
-    return f"data.increment={increment} does not divide {of}: type data.increment={_divisors(left)}, or {example}"
+    return InvalidSettingError("increment", increment, f"does not divide {of}", f"{_divisors(left)}, or {example}")
 
 
 def _divisors(number: int) -> str:
@@ -203,7 +200,7 @@ def _divisors(number: int) -> str:
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _typed(sizes: list[int]) -> str:
+def _in_words(sizes: list[int]) -> str:
     return str(sizes).replace(" ", "")
 
 
@@ -211,17 +208,15 @@ def _held_out(train: ImageSource, share: float) -> Tensor:
     """Return (n,) bool: the training rows that are evaluated on instead of being trained on."""
     chosen = torch.zeros(len(train), dtype=torch.bool)
     if not 0 <= share < 1:
-        raise ValueError(f"data.validation={share} is not a share in [0, 1): type data.validation=0.1, or 0 for none")
+        raise InvalidSettingError("validation", share, "is not a share in [0, 1)", "0.1, or 0 for none")
     if share == 0:
         return chosen
     stream = Key(0).fold("validation")
     for label, class_name in enumerate(train.class_names):
         rows = torch.nonzero(train.labels == label).flatten()
         if len(rows) < 2:
-            raise ValueError(
-                f"data.validation={share} needs two images of each class, {class_name} in {train.name} has "
-                f"{len(rows)}: type data.validation=0"
-            )
+            reason = f"needs two images of each class, {class_name} in {train.name} has {len(rows)}"
+            raise InvalidSettingError("validation", share, reason, 0)
         draws = torch.tensor([scalar(stream.fold(train.key(row))) for row in rows.tolist()], dtype=torch.float64)
         count = min(max(1, int(share * len(rows) + 0.5)), len(rows) - 1)
         chosen[rows[draws.argsort(stable=True)[:count]]] = True
@@ -230,14 +225,17 @@ def _held_out(train: ImageSource, share: float) -> Tensor:
 
 def _same_classes(train: ImageSource, test: ImageSource | None) -> tuple[ImageSource, Tensor]:
     if test is None:
-        raise ValueError("there are no test images to evaluate on: type data.validation=0.1")
+        reason = "sets no images aside, and there are no test images to evaluate on"
+        raise InvalidSettingError("validation", 0, reason, 0.1)
     if test.class_names != train.class_names:
-        raise ValueError(f"{train.name} and {test.name} number other classes: give both parts the same classes")
+        reason = f"and {test.name} number other classes"
+        raise InvalidFileError(train.name, reason, "give both parts the same classes")
     for source in (train, test):
         counts = torch.bincount(source.labels, minlength=len(source.class_names))
         for class_name, count in zip(source.class_names, counts.tolist(), strict=True):
             if count == 0:
-                raise ValueError(f"class {class_name} has no image in {source.name}: add some, or remove the class")
+                reason = f"has no image in {source.name}"
+                raise InvalidFileError(class_name, reason, "add some, or remove the class", kind="class")
     return test, test.labels
 
 
@@ -249,7 +247,7 @@ def _split(labels: Tensor, order: Sequence[int], sizes: Sequence[int]) -> tuple[
     from continuum.tasks import TaskType
 
     if len(set(order)) < len(order):
-        raise ValueError("a class cannot arrive twice: type each class once in data.order")
+        raise InvalidSettingError("order", NOT_GIVEN, "has a class twice, which cannot arrive twice", "each class once")
     # continuum wants every class of a data set in some task, so it gets the global labels of the classes in use.
     label_of = torch.full((int(max(int(labels.max()), *order)) + 2,), -1)  # one more, for the label -1
     label_of[torch.tensor(order)] = torch.arange(len(order))
@@ -257,7 +255,7 @@ def _split(labels: Tensor, order: Sequence[int], sizes: Sequence[int]) -> tuple[
     used = torch.nonzero(arrival >= 0).flatten()
     # continuum counts tasks wrongly where a label between 0 and the largest does not occur.
     if len(arrival[used].unique()) < len(order):
-        raise ValueError("a class has no image: add some, or leave it out of data.classes")
+        raise InvalidSettingError("order", NOT_GIVEN, "has a class without an image", mend="add some, or leave it out")
     table = InMemoryDataset(used.numpy(), arrival[used].numpy(), data_type=TaskType.TENSOR)
     parts = ClassIncremental(table, increment=list(sizes))
     return [torch.as_tensor(part.get_raw_samples()[0]) for part in parts], arrival
@@ -280,9 +278,7 @@ def _shape(name: str, train: ImageSource, image_size: int | None) -> tuple[int, 
         return image_size or _DEFAULT_SIZE, 3
     _, channels, height, width = train.pixels.shape
     if height != width:
-        raise ValueError(f"the images of {name} are {width} x {height} pixels, not square")
+        raise InvalidFileError(name, f"are {width} x {height} pixels, not square", kind="the images of")
     if image_size not in (None, width):
-        raise ValueError(
-            f"data.image_size={image_size}, but {name} has {width} x {width} pixels: type data.image_size={width}"
-        )
+        raise InvalidSettingError("image_size", image_size, f", but {name} has {width} x {width} pixels", width)
     return width, channels

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cl_lightning.core.errors import UnreadableImageError
+from cl_lightning.core.errors import InvalidFileError, UnreadableImageError
 from cl_lightning.core.rng import Key
 from cl_lightning.data.sources.class_folders import ANY, class_folders, class_images, keys_of
 from cl_lightning.data.sources.content_digest import DIGEST_SIZE, as_table, digest
@@ -235,7 +235,8 @@ class FolderSource:
         folders = class_folders(root, files, aside, shown)
         chosen = tuple(folders if classes is None else classes)
         if not chosen:
-            raise ValueError(f"{root} has no class folders: type data.root=DIR, with one folder of images per class")
+            wanted = {"root": "DIR, with one folder of images per class"}
+            raise InvalidFileError(root, "has no class folders", allowed=wanted)
         paths: list[str] = []
         labels: list[int] = []
         for label, class_name in enumerate(chosen):
@@ -314,7 +315,7 @@ class FolderSource:
             return centre(image, size, short)
         except ValueError as error:
             path = self.root / self.paths[row]
-            raise UnreadableImageError(f"{path} cannot be used ({error}): cut or remove the file") from error
+            raise UnreadableImageError(path, f"cannot be used ({error})", "cut or remove the file") from error
 
     def _decode(self, row: int) -> Image.Image:
         path = self.root / self.paths[row]
@@ -323,13 +324,11 @@ class FolderSource:
         except MemoryError:
             raise
         except TooLargeError as error:
-            raise UnreadableImageError(
-                f"{path} has {error}: type data.max_pixels={error.pixels} to read it, or remove the file"
-            ) from error
+            larger = {"max_pixels": f"{error.pixels} to read it"}
+            raise UnreadableImageError(path, f"has {error}", "remove the file", larger) from error
         except Exception as error:
-            raise UnreadableImageError(
-                f"{path} cannot be read as an image ({reason(error)}): repair or remove the file"
-            ) from error
+            why = f"cannot be read as an image ({reason(error)})"
+            raise UnreadableImageError(path, why, "repair or remove the file") from error
 
 
 Table = ArraySource | FolderSource

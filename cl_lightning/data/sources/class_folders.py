@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.data.sources.image_formats import EXTENSIONS, FORMATS, OLD_EXTENSIONS, is_image, suffix
 from cl_lightning.data.sources.names import nfc
 from cl_lightning.data.sources.skipped_files import SYSTEM, Aside, in_words
@@ -38,10 +39,11 @@ def class_folders(root: Path, rule: str = ANY, aside: Aside | None = None, shown
         if kind == "folder":
             name = _name(entry.name, rule)
             if name in found:
-                raise ValueError(
-                    f"class folders {found[name]!a} and {entry.name!a} in {root} are one name, {name}, whose "
-                    "accents are written in two ways: put their images into one of them, or rename one"
+                reason = (
+                    f"has class folders {found[name]!a} and {entry.name!a}, which are one name, {name}, whose accents "
+                    "are written in two ways"
                 )
+                raise InvalidFileError(root, reason, "put their images into one of them, or rename one")
             found[name] = entry.name
         elif aside is not None:
             aside.add(kind or "images beside class folders", shown + entry.name)
@@ -56,17 +58,20 @@ def class_images(root: Path, folder: str, rule: str = ANY, aside: Aside | None =
     """
     place = root / folder
     if not place.is_dir():
-        raise ValueError(f"class folder {place} does not exist: type data.root=DIR, with the same classes in each part")
+        wanted = {"root": "DIR, with the same classes in each part"}
+        raise InvalidFileError(place, "does not exist", allowed=wanted, kind="class folder")
     own = Aside()
     try:
         found = list(_images(root, folder, rule, own, shown, ()))
     except PermissionError as error:
-        raise ValueError(f"class folder {place} cannot be listed ({error.strerror}): permit it") from error
+        reason = f"cannot be listed ({error.strerror})"
+        raise InvalidFileError(place, reason, "permit it", kind="class folder") from error
     if not found:
-        raise ValueError(_without(place, rule, own))
+        raise _without(place, rule, own)
     for path in found:
         if any("\ud800" <= letter <= "\udfff" for letter in path):
-            raise ValueError(f"the file name {path!r} is not UTF-8, so it cannot be kept as a key: rename it")
+            reason = "is not UTF-8, so it cannot be kept as a key"
+            raise InvalidFileError(repr(path), reason, "rename it", kind="the file name")
     if aside is not None:
         aside.merge(own)
     return found
@@ -85,10 +90,8 @@ def keys_of(paths: Sequence[str], rule: str) -> tuple[str, ...] | None:
     met: dict[str, str] = {}
     for key, path in zip(keys, paths, strict=True):
         if met.setdefault(key, path) != path:
-            raise ValueError(
-                f"the files {met[key]!a} and {path!a} are one name, {key}, whose accents are written in two "
-                "ways: rename or remove one"
-            )
+            reason = f"and {path!a} are one name, {key}, whose accents are written in two ways"
+            raise InvalidFileError(ascii(met[key]), reason, "rename or remove one", kind="the files")
     return keys
 
 
@@ -187,18 +190,22 @@ def _kind_of_file(entry: Entry, rule: str) -> str | None:
     return f"{end} files" if len(end) <= _LONGEST_SUFFIX and end[1:].isalnum() else "other files"
 
 
-def _without(folder: Path, rule: str, aside: Aside) -> str:
+def _without(folder: Path, rule: str, aside: Aside) -> InvalidFileError:
     """Return the message for a class folder without an image: its content, and what to do."""
     deeper = _with_an_image(folder, rule)
     if deeper is not None:
-        return (
-            f"class folder {folder} holds no image, but {deeper} does: type data.root={folder} if its folders are the "
-            "classes, or move the images up"
+        return InvalidFileError(
+            folder,
+            f"holds no image, but {deeper} does",
+            "move the images up",
+            {"root": f"{folder} if its folders are the classes"},
+            kind="class folder",
         )
     kinds = in_words(aside.kinds())
     formats = " ".join(OLD_EXTENSIONS) if rule == BY_SUFFIX else ", ".join(FORMATS)
     there = f" ({kinds})" if kinds else ""
-    return f"class folder {folder} holds no image{there}: add some ({formats}) or remove the folder"
+    mend = f"add some ({formats}) or remove the folder"
+    return InvalidFileError(folder, f"holds no image{there}", mend, kind="class folder")
 
 
 def _with_an_image(folder: Path, rule: str) -> str | None:

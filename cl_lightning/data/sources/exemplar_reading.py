@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.file_type import read_file
 from cl_lightning.core.json_schema import boolean, either, list_of, mapping_of, maybe, read_json, record, text, whole
 from cl_lightning.data.scenarios.image_identity import WORDS
@@ -53,7 +54,7 @@ _INDEX = record(
 )
 
 
-class OtherFormatError(ValueError):
+class OtherFormatError(InvalidFileError):
     """A folder that another version of the program has written."""
 
 
@@ -67,7 +68,8 @@ def read_exemplar_store(folder: Path) -> ExemplarStore:
         index = read_json(read_file(folder / INDEX), INDEX)
         record({"format": whole()}, more=True)(index, INDEX)
         if index["format"] != FORMAT:
-            raise OtherFormatError(f"{folder} has format {index['format']}, this program reads format {FORMAT}")
+            reason = f"has format {index['format']}, this program reads format {FORMAT}"
+            raise OtherFormatError(folder, reason)
         _INDEX(index, INDEX)
         _check_names(index["class_names"])
         return ExemplarStore(
@@ -82,7 +84,7 @@ def read_exemplar_store(folder: Path) -> ExemplarStore:
         raise
     except (ValueError, SafetensorError, FileNotFoundError) as error:
         line = " ".join(str(error).split())
-        raise ValueError(f"{folder} is damaged ({line}): take it from a bundle again") from error
+        raise InvalidFileError(folder, f"is damaged ({line})", "take it from a bundle again") from error
 
 
 def _check_names(names: list[str]) -> None:

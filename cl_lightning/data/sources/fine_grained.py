@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError
 from cl_lightning.data.sources.base import FolderSource
 from cl_lightning.data.sources.read_options import Reading
 
@@ -40,17 +41,18 @@ def reader(name: str) -> Reader:
 
 
 def _part(name: str, root: Path | None, *, train: bool) -> FolderSource:
-    mend = f"type data.root=DIR, where DIR/{FOLDERS[name]} holds {_INSIDE[name]}"
+    wanted = f"DIR, where DIR/{FOLDERS[name]} holds {_INSIDE[name]}"
     if root is None:
-        raise ValueError(f"data.root is not set: {mend}")
+        raise InvalidSettingError("root", NOT_GIVEN, "is not set", wanted)
     top = root / FOLDERS[name]
     if not top.is_dir():
-        raise ValueError(f"data.root={root} has no {FOLDERS[name]}: {mend}")
+        raise InvalidSettingError("root", root, f"has no {FOLDERS[name]}", wanted)
     try:
         files, labels, class_names = _READ[name](root, train)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"data.root={root} has a {FOLDERS[name]} that is not whole ({reason}): {mend}") from error
+        reason = f"has a {FOLDERS[name]} that is not whole ({reason})"
+        raise InvalidSettingError("root", root, reason, wanted) from error
     paths = tuple(Path(os.path.relpath(file, top)).as_posix() for file in files)
     return FolderSource(
         f"{name}/{'train' if train else 'test'}",

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import Allowed, InvalidFileError, InvalidSettingError
 from cl_lightning.core.rng import Key, scalar
 from cl_lightning.data.sources.base import FolderSource, Scanned
 from cl_lightning.data.sources.class_folders import class_folders, kind_of
@@ -66,9 +67,8 @@ def find_parts(root: Path, evaluate_on: str = AUTO) -> Parts:
         return {}
     for part, names in {**found, _TRAIN: trains}.items():
         if len(names) > 1:
-            raise ValueError(
-                f"data.root={root} has {' and '.join(names)}, which may both be the {part} part: rename or remove one"
-            )
+            reason = f"has {' and '.join(names)}, which may both be the {part} part"
+            raise InvalidSettingError("root", root, reason, mend="rename or remove one")
     return {part: names[0] for part, names in {**found, _TRAIN: trains}.items()}
 
 
@@ -77,17 +77,14 @@ def evaluated_part(root: Path, parts: Parts, evaluate_on: str) -> str:
     there = [part for part in (TEST, VAL) if part in parts]
     if evaluate_on in (VAL, TEST):
         if evaluate_on not in there:
-            instead = f"type data.evaluate_on={there[0]}" if there else "type data.validation=0.1"
-            raise ValueError(
-                f"data.evaluate_on={evaluate_on}, but data.root={root} has no folder {evaluate_on}: add it, "
-                f"or {instead}"
-            )
+            reason = f", but {root} has no folder {evaluate_on}"
+            instead: Allowed = {"evaluate_on": there[0]} if there else {"validation": 0.1}
+            raise InvalidSettingError("evaluate_on", evaluate_on, reason, instead, "add it")
         return evaluate_on
     if not there:
         train = parts[_TRAIN]
-        raise ValueError(
-            f"data.root={root} has {train} but neither val nor test: add one, or type data.root={root}/{train}"
-        )
+        reason = f"has {train} but neither val nor test"
+        raise InvalidSettingError("root", root, reason, f"{root}/{train}", "add one")
     if evaluate_on == VAL_OR_TEST:
         return there[-1]
     # Unsorted pictures, as contests give them out, cannot be evaluated on.
@@ -131,22 +128,26 @@ def _check_counterparts(folder: Path, reading: Reading, classes: Sequence[str]) 
         twin = similar(unknown[:1], classes)
         near = [twin[1]] if twin else difflib.get_close_matches(unknown[0], classes, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"class folder {folder / unknown[0]} has no counterpart in train{hint}: add or remove it")
+        reason = f"has no counterpart in train{hint}"
+        raise InvalidFileError(folder / unknown[0], reason, "add or remove it", kind="class folder")
 
 
 def _in_one(
     root: Path, _parts: Parts, with_test: bool, reading: Reading, aside: Aside
 ) -> tuple[FolderSource, FolderSource | None]:
     if with_test and reading.evaluate_on in (VAL, TEST):
-        raise ValueError(
-            f"data.evaluate_on={reading.evaluate_on} needs folders train and {reading.evaluate_on} in "
-            f"data.root={root}, which has none: add them, or type data.evaluate_on=auto to keep data.test_share of "
-            "each class for testing"
+        asked = reading.evaluate_on
+        raise InvalidSettingError(
+            "evaluate_on",
+            asked,
+            f"needs folders train and {asked} in {root}, which has none",
+            "auto to keep a share of each class for testing",
+            "add them",
         )
     source = FolderSource.scan(root, "image_folder", files=reading.files, aside=aside)
     share = reading.test_share
     if not 0 < share < 1:
-        raise ValueError(f"data.test_share={share} is not between 0 and 1: type data.test_share=0.2")
+        raise InvalidSettingError("test_share", share, "is not between 0 and 1", 0.2)
     is_test = (_drawn_per_image if reading.test_split == PER_IMAGE else _drawn_per_class)(source, share)
     train, test = (torch.nonzero(rows).flatten() for rows in (~is_test, is_test))
     return source.select(train, "image_folder/train"), source.select(test, "image_folder/test") if with_test else None
@@ -167,10 +168,9 @@ def _drawn_per_class(source: FolderSource, share: float) -> Tensor:
     for label, class_name in enumerate(source.class_names):
         rows = torch.nonzero(source.labels == label).flatten()
         if len(rows) < 2:
-            raise ValueError(
-                f"data.test_share={share} leaves class {class_name} (images: {len(rows)}) without a test image: add "
-                "images, or sort them into data.root/train and data.root/test"
-            )
+            reason = f"leaves class {class_name} (images: {len(rows)}) without a test image"
+            mend = "add images, or sort them into folders train and test"
+            raise InvalidSettingError("test_share", share, reason, mend=mend)
         count = min(max(1, int(share * len(rows) + 0.5)), len(rows) - 1)
         chosen[rows[draws[rows].argsort(stable=True)[:count]]] = True
     return chosen
@@ -183,22 +183,21 @@ def _drawn_per_image(source: FolderSource, share: float) -> Tensor:
     for label, class_name in enumerate(source.class_names):
         mine = is_test[source.labels == label]
         if mine.all() or not mine.any():
-            raise ValueError(
-                f"data.test_share={share} leaves class {class_name} (images: {len(mine)}) without a "
-                f"{'training' if mine.all() else 'test'} image: type data.test_split=per_class, or "
-                f"{_advice(draws, source.labels)}"
-            )
+            side = "training" if mine.all() else "test"
+            reason = f"leaves class {class_name} (images: {len(mine)}) without a {side} image"
+            raise InvalidSettingError("test_share", share, reason, *_advice(draws, source.labels))
     return is_test
 
 
-def _advice(draws: Tensor, labels: Tensor) -> str:
+def _advice(draws: Tensor, labels: Tensor) -> tuple[Allowed, str]:
+    """Return the settings that mend it, and what else does."""
     own = [draws[labels == label] for label in labels.unique()]
     # Two decimals, rounded inwards.
     low = int(max(float(of_class.min()) for of_class in own) * 100 + 1) / 100
     high = int(min(float(of_class.max()) for of_class in own) * 100) / 100
     if low <= high:
-        return f"type data.test_share between {low} and {high}"
-    return "add images, or sort them into data.root/train and data.root/val"
+        return {"test_split": "per_class", "test_share": f"{low} to {high}"}, ""
+    return {"test_split": "per_class"}, "add images, or sort them into folders train and val"
 
 
 def _holds_an_image(folder: Path) -> bool:

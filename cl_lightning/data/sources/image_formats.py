@@ -64,7 +64,7 @@ class TooLargeError(ValueError):
     """A picture with more pixels than may be decoded."""
 
     def __init__(self, pixels: int, limit: int) -> None:
-        super().__init__(f"{pixels} pixels, more than data.max_pixels={limit}")
+        super().__init__(f"{pixels} pixels, more than max_pixels={limit}")
         self.pixels = pixels
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError
 from cl_lightning.data.sources import fine_grained
 from cl_lightning.data.sources.base import ArraySource, FolderSource, Scanned, Table
 from cl_lightning.data.sources.class_folders import ANY, class_folders
@@ -80,7 +81,7 @@ def load_sources(
     (``on_broken="error"``), or no file of a class does.
     """
     if name not in _READERS:
-        raise ValueError(f"data.name={name} is unknown: type data.name={', '.join(_READERS)}")
+        raise InvalidSettingError("name", name, "is unknown", ", ".join(_READERS))
     top = None if root is None else Path(root).expanduser()
     train, test = _READERS[name](top, with_test, Reading(files, evaluate_on, test_share, test_split))
     if top is None or not isinstance(train, FolderSource):
@@ -123,7 +124,7 @@ def _digits(_root: Path | None, with_test: bool, _reading: Reading) -> Sources:
 
 def _cifar100(root: Path | None, with_test: bool, _reading: Reading) -> Sources:
     if root is None:
-        raise ValueError("data.root is not set: type data.root=DIR, where CIFAR-100 is or shall be downloaded to")
+        raise InvalidSettingError("root", NOT_GIVEN, "is not set", "DIR, where CIFAR-100 is or shall be downloaded to")
     if not (root / _CIFAR).is_dir():
         _download_cifar100(root)
     return _cifar100_part(root, train=True), _cifar100_part(root, train=False) if with_test else None
@@ -135,9 +136,8 @@ def _cifar100_part(root: Path, *, train: bool) -> ArraySource:
     try:
         data = CIFAR100(str(root), train=train, download=False)
     except RuntimeError as error:
-        raise ValueError(
-            f"data.root={root} has a damaged {_CIFAR}: remove that folder to download it anew, or type data.root=DIR"
-        ) from error
+        mend = "remove that folder to download it anew"
+        raise InvalidSettingError("root", root, f"has a damaged {_CIFAR}", "DIR", mend) from error
     images, own_labels, _ = data.get_data()
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     labels = torch.from_numpy(own_labels).to(torch.int64)
@@ -156,9 +156,12 @@ def _download_cifar100(root: Path) -> None:
             _move_once(Path(aside) / _CIFAR, root / _CIFAR)
     except (OSError, RuntimeError, EOFError, tarfile.TarError, http.client.HTTPException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"data.root={root} has no {_CIFAR} and the download failed ({reason}): unpack cifar-100-python.tar.gz of "
-            "https://www.cs.toronto.edu/~kriz/cifar.html there, or type data.root=DIR, where it is already"
+        raise InvalidSettingError(
+            "root",
+            root,
+            f"has no {_CIFAR} and the download failed ({reason})",
+            "DIR, where it is already",
+            "unpack cifar-100-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html there",
         ) from error
 
 
@@ -178,15 +181,12 @@ def _imagenet(count: int) -> Callable[[Path | None, bool, Reading], Sources]:
         top = _existing(root)
         for part in ("train", "val"):
             if not (top / part).is_dir():
-                raise ValueError(
-                    f"data.root={root} has no folder {part}: type data.root=DIR with DIR/train and DIR/val"
-                )
+                raise InvalidSettingError("root", root, f"has no folder {part}", "DIR with DIR/train and DIR/val")
         found = list(class_folders(top / "train", reading.files))
         if len(found) not in {count, 1000}:
-            raise ValueError(
-                f"data.root={root} has {len(found)} class folders in train, {name} needs {count}"
-                f"{' (or all 1000)' if count != 1000 else ''}: type data.root=DIR or data=image_folder"
-            )
+            needed = f"{count}{' (or all 1000)' if count != 1000 else ''}"
+            reason = f"has {len(found)} class folders in train, {name} needs {needed}"
+            raise InvalidSettingError("root", root, reason, {"root": "DIR", "name": "image_folder"})
         classes = found[:count]
         if count == 100 and (classes[0], classes[-1]) != _FIRST_HUNDRED:
             log.warning("the classes in %s are not ImageNet's first hundred: compare with no published number", root)
@@ -226,13 +226,14 @@ def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> li
     for line in told if len(told) > _SHOWN else ():
         log.info("cannot be decoded: %s", line)
     shown = ", ".join(told[:_SHOWN]) + (f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else "")
-    holds = f"data.root={root} holds {sum(map(len, sources))} images, of which {len(told)} cannot be decoded: {shown}"
+    holds = f"holds {sum(map(len, sources))} images, of which {len(told)} cannot be decoded"
     if not skip:
-        largest = max(one.too_large for one in found)
-        larger = f", or data.max_pixels={largest} to read those that are large" if largest else ""
-        raise ValueError(f"{holds}; repair or remove them, or type data.on_broken=skip to leave them out{larger}")
+        mends: dict[str, str] = {"on_broken": "skip to leave them out"}
+        if largest := max(one.too_large for one in found):
+            mends["max_pixels"] = f"{largest} to read those that are large"
+        raise InvalidSettingError("root", root, f"{holds} ({shown})", mends, "repair or remove them")
     whole = [_without(source, rows) for source, rows in zip(sources, broken, strict=True)]
-    log.warning("%s; they are left out", holds)
+    log.warning("%s %s: %s; they are left out", root, holds, shown)
     return whole
 
 
@@ -244,18 +245,17 @@ def _without(source: FolderSource, broken: dict[int, str]) -> FolderSource:
     if not left.all():
         label = int(left.argmin())
         row = next(row for row in broken if source.labels[row] == label)
-        raise ValueError(
-            f"data.on_broken=skip leaves class {source.class_names[label]} of {source.name} without an image: repair "
-            f"{source.root / source.paths[row]} ({broken[row]}), or add others of that class"
-        )
+        reason = f"leaves class {source.class_names[label]} of {source.name} without an image"
+        mend = f"repair {source.root / source.paths[row]} ({broken[row]}), or add others of that class"
+        raise InvalidSettingError("on_broken", "skip", reason, mend=mend)
     return source.select(rows, source.name)
 
 
 def _existing(root: Path | None) -> Path:
     if root is None:
-        raise ValueError("data.root is not set: type data.root=DIR, the folder with the images")
+        raise InvalidSettingError("root", NOT_GIVEN, "is not set", "DIR, the folder with the images")
     if not root.is_dir():
-        raise ValueError(f"data.root={root} does not exist: type data.root=DIR, the folder with the images")
+        raise InvalidSettingError("root", root, "does not exist", "DIR, the folder with the images")
     return root
 
 

@@ -15,6 +15,8 @@ from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, SetConfig
 from cl_lightning.config.schema.added_task import LearntFolderConfig
 from cl_lightning.config.schema.bounds import Choice, Each, Named, Range, bounds_of
+from cl_lightning.config.schema.filled import opened
+from cl_lightning.core.errors import UserError
 from tests.config.made import filled, given
 
 _CHECKED_ELSEWHERE = {"order", "increment", "token_mask_blocks"}
@@ -114,7 +116,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("typed", FAULTS)
 def test_what_is_out_of_bounds_is_reported_in_one_line(typed: str) -> None:
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(UserError) as told:
         check(filled(*typed.split()))
     assert FAULTS[typed] in str(told.value)
     assert len(str(told.value).splitlines()) == 1
@@ -131,8 +133,8 @@ def test_what_is_out_of_bounds_is_reported_in_one_line(typed: str) -> None:
     ],
 )
 def test_an_entry_of_data_sets_is_looked_at_too(options: dict[str, Any], line: str) -> None:
-    config = given(["data=sequence"])
-    data = dataclasses.replace(config.data, sets=[SetConfig("digits"), SetConfig("cifar100", **options)])
+    config, entry = given(["data=sequence"]), opened(SetConfig)
+    data = dataclasses.replace(config.data, sets=[entry("digits"), entry("cifar100", **options)])
     told = list(refusals(dataclasses.replace(config, data=data)))
     assert len(told) == 1
     assert told[0].startswith(f"data.sets, entry 2 (cifar100): {line}")

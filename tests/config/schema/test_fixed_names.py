@@ -12,7 +12,7 @@ from tests.integration.commands import typed
 
 REFUSED = {
     "method.name=wa": "method.name=wa is not possible, the choice brings method.name: type method=wa",
-    "+method.rehearsal=false method.name=wa": "+method.rehearsal= would add what is there",
+    "+method.rehearsal=false method.name=wa": "An item is already at 'method.rehearsal'. Either remove + prefix",
     "++method.name=wa": "type method=wa",
     "method={name: wa}": "method={name: wa} is not possible, the choice brings method.name: type method=wa",
     "method.name=mine": "type method= one of classifier_only, daformer_m",

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from cl_lightning.config.schema import DataConfig, SetConfig
 from cl_lightning.config.sweep.check import looks_at_test_images
 
 
 def told(**data: Any) -> str | None:
-    return looks_at_test_images(OmegaConf.create({"data": OmegaConf.structured(DataConfig(**data))}))
+    return looks_at_test_images(
+        OmegaConf.create({"data": {"validation": 0.0, "evaluate_on": "auto", "sets": [], **data}})
+    )
 
 
-def entry(evaluate_on: str, name: str = "image_folder") -> SetConfig:
-    return SetConfig(name=name, evaluate_on=evaluate_on)
+def entry(evaluate_on: str, name: str = "image_folder") -> dict[str, str]:
+    return {"name": name, "evaluate_on": evaluate_on}
 
 
 def test_images_that_are_set_aside_and_those_of_a_validation_part() -> None:

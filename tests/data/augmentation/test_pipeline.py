@@ -169,15 +169,15 @@ def test_normalise(channels: int) -> None:
 
 @pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.25,)), ((0.5,) * 3, (0.25,) * 2), ((0.5,) * 3, (0.2, 0.0, 0.2))])
 def test_wrong_constants_are_refused(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=r"must be 3 numbers each, std above 0: type data.mean=\[0.5,0.5,0.5\]"):
+    with pytest.raises(ValueError, match=r"must be 3 numbers each, std above 0: pass mean=\[0.5,0.5,0.5\]"):
         normalise(random_images(1, 3, 2, 2), mean, std)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop_padding": -1}, "data.crop_padding=-1 must be .*: type data.crop_padding=4"),
-        ({"crop_padding": 1.5}, "data.crop_padding=1.5 must be"),
+        ({"crop_padding": -1}, "crop_padding=-1 must be .*: pass crop_padding=4"),
+        ({"crop_padding": 1.5}, "crop_padding=1.5 must be"),
         ({"brightness": -0.1}, r"brightness=-0.1 is not in \[0, 1\]"),
         ({"brightness": 1.5}, r"brightness=1.5 is not in \[0, 1\]"),
         ({"brightness": float("nan")}, "brightness=nan is not"),
@@ -192,7 +192,7 @@ def test_wrong_augmentations_are_refused(options: dict[str, Any], message: str) 
 def test_wrong_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"takes uint8 images, not torch.float32"):
         augment(torch.rand(1, 3, 4, 4), Augmentation(), KEY, torch.arange(1))
-    with pytest.raises(ValueError, match="not 2 channels: type data.augmentation=basic"):
+    with pytest.raises(ValueError, match="not 2 channels: pass augmentation=basic"):
         augment(random_images(1, 2, 4, 4), Augmentation(randaugment=RandAugment()), KEY, torch.arange(1))
     with pytest.raises(AssertionError, match="one position an image"):
         augment(random_images(2, 3, 4, 4), Augmentation(), KEY, torch.arange(1))

@@ -52,28 +52,28 @@ def test_identity_and_lists() -> None:
 @pytest.mark.parametrize(
     ("order", "fault"),
     [
-        ([0, 1, 2, 3, 4, 5, 6, 3, 8, 9], "data.order has 3 twice and lacks 7:"),
-        ([0, 1, 2, 3, 4, 5, 6, 8, 9], "data.order lacks 7:"),
-        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9], "data.order has 9 (3 times):"),
-        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 10], "data.order has 10 (not a class) and lacks 9:"),
-        ([0, True, 2.0, 3, 4, 5, 6, 7, 8, 9], "data.order has True, 2.0 (not a class) and lacks 1, 2:"),
-        ([0], "data.order lacks 1, 2, 3, 4, 5 and 4 more:"),
+        ([0, 1, 2, 3, 4, 5, 6, 3, 8, 9], "order has 3 twice and lacks 7:"),
+        ([0, 1, 2, 3, 4, 5, 6, 8, 9], "order lacks 7:"),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9], "order has 9 (3 times):"),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 10], "order has 10 (not a class) and lacks 9:"),
+        ([0, True, 2.0, 3, 4, 5, 6, 7, 8, 9], "order has True, 2.0 (not a class) and lacks 1, 2:"),
+        ([0], "order lacks 1, 2, 3, 4, 5 and 4 more:"),
     ],
 )
 def test_wrong_lists_are_refused_by_what_is_wrong_with_them(order: list[int], fault: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{re.escape(fault)} type data\.order=[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(fault)} pass order=[^\n]*$"):
         class_order("digits", order, 10)
 
 
 @pytest.mark.parametrize("spec", ["random", 4, 0, True, "seed:", "seed:-1", "seed:4294967296", "", "order1"])
 def test_unknown_orders_are_refused_with_the_allowed_ones(spec: str | int) -> None:
-    with pytest.raises(ValueError, match=r"type data\.order=identity, 1, 2, 3, seed:N") as refusal:
+    with pytest.raises(ValueError, match=r"pass order=identity, 1, 2, 3, seed:N") as refusal:
         class_order("cifar100", spec, 100)
-    assert str(refusal.value).startswith(f"data.order={spec} is no class order of cifar100")
+    assert str(refusal.value).startswith(f"order={spec} is no class order of cifar100")
 
 
 def test_data_sets_without_published_orders_offer_none() -> None:
-    with pytest.raises(ValueError, match=r"data\.order=1 .*: type data\.order=identity, seed:N"):
+    with pytest.raises(ValueError, match=r"order=1 .*: pass order=identity, seed:N"):
         class_order("digits", 1, 10)
 
 
@@ -94,14 +94,17 @@ def test_numbers_stay_indices_where_classes_are_called_by_numbers() -> None:
 @pytest.mark.parametrize(
     ("order", "told"),
     [
-        (["dog", "cat", "Red owl", "cafe"], "data.order has cafe, no class of it (did you mean caf\u00e9?): type"),
-        (["dog", "cat", "redowl", "x"], "data.order has redowl, no class of it (did you mean Red owl?): type"),
-        (["dog", "wolverine"], "data.order has wolverine, no class of it (caf\u00e9, cat, dog, Red owl): type"),
+        (["dog", "cat", "Red owl", "cafe"], "order has cafe, no class of it (did you mean caf\u00e9?): pass"),
+        (["dog", "cat", "redowl", "x"], "order has redowl, no class of it (did you mean Red owl?): pass"),
+        (["dog", "wolverine"], "order has wolverine, no class of it (caf\u00e9, cat, dog, Red owl): pass"),
         (
             ["dog", "cat", "dog"],
-            "data.order has dog twice and lacks caf\u00e9, Red owl: type data.order=[...] with",
+            "order has dog twice and lacks caf\u00e9, Red owl: pass order=[...] with",
         ),
-        (["dog", 3], """data.order has numbers and names, 3 and dog: type names alone ('data.order=["3",...]' for"""),
+        (
+            ["dog", 3],
+            """order has numbers and names, 3 and dog: take names alone, or each of 0..3, or pass order=["3",...]""",
+        ),
     ],
 )
 def test_wrong_names_are_reported_in_one_line(order: list[int | str], told: str) -> None:

@@ -57,7 +57,7 @@ def test_a_validation_share_is_taken_of_each_class_of_each_set() -> None:
     assert scenario.test is scenario.train
     for label in range(5):
         assert [int((rows == label).sum()) for rows in (scenario.train_labels, scenario.test_labels)] == [1, 1]
-    with pytest.raises(ValueError, match=r"type data\.validation=0\.1"):
+    with pytest.raises(ValueError, match=r"pass validation=0\.1"):
         concat_scenarios("sequence", links, image_size=SIZE)
 
 

@@ -26,9 +26,9 @@ class TestBroken:
     def test_they_are_named_in_one_line(self, tmp_path: Path) -> None:
         why = "(cannot identify image file)"
         assert refusal("image_folder", self.tree(tmp_path)) == (
-            f"data.root={tmp_path} holds 16 images, of which 3 cannot be decoded: "
-            f"train/a/2.png {why}, train/b/0.png {why}, val/b/3.png {why}; "
-            "repair or remove them, or type data.on_broken=skip to leave them out"
+            f"root={tmp_path} holds 16 images, of which 3 cannot be decoded "
+            f"(train/a/2.png {why}, train/b/0.png {why}, val/b/3.png {why}): "
+            "repair or remove them, or pass on_broken=skip to leave them out"
         )
 
     def test_of_many_the_first_are_named_and_the_log_has_all(
@@ -37,8 +37,8 @@ class TestBroken:
         touch(self.tree(tmp_path), ["train/a/0.png", "train/a/1.png"], b"nothing")
         with caplog.at_level(logging.INFO):
             message = refusal("image_folder", tmp_path)
-        assert "of which 5 cannot be decoded: train/a/0.png (" in message
-        assert "train/a/2.png (cannot identify image file) and 2 more; repair" in message
+        assert "of which 5 cannot be decoded (train/a/0.png (" in message
+        assert "train/a/2.png (cannot identify image file) and 2 more): repair" in message
         logged = [record.getMessage().split()[3] for record in caplog.records]
         assert logged == ["train/a/0.png", "train/a/1.png", "train/a/2.png", "train/b/0.png", "val/b/3.png"]
 
@@ -51,7 +51,7 @@ class TestBroken:
         assert test.paths == ("a/0.png", "a/1.png", "a/2.png", "a/3.png", "b/0.png", "b/1.png", "b/2.png")
         (record,) = caplog.records
         assert record.levelname == "WARNING"
-        assert f"data.root={tmp_path} holds 16 images, of which 3 cannot be decoded: train/a/2" in record.getMessage()
+        assert f"{tmp_path} holds 16 images, of which 3 cannot be decoded: train/a/2" in record.getMessage()
         assert record.getMessage().endswith("they are left out")
         for name in ("train/a/2.png", "train/b/0.png", "val/b/3.png"):
             (tmp_path / name).unlink()
@@ -75,7 +75,7 @@ class TestBroken:
     def test_a_class_that_would_be_empty_is_named(self, tmp_path: Path, part: str) -> None:
         touch(self.tree(tmp_path), [f"{part}/b/{file}.png" for file in range(4)], b"nothing")
         assert refusal("image_folder", tmp_path, on_broken="skip") == (
-            f"data.on_broken=skip leaves class b of image_folder/{part} without an image: repair "
+            f"on_broken=skip leaves class b of image_folder/{part} without an image: repair "
             f"{tmp_path}/{part}/b/0.png (cannot identify image file), or add others of that class"
         )
 

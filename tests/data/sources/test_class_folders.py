@@ -80,7 +80,7 @@ def test_known_names_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_broken_file_of_a_known_name_is_refused_and_not_left_out(tmp_path: Path) -> None:
     root = touch(make_folder(tmp_path, oddities=[]), ["cat/broken.gif"], b"GIF89a")
-    assert "of which 1 cannot be decoded: cat/broken.gif (" in refusal("image_folder", root)
+    assert "of which 1 cannot be decoded (cat/broken.gif (" in refusal("image_folder", root)
     train, test = read(root, on_broken="skip")
     assert len(train) + len(test) == 2 * PLAIN
 
@@ -101,7 +101,7 @@ def test_one_level_too_deep_names_the_folder_with_the_images(tmp_path: Path) -> 
     make_folder(tmp_path / "pictures", oddities=[])
     assert refusal("image_folder", tmp_path) == (
         f"class folder {tmp_path}/pictures holds no image, but {tmp_path}/pictures/cat does: "
-        f"type data.root={tmp_path}/pictures if its folders are the classes, or move the images up"
+        f"move the images up, or pass root={tmp_path}/pictures if its folders are the classes"
     )
 
 
@@ -135,7 +135,7 @@ class TestAccents:
 
     def test_two_folders_of_one_name_are_refused(self, tmp_path: Path) -> None:
         touch(tmp_path, [f"{form}/{n}.png" for form in (self.COMPOSED, self.APART) for n in range(3)])
-        assert r"class folders 'cafe\u0301' and 'caf\xe9' in" in refusal("image_folder", tmp_path)
+        assert r"class folders 'cafe\u0301' and 'caf\xe9', which are one name" in refusal("image_folder", tmp_path)
 
     def test_two_files_of_one_name_are_refused(self, tmp_path: Path) -> None:
         touch(tmp_path, [f"a/{form}.png" for form in (self.COMPOSED, self.APART)])

@@ -94,13 +94,13 @@ def test_files_and_classes_are_those_of_the_index(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", SETS)
 def test_what_is_not_there_is_reported_and_never_downloaded(name: str, tmp_path: Path) -> None:
-    where = f"type data.root=DIR, where DIR/{FOLDERS[name]} holds "
-    with pytest.raises(ValueError, match=re.escape(f"data.root is not set: {where}")):
+    where = f"pass root=DIR, where DIR/{FOLDERS[name]} holds "
+    with pytest.raises(ValueError, match=re.escape(f"root is not set: {where}")):
         load_sources(name)
-    with pytest.raises(ValueError, match=re.escape(f"data.root={tmp_path} has no {FOLDERS[name]}: {where}")):
+    with pytest.raises(ValueError, match=re.escape(f"root={tmp_path} has no {FOLDERS[name]}: {where}")):
         load_sources(name, tmp_path)
     (tmp_path / FOLDERS[name]).mkdir()
-    with pytest.raises(ValueError, match=re.escape(f"data.root={tmp_path} has a {FOLDERS[name]} that is not whole (")):
+    with pytest.raises(ValueError, match=re.escape(f"root={tmp_path} has a {FOLDERS[name]} that is not whole (")):
         load_sources(name, tmp_path)
 
 

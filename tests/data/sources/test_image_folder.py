@@ -59,13 +59,12 @@ class TestParts:
     def test_a_part_that_is_asked_for_and_missing_is_one_line(self, tmp_path: Path, wanted: str, there: str) -> None:
         self.tree(tmp_path, "train", there)
         assert refusal("image_folder", tmp_path, evaluate_on=wanted) == (
-            f"data.evaluate_on={wanted}, but data.root={tmp_path} has no folder {wanted}: add it, "
-            f"or type data.evaluate_on={there}"
+            f"evaluate_on={wanted}, but {tmp_path} has no folder {wanted}: add it, or pass evaluate_on={there}"
         )
 
     def test_class_folders_alone_have_no_part_to_ask_for(self, tmp_path: Path) -> None:
         touch(tmp_path, [f"{name}/{number}.png" for name in "ab" for number in range(4)])
-        assert refusal("image_folder", tmp_path, evaluate_on="val").startswith("data.evaluate_on=val needs folders")
+        assert refusal("image_folder", tmp_path, evaluate_on="val").startswith("evaluate_on=val needs folders")
 
     @pytest.mark.parametrize(
         ("parts", "used"),
@@ -87,7 +86,7 @@ class TestParts:
     def test_two_spellings_of_one_part_are_refused(self, tmp_path: Path) -> None:
         self.tree(tmp_path, "train", "val", "valid")
         assert refusal("image_folder", tmp_path) == (
-            f"data.root={tmp_path} has val and valid, which may both be the val part: rename or remove one"
+            f"root={tmp_path} has val and valid, which may both be the val part: rename or remove one"
         )
 
     def test_unsorted_test_pictures_are_not_evaluated_on(self, tmp_path: Path) -> None:
@@ -144,8 +143,8 @@ class TestShare:
     def test_a_single_image_cannot_be_split(self, tmp_path: Path) -> None:
         touch(tmp_path, ["a/1.png", "b/1.png", "b/2.png"])
         assert refusal("image_folder", tmp_path) == (
-            "data.test_share=0.2 leaves class a (images: 1) without a test image: add images, or sort them into "
-            "data.root/train and data.root/test"
+            "test_share=0.2 leaves class a (images: 1) without a test image: add images, or sort them into "
+            "folders train and test"
         )
 
     def test_a_file_that_is_added_moves_at_most_one_other_of_its_class(self, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class TestDigits:
 
 def test_unknown_names_are_refused_with_the_allowed_ones() -> None:
     assert refusal("mnist") == (
-        "data.name=mnist is unknown: type data.name=digits, cifar100, imagenet100, imagenet1000, image_folder, "
+        "name=mnist is unknown: pass name=digits, cifar100, imagenet100, imagenet1000, image_folder, "
         "aircraft, cars, cub200"
     )
 
@@ -77,8 +77,8 @@ def test_unknown_names_are_refused_with_the_allowed_ones() -> None:
 @pytest.mark.parametrize("name", ["imagenet100", "imagenet1000", "image_folder"])
 def test_missing_folders_are_named(name: str, tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
-    assert refusal(name, missing).startswith(f"data.root={missing} does not exist: type data.root=DIR")
-    assert refusal(name).startswith("data.root is not set: type data.root=DIR")
+    assert refusal(name, missing).startswith(f"root={missing} does not exist: pass root=DIR")
+    assert refusal(name).startswith("root is not set: pass root=DIR")
     assert not missing.exists()
 
 
@@ -129,9 +129,9 @@ class TestCifar:
     @pytest.mark.usefixtures("no_network")
     def test_failed_downloads_say_where_the_data_belong(self, tmp_path: Path) -> None:
         message = refusal("cifar100", tmp_path / "new")
-        assert message.startswith(f"data.root={tmp_path / 'new'} has no cifar-100-python and the download failed")
+        assert message.startswith(f"root={tmp_path / 'new'} has no cifar-100-python and the download failed")
         assert "no route to host" in message
-        assert message.endswith("or type data.root=DIR, where it is already")
+        assert message.endswith("or pass root=DIR, where it is already")
         assert list((tmp_path / "new").iterdir()) == []
 
     @pytest.mark.usefixtures("no_checksums")
@@ -161,10 +161,10 @@ class TestCifar:
 
     def test_damaged_files_are_refused(self, tmp_path: Path) -> None:
         self.fabricate(tmp_path / "cifar-100-python")
-        assert refusal("cifar100", tmp_path).startswith(f"data.root={tmp_path} has a damaged cifar-100-python: remove")
+        assert refusal("cifar100", tmp_path).startswith(f"root={tmp_path} has a damaged cifar-100-python: remove")
 
     def test_root_must_be_given(self) -> None:
-        assert refusal("cifar100").startswith("data.root is not set: type data.root=DIR")
+        assert refusal("cifar100").startswith("root is not set: pass root=DIR")
 
 
 class TestImageNet:
@@ -196,10 +196,10 @@ class TestImageNet:
     def test_wrong_numbers_of_classes_are_refused(self, tmp_path: Path) -> None:
         touch(tmp_path, [f"{part}/n{label}/a.JPEG" for label in range(3) for part in ("train", "val")])
         assert refusal("imagenet100", tmp_path) == (
-            f"data.root={tmp_path} has 3 class folders in train, imagenet100 needs 100 (or all 1000): "
-            "type data.root=DIR or data=image_folder"
+            f"root={tmp_path} has 3 class folders in train, imagenet100 needs 100 (or all 1000): "
+            "pass root=DIR, or name=image_folder"
         )
-        assert "imagenet1000 needs 1000: type" in refusal("imagenet1000", tmp_path)
+        assert "imagenet1000 needs 1000: pass" in refusal("imagenet1000", tmp_path)
 
     def test_missing_parts_and_classes_are_named(self, tmp_path: Path) -> None:
         touch(tmp_path, [f"train/n{label:03d}/a.JPEG" for label in range(100)])
@@ -227,7 +227,7 @@ class TestImageFolder:
 
     def test_train_alone_is_refused(self, tmp_path: Path) -> None:
         touch(tmp_path, ["train/a/1.png"])
-        assert refusal("image_folder", tmp_path).endswith(f"add one, or type data.root={tmp_path}/train")
+        assert refusal("image_folder", tmp_path).endswith(f"add one, or pass root={tmp_path}/train")
 
     def test_a_class_may_be_called_train(self, tmp_path: Path) -> None:
         touch(tmp_path, [f"{name}/{file}.png" for name in ("bus", "train") for file in range(40)])
@@ -257,7 +257,7 @@ class TestImageFolder:
     def test_shares_outside_the_unit_interval_are_refused(self, tmp_path: Path, share: float) -> None:
         touch(tmp_path, ["a/1.png"])
         message = refusal("image_folder", tmp_path, test_share=share)
-        assert message.startswith(f"data.test_share={share} is not between 0 and 1")
+        assert message.startswith(f"test_share={share} is not between 0 and 1")
 
 
 class TestOldSplit:
@@ -280,8 +280,8 @@ class TestOldSplit:
         for share in (0.001, 0.999):
             message = refusal("image_folder", tmp_path, test_share=share, test_split="per_image")
             missing = "test" if share < 0.5 else "training"
-            assert f"data.test_share={share} leaves class a (images: 12) without a {missing} image" in message
-            advice = re.search(r"type data\.test_share between ([\d.]+) and ([\d.]+)$", message)
+            assert f"test_share={share} leaves class a (images: 12) without a {missing} image" in message
+            advice = re.search(r"or test_share=([\d.]+) to ([\d.]+)$", message)
             assert advice
             for good in advice.groups():
                 self.keys(tmp_path, test_share=float(good))

@@ -1,0 +1,109 @@
+"""Configuration to what trains and to what is told of it: engine, loggers, the keeping of checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from cl_lightning.checkpoint.schedule import CheckpointSchedule, NoCheckpoints
+from cl_lightning.checkpoint.state import RunState
+from cl_lightning.config.option_names import LOGGER
+from cl_lightning.config.schema import Config, TrainerConfig
+from cl_lightning.core.errors import worded
+from cl_lightning.data.loading import Pipeline
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.distributed.process_group import ProcessGroup
+from cl_lightning.distributed.signals import StopFlag
+from cl_lightning.learning.engine import Engine, EngineOptions, Observers
+from cl_lightning.learning.loggers import Curves, LoggerOptions, ResumePoint, make_curves
+from cl_lightning.learning.trainer import TrainerOptions
+from cl_lightning.learning.trunk_compiler import TrunkCompiler
+from cl_lightning.run.process_setup import Verbosity
+from cl_lightning.run.run_dir import RunDirectory
+
+
+def build_engine(
+    config: Config,
+    scenario: Scenario,
+    pipeline: Pipeline,
+    run_dir: Path,
+    processes: ProcessGroup,
+    observers: Observers,
+) -> Engine:
+    """What trains, on this process' device."""
+    trainer = config.trainer
+    options = EngineOptions(
+        workers=trainer.workers,
+        evaluation_batch=config.batch.evaluation,
+        log_every=trainer.log_every,
+        trunks=TrunkCompiler(_compiles(trainer), asked_for=trainer.compile == "trunk"),
+        cuda_graphs=trainer.cuda_graphs,
+    )
+    how = TrainerOptions(trainer.accelerator, trainer.precision, trainer.deterministic, run_dir, processes)
+    return Engine(scenario, pipeline, how, options, observers)
+
+
+def build_curves(config: Config, run_dir: Path, state: RunState, resume: bool, *, begun: bool) -> Curves:
+    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. Until it has
+    ``begun`` to learn, a run that extends another one has that one's last task at step 0.
+    """
+    at, tasks = state.position, len(state.records)
+    logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
+    there = ResumePoint(state.steps, max(0, logged), len(state.after_phases))
+    options = _logger_options(config)
+    with worded(LOGGER):
+        curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
+    if begun:
+        curves.offset = state.step_offset
+    return curves
+
+
+def build_journal(
+    config: Config,
+    run_directory: RunDirectory,
+    state: RunState,
+    curves: Curves,
+    stop: StopFlag,
+    processes: ProcessGroup,
+) -> CheckpointSchedule | NoCheckpoints:
+    """What keeps the run's state; on a process that writes nothing, what lets the others do so."""
+    if not processes.is_main:
+        return NoCheckpoints()
+
+    def save() -> None:
+        curves.sync()  # first: a checkpoint must not know of points that a power cut takes away
+        run_directory.save_checkpoint(state)
+
+    every = config.trainer
+    steps, minutes = every.checkpoint_steps, every.checkpoint_minutes
+    return CheckpointSchedule(
+        state, save, lambda: run_directory.position_text(state), stop, every_steps=steps, every_minutes=minutes
+    )
+
+
+def on_gpu(trainer: TrainerConfig) -> bool:
+    """Whether this run's networks are on a GPU."""
+    return trainer.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def _compiles(trainer: TrainerConfig) -> bool:
+    """Whether the networks' trunks are compiled: on a GPU it pays within minutes, on a CPU within hours."""
+    if trainer.compile == "auto":
+        return on_gpu(trainer)
+    return trainer.compile == "trunk"
+
+
+def _logger_options(config: Config) -> LoggerOptions:
+    logger = config.logger
+    group = f"{config.method.name}_{config.data.name}"
+    return LoggerOptions(
+        csv=logger.csv,
+        wandb=logger.wandb,
+        project=logger.project,
+        entity=logger.entity,
+        mode=logger.mode,
+        name=logger.name or f"{group}_seed{config.seed}",
+        group=logger.group or group,
+        quiet=config.verbose == Verbosity.QUIET,
+    )

@@ -1,0 +1,69 @@
+"""Options of methods as ``conf/`` has them, but for what a test changes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from cl_lightning.config.schema import DAFormerConfig, DERConfig, DyToxConfig, MEATConfig, WAConfig
+from cl_lightning.losses.neighbours import Neighbours
+from cl_lightning.methods.der import DEROptions
+from cl_lightning.methods.dytox import DyToxOptions
+from cl_lightning.methods.meat import MEATOptions
+from cl_lightning.methods.wa import WAOptions
+from tests.config.made import filled
+
+
+@cache
+def _method(name: str) -> Any:
+    return filled(f"method={name}").method
+
+
+def dytox_options(**changed: Any) -> DyToxOptions:
+    """Return DyTox's, with the switches of ``recipe=clean``."""
+    method: DyToxConfig = _method("dytox")
+    recipe = filled("recipe=clean").recipe
+    options: dict[str, Any] = {
+        "distillation": method.distillation,
+        "temperature": method.temperature,
+        "divergence_weight": method.divergence_weight,
+        "sharpness_from_task": _method("dytox_plusplus").sam.from_task,
+        "softmax": recipe.mixup_softmax,
+        "distillation_class_mean": recipe.distillation_class_mean,
+        "rehearsal": method.rehearsal,
+        "herd_augmented": recipe.herd_augmented,
+        "herd_distinct": recipe.herd_distinct,
+        "herd_after_finetuning": recipe.herd_after_finetuning,
+        "finetune_first": recipe.finetune_joint,
+    }
+    return DyToxOptions(**{**options, **changed})
+
+
+def wa_options(**changed: Any) -> WAOptions:
+    """Return WA's."""
+    method: WAConfig = _method("wa")
+    options = {"temperature": method.temperature, "clip": method.clip, "rehearsal": method.rehearsal}
+    return WAOptions(**{**options, **changed})
+
+
+def der_options(**changed: Any) -> DEROptions:
+    """Return DER's."""
+    method: DERConfig = _method("der")
+    weight, temperature = method.auxiliary_weight, method.temperature
+    options = {"auxiliary_weight": weight, "temperature": temperature, "rehearsal": method.rehearsal}
+    return DEROptions(**{**options, **changed})
+
+
+def meat_options(**changed: Any) -> MEATOptions:
+    """Return MEAT's."""
+    method: MEATConfig = _method("meat")
+    options = {"keep": method.keep, "drop_weight": method.drop_weight, "readouts": tuple(method.readouts)}
+    return MEATOptions(**{**options, **changed})
+
+
+def neighbours(form: str, **changed: Any) -> Neighbours:
+    """Return those of DAFormer's reconstruction, which has no form unless one is chosen."""
+    method: DAFormerConfig = _method("daformer_m")
+    given = method.neighbours
+    options = {"k": given.k, "temperature": given.temperature, "margin": given.margin}
+    return Neighbours(form, **{**options, **changed})
