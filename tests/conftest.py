@@ -25,6 +25,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests import typecheck
+
+typecheck.install()  # before any test imports what it checks
 torch.set_num_threads(1)
 # Autograd looks for devices at the first backward of a process. After an export it takes fake ones for real and starts
 # threads for them, and then no forked child (tests/distributed) may go backward: so it looks now.
