@@ -99,7 +99,7 @@ class RehearsalMemory:
         return sum(len(rows) for exemplars in self.lists for rows in exemplars.values())
 
     def quota(self, seen: int) -> int:
-        """Return a class's exemplars in each list once ``seen`` classes are known; ValueError if there would be none."""
+        """Return a class's exemplars in each list once ``seen`` classes are known. Raises ``ValueError`` for none."""
         return self.budget.quota(seen, self.num_lists)
 
     def exemplars(self, replica: int = 0) -> dict[int, Rows]:
