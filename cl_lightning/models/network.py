@@ -93,7 +93,7 @@ class Network(nn.Module, ABC):
         return None
 
     def auxiliary(self, features: Features) -> Float[Tensor, "B groups"] | None:
-        """Return the scores of the auxiliary head, one for any old class and one for each new one; ``None`` without it."""
+        """Return the auxiliary scores, of any old class and of each new one; ``None`` without such a head."""
         return None
 
 

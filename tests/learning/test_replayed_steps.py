@@ -47,6 +47,8 @@ from tests.learning.a_phase import (
 )
 from tests.learning.recorder import ByHand
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 # ---- replayed steps ------------------------------------------------------------------------------------------------
 
 
