@@ -27,7 +27,9 @@ check = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({DataAccess: object
 
 def modules() -> list[str]:
     """Names of the modules that are checked."""
-    files = [file for room in CHECKED for file in (PACKAGE / room).glob("*.py") if not file.name.endswith(OPERATORS)]
+    files = [
+        file for room in CHECKED for file in (PACKAGE / room).glob("[!_]*.py") if not file.name.endswith(OPERATORS)
+    ]
     return [".".join(("cl_lightning", file.parent.name, file.stem)) for file in sorted(files)]
 
 
