@@ -124,7 +124,7 @@ class ICaRL(Method):
         return {"nme": F.pad(near, (0, missing), value=-torch.inf), "linear": linear}
 
     def readouts(self) -> dict[str, Readout]:
-        """Describe the scores: ``linear`` was trained by sigmoids, ``nme`` was not trained. Softmax of minus the squared
+        """Describe the scores: ``linear`` was trained by sigmoids, ``nme`` was not trained. Softmax of minus squared
         distances (classes as Gaussians of equal width) ranks the classes, but is not calibrated.
         """
         return {"nme": Readout("softmax", means=self.class_means), "linear": Readout("sigmoid")}
