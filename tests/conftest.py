@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", WANDB_MODE="disabled")
@@ -25,6 +26,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests import typecheck
+
+typecheck.install()  # before any test imports what it checks
 torch.set_num_threads(1)
 # Autograd looks for devices at the first backward of a process. After an export it takes fake ones for real and starts
 # threads for them, and then no forked child (tests/distributed) may go backward: so it looks now.
@@ -62,6 +66,13 @@ def refuse_network(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(refuse_network)
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """For tests of compiled code: it is the package's own, without the checks around it."""
+    with typecheck.paused():
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

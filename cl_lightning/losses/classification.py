@@ -6,12 +6,13 @@ Legend: B batch, C classes.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def binary_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
-    """Sigmoid cross-entropy, mean over images *and* classes (DyTox, section 3.3; iCaRL, algorithm 3).
+def binary_cross_entropy(logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+    """Return the sigmoid cross-entropy, mean over images *and* classes (DyTox, section 3.3; iCaRL, algorithm 3).
 
     The mean over classes makes each score's gradient shrink as 1 / C when classes arrive: it is part of the published
     recipe.
@@ -19,8 +20,8 @@ def binary_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits_BC.float(), targets_BC.float())
 
 
-def cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
-    """Softmax cross-entropy with soft targets, mean over images alone.
+def cross_entropy(logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+    """Return the softmax cross-entropy with soft targets, mean over images alone.
 
     The criterion of the baselines, and of DyTox+ and DyTox++ in the public code until 7 May 2022. A target may be one
     class, or smoothed and mixed (rows sum to one).
@@ -28,17 +29,21 @@ def cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
     return -(targets_BC.float() * logits_BC.float().log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
-def own_cross_entropy(logits_BC: Tensor, targets_BC: Tensor, own: slice) -> Tensor:
-    """:func:`cross_entropy` among the classes ``own`` of one task, as if there were no others. What smoothing has given
-    to classes of other tasks is spread over its own: that is smoothing among them, however many others there are.
+def own_cross_entropy(
+    logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"], own: slice
+) -> Float[Tensor, ""]:
+    """Return :func:`cross_entropy` among the classes ``own`` of one task, as if there were no others.
+
+    Smoothing mass on classes of other tasks is spread over the task's own: that is smoothing among them, however many
+    others there are.
     """
     targets_BO = targets_BC[:, own]
     elsewhere_B1 = 1 - targets_BO.sum(dim=-1, keepdim=True)
     return cross_entropy(logits_BC[:, own], targets_BO + elsewhere_B1 / targets_BO.shape[1])
 
 
-def group_old(targets_BC: Tensor, num_old: int) -> Tensor:
-    """(B, C) targets to (B, C_new + 1): entry 0 is the share of any old class, then the new classes.
+def group_old(targets_BC: Float[Tensor, "B C"], num_old: int) -> Float[Tensor, "B C-{num_old}+1"]:
+    """Merge the old classes into entry 0, the share of any old class; the new classes follow.
 
     The targets of DyTox's divergence head (section 3.3) and of DER's auxiliary classifier (Yan et al. 2021, section
     3.3).

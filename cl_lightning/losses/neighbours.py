@@ -1,11 +1,12 @@
-"""Keeping the neighbourhood of every image: K-nearest-neighbour-invariant distillation.
+"""K-nearest-neighbour-invariant distillation, which preserves the neighbourhood of every image.
 
 DAFormer's abstract (Wang et al., IEEE TMM) says that the old and the new model should keep "the same neighbourhood
 relationship of each sample". Its formula is not public, and its code has none: what follows is **our reconstruction**,
 in three forms, none of which may be called the paper's.
 
-An image's place is its embeddings of the old tasks, each of length one, side by side. The neighbours of an image are
-those of its batch, by the teacher's cosine similarity; the student's embeddings are compared on the same neighbours:
+An image is represented by its embeddings of the old tasks, each of length one, concatenated. The neighbours of an image
+are those of its batch, by the teacher's cosine similarity; the student's embeddings are compared on the same
+neighbours:
 
 =============== ======================================================================================================
 ``similarity``  (A) KL(p || q) of p = softmax over the k neighbours of the teacher's similarities / temperature and q,
@@ -20,7 +21,7 @@ All are zero where the student's similarities are the teacher's, so also after a
 has B - 1 candidates: a larger k means all of them (for ``order`` one less, as the last is what the others are compared
 with); where nothing is left to compare, the loss is zero.
 
-Legend: B batch, T old tasks, D width, k neighbours.
+Legend: B batch, T old tasks, D width, n neighbours of each image, nearest first.
 """
 
 from __future__ import annotations
@@ -29,34 +30,39 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 _LEAST = 1e-6
-"""Squared distance below which two images are one: the gradient of a root has no end at zero."""
+"""Squared distance below which two images are one: the gradient of a root is unbounded at zero."""
+
+Embeddings = Float[Tensor, "B T D"]
+Similarities = Float[Tensor, "B n"]
+"""Cosine similarities of each image and its neighbours."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What is compared, and how."""
+    """Options of the comparison."""
 
     form: str
     """One of :data:`FORMS`."""
     k: int
     """Neighbours of each image, at least 1."""
     temperature: float
-    """Of the similarities (``similarity``), > 0."""
+    """Temperature of the similarities (``similarity``), > 0."""
     margin: float
-    """The lead in cosine similarity that is asked for at most (``order``), >= 0."""
+    """Largest lead in cosine similarity that is asked for (``order``), >= 0."""
 
 
-def neighbour_distillation(student_BTD: Tensor, teacher_BTD: Tensor, options: Neighbours) -> Tensor:
-    """How much the student has moved the teacher's neighbours of each image, a scalar >= 0.
+def neighbour_distillation(student_BTD: Embeddings, teacher_BTD: Embeddings, options: Neighbours) -> Float[Tensor, ""]:
+    """Measure how far the student has moved the teacher's neighbours of each image; >= 0.
 
     Args:
         student_BTD: the student's embeddings of the old tasks.
-        teacher_BTD: the teacher's, of the same images; no gradient goes there.
-        options: which form, and its numbers.
+        teacher_BTD: the teacher's, of the same images; it gets no gradient.
+        options: the form and its numbers.
     """
     ours_BB, theirs_BB = similarities(student_BTD), similarities(teacher_BTD.detach())
     candidates = len(ours_BB) - 1 - (options.form == "order")
@@ -68,24 +74,24 @@ def neighbour_distillation(student_BTD: Tensor, teacher_BTD: Tensor, options: Ne
     return FORMS[options.form](ours_BB.gather(1, nearest_Bn), theirs_BB.gather(1, nearest_Bn), k, options)
 
 
-def similarities(e_BTD: Tensor) -> Tensor:
-    """(B, B) cosine of the angle between two images, each the side by side of its unit embeddings; float32."""
+def similarities(e_BTD: Embeddings) -> Float[Tensor, "B B"]:
+    """Return the cosine of the angle between any two images, each its concatenated unit embeddings; float32."""
     unit_BTD = F.normalize(e_BTD.float(), dim=-1)
     with torch.autocast(e_BTD.device.type, enabled=False):  # differences of cosines near one are what is looked at
         return unit_BTD.flatten(1) @ unit_BTD.flatten(1).T / e_BTD.shape[1]
 
 
-def _similarity(ours_Bn: Tensor, theirs_Bn: Tensor, k: int, options: Neighbours) -> Tensor:
+def _similarity(ours_Bn: Similarities, theirs_Bn: Similarities, k: int, options: Neighbours) -> Float[Tensor, ""]:
     ours, theirs = ((s_Bn[:, :k] / options.temperature).log_softmax(dim=1) for s_Bn in (ours_Bn, theirs_Bn))
     return F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
 
 
-def _distance(ours_Bn: Tensor, theirs_Bn: Tensor, k: int, options: Neighbours) -> Tensor:
+def _distance(ours_Bn: Similarities, theirs_Bn: Similarities, k: int, options: Neighbours) -> Float[Tensor, ""]:
     ours, theirs = ((2 - 2 * s_Bn[:, :k]).clamp(min=_LEAST).sqrt() for s_Bn in (ours_Bn, theirs_Bn))
     return (ours / ours.mean() - theirs / theirs.mean()).square().mean()
 
 
-def _order(ours_Bn: Tensor, theirs_Bn: Tensor, k: int, options: Neighbours) -> Tensor:
+def _order(ours_Bn: Similarities, theirs_Bn: Similarities, k: int, options: Neighbours) -> Float[Tensor, ""]:
     ours, theirs = (s_Bn[:, :k] - s_Bn[:, k : k + 1] for s_Bn in (ours_Bn, theirs_Bn))
     return (theirs.clamp(max=options.margin) - ours).clamp(min=0).mean()
 
@@ -95,4 +101,4 @@ FORMS: dict[str, Callable[[Tensor, Tensor, int, Neighbours], Tensor]] = {
     "distance": _distance,
     "order": _order,
 }
-"""By name: from similarities (B, n) of the teacher's nearest, nearest first, in both models."""
+"""Name -> loss of the similarities to the teacher's nearest, in the student and in the teacher."""

@@ -1,4 +1,4 @@
-"""Herding: which images of a class to keep, best first, from their features alone.
+"""Herding: the choice of a class's exemplars, best first, from their features alone.
 
 An exemplar set should have the mean feature of its class (Welling 2009; iCaRL, Rebuffi et al. 2017, algorithm 4). Both
 rules here are one greedy search: pick j = argmax_i <w, d_i>, then w <- w + mean - d_j. Only inner products enter, so a
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,7 +26,7 @@ _BLOCK = 64
 _Vector = NDArray[np.float64]
 
 
-def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Tensor:
+def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Int64[Tensor, " ranks"]:
     """Rank images by the rule of the published DyTox runs ("icarl_all").
 
     A row chosen before may win again: it then moves ``w`` but fills no rank. After ``max_iterations`` such turns
@@ -37,7 +38,7 @@ def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Tensor:
         max_iterations: turns of the search, >= 0 (published: 1000).
 
     Returns:
-        (min(count, n),) int64 row numbers on the CPU, best first. A smaller count gives a prefix.
+        min(count, n) row numbers on the CPU, best first. A smaller count gives a prefix.
 
     Raises:
         ValueError: features that are not (n, F) floating point, or a negative count.
@@ -46,7 +47,7 @@ def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Tensor:
     return _rank(features, count, max_iterations, revisit=True)
 
 
-def herd_distinct(features: Tensor, count: int) -> Tensor:
+def herd_distinct(features: Tensor, count: int) -> Int64[Tensor, " ranks"]:
     """Rank images by iCaRL's own rule: next is the unused row that brings the exemplars' mean nearest the class mean.
 
     Minimising ||mean - (sum + d)/k|| is maximising <k mean - sum, d> - ||d||^2/2. Arguments, result and errors are
@@ -55,7 +56,7 @@ def herd_distinct(features: Tensor, count: int) -> Tensor:
     return _rank(features, count, count, revisit=False)
 
 
-def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Tensor:
+def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Int64[Tensor, " ranks"]:
     if features.ndim != 2 or not features.is_floating_point():
         got = f"{features.dtype} features of shape {tuple(features.shape)}"
         raise ValueError(f"herding got {got}: pass floats of shape (images, feature size)")
@@ -70,7 +71,7 @@ def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Tensor:
     return torch.tensor(list(ranked)[:wanted], dtype=torch.int64)
 
 
-def _greedy(features: Tensor, wanted: int, turns: int, revisit: bool) -> list[int]:
+def _greedy(features: Float[Tensor, "n F"], wanted: int, turns: int, revisit: bool) -> list[int]:
     quick, exact = _Quick(features), _Exact(features)
     step, tie_break = quick.with_mean, np.zeros(len(features)) if revisit else -quick.half_squared_norms
     scores, slack = step + tie_break, np.zeros(len(features))
@@ -90,7 +91,7 @@ def _greedy(features: Tensor, wanted: int, turns: int, revisit: bool) -> list[in
 
 
 def _settle(scores: _Vector, slack: _Vector, exact: _Exact, turn: int, revisit: bool) -> int:
-    """The row with the highest score; scores too close to call are replaced, in place, by their float64 values."""
+    """Return the row of the highest score; scores too close to call are replaced, in place, by float64 values."""
     tie = _TIE * (turn + 1)
     while True:
         best = int(scores.argmax())
@@ -105,7 +106,7 @@ def _settle(scores: _Vector, slack: _Vector, exact: _Exact, turn: int, revisit: 
 class _Quick:
     """A class's inner products in float32, between rows divided by their norms."""
 
-    def __init__(self, features: Tensor) -> None:
+    def __init__(self, features: Float[Tensor, "n F"]) -> None:
         # numpy's BLAS reads a matrix of this size from the caches twice as fast as torch's, and nothing of torch must
         # run beside it: the threads of both would fight. Rows are scaled after a product: a normalised copy would cost
         # several picks.
@@ -113,7 +114,7 @@ class _Quick:
         norms_n = np.sqrt(np.einsum("nf,nf->n", self._rows_nF, self._rows_nF)).astype(np.float64)
         self._scale_n: _Vector = 1 / (norms_n + _NORM_FLOOR)
         mean_F = self._scale_n.astype(np.float32) @ self._rows_nF / np.float32(len(norms_n))
-        with np.errstate(invalid="ignore", over="ignore"):  # told below
+        with np.errstate(invalid="ignore", over="ignore"):  # raised below
             self.with_mean: _Vector = (self._rows_nF @ mean_F) * self._scale_n
         if not np.isfinite(self.with_mean).all():
             raise FloatingPointError(
@@ -125,23 +126,23 @@ class _Quick:
         self.error_per_turn = (self._rows_nF.shape[1] ** 0.5 + 8) * _UNIT_ROUNDOFF
 
     def column(self, row: int) -> _Vector:
-        """(n,) inner products of all rows with one."""
+        """Return the inner products of all n rows with one."""
         return (self._rows_nF @ self._rows_nF[row]) * (self._scale_n * self._scale_n[row])
 
 
 class _Exact:
     """Scores in float64, for a few rows at a time; ``picked`` are the picks so far, with repetitions."""
 
-    def __init__(self, features: Tensor) -> None:
-        known = features if features.dtype == torch.float64 else features.float()
-        self._rows_nF: _Vector | NDArray[np.float32] = known.numpy()
+    def __init__(self, features: Float[Tensor, "n F"]) -> None:
+        exact = features if features.dtype == torch.float64 else features.float()
+        self._rows_nF: _Vector | NDArray[np.float32] = exact.numpy()
         self._mean_F: _Vector | None = None
         self._sum_F: _Vector = np.zeros(features.shape[1])
         self._summed = 0
         self.picked: list[int] = []
 
     def scores(self, rows: NDArray[np.int64], halve_norms: bool) -> _Vector:
-        """(R,) <w, d_i>, less ||d_i||^2/2 on demand."""
+        """Return <w, d_i> for R rows, less ||d_i||^2/2 on demand."""
         if self._mean_F is None:
             # In blocks, which stay in the cache: most classes are decided without, the others need it once.
             count = len(self._rows_nF)
@@ -158,7 +159,7 @@ class _Exact:
 
 
 def _sum(rows_RF: _Vector | NDArray[np.float32]) -> _Vector:
-    """(F,) sum of the normalised rows, in float64."""
+    """Sum the normalised rows, in float64."""
     exact_RF = rows_RF.astype(np.float64)
     total: _Vector = (1 / (_norms(exact_RF) + _NORM_FLOOR)) @ exact_RF
     return total

@@ -1,10 +1,10 @@
-"""The rehearsal memory: for each old class, which training images are kept, best first.
+"""The rehearsal memory: the exemplars of each old class, best first.
 
 It holds row numbers of the training source, never pixels. Lists are in herding order (iCaRL, Rebuffi et al. 2017), so
 keeping fewer is cutting the tail. A memory is a value: :meth:`RehearsalMemory.update` returns another one, and a run
 that is interrupted between the two still has the first.
 
-Published runs kept a full budget on each process, up to W times too much (the erratum of DyTox). Here a budget is
+Published runs stored a full budget on each process, up to W times too much (the erratum of DyTox). Here a budget is
 a total: under the scope ``per_replica`` each of R replicas has lists of its own and 1/R of the budget.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
+from jaxtyping import Int, Int64
 from torch import Tensor
 
 from cl_lightning.core.errors import InvalidSettingError
@@ -22,10 +23,13 @@ from cl_lightning.core.types import Plain
 KINDS = ("total", "per_class", "none")
 SCOPES = ("global", "per_replica")
 
+Rows = Int64[Tensor, " _rows"]
+"""Row numbers of the training source, of any number."""
+
 
 @dataclass(frozen=True)
 class Budget:
-    """How many exemplars may be kept, over all replicas together."""
+    """Number of exemplars that may be stored, over all replicas together."""
 
     kind: str
     """``total``: ``size`` images, shared by the classes seen; ``per_class``: ``size`` images of each; ``none``."""
@@ -38,7 +42,7 @@ class Budget:
             raise InvalidSettingError("size", self.size, "is negative", {"size": "0 or more", "kind": "none"})
 
     def quota(self, seen: int, replicas: int = 1) -> int:
-        """Exemplars of each class that one of ``replicas`` lists may hold once ``seen`` classes are known.
+        """Return the exemplars of each class that one of ``replicas`` lists may hold once ``seen`` classes are known.
 
         Raises:
             ValueError: a budget that leaves a class without exemplars.
@@ -59,7 +63,7 @@ class Budget:
 
 @dataclass(frozen=True, eq=False)
 class RehearsalMemory:
-    """Class -> ordered rows of the training source, for each list that is kept.
+    """Lists of class -> ordered rows of the training source.
 
     Scope ``global``: one list, the same for every replica. Scope ``per_replica``: ``replicas`` lists, each
     seen by its own replica alone.
@@ -68,8 +72,8 @@ class RehearsalMemory:
     budget: Budget
     scope: str
     replicas: int
-    lists: tuple[Mapping[int, Tensor], ...] = ()
-    """One mapping a list; the tensors are int64 on the CPU, best first. Left empty: nothing kept yet."""
+    lists: tuple[Mapping[int, Rows], ...] = ()
+    """One mapping a list; rows are on the CPU, best first. Left empty: nothing stored yet."""
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -83,7 +87,7 @@ class RehearsalMemory:
 
     @property
     def num_lists(self) -> int:
-        """Lists that are kept: what :meth:`update` wants rankings for."""
+        """Number of lists; :meth:`update` takes one ranking for each."""
         return self.replicas if self.scope == "per_replica" else 1
 
     @property
@@ -92,34 +96,34 @@ class RehearsalMemory:
         return tuple(sorted(self.lists[0]))
 
     def __len__(self) -> int:
-        """Exemplars kept, over all lists."""
+        """Return the number of exemplars, over all lists."""
         return sum(len(rows) for exemplars in self.lists for rows in exemplars.values())
 
     def quota(self, seen: int) -> int:
-        """Exemplars of a class in each list once ``seen`` classes are known; a ValueError where there would be none."""
+        """Return a class's exemplars in each list once ``seen`` classes are known. Raises ``ValueError`` for none."""
         return self.budget.quota(seen, self.num_lists)
 
-    def exemplars(self, replica: int = 0) -> dict[int, Tensor]:
-        """Label -> rows, best first, as a replica sees them; labels ascending."""
+    def exemplars(self, replica: int = 0) -> dict[int, Rows]:
+        """Return label -> rows, best first, as a replica sees them; labels ascending."""
         exemplars = self.lists[replica if self.scope == "per_replica" else 0]
         return {label: exemplars[label] for label in sorted(exemplars)}
 
-    def rows(self, replica: int = 0, classes: Collection[int] | None = None) -> Tensor:
-        """(m,) int64 rows that a replica sees, of all classes or of some: classes ascending, each best first."""
-        kept = [rows for label, rows in self.exemplars(replica).items() if classes is None or label in classes]
-        return torch.cat(kept) if kept else torch.empty(0, dtype=torch.int64)
+    def rows(self, replica: int = 0, classes: Collection[int] | None = None) -> Rows:
+        """Return the rows that a replica sees, of all classes or of some: classes ascending, each best first."""
+        chosen = [rows for label, rows in self.exemplars(replica).items() if classes is None or label in classes]
+        return torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64)
 
-    def update(self, new: Sequence[Mapping[int, Tensor]], seen: int) -> RehearsalMemory:
-        """The memory after a task: old classes cut to the quota, the best of each new class added.
+    def update(self, new: Sequence[Mapping[int, Int[Tensor, " _rows"]]], seen: int) -> RehearsalMemory:
+        """Return the memory after a task: old classes cut to the quota, the best of each new class added.
 
         Args:
-            new: for each list (:attr:`num_lists`), new label -> (n,) ranked rows, best first. Rows beyond the
-                quota are left out; a class with fewer keeps them all.
+            new: for each list (:attr:`num_lists`), new label -> ranked rows, best first. Rows beyond the quota are
+                left out; a class with fewer keeps them all.
             seen: classes known, the new ones included.
 
         Raises:
-            ValueError: a class that is here already, lists that do not match, more classes than ``seen``, or a budget
-                below one exemplar a class.
+            ValueError: a class that is in the memory already, lists that do not match, more classes than ``seen``, or
+                a budget below one exemplar a class.
         """
         if len(new) != self.num_lists:
             raise ValueError(
@@ -139,7 +143,7 @@ class RehearsalMemory:
         return RehearsalMemory(self.budget, self.scope, self.replicas, lists)
 
     def state(self) -> Plain:
-        """Everything as dicts, lists, numbers and strings, for a checkpoint."""
+        """Return everything as dicts, lists, numbers and strings, for a checkpoint."""
         lists = [
             {label: rows.tolist() for label, rows in self.exemplars(index).items()} for index in range(self.num_lists)
         ]
@@ -147,7 +151,7 @@ class RehearsalMemory:
 
     @staticmethod
     def from_state(state: Plain) -> RehearsalMemory:
-        """The inverse of :meth:`state`; labels that JSON turned into strings are welcome."""
+        """Invert :meth:`state`; labels that JSON turned into strings are accepted."""
         lists = tuple(
             {int(label): torch.tensor(rows, dtype=torch.int64) for label, rows in exemplars.items()}
             for exemplars in state["lists"]
@@ -155,7 +159,7 @@ class RehearsalMemory:
         return RehearsalMemory(Budget(**state["budget"]), state["scope"], state["replicas"], lists)
 
 
-def _merge(old: Mapping[int, Tensor], new: Mapping[int, Tensor], quota: int) -> dict[int, Tensor]:
+def _merge(old: Mapping[int, Rows], new: Mapping[int, Int[Tensor, " _rows"]], quota: int) -> dict[int, Rows]:
     merged = {**old, **{label: rows.to("cpu", torch.int64) for label, rows in new.items()}}
     # A clone lets go of the ranking that a prefix would keep alive.
     return {label: merged[label][:quota].clone() for label in merged}

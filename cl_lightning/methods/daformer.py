@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from cl_lightning.core.rng import Key
@@ -27,19 +28,20 @@ from cl_lightning.methods import dytox
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.dytox import DyToxOptions
 from cl_lightning.models.task_network import TaskNetwork
+from cl_lightning.models.tensor_types import Images, Scales
 
 
 @dataclass(frozen=True)
 class NeighbourTerm:
-    """The reconstructed distillation of neighbourhoods."""
+    """Options of the reconstructed distillation of neighbourhoods."""
 
     loss: Neighbours
     weight: float
-    """Beside the share of old classes."""
+    """Factor of the loss, beside the share of old classes."""
 
 
 class DAFormer(Method):
-    """Dual attention, trained as DyTox is."""
+    """The method of dual attention, trained as DyTox is."""
 
     cuda_graph_safe = True
     network: TaskNetwork
@@ -62,20 +64,20 @@ class DAFormer(Method):
         self.couples_batch = neighbours is not None
 
     def plan(self, task: Task) -> list[PlanItem]:
-        """Grow, learn, herd, balance, evaluate."""
+        """Plan: grow, learn, herd, balance, evaluate."""
         return dytox.plan_task(task, self._main, self._finetuning, self._options)
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
-        """Keep the teacher, then let the network append a bank and a head."""
+        """Copy the teacher, then append a bank and a head to the network."""
         self.teacher = dytox.keep_teacher(self.network, task, self._options)
         self.network.grow(task.num_new, key)
 
-    def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
-        """Scores, and the divergence head's while it is trained."""
+    def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
+        """Return the scores, and the divergence head's while it is trained."""
         return dytox.score(self.network, phase, images, scales)
 
-    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-        """DyTox's, and the neighbourhoods where they are asked for."""
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        """Return DyTox's terms, and the neighbourhoods' if they are asked for."""
         if phase.name != self._main.name:
             return dytox.balanced_terms(batch, outputs, self._options)
         remembered = dytox.teacher_outputs(self.teacher, batch)
@@ -90,11 +92,11 @@ class DAFormer(Method):
         return terms
 
     def readouts(self) -> dict[str, Readout]:
-        """Sigmoids, unless the recipe classifies by softmax."""
+        """Describe the scores: sigmoids, unless the recipe classifies by softmax."""
         return dytox.read_by(self._options)
 
 
 MAIN_PARTS = ("encoder", "decoder", "new_bank", "new_head", "divergence")
-"""What the main phase trains: in the first task there is nothing old. DAFormer-S's only bank is the newest."""
+"""Parts that the main phase trains: in the first task there is nothing old. DAFormer-S's only bank is the newest."""
 FINETUNING_PARTS = ("decoder", "old_banks", "new_bank", "old_heads", "new_head")
-"""What balanced fine-tuning trains: all banks and heads, on a frozen encoder."""
+"""Parts that balanced fine-tuning trains: all banks and heads, on a frozen encoder."""

@@ -4,7 +4,7 @@ Yan, Xie & He (CVPR 2021). What was learnt is never touched again: a task brings
 classifier reads them all (``models/extractor_network.py``). In a task:
 
 1. **grow**: append an extractor that starts from the newest one's weights; enlarge the classifier (its block
-   for what is old is kept);
+   for old classes and features keeps its values);
 2. **main phase** on the new images and the memory: L = CE over all classes + w CE of the auxiliary classifier, which
    reads the new extractor alone and takes all old classes for one (section 3.2; from the second task on). Old
    extractors are frozen, batch-norm statistics too;
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from cl_lightning.core.errors import InvalidFileError
@@ -44,6 +45,7 @@ from cl_lightning.core.types import (
 from cl_lightning.losses.classification import cross_entropy, group_old
 from cl_lightning.methods.base import Method
 from cl_lightning.models.extractor_network import ExtractorNetwork
+from cl_lightning.models.tensor_types import Images, Scales
 
 RESET_CLASSIFIER = "reset_classifier"
 _RESET_KEY = "reset_key"
@@ -55,13 +57,13 @@ class DEROptions:
 
     auxiliary_weight: float
     temperature: float
-    """Of the softmax in the second stage, > 0 (published for ImageNet-100: 1)."""
+    """Temperature of the softmax in the second stage, > 0 (published for ImageNet-100: 1)."""
     rehearsal: bool
-    """Whether there is a memory: without one there is nothing to herd, and no balanced second stage."""
+    """True if there is a memory: without one there is nothing to herd, and no balanced second stage."""
 
 
 class DER(Method):
-    """An extractor a task."""
+    """The method of an extractor a task."""
 
     cuda_graph_safe = True
     network: ExtractorNetwork
@@ -76,7 +78,7 @@ class DER(Method):
         self._reset_key: Key | None = None
 
     def plan(self, task: Task) -> list[PlanItem]:
-        """Grow, learn, learn a balanced classifier, herd, evaluate."""
+        """Plan: grow, learn, learn a balanced classifier, herd, evaluate."""
         items: list[PlanItem] = [Grow(), Fit(self._main)]
         if self._options.rehearsal:
             if task.index > 0:
@@ -85,26 +87,26 @@ class DER(Method):
         return [*items, Evaluate()]
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
-        """Append an extractor; keep the key that the second stage's classifier is drawn from."""
+        """Append an extractor; store the key that the second stage's classifier is drawn from."""
         self._reset_key = key.fold(RESET_CLASSIFIER)
         self.network.grow(task.num_new, key)
 
     def train_mode(self, phase: Phase) -> None:
-        """Extractors that ``phase`` does not train keep their batch-norm statistics."""
+        """Set extractors that ``phase`` does not train to evaluation: their batch-norm statistics stay."""
         self.network.train()
         for extractor in self.network.extractors[:-1]:
             extractor.eval()
         if "new_extractor" not in phase.trains:
             self.network.extractors[-1].eval()
 
-    def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
-        """Scores, and the auxiliary classifier's while it is trained."""
+    def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
+        """Return the scores, and the auxiliary classifier's while it is trained."""
         features = self.network(images, scales)
         auxiliary = self.network.auxiliary(features) if "auxiliary" in phase.trains else None
         return Outputs(self.network.logits(features), features, auxiliary)
 
-    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-        """Section 3.2; in the second stage, classification at a temperature (section 3.4)."""
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        """Return the terms of section 3.2; in the second stage, classification at a temperature (section 3.4)."""
         if phase.name == self._second.name:
             return {"classification": cross_entropy(outputs.logits / self._options.temperature, batch.targets)}
         terms = {"classification": cross_entropy(outputs.logits, batch.targets)}
@@ -122,16 +124,16 @@ class DER(Method):
         return None
 
     def readouts(self) -> dict[str, Readout]:
-        """Softmax, at the second stage's temperature once there has been one."""
+        """Describe the scores: softmax, at the second stage's temperature once there has been one."""
         staged = self._options.rehearsal and len(self.network.extractors) > 1
         return {"linear": Readout("softmax", self._options.temperature if staged else 1.0)}
 
     def extra_state(self) -> dict[str, Plain]:
-        """The key of the second stage's classifier: a run may be interrupted between growth and reset."""
+        """Return the key of the second stage's classifier: a run may be interrupted between growth and reset."""
         return {_RESET_KEY: None if self._reset_key is None else self._reset_key.value}
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
-        """Take the key back. Raises ``ValueError`` for anything else than what :meth:`extra_state` gives."""
+        """Restore the key. Raises ``ValueError`` for anything else than a value of :meth:`extra_state`."""
         value = state.get(_RESET_KEY)
         if set(state) != {_RESET_KEY} or not (value is None or isinstance(value, int)):
             given = ", ".join(state) or "nothing"
@@ -140,6 +142,6 @@ class DER(Method):
 
 
 MAIN_PARTS = ("new_extractor", "classifier", "auxiliary")
-"""What the main phase trains: in the first task there is no auxiliary classifier."""
+"""Parts that the main phase trains: in the first task there is no auxiliary classifier."""
 SECOND_PARTS = ("classifier",)
-"""What the second stage trains, on frozen extractors."""
+"""Parts that the second stage trains, on frozen extractors."""

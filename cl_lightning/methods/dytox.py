@@ -1,10 +1,9 @@
 """DyTox: transformers for continual learning with dynamic token expansion.
 
-Douillard, Rame, Couairon & Cord (CVPR 2022). One transformer is shared by all tasks; a task brings a token, which asks
-the encoder's patches for what the task needs (``models/task_attention.py``), and a small head that reads the answer. In
-a task:
+Douillard, Rame, Couairon & Cord (CVPR 2022). One transformer is shared by all tasks; a task brings a token, which
+attends to the encoder's patches (``models/task_attention.py``), and a small head that reads the result. In a task:
 
-1. **grow**: keep a frozen teacher, append token and head, replace the divergence head;
+1. **grow**: copy a frozen teacher, append token and head, replace the divergence head;
 2. **main phase** on the new images and the memory, old tokens and heads frozen:
    L = (1 - a) BCE + a KD + 0.1 BCE_divergence with a = old / seen classes (section 3.3);
 3. **herd** exemplars of the new classes with the concatenated task embeddings;
@@ -13,8 +12,8 @@ task on).
 
 DyTox+ adds MixUp (``Phase.mixing``), DyTox++ also adaptive sharpness-aware minimisation (``Phase.sharpness``):
 variations of the phases, not of the method. What a recipe changes (sampling, schedule, frozen parts) is in the phases
-too, and in ``DyToxOptions`` where it is a loss or the order of steps 3 and 4. What the paper's ablation takes away is
-the network's to say (``models.task_network.py``): nothing here depends on it.
+too, and in ``DyToxOptions`` where it is a loss or the order of steps 3 and 4. The paper's ablations are options of the
+network (``models/task_network.py``): nothing in this module depends on them.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cl_lightning.core.rng import Key
@@ -45,6 +45,7 @@ from cl_lightning.losses.distillation import softmax_distillation
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
+from cl_lightning.models.tensor_types import Images, Scales
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ class DyToxOptions:
     as many times larger as there are old classes.
     """
     rehearsal: bool
-    """Whether there is a memory: without one there is nothing to herd, and no balanced fine-tuning."""
+    """True if there is a memory: without one there is nothing to herd, and no balanced fine-tuning."""
     herd_augmented: bool
     herd_distinct: bool
     """iCaRL's own rule of herding; as published, an image that was chosen may win a turn again."""
     herd_after_finetuning: bool
-    """Choose exemplars by the network as it will be kept. Fine-tuning then has none of the new classes yet: give it a
+    """Choose exemplars by the network after fine-tuning. Fine-tuning then has none of the new classes yet: give it a
     phase on ``View.BALANCED``.
     """
     finetune_first: bool
@@ -78,7 +79,7 @@ class DyToxOptions:
 
 
 class DyTox(Method):
-    """Dynamic token expansion."""
+    """The method of dynamic token expansion."""
 
     cuda_graph_safe = True
     network: TaskNetwork
@@ -90,42 +91,44 @@ class DyTox(Method):
         self._options = options
 
     def plan(self, task: Task) -> list[PlanItem]:
-        """Grow, learn, herd, balance, evaluate."""
+        """Plan: grow, learn, herd, balance, evaluate."""
         return plan_task(task, self._main, self._finetuning, self._options)
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
-        """Keep the teacher, then let the network append what the task needs."""
+        """Copy the teacher, then grow the network."""
         self.teacher = keep_teacher(self.network, task, self._options)
         self.network.grow(task.num_new, key)
 
-    def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
-        """Scores, and the divergence head's while it is trained."""
+    def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
+        """Return the scores, and the divergence head's while it is trained."""
         return score(self.network, phase, images, scales)
 
-    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-        """Section 3.3: classification, distillation of all old classes, divergence; fine-tuning classifies only."""
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        """Return classification, distillation of all old classes and divergence (section 3.3); in fine-tuning
+        classification only.
+        """
         if phase.name != self._main.name:
             return balanced_terms(batch, outputs, self._options)
         remembered = teacher_outputs(self.teacher, batch)
         return main_terms(task, batch, outputs, None if remembered is None else remembered.logits, self._options)
 
     def readouts(self) -> dict[str, Readout]:
-        """Sigmoids, unless the recipe classifies by softmax."""
+        """Describe the scores: sigmoids, unless the recipe classifies by softmax."""
         return read_by(self._options)
 
 
-# ---- what is DyTox's and not its tokens': other decoders are trained in the same way ---------------------------------
+# ---- shared with methods of other decoders, which are trained in the same way ----------------------------------------
 
 
 def plan_task(task: Task, main: Phase, finetuning: Phase | None, options: DyToxOptions) -> list[PlanItem]:
-    """The steps above; the first tasks may be trained without sharpness-aware steps."""
+    """Plan the steps above; the first tasks may be trained without sharpness-aware steps."""
     if task.index < options.sharpness_from_task:
         main = dataclasses.replace(main, sharpness=None)
     return [Grow(), Fit(main), *_rehearse(task, finetuning, options), Evaluate()]
 
 
 def _rehearse(task: Task, finetuning: Phase | None, options: DyToxOptions) -> list[PlanItem]:
-    """Herding and balanced fine-tuning, in the order that was asked for."""
+    """Plan herding and balanced fine-tuning, in the order of the options."""
     if not options.rehearsal:
         return []
     herd: list[PlanItem] = [Herd(augmented=options.herd_augmented, distinct=options.herd_distinct)]
@@ -136,39 +139,39 @@ def _rehearse(task: Task, finetuning: Phase | None, options: DyToxOptions) -> li
 
 
 def keep_teacher(network: TaskNetwork, task: Task, options: DyToxOptions) -> Network | None:
-    """The network before it grows, from the second task on."""
+    """Copy the network before it grows, from the second task on."""
     return frozen_copy(network) if options.distillation and task.index > 0 else None
 
 
-def score(network: TaskNetwork, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
-    """A training forward pass; the divergence head is asked while it is trained."""
+def score(network: TaskNetwork, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
+    """Run a training forward pass; the divergence head takes part while it is trained."""
     features = network(images, scales)
     auxiliary = network.auxiliary(features) if "divergence" in phase.trains else None
     return Outputs(network.logits(features), features, auxiliary)
 
 
 def teacher_outputs(teacher: Network | None, batch: Batch) -> Outputs | None:
-    """What the teacher, if there is one, makes of the same images: both passes of a sharpness-aware step see the same
-    ones, and it is asked once.
+    """Return the teacher's outputs of the same images, if there is a teacher: computed once for both passes of a
+    sharpness-aware step, which see the same images.
     """
     return None if teacher is None else batch.cached(teacher, lambda: _outputs_without_grad(teacher, batch.images))
 
 
 @torch.no_grad()
-def _outputs_without_grad(teacher: Network, images: Tensor) -> Outputs:
+def _outputs_without_grad(teacher: Network, images: Images) -> Outputs:
     features = teacher(images)
     return Outputs(teacher.logits(features), features)
 
 
-def balanced_terms(batch: Batch, outputs: Outputs, options: DyToxOptions) -> dict[str, Tensor]:
-    """Of fine-tuning: classification alone."""
+def balanced_terms(batch: Batch, outputs: Outputs, options: DyToxOptions) -> dict[str, Float[Tensor, ""]]:
+    """Return the loss terms of fine-tuning: classification alone."""
     return {"classification": _classify(options)(outputs.logits, batch.targets)}
 
 
 def main_terms(
-    task: Task, batch: Batch, outputs: Outputs, old_BC: Tensor | None, options: DyToxOptions
-) -> dict[str, Tensor]:
-    """Of the main phase; ``old_BC`` are the teacher's scores, where there is a teacher."""
+    task: Task, batch: Batch, outputs: Outputs, old_BC: Float[Tensor, "B C_old"] | None, options: DyToxOptions
+) -> dict[str, Float[Tensor, ""]]:
+    """Return the loss terms of the main phase; ``old_BC`` are the teacher's scores, if there is a teacher."""
     terms = balanced_terms(batch, outputs, options)
     if old_BC is not None:
         share_old = task.num_old / task.num_seen
@@ -187,11 +190,11 @@ def _classify(options: DyToxOptions) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def read_by(options: DyToxOptions) -> dict[str, Readout]:
-    """How scores become probabilities: as they were learnt."""
+    """Describe the scores: they become probabilities as they were learnt."""
     return {"linear": Readout("softmax" if options.softmax else "sigmoid")}
 
 
 MAIN_PARTS = ("encoder", "decoder", "new_token", "new_head", "divergence")
-"""What the main phase trains: in the first task there is nothing old."""
+"""Parts that the main phase trains: in the first task there is nothing old."""
 FINETUNING_PARTS = ("decoder", "old_tokens", "new_token", "old_heads", "new_head")
-"""What balanced fine-tuning trains: all tokens and heads, on a frozen encoder."""
+"""Parts that balanced fine-tuning trains: all tokens and heads, on a frozen encoder."""

@@ -1,24 +1,27 @@
 """iCaRL: incremental classifier and representation learning.
 
 Rebuffi, Kolesnikov, Sperl & Lampert (CVPR 2017). A network learns features with a linear classifier, but predicts by
-the nearest class mean of the exemplars that it kept. In a task:
+the nearest class mean of its exemplars. In a task:
 
-1. **grow**: keep a frozen teacher, add rows to the classifier;
+1. **grow**: copy a frozen teacher, add rows to the classifier;
 2. **main phase** on the new images and the memory, all weights trained: binary cross-entropy of each class's sigmoid,
    where the targets of new classes are the labels and those of old classes the teacher's sigmoid outputs, for every
    image (algorithm 3);
 3. **herd** exemplars of the new classes (algorithms 4 and 5);
 4. **class means** (algorithm 1): of the normalised features of each class's exemplars, and of their mirrored copies
-   where a mirrored image is still of its class; normalised again. They are data: kept in checkpoints, computed once a
+   where a mirrored image is still of its class; normalised again. They are data: saved in checkpoints, computed once a
    task.
 
 Two read-outs: ``nme``, minus the squared distance between the image's normalised feature and the class means, and
 ``linear``.
+
+Legend: B batch, C classes seen, F feature size.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -42,12 +45,13 @@ from cl_lightning.core.types import (
 from cl_lightning.losses.classification import binary_cross_entropy
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.embedding_network import EmbeddingNetwork
+from cl_lightning.models.tensor_types import Images
 
 CLASS_MEANS = "class_means"
 
 
 class ICaRL(Method):
-    """Sigmoid classification and distillation; nearest mean of exemplars."""
+    """The method of sigmoid classification and distillation, and of the nearest mean of exemplars."""
 
     cuda_graph_safe = True
     network: EmbeddingNetwork
@@ -59,19 +63,21 @@ class ICaRL(Method):
         super().__init__(network)
         self._main = main
         self.class_means = torch.empty(0, network.backbone.dim)
-        """(C, F) float32 on the CPU, rows of length one; C: classes seen at the last ``Act(CLASS_MEANS)``."""
+        """Class means (C, F), float32 on the CPU, rows of length one; C: classes seen at the last
+        ``Act(CLASS_MEANS)``.
+        """
 
     def plan(self, task: Task) -> list[PlanItem]:
-        """Grow, learn, herd, average, evaluate."""
+        """Plan: grow, learn, herd, average, evaluate."""
         return [Grow(), Fit(self._main), Herd(distinct=True), Act(CLASS_MEANS), Evaluate()]
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
-        """Keep the teacher, then add rows."""
+        """Copy the teacher, then add rows."""
         self.teacher = frozen_copy(self.network) if task.index > 0 else None
         self.network.grow(task.num_new, key)
 
-    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-        """Algorithm 3: a mean over images and all seen classes, told apart into columns of new and of old classes."""
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        """Return the terms of algorithm 3: a mean over images and all seen classes, split into new and old classes."""
         old, share_old = task.num_old, task.num_old / task.num_seen
         classification = binary_cross_entropy(outputs.logits[:, old:], batch.targets[:, old:])
         if self.teacher is None:
@@ -88,7 +94,7 @@ class ICaRL(Method):
         self.class_means = self._mean_exemplars(task.num_seen, look)
         return None
 
-    def _mean_exemplars(self, num_seen: int, look: DataAccess) -> Tensor:
+    def _mean_exemplars(self, num_seen: int, look: DataAccess) -> Float[Tensor, "{num_seen} F"]:
         rows = [look.exemplars.get(label, torch.empty(0, dtype=torch.int64)) for label in range(num_seen)]
         empty = [label for label, its_rows in enumerate(rows) if len(its_rows) == 0]
         if empty:
@@ -103,11 +109,11 @@ class ICaRL(Method):
         means = [of_class.mean(dim=0) for of_class in embedded.split([len(its_rows) for its_rows in rows])]
         return F.normalize(torch.stack(means), dim=-1)
 
-    def _normalised(self, look: DataAccess, rows: Tensor, *, flip: bool) -> Tensor:
+    def _normalised(self, look: DataAccess, rows: Int64[Tensor, " n"], *, flip: bool) -> Float[Tensor, "n F"]:
         return F.normalize(look.embed(rows, self.embed, flip=flip), dim=-1)
 
-    def predict(self, images: Tensor) -> dict[str, Tensor]:
-        """Nearest mean of exemplars (the method's own), and the classifier that it was trained with.
+    def predict(self, images: Images) -> dict[str, Float[Tensor, "B C"]]:
+        """Score by the nearest mean of exemplars (the method's own), and by the classifier that it was trained with.
 
         Classes without a mean yet (between growth and ``Act(CLASS_MEANS)``) score minus infinity in ``nme``.
         """
@@ -118,24 +124,24 @@ class ICaRL(Method):
         return {"nme": F.pad(near, (0, missing), value=-torch.inf), "linear": linear}
 
     def readouts(self) -> dict[str, Readout]:
-        """``linear`` was trained by sigmoids. ``nme`` was trained by nothing: softmax of minus the squared distances
-        (classes as Gaussians of equal width) ranks the classes, and says little of how sure the answer is.
+        """Describe the scores: ``linear`` was trained by sigmoids, ``nme`` was not trained. Softmax of minus squared
+        distances (classes as Gaussians of equal width) ranks the classes, but is not calibrated.
         """
         return {"nme": Readout("softmax", means=self.class_means), "linear": Readout("sigmoid")}
 
     def pending_readouts(self) -> frozenset[str]:
-        """``nme``, from growth to ``Act(CLASS_MEANS)``: new classes have no mean, and those of old ones are of features
-        that have moved since.
+        """Return ``nme`` from growth to ``Act(CLASS_MEANS)``: new classes have no mean, and those of old ones are of
+        features that have moved since.
         """
         complete = len(self.class_means) == len(self.network.classifier.weight)
         return frozenset() if complete else frozenset({"nme"})
 
     def extra_state(self) -> dict[str, Plain]:
-        """The class means."""
+        """Return the class means."""
         return {CLASS_MEANS: self.class_means}
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
-        """Take the class means back. Raises ``ValueError`` for anything else than what :meth:`extra_state` gives."""
+        """Restore the class means. Raises ``ValueError`` for anything else than a value of :meth:`extra_state`."""
         means: Plain = state.get(CLASS_MEANS)
         dim = self.network.backbone.dim
         fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == dim
@@ -146,18 +152,18 @@ class ICaRL(Method):
         self.class_means = means.float().cpu()
 
 
-def nearest_mean_scores(e_BF: Tensor, means_CF: Tensor) -> Tensor:
-    """(B, C): minus the squared distance between normalised features and class means, always in float32."""
+def nearest_mean_scores(e_BF: Float[Tensor, "B F"], means_CF: Float[Tensor, "C F"]) -> Float[Tensor, "B C"]:
+    """Return minus the squared distance between normalised features and class means, always in float32."""
     with torch.autocast(e_BF.device.type, enabled=False):
         return minus_squared_distances(e_BF.float(), means_CF)
 
 
-def minus_squared_distances(e_BF: Tensor, means_CF: Tensor) -> Tensor:
-    """The same of float32 features where nothing computes in mixed precision: an export need not speak of it."""
+def minus_squared_distances(e_BF: Float[Tensor, "B F"], means_CF: Float[Tensor, "C F"]) -> Float[Tensor, "B C"]:
+    """Compute :func:`nearest_mean_scores` of float32 features outside autocast, which an export cannot express."""
     unit_BF = F.normalize(e_BF, dim=-1)
     squares_BC = unit_BF.square().sum(-1, keepdim=True) + means_CF.square().sum(-1)
     return 2 * unit_BF @ means_CF.T - squares_BC
 
 
 MAIN_PARTS = ("backbone", "classifier")
-"""What the main phase trains: everything."""
+"""Parts that the main phase trains: everything."""

@@ -2,7 +2,7 @@
 
 Xue, Zhang, Song & Song, "Meta-attention for ViT-backed Continual Learning" (CVPR 2022). A transformer that has been
 trained before is frozen. A task learns which of the patches attention may look at (a bit for each patch and block),
-which weights of the MLPs it uses (a bit for each), and a head: bits and head are all that is kept, and nothing that was
+which weights of the MLPs it uses (a bit for each), and a head: only bits and head are stored, and nothing that was
 learnt is ever changed. In a task:
 
 1. **grow**: a head, and logits of masks that keep everything;
@@ -15,14 +15,16 @@ Without a transformer from elsewhere the first task trains it, unmasked, with it
 the paper starts from ImageNet's). Without token masks this is about Piggyback, without any masks a classifier on frozen
 features: the paper's cheap baselines.
 
-The paper is told the task of a test image: task-incremental accuracy, which is counted for every method, is its
-protocol. To be asked without, a task has to be inferred, which is ours. Read-outs:
+The paper gives the task of a test image: task-incremental accuracy, which is counted for every method, is its
+protocol. Without it a task has to be inferred, which is ours. Read-outs:
 
 - ``linear``: all heads' scores side by side, each through its own masks;
 - ``entropy``: the task whose own answer is surest, by entropy over the logarithm of its number of classes;
 - ``class_mean``: the task of the nearest class mean of unmasked features.
 
 The last two score the classes of the inferred task above all others. A task can be inferred once it has been packed.
+
+Legend: B batch, C classes seen, D width.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -59,6 +62,7 @@ from cl_lightning.methods.base import Method
 from cl_lightning.methods.icarl import CLASS_MEANS, nearest_mean_scores
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.plain_vit import Weights
+from cl_lightning.models.tensor_types import Images, Noise
 
 PACK = "pack"
 _FAR = 50.0
@@ -71,15 +75,15 @@ class MEATOptions:
     """What MEAT leaves to choose; ``conf/method/meat.yaml`` has the paper's values."""
 
     keep: float
-    """lambda: the share of tokens to keep."""
+    """Share of tokens to keep (lambda)."""
     drop_weight: float
-    """alpha: of the drop control."""
+    """Weight of the drop control (alpha)."""
     readouts: tuple[str, ...]
-    """Of those above; the first is the main one."""
+    """Names among those above; the first is the main one."""
 
 
 class MEAT(Method):
-    """Masks on a frozen transformer."""
+    """The method of masks on a frozen transformer."""
 
     protocol = TASK_INCREMENTAL
     cuda_graph_safe = True
@@ -103,29 +107,29 @@ class MEAT(Method):
         self._load = load
         self.couples_batch = "token_masks" in main.trains  # the drop control looks at means over a batch
         self.learnt = 0
-        """Tasks that have been packed, which can be inferred."""
+        """Number of tasks that have been packed, which can be inferred."""
         self.class_means = torch.empty(0, network.vit.dim)
-        """(C, D) float32 on the CPU, rows of length one: of classes whose task has been learnt."""
+        """Class means (C, D), float32 on the CPU, rows of length one: of classes whose task has been learnt."""
 
     def plan(self, task: Task) -> list[PlanItem]:
-        """Grow, learn, pack, average, evaluate."""
+        """Plan: grow, learn, pack, average, evaluate."""
         phase = self._main if self._backbone is None or task.index > 0 else self._backbone
         means: list[PlanItem] = [Act(CLASS_MEANS)] if "class_mean" in self._options.readouts else []
         return [Grow(), Fit(phase), Act(PACK), *means, Evaluate()]
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
-        """Before the first task, load the transformer."""
+        """Grow the network; before the first task, load the transformer."""
         if task.index == 0 and self._load is not None:
             self.network.vit.load_state_dict(self._load(), strict=True)
         self.network.grow(task.num_new, key)
 
-    def outputs(self, phase: Phase, images: Tensor, scales: Tensor | None) -> Outputs:
-        """The newest task's scores alone; ``scales`` is the noise of masks and depth (``MaskedNetwork.noise``)."""
+    def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
+        """Return the newest task's scores; ``scales`` is the noise of masks and depth (``MaskedNetwork.noise``)."""
         features = self.network.newest(images, scales)
         return Outputs(self.network.newest_logits(features), features)
 
-    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-        """Of the task's own classes, and of its token masks where it has them."""
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        """Return the cross-entropy of the task's own classes, and the control of its token masks if it has any."""
         own = slice(task.num_old, task.num_seen)
         terms = {"classification": own_cross_entropy(outputs.logits, batch.targets, own)}
         if outputs.features.maps:
@@ -133,8 +137,8 @@ class MEAT(Method):
             terms["drop_control"] = self._options.drop_weight * control
         return terms
 
-    def monitored_scalars(self) -> dict[str, Tensor]:
-        """The share of each kind of mask that drops something by now."""
+    def monitored_scalars(self) -> dict[str, Float[Tensor, ""]]:
+        """Return the share of each kind of mask that drops something by now."""
         return {f"masks/dropped_{kind}": share for kind, share in self.network.dropped().items()}
 
     def act(self, name: str, task: Task, look: DataAccess) -> None:
@@ -160,15 +164,15 @@ class MEAT(Method):
                     task.index + 1, kind, {"tokens": "token", "weights": "ffn"}[kind],
                 )  # fmt: skip
 
-    def _means(self, task: Task, look: DataAccess) -> Tensor:
+    def _means(self, task: Task, look: DataAccess) -> Float[Tensor, "C_new D"]:
         rows = [look.rows_of(label) for label in task.classes]
         embedded = F.normalize(look.embed(torch.cat(rows), self.network.plain), dim=-1)
         means = [of_class.mean(dim=0) for of_class in embedded.split([len(its_rows) for its_rows in rows])]
         return F.normalize(torch.stack(means), dim=-1)
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> dict[str, Tensor]:
-        """Scores by read-out."""
+    def predict(self, images: Images) -> dict[str, Float[Tensor, "B C"]]:
+        """Score by each read-out."""
         linear = self.network.logits(self.network(images))
         made = {
             "linear": lambda: linear,
@@ -177,9 +181,9 @@ class MEAT(Method):
         }
         return {name: made[name]() for name in self._options.readouts}
 
-    def _of_inferred(self, linear_BC: Tensor, task_B: Tensor) -> Tensor:
-        """Log-probabilities within each task; those of other tasks are moved so far below all of the inferred one's
-        that a softmax of all is that of the inferred task.
+    def _of_inferred(self, linear_BC: Float[Tensor, "B C"], task_B: Int64[Tensor, " B"]) -> Float[Tensor, "B C"]:
+        """Return log-probabilities within each task; those of other tasks are moved so far below all of the inferred
+        one's that a softmax of all is that of the inferred task.
         """
         sizes = self.network.sizes()
         within_BC = torch.cat([part.float().log_softmax(dim=-1) for part in linear_BC.split(sizes, dim=1)], dim=1)
@@ -188,8 +192,8 @@ class MEAT(Method):
         lowest_B1 = within_BC.masked_fill(~own_BC, torch.inf).amin(dim=1, keepdim=True)
         return torch.where(own_BC, within_BC, within_BC + (lowest_B1 - _FAR))
 
-    def _surest(self, linear_BC: Tensor) -> Tensor:
-        """(B,) tasks; one with a single class has nothing to be sure of."""
+    def _surest(self, linear_BC: Float[Tensor, "B C"]) -> Int64[Tensor, " B"]:
+        """Infer tasks by entropy / log(classes); a task of a single class counts as 1, the most uncertain."""
         unsure = []
         for part in linear_BC.split(self.network.sizes(), dim=1)[: max(1, self.learnt)]:
             p = part.float().softmax(dim=-1)
@@ -197,8 +201,8 @@ class MEAT(Method):
             unsure.append(entropy_B / math.log(part.shape[1]) if part.shape[1] > 1 else torch.ones_like(entropy_B))
         return torch.stack(unsure).argmin(dim=0)
 
-    def _nearest(self, images: Tensor) -> Tensor:
-        """(B,) tasks; the first, until there are means."""
+    def _nearest(self, images: Images) -> Int64[Tensor, " B"]:
+        """Infer tasks; the first, until there are means."""
         means_CD = self.class_means.to(images.device)
         if len(means_CD) == 0:
             return torch.zeros(len(images), dtype=torch.int64, device=images.device)
@@ -207,21 +211,21 @@ class MEAT(Method):
         return torch.bucketize(class_B, ends, right=True)
 
     def readouts(self) -> dict[str, Readout]:
-        """Softmax of each; a task is inferred by the method, so only ``linear`` can be exported."""
+        """Describe the scores: softmax of each; the method infers the task, so only ``linear`` can be exported."""
         return {name: Readout("softmax", by_network=name == "linear") for name in self._options.readouts}
 
     def pending_readouts(self) -> frozenset[str]:
-        """Those that infer the task, until the newest one can be inferred: packed, or with its class means."""
+        """Return those that infer the task, until the newest one can be inferred: packed, or with its class means."""
         sizes = self.network.sizes()
         known = {"entropy": self.learnt == len(sizes), "class_mean": len(self.class_means) == sum(sizes)}
         return frozenset(name for name, complete in known.items() if not complete and name in self._options.readouts)
 
     def extra_state(self) -> dict[str, Plain]:
-        """What a task is inferred by."""
+        """Return the values that a task is inferred by."""
         return {"learnt": self.learnt, CLASS_MEANS: self.class_means}
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
-        """Take it back. Raises ``ValueError`` for anything else than what :meth:`extra_state` gives."""
+        """Restore the state. Raises ``ValueError`` for anything else than a value of :meth:`extra_state`."""
         means: Plain = state.get(CLASS_MEANS)
         fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == self.network.vit.dim
         if not fits or set(state) != {"learnt", CLASS_MEANS}:
@@ -232,10 +236,10 @@ class MEAT(Method):
 
 
 def main_parts(*, token_masks: bool, ffn_masks: bool) -> tuple[str, ...]:
-    """What the main phase trains."""
+    """Return the parts that the main phase trains."""
     masked = [name for name, wanted in (("token_masks", token_masks), ("ffn_masks", ffn_masks)) if wanted]
     return (*masked, "head")
 
 
 BACKBONE_PARTS = ("backbone", "head")
-"""What the first task trains where it makes the transformer."""
+"""Parts that the first task trains where it makes the transformer."""

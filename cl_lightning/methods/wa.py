@@ -3,13 +3,13 @@
 Zhao, Xiao, Gan, Zhang & Xia (CVPR 2020). Training on many new and few old images makes the classifier's weights of new
 classes longer, so they win too often. WA shortens them afterwards, without any data. In a task:
 
-1. **grow**: keep a frozen teacher (aligned), add rows to the classifier, which has no bias;
+1. **grow**: copy a frozen teacher (aligned), add rows to the classifier, which has no bias;
 2. **main phase** on the new images and the memory, all weights trained: L = (1 - a) CE + a KD with a = old / seen
    classes and temperature 2. After each step the classifier's weights are clipped to be non-negative:
    features behind a ReLU are, so length alone then makes scores larger;
 3. **align** (from the second task on): rows of new classes times mean length of old rows / mean length of new rows;
-4. **herd** exemplars of the new classes. It looks at features only and alignment at the classifier only: their order
-   does not matter.
+4. **herd** exemplars of the new classes. It depends on features only and alignment changes the classifier only: their
+   order does not matter.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cl_lightning.core.rng import Key
@@ -50,11 +51,11 @@ class WAOptions:
     clip: bool
     """Keep the classifier's weights non-negative."""
     rehearsal: bool
-    """Whether there is a memory: without one there is nothing to herd."""
+    """True if there is a memory: without one there is nothing to herd."""
 
 
 class WA(Method):
-    """Weight alignment."""
+    """The method of weight alignment."""
 
     cuda_graph_safe = True
     network: EmbeddingNetwork
@@ -67,18 +68,18 @@ class WA(Method):
         self._options = options
 
     def plan(self, task: Task) -> list[PlanItem]:
-        """Grow, learn, align, herd, evaluate."""
+        """Plan: grow, learn, align, herd, evaluate."""
         align: list[PlanItem] = [Act(ALIGN)] if task.index > 0 else []
         herd: list[PlanItem] = [Herd()] if self._options.rehearsal else []
         return [Grow(), Fit(self._main), *align, *herd, Evaluate()]
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
-        """Keep the teacher, then add rows."""
+        """Copy the teacher, then add rows."""
         self.teacher = frozen_copy(self.network) if task.index > 0 else None
         self.network.grow(task.num_new, key)
 
-    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-        """Classification of all classes and distillation of the old ones, for every image."""
+    def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        """Return classification of all classes and distillation of the old ones, for every image."""
         classification = cross_entropy(outputs.logits, batch.targets)
         if self.teacher is None:
             return {"classification": classification}
@@ -96,7 +97,7 @@ class WA(Method):
 
     @torch.no_grad()
     def act(self, name: str, task: Task, look: DataAccess) -> None:
-        """Give the rows of new classes the mean length of the old ones'."""
+        """Scale the rows of new classes to the mean length of the old ones'."""
         if name != ALIGN:
             return super().act(name, task, look)
         weight = self.network.classifier.weight
@@ -107,4 +108,4 @@ class WA(Method):
 
 
 MAIN_PARTS = ("backbone", "classifier")
-"""What the main phase trains: everything."""
+"""Parts that the main phase trains: everything."""

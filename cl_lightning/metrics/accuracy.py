@@ -1,4 +1,4 @@
-"""Right answers as counts: the only numbers that evaluation stores, and what every metric is computed from.
+"""Correct predictions as counts: the only numbers that evaluation stores, from which every metric is computed.
 
 Sums of integers do not depend on batch sizes, on the number of processes or on the order of images. Averages over
 tasks of unequal size need them: an accuracy "over all classes seen" weighs images, not tasks.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from cl_lightning.core.types import CLASS_INCREMENTAL, PROTOCOLS, Plain
@@ -23,31 +24,31 @@ Cell = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Right answers on each task's test images: int64, ready for a sum over batches (``+``) and over processes."""
+    """Correct predictions on each task's test images, ready for a sum over batches (``+``) and over processes."""
 
-    hits1: Tensor
-    """(T,) int64: images whose class (or task) has the highest score."""
-    hits5: Tensor
-    """(T,) int64: images whose class (or task) is among the five highest scores (or among all, where fewer compete)."""
-    total: Tensor
-    """(T,) int64: images."""
+    hits1: Int64[Tensor, " T"]
+    """Images whose class (or task) has the highest score."""
+    hits5: Int64[Tensor, " T"]
+    """Images whose class (or task) is among the five highest scores (or among all, where fewer compete)."""
+    total: Int64[Tensor, " T"]
+    """Images."""
 
     @staticmethod
     def zeros(num_tasks: int, device: torch.device | str = "cpu") -> Counts:
-        """Nothing counted yet."""
+        """Return counts of no images."""
         return Counts.from_tensor(torch.zeros(3, num_tasks, dtype=torch.int64, device=device))
 
     @staticmethod
-    def from_tensor(stacked: Tensor) -> Counts:
-        """The inverse of :meth:`to_tensor`."""
+    def from_tensor(stacked: Int64[Tensor, "3 T"]) -> Counts:
+        """Invert :meth:`to_tensor`."""
         return Counts(*stacked.unbind())
 
-    def to_tensor(self) -> Tensor:
-        """(3, T) int64: one tensor to sum over processes."""
+    def to_tensor(self) -> Int64[Tensor, "3 T"]:
+        """Stack the counts into one tensor to sum over processes."""
         return torch.stack([self.hits1, self.hits5, self.total])
 
     def cells(self) -> tuple[Cell, ...]:
-        """One for each task; waits for the device."""
+        """Return one cell a task; waits for the device."""
         hits1, hits5, total = self.to_tensor().tolist()
         return tuple(zip(hits1, hits5, total, strict=True))
 
@@ -55,15 +56,20 @@ class Counts:
         return Counts(self.hits1 + other.hits1, self.hits5 + other.hits5, self.total + other.total)
 
 
-def count(logits_BC: Tensor, labels_B: Tensor, offsets: Sequence[int], protocol: str = CLASS_INCREMENTAL) -> Counts:
-    """Count right answers, task by task.
+def count(
+    logits_BC: Float[Tensor, "B C"],
+    labels_B: Int64[Tensor, " B"],
+    offsets: Sequence[int],
+    protocol: str = CLASS_INCREMENTAL,
+) -> Counts:
+    """Count correct predictions, task by task.
 
-    Of equal scores the lowest class wins. A row with a score that is not a number is a wrong answer: a diverged
-    network must not look right.
+    Of equal scores the lowest class wins. A row with a score that is not a number counts as wrong: a diverged network
+    must not look right.
 
     Args:
-        logits_BC: (B, C) scores over all classes seen.
-        labels_B: (B,) int64 global labels in [0, C).
+        logits_BC: scores over all classes seen.
+        labels_B: global labels in [0, C).
         offsets: the T + 1 class boundaries of the tasks seen, 0 first and C last.
         protocol: who competes: all classes, those of the image's own task, or tasks by their best class
             (``PROTOCOLS``).
@@ -97,14 +103,16 @@ def count(logits_BC: Tensor, labels_B: Tensor, offsets: Sequence[int], protocol:
     return Counts(hits1, hits5, member_BT.sum(dim=0))
 
 
-def _best(logits_BC: Tensor, tasks_C: Tensor, num_tasks: int) -> Tensor:
-    """(B, T) each task's highest score."""
+def _best(
+    logits_BC: Float[Tensor, "B C"], tasks_C: Int64[Tensor, " C"], num_tasks: int
+) -> Float[Tensor, "B {num_tasks}"]:
+    """Return each task's highest score."""
     lowest_BT = logits_BC.new_full((len(logits_BC), num_tasks), -torch.inf)
     return lowest_BT.scatter_reduce(1, tasks_C.expand(len(logits_BC), -1), logits_BC, "amax")
 
 
-def _ahead(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """(B, C) which classes (or tasks) come before the label's."""
+def _ahead(logits_BC: Float[Tensor, "B C"], labels_B: Int64[Tensor, " B"]) -> Bool[Tensor, "B C"]:
+    """Mark the classes (or tasks) that rank before the label's."""
     # Counting who is ahead needs no sort and settles ties, which top-k and argmax leave open on some devices.
     own_B1 = logits_BC.gather(1, labels_B[:, None])
     earlier_BC = torch.arange(logits_BC.shape[1], device=logits_BC.device) < labels_B[:, None]
@@ -115,9 +123,9 @@ def _ahead(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
 class AccuracyMatrix:
     """Counts of every evaluation of one protocol and read-out: row i, after task i, has tasks 0 to i.
 
-    A task whose test images are no longer at hand when a later one is added has a total of 0 there: it was not
-    evaluated, and what would need it is None. The task learnt last always has images. It is a value: :meth:`with_row`
-    returns another one.
+    A task whose test images are no longer available when a later one is added has a total of 0 there: it was not
+    evaluated, and metrics that would need it are None. The task learnt last always has images. It is a value:
+    :meth:`with_row` returns another one.
     """
 
     rows: tuple[tuple[Cell, ...], ...] = ()
@@ -134,11 +142,11 @@ class AccuracyMatrix:
                     raise ValueError(f"task {task} has {got}: each task needs test images, each counted once")
 
     def __len__(self) -> int:
-        """Tasks learnt and evaluated."""
+        """Return the number of tasks learnt and evaluated."""
         return len(self.rows)
 
     def with_row(self, after_task: int, counts: Counts) -> AccuracyMatrix:
-        """The matrix with this evaluation as its last row, in place of an earlier evaluation after the same task.
+        """Return a matrix with this evaluation as its last row, in place of an earlier evaluation after the same task.
 
         Raises:
             ValueError: it does not come next, or a task was evaluated on another number of images before: then these
@@ -159,32 +167,33 @@ class AccuracyMatrix:
         return AccuracyMatrix((*self.rows[:after_task], cells))
 
     def accuracies(self, top: int = 1) -> list[list[float | None]]:
-        """R: ``R[i][j]`` in [0, 1] on task j after task i, None where it was not evaluated; ``top`` is 1 or 5."""
+        """Return R: ``R[i][j]`` in [0, 1] on task j after task i, None where not evaluated; ``top`` is 1 or 5."""
         return [accuracies_of_each(row, top) for row in self.rows]
 
     def seen(self, after_task: int, top: int = 1) -> float | None:
-        """Accuracy in [0, 1] on all tasks seen after ``after_task``: test images weigh the same, tasks do not. None if
-        one of them was not evaluated: what is left would be another, mostly easier, question.
+        """Return the accuracy in [0, 1] on all tasks seen after ``after_task``: images weigh the same, tasks do not.
+
+        None if one of them was not evaluated: the rest would be another, mostly easier, question.
         """
         return accuracy_of_all(self.rows[after_task], top)
 
     def to_plain(self) -> Plain:
-        """Lists of lists of [hits1, hits5, total], for a checkpoint."""
+        """Return lists of lists of [hits1, hits5, total], for a checkpoint."""
         return [[list(cell) for cell in row] for row in self.rows]
 
     @staticmethod
     def from_plain(rows: Plain) -> AccuracyMatrix:
-        """The inverse of :meth:`to_plain`."""
+        """Invert :meth:`to_plain`."""
         return AccuracyMatrix(tuple(tuple((int(a), int(b), int(n)) for a, b, n in row) for row in rows))
 
 
 def accuracies_of_each(row: Sequence[Cell], top: int = 1) -> list[float | None]:
-    """Of one evaluation, in [0, 1] on each task, None where it was not evaluated."""
+    """Return one evaluation's accuracies in [0, 1], task by task, None where a task was not evaluated."""
     return [cell[_column(top)] / cell[2] if cell[2] else None for cell in row]
 
 
 def accuracy_of_all(row: Sequence[Cell], top: int = 1) -> float | None:
-    """Of one evaluation, in [0, 1] on all tasks together: as :meth:`AccuracyMatrix.seen`."""
+    """Return one evaluation's accuracy in [0, 1] on all tasks together: as :meth:`AccuracyMatrix.seen`."""
     if not all(cell[2] for cell in row):
         return None
     return sum(cell[_column(top)] for cell in row) / sum(cell[2] for cell in row)

@@ -1,9 +1,9 @@
-"""What a network answered to test images, as counts: which class it took an image for, and how sure it was.
+"""Predictions on test images as counts: the confusion matrix and the reliability of confidences.
 
 Whole numbers again (``metrics/accuracy.py``): their sums do not depend on batches, on the order of images or on the
 number of processes. A confidence is counted in 2^-16.
 
-Legend: B batch, C classes seen, K bins of confidence, E evaluations.
+Legend: B batch, C classes seen, K bins of confidence, T tasks seen.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cl_lightning.core.types import Plain
@@ -24,51 +25,51 @@ _UNIT = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Answers to the test images of all classes seen; sums of batches (``+``) are answers too."""
+    """Predictions on the test images of all classes seen; sums of batches (``+``) are such counts too."""
 
-    confusion: Tensor
-    """(C, C) int64: images of class i that were taken for class j."""
-    reliability: Tensor
-    """(2, K, 3) int64: of old and of new classes, by confidence: images, right answers, sum of confidences (2^-16)."""
+    confusion: Int64[Tensor, "C C"]
+    """Images of class i that were taken for class j."""
+    reliability: Int64[Tensor, "2 K 3"]
+    """Old and new classes, by confidence: images, correct predictions, sum of confidences (2^-16)."""
 
     def __add__(self, other: Answers) -> Answers:
         return Answers(self.confusion + other.confusion, self.reliability + other.reliability)
 
     def cpu(self) -> Answers:
-        """On the host."""
+        """Copy the counts to the host."""
         return Answers(self.confusion.cpu(), self.reliability.cpu())
 
     def to_plain(self) -> Plain:
-        """For a checkpoint."""
+        """Return the counts by name, for a checkpoint."""
         return {"confusion": self.confusion, "reliability": self.reliability}
 
     @staticmethod
     def from_plain(plain: Plain) -> Answers:
-        """The inverse of :meth:`to_plain`."""
+        """Invert :meth:`to_plain`."""
         return Answers(plain["confusion"], plain["reliability"])
 
 
-def answers(probabilities_BC: Tensor, labels_B: Tensor, num_old: int) -> Answers:
-    """Count the answers of one batch, on its device and without waiting for it.
+def answers(probabilities_BC: Float[Tensor, "B C"], labels_B: Int64[Tensor, " B"], num_old: int) -> Answers:
+    """Count the predictions of one batch, on its device and without waiting for it.
 
     Args:
-        probabilities_BC: (B, C) in [0, 1]; the highest is the answer, the first of equal ones, and its value the
-            confidence. One that is not a number counts as none.
-        labels_B: (B,) int64 global labels in [0, C).
-        num_old: how many classes were learnt before the newest task; an image is old or new by its own class.
+        probabilities_BC: in [0, 1]; the highest is the prediction, the first of equal ones, and its value the
+            confidence. One that is not a number counts as zero.
+        labels_B: global labels in [0, C).
+        num_old: classes learnt before the newest task; an image is old or new by its own class.
     """
     classes = probabilities_BC.shape[1]
     confidence_B, answer_B = probabilities_BC.float().nan_to_num(0.0).max(dim=1)
     ones_B = torch.ones_like(labels_B)
     confusion = labels_B.new_zeros(classes * classes).index_add_(0, labels_B * classes + answer_B, ones_B)
     bin_B = (confidence_B * BINS).long().clamp_(0, BINS - 1) + BINS * (labels_B >= num_old)
-    what_B3 = torch.stack([ones_B, (answer_B == labels_B).long(), (confidence_B * _UNIT).round().long()], dim=1)
-    reliability = labels_B.new_zeros(2 * BINS, 3).index_add_(0, bin_B, what_B3)
+    counts_B3 = torch.stack([ones_B, (answer_B == labels_B).long(), (confidence_B * _UNIT).round().long()], dim=1)
+    reliability = labels_B.new_zeros(2 * BINS, 3).index_add_(0, bin_B, counts_B3)
     return Answers(confusion.view(classes, classes), reliability.view(2, BINS, 3))
 
 
-def between_tasks(confusion_CC: Tensor, offsets: Sequence[int]) -> Tensor:
-    """(T, T) int64: images of task i that were taken for a class of task j; ``offsets`` are the T + 1 boundaries."""
+def between_tasks(confusion_CC: Int64[Tensor, "C C"], offsets: Sequence[int]) -> Int64[Tensor, "T T"]:
+    """Count the images of task i that were taken for a class of task j; ``offsets`` are the T + 1 boundaries."""
     sizes = [high - low for low, high in pairwise(offsets)]
     columns = torch.stack([part.sum(dim=1) for part in confusion_CC.split(sizes, dim=1)], dim=1)
     return torch.stack([part.sum(dim=0) for part in columns.split(sizes)])
@@ -76,24 +77,25 @@ def between_tasks(confusion_CC: Tensor, offsets: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How confidence and accuracy go together, for one group of images."""
+    """Confidence and accuracy of one group of images, bin by bin."""
 
     images: tuple[int, ...]
-    """Of each bin."""
+    """Number of images in each bin."""
     confidence: tuple[float | None, ...]
     """Mean of each bin; None where it is empty."""
     accuracy: tuple[float | None, ...]
+    """Mean of each bin; None where it is empty."""
 
     @property
     def calibration_error(self) -> float | None:
-        """Mean over images of |accuracy - confidence| of their bin (Guo et al. 2017, equation 3); None of none."""
+        """Mean over images of |accuracy - confidence| of their bin (Guo et al. 2017, eq. 3); None without images."""
         total = sum(self.images)
         gaps = zip(self.images, self.confidence, self.accuracy, strict=True)
         return sum(n * abs(a - c) for n, c, a in gaps if c is not None and a is not None) / total if total else None
 
 
-def reliability(counts_K3: Tensor) -> Reliability:
-    """Of one group's counts (K, 3), as in ``Answers.reliability``."""
+def reliability(counts_K3: Int64[Tensor, "K 3"]) -> Reliability:
+    """Average one group's counts, as in ``Answers.reliability``."""
     rows = counts_K3.tolist()
     return Reliability(
         tuple(n for n, _, _ in rows),

@@ -1,9 +1,9 @@
-"""What a sequence of tasks did to a model, in a few numbers: pure functions of the accuracy matrix.
+"""Continual-learning metrics (forgetting, transfer, averages): pure functions of the accuracy matrix.
 
 ``R[i][j]`` is the accuracy on task j after task i, for j <= i; its scale ([0, 1] or %) is that of the results. With one
 task there is nothing to forget: those metrics are None (not applicable) then, never 0. They are None too where they
-would need an evaluation that was not made (a None in R: the test images were not at hand). Forward transfer is missing
-on purpose: it needs a classifier for classes not seen yet.
+would need an evaluation that was not made (a None in R: the test images were not available). Forward transfer is
+missing on purpose: it needs a classifier for classes not seen yet.
 
 The DyTox lineage logged forgetting and backward transfer with continuum <= 1.2.7, which leaves out the task learnt last
 but one. The ``legacy_continuum_*`` functions repeat that, to recognise published logs and for nothing else.
@@ -14,29 +14,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it needs torch, these formulae do not
+if TYPE_CHECKING:  # that module needs torch, these formulae do not
     from cl_lightning.metrics.accuracy import AccuracyMatrix
 
 Matrix = Sequence[Sequence[float | None]]
 
 
 def incremental_accuracies(matrix: AccuracyMatrix, top: int = 1) -> list[float | None]:
-    """After each task, the accuracy in [0, 1] over all test images of the tasks seen (counts: tasks may be unequal)."""
+    """Return the accuracy in [0, 1] over all test images seen so far, after each task (tasks may be unequal)."""
     return [matrix.seen(after, top) for after in range(len(matrix))]
 
 
 def average_incremental_accuracy(matrix: AccuracyMatrix, top: int = 1) -> float | None:
-    """Mean over tasks, the first included, of :func:`incremental_accuracies` ("Avg"; iCaRL, Rebuffi et al. 2017)."""
+    """Average :func:`incremental_accuracies` over tasks, the first included ("Avg"; iCaRL, Rebuffi et al. 2017)."""
     return _mean(incremental_accuracies(matrix, top))
 
 
 def last_accuracy(matrix: AccuracyMatrix, top: int = 1) -> float | None:
-    """Accuracy in [0, 1] over all test images after the last task ("Last")."""
+    """Return the accuracy in [0, 1] over all test images after the last task ("Last")."""
     return matrix.seen(len(matrix) - 1, top)
 
 
 def forgetting_by_task(R: Matrix) -> list[float | None]:
-    """For each old task j, its best accuracy before the last task k, less the last: max_{j<=l<k} R[l][j] - R[k][j]."""
+    """Return max_{j<=l<k} R[l][j] - R[k][j] for each old task j, where k is the last task: its loss from its best."""
     _check(R)
     last = len(R) - 1
     best = [_best([R[after][task] for after in range(task, last)]) for task in range(last)]
@@ -44,12 +44,12 @@ def forgetting_by_task(R: Matrix) -> list[float | None]:
 
 
 def forgetting(R: Matrix) -> float | None:
-    """Mean of :func:`forgetting_by_task` (Chaudhry et al. 2018, eq. 3); negative where old tasks got better."""
+    """Average :func:`forgetting_by_task` (Chaudhry et al. 2018, eq. 3); negative where old tasks got better."""
     return _mean(forgetting_by_task(R))
 
 
 def backward_transfer(R: Matrix) -> float | None:
-    """Mean of R[i][j] - R[j][j] over *all* pairs j < i: what learning later tasks did to earlier ones.
+    """Average R[i][j] - R[j][j] over *all* pairs j < i: the effect of later tasks on earlier ones.
 
     This is the definition of Diaz-Rodriguez et al. 2018, which continuum means to compute and the DyTox lineage prints.
     """
@@ -58,13 +58,13 @@ def backward_transfer(R: Matrix) -> float | None:
 
 
 def final_backward_transfer(R: Matrix) -> float | None:
-    """Mean of R[k][j] - R[j][j] over old tasks j after the *last* task k (Lopez-Paz & Ranzato 2017)."""
+    """Average R[k][j] - R[j][j] over old tasks j after the *last* task k (Lopez-Paz & Ranzato 2017)."""
     _check(R)
     return _mean([_difference(R[-1][task], R[task][task]) for task in range(len(R) - 1)])
 
 
 def legacy_continuum_forgetting(R: Sequence[Sequence[float]]) -> float:
-    """Forgetting as continuum <= 1.2.7 prints it (wrong): without the last old task, neither as column nor as row."""
+    """Compute forgetting as continuum <= 1.2.7 prints it (wrong): without the last old task, as column and as row."""
     _check(R)
     old = len(R) - 1
     if old <= 0:
@@ -74,7 +74,7 @@ def legacy_continuum_forgetting(R: Sequence[Sequence[float]]) -> float:
 
 
 def legacy_continuum_bwt(R: Sequence[Sequence[float]]) -> float:
-    """Backward transfer as continuum <= 1.2.7 prints it (wrong): pairs j < i - 1, divided by the pairs j < i."""
+    """Compute backward transfer as continuum <= 1.2.7 prints it (wrong): pairs j < i - 1, divided by those j < i."""
     _check(R)
     if len(R) <= 1:
         return 0.0
@@ -90,7 +90,7 @@ def _check(R: Matrix) -> None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """None without values, or if one of them is missing: a mean over the others would be another number."""
+    """Return the mean; None without values, or if one is missing: a mean of the others would be another number."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
@@ -100,6 +100,6 @@ def _difference(one: float | None, other: float | None) -> float | None:
 
 
 def _best(values: Sequence[float | None]) -> float | None:
-    """The largest; None if one is missing, which might have been it."""
+    """Return the largest; None if one is missing, which might have been it."""
     known = [value for value in values if value is not None]
     return max(known) if len(known) == len(values) else None

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean in % (or points), with what is known of its uncertainty."""
+    """A mean in % (or points) and its uncertainty."""
 
     mean: float
     std: float | None
@@ -22,7 +22,7 @@ class Spread:
 
     @property
     def half_width(self) -> float | None:
-        """Of the 95 % interval of the mean by Student's t; None for a single value."""
+        """Half-width of the 95 % interval of the mean by Student's t; None for a single value."""
         if self.std is None:
             return None
         from scipy.special import stdtrit  # the quantile; scipy.stats takes seconds to import
@@ -31,5 +31,5 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation of at least one value."""
+    """Compute mean and sample standard deviation of at least one value."""
     return Spread(mean(values), stdev(values) if len(values) > 1 else None, len(values))

@@ -1,28 +1,31 @@
-"""The seam for networks that turn an image into one vector."""
+"""The interface of networks that turn an image into one vector."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from cl_lightning.models.tensor_types import Images, Maps, Scales
 
 
 class Backbone(nn.Module, ABC):
-    """Images (B, channels, height, width) to vectors (B, D)."""
+    """A network from images to vectors of width D."""
 
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.dim = dim
 
     @abstractmethod
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Vectors (B, D) and intermediate maps; ``scales`` (branches, B) as in ``Network.forward``."""
+    def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B D"], Maps]:
+        """Return vectors and intermediate maps; ``scales`` as in ``Network.forward``."""
 
     @abstractmethod
     def structure(self) -> dict[str, Any]:
-        """A plain mapping with the ``kind`` and the sizes of this backbone."""
+        """Return a plain mapping with the ``kind`` and the sizes of this backbone."""
 
     def drop_rates(self) -> list[float]:
-        """Stochastic-depth rate of each residual branch; empty where there is none."""
+        """Return the stochastic-depth rate of each residual branch; empty where there is none."""
         return []

@@ -1,6 +1,4 @@
-"""Networks from their own description: the one path on which they are made, from a configuration as from a
-checkpoint.
-"""
+"""Factory of networks from their own description: the one path for configurations and for checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ Structure = dict[str, Any]
 
 
 def build_network(structure: Structure, key: Key) -> Network:
-    """A network of the shapes that ``structure`` (``Network.structure``) describes, initialised from ``key``.
+    """Build a network of the shapes that ``structure`` (``Network.structure``) describes, initialised from ``key``.
 
     Classes listed in it are grown one task after another, exactly as in a run; an empty list gives a network before its
     first task.
@@ -42,13 +40,13 @@ def build_network(structure: Structure, key: Key) -> Network:
 
 
 def build_encoder(structure: Structure) -> Encoder:
-    """A transformer encoder."""
+    """Build a transformer encoder."""
     kinds: dict[str, Callable[..., Encoder]] = {"convit": ConViT, "timm_vit": TimmViT}
     return kinds[structure["kind"]](**_without_kind(structure))
 
 
 def build_backbone(structure: Structure) -> Backbone:
-    """A network from images to one vector."""
+    """Build a network from images to one vector."""
     if structure["kind"] == "class_token":
         return ClassTokenBackbone(build_encoder(structure["encoder"]))
     kinds: dict[str, Callable[..., Backbone]] = {"cifar_resnet": CifarResNet, "resnet18": ResNet18}
@@ -60,7 +58,7 @@ def _without_kind(structure: Structure) -> Structure:
 
 
 def build_decoder(structure: Structure, encoder: Encoder) -> TaskDecoder:
-    """What reads the patches of ``encoder`` for each task."""
+    """Build the decoder that reads the patches of ``encoder`` for each task."""
     options, sizes = _without_kind(structure), (encoder.dim, encoder.num_heads)
     kinds: dict[str, Callable[[], TaskDecoder]] = {
         "task_attention": lambda: TaskAttentionBlock(*sizes, encoder.mlp_ratio, **options),
@@ -76,14 +74,14 @@ def _task_network(structure: Structure) -> TaskNetwork:
 
 
 def _token_network(structure: Structure) -> TaskNetwork:
-    """Return what DyTox's network was called before there were other decoders."""
+    """Build DyTox's network from the description that it had before there were other decoders."""
     known = complete(structure, TOKEN_NETWORK)
     decoder = {"kind": "task_attention", "expansion": known["token_expansion"]}
     return _task_network({**known, "decoder": decoder})
 
 
 def _extractor_network(structure: Structure) -> ExtractorNetwork:
-    """From ``backbone`` (what to grow), or from the ``backbones`` that are there already."""
+    """Build from ``backbone`` (the extractor to grow), or from the existing ``backbones``."""
     if "backbones" in structure:
         backbones = [build_backbone(backbone) for backbone in structure["backbones"]]
         return ExtractorNetwork.from_parts(backbones, structure["classes"])
@@ -91,7 +89,7 @@ def _extractor_network(structure: Structure) -> ExtractorNetwork:
 
 
 def _masked_network(structure: Structure) -> MaskedNetwork:
-    """With the tasks that are packed; one that is still open is grown by whoever wants it."""
+    """Build with the packed tasks; one that is still open is grown by :func:`build_network`."""
     options = {key: value for key, value in structure.items() if key not in ("kind", "vit", "classes", "packed")}
     network = MaskedNetwork(PlainViT(**_without_kind(structure["vit"])), **options)
     for size in structure["classes"][: structure.get("packed", 0)]:

@@ -13,16 +13,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.gated_attention_op import gated_attention
-from cl_lightning.models.layers import MLP, residual, trunc_normal_linear
+from cl_lightning.models.layers import MLP, BranchScale, residual, trunc_normal_linear
+from cl_lightning.models.tensor_types import Images, Maps, Scales
+
+Tokens = Float[Tensor, "B N D"]
 
 
-def relative_positions(side: int) -> Tensor:
-    """(N, N, 3): column offset, row offset and squared distance between patches of a square grid, in patches."""
+def relative_positions(side: int) -> Float[Tensor, "N N 3"]:
+    """Return column offset, row offset and squared distance between patches of a square grid, in patches."""
     row, col = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     row, col = row.flatten(), col.flatten()
     dx, dy = col[None, :] - col[:, None], row[None, :] - row[:, None]
@@ -54,16 +58,16 @@ class GatedPositionalAttention(nn.Module):
                     dx, dy = h2 - (side - 1) / 2, h1 - (side - 1) / 2
                     self.pos_proj.weight[h1 + side * h2] = torch.tensor([2.0 * dx, 2.0 * dy, -1.0]) * locality
 
-    def position_attention(self) -> Tensor:
-        """(H, N, N), rows sum to one; the same for every image."""
+    def position_attention(self) -> Float[Tensor, "H N N"]:
+        """Return softmax(position), the same for every image; rows sum to one."""
         offsets_3NN = self.relative.permute(2, 0, 1)  # type: ignore[operator]
         weight_H3, bias_H = self.pos_proj.weight, self.pos_proj.bias
         # Three products and not one of matrices, which mixed precision would round.
         scores_HNN = sum(weight_H3[:, c, None, None] * offsets_3NN[c] for c in range(3)) + bias_H[:, None, None]
         return scores_HNN.softmax(dim=-1)
 
-    def forward(self, z_BND: Tensor) -> Tensor:
-        """Attend over the patches of each image; shape (B, N, D) is kept."""
+    def forward(self, z_BND: Tokens) -> Tokens:
+        """Attend over the patches of each image."""
         gate = torch.sigmoid(self.gating_param)
         read = gated_attention(self.qk(z_BND), self.v(z_BND), self.position_attention(), gate)
         return self.proj(read)
@@ -79,14 +83,14 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
 
-    def forward(self, x_BND: Tensor, attention_scale_B: Tensor | None, mlp_scale_B: Tensor | None) -> Tensor:
-        """Two residual branches, each multiplied per image by its scale."""
+    def forward(self, x_BND: Tokens, attention_scale_B: BranchScale | None, mlp_scale_B: BranchScale | None) -> Tokens:
+        """Add two residual branches, each multiplied per image by its scale."""
         x_BND = residual(x_BND, self.attn(self.norm1(x_BND)), attention_scale_B)
         return residual(x_BND, self.mlp(self.norm2(x_BND)), mlp_scale_B)
 
 
 class ConViT(Encoder):
-    """Patches, learned positions and gated positional blocks: (B, channels, S, S) -> (B, N, D)."""
+    """An encoder of patches, learned positions and gated positional blocks."""
 
     def __init__(
         self,
@@ -121,12 +125,12 @@ class ConViT(Encoder):
         self.blocks = nn.ModuleList(Block(dim, num_heads, num_patches, mlp_ratio, locality) for _ in range(depth))
 
     def drop_rates(self) -> list[float]:
-        """Two branches a block, the rate rising linearly with depth (the decoder has the last, ``drop_path``)."""
+        """Return two rates a block, rising linearly with depth (the decoder has the last, ``drop_path``)."""
         depth = len(self.blocks)
         return [self.drop_path * k / depth for k in range(depth) for _ in range(2)]
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Tokens (B, N, D) after the last block, and those after every block."""
+    def forward(self, images: Images, scales: Scales | None = None) -> tuple[Tokens, Maps]:
+        """Return the tokens after the last block, and those after every block."""
         x_BND = self._embed(images) + self.pos_embed
         maps = []
         for k, block in enumerate(self.blocks):
@@ -135,9 +139,9 @@ class ConViT(Encoder):
             maps.append(x_BND)
         return x_BND, tuple(maps)
 
-    def _embed(self, images: Tensor) -> Tensor:
-        """What ``patch_embed`` gives, (B, N, D): its patches do not overlap, so it is one product of matrices, which
-        libraries for convolution do not take it for.
+    def _embed(self, images: Images) -> Tokens:
+        """Compute ``patch_embed`` as one product of matrices: its patches do not overlap, which libraries for
+        convolution do not exploit.
         """
         size = self.patch_embed.kernel_size[0]
         patches = images.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)
@@ -145,5 +149,5 @@ class ConViT(Encoder):
         return F.linear(patches.flatten(3).flatten(1, 2), weight, self.patch_embed.bias)
 
     def structure(self) -> dict[str, Any]:
-        """Sizes to build it again."""
+        """Return the sizes to build it again."""
         return {"kind": "convit", **self._sizes}

@@ -1,7 +1,9 @@
-"""A network with one embedding and a classifier that grows: what most baselines use.
+"""The network of most baselines: one embedding and a classifier that grows.
 
 Backbones are anything that maps images to one vector (a CIFAR ResNet), or a transformer encoder read through a single
 class token.
+
+Legend: B batch, C classes.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.core import rng
@@ -19,6 +22,7 @@ from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import GrowingLinear
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.task_attention import TaskAttentionBlock
+from cl_lightning.models.tensor_types import Images, Maps, Scales
 
 
 class ClassTokenBackbone(Backbone):
@@ -34,23 +38,23 @@ class ClassTokenBackbone(Backbone):
         self.norm = nn.LayerNorm(encoder.dim)
 
     def drop_rates(self) -> list[float]:
-        """The encoder's branches, then the two of the class-attention block."""
+        """Return the rates of the encoder's branches, then the two of the class-attention block."""
         return [*self.encoder.drop_rates(), self.encoder.drop_path, self.encoder.drop_path]
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One vector an image, (B, D), and the tokens after each block."""
+    def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B D"], Maps]:
+        """Return one vector an image, and the tokens after each block."""
         patches_BND, maps = self.encoder(images, scales)
         scales_TKB = None if scales is None else scales[len(self.encoder.drop_rates()) :][None]
         embedding = self.decoder.ask(self.token[0], self.decoder.prepare(patches_BND), scales_TKB)[:, 0]
         return self.norm(embedding), maps
 
     def structure(self) -> dict[str, Any]:
-        """The encoder's sizes."""
+        """Return the encoder's sizes."""
         return {"kind": "class_token", "encoder": self.encoder.structure()}
 
 
 class EmbeddingNetwork(Network):
-    """Backbone and one growing linear classifier."""
+    """A backbone and one growing linear classifier."""
 
     def __init__(self, backbone: Backbone, *, bias: bool = True) -> None:
         super().__init__()
@@ -65,24 +69,24 @@ class EmbeddingNetwork(Network):
         self._classes.append(num_new)
 
     def branches(self) -> list[Branch]:
-        """The backbone's residual branches."""
+        """Return the backbone's residual branches."""
         return [Branch("backbone", rate) for rate in self.backbone.drop_rates()]
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
-        """Embeddings (B, 1, D) and the backbone's maps."""
+    def forward(self, images: Images, scales: Scales | None = None) -> Features:
+        """Return one embedding an image (T = 1) and the backbone's maps."""
         embedding, maps = self.backbone(images, scales)
         return Features(embedding[:, None], maps)
 
-    def logits(self, features: Features) -> Tensor:
-        """(B, C)."""
+    def logits(self, features: Features) -> Float[Tensor, "B C"]:
+        """Classify the embedding."""
         return self.classifier(features.embeddings[:, 0])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Backbone and classifier."""
+        """Return the parameters of backbone and classifier."""
         return {"backbone": list(self.backbone.parameters()), "classifier": list(self.classifier.parameters())}
 
     def structure(self) -> dict[str, Any]:
-        """The backbone's sizes and the classes of each task."""
+        """Return the backbone's sizes and the classes of each task."""
         return {
             "kind": "embedding_network",
             "backbone": self.backbone.structure(),

@@ -1,22 +1,25 @@
-"""The seam between an image encoder and what grows behind it."""
+"""The interface of image encoders, behind which decoders grow."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from cl_lightning.models.tensor_types import Images, Maps, Scales
 
 
 class Encoder(nn.Module, ABC):
-    """Images (B, channels, height, width) to patch tokens (B, N, D)."""
+    """A network from images to N patch tokens of width D."""
 
     drop_path: float
     """Stochastic-depth rate that the decoder behind it should use."""
     mlp_ratio: float
     """Hidden width of its MLPs over D, which the decoder shares."""
     num_patches: int
-    """N."""
+    """Patch tokens of an image, N."""
 
     def __init__(self, *, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -24,13 +27,13 @@ class Encoder(nn.Module, ABC):
         self.num_heads = num_heads
 
     @abstractmethod
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Tokens (B, N, D) and the tokens after each block; ``scales`` (2 x blocks, B) multiplies residual branches."""
+    def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B N D"], Maps]:
+        """Return the tokens and the tokens after each block; ``scales`` multiplies residual branches, two a block."""
 
     @abstractmethod
     def drop_rates(self) -> list[float]:
-        """Stochastic-depth rate of each residual branch, two a block."""
+        """Return the stochastic-depth rate of each residual branch, two a block."""
 
     @abstractmethod
     def structure(self) -> dict[str, Any]:
-        """A plain mapping with the ``kind`` and the sizes of this encoder."""
+        """Return a plain mapping with the ``kind`` and the sizes of this encoder."""

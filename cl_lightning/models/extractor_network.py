@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.core import rng
@@ -21,15 +22,16 @@ from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.network import Branch, Network
+from cl_lightning.models.tensor_types import Images, Scales
 
 
 def no_backbone() -> Backbone:
-    """Stands in where a network is rebuilt with the extractors that it already has and never needs a first one."""
+    """Fail: stands in where a network is rebuilt with its own extractors and never needs a first one."""
     raise AssertionError("an extractor network rebuilt without extractors needs make_backbone to grow")
 
 
 class ExtractorNetwork(Network):
-    """Extractors of equal feature size, a classifier over all features, an auxiliary one on the newest; no biases."""
+    """A network of extractors, a classifier over all features and an auxiliary one on the newest; no biases."""
 
     def __init__(self, make_backbone: Callable[[], Backbone]) -> None:
         """Build without any class; ``make_backbone``, called at the first growth, draws from torch's current stream."""
@@ -47,7 +49,7 @@ class ExtractorNetwork(Network):
         classes: Sequence[int],
         make_backbone: Callable[[], Backbone] = no_backbone,
     ) -> ExtractorNetwork:
-        """A network of the shapes that growing by ``classes`` gives, around extractors made elsewhere: for restoring a
+        """Build a network of the shapes that growing by ``classes`` gives, around given extractors: to restore a
         checkpoint.
 
         ``backbones`` and ``classes`` are those of :meth:`structure`, built again. Weights are
@@ -91,7 +93,7 @@ class ExtractorNetwork(Network):
 
     @property
     def dim(self) -> int:
-        """F, the same for all extractors."""
+        """Feature size F, the same for all extractors."""
         dims = {extractor.dim for extractor in self.extractors}
         assert len(dims) == 1, f"extractors with features of unequal sizes {dims}"
         (dim,) = dims
@@ -106,7 +108,7 @@ class ExtractorNetwork(Network):
         self.classifier.weight.data.copy_(fresh.weight.data)
 
     def branches(self) -> list[Branch]:
-        """The residual branches of all extractors, oldest first."""
+        """Return the residual branches of all extractors, oldest first."""
         newest = len(self.extractors) - 1
         return [
             Branch("new_extractor" if k == newest else "old_extractors", rate)
@@ -117,8 +119,8 @@ class ExtractorNetwork(Network):
     def _backbones(self) -> list[Backbone]:
         return [extractor for extractor in self.extractors if isinstance(extractor, Backbone)]
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
-        """Embeddings (B, T, F), one an extractor, and the newest extractor's maps."""
+    def forward(self, images: Images, scales: Scales | None = None) -> Features:
+        """Return one embedding an extractor, and the newest extractor's maps."""
         embeddings, start = [], 0
         maps: tuple[Tensor, ...] = ()
         for extractor in self._backbones():
@@ -128,17 +130,17 @@ class ExtractorNetwork(Network):
             start = stop
         return Features(torch.stack(embeddings, dim=1), maps)
 
-    def logits(self, features: Features) -> Tensor:
-        """(B, C), from all features."""
+    def logits(self, features: Features) -> Float[Tensor, "B C"]:
+        """Classify all features together."""
         assert self.classifier is not None
         return self.classifier(features.embeddings.flatten(1))
 
-    def auxiliary(self, features: Features) -> Tensor | None:
-        """Scores (B, C_new + 1) from the newest extractor alone, 0 for any old class; ``None`` in the first task."""
+    def auxiliary(self, features: Features) -> Float[Tensor, "B groups"] | None:
+        """Return scores from the newest extractor alone, 0 for any old class; ``None`` in the first task."""
         return None if self.auxiliary_classifier is None else self.auxiliary_classifier(features.embeddings[:, -1])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Extractors split into old and newest, and the two classifiers."""
+        """Return the extractors' parameters, split into old and newest, and those of the two classifiers."""
         return {
             "old_extractors": [p for extractor in self._backbones()[:-1] for p in extractor.parameters()],
             "new_extractor": [p for extractor in self._backbones()[-1:] for p in extractor.parameters()],
@@ -147,7 +149,7 @@ class ExtractorNetwork(Network):
         }
 
     def structure(self) -> dict[str, Any]:
-        """The sizes of each extractor and the classes of each task; see :meth:`from_parts`."""
+        """Return the sizes of each extractor and the classes of each task; see :meth:`from_parts`."""
         return {
             "kind": "extractor_network",
             "backbones": [extractor.structure() for extractor in self._backbones()],

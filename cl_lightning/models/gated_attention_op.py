@@ -1,11 +1,14 @@
 """Gated positional self-attention as a function (ConViT, equations 6-9): by operators, or on a GPU in one kernel.
 
+Custom operators are annotated with plain tensors: torch reads their schemas from the annotations.
+
 Legend: B batch, N patches, H heads, E = D / H, D width.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,11 +17,16 @@ from cl_lightning.models.attention import attention_weights, learns_by_matrices
 from cl_lightning.models.layers import split_heads
 
 _MOST_PATCHES = 64
-"""A head's attention has to fit into registers."""
+"""Upper bound on patches: a head's attention has to fit into registers."""
 
 
-def gated_attention(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor) -> Tensor:
-    """(1 - g) softmax(q k / sqrt(E)) v + g position v, for each head; (B, N, D).
+def gated_attention(
+    qk_BN2D: Float[Tensor, "B N 2*D"],
+    v_BND: Float[Tensor, "B N D"],
+    position_HNN: Float[Tensor, "H N N"],
+    gate_H: Float[Tensor, " H"],
+) -> Float[Tensor, "B N D"]:
+    """Return (1 - g) softmax(q k^T / sqrt(E)) v + g position v, for each head.
 
     ``position_HNN`` is the positional attention, rows of sum one; ``gate_H`` lies in (0, 1).
     """
@@ -27,9 +35,14 @@ def gated_attention(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H
     return eager(qk_BN2D, v_BND, position_HNN, gate_H)
 
 
-def eager(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor) -> Tensor:
-    """The same on any device: content by torch's attention, position by one product of matrices; where attention is
-    not learnt by torch's kernel, both are mixed before they read.
+def eager(
+    qk_BN2D: Float[Tensor, "B N 2*D"],
+    v_BND: Float[Tensor, "B N D"],
+    position_HNN: Float[Tensor, "H N N"],
+    gate_H: Float[Tensor, " H"],
+) -> Float[Tensor, "B N D"]:
+    """Compute :func:`gated_attention` on any device: content by torch's attention, position by one product of
+    matrices; where attention is not learnt by torch's kernel, both are mixed before they are multiplied with v.
     """
     heads, gate = len(gate_H), gate_H.view(-1, 1, 1)
     q, k, v = (split_heads(t, heads) for t in (*qk_BN2D.chunk(2, dim=-1), v_BND))
@@ -45,7 +58,7 @@ def eager(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor) 
 
 @torch.library.custom_op("cl_lightning::gated_attention", mutates_args=())
 def fused(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor) -> Tensor:
-    """By the kernel."""
+    """Compute :func:`gated_attention` by the kernel."""
     from cl_lightning.models.kernels import gated_attention as kernel
 
     return kernel.forward(qk_BN2D.contiguous(), v_BND.contiguous(), position_HNN.contiguous(), gate_H.contiguous())

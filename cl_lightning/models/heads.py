@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,10 +17,14 @@ from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.models.layers import trunc_normal_linear
 
+Embeddings = Float[Tensor, "B T D"]
+
 
 def task_head(dim: int, num_new: int, key: Key, task: int) -> nn.Linear:
-    """A linear head for ``task`` on the CPU, drawn from the growth's ``key``: the same in every network that has one a
-    task, so that a first task that trains a transformer with its head starts alike in all of them.
+    """Draw a linear head for ``task`` on the CPU from the growth's ``key``.
+
+    It is the same in every network that has one a task, so that a first task that trains a transformer with its head
+    starts alike in all of them.
     """
     head = nn.Linear(dim, num_new)
     with rng.torch_seeded(key.fold("masked network", task)):
@@ -27,59 +32,57 @@ def task_head(dim: int, num_new: int, key: Key, task: int) -> nn.Linear:
     return head
 
 
-def only_newest(scores_Bc: Tensor, num_old: int) -> Tensor:
-    """(B, num_old + c): minus infinity for the old classes, which have not been asked for."""
+def only_newest(scores_Bc: Float[Tensor, "B c"], num_old: int) -> Float[Tensor, "B {num_old}+c"]:
+    """Prepend minus infinity for each old class: their scores were not computed."""
     return F.pad(scores_Bc, (num_old, 0), value=-torch.inf)
 
 
 class Head(nn.Module):
-    """LayerNorm and a linear map: one task's classifier in DyTox."""
+    """A classifier of LayerNorm and a linear map: one task's in DyTox."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes)
 
-    def forward(self, e_BD: Tensor) -> Tensor:
-        """(B, D) -> (B, c)."""
+    def forward(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B c"]:
+        """Classify each embedding."""
         return self.head(self.norm(e_BD))
 
 
 class TaskClassifier(nn.Module, ABC):
-    """Scores of all classes seen from the embeddings of an image, grown task by task: what a network of tokens asks of
-    its classifier.
-    """
+    """The interface of classifiers of a network of tokens: embeddings of an image to scores, grown task by task."""
 
     @abstractmethod
     def grow(self, num_new: int) -> None:
-        """Make room for ``num_new`` more classes; draws from torch's current stream."""
+        """Add ``num_new`` classes; draws from torch's current stream."""
 
     @abstractmethod
     def sizes(self) -> list[int]:
-        """Classes of each task."""
+        """Return the number of classes of each task."""
 
     @abstractmethod
-    def forward(self, e_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, C)."""
+    def forward(self, e_BTD: Embeddings) -> Float[Tensor, "B C"]:
+        """Score all classes seen."""
 
     @abstractmethod
     def old_parameters(self) -> list[nn.Parameter]:
-        """What belongs to earlier tasks alone."""
+        """Return the parameters that belong to earlier tasks alone."""
 
     @abstractmethod
     def new_parameters(self) -> list[nn.Parameter]:
-        """The others: what learning the newest task has to train."""
+        """Return the others: those that learning the newest task has to train."""
 
 
-def _together(of_heads: Sequence[Tensor]) -> Tensor:
-    """One tensor of those of all heads; heads with fewer classes are padded with zeros."""
+def _together(of_heads: Sequence[Float[Tensor, " _classes *rest"]]) -> Float[Tensor, "T c *rest"]:
+    """Stack the tensors of all heads; heads with fewer classes are padded with zeros."""
     same = all(tensor.shape == of_heads[0].shape for tensor in of_heads)
     return torch.stack(list(of_heads)) if same else nn.utils.rnn.pad_sequence(list(of_heads), batch_first=True)
 
 
 class IndependentHeads(TaskClassifier):
-    """Head i reads embedding i; scores are concatenated in order of arrival (DyTox's "1-1" classifiers). Where there is
-    one embedding (T = 1), all heads read it.
+    """Heads of which head i reads embedding i; scores are concatenated in order of arrival (DyTox's "1-1"). Where there
+    is one embedding (T = 1), all heads read it.
 
     All heads are applied at once: the embeddings are standardised together, each head's LayerNorm scale and shift are
     folded into its linear map, and the maps run as one batched product (padded to the largest task), so that fifty
@@ -96,11 +99,11 @@ class IndependentHeads(TaskClassifier):
         self.heads.append(Head(self.dim, num_new))
 
     def sizes(self) -> list[int]:
-        """Classes of each head."""
+        """Return the number of classes of each head."""
         return [head.head.out_features for head in self.heads]  # type: ignore[union-attr,misc]
 
-    def forward(self, e_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, C)."""
+    def forward(self, e_BTD: Embeddings) -> Float[Tensor, "B C"]:
+        """Score all classes seen, in one batched product."""
         sizes = self.sizes()
         linear, norm = [head.head for head in self._heads()], [head.norm for head in self._heads()]
         weight_TcD, bias_Tc = _together([each.weight for each in linear]), _together([each.bias for each in linear])
@@ -117,16 +120,16 @@ class IndependentHeads(TaskClassifier):
         return list(self.heads)  # type: ignore[arg-type]
 
     def old_parameters(self) -> list[nn.Parameter]:
-        """Of all heads but the newest."""
+        """Return the parameters of all heads but the newest."""
         return [p for head in list(self.heads)[:-1] for p in head.parameters()]
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Of the newest head."""
+        """Return the parameters of the newest head."""
         return [p for head in list(self.heads)[-1:] for p in head.parameters()]
 
 
 class JointHead(TaskClassifier):
-    """One head on all embeddings at once: LayerNorm and a linear map from T D numbers to all classes seen.
+    """A head on all embeddings at once: LayerNorm and a linear map from T D numbers to all classes seen.
 
     The classifier of DyTox's ablation without independent heads. Where a task brings an embedding, the input grows and
     the head is made anew, as in the published code (its mode ``''``). Where there is one embedding for all tasks, the
@@ -143,7 +146,7 @@ class JointHead(TaskClassifier):
         self._sizes: list[int] = []
 
     def grow(self, num_new: int) -> None:
-        """A head for all classes seen; what is drawn is drawn from torch's current stream."""
+        """Make the head for all classes seen; draws from torch's current stream."""
         self._sizes.append(num_new)
         old, embeddings = self.joint, len(self._sizes) if self.input_grows else 1
         self.joint = Head(embeddings * self.dim, sum(self._sizes))
@@ -151,33 +154,33 @@ class JointHead(TaskClassifier):
             _keep_rows(old, self.joint)
 
     def sizes(self) -> list[int]:
-        """Classes of each task."""
+        """Return the number of classes of each task."""
         return list(self._sizes)
 
-    def forward(self, e_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, C)."""
+    def forward(self, e_BTD: Embeddings) -> Float[Tensor, "B C"]:
+        """Score all classes from the concatenated embeddings."""
         assert self.joint is not None, "no class yet: grow first"
         return self.joint(e_BTD.flatten(1))
 
     def old_parameters(self) -> list[nn.Parameter]:
-        """None: all classes share the head."""
+        """Return none: all classes share the head."""
         return []
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """All of the head."""
+        """Return all parameters of the head."""
         return list(self.parameters())
 
 
 @torch.no_grad()
 def _keep_rows(old: Head, new: Head) -> None:
-    """Give ``new`` the norm of ``old`` and the rows that it has."""
+    """Copy the norm of ``old`` and its rows into ``new``."""
     new.norm.load_state_dict(old.norm.state_dict())
     new.head.weight[: old.head.out_features] = old.head.weight.to(new.head.weight)
     new.head.bias[: old.head.out_features] = old.head.bias.to(new.head.bias)
 
 
 class GrowingLinear(nn.Module):
-    """One linear classifier to which rows are added: the head of methods that expand nothing else."""
+    """A linear classifier to which rows are added: the head of methods that expand nothing else."""
 
     def __init__(self, dim: int, bias: bool = True) -> None:
         super().__init__()
@@ -192,6 +195,6 @@ class GrowingLinear(nn.Module):
         if self.bias is not None:
             self.bias = nn.Parameter(torch.cat([self.bias.data, new.bias.data.to(self.bias)]))
 
-    def forward(self, e_BD: Tensor) -> Tensor:
-        """(B, D) -> (B, C)."""
+    def forward(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Classify each embedding."""
         return F.linear(e_BD, self.weight, self.bias)

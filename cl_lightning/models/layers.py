@@ -1,9 +1,16 @@
-"""Small layers that the transformers share."""
+"""Small layers that the transformers share.
+
+Legend: B batch, N tokens, D width, H heads, E = D / H.
+"""
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+BranchScale = Float[Tensor, " B"]
+"""Multipliers of one residual branch."""
 
 
 def trunc_normal_linear(linear: nn.Linear) -> None:
@@ -13,20 +20,22 @@ def trunc_normal_linear(linear: nn.Linear) -> None:
         nn.init.zeros_(linear.bias)
 
 
-def split_heads(x_BND: Tensor, num_heads: int) -> Tensor:
-    """(B, N, H * E) -> (B, H, N, E)."""
+def split_heads(x_BND: Float[Tensor, "B N D"], num_heads: int) -> Float[Tensor, "B {num_heads} N D//{num_heads}"]:
+    """Split the width into heads and move them before the tokens."""
     return x_BND.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
-def residual(x: Tensor, branch: Tensor, scale_B: Tensor | None) -> Tensor:
-    """``x + branch``, the branch multiplied per image by ``scale_B`` (stochastic depth) if given."""
+def residual(
+    x: Float[Tensor, " B *rest"], branch: Float[Tensor, " B *rest"], scale_B: BranchScale | None
+) -> Float[Tensor, " B *rest"]:
+    """Return ``x + branch``, the branch multiplied per image by ``scale_B`` (stochastic depth) if given."""
     if scale_B is None:
         return x + branch
     return x + branch * scale_B.to(branch.dtype).view(-1, *[1] * (branch.ndim - 1))
 
 
 class MLP(nn.Module):
-    """Linear, exact GELU, linear."""
+    """A perceptron: linear, exact GELU, linear."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -35,6 +44,6 @@ class MLP(nn.Module):
         trunc_normal_linear(self.fc1)
         trunc_normal_linear(self.fc2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+    def forward(self, x: Float[Tensor, "*rest D"]) -> Float[Tensor, "*rest D"]:
+        """Map each vector by itself."""
         return self.fc2(F.gelu(self.fc1(x)))

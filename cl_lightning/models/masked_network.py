@@ -1,9 +1,9 @@
 """The network of MEAT: a frozen transformer and, for each task, masks and a head (Xue et al., CVPR 2022).
 
 The newest task's masks are learnt as logits (``models/masks.py``); :meth:`MaskedNetwork.pack` turns them into bits, and
-bits and head are all that is kept of a task. A task sees an image through its own masks, so T tasks are T passes. A
-task without masks (the one that trains the transformer itself, or all tasks where only heads are learnt) sees it
-through the transformer as it is: one pass for all of them.
+only bits and head of a task are stored. A task embeds an image through its own masks, so T tasks are T passes. Tasks
+without masks (the one that trains the transformer itself, or all tasks where only heads are learnt) embed it through
+the transformer as it is: one pass for all of them.
 
 Legend: B batch, T tasks, L token-masked blocks, N patches, D width, C classes.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from cl_lightning.core import rng
@@ -23,26 +24,32 @@ from cl_lightning.models import masks
 from cl_lightning.models.heads import only_newest, task_head
 from cl_lightning.models.network import Branch, Network, branch_scales
 from cl_lightning.models.plain_vit import BlockMasks, PlainViT
+from cl_lightning.models.tensor_types import Images, Noise, Scales
 
 BACKBONE = "backbone"
 _STREAMS = 2
 """Rows of the noise that are streams, before those of stochastic depth."""
 
+TokenMask = Bool[Tensor, " tokens"]
+"""Mask of the N patches in all L token-masked blocks, L N bits."""
+WeightMask = Bool[Tensor, " weights"]
+"""Mask of the weights of all MLPs."""
+
 
 class TaskBits(nn.Module):
-    """What is kept of a task's masks: bits, or nothing of a task without masks."""
+    """A packed task's masks as bits; ``None`` for a task without masks."""
 
-    token_bits: Tensor | None
-    ffn_bits: Tensor | None
+    token_bits: UInt8[Tensor, " bytes"] | None
+    ffn_bits: UInt8[Tensor, " bytes"] | None
 
-    def __init__(self, token_mask: Tensor | None, ffn_mask: Tensor | None) -> None:
+    def __init__(self, token_mask: TokenMask | None, ffn_mask: WeightMask | None) -> None:
         super().__init__()
         self.register_buffer("token_bits", None if token_mask is None else masks.pack(token_mask))
         self.register_buffer("ffn_bits", None if ffn_mask is None else masks.pack(ffn_mask))
 
 
 class MaskedNetwork(Network):
-    """Transformer, masks, heads."""
+    """A network of one transformer, and masks and a head for each task."""
 
     def __init__(
         self,
@@ -62,7 +69,7 @@ class MaskedNetwork(Network):
             ffn_masks: a task masks each weight of all MLPs.
             plain_first: the first task has no masks: it trains the transformer.
             temperature: of the relaxation, > 0.
-            gap: keep logit minus drop logit before anything is learnt (two gamma; 8: 0.99966 is kept).
+            gap: keep logit minus drop logit before anything is learnt (two gamma; 8: keep probability 0.99966).
         """
         super().__init__()
         self.vit = vit
@@ -85,7 +92,7 @@ class MaskedNetwork(Network):
     # ---- what grows --------------------------------------------------------------------------------------------------
 
     def grow(self, num_new: int, key: Key) -> None:
-        """Pack what is still open, add a head and masks that keep everything: no task starts from another's."""
+        """Pack a task that is still open, add a head and masks that keep everything: no task starts from another's."""
         if len(self.kept) < len(self.heads):
             self.pack()
         task, device = len(self.heads), self.vit.cls_token.device
@@ -97,7 +104,7 @@ class MaskedNetwork(Network):
         return bool(self._masked_blocks or self._ffn_masks) and not (self._plain_first and task == 0)
 
     def _open_masks(self, device: torch.device) -> None:
-        """Vectors, not matrices: the optimiser shall not decay them."""
+        """Make logits as vectors, not matrices: the optimiser shall not decay them."""
 
         def logits(count: int) -> nn.Parameter:
             return nn.Parameter(torch.full((count,), self._gap, device=device))
@@ -107,7 +114,7 @@ class MaskedNetwork(Network):
         if self._ffn_masks:
             self.ffn_logits = nn.ParameterList(logits(weight.numel()) for weight in self._ffn_weights())
 
-    def _ffn_weights(self) -> list[Tensor]:
+    def _ffn_weights(self) -> list[Float[Tensor, "out in"]]:
         return [linear.weight for block in self.vit.layers() for linear in (block.mlp.fc1, block.mlp.fc2)]
 
     @torch.no_grad()
@@ -118,38 +125,42 @@ class MaskedNetwork(Network):
         self._folded.clear()
 
     @torch.no_grad()
-    def dropped(self) -> dict[str, Tensor]:
-        """Which share of the newest task's masks drops something, by kind, on the device: scalars in [0, 1]; of a task
-        without masks, or one that is packed, none.
+    def dropped(self) -> dict[str, Float[Tensor, ""]]:
+        """Return the share of the newest task's masks that drops something, by kind, on the device: in [0, 1]; empty
+        for a task without masks, or one that is packed.
         """
         logits = {} if self.token_logits is None else {"tokens": [self.token_logits]}
         logits |= {} if self.ffn_logits is None else {"weights": list(self.ffn_logits)}
         return {
             kind: 1
-            - torch.stack([masks.kept(each).sum() for each in these]).sum() / sum(each.numel() for each in these)
+            - torch.stack([masks.hard_mask(each).sum() for each in these]).sum() / sum(each.numel() for each in these)
             for kind, these in logits.items()
         }
 
-    def _learnt(self) -> tuple[Tensor | None, Tensor | None]:
-        """The newest task's masks, flat bool."""
-        tokens = None if self.token_logits is None else masks.kept(self.token_logits.detach())
-        ffn = None if self.ffn_logits is None else torch.cat([masks.kept(each.detach()) for each in self.ffn_logits])
+    def _learnt(self) -> tuple[TokenMask | None, WeightMask | None]:
+        """Return the newest task's masks."""
+        tokens = None if self.token_logits is None else masks.hard_mask(self.token_logits.detach())
+        ffn = (
+            None if self.ffn_logits is None else torch.cat([masks.hard_mask(each.detach()) for each in self.ffn_logits])
+        )
         return tokens, ffn
 
     def sizes(self) -> list[int]:
-        """Classes of each task."""
+        """Return the number of classes of each task."""
         return [head.out_features for head in self.heads]  # type: ignore[misc]
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
     def branches(self) -> list[Branch]:
-        """Two for each block."""
+        """Return two branches for each block."""
         return [Branch(BACKBONE, rate) for rate in self.vit.drop_rates()]
 
-    def noise(self, key: Key, positions: Tensor, steps: Tensor, frozen: frozenset[str]) -> Tensor | None:
-        """(slots, B) int64: the stream of each image, from which its token masks are drawn in each layer; the stream of
-        its step, the same for all images, from which the weights' are; and, where there is stochastic depth, whether
-        each branch is taken (0 or 1).
+    def noise(
+        self, key: Key, positions: Int64[Tensor, " B"], steps: Int64[Tensor, " B"], frozen: frozenset[str]
+    ) -> Int64[Tensor, "slots B"] | None:
+        """Return each image's stream, from which its token masks are drawn in each layer; its step's stream, the same
+        for all images, from which the weights' masks are drawn; and, where there is stochastic depth, 1 for each branch
+        that is taken, else 0.
         """
         scales = branch_scales(self.branches(), key, positions, frozen)
         taken = [] if scales is None else [(scales > 0).to(torch.int64)]
@@ -158,20 +169,20 @@ class MaskedNetwork(Network):
         drawn = [rng.streams(key.fold("token masks"), positions), rng.streams(key.fold("weight masks"), steps)]
         return torch.cat([torch.stack(drawn), *taken])
 
-    def newest(self, images: Tensor, noise: Tensor | None = None) -> Features:
-        """The newest task's embedding (B, 1, D) through masks as they are learnt, and as maps the token masks (B, N) of
-        each masked block. Without ``noise`` masks are what the logits say, and still learn.
+    def newest(self, images: Images, noise: Noise | None = None) -> Features:
+        """Embed images through the newest task's masks as they are learnt (T = 1); maps are the token masks (B, N) of
+        each masked block. Without ``noise`` masks are those of :func:`masks.hard_mask`, and still learn.
         """
         tokens_LBN = self._token_masks(len(images), noise)
         open_blocks = self._block_masks(dict(zip(self._masked_blocks, tokens_LBN, strict=False)), self._weights(noise))
         embedding_BD = self.vit(images, open_blocks, self._scales(noise))
         return Features(embedding_BD[:, None], tuple(tokens_LBN))
 
-    def newest_logits(self, features: Features) -> Tensor:
-        """(B, C) scores of which only the newest task's are asked for; the others are minus infinity."""
+    def newest_logits(self, features: Features) -> Float[Tensor, "B C"]:
+        """Return the scores of the newest task's classes; the others are minus infinity."""
         return only_newest(self.heads[-1](features.embeddings[:, 0]), sum(self.sizes()[:-1]))
 
-    def _token_masks(self, count: int, noise: Tensor | None) -> list[Tensor]:
+    def _token_masks(self, count: int, noise: Noise | None) -> list[Float[Tensor, "{count} N"]]:
         if self.token_logits is None:
             return []
         logits_LN = self.token_logits.view(len(self._masked_blocks), -1)
@@ -181,60 +192,64 @@ class MaskedNetwork(Network):
             drawn = masks.token_masks(logits_LN, noise[0], self._temperature)
         return list(drawn.unbind())
 
-    def _weights(self, noise: Tensor | None) -> list[Tensor]:
+    def _weights(self, noise: Noise | None) -> list[Float[Tensor, "out in"]]:
         if self.ffn_logits is None:
             return []
-        found, first = [], 0
+        masked, first = [], 0
         for weight, logits in zip(self._ffn_weights(), self.ffn_logits, strict=True):
             if noise is None:
                 mask = masks.sample(logits, _no_noise(logits), self._temperature)
-                found.append(weight * mask.view_as(weight))
+                masked.append(weight * mask.view_as(weight))
             else:
-                found.append(masks.masked_weight(weight, logits, noise[1, 0], first, self._temperature))
+                masked.append(masks.masked_weight(weight, logits, noise[1, 0], first, self._temperature))
             first += (logits.numel() + 1) // 2
-        return found
+        return masked
 
-    def _scales(self, noise: Tensor | None) -> Tensor | None:
+    def _scales(self, noise: Noise | None) -> Scales | None:
         if noise is None or len(noise) == _STREAMS:
             return None
         # Rates as numbers of the host: a recorded step may not copy them to the device.
         pairs = zip(noise[_STREAMS:], self.vit.drop_rates(), strict=True)
         return torch.stack([taken_B / (1 - rate) for taken_B, rate in pairs])
 
-    def _block_masks(self, tokens: dict[int, Tensor], weights: Sequence[Tensor]) -> list[BlockMasks]:
+    def _block_masks(
+        self, tokens: dict[int, Float[Tensor, "B N"]], weights: Sequence[Float[Tensor, "_out _in"]]
+    ) -> list[BlockMasks]:
         pairs = zip(weights[::2], weights[1::2], strict=True) if weights else [(None, None)] * len(self.vit.blocks)
         return [BlockMasks(tokens=tokens.get(k), fc1=fc1, fc2=fc2) for k, (fc1, fc2) in enumerate(pairs)]
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
-        """Embeddings (B, T, D), each through its own task's masks without noise."""
+    def forward(self, images: Images, scales: Scales | None = None) -> Features:
+        """Return one embedding a task, each through its own masks without noise."""
         plain = None if all(map(self._has_masks, range(len(self.heads)))) else self.plain(images)
         tasks = [self.through(images, task) if self._has_masks(task) else plain for task in range(len(self.heads))]
         return Features(torch.stack(tasks, dim=1))  # type: ignore[arg-type]
 
-    def plain(self, images: Tensor) -> Tensor:
-        """(B, D) through the transformer as it is, without masks."""
+    def plain(self, images: Images) -> Float[Tensor, "B D"]:
+        """Embed images through the transformer as it is, without masks."""
         return self.vit(images)
 
-    def through(self, images: Tensor, task: int) -> Tensor:
-        """(B, D) through the masks of ``task``."""
+    def through(self, images: Images, task: int) -> Float[Tensor, "B D"]:
+        """Embed images through the masks of ``task``."""
         return self.vit(images, self.folded(task))
 
     def folded(self, task: int) -> list[BlockMasks]:
-        """The masks of ``task``, its weights multiplied with them. Those of packed tasks are kept from one batch to the
-        next (a copy of all MLP weights for each task), until mode, device or weights change.
+        """Return the masks of ``task``, its weights multiplied with them.
+
+        Those of packed tasks are cached from one batch to the next (a copy of all MLP weights for each task), until
+        mode, device or weights change.
         """
-        keeps = task < len(self.kept) and not (
+        cached = task < len(self.kept) and not (
             self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
         )
-        if not keeps:
+        if not cached:
             return self._fold(*self._masks_of(task))
         if task not in self._folded:
             self._folded[task] = self._fold(*self._masks_of(task))
         return self._folded[task]
 
-    def _masks_of(self, task: int) -> tuple[Tensor | None, Tensor | None]:
+    def _masks_of(self, task: int) -> tuple[TokenMask | None, WeightMask | None]:
         if task >= len(self.kept):
             return self._learnt()
         bits, tokens, ffn = self.kept[task], None, None
@@ -244,7 +259,7 @@ class MaskedNetwork(Network):
             ffn = masks.unpack(bits.ffn_bits, sum(weight.numel() for weight in self._ffn_weights()))  # type: ignore[arg-type]
         return tokens, ffn
 
-    def _fold(self, tokens: Tensor | None, ffn: Tensor | None) -> list[BlockMasks]:
+    def _fold(self, tokens: TokenMask | None, ffn: WeightMask | None) -> list[BlockMasks]:
         weights, seen = self._ffn_weights(), {}
         if tokens is not None:
             rows = tokens.float().view(len(self._masked_blocks), -1)
@@ -256,14 +271,14 @@ class MaskedNetwork(Network):
         of_blocks = self._block_masks({}, folded)
         return [BlockMasks(seen=seen.get(k), fc1=of.fc1, fc2=of.fc2) for k, of in enumerate(of_blocks)]
 
-    def logits(self, features: Features) -> Tensor:
-        """(B, C): head t reads embedding t."""
+    def logits(self, features: Features) -> Float[Tensor, "B C"]:
+        """Concatenate the scores of all heads: head t reads embedding t."""
         return torch.cat([head(features.embeddings[:, t]) for t, head in enumerate(self.heads)], dim=-1)
 
     # ---- description -------------------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """The transformer, the newest task's masks and head, and the heads before it; bits are no parameters."""
+        """Return the transformer, the newest task's masks and head, and the heads before it; bits are no parameters."""
         return {
             BACKBONE: list(self.vit.parameters()),
             "token_masks": [] if self.token_logits is None else [self.token_logits],
@@ -273,7 +288,7 @@ class MaskedNetwork(Network):
         }
 
     def structure(self) -> dict[str, Any]:
-        """The transformer's sizes, what a task masks, the classes of each task, and how many tasks are packed."""
+        """Return the transformer's sizes, the options, the classes of each task, and the number of packed tasks."""
         return {
             "kind": "masked_network",
             "vit": self.vit.structure(),
@@ -283,7 +298,7 @@ class MaskedNetwork(Network):
         }
 
     def train(self, mode: bool = True) -> MaskedNetwork:
-        """Also forgets folded weights: each evaluation folds anew."""
+        """Set the mode, and forget folded weights: each evaluation folds anew."""
         self._folded.clear()
         return super().train(mode)
 
@@ -296,12 +311,12 @@ def _forget(network: MaskedNetwork, *_: object) -> None:
     network._folded.clear()
 
 
-def _no_noise(like: Tensor) -> Tensor:
+def _no_noise(like: Tensor) -> Float[Tensor, ""]:
     return torch.full((), 0.5, device=like.device)
 
 
-def _seen(mask_N: Tensor) -> Tensor | None:
-    """(1 + N, 1 + N) bool; ``None`` where all are seen, which attention computes faster."""
+def _seen(mask_N: Float[Tensor, " N"]) -> Bool[Tensor, "1+N 1+N"] | None:
+    """Return the mask of attention; ``None`` where all are seen, which attention computes faster."""
     if not torch.compiler.is_compiling() and bool(mask_N.all()):
         return None
     return masks.open_with_self(mask_N[None])[0].bool()

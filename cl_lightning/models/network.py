@@ -1,9 +1,11 @@
-"""What every network of the house offers, whatever grows in it.
+"""The interface of all networks, whatever grows in them.
 
 A network describes itself: :meth:`Network.structure` is a plain mapping from which the same shapes can be built again,
 so that a checkpoint is restored from its own contents and loaded strictly. Noise enters as a tensor, never as hidden
-state: a network says what it wants to be random in a step (:meth:`Network.noise`; for most of them the multipliers of
-their residual branches) and is given it.
+state: a network draws the noise of a step in :meth:`Network.noise` (for most of them the multipliers of their residual
+branches) and gets it as an argument.
+
+Legend: B batch, T tasks, C classes, F feature size.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features, Plain
+from cl_lightning.models.tensor_types import Images, Noise, Scales
 
 
 @dataclass(frozen=True)
@@ -30,71 +34,75 @@ class Branch:
 
 
 class Network(nn.Module, ABC):
-    """Images to features; heads turn features into scores."""
+    """A network from images to features; heads turn features into scores."""
 
     @abstractmethod
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
-        """Embed ``images`` (B, channels, height, width).
+    def forward(self, images: Images, scales: Scales | None = None) -> Features:
+        """Embed ``images``.
 
-        ``scales`` (branches, B) multiplies the residual branches in the order of :meth:`branches`: 0 for a skipped
-        branch, 1 / (1 - rate) for a kept one. ``None`` means no stochastic depth. (A network with other noise says in
-        :meth:`noise` what it is.)
+        ``scales`` multiplies the residual branches in the order of :meth:`branches`: 0 for a skipped branch,
+        1 / (1 - rate) for another one. ``None`` means no stochastic depth. (A network with other noise describes it in
+        :meth:`noise`.)
         """
 
     @abstractmethod
-    def logits(self, features: Features) -> Tensor:
-        """Read scores (B, C) of all classes seen from ``features``."""
+    def logits(self, features: Features) -> Float[Tensor, "B C"]:
+        """Read scores of all classes seen from ``features``."""
 
     @abstractmethod
     def grow(self, num_new: int, key: Key) -> None:
-        """Make room for ``num_new`` more classes, initialising what is new from ``key``."""
+        """Add ``num_new`` classes, initialising new parameters from ``key``."""
 
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """All parameters in disjoint named groups: the units in which phases train and freeze."""
+        """Return all parameters in disjoint named groups: the units in which phases train and freeze."""
 
     @abstractmethod
     def structure(self) -> dict[str, Plain]:
-        """A plain mapping with the ``kind`` of network and all that is needed to build its shapes again."""
+        """Return a plain mapping with the ``kind`` of network and all that is needed to build its shapes again."""
 
     def trunks(self) -> list[str]:
-        """The names of the methods that take images first and whose shapes no growth changes: what may be compiled."""
+        """Return the names of the methods that may be compiled: they take images first, and no growth changes their
+        shapes.
+        """
         return []
 
     def branches(self) -> list[Branch]:
-        """The residual branches that stochastic depth acts on; empty where there is none."""
+        """Return the residual branches that stochastic depth acts on; empty where there is none."""
         return []
 
-    def noise(self, key: Key, positions: Tensor, steps: Tensor, frozen: frozenset[str]) -> Tensor | None:
-        """What is random in a pass of training: (slots, B), a column for each image, or ``None``.
+    def noise(
+        self, key: Key, positions: Int64[Tensor, " B"], steps: Int64[Tensor, " B"], frozen: frozenset[str]
+    ) -> Noise | None:
+        """Draw all randomness of a training pass, a column for each image, or return ``None``.
 
         Args:
             key: of the epoch and pass.
-            positions: (B,) of the images within the epoch: what differs between images.
-            steps: (B,) of each image's step within the epoch: what all images of a step share.
+            positions: the images' positions within the epoch: noise that differs between images depends on them.
+            steps: each image's step within the epoch: noise that all images of a step share depends on it.
             frozen: parts that are not trained and shall have no stochastic depth.
         """
         return branch_scales(self.branches(), key, positions, frozen)
 
-    def task_vectors(self) -> Tensor | None:
-        """(T, F) what each task brought to a network in which something grows in front of the heads, oldest first; for
-        pictures.
-        """
+    def task_vectors(self) -> Float[Tensor, "T F"] | None:
+        """Return what each task brought in front of the heads as a vector, oldest first; for figures."""
         return None
 
-    def attention(self, images: Tensor) -> Tensor | None:
-        """(B, T, h, w) the share of each patch in what is read for each task, mean over heads; for pictures."""
+    def attention(self, images: Images) -> Float[Tensor, "B T h w"] | None:
+        """Return the share of each patch in what is read for each task, mean over heads; for figures."""
         return None
 
-    def auxiliary(self, features: Features) -> Tensor | None:
-        """Scores (B, C_new + 1) of the auxiliary head, where there is one."""
+    def auxiliary(self, features: Features) -> Float[Tensor, "B groups"] | None:
+        """Return the auxiliary scores, of any old class and of each new one; ``None`` without such a head."""
         return None
 
 
-def branch_scales(branches: list[Branch], key: Key, positions: Tensor, frozen: frozenset[str]) -> Tensor | None:
-    """Draw the multipliers (branches, B) of stochastic depth for images at ``positions`` (B,).
+def branch_scales(
+    branches: list[Branch], key: Key, positions: Int64[Tensor, " B"], frozen: frozenset[str]
+) -> Scales | None:
+    """Draw the multipliers of stochastic depth for images at ``positions``.
 
-    Branches of ``frozen`` parts are always kept. Returns ``None`` where no branch has a rate above zero.
+    Branches of ``frozen`` parts are never skipped. Returns ``None`` where no branch has a rate above zero.
     """
     rates = [0.0 if branch.part in frozen else branch.rate for branch in branches]
     if not any(rates):

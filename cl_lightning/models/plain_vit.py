@@ -1,8 +1,8 @@
 """A plain vision transformer with class token and final norm, whose attention and MLPs can be masked from outside.
 
 Dosovitskiy et al. (ICLR 2021) and DeiT (Touvron et al., ICML 2021), pre-norm: names and shapes of all weights are those
-of timm's ``VisionTransformer``, so that its weights load as they are (``models/vit_weights.py``). What a task masks
-comes in with each pass: nothing of a task is kept here.
+of timm's ``VisionTransformer``, so that its weights load as they are (``models/vit_weights.py``). A task's masks are
+arguments of each pass: nothing of a task is stored here.
 
 Legend: B batch, N patches, n = 1 + N tokens (class token first), D width, H heads.
 """
@@ -14,30 +14,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_lightning.models.attention import attend
-from cl_lightning.models.layers import MLP, residual, split_heads, trunc_normal_linear
+from cl_lightning.models.layers import MLP, BranchScale, residual, split_heads, trunc_normal_linear
 from cl_lightning.models.masks import masked_softmax, open_with_self
+from cl_lightning.models.tensor_types import Images, Scales
 
 _NORM_EPS = 1e-6
 Weights = Mapping[str, Tensor]
-"""Of a transformer, by timm's names."""
+"""Weights of a transformer, by timm's names."""
+Tokens = Float[Tensor, "B n D"]
 
 
 @dataclass(frozen=True)
 class BlockMasks:
-    """What a block is masked with; where nothing is said, nothing is."""
+    """Masks of a block; ``None`` masks nothing."""
 
-    tokens: Tensor | None = None
-    """(B, N) in {0, 1}, with gradients: which patches each image's tokens may attend to, in training."""
-    seen: Tensor | None = None
-    """(n, n) bool: who may attend to whom, the same for all images, in evaluation."""
-    fc1: Tensor | None = None
+    tokens: Float[Tensor, "B N"] | None = None
+    """In {0, 1}, with gradients: the patches that each image's tokens may attend to, in training."""
+    seen: Bool[Tensor, "n n"] | None = None
+    """True where token i may attend to token j, the same for all images, in evaluation."""
+    fc1: Float[Tensor, "hidden D"] | None = None
     """The MLP's first weight, masked."""
-    fc2: Tensor | None = None
-    """And its second."""
+    fc2: Float[Tensor, "D hidden"] | None = None
+    """The MLP's second weight, masked."""
 
 
 OPEN = BlockMasks()
@@ -55,8 +58,8 @@ class Attention(nn.Module):
         trunc_normal_linear(self.qkv)
         trunc_normal_linear(self.proj)
 
-    def forward(self, x_BnD: Tensor, masks: BlockMasks) -> Tensor:
-        """(B, n, D) -> (B, n, D)."""
+    def forward(self, x_BnD: Tokens, masks: BlockMasks) -> Tokens:
+        """Return softmax(q k^T / sqrt(E)) v, under the masks."""
         q, k, v = (split_heads(each, self.num_heads) for each in self.qkv(x_BnD).chunk(3, dim=-1))
         if masks.tokens is None:
             mixed = attend(q, k, v, mask=masks.seen)
@@ -68,7 +71,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a norm."""
+    """A block of attention and MLP, each behind a norm."""
 
     def __init__(self, dim: int, num_heads: int, hidden: int) -> None:
         super().__init__()
@@ -78,13 +81,13 @@ class Block(nn.Module):
         self.mlp = MLP(dim, hidden)
 
     def forward(
-        self, x_BnD: Tensor, masks: BlockMasks, scales: tuple[Tensor | None, Tensor | None] = (None, None)
-    ) -> Tensor:
-        """(B, n, D) -> (B, n, D); ``scales`` (B,) multiply the two branches."""
+        self, x_BnD: Tokens, masks: BlockMasks, scales: tuple[BranchScale | None, BranchScale | None] = (None, None)
+    ) -> Tokens:
+        """Add both residual branches; ``scales`` multiply them."""
         x_BnD = residual(x_BnD, self.attn(self.norm1(x_BnD), masks), scales[0])
         return residual(x_BnD, self._mlp(self.norm2(x_BnD), masks), scales[1])
 
-    def _mlp(self, x_BnD: Tensor, masks: BlockMasks) -> Tensor:
+    def _mlp(self, x_BnD: Tokens, masks: BlockMasks) -> Tokens:
         if masks.fc1 is None or masks.fc2 is None:
             return self.mlp(x_BnD)
         hidden = F.gelu(F.linear(x_BnD, masks.fc1, self.mlp.fc1.bias))
@@ -92,7 +95,7 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Square patches to vectors."""
+    """A linear map from square patches to vectors."""
 
     def __init__(self, channels: int, patch_size: int, dim: int) -> None:
         super().__init__()
@@ -101,13 +104,13 @@ class PatchEmbed(nn.Module):
         nn.init.trunc_normal_(self.proj.weight, std=fan_in**-0.5)
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, size, size) -> (B, N, D)."""
+    def forward(self, images: Images) -> Float[Tensor, "B N D"]:
+        """Embed each patch."""
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
 class PlainViT(nn.Module):
-    """Images to the class token behind the final norm."""
+    """A transformer from images to the class token behind the final norm."""
 
     def __init__(
         self,
@@ -139,16 +142,18 @@ class PlainViT(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=_NORM_EPS)
 
     def layers(self) -> list[Block]:
-        """The blocks."""
+        """Return the blocks."""
         return list(self.blocks)  # type: ignore[arg-type]
 
     def drop_rates(self) -> list[float]:
-        """Two branches a block."""
+        """Return the stochastic-depth rate of each residual branch, two a block."""
         depth = len(self.blocks)
         return [self.drop_path * k / max(1, depth - 1) for k in range(depth) for _ in range(2)]
 
-    def forward(self, images: Tensor, masks: Sequence[BlockMasks] = (), scales: Tensor | None = None) -> Tensor:
-        """(B, D); ``masks`` one a block (none: no masks), ``scales`` (2 x blocks, B) stochastic depth's multipliers."""
+    def forward(
+        self, images: Images, masks: Sequence[BlockMasks] = (), scales: Scales | None = None
+    ) -> Float[Tensor, "B D"]:
+        """Embed images; ``masks`` one a block (empty: none), ``scales`` stochastic depth's multipliers, two a block."""
         patches_BND = self.patch_embed(images)
         x_BnD = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches_BND], dim=1) + self.pos_embed
         for k, block in enumerate(self.blocks):
@@ -157,5 +162,5 @@ class PlainViT(nn.Module):
         return self.norm(x_BnD[:, 0])
 
     def structure(self) -> dict[str, Any]:
-        """The sizes."""
+        """Return the sizes."""
         return {"kind": "plain_vit", **self._sizes}

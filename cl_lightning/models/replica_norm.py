@@ -11,28 +11,28 @@ Legend: B batch, R replicas, C channels, H height, W width.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class ReplicaBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` (default momentum and epsilon) whose batch statistics are those of each replica's images
-    alone.
+    """An ``nn.BatchNorm2d`` (default momentum and epsilon) with batch statistics of each replica's images alone.
 
     The running statistics, used in evaluation mode, move towards the mean over replicas of their batch means and
-    (unbiased) batch variances. Separate processes would each keep their own and save the first one's; the mean does not
+    (unbiased) batch variances. Separate processes would each have their own and save the first one's; the mean does not
     prefer a replica. With one replica, and in evaluation mode, it is ``nn.BatchNorm2d`` to the bit.
     """
 
     replicas: int
-    """Equal consecutive parts that a training batch is made of, >= 1; see :func:`set_replicas`."""
+    """Number of equal consecutive parts that a training batch is made of, >= 1; see :func:`set_replicas`."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__(num_features)
         self.replicas = 1
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name in torch)
-        """(B, C, H, W) to the same; in training mode B is a multiple of ``replicas``."""
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:  # noqa: A002 (the name in torch)
+        """Normalise each channel; in training mode B is a multiple of ``replicas``."""
         if not self.training or self.replicas == 1:
             return super().forward(input)
         replicas = self.replicas
@@ -54,16 +54,17 @@ class ReplicaBatchNorm2d(nn.BatchNorm2d):
 
 
 def set_replicas(module: nn.Module, replicas: int) -> None:
-    """Tell every :class:`ReplicaBatchNorm2d` within ``module`` of how many replicas a training batch is made (>= 1)."""
+    """Set the number of replicas (>= 1) of a training batch in every :class:`ReplicaBatchNorm2d` within ``module``."""
     assert replicas >= 1, replicas
     for layer in module.modules():
         if isinstance(layer, ReplicaBatchNorm2d):
             layer.replicas = replicas
 
 
-def running_statistics(module: nn.Module) -> list[Tensor]:
-    """The running means and variances within ``module`` that training steps move: of layers in training mode. Where
-    replicas are spread over processes, their mean over processes is what one process would have.
+def running_statistics(module: nn.Module) -> list[Float[Tensor, " _channels"]]:
+    """Return the running means and variances within ``module`` that training steps move: of layers in training mode.
+
+    Where replicas are spread over processes, their mean over processes is what one process would have.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, ReplicaBatchNorm2d) and layer.training]
     return [s for layer in layers for s in (layer.running_mean, layer.running_var) if s is not None]

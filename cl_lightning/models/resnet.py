@@ -13,19 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.replica_norm import ReplicaBatchNorm2d
+from cl_lightning.models.tensor_types import Images, Maps, Scales
 
 Shortcut = Callable[[int, int], nn.Module]
-"""(channels before, channels after) -> what a block that halves the resolution adds to its output."""
+"""(channels before, channels after) -> the shortcut of a block that halves the resolution."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions on a residual stream, halving the resolution where the number of channels changes."""
+    """A block of two 3 x 3 convolutions on a residual stream; halves the resolution where the channels change."""
 
     def __init__(self, before: int, after: int, shortcut: Shortcut, *, relu: bool = True) -> None:
         """``relu=False`` leaves out the ReLU behind the sum."""
@@ -38,32 +40,32 @@ class BasicBlock(nn.Module):
         self.shortcut = shortcut(before, after) if shrinks else nn.Identity()
         self.relu = relu
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, before, H, W) to (B, after, H', W'), H' = H or ceil(H / 2)."""
+    def forward(self, x: Float[Tensor, "B before H W"]) -> Float[Tensor, "B after H_out W_out"]:
+        """Add the branch to the shortcut; H_out = H or ceil(H / 2)."""
         branch = F.relu(self.norm1(self.conv1(x)), inplace=True)
         total = self.norm2(self.conv2(branch)) + self.shortcut(x)
         return F.relu(total, inplace=True) if self.relu else total
 
 
 class PaddedShortcut(nn.Module):
-    """Every second pixel, and zeros for the channels that are missing: "option A", without parameters."""
+    """A shortcut of every second pixel, and zeros for the missing channels: "option A", without parameters."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.missing = after - before
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, before, H, W) to (B, after, ceil(H / 2), ceil(W / 2))."""
+    def forward(self, x: Float[Tensor, "B before H W"]) -> Float[Tensor, "B after (H+1)//2 (W+1)//2"]:
+        """Subsample and pad."""
         return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.missing))
 
 
 def projection_shortcut(before: int, after: int) -> nn.Module:
-    """A strided 1 x 1 convolution and batch norm: "option B"."""
+    """Build a strided 1 x 1 convolution and batch norm: "option B"."""
     return nn.Sequential(nn.Conv2d(before, after, 1, stride=2, bias=False), ReplicaBatchNorm2d(after))
 
 
 class _ResNet(Backbone):
-    """Stem, stages, mean over positions: what the two networks below share."""
+    """The common part of the two networks below: stem, stages, mean over positions."""
 
     def __init__(self, channels: int, widths: list[int], blocks: int, shortcut: Shortcut, *, last_relu: bool) -> None:
         super().__init__(dim=widths[-1])
@@ -80,8 +82,8 @@ class _ResNet(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Vectors (B, D) and the output of each stage; there are no branches to scale."""
+    def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B D"], Maps]:
+        """Return vectors and the output of each stage; there are no branches to scale."""
         x = self.pool(F.relu(self.norm(self.conv(images)), inplace=True))
         maps = []
         for stage in self.stages:
@@ -106,7 +108,7 @@ class CifarResNet(_ResNet):
         self._sizes: dict[str, Any] = {"depth": depth, "channels": channels, "last_relu": last_relu}
 
     def structure(self) -> dict[str, Any]:
-        """Sizes to build it again."""
+        """Return the sizes to build it again."""
         return {"kind": "cifar_resnet", **self._sizes}
 
 
@@ -141,5 +143,5 @@ class ResNet18(_ResNet):
                 nn.init.zeros_(module.norm2.weight)
 
     def structure(self) -> dict[str, Any]:
-        """Sizes to build it again."""
+        """Return the sizes to build it again."""
         return {"kind": "resnet18", **self._sizes}

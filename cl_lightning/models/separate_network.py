@@ -12,6 +12,7 @@ import copy
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.core.rng import Key
@@ -19,12 +20,13 @@ from cl_lightning.core.types import Features
 from cl_lightning.models.heads import only_newest, task_head
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.plain_vit import PlainViT
+from cl_lightning.models.tensor_types import Images, Scales
 
 TRANSFORMER = "transformer"
 
 
 class SeparateNetwork(Network):
-    """Transformers and heads, one of each a task."""
+    """A network of a transformer and a head for each task."""
 
     def __init__(self, vit: PlainViT) -> None:
         """Build without any class; ``vit`` is the first task's transformer."""
@@ -34,7 +36,7 @@ class SeparateNetwork(Network):
 
     def grow(self, num_new: int, key: Key) -> None:
         """Add a head, drawn from ``key``, and from the second task on a transformer: a copy of the first task's as it
-        is now. Whoever has other weights to start from loads them into :attr:`transformer` afterwards.
+        is now. To start from other weights, load them into :attr:`transformer` afterwards.
         """
         task = len(self.heads)
         if task > 0:
@@ -43,42 +45,42 @@ class SeparateNetwork(Network):
 
     @property
     def transformer(self) -> PlainViT:
-        """The newest task's."""
+        """Transformer of the newest task."""
         return self.transformers[-1]  # type: ignore[return-value]
 
     def sizes(self) -> list[int]:
-        """Classes of each task."""
+        """Return the number of classes of each task."""
         return [head.out_features for head in self.heads]  # type: ignore[misc]
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
     def branches(self) -> list[Branch]:
-        """Two for each block of the newest transformer: no other is trained."""
+        """Return two branches for each block of the newest transformer: no other is trained."""
         return [Branch(TRANSFORMER, rate) for rate in self.transformer.drop_rates()]
 
-    def newest(self, images: Tensor, scales: Tensor | None = None) -> Features:
-        """The newest task's embedding (B, 1, D): one pass, however many tasks there are."""
+    def newest(self, images: Images, scales: Scales | None = None) -> Features:
+        """Return the newest task's embedding (T = 1): one pass, however many tasks there are."""
         return Features(self.transformer(images, scales=scales)[:, None])
 
-    def newest_logits(self, features: Features) -> Tensor:
-        """(B, C) scores of which only the newest task's are asked for; the others are minus infinity."""
+    def newest_logits(self, features: Features) -> Float[Tensor, "B C"]:
+        """Return the scores of the newest task's classes; the others are minus infinity."""
         return only_newest(self.heads[-1](features.embeddings[:, 0]), sum(self.sizes()[:-1]))
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
-        """Embeddings (B, T, D), each of its own task's transformer; ``scales`` are the newest one's."""
+    def forward(self, images: Images, scales: Scales | None = None) -> Features:
+        """Return one embedding a task, each of its own transformer; ``scales`` are the newest one's."""
         old = [vit(images) for vit in list(self.transformers)[:-1]]
         return Features(torch.stack([*old, self.transformer(images, scales=scales)], dim=1))
 
-    def logits(self, features: Features) -> Tensor:
-        """(B, C): head t reads embedding t."""
+    def logits(self, features: Features) -> Float[Tensor, "B C"]:
+        """Concatenate the scores of all heads: head t reads embedding t."""
         return torch.cat([head(features.embeddings[:, t]) for t, head in enumerate(self.heads)], dim=-1)
 
     # ---- description -------------------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """The newest task's transformer and head, and those before them."""
+        """Return the newest task's transformer and head, and those before them."""
         return {
             "old_transformers": [p for vit in list(self.transformers)[:-1] for p in vit.parameters()],
             TRANSFORMER: list(self.transformer.parameters()),
@@ -87,5 +89,5 @@ class SeparateNetwork(Network):
         }
 
     def structure(self) -> dict[str, Any]:
-        """The sizes of a transformer, all alike, and the classes of each task."""
+        """Return the sizes of a transformer, all alike, and the classes of each task."""
         return {"kind": "separate_network", "vit": self.transformer.structure(), "classes": self.sizes()}

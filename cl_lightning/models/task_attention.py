@@ -1,4 +1,4 @@
-"""DyTox's decoder (section 3.2): a token per task asks the patches of an image for what its task needs.
+"""DyTox's decoder (section 3.2): a token per task attends to the patches of an image.
 
 The published code runs the block once for every token. The tokens do not depend on the image and never attend to one
 another, so all of them can pass together: keys and values of the patches are computed once, and query i sees its own
@@ -10,12 +10,17 @@ Legend: B batch, N patches, T tokens, D width.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.core.types import Plain
 from cl_lightning.models.layers import MLP, trunc_normal_linear
-from cl_lightning.models.task_decoder import Prepared, TaskDecoder
+from cl_lightning.models.task_decoder import Prepared, TaskDecoder, TaskScales
 from cl_lightning.models.token_attention_op import patch_weights, token_attention
+
+Tokens = Float[Tensor, "T D"]
+Patches = Float[Tensor, "B N D"]
+Embeddings = Float[Tensor, "B T D"]
 
 
 class TaskAttention(nn.Module):
@@ -31,21 +36,19 @@ class TaskAttention(nn.Module):
         for linear in (self.q, self.k, self.v, self.proj):
             trunc_normal_linear(linear)
 
-    def forward(self, tokens_TD: Tensor, k_BND: Tensor, v_BND: Tensor) -> Tensor:
-        """What each token reads from each image, (B, T, D); the tokens are already normalised."""
+    def forward(self, tokens_TD: Tokens, k_BND: Patches, v_BND: Patches) -> Embeddings:
+        """Return softmax(q k^T / sqrt(E)) v, one query a task; the tokens are already normalised."""
         q_TD, own_k_TD, own_v_TD = self.q(tokens_TD), self.k(tokens_TD), self.v(tokens_TD)
         return self.proj(token_attention(q_TD, own_k_TD, own_v_TD, k_BND, v_BND, self.num_heads))
 
-    def weights(self, tokens_TD: Tensor, k_BND: Tensor) -> Tensor:
-        """(B, T, N) with which the tokens read the patches, mean over heads."""
+    def weights(self, tokens_TD: Tokens, k_BND: Patches) -> Float[Tensor, "B T N"]:
+        """Return the attention of the tokens to the patches, mean over heads."""
         q_TD, own_k_TD = self.q(tokens_TD), self.k(tokens_TD)
         return patch_weights(q_TD, own_k_TD, k_BND, self.num_heads)[..., 1:].mean(dim=1)
 
 
 class TaskAttentionBlock(TaskDecoder):
-    """A token for each task; task attention and an MLP, shared by all tasks, on the tokens' residual stream ("TAB" in
-    DyTox).
-    """
+    """A decoder with a token for each task; all share task attention and an MLP ("TAB" in DyTox)."""
 
     brings = "token"
 
@@ -59,46 +62,46 @@ class TaskAttentionBlock(TaskDecoder):
         self.tokens = nn.ParameterList()
 
     def append(self) -> None:
-        """A token, truncated normal."""
+        """Append a token, truncated normal."""
         self.tokens.append(nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.dim), std=0.02)))
 
     def grown(self) -> list[list[nn.Parameter]]:
-        """The tokens."""
+        """Return the tokens."""
         return [[token] for token in self.tokens]
 
-    def tokens_TD(self) -> Tensor:  # noqa: N802 (shape suffix)
-        """All task tokens, oldest first."""
+    def tokens_TD(self) -> Tokens:  # noqa: N802 (shape suffix)
+        """Stack all task tokens, oldest first."""
         return torch.cat(list(self.tokens), dim=0)[:, 0]
 
-    def prepare(self, patches_BND: Tensor) -> Prepared:
-        """Keys and values (B, N, D) of the patches."""
+    def prepare(self, patches_BND: Patches) -> Prepared:
+        """Compute keys and values of the patches."""
         normal_BND = self.norm1(patches_BND)
         return self.attn.k(normal_BND), self.attn.v(normal_BND)
 
-    def read(self, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
-        """Every token asks, then passes the MLP."""
+    def read(self, prepared: Prepared, scales_TKB: TaskScales | None = None) -> Embeddings:
+        """Let every token attend, then pass the MLP."""
         return self.ask(self.tokens_TD(), prepared, scales_TKB)
 
-    def ask(self, tokens_TD: Tensor, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
-        """The same for tokens that need not be this block's own."""
+    def ask(self, tokens_TD: Tokens, prepared: Prepared, scales_TKB: TaskScales | None = None) -> Embeddings:
+        """Do as :meth:`read` for tokens that need not be this block's own."""
         e_BTD = tokens_TD + _scaled(self.attn(self.norm1(tokens_TD), *prepared), scales_TKB, 0)
         return e_BTD + _scaled(self.mlp(self.norm2(e_BTD)), scales_TKB, 1)
 
-    def attention(self, prepared: Prepared) -> Tensor:
-        """What is left to the patches when each token has looked at itself sums to one at most."""
+    def attention(self, prepared: Prepared) -> Float[Tensor, "B T N"]:
+        """Return the weights of the patches; each token also attends to itself, so they sum to one at most."""
         return self.attn.weights(self.norm1(self.tokens_TD()), prepared[0])
 
-    def task_vectors(self) -> Tensor:
-        """The tokens."""
+    def task_vectors(self) -> Tokens:
+        """Return the tokens, without gradient."""
         return self.tokens_TD().detach()
 
     def structure(self) -> dict[str, Plain]:
-        """The encoder says the rest."""
+        """Return the options; the encoder's sizes are the rest."""
         return {"kind": "task_attention", "expansion": self.expansion}
 
 
-def _scaled(branch_BTD: Tensor, scales_TKB: Tensor | None, branch: int) -> Tensor:
-    """A residual branch, multiplied per task and image if ``scales_TKB`` are given."""
+def _scaled(branch_BTD: Embeddings, scales_TKB: TaskScales | None, branch: int) -> Embeddings:
+    """Multiply a residual branch per task and image if ``scales_TKB`` are given."""
     if scales_TKB is None:
         return branch_BTD
     return branch_BTD * scales_TKB[:, branch].T.unsqueeze(-1).to(branch_BTD.dtype)

@@ -1,9 +1,9 @@
-"""The seam between the patches of an image and one embedding for each task: what grows in the transformers of DyTox's
-family.
+"""The interface of decoders, which turn the patches of an image into one embedding for each task: the growing part of
+the transformers of DyTox's family.
 
-A decoder has a shared half and something that a task brings (DyTox: a token; DAFormer: a bank of keys). What no task
-changes is made of the patches once, in :meth:`TaskDecoder.prepare`, whose shapes never grow and which may be compiled;
-:meth:`TaskDecoder.read` then answers for all tasks.
+A decoder has a shared half and something that a task brings (DyTox: a token; DAFormer: a bank of keys). The shared half
+is computed from the patches once, in :meth:`TaskDecoder.prepare`, whose shapes never grow and which may be compiled;
+:meth:`TaskDecoder.read` then gives the embeddings of all tasks.
 
 Legend: B batch, N patches, T tasks, D width.
 """
@@ -12,29 +12,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.core.types import Plain
 
-Prepared = tuple[Tensor, ...]
-"""What a decoder makes of the patches before it looks at any task."""
+Prepared = tuple[Float[Tensor, "B ..."], ...]
+"""Tensors that a decoder computes from the patches before it looks at any task."""
+TaskScales = Float[Tensor, "T 2 B"]
+"""Multipliers of the attention and the MLP branch, per task and image."""
 
 
 class TaskDecoder(nn.Module, ABC):
-    """Patches (B, N, D) to task embeddings (B, T, D)."""
+    """A module from patches to task embeddings."""
 
     brings: str
-    """What a task brings, in one word, which is part of the names of :meth:`parts`."""
+    """Name of what a task brings, in one word, which is part of the names of :meth:`parts`."""
 
     def __init__(self, *, expansion: bool) -> None:
-        """``expansion``: a task brings something of its own; without, what the first task brought serves all (T = 1)
-        and goes on learning.
+        """``expansion``: a task brings something of its own; without, all tasks share what the first one brought
+        (T = 1), which is trained further.
         """
         super().__init__()
         self.expansion = expansion
 
     def grow(self) -> None:
-        """Take in a task; what is random is drawn from torch's current stream."""
+        """Take in a task; draws from torch's current stream."""
         if self.expansion or self.count() == 0:
             self.append()
 
@@ -44,33 +47,32 @@ class TaskDecoder(nn.Module, ABC):
 
     @abstractmethod
     def grown(self) -> list[list[nn.Parameter]]:
-        """What each task brought, oldest first."""
+        """Return the parameters that each task brought, oldest first."""
 
     def count(self) -> int:
-        """T: as many embeddings as tasks have brought something."""
+        """Return T, the number of embeddings: as many as tasks have brought something."""
         return len(self.grown())
 
     @abstractmethod
-    def prepare(self, patches_BND: Tensor) -> Prepared:
-        """The half that no task changes."""
+    def prepare(self, patches_BND: Float[Tensor, "B N D"]) -> Prepared:
+        """Compute the half that no task changes."""
 
     @abstractmethod
-    def read(self, prepared: Prepared, scales_TKB: Tensor | None = None) -> Tensor:
-        """Task embeddings (B, T, D); ``scales_TKB`` (T, 2, B) multiplies the attention and the MLP branch per task and
-        image.
-        """
+    def read(self, prepared: Prepared, scales_TKB: TaskScales | None = None) -> Float[Tensor, "B T D"]:
+        """Return the task embeddings; ``scales_TKB`` multiplies the residual branches."""
 
     @abstractmethod
-    def attention(self, prepared: Prepared) -> Tensor:
-        """(B, T, N) the share of each patch in what the task reads, mean over heads; for pictures."""
+    def attention(self, prepared: Prepared) -> Float[Tensor, "B T N"]:
+        """Return the share of each patch in what the task reads, mean over heads; for figures."""
 
     @abstractmethod
-    def task_vectors(self) -> Tensor:
-        """(T, F) what each task brought, oldest first; for pictures."""
+    def task_vectors(self) -> Float[Tensor, "T F"]:
+        """Return what each task brought as a vector, oldest first; for figures."""
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """All parameters: those that tasks share as ``decoder``, then what old tasks and the newest brought. What
-        serves all tasks is the newest.
+        """Return all parameters: the shared ones as ``decoder``, then those that old tasks and the newest brought.
+
+        What all tasks share for lack of expansion counts as the newest.
         """
         *old, newest = self.grown() or [[]]
         grown = {id(parameter) for of_task in (*old, newest) for parameter in of_task}
@@ -82,8 +84,10 @@ class TaskDecoder(nn.Module, ABC):
 
     @abstractmethod
     def structure(self) -> dict[str, Plain]:
-        """A plain mapping with the ``kind`` and what its shapes need beyond the encoder's sizes."""
+        """Return a plain mapping with the ``kind`` and what its shapes need beyond the encoder's sizes."""
 
-    def forward(self, patches_BND: Tensor, scales_TKB: Tensor | None = None) -> Tensor:
-        """Both halves."""
+    def forward(
+        self, patches_BND: Float[Tensor, "B N D"], scales_TKB: TaskScales | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Run both halves."""
         return self.read(self.prepare(patches_BND), scales_TKB)

@@ -1,7 +1,7 @@
 """The network of DyTox's family: an encoder, a decoder in which something grows for each task, and a head per task.
 
-Douillard et al., DyTox (CVPR 2022), section 3; DAFormer differs in the decoder alone. A new task adds what the decoder
-wants for it (a token, a bank of keys) and a small head; everything else is shared. The divergence head tells the newest
+Douillard et al., DyTox (CVPR 2022), section 3; DAFormer differs in the decoder alone. A new task adds a piece of the
+decoder (a token, a bank of keys) and a small head; everything else is shared. The divergence head tells the newest
 classes from "any old class"; it trains what the newest task brought to differ, and is never used to predict.
 
 DyTox's ablation takes two things away, each alone or both: what later tasks bring to the decoder (the first task's then
@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.core import rng
@@ -24,10 +25,11 @@ from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import Head, IndependentHeads, JointHead, TaskClassifier
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.task_decoder import Prepared, TaskDecoder
+from cl_lightning.models.tensor_types import Images, Maps, Scales
 
 
 class TaskNetwork(Network):
-    """Encoder, decoder, classifier, divergence head."""
+    """A network of encoder, decoder, classifier and divergence head."""
 
     def __init__(
         self, encoder: Encoder, decoder: TaskDecoder, *, diverge: bool = True, independent_heads: bool = True
@@ -53,7 +55,7 @@ class TaskNetwork(Network):
         self.register_load_state_dict_pre_hook(_older_names)
 
     def grow(self, num_new: int, key: Key) -> None:
-        """Let decoder and classifier grow, replace the divergence head (from the second task on)."""
+        """Grow decoder and classifier, replace the divergence head (from the second task on)."""
         task = len(self.classifier.sizes())
         with rng.torch_seeded(key.fold("token network", task)):  # a name of before there were other decoders
             self.decoder.grow()
@@ -63,49 +65,49 @@ class TaskNetwork(Network):
         self.to(next(self.parameters()).device)
 
     def trunks(self) -> list[str]:
-        """What is made of the patches before any task is looked at."""
+        """Return the method that no task changes."""
         return ["read_patches"]
 
-    def read_patches(self, images: Tensor, scales: Tensor | None = None) -> tuple[Prepared, tuple[Tensor, ...]]:
-        """What the decoder prepares, and the patches after each encoder block; ``scales`` are the encoder's."""
+    def read_patches(self, images: Images, scales: Scales | None = None) -> tuple[Prepared, Maps]:
+        """Return the decoder's task-independent half, and the patches after each encoder block; ``scales`` are the
+        encoder's.
+        """
         patches_BND, maps = self.encoder(images, scales)
         return self.decoder.prepare(patches_BND), maps
 
     def branches(self) -> list[Branch]:
-        """Two branches for each encoder block, then two for each embedding."""
+        """Return two branches for each encoder block, then two for each embedding."""
         encoder = [Branch("encoder", rate) for rate in self.encoder.drop_rates()]
         return encoder + [Branch("decoder", self.encoder.drop_path)] * (2 * self.decoder.count())
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> Features:
-        """Task embeddings (B, T, D) and the tokens after each encoder block."""
+    def forward(self, images: Images, scales: Scales | None = None) -> Features:
+        """Return the task embeddings and the tokens after each encoder block."""
         count, own, scales_TKB = len(self.encoder.drop_rates()), None, None
         if scales is not None:
             own, scales_TKB = scales[:count], scales[count:].unflatten(0, (self.decoder.count(), 2))
         prepared, maps = self.read_patches(images, own)
         return Features(self.decoder.read(prepared, scales_TKB), maps)
 
-    def logits(self, features: Features) -> Tensor:
-        """The classifier's scores, (B, C)."""
+    def logits(self, features: Features) -> Float[Tensor, "B C"]:
+        """Return the classifier's scores."""
         return self.classifier(features.embeddings)
 
-    def task_vectors(self) -> Tensor:
-        """Those that have been learnt."""
+    def task_vectors(self) -> Float[Tensor, "T F"]:
+        """Return the decoder's."""
         return self.decoder.task_vectors()
 
     @torch.no_grad()
-    def attention(self, images: Tensor) -> Tensor:
-        """Where the decoder looks for each task."""
+    def attention(self, images: Images) -> Float[Tensor, "B T h w"]:
+        """Return the decoder's attention to the patches, as a square map."""
         weights_BTN = self.decoder.attention(self.read_patches(images)[0])
         return weights_BTN.unflatten(-1, (int(weights_BTN.shape[-1] ** 0.5), -1))
 
-    def auxiliary(self, features: Features) -> Tensor | None:
-        """The divergence head's scores (B, C_new + 1), from the newest embedding; output 0 stands for any old class."""
+    def auxiliary(self, features: Features) -> Float[Tensor, "B groups"] | None:
+        """Return the divergence head's scores of the newest embedding; output 0 stands for any old class."""
         return None if self.divergence is None else self.divergence(features.embeddings[:, -1])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Encoder, the decoder's parts, and heads split into old and newest; a head that serves all tasks is the
-        newest.
-        """
+        """Return encoder, the decoder's parts, and heads split into old and newest; a joint head is the newest."""
         return {
             "encoder": list(self.encoder.parameters()),
             **self.decoder.parts(),
@@ -115,7 +117,7 @@ class TaskNetwork(Network):
         }
 
     def structure(self) -> dict[str, Any]:
-        """The encoder's sizes, what grows, and the classes of each task."""
+        """Return the encoder's sizes, what grows, and the classes of each task."""
         return {
             "kind": "task_network",
             "encoder": self.encoder.structure(),
@@ -127,7 +129,7 @@ class TaskNetwork(Network):
 
 
 def _older_names(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Until there were several decoders, tokens stood beside the decoder and not in it."""
+    """Rename tokens of older checkpoints: before there were several decoders, they were beside the decoder."""
     old, new = f"{prefix}tokens.", f"{prefix}decoder.tokens."
     for name in [name for name in state if name.startswith(old)]:
         state[new + name.removeprefix(old)] = state.pop(name)

@@ -1,22 +1,26 @@
 """timm's plain vision transformers, by name, as encoders.
 
 Only the plain family fits: a grid of patch tokens of one width through all blocks. The class token and the final norm
-are left out, as in DyTox's own encoder; stochastic depth is applied from outside, as everywhere in the house.
+are left out, as in DyTox's own encoder; stochastic depth is applied from outside, as everywhere in this package.
+
+Legend: B batch, N patches, D width.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.layers import residual
+from cl_lightning.models.tensor_types import Images, Maps, Scales
 
 
 class TimmViT(Encoder):
-    """``timm.create_model(name)`` without class token, head and final norm."""
+    """An encoder of ``timm.create_model(name)`` without class token, head and final norm."""
 
     def __init__(
         self,
@@ -33,7 +37,7 @@ class TimmViT(Encoder):
         Raises ``ValueError`` for names that timm does not know and for families that are not plain vision transformers.
         """
         vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=pretrained)
-        vit.norm = nn.Identity()  # heads have their own norm: keep no parameter that never gets a gradient
+        vit.norm = nn.Identity()  # heads have their own norm: no parameter may be left that never gets a gradient
         super().__init__(dim=vit.embed_dim, num_heads=vit.blocks[0].attn.num_heads)
         self.vit = vit
         self.drop_path = drop_path
@@ -45,12 +49,12 @@ class TimmViT(Encoder):
         }  # fmt: skip
 
     def drop_rates(self) -> list[float]:
-        """Rising linearly from 0 towards the decoder's."""
+        """Return two rates a block, rising linearly from 0 towards the decoder's."""
         depth = len(self.vit.blocks)
         return [self.drop_path * k / depth for k in range(depth) for _ in range(2)]
 
-    def forward(self, images: Tensor, scales: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Tokens (B, N, D) after the last block, and those after every block."""
+    def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B N D"], Maps]:
+        """Return the tokens after the last block, and those after every block."""
         vit = self.vit
         x_BND = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
         maps = []
@@ -62,7 +66,7 @@ class TimmViT(Encoder):
         return x_BND, tuple(maps)
 
     def structure(self) -> dict[str, Any]:
-        """Name and sizes; weights come from the checkpoint, never from a download."""
+        """Return name and sizes; weights come from the checkpoint, never from a download."""
         return {"kind": "timm_vit", **self._sizes}
 
 
@@ -75,8 +79,9 @@ def open_plain_vit(
     pretrained: bool,
     class_token: bool = False,
 ) -> Any:
-    """timm's transformer without a classifier, with class token and final norm or with neither put to use. Raises
-    ``ValueError`` as :class:`TimmViT` does.
+    """Build timm's transformer without a classifier, with class token and final norm or with neither in use.
+
+    Raises ``ValueError`` as :class:`TimmViT` does.
     """
     import timm
     from timm.models.vision_transformer import Block, VisionTransformer

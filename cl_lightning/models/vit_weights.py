@@ -1,4 +1,4 @@
-"""Where the weights of a plain vision transformer come from: timm by name, or a file.
+"""Sources of the weights of a plain vision transformer: timm by name, or a file.
 
 Names are timm's on both sides; a classifier that comes along is left out.
 """
@@ -17,12 +17,13 @@ from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.timm_vit import open_plain_vit
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
-"""What published files call the weights in them."""
+"""Keys under which published files hold the weights."""
 
 
 def timm_sizes(name: str, image_size: int, channels: int, patch_size: int | None) -> dict[str, Any]:
-    """The sizes of timm's transformer ``name``, as ``PlainViT`` takes them. Raises ``ValueError`` for names whose
-    transformer is not plain.
+    """Return the sizes of timm's transformer ``name``, as ``PlainViT`` takes them.
+
+    Raises ``ValueError`` for names whose transformer is not plain.
     """
     with torch.device("meta"):  # sizes alone: nothing is drawn
         vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=False, class_token=True)
@@ -52,8 +53,9 @@ def timm_sizes(name: str, image_size: int, channels: int, patch_size: int | None
 
 
 def timm_weights(name: str, image_size: int, channels: int, patch_size: int | None) -> dict[str, Tensor]:
-    """timm's trained weights (a download, or its cache), fitted to the image size as timm does it. Raises
-    ``ValueError`` where they are not to be had.
+    """Load timm's trained weights (a download, or its cache), fitted to the image size as timm does it.
+
+    Raises ``ValueError`` where they are not available.
     """
     try:
         vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=True, class_token=True)
@@ -66,20 +68,20 @@ def timm_weights(name: str, image_size: int, channels: int, patch_size: int | No
 
 
 def file_weights(path: Path, vit: PlainViT) -> dict[str, Tensor]:
-    """Weights for ``vit`` from a ``.safetensors`` file, or from what ``torch.save`` wrote (tensors alone, never code).
+    """Load weights for ``vit`` from a ``.safetensors`` file, or one of ``torch.save`` (tensors alone, never code).
 
     Raises ``ValueError`` where the file is missing, cannot be read, or has other names or shapes.
     """
-    found = _read(path)
+    weights = _read(path)
     wanted = {key: tuple(value.shape) for key, value in vit.state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in found.items() if not _is_head(key)}
+    given = {key: tuple(value.shape) for key, value in weights.items() if not _is_head(key)}
     odd = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
     if odd:
         here, there = (str(list(shapes[odd[0]])) if odd[0] in shapes else "none" for shapes in (wanted, given))
         reason = f"is not of this model: {odd[0]} is {there} there and {here} here ({len(odd)} differ)"
         mend = "take the model that it is of (its kind, name, patch size and image size)"
         raise InvalidSettingError("path", path, reason, mend=mend)
-    return {key: found[key] for key in wanted}
+    return {key: weights[key] for key in wanted}
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Optimisers from their description."""
+"""Factory of optimisers from their description."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cl_lightning.core.types import Optimiser
 
 
 def base_rate(optimiser: Optimiser, images_per_step: int) -> float:
-    """The learning rate after warm-up: scaled with the batch where the description says so."""
+    """Return the learning rate after warm-up: scaled with the batch if there is a reference batch."""
     if optimiser.reference_batch is None:
         return optimiser.lr
     return optimiser.lr * images_per_step / optimiser.reference_batch
 
 
 FACTOR = "factor"
-"""In a group of the optimiser: its learning rate over the phase's, where that is not one."""
+"""Key in a group of the optimiser: its learning rate over the phase's, where that is not one."""
 
 
 def make_optimiser(
     optimiser: Optimiser, parameters: Sequence[nn.Parameter], lr: float, factors: Sequence[float] = ()
 ) -> torch.optim.Optimizer:
-    """AdamW (betas 0.9, 0.999, eps 1e-8) or SGD with momentum; vectors get no weight decay unless ``decay_vectors``.
+    """Make AdamW (betas 0.9, 0.999, eps 1e-8) or SGD with momentum; vectors decay only with ``decay_vectors``.
 
     ``factors`` multiply the learning rate of each parameter (none: all are one). Parameters of one factor make two
     groups, matrices and vectors.

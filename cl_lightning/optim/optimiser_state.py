@@ -1,4 +1,4 @@
-"""The state of an optimiser as a checkpoint keeps it, put back into one of the same phase."""
+"""Loading of an optimiser's state from a checkpoint into a new optimiser of the same phase."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cl_lightning.core.types import Plain
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, plain: Mapping[str, Plain]) -> None:
-    """Put a kept state into a new optimiser of the same phase.
+    """Load a saved state into a new optimiser of the same phase.
 
     Raises:
-        UserError: it is that of another network, or none at all.
+        UserError: the state is that of another network, or none at all.
     """
     groups, own = plain["param_groups"], optimiser.param_groups
     try:
@@ -46,7 +46,7 @@ def _check_groups(groups: list[Plain], own: list[dict[str, Plain]]) -> None:
 
 
 def _alike(kept: Plain, mine: Plain) -> bool:
-    """Return whether two settings are of one kind: a rate may be a number or a tensor of one."""
+    """Return true if two settings are of one kind: a rate may be a number or a tensor of one."""
     if isinstance(mine, bool) or mine is None:
         return isinstance(kept, bool) or kept is None
     if isinstance(mine, tuple | list):

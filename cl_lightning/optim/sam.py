@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def ascend(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -> list[tuple[nn.Parameter, Tensor]]:
-    """Move parameters that have a gradient to the worst point nearby; returns what :func:`descend` needs to come back.
+    """Move parameters that have a gradient to the worst point nearby; return their origins, for :func:`descend`.
 
-    The step is rho * s^2 g / ||s g|| with s = |w| (adaptive) or 1; the norm runs over all parameters together. No
-    device is waited for.
+    The step is rho * s^2 g / ||s g|| with s = |w| (adaptive) or 1; the norm runs over all parameters together. Nothing
+    waits for the device.
     """
     moved = [p for p in parameters if p.grad is not None]
     if not moved:
@@ -36,6 +36,6 @@ def ascend(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -> li
 
 @torch.no_grad()
 def descend(moved: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
-    """Put the parameters back where they were, to the bit."""
+    """Restore the parameters, to the bit."""
     for parameter, origin in moved:
         parameter.copy_(origin)

@@ -12,7 +12,7 @@ from cl_lightning.core.types import Schedule
 
 
 def learning_rate(schedule: Schedule, base: float, epoch: int, epochs: int) -> float:
-    """Rate for ``epoch`` (from 0) of ``epochs``; ``base`` is the rate after warm-up.
+    """Return the rate for ``epoch`` (from 0) of ``epochs``; ``base`` is the rate after warm-up.
 
     With ``schedule.lag`` epoch e uses the rate of e - 1, and epoch 0 that of epoch 0: the published runs stepped the
     schedule after each epoch.

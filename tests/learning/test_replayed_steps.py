@@ -48,6 +48,8 @@ from tests.learning.a_phase import (
 from tests.learning.recorder import ByHand
 from tests.methods.options import dytox_options
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 # ---- replayed steps ------------------------------------------------------------------------------------------------
 
 

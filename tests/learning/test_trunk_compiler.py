@@ -15,7 +15,7 @@ from cl_lightning.methods.base import frozen_copy
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked_shapes")]
 ENCODER = {
     "kind": "convit", "image_size": 8, "channels": 3, "patch_size": 4, "dim": 24, "num_heads": 4, "depth": 2,
     "mlp_ratio": 2.0, "locality": 1.0, "drop_path": 0.1,

@@ -20,7 +20,7 @@ def ranking(label: int, count: int, replica: int = 0) -> torch.Tensor:
 
 @st.composite
 def histories(draw):
-    """A memory and the new classes' sizes, task by task."""
+    """The arguments of a memory and the new classes' sizes, task by task."""
     scope = draw(st.sampled_from(["global", "per_replica"]))
     replicas = draw(st.integers(1, 3))
     sizes = draw(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=3), min_size=1, max_size=5))
@@ -28,14 +28,14 @@ def histories(draw):
     classes = sum(map(len, sizes))
     kind = draw(st.sampled_from(["total", "per_class"]))
     size = draw(st.integers(lists * (classes if kind == "total" else 1), 60))
-    return RehearsalMemory(Budget(kind, size), scope, replicas), sizes
+    return (Budget(kind, size), scope, replicas), sizes
 
 
 @given(histories())
 @settings(max_examples=200, deadline=None)
 def test_what_always_holds(history):
-    memory, sizes = history
-    seen = 0
+    arguments, sizes = history
+    memory, seen = RehearsalMemory(*arguments), 0
     for task in sizes:
         new = [{seen + k: ranking(seen + k, n, r) for k, n in enumerate(task)} for r in range(memory.num_lists)]
         before, known, seen = memory, seen, seen + len(task)

@@ -189,7 +189,7 @@ def test_stochastic_depth_reaches_the_right_extractor() -> None:
         ("new_extractor", 0.5),
     ]
     scales = torch.arange(12.0).view(4, 3)
-    assert torch.equal(network(torch.empty(3, 1), scales).embeddings, scales.view(2, 2, 3).permute(2, 0, 1))
+    assert torch.equal(network(torch.empty(3, 1, 1, 1), scales).embeddings, scales.view(2, 2, 3).permute(2, 0, 1))
     drawn = branch_scales(network.branches(), Key(0), torch.arange(64), frozenset({"old_extractors"}))
     assert drawn is not None
     assert (drawn[:3] == 1).all()

@@ -170,7 +170,7 @@ def test_before_anything_is_learnt_almost_all_is_kept() -> None:
 
 
 def test_ties_drop() -> None:
-    assert masks.kept(torch.tensor([0.0, 1e-9, -1e-9])).tolist() == [False, True, False]
+    assert masks.hard_mask(torch.tensor([0.0, 1e-9, -1e-9])).tolist() == [False, True, False]
 
 
 def test_noise_is_of_the_image_or_of_the_step_and_of_nothing_else() -> None:

@@ -1,8 +1,8 @@
-"""Triton kernels for what training on a GPU spends its time on besides products of matrices.
+"""Triton kernels for the costliest parts of training on a GPU besides products of matrices.
 
-The modules of this folder import Triton, so they are imported when a kernel runs, never before. Every kernel has the
-same function written with torch's operators beside its caller, which serves where there is no GPU, no Triton or where
-kernels are switched off.
+The modules of this package import Triton, so they are imported when a kernel runs, never before. Beside every kernel's
+caller is the same function written with torch's operators, which is used without a GPU, without Triton or where kernels
+are switched off.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 
 _WIDEST = 64
-"""Of a head: what a program holds of it has to fit into the memory that it shares, on small GPUs too."""
+"""Largest width of a head: a program's share of it has to fit into shared memory, on small GPUs too."""
 _TRITON = importlib.util.find_spec("triton") is not None
-_wanted = True
+_enabled = True
 _log = logging.getLogger(__name__)
 
 
-def set_enabled(wanted: bool) -> None:
-    """Let kernels serve, or not (``trainer.kernels``), in this process."""
-    global _wanted
-    _wanted = wanted
+def set_enabled(enabled: bool) -> None:
+    """Switch kernels on or off in this process (``trainer.kernels``)."""
+    global _enabled
+    _enabled = enabled
 
 
 def smoke_test(attempt: Callable[[], object] | None = None) -> None:
-    """Run a kernel on the current GPU, where kernels are to serve: where it fails, for want of a C compiler say, they
-    are switched off and one line says so.
+    """Run a kernel on the current GPU if kernels are enabled. If it fails, for lack of a C compiler say, switch them
+    off and log one line.
     """
-    if not (_wanted and _TRITON):
+    if not (_enabled and _TRITON):
         return
     try:
         (attempt or _smallest)()
@@ -54,7 +54,7 @@ def _smallest() -> None:
 
 
 def supports(like: Tensor, width: int) -> bool:
-    """Whether kernels can compute with a tensor such as this one, ``width`` to a head. Only in half precision: in
-    float32 a head's attention does not fit into registers, and the operators serve.
+    """Return true if kernels can compute with a tensor such as this one, heads of ``width``. Only in half precision:
+    in float32 a head's attention does not fit into registers, and the operators are used.
     """
-    return like.is_cuda and like.dtype in (torch.bfloat16, torch.float16) and width <= _WIDEST and _TRITON and _wanted
+    return like.is_cuda and like.dtype in (torch.bfloat16, torch.float16) and width <= _WIDEST and _TRITON and _enabled

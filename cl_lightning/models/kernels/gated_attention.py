@@ -13,10 +13,13 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 IMAGES_A_PROGRAM = 8
-"""Of the backward pass: more means fewer partial sums of the position's gradient, and fewer programs to fill a GPU."""
+"""Images a program of the backward pass: more gives fewer partial sums of the position's gradient, and fewer programs
+to fill a GPU.
+"""
 WARPS = 4
 
 
@@ -25,7 +28,7 @@ def _forward(  # type: ignore[no-untyped-def]
     qk, v, position, gate, out, scale,
     N: tl.constexpr, H: tl.constexpr, E: tl.constexpr, P: tl.constexpr, W: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One head of one image; P and W are N and E padded to powers of two."""
+    """Compute one head of one image; P and W are N and E padded to powers of two."""
     image, head = tl.program_id(0) // H, tl.program_id(0) % H
     n, e = tl.arange(0, P), tl.arange(0, W)
     inside, wide = n < N, e < E
@@ -52,7 +55,7 @@ def _backward(  # type: ignore[no-untyped-def]
     N: tl.constexpr, H: tl.constexpr, E: tl.constexpr, P: tl.constexpr, W: tl.constexpr, IMAGES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One head of ``IMAGES`` images, and its partial sums of the gradients of position and gate."""
+    """Compute one head of ``IMAGES`` images, and its partial sums of the gradients of position and gate."""
     group, head = tl.program_id(0) // H, tl.program_id(0) % H
     n, e = tl.arange(0, P), tl.arange(0, W)
     inside, wide = n < N, e < E
@@ -89,8 +92,13 @@ def _backward(  # type: ignore[no-untyped-def]
     tl.store(d_gate + tl.program_id(0), tl.sum(tl.where(inside, sum_gate, 0.0), 0))
 
 
-def forward(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor) -> Tensor:
-    """What the heads read, (B, N, D)."""
+def forward(
+    qk_BN2D: Float[Tensor, "B N 2*D"],
+    v_BND: Float[Tensor, "B N D"],
+    position_HNN: Float[Tensor, "H N N"],
+    gate_H: Float[Tensor, " H"],
+) -> Float[Tensor, "B N D"]:
+    """Return the output of all heads."""
     out = torch.empty_like(v_BND)
     images, _, dim = v_BND.shape
     heads = len(gate_H)
@@ -109,11 +117,15 @@ def forward(qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor
 
 
 def backward(
-    qk_BN2D: Tensor, v_BND: Tensor, position_HNN: Tensor, gate_H: Tensor, d_out_BND: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of the four inputs of :func:`forward`; those of position and gate as partial sums (groups, H, N, N)
-    and (groups, H), float32.
-    """
+    qk_BN2D: Float[Tensor, "B N 2*D"],
+    v_BND: Float[Tensor, "B N D"],
+    position_HNN: Float[Tensor, "H N N"],
+    gate_H: Float[Tensor, " H"],
+    d_out_BND: Float[Tensor, "B N D"],
+) -> tuple[
+    Float[Tensor, "B N 2*D"], Float[Tensor, "B N D"], Float32[Tensor, "groups H N N"], Float32[Tensor, "groups H"]
+]:
+    """Return the gradients of the inputs of :func:`forward`; those of position and gate as partial sums."""
     images, patches, dim = v_BND.shape
     heads = len(gate_H)
     groups = triton.cdiv(images, IMAGES_A_PROGRAM)
@@ -127,7 +139,7 @@ def backward(
     return d_qk, d_v, d_position, d_gate
 
 
-def _sizes(v_BND: Tensor, heads: int) -> dict[str, object]:
+def _sizes(v_BND: Float[Tensor, "B N D"], heads: int) -> dict[str, object]:
     _, patches, dim = v_BND.shape
     width = dim // heads
     padded = {"P": max(16, triton.next_power_of_2(patches)), "W": max(16, triton.next_power_of_2(width))}

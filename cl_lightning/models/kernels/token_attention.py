@@ -12,16 +12,19 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 IMAGES_A_PROGRAM = 4
-"""Of the backward pass: more means fewer partial sums of the tokens' gradients, and fewer programs to fill a GPU."""
+"""Images a program of the backward pass: more gives fewer partial sums of the tokens' gradients, and fewer programs to
+fill a GPU.
+"""
 WARPS = 4
 
 
 @triton.jit
 def _weights(q, k, own_k, patch, scale, PRECISION: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Softmax over the token itself and the patches: (P_T, P_N) and (P_T,)."""
+    """Compute the softmax over the token itself and the patches: (P_T, P_N) and (P_T,)."""
     scores = tl.where(patch[None, :], tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale, float("-inf"))
     itself = tl.sum(q.to(tl.float32) * own_k.to(tl.float32), 1) * scale
     top = tl.maximum(tl.max(scores, 1), itself)
@@ -36,7 +39,7 @@ def _forward(  # type: ignore[no-untyped-def]
     T: tl.constexpr, N: tl.constexpr, H: tl.constexpr, E: tl.constexpr,
     P_T: tl.constexpr, P_N: tl.constexpr, P_E: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One head of one image; the P_ are padded to powers of two."""
+    """Compute one head of one image; the P_ are padded to powers of two."""
     image, head = tl.program_id(0) // H, tl.program_id(0) % H
     t, n, e = tl.arange(0, P_T), tl.arange(0, P_N), tl.arange(0, P_E)
     at = head * E + e[None, :]
@@ -56,7 +59,9 @@ def _backward(  # type: ignore[no-untyped-def]
     T: tl.constexpr, N: tl.constexpr, H: tl.constexpr, E: tl.constexpr,
     P_T: tl.constexpr, P_N: tl.constexpr, P_E: tl.constexpr, IMAGES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One head of ``IMAGES`` images, and its partial sums of the gradients of the tokens' queries, keys and values."""
+    """Compute one head of ``IMAGES`` images, and its partial sums of the gradients of the tokens' queries, keys and
+    values.
+    """
     group, head = tl.program_id(0) // H, tl.program_id(0) % H
     t, n, e = tl.arange(0, P_T), tl.arange(0, P_N), tl.arange(0, P_E)
     at = head * E + e[None, :]
@@ -90,9 +95,9 @@ def _backward(  # type: ignore[no-untyped-def]
     tl.store(d_own_v + partial, sum_v, token)
 
 
-def forward(inputs: tuple[Tensor, ...], heads: int) -> Tensor:
-    """What each token reads from each image, (B, T, D), from the tokens' queries, keys and values (T, D) and the
-    patches' keys and values (B, N, D), all contiguous and of one type.
+def forward(inputs: tuple[Tensor, ...], heads: int) -> Float[Tensor, "B T D"]:
+    """Return the output of each token, from the tokens' queries, keys and values (T, D) and the patches' keys and
+    values (B, N, D), all contiguous and of one type.
     """
     q_TD, own_k_TD, own_v_TD, k_BND, v_BND = inputs
     images, dim = len(k_BND), k_BND.shape[-1]
@@ -104,9 +109,18 @@ def forward(inputs: tuple[Tensor, ...], heads: int) -> Tensor:
     return out
 
 
-def backward(inputs: tuple[Tensor, ...], heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of the five inputs of :func:`forward`, which are followed by the outcome's gradient (B, T, D); the
-    tokens' as partial sums (groups, T, D), float32.
+def backward(
+    inputs: tuple[Tensor, ...], heads: int
+) -> tuple[
+    Float32[Tensor, "groups T D"],
+    Float32[Tensor, "groups T D"],
+    Float32[Tensor, "groups T D"],
+    Float[Tensor, "B N D"],
+    Float[Tensor, "B N D"],
+]:
+    """Return the gradients of the five inputs of :func:`forward`, the tokens' as partial sums.
+
+    ``inputs`` ends with a sixth tensor, the gradient of the output (B, T, D).
     """
     q_TD, own_k_TD, own_v_TD, k_BND, v_BND, d_out_BTD = inputs
     images, dim = len(k_BND), k_BND.shape[-1]
@@ -122,7 +136,7 @@ def backward(inputs: tuple[Tensor, ...], heads: int) -> tuple[Tensor, Tensor, Te
     return d_q, d_own_k, d_own_v, d_k, d_v
 
 
-def _sizes(q_TD: Tensor, k_BND: Tensor, heads: int) -> dict[str, object]:
+def _sizes(q_TD: Float[Tensor, "T D"], k_BND: Float[Tensor, "B N D"], heads: int) -> dict[str, object]:
     tokens, (_, patches, dim) = len(q_TD), k_BND.shape
     sizes: dict[str, object] = {"T": tokens, "N": patches, "H": heads, "E": dim // heads}
     for name in ("T", "N", "E"):

@@ -1,0 +1,50 @@
+"""The check of annotations, shapes of tensors among them, that tests run under (ADR 0027).
+
+Only tests: a program checks nothing at its calls. ``CL_LIGHTNING_TYPECHECK=0`` runs the tests without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from beartype import BeartypeConf, FrozenDict, beartype
+from jaxtyping import config, install_import_hook
+
+from cl_lightning.core.types import DataAccess
+
+PACKAGE = Path(__file__).resolve().parents[1] / "cl_lightning"
+CHECKED = ("losses", "memory", "methods", "metrics", "models", "optim")
+"""Packages that are checked, without the folders in them: Triton compiles ``models/kernels``."""
+OPERATORS = "_op.py"
+"""End of the names of modules with custom operators: torch reads their schemas from functions as they are written."""
+
+check = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({DataAccess: object})))
+"""Beartype, but for access to data: tests without images pass none, and its protocol has nothing to check."""
+
+
+def modules() -> list[str]:
+    """Names of the modules that are checked."""
+    files = [
+        file for room in CHECKED for file in (PACKAGE / room).glob("[!_]*.py") if not file.name.endswith(OPERATORS)
+    ]
+    return [".".join(("cl_lightning", file.parent.name, file.stem)) for file in sorted(files)]
+
+
+def install() -> None:
+    """Check the modules as they are imported from now on."""
+    if os.environ.get("CL_LIGHTNING_TYPECHECK") != "0":
+        install_import_hook(modules(), f"{__name__}.check")
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Check nothing within the block: for tests that count what torch compiles, and would count the checks."""
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", before)
