@@ -52,7 +52,7 @@ _RESET_KEY = "reset_key"
 
 @dataclass(frozen=True)
 class DEROptions:
-    """What DER leaves to choose; the defaults are those published for CIFAR-100."""
+    """Options of DER; the defaults are those published for CIFAR-100."""
 
     auxiliary_weight: float = 1.0
     temperature: float = 5.0

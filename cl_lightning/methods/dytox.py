@@ -50,7 +50,7 @@ from cl_lightning.models.tensor_types import Images, Scales
 
 @dataclass(frozen=True)
 class DyToxOptions:
-    """What DyTox leaves to choose; the defaults are the paper's."""
+    """Options of DyTox; the defaults are the paper's."""
 
     distillation: bool = True
     temperature: float = 1.0

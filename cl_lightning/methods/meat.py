@@ -71,7 +71,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MEATOptions:
-    """What MEAT leaves to choose; the defaults are the paper's."""
+    """Options of MEAT; the defaults are the paper's."""
 
     keep: float = 0.9
     """Share of tokens to keep (lambda)."""

@@ -45,7 +45,7 @@ ALIGN = "align"
 
 @dataclass(frozen=True)
 class WAOptions:
-    """What WA leaves to choose; the defaults are the paper's."""
+    """Options of WA; the defaults are the paper's."""
 
     temperature: float = 2.0
     clip: bool = True
