@@ -1,6 +1,6 @@
 """The check of annotations, shapes of tensors among them, that tests run under (ADR 0027).
 
-Only tests: a program checks nothing at its calls. ``CL_LIGHTNING_TYPECHECK=0`` runs the tests without it.
+Only tests: a program checks nothing at its calls. ``CL_LIGHTNING_TYPECHECK=all`` checks networks too, ``0`` nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from jaxtyping import config, install_import_hook
 from cl_lightning.core.types import DataAccess
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cl_lightning"
-CHECKED = ("losses", "memory", "methods", "metrics", "models", "optim")
-"""Packages that are checked, without the folders in them: Triton compiles ``models/kernels``."""
+CHECKED = ("losses", "memory", "methods", "metrics", "optim")
+"""Packages that are checked: those where it costs little."""
+ALL = (*CHECKED, "models")
+"""Packages that are checked on demand, without the folders in them: Triton compiles ``models/kernels``."""
 OPERATORS = "_op.py"
 """End of the names of modules with custom operators: torch reads their schemas from functions as they are written."""
 
@@ -25,18 +27,17 @@ check = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({DataAccess: object
 """Beartype, but for access to data: tests without images pass none, and its protocol has nothing to check."""
 
 
-def modules() -> list[str]:
-    """Names of the modules that are checked."""
-    files = [
-        file for room in CHECKED for file in (PACKAGE / room).glob("[!_]*.py") if not file.name.endswith(OPERATORS)
-    ]
+def modules(rooms: tuple[str, ...]) -> list[str]:
+    """Return the names of the modules of ``rooms`` that can be checked."""
+    files = [file for room in rooms for file in (PACKAGE / room).glob("[!_]*.py") if not file.name.endswith(OPERATORS)]
     return [".".join(("cl_lightning", file.parent.name, file.stem)) for file in sorted(files)]
 
 
 def install() -> None:
     """Check the modules as they are imported from now on."""
-    if os.environ.get("CL_LIGHTNING_TYPECHECK") != "0":
-        install_import_hook(modules(), f"{__name__}.check")
+    wanted = os.environ.get("CL_LIGHTNING_TYPECHECK", "1")
+    if wanted != "0":
+        install_import_hook(modules(ALL if wanted == "all" else CHECKED), f"{__name__}.check")
 
 
 @contextmanager

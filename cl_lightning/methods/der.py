@@ -53,7 +53,7 @@ _RESET_KEY = "reset_key"
 
 @dataclass(frozen=True)
 class DEROptions:
-    """What DER leaves to choose; ``conf/method/der.yaml`` has what is published for CIFAR-100."""
+    """Options of DER; ``conf/method/der.yaml`` has what is published for CIFAR-100."""
 
     auxiliary_weight: float
     temperature: float

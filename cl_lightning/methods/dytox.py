@@ -50,7 +50,7 @@ from cl_lightning.models.tensor_types import Images, Scales
 
 @dataclass(frozen=True)
 class DyToxOptions:
-    """What DyTox leaves to choose; ``conf/method/dytox.yaml`` has the paper's values."""
+    """Options of DyTox; ``conf/method/dytox.yaml`` has the paper's values."""
 
     distillation: bool
     temperature: float

@@ -72,7 +72,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MEATOptions:
-    """What MEAT leaves to choose; ``conf/method/meat.yaml`` has the paper's values."""
+    """Options of MEAT; ``conf/method/meat.yaml`` has the paper's values."""
 
     keep: float
     """Share of tokens to keep (lambda)."""

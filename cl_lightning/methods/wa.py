@@ -45,7 +45,7 @@ ALIGN = "align"
 
 @dataclass(frozen=True)
 class WAOptions:
-    """What WA leaves to choose; ``conf/method/wa.yaml`` has the paper's values."""
+    """Options of WA; ``conf/method/wa.yaml`` has the paper's values."""
 
     temperature: float
     clip: bool
