@@ -1,6 +1,6 @@
 """The check of annotations, shapes of tensors among them, that tests run under (ADR 0027).
 
-Only tests: a program checks nothing at its calls. ``CL_LIGHTNING_TYPECHECK=all`` checks networks too, ``0`` nothing.
+Only tests: a program checks nothing at its calls. With ``CL_LIGHTNING_TYPECHECK=0`` tests do not either.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from jaxtyping import config, install_import_hook
 from cl_lightning.core.types import DataAccess
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cl_lightning"
-CHECKED = ("losses", "memory", "methods", "metrics", "optim")
-"""Packages that are checked: those where it costs little."""
-ALL = (*CHECKED, "models")
-"""Packages that are checked on demand, without the folders in them: Triton compiles ``models/kernels``."""
+CHECKED = ("losses", "memory", "methods", "metrics", "models", "optim")
+"""Packages that are checked, without the folders in them: Triton compiles ``models/kernels``."""
 OPERATORS = "_op.py"
 """End of the names of modules with custom operators: torch reads their schemas from functions as they are written."""
 
@@ -35,9 +33,8 @@ def modules(rooms: tuple[str, ...]) -> list[str]:
 
 def install() -> None:
     """Check the modules as they are imported from now on."""
-    wanted = os.environ.get("CL_LIGHTNING_TYPECHECK", "1")
-    if wanted != "0":
-        install_import_hook(modules(ALL if wanted == "all" else CHECKED), f"{__name__}.check")
+    if os.environ.get("CL_LIGHTNING_TYPECHECK") != "0":
+        install_import_hook(modules(CHECKED), f"{__name__}.check")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from cl_lightning.config.command_line.keys import SEVERAL
 from cl_lightning.config.command_line.literals import holds_list, unresolved
 from cl_lightning.config.hydra_internals import Glob, Sweep, as_typed, merges_into_null
 from cl_lightning.config.schema import ModelConfig, SetConfig
+from cl_lightning.config.schema.filled import schema_of
 from cl_lightning.config.yaml_files import options
 from cl_lightning.core.paths import cannot_be_written
 from cl_lightning.core.printable import printable
@@ -136,7 +137,7 @@ def _inside_null(arguments: Sequence[str]) -> str:
 
 def _unknown_key(error: OmegaConfBaseException, arguments: Sequence[str]) -> str | None:
     """``method.temprature=2``: no such key in the chosen option."""
-    key, has = _key(error), error.object_type
+    key, has = _key(error), _owner(error)
     if has is None or not dataclasses.is_dataclass(has) or _given(key, error, arguments) is None:
         return None
     allowed = [field.name for field in dataclasses.fields(has)]
@@ -157,7 +158,7 @@ def _wrong_value(error: OmegaConfBaseException, arguments: Sequence[str]) -> str
     if given is None:
         return None
     kinds = _kinds(error)
-    if error.object_type is SetConfig and kinds[0] in _WORDS:
+    if _owner(error) is SetConfig and kinds[0] in _WORDS:
         mend = f"type {error.key}: {_WORDS[kinds[0]]}"
         return f"data.sets: {error.key}: {error.value!r} is not possible in an entry: {mend}"
     if key.startswith("data.sets"):
@@ -167,10 +168,15 @@ def _wrong_value(error: OmegaConfBaseException, arguments: Sequence[str]) -> str
     return f"{given} is not possible: {_mend(key, kinds) or str(error).splitlines()[0]}"
 
 
+def _owner(error: OmegaConfBaseException) -> Any:
+    """Return the dataclass of the schema in which the key is."""
+    return schema_of(error.object_type)
+
+
 def _key(error: OmegaConfBaseException) -> str:
     """The key as it is typed; in an entry of ``data.sets`` that was typed whole, OmegaConf knows of the entry alone."""
     key = re.sub(r"\[(\d+)\]", r".\1", str(error.full_key))
-    return f"data.sets.{key}" if error.object_type is SetConfig and not key.startswith("data.sets") else key
+    return f"data.sets.{key}" if _owner(error) is SetConfig and not key.startswith("data.sets") else key
 
 
 def _given(key: str, error: OmegaConfBaseException, arguments: Sequence[str]) -> str | None:

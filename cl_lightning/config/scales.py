@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, MethodConfig, PhaseConfig
+from cl_lightning.config.schema.filled import schema_of
 from cl_lightning.config.schema.phase_role import PhaseRole, role_of
 
 MAIN = "main"
@@ -58,8 +59,7 @@ def _in_order(phases: dict[str, PhaseRole]) -> dict[str, PhaseRole]:
 
 def uses_of(method: MethodConfig) -> dict[str, PhaseRole]:
     """Return :func:`phases_in` of the method's kind."""
-    kind: Any = getattr(method, "closed_type", type(method))  # while it is composed, its type is another
-    return phases_in(kind)
+    return phases_in(schema_of(type(method)))
 
 
 def scale_name(method: MethodConfig, phase: str) -> str:

@@ -52,13 +52,18 @@ def closed(options: Open[T]) -> T:
     Raises:
         TypeError: something was left open, which is a mistake of ours.
     """
-    schema: Any = getattr(options, "closed_type", type(options))
+    schema = schema_of(type(options))
     values = {field.name: _closed(getattr(options, field.name)) for field in dataclasses.fields(schema)}
     left = [name for name, value in values.items() if value is None and is_filled_in(schema, name)]
     if left:
         raise TypeError(f"{schema.__name__}: nothing was filled in for {', '.join(left)}")
     made: T = schema(**values)
     return made
+
+
+def schema_of(composed: Any) -> Any:
+    """Return the dataclass of the schema for the type that its options are composed with, and any other as it is."""
+    return getattr(composed, "closed_type", composed)
 
 
 def _closed(value: Any) -> Any:
