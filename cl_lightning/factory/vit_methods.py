@@ -20,10 +20,11 @@ from cl_lightning.core.errors import UserError, as_user_error, worded
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Mixing, Phase, View
 from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.factory.networks import named_network
 from cl_lightning.factory.phases import BACKBONE, MAIN, build_phase
 from cl_lightning.methods import individual, meat
 from cl_lightning.methods.base import Method
-from cl_lightning.models.build import Structure, build_network
+from cl_lightning.models.build import Structure
 from cl_lightning.models.plain_vit import PlainViT, Weights
 from cl_lightning.models.vit_weights import file_weights, timm_sizes, timm_weights
 
@@ -87,12 +88,6 @@ def _vit_structure(config: Config, scenario: Scenario) -> Structure:
         return {"kind": "plain_vit", **sizes, "drop_path": model.drop_path}
     sizes = {name: value for name, value in dataclasses.asdict(model).items() if name != "name"}
     return {**sizes, "image_size": scenario.image_size, "channels": scenario.channels}
-
-
-def named_network(structure: Structure, key: Key) -> Any:
-    """Build a network from its description. Raises ``UserError`` for a size that it cannot have."""
-    with worded(MODEL):
-        return build_network(structure, key)
 
 
 def _vit_weights(config: Config, scenario: Scenario, vit: Callable[[], PlainViT]) -> Callable[[], Weights] | None:

@@ -27,7 +27,8 @@ from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup,
 from cl_lightning.distributed.rank import RankInfo
 from cl_lightning.distributed.signals import StoppedError
 from cl_lightning.factory.added_task import inherited
-from cl_lightning.factory.methods import build_memory, build_method, build_pipeline, build_scenario, flips
+from cl_lightning.factory.data import build_memory, build_pipeline, build_scenario, flips
+from cl_lightning.factory.methods import build_method
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.loggers import silent_curves
 from cl_lightning.report.data import Published

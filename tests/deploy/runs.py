@@ -16,7 +16,8 @@ from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.data.augmentation.pipeline import normalise
 from cl_lightning.data.scenarios.scenario import without_images
-from cl_lightning.factory.methods import build_memory, build_method
+from cl_lightning.factory.data import build_memory
+from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.report.results import TaskRecord
