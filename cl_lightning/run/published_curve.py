@@ -11,7 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 
-from cl_lightning.config.compose import compose_apart
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.schema import Config
 from cl_lightning.published.tables import Job, Table, load_table, table_names
@@ -37,7 +37,7 @@ def _found(config: Config) -> Published | None:
     made = numeric_settings(dataclasses.asdict(config))
     for table, job in _candidates(config):
         cell = table.rows[job.row].cells[job.column]
-        wanted = numeric_settings(dataclasses.asdict(compose_apart([f"run_dir={job.path}", *job.overrides])[0]))
+        wanted = numeric_settings(dataclasses.asdict(compose_one_of_many([f"run_dir={job.path}", *job.overrides])[0]))
         differing = [line for line in differences(made, wanted) if not line.startswith(("seed=", "data.order="))]
         if not differing:
             return Published(table.rows[job.row].title, cell.curve_source, cell.curve)

@@ -20,7 +20,19 @@ from torch import Tensor
 from cl_lightning.checkpoint.state import Cursor, RunState
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import PROTOCOLS, Act, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Task
+from cl_lightning.core.types import (
+    PROTOCOLS,
+    Act,
+    Evaluate,
+    Fit,
+    Grow,
+    Herd,
+    Phase,
+    PhaseRecord,
+    PlanItem,
+    Task,
+    TaskRecord,
+)
 from cl_lightning.data.loading import Images
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.step_sampler import PhaseSampler
@@ -34,7 +46,7 @@ from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts, count
 from cl_lightning.metrics.answers import Answers, answers
-from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord
+from cl_lightning.report.results import PhaseAccuracy
 
 log = logging.getLogger(__name__)
 
