@@ -69,7 +69,7 @@ def test_a_page_shows_the_published_curve_that_was_handed_in() -> None:
     curve = Published("DyTox, elsewhere", "Table 1", (90.0, 80.0, 70.0))
     for given in (curve, None):
         assert (
-            ReportBuilder(CONFIG, SCENARIO, toy(4), PIPELINE, given)._portrait(after_three_tasks()).published == given
+            ReportBuilder(CONFIG, SCENARIO, toy(4), PIPELINE, given)._page_data(after_three_tasks()).published == given
         )
 
 
