@@ -45,7 +45,7 @@ def build_wa(config: Config, scenario: Scenario, key: Key) -> Method:
 
 
 def build_der(config: Config, scenario: Scenario, key: Key) -> Method:
-    """Return DER: a backbone a task, and a second phase for the classifier."""
+    """Return DER: an extractor a task, and a second phase for the classifier."""
     method = config.method
     assert isinstance(method, DERConfig)
     structure = {"kind": "extractor_network", "backbone": backbone_structure(config, scenario), "classes": []}

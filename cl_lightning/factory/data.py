@@ -1,4 +1,4 @@
-"""From the configuration to data: the tasks of a run, its memory and the path of its training images."""
+"""From the configuration to data: the tasks of a run, its memory and the augmentation of its training images."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from cl_lightning.report.data import Published
 from cl_lightning.run import report_data
 from cl_lightning.run.report_data import ReportBuilder
 from tests.learning.a_phase import Toy, toy
-from tests.report.a_run import full_portrait, results
+from tests.report.a_run import full_report_data, results
 
 LABELS = torch.arange(8) % 4
 SOURCE = ArraySource("toy", torch.arange(8 * 64, dtype=torch.uint8).view(8, 1, 8, 8), LABELS, tuple("abcd"))
@@ -52,7 +52,7 @@ def refused(what: str) -> Any:
 
 
 def after_three_tasks() -> RunState:
-    shown = full_portrait()
+    shown = full_report_data()
     given = Answers(torch.from_numpy(shown.confusion), torch.from_numpy(shown.reliability))
     return RunState(MEMORY, records=[TaskRecord(i, (i,), ("x",), 1.0, 1.0, 1) for i in range(3)], answers=given)
 

@@ -103,7 +103,7 @@ def test_a_run_goes_on_within_a_phase() -> None:
 
 def legs(plot: Plot, last: int | None = None) -> list[tuple[Any, ...]]:
     ahead = plot.sequence.forecast(last)
-    return [(leg.task, leg.place, leg.phase, leg.epochs, leg.steps_per_epoch, leg.images) for leg in ahead]
+    return [(leg.task, leg.item, leg.phase, leg.epochs, leg.steps_per_epoch, leg.images) for leg in ahead]
 
 
 def test_the_forecast_is_what_then_happens() -> None:

@@ -112,11 +112,11 @@ import json
 from dataclasses import dataclass, field
 from cl_lightning.config import registry
 from cl_lightning.config.schema.method import MethodConfig, PhaseConfig
-from cl_lightning.config.schema.phase_role import used
+from cl_lightning.config.schema.phase_role import role
 
 @dataclass
 class BiCConfig(MethodConfig):
-    bias: PhaseConfig = field(default_factory=PhaseConfig, metadata=used(balanced=True))
+    bias: PhaseConfig = field(default_factory=PhaseConfig, metadata=role(balanced=True))
 
 registry.SCHEMAS["method"]["bic"] = BiCConfig
 from cl_lightning.config.unread.readers import BY_KEY
