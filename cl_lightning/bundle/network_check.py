@@ -15,7 +15,8 @@ from cl_lightning.config.schema import Config
 from cl_lightning.core.json_schema import list_of, whole
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
-from cl_lightning.factory.methods import build_method, encoder_structure
+from cl_lightning.factory.methods import build_method
+from cl_lightning.factory.networks import encoder_structure
 from cl_lightning.methods.base import Method
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network

@@ -19,7 +19,7 @@ from cl_lightning.core.serialization import decode, encode
 from cl_lightning.data.scenarios.image_list import LISTING
 from cl_lightning.data.sources.exemplar_reading import read_exemplar_store
 from cl_lightning.data.sources.exemplar_store import write_kept
-from cl_lightning.factory.added_task import EXEMPLARS, kept_of, read_finished
+from cl_lightning.factory.added_task import EXEMPLARS, exemplars_of, read_finished
 
 _LONGEST_REASON = 300
 _TEXTS = ("config.yaml", "results.json", "accuracy_matrix.csv")
@@ -38,7 +38,7 @@ def export_run(run_dir: Path, file: Path) -> tuple[int, int]:
         raise UserError(f"{file.parent} does not exist: type FILE in a folder that does")
     config, payload = read_finished(run_dir, "export ")
     with as_user_error():
-        store = kept_of(config, payload)
+        store = exemplars_of(config, payload)
         for name in _TEXTS:
             if not (run_dir / name).is_file():
                 raise UserError(f"{run_dir} has no {name}: type resume={run_dir} to have it written again")

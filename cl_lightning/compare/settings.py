@@ -59,7 +59,7 @@ _IN_PROTOCOL = (
 _FIRST = ("method", "tasks_done", "readout", "trained_on", "memory", "memory_scope", "model", "recipe")
 _THEN = ("epochs", "lr_scale", "batch", "replicas", "precision", "augmentation")
 _EPOCHS = re.compile(r"method\.\w+\.epochs")
-"""What a phase has, and no other group of a method's options."""
+"""Option that every phase has, and no other group of a method's options."""
 _SET = "set"
 _SHOWN_NAMES = 3
 _SHOWN_DIGITS = 8

@@ -89,14 +89,9 @@ def compose_typed(overrides: Sequence[str]) -> Config:
 def compose_one_of_many(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
     """Compose the configuration of one of several runs, with the overrides that it does not read: another run may.
 
-    Hydra's state is restored afterwards.
+    Hydra's state is restored afterwards, so it may be called within a job of Hydra.
     """
     register()
     with job_set_aside(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         quoted = [literal(override) for override in overrides]
         return typed_and_unread(compose("config", overrides=quoted), quoted)
-
-
-def compose_apart(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
-    """Call :func:`compose_one_of_many` within a job of Hydra."""
-    return compose_one_of_many(overrides)

@@ -117,7 +117,7 @@ def _or(value: T | None, default: T) -> T:
 
 
 _UNSET = {"date": "undated", "finetuning_order": "shuffled", "replicas": 1, "precision": "32-true"}
-"""What null has always meant beside a recipe that is chosen by name; other switches are off."""
+"""Values of null beside a recipe that is chosen by name, as they have always been; other switches are off."""
 
 
 def _fill_recipe(recipe: Open[RecipeConfig], suggested: str | None) -> RecipeConfig:

@@ -1,6 +1,6 @@
 """Hydra's composition errors, each as one line that names the value, what is allowed and the override to type.
 
-What an error is about is read from its type and its attributes, never from its wording; what is rare says Hydra itself.
+The cause of an error is read from its type and its attributes, never from its text; rare errors keep Hydra's text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cl_lightning.core.printable import printable
 
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str | None:
-    """One line for an error that came out of Hydra, None for one of ours; ``arguments`` are the command line's."""
+    """Return one line for an error of Hydra's, None for one of ours; ``arguments`` are the command line's."""
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return _unwritable(error, arguments)
     theirs = isinstance(error, HydraException | OmegaConfBaseException) and not isinstance(error, AttributeError)
@@ -66,8 +66,8 @@ def _explained(error: BaseException, arguments: Sequence[str]) -> str | None:
 
 
 def _unreadable(given: str) -> str:
-    """``seed=ü``, ``data.sets=[{name: image_folder, root: DIR/ü}]``: nothing in Hydra's grammar. Paths and texts are
-    quoted for their user (:mod:`~cl_lightning.config.command_line.literals`), so this is neither.
+    """Return a line for ``seed=ü``, ``data.sets=[{name: image_folder, root: DIR/ü}]``, which Hydra's grammar does not
+    have. Paths and texts are quoted for the user (:mod:`~cl_lightning.config.command_line.literals`): this is neither.
     """
     key, _, value = given.partition("=")
     examples = {"[": f"""'{key}=["a", "b"]'""", "{": f"""'{key}={{a: "b"}}'"""}
@@ -80,12 +80,12 @@ def _unreadable(given: str) -> str:
 
 
 def _unwritable(error: OSError, arguments: Sequence[str]) -> str | None:
-    """One line where Hydra cannot make the folder of a run or of a sweep, or write what was typed to it; None for an
+    """Return a line if Hydra cannot make the folder of a run or of a sweep, or write the overrides to it; None for an
     error from anywhere else, a job's own too.
     """
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    rooms = [name.partition(".")[0] for name in frames]
-    last = [room for room in rooms if room not in sys.stdlib_module_names][-1:]
+    packages = [name.partition(".")[0] for name in frames]
+    last = [package for package in packages if package not in sys.stdlib_module_names][-1:]
     if getattr(error, "__notes__", ()) or last[0] not in ("hydra", "hydra_plugins", "omegaconf"):
         return None
     key = "hydra.sweep.dir" if wants_many(arguments) else "hydra.run.dir"
@@ -102,11 +102,11 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 _PLUGINS = {"hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"), "hydra/sweeper": ("optuna",)}
-"""Hydra's groups -> options that packages bring which not everybody has."""
+"""Hydra's groups -> options of optional packages."""
 
 
 def _missing_option(error: MissingConfigException) -> str | None:
-    """``method=dytx``: no such file in the group."""
+    """Return a line for ``method=dytx``: no such file in the group."""
     group, _, value = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return None
@@ -118,7 +118,7 @@ def _missing_option(error: MissingConfigException) -> str | None:
 
 
 def _several_values(arguments: Sequence[str]) -> str | None:
-    """``seed=0,1`` without ``-m``."""
+    """Return a line for ``seed=0,1`` without ``-m``."""
     for argument in () if wants_many(arguments) else arguments:
         key, _, values = argument.partition("=")
         if isinstance(as_typed(values), Sweep | Glob):
@@ -128,7 +128,7 @@ def _several_values(arguments: Sequence[str]) -> str | None:
 
 
 def _inside_null(arguments: Sequence[str]) -> str:
-    """``method.finetuning.lr=1``, or ``method.finetuning={lr: 1}``, where that is null: nothing to merge into."""
+    """Return a line for ``method.finetuning.lr=1``, or ``method.finetuning={lr: 1}``, where that is null."""
     deep = [a for a in arguments if a.partition("=")[0].count(".") >= 2 or "={" in a] or ["the override"]
     key = deep[-1].partition("=")[0]
     parent = key if "={" in deep[-1] else key.rpartition(".")[0]
@@ -136,7 +136,7 @@ def _inside_null(arguments: Sequence[str]) -> str:
 
 
 def _unknown_key(error: OmegaConfBaseException, arguments: Sequence[str]) -> str | None:
-    """``method.temprature=2``: no such key in the chosen option."""
+    """Return a line for ``method.temprature=2``: no such key in the chosen option."""
     key, has = _key(error), _owner(error)
     if has is None or not dataclasses.is_dataclass(has) or _given(key, error, arguments) is None:
         return None
@@ -152,7 +152,7 @@ def _unknown_key(error: OmegaConfBaseException, arguments: Sequence[str]) -> str
 
 
 def _wrong_value(error: OmegaConfBaseException, arguments: Sequence[str]) -> str | None:
-    """``seed=abc``, ``method.finetuning=none``, ``seed=null``, ``run_dir=[a]``: not of the key's type."""
+    """Return a line for ``seed=abc``, ``method.finetuning=none``, ``seed=null``: not of the key's type."""
     key = _key(error)
     given = _given(key, error, arguments)
     if given is None:
@@ -174,13 +174,13 @@ def _owner(error: OmegaConfBaseException) -> Any:
 
 
 def _key(error: OmegaConfBaseException) -> str:
-    """The key as it is typed; in an entry of ``data.sets`` that was typed whole, OmegaConf knows of the entry alone."""
+    """Return the key as it is typed; in an entry of ``data.sets`` typed whole, OmegaConf knows the entry alone."""
     key = re.sub(r"\[(\d+)\]", r".\1", str(error.full_key))
     return f"data.sets.{key}" if _owner(error) is SetConfig and not key.startswith("data.sets") else key
 
 
 def _given(key: str, error: OmegaConfBaseException, arguments: Sequence[str]) -> str | None:
-    """The override that sets ``key``, None if a file does; of several runs, the value of the one that is wrong."""
+    """Return the override that sets ``key``, None if a file does; of several runs, the wrong value of one."""
     if wants_many(arguments):
         return f"{key}={'...' if error.key is None else 'null' if error.value is None else error.value}"
     typed = {argument.lstrip("+").partition("=")[0]: argument for argument in arguments}
@@ -195,7 +195,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def _kinds(error: OmegaConfBaseException) -> tuple[Any, ...]:
-    """Return the types that the key's value may have; where whole groups do not go together, OmegaConf names no key."""
+    """Return the types that the key's value may have; for whole groups that do not match, OmegaConf names no key."""
     owner, hint = error.object_type, error.ref_type
     if error.key is not None:
         hint = get_type_hints(owner).get(error.key) if dataclasses.is_dataclass(owner) else None
@@ -203,7 +203,7 @@ def _kinds(error: OmegaConfBaseException) -> tuple[Any, ...]:
 
 
 def _mend(key: str, kinds: Sequence[Any]) -> str | None:
-    """Return what to type for a value of ``kinds``, None for what OmegaConf says better."""
+    """Return what to type for a value of ``kinds``, None where OmegaConf's text is better."""
     kind, *others = [kind for kind in kinds if kind is not NoneType]
     if others:
         return None
@@ -217,7 +217,7 @@ def _mend(key: str, kinds: Sequence[Any]) -> str | None:
 
 
 def missing_keys(config: DictConfig) -> str | None:
-    """One line on values that the user must give and did not, else ``None``."""
+    """Return one line on values that the user must give and did not, else ``None``."""
     missing = sorted(key for key in OmegaConf.missing_keys(config) if key != "run_dir")
     if not missing:
         return None
@@ -226,7 +226,7 @@ def missing_keys(config: DictConfig) -> str | None:
 
 
 def added_keys(config: DictConfig) -> str | None:
-    """One line on keys that were forced in with ``+key=value``, else ``None``: nothing would read them."""
+    """Return one line on keys that were added with ``+key=value``, else ``None``: nothing would read them."""
     unknown = sorted(_added(config, ""))
     return None if not unknown else f"{', '.join(unknown)} is read by nobody: leave out +{unknown[0]}=..."
 

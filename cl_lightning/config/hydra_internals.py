@@ -27,7 +27,7 @@ from omegaconf import DictConfig, grammar_parser
 from omegaconf.errors import GrammarParseError
 
 __all__ = ["ChoiceSweep", "Glob", "Override", "Quote", "QuotedString", "Sweep"]
-"""What the parser of overrides gives: not documented, though Hydra's own plugins import it."""
+"""Types that the parser of overrides returns: not documented, though Hydra's own plugins import them."""
 
 VERIFIED = {"hydra-core": "1.3.8", "omegaconf": "2.3.1"}
 """Distribution -> the version with which this file was tested."""

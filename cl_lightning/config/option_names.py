@@ -14,12 +14,12 @@ METHOD = Options("method.")
 TRAINER = Options("trainer.")
 LOGGER = Options("logger.")
 LEARNT = Options("data.", {"name": "data", "root": "data.new"})
-"""Of a folder that ``learn=`` adds to a run."""
+"""Names for a folder that ``learn=`` adds to a run."""
 RUN = Options(
     renamed={name: f"data.{name}" for name in ("augmentation", "max_pixels", "mean", "std")}
     | {"kind": "memory", "replicas": "batch.replicas", "scope": "memory.scope", "size": "memory.size"}
 )
-"""Of what only a whole run, or one that is on its way, can be wrong in."""
+"""Names for errors that only a whole run, or one that has begun, can meet."""
 
 _OF_AN_ENTRY = frozenset(each.name for each in dataclasses.fields(SetConfig))
 

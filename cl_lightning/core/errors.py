@@ -33,7 +33,7 @@ class UserError(Exception):
 
 
 class InvalidSettingError(ValueError):
-    """A value that an argument of the library cannot have. Its text is for who calls the library; what to type on a
+    """A value that an argument of the library cannot have. Its text is for callers of the library; what to type on a
     command line is :meth:`Options.line`.
 
     >>> str(InvalidSettingError("increment", 3, "does not divide the 10 classes of digits", "1, 2, 5 or 10"))
@@ -98,16 +98,16 @@ class UnreadableImageError(InvalidFileError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the arguments of functions are called where somebody types them."""
+    """Names of the arguments of functions, as they are typed."""
 
     prefix: str = ""
-    """Of the option that is called as the argument is: ``data.``."""
+    """Prefix of an option that has the name of its argument: ``data.``."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Argument -> the whole option, where that is called otherwise."""
+    """Argument -> the whole option, where that has another name."""
     entry: str = ""
-    """Which entry of a list of settings is meant: ``data.sets, entry 2 (cub200)``."""
+    """Entry of a list of settings that is meant: ``data.sets, entry 2 (cub200)``."""
     keys: frozenset[str] = frozenset()
-    """The arguments that are typed as keys of that entry: ``increment: 5``."""
+    """Arguments that are typed as keys of that entry: ``increment: 5``."""
     verb: str = "type"
 
     def name(self, argument: str) -> str:
@@ -131,7 +131,7 @@ class Options:
         return f"{where}{what}{'' if error.reason.startswith((',', ':')) else ' '}{error.reason}{self._mends(error)}"
 
     def why(self, error: InvalidSettingError | InvalidFileError) -> str:
-        """Return the same without what it is about."""
+        """Return reason and mend alone, without the name that they are about."""
         return error.reason.removeprefix(":").lstrip() + self._mends(error)
 
     def _mends(self, error: InvalidSettingError | InvalidFileError) -> str:
@@ -152,7 +152,7 @@ class Options:
 
 
 class _Arguments(Options):
-    """The arguments themselves, for who calls the library."""
+    """Names of the arguments themselves, for callers of the library."""
 
     def _typed(self, value: object) -> str:
         return str(value)
@@ -173,8 +173,8 @@ def worded(options: Options) -> Iterator[None]:
 
 @contextmanager
 def as_user_error(options: Options = _WHOLE_NAMES) -> Iterator[None]:
-    """Do the same, and tell of files that are not there or may not be read too. Any other error is a bug: it goes
-    through, with its traceback.
+    """Raise ``UserError`` as :func:`worded` does, and for files that are missing or may not be read. Any other error is
+    a bug: it passes, with its traceback.
     """
     try:
         with worded(options):

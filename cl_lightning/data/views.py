@@ -19,7 +19,7 @@ from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Task, View
 
 HELD_OUT_SHARE = 0.1
-"""Of a class' images in the memory, what is held out of training (BiC, Wu et al. 2019)."""
+"""Share of a class' images in the memory that is held out of training (BiC, Wu et al. 2019)."""
 
 
 class Exemplars(Protocol):
@@ -35,18 +35,18 @@ class Exemplars(Protocol):
 
     @property
     def num_lists(self) -> int:
-        """Lists that are kept, one for all replicas or one for each."""
+        """Number of lists, one for all replicas or one for each."""
         ...
 
 
 @dataclass(frozen=True)
 class ViewKey:
-    """Where a view draws from: a phase has no stream of its own, so that two phases of a task see one split of it."""
+    """The random stream of a view: not one a phase, so that two phases of a task see one split of it."""
 
     run: Key
-    """A view that draws folds into it what its rows depend on, a task or a class."""
+    """Key of the run; a view that draws folds into it what its rows depend on, a task or a class."""
     phase: str
-    """For ``BALANCED`` alone, which draws anew for every phase."""
+    """Name of the phase, for ``BALANCED`` alone, which draws anew for every phase."""
 
 
 def view_rows(
@@ -90,16 +90,16 @@ def _balanced(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica:
 
 def _held_out(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: ViewKey) -> Tensor:
     merged = _merged(tasks, memory, labels, replica, key)
-    return merged[torch.isin(merged, _kept_from_training(tasks[-1], memory, labels, key.run))]
+    return merged[torch.isin(merged, _held_out_rows(tasks[-1], memory, labels, key.run))]
 
 
 def _without_held_out(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: ViewKey) -> Tensor:
     merged = _merged(tasks, memory, labels, replica, key)
-    return merged[~torch.isin(merged, _kept_from_training(tasks[-1], memory, labels, key.run))]
+    return merged[~torch.isin(merged, _held_out_rows(tasks[-1], memory, labels, key.run))]
 
 
-def _kept_from_training(task: Task, memory: Exemplars, labels: Tensor, key: Key) -> Tensor:
-    """Held-out rows of all lists together: the replicas train one network, so what one holds out none may train on.
+def _held_out_rows(task: Task, memory: Exemplars, labels: Tensor, key: Key) -> Tensor:
+    """Return the held-out rows of all lists: the replicas train one network, so what one holds out none may train on.
 
     A new class has as many as an old one; where there is no old one, its own share.
     """
@@ -109,23 +109,23 @@ def _kept_from_training(task: Task, memory: Exemplars, labels: Tensor, key: Key)
         for label, rows in memory.exemplars(index).items()
         if label < task.num_old
     }
-    of_an_old_class = max(map(_held_out_of, map(len, old.values())), default=0)
-    parts = [_first(rows, _held_out_of(len(rows)), key, label) for (label, _), rows in old.items()]
+    of_an_old_class = max(map(_num_held_out, map(len, old.values())), default=0)
+    parts = [_first(rows, _num_held_out(len(rows)), key, label) for (label, _), rows in old.items()]
     for label in task.classes:
         rows = task.train[labels[task.train] == label]
-        wanted = of_an_old_class if old else _held_out_of(len(rows))
+        wanted = of_an_old_class if old else _num_held_out(len(rows))
         parts.append(_first(rows, min(wanted, len(rows) - 1), key, label))
     return torch.cat(parts)
 
 
-def _held_out_of(count: int) -> int:
-    """How many of ``count`` images of a class are held out: one at least, and never the last."""
+def _num_held_out(count: int) -> int:
+    """Return how many of ``count`` images of a class are held out: one at least, and never the last."""
     return min(max(1, math.floor(HELD_OUT_SHARE * count)), count - 1) if count else 0
 
 
 def _first(rows: Tensor, count: int, key: Key, label: int) -> Tensor:
-    """The first ``count`` rows of a class in an order of its own that lasts for the whole run: whatever is left of a
-    class in the memory, what was held out before comes first again.
+    """Return the first ``count`` rows of a class in an order of its own that lasts for the whole run: of the images
+    that stay in the memory, those that were held out before come first again.
     """
     order = torch.argsort(rng.bits(key.fold("held out", label), rows), stable=True)
     return rows[order[: max(0, count)]]

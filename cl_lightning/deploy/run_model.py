@@ -20,7 +20,8 @@ from cl_lightning.data.scenarios.scenario import Scenario, without_images
 from cl_lightning.data.sources.decoding import evaluated_short_side
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
-from cl_lightning.factory.methods import build_method, build_pipeline
+from cl_lightning.factory.data import build_pipeline
+from cl_lightning.factory.methods import build_method
 from cl_lightning.factory.scenario import only_arrays, orientation
 
 _MOST_CHANNELS = 4

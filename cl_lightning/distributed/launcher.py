@@ -24,8 +24,7 @@ from types import FrameType
 
 from cl_lightning.core.atomic_write import open_to_append
 from cl_lightning.core.errors import UserError
-from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED, WRONG_INPUT
-from cl_lightning.core.exit_codes import PEER_GONE as PEER_GONE
+from cl_lightning.core.exit_codes import INTERRUPTED, PEER_GONE, STOPPED, WRONG_INPUT
 from cl_lightning.core.printable import printable_lines
 from cl_lightning.distributed.rendezvous import rendezvous_file
 from cl_lightning.distributed.run_lock import HANDED_OVER

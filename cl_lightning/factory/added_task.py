@@ -1,8 +1,8 @@
 """From the configuration to the tasks of a run that adds one to a finished run.
 
-A run that adds a task needs of the past what the memory holds. It keeps those images in ``exemplars/`` of its own
-folder, so that neither the run before nor the old training data are needed once it has begun. Old tasks are evaluated
-on their own test images where these are at hand, and on nothing where they are not.
+A run that adds a task needs the exemplars of earlier tasks. It stores those images in ``exemplars/`` of its own folder,
+so that neither the run before nor the old training data are needed once it has begun. Old tasks are evaluated on their
+own test images where these are at hand, and on nothing where they are not.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from cl_lightning.core.types import Fit, View
 from cl_lightning.data.scenarios.added_task import Part, extend, new_part
 from cl_lightning.data.scenarios.image_identity import WORDS, Identity, identity_of
 from cl_lightning.data.scenarios.image_list import LISTING, how_it_differs, is_listed, named, read_listing
-from cl_lightning.data.scenarios.scenario import Scenario
-from cl_lightning.data.scenarios.scenario import split_scenario as cut_scenario
+from cl_lightning.data.scenarios.scenario import Scenario, split_scenario
 from cl_lightning.data.sources.base import ArraySource, FolderSource
 from cl_lightning.data.sources.exemplar_reading import read_exemplar_store
 from cl_lightning.data.sources.exemplar_store import INDEX, ExemplarStore
@@ -40,14 +39,14 @@ from cl_lightning.methods.base import Method
 log = logging.getLogger(__name__)
 
 EXEMPLARS = "exemplars"
-"""Where a run keeps the images that it remembers of tasks learnt by a run before it."""
+"""Folder of a run with the exemplars of tasks learnt by a run before it."""
 
 
-# ---- one task more -----------------------------------------------------------------------------------------------
+# ---- the added task -----------------------------------------------------------------------------------------------
 
 
 def extended_scenario(config: Config) -> Scenario:
-    """The tasks that the run before has learnt, and the one that ``config.extends`` adds.
+    """Return the tasks that the run before has learnt, and the one that ``config.extends`` adds.
 
     Raises:
         UserError: the folder's classes cannot be a task, or the exemplars are not there.
@@ -56,26 +55,26 @@ def extended_scenario(config: Config) -> Scenario:
 
 
 def _extended(config: Config, *, evaluated: bool) -> Scenario:
-    """``evaluated``: look for old test images too."""
+    """Return the same; old test images are looked for only if ``evaluated``."""
     assert config.extends is not None
-    kept = kept_of_extended(config)
-    new = _of_folder(config.extends.folders[-1], config)
-    tests, identities = _old_tests(config, kept) if evaluated else ([], kept.identities)
+    store = inherited_exemplars(config)
     entry = config.extends.folders[-1]
-    kept = dataclasses.replace(kept, identities=identities)
+    new = _folder_scenario(entry, config)
+    tests, identities = _old_tests(config, store) if evaluated else ([], store.identities)
+    store = dataclasses.replace(store, identities=identities)
     with worded(dataclasses.replace(LEARNT, entry=f"data.new={entry.folder}")):
-        return extend(config.data.name, kept, tests, new, allow_similar=entry.allow_similar)
+        return extend(config.data.name, store, tests, new, allow_similar=entry.allow_similar)
 
 
-def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
-    """The folder's classes as the only task of a scenario of their own."""
+def _folder_scenario(entry: LearntFolderConfig, config: Config) -> Scenario:
+    """Return the folder's classes as the only task of a scenario of their own."""
     data = config.data
     with worded(LEARNT):
         train, test = load_sources(
             "image_folder", entry.folder, with_test=not data.validation, **reading(entry), max_pixels=data.max_pixels
         )
         number = len(train.class_names)
-        return cut_scenario(
+        return split_scenario(
             entry.folder, train, test, order=range(number), increment=number, validation=data.validation,
             image_size=data.image_size,
         )  # fmt: skip
@@ -84,39 +83,39 @@ def _of_folder(entry: LearntFolderConfig, config: Config) -> Scenario:
 # ---- old test images ---------------------------------------------------------------------------------------------
 
 
-def _old_tests(config: Config, kept: ExemplarStore) -> tuple[list[Part], tuple[Identity | None, ...]]:
-    """What tasks before can be evaluated on; a warning names those that cannot, and why. And what all their images are:
-    as it was recorded, else as it is found now.
+def _old_tests(config: Config, store: ExemplarStore) -> tuple[list[Part], tuple[Identity | None, ...]]:
+    """Return the test images of earlier tasks that are at hand, and the identities of the images of all earlier tasks,
+    as recorded, else as found now. A warning names the tasks that cannot be evaluated, and why.
     """
     assert config.extends is not None
     folders = config.extends.folders[:-1]
-    bounds = list(accumulate(kept.sizes, initial=0))
-    first = len(kept.sizes) - len(folders)
+    bounds = list(accumulate(store.sizes, initial=0))
+    first = len(store.sizes) - len(folders)  # tasks of the first run
     parts: list[Part] = []
-    identities = list(kept.identities)
-    before = _Before(config, len(kept.fingerprints) if None in kept.identities else 0)
-    for place, fingerprint in enumerate(kept.fingerprints):
-        tasks = f"tasks 1 to {first}" if place == 0 and first > 1 else f"task {first + place if place else 1}"
+    identities = list(store.identities)
+    earlier = _EarlierImages(config, len(store.fingerprints) if None in store.identities else 0)
+    for origin, fingerprint in enumerate(store.fingerprints):  # 0: the first run's data, else the folder of that number
+        tasks = f"tasks 1 to {first}" if origin == 0 and first > 1 else f"task {first + origin if origin else 1}"
         try:
-            if place == 0:
+            if origin == 0:
                 scenario = _first_data(config)
                 part = Part(scenario.test, scenario.test_labels)
             else:
-                scenario = _of_folder(folders[place - 1], config)
-                part = new_part(scenario.test, scenario.test_labels, bounds[first + place - 1], first + place)
-            task = first + place if place else None
+                scenario = _folder_scenario(folders[origin - 1], config)
+                part = new_part(scenario.test, scenario.test_labels, bounds[first + origin - 1], first + origin)
+            task = first + origin if origin else None
             if scenario.train.fingerprint != fingerprint:
-                told = how_it_differs(before.listings, scenario, task)
-                raise UserError(told or "other images than the run was trained on are there")
-            identities[place] = before.check(scenario, identities[place], task)
+                difference = how_it_differs(earlier.listings, scenario, task)
+                raise UserError(difference or "other images than the run was trained on are there")
+            identities[origin] = earlier.check(scenario, identities[origin], task)
             parts.append(part)
         except (UserError, OSError) as error:
             log.warning("%s will not be evaluated: %s", tasks, " ".join(str(error).split()))
     return parts, tuple(identities)
 
 
-class _Before:
-    """What is known of the images that an extended run was evaluated on before."""
+class _EarlierImages:
+    """The record of the images that an extended run was evaluated on before."""
 
     def __init__(self, config: Config, unknown: int) -> None:
         assert config.extends is not None
@@ -127,10 +126,10 @@ class _Before:
         self._totals = [] if payload is None else evaluated_images(payload[1])
 
     def check(self, scenario: Scenario, recorded: Identity | None, task: int | None) -> Identity:
-        """What is evaluated on of a data set, or of the folder that was learnt as ``task`` (from 1), is still the same.
+        """Return the identity of the evaluated images of a data set, or of the folder learnt as ``task`` (from 1).
 
         Raises:
-            UserError: it is not, or there are more images or fewer than there were, where that is all that is known.
+            UserError: it is not the recorded one; where none was recorded, the number of images is not.
         """
         now, part = identity_of(scenario), scenario.evaluates_on
         if recorded is None:
@@ -141,13 +140,13 @@ class _Before:
                 raise UserError(f"{sum(then)} {part} images were there, and {sum(counts)} are there now")
             return now
         if recorded[part]["digest"] != now[part]["digest"]:
-            told = how_it_differs(self.listings, scenario, task, only=part)
-            raise UserError(told or f"its {WORDS[part]} images are not those of then")
+            difference = how_it_differs(self.listings, scenario, task, only=part)
+            raise UserError(difference or f"its {WORDS[part]} images are not those of then")
         return recorded
 
 
 def _first_data(config: Config) -> Scenario:
-    """The data set that the first run began with, if it is where it was."""
+    """Return the data set that the first run began with. Raises ``UserError`` if it is not at hand."""
     data = config.data
     if not at_hand(data.name, data.root):
         raise UserError(f"data.root={data.root} does not hold {data.name}")
@@ -157,25 +156,25 @@ def _first_data(config: Config) -> Scenario:
 # ---- exemplars ---------------------------------------------------------------------------------------------------
 
 
-def kept_of_extended(config: Config) -> ExemplarStore:
-    """What a run that adds a task remembers of those before: its own copy, or what the run before remembers."""
+def inherited_exemplars(config: Config) -> ExemplarStore:
+    """Return the exemplars of earlier tasks for a run that adds one: its own copy, else those of the run before."""
     assert config.extends is not None
     own = Path(config.run_dir) / EXEMPLARS
     if (own / INDEX).is_file():
-        kept = read_exemplar_store(own)
-        if len(kept.fingerprints) > len(config.extends.folders):
+        store = read_exemplar_store(own)
+        if len(store.fingerprints) > len(config.extends.folders):
             raise UserError(
                 f"{config.run_dir} comes from a bundle, with the images that it remembers in the end and no others: "
                 f"type learn={config.run_dir} data.new=FOLDER to teach it more"
             )
-        return kept
+        return store
     before, payload = read_finished(Path(config.extends.run), "learn=")
     root = config.data.root  # may have been typed anew
-    return kept_of(dataclasses.replace(before, data=dataclasses.replace(before.data, root=root)), payload)
+    return exemplars_of(dataclasses.replace(before, data=dataclasses.replace(before.data, root=root)), payload)
 
 
 def read_finished(run_dir: Path, word: str) -> tuple[Config, dict[str, Any]]:
-    """Configuration and last state of a finished run; ``word`` is what was typed before the folder.
+    """Return configuration and last state of a finished run; ``word`` is what was typed before the folder.
 
     Raises ``UserError`` if it is not finished, or not of this version.
     """
@@ -192,8 +191,8 @@ def read_finished(run_dir: Path, word: str) -> tuple[Config, dict[str, Any]]:
     return config, found[1]
 
 
-def kept_of(config: Config, payload: dict[str, Any]) -> ExemplarStore:
-    """What a finished run remembers, as images: from its own copy, or from the data that it was trained on.
+def exemplars_of(config: Config, payload: dict[str, Any]) -> ExemplarStore:
+    """Return the exemplars of a finished run as images: from its own copy, else from the data that it was trained on.
 
     Raises:
         UserError: neither is there.
@@ -204,17 +203,17 @@ def kept_of(config: Config, payload: dict[str, Any]) -> ExemplarStore:
             "cannot be bundled: take the folder of the run, and the data"
         )
     identity = payload["identity"]
-    keys = _remembered(payload)
+    keys = _exemplar_keys(payload)
     names, sizes = tuple(identity["class_names"]), tuple(identity["protocol"]["tasks"])
     fingerprints = tuple(identity.get("fingerprints") or [identity["train_fingerprint"]])
     channels = ARRAY_CHANNELS.get(config.data.name, 3)
     own = Path(config.run_dir) / EXEMPLARS
-    if (own / INDEX).is_file() and (kept := read_exemplar_store(own)).sizes == sizes and kept.holds(keys):
-        source = kept.source
+    if (own / INDEX).is_file() and (store := read_exemplar_store(own)).sizes == sizes and store.holds(keys):
+        source = store.source
     elif keys:
-        source = _trained_on(config, identity, list(keys))
+        source = _train_source(config, identity, list(keys))
     else:
-        source = _nothing(config.data, channels)
+        source = _empty_source(config.data, channels)
     rows = torch.tensor([source.row(key) for key in keys], dtype=torch.int64)
     labels = torch.tensor(list(keys.values()), dtype=torch.int64)
     chosen = dataclasses.replace(source.select(rows, EXEMPLARS), labels=labels, class_names=names)
@@ -225,15 +224,15 @@ def kept_of(config: Config, payload: dict[str, Any]) -> ExemplarStore:
     )
 
 
-def _remembered(payload: dict[str, Any]) -> dict[int | str, int]:
-    """Key of each exemplar of any replica -> global label: classes ascending, best first."""
+def _exemplar_keys(payload: dict[str, Any]) -> dict[int | str, int]:
+    """Return key -> global label of the exemplars of all replicas: classes ascending, best first."""
     lists = payload["memory"]["lists"]
-    labels = sorted({int(label) for kept in lists for label in kept})
-    return {key: label for label in labels for kept in lists for key in kept.get(label, ())}
+    labels = sorted({int(label) for exemplars in lists for label in exemplars})
+    return {key: label for label in labels for exemplars in lists for key in exemplars.get(label, ())}
 
 
-def _trained_on(config: Config, identity: Mapping[str, Any], keys: Sequence[int | str]) -> ArraySource | FolderSource:
-    """The training images of a run, of which it remembers ``keys``: these are what they were when it was made."""
+def _train_source(config: Config, identity: Mapping[str, Any], keys: Sequence[int | str]) -> ArraySource | FolderSource:
+    """Return the training images of a run. Raises ``UserError`` if the exemplars ``keys`` among them have changed."""
     where = f"{config.run_dir} remembers images that are not here"
     mend = (
         "put its data back, type data.root=DIR beside learn=, or take it from a bundle (python -m cl_lightning.bundle)"
@@ -246,23 +245,22 @@ def _trained_on(config: Config, identity: Mapping[str, Any], keys: Sequence[int 
     own, task = scenario.newest or scenario, None if scenario.newest is None else len(scenario.tasks)
     root = config.data.root if config.extends is None else config.extends.folders[-1].folder
     if scenario.train.fingerprint != identity["train_fingerprint"]:
-        told = how_it_differs(listings, own, task)
-        raise UserError(
-            f"{where} (data.root={root} holds others than it was trained on{': ' if told else ''}{told}): {mend}"
-        )
+        difference = how_it_differs(listings, own, task)
+        between = ": " if difference else ""
+        raise UserError(f"{where} (data.root={root} holds others than it was trained on{between}{difference}): {mend}")
     recorded, now = (identity.get("images") or [None])[-1], identity_of(own)
     if recorded is not None and recorded["train"]["digest"] != now["train"]["digest"]:
-        told = how_it_differs(listings, own, task, only="train") or "training images changed"
+        difference = how_it_differs(listings, own, task, only="train") or "training images changed"
         listing = read_listing(listings[0])
         changed = [str(key) for key in keys if not is_listed(listing, scenario.train, key)]
         if changed:
-            raise UserError(f"{where} (data.root={root}: {told}; it remembers {named(changed)}): {mend}")
-        log.info("%s: %s; the run remembers none of them", root, told)
+            raise UserError(f"{where} (data.root={root}: {difference}; it remembers {named(changed)}): {mend}")
+        log.info("%s: %s; the run remembers none of them", root, difference)
     assert isinstance(scenario.train, ArraySource | FolderSource)
     return scenario.train
 
 
-def _nothing(data: DataConfig, channels: int) -> ArraySource | FolderSource:
+def _empty_source(data: DataConfig, channels: int) -> ArraySource | FolderSource:
     none = torch.empty(0, dtype=torch.int64)
     if data.name in ARRAY_CHANNELS:
         pixels = torch.empty(0, channels, data.image_size, data.image_size, dtype=torch.uint8)
@@ -270,11 +268,11 @@ def _nothing(data: DataConfig, channels: int) -> ArraySource | FolderSource:
     return FolderSource(EXEMPLARS, Path("/"), (), none, (), ())
 
 
-# ---- what the run before has learnt ------------------------------------------------------------------------------
+# ---- the state of the run before ------------------------------------------------------------------------------
 
 
-def inherited(config: Config, method: Method, scenario: Scenario) -> RunState:
-    """The state of the run that ``config`` extends; its networks are put into ``method``.
+def inherited_state(config: Config, method: Method, scenario: Scenario) -> RunState:
+    """Return the state of the run that ``config`` extends; ``method`` gets its networks.
 
     Raises:
         UserError: the method needs all images of old tasks.

@@ -19,7 +19,7 @@ def build_phase(
     mixing: Mixing | None = None,
     sharpness: Sharpness | None = None,
 ) -> Phase:
-    """A paper's schedule, scaled, with the recipe's way of sampling."""
+    """Return a phase with a paper's schedule, scaled, and the recipe's way of sampling."""
     recipe = config.recipe
     epochs, lr = epochs_of(name, phase, config), rate_of(phase, config)
     order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED

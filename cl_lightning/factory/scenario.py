@@ -13,23 +13,22 @@ from cl_lightning.config.schema.added_task import LearntFolderConfig
 from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError, worded
 from cl_lightning.data.scenarios.class_orders import class_order
 from cl_lightning.data.scenarios.multi_dataset import DatasetTasks, concat_scenarios, of_classes
-from cl_lightning.data.scenarios.scenario import Scenario, task_sizes
-from cl_lightning.data.scenarios.scenario import split_scenario as cut_scenario
+from cl_lightning.data.scenarios.scenario import Scenario, split_scenario, task_sizes
 from cl_lightning.data.sources.names import nfc
 from cl_lightning.data.sources.readers import ARRAY_CHANNELS, FOLDERS, Sources, at_hand, load_sources
 
 
 def dataset_scenario(data: DataConfig) -> Scenario:
-    """The tasks of a data set, or of several that follow one another. Raises ``UserError`` where there are none."""
+    """Return the tasks of a data set, or of several that follow one another. Raises ``UserError`` if it has none."""
     with worded(DATA):
-        return _chained(data) if data.sets else _cut(data)
+        return _several_sets(data) if data.sets else _one_set(data)
 
 
-def _cut(data: DataConfig) -> Scenario:
+def _one_set(data: DataConfig) -> Scenario:
     train, test = load_sources(
         data.name, data.root, with_test=not data.validation, **reading(data), max_pixels=data.max_pixels
     )
-    scenario = cut_scenario(
+    scenario = split_scenario(
         data.name,
         train,
         test,
@@ -46,13 +45,13 @@ def _cut(data: DataConfig) -> Scenario:
 
 
 def reading(given: DataConfig | SetConfig | LearntFolderConfig) -> dict[str, Any]:
-    """Return how a data set in files is read, as options of ``load_sources``."""
+    """Return the options of a data set in files, as arguments of ``load_sources``."""
     names = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
     return {name: getattr(given, name) for name in names}
 
 
 def _classes(name: str, order: Any, number: int | None, class_names: Sequence[str]) -> tuple[int, ...]:
-    """The classes to learn, in order of arrival."""
+    """Return the classes to learn, in order of arrival."""
     available = len(class_names)
     if number is not None and not 1 <= number <= available:
         reason = f"is not among the {available} classes of {name}"
@@ -63,16 +62,16 @@ def _classes(name: str, order: Any, number: int | None, class_names: Sequence[st
 # ---- several data sets -------------------------------------------------------------------------------------------
 
 
-def _chained(data: DataConfig) -> Scenario:
+def _several_sets(data: DataConfig) -> Scenario:
     read = cache(partial(load_sources, with_test=not data.validation))  # a set may be in several entries
-    links = []
-    for place, entry in enumerate(data.sets, start=1):
-        with worded(of_entry(place, entry.name)):
-            links.append(_link(entry, data, read))
-    return concat_scenarios(data.name, links, image_size=data.image_size, validation=data.validation)
+    parts = []
+    for number, entry in enumerate(data.sets, start=1):
+        with worded(of_entry(number, entry.name)):
+            parts.append(_dataset_tasks(entry, data, read))
+    return concat_scenarios(data.name, parts, image_size=data.image_size, validation=data.validation)
 
 
-def _link(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> DatasetTasks:
+def _dataset_tasks(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> DatasetTasks:
     train, test = read(entry.name, _root(entry, data), **reading(entry), max_pixels=data.max_pixels)
     order = _selected(entry, train.class_names)
     sizes = task_sizes(entry.name, len(order), len(order) if entry.increment is None else entry.increment)
@@ -81,16 +80,16 @@ def _link(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> D
 
 
 def _root(entry: SetConfig, data: DataConfig) -> str | None:
-    """Sets that have a folder of their own below their root may share ``data.root``."""
+    """Return the root of an entry; sets with a folder of their own below their root may share ``data.root``."""
     return entry.root if entry.root is not None or entry.name not in FOLDERS else data.root
 
 
 def _selected(entry: SetConfig, class_names: tuple[str, ...]) -> tuple[int, ...]:
     if entry.select is None:
         return _classes(entry.name, entry.order, entry.classes, class_names)
-    selected, place = [nfc(name) for name in entry.select], {nfc(name): own for own, name in enumerate(class_names)}
+    selected, index = [nfc(name) for name in entry.select], {nfc(name): own for own, name in enumerate(class_names)}
     for name in selected:
-        if name not in place:
+        if name not in index:
             near = difflib.get_close_matches(name, class_names, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise InvalidSettingError(
@@ -102,17 +101,17 @@ def _selected(entry: SetConfig, class_names: tuple[str, ...]) -> tuple[int, ...]
     if not entry.select:
         allowed = f"[{class_names[0]}, ...], or leave it out"
         raise InvalidSettingError("select", [], "names no class", allowed)
-    return tuple(place[name] for name in selected)
+    return tuple(index[name] for name in selected)
 
 
 def only_arrays(data: DataConfig) -> bool:
-    """Return whether no image is in a file: pictures from elsewhere are then seen whole, and not cut as files are."""
+    """Return whether no image is in a file: new pictures are then resized whole, and not cropped as files are."""
     return all(name in ARRAY_CHANNELS for name in [entry.name for entry in data.sets] or [data.name])
 
 
 def orientation(config: Config) -> str:
-    """``apply`` or ``ignore``: what is done with the EXIF orientation of pictures from elsewhere. That of the run's
-    own; arrays have none, so that of the folder that was learnt last counts there.
+    """Return ``apply`` or ``ignore`` for the EXIF orientation of new pictures: as for the run's own images, or as for
+    the folder that was learnt last (arrays have no orientation).
     """
     if config.extends is not None:
         return config.extends.folders[-1].orientation

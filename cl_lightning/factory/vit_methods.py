@@ -20,16 +20,17 @@ from cl_lightning.core.errors import UserError, as_user_error, worded
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Mixing, Phase, View
 from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.factory.networks import named_network
 from cl_lightning.factory.phases import BACKBONE, MAIN, build_phase
 from cl_lightning.methods import individual, meat
 from cl_lightning.methods.base import Method
-from cl_lightning.models.build import Structure, build_network
+from cl_lightning.models.build import Structure
 from cl_lightning.models.plain_vit import PlainViT, Weights
 from cl_lightning.models.vit_weights import file_weights, timm_sizes, timm_weights
 
 
 def build_meat(config: Config, scenario: Scenario, key: Key) -> Method:
-    """MEAT, and what is left of it without some of its masks."""
+    """Return MEAT, or MEAT without some of its masks."""
     method = config.method
     assert isinstance(method, MEATConfig)
     vit = _vit_structure(config, scenario)
@@ -55,7 +56,7 @@ def build_meat(config: Config, scenario: Scenario, key: Key) -> Method:
 
 
 def build_individual(config: Config, scenario: Scenario, key: Key) -> Method:
-    """A transformer for each task."""
+    """Return individual models: a transformer for each task."""
     method = config.method
     assert isinstance(method, IndividualConfig)
     structure = {"kind": "separate_network", "vit": _vit_structure(config, scenario), "classes": []}
@@ -71,14 +72,14 @@ def _mixing(method: ViTMethodConfig) -> Mixing | None:
 
 
 def _backbone_phase(config: Config, method: ViTMethodConfig, parts: tuple[str, ...]) -> Phase | None:
-    """Of the first task, where that trains the transformer."""
+    """Return the phase of the first task in which that trains the transformer, else ``None``."""
     if not method.backbone_task:
         return None
     return build_phase(BACKBONE, method.backbone, config, View.NEW, parts, mixing=_mixing(method))
 
 
 def _vit_structure(config: Config, scenario: Scenario) -> Structure:
-    """Sizes alone: weights are loaded when the first task begins, not for a run that goes on."""
+    """Return the sizes of a vision transformer; its weights are loaded when the first task begins, if at all."""
     model = config.model
     assert isinstance(model, ViTConfig | TimmConfig)
     if isinstance(model, TimmConfig):
@@ -89,27 +90,21 @@ def _vit_structure(config: Config, scenario: Scenario) -> Structure:
     return {**sizes, "image_size": scenario.image_size, "channels": scenario.channels}
 
 
-def named_network(structure: Structure, key: Key) -> Any:
-    """Build a network from its description. Raises ``UserError`` for a size that it cannot have."""
-    with worded(MODEL):
-        return build_network(structure, key)
-
-
 def _vit_weights(config: Config, scenario: Scenario, vit: Callable[[], PlainViT]) -> Callable[[], Weights] | None:
-    """What reads the weights from elsewhere, for what ``vit`` gives at that time; ``None`` where there are none."""
+    """Return a function that reads pretrained weights for the transformer that ``vit`` then returns, else ``None``."""
     method, model = config.method, config.model
     assert isinstance(method, ViTMethodConfig)
     file = method.backbone_file
     if file is not None:
-        return lambda: _told(lambda: file_weights(Path(file), vit()))
+        return lambda: _read_weights(lambda: file_weights(Path(file), vit()))
     if isinstance(model, TimmConfig) and model.pretrained:
         size, channels = scenario.image_size, scenario.channels
-        return lambda: _told(lambda: timm_weights(model.name, size, channels, model.patch_size))
+        return lambda: _read_weights(lambda: timm_weights(model.name, size, channels, model.patch_size))
     return None
 
 
-def _told(read: Callable[[], Weights]) -> Weights:
-    """They are read when the run has begun: what is wrong with them is the user's all the same."""
+def _read_weights(read: Callable[[], Weights]) -> Weights:
+    """Call ``read``; raise ``UserError`` for a wrong file, although the run has begun."""
     with as_user_error(MODEL):
         return read()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 Work = Callable[..., Tensor]
 Inputs = Sequence[Tensor | None]
-"""What a step is fed, field by field; a field that the steps of a phase do not have is None in all of them."""
+"""Inputs of a step, field by field; a field that the steps of a phase do not have is None in all of them."""
 _log = logging.getLogger(__name__)
 
 _EAGER_STEPS = 3

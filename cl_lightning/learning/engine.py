@@ -49,18 +49,18 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Observers:
-    """Who looks on at what an engine does."""
+    """Observers of what an engine does."""
 
     display: Display
     curves: Curves
     leaving: CheckpointHook
     callbacks: tuple[Callback, ...] = ()
-    """Others that look on at the steps of every phase, each step before it may be left."""
+    """Further observers of the steps of every phase; each sees a step before the run may stop there."""
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine loads images and takes steps: nothing here changes a number beyond rounding."""
+    """Options of loading images and taking steps: none changes a number beyond rounding."""
 
     workers: int
     evaluation_batch: int

@@ -65,7 +65,7 @@ class StepMetrics:
 
 
 class StepInputs(NamedTuple):
-    """All that differs from step to step: what a recorded step reads where it was put, so nothing but tensors."""
+    """Everything that differs from step to step: a recorded step reads it at a fixed address, so tensors alone."""
 
     images: Tensor
     """Mixed, where the recipe mixes them."""
@@ -73,9 +73,9 @@ class StepInputs(NamedTuple):
     targets: Tensor | None
     """Mixed and smoothed; ``None``: the labels alone."""
     noise: Tensor | None
-    """What the network wants to be random (``Network.noise``)."""
+    """Random numbers of the network (``Network.noise``)."""
     noise_nearby: Tensor | None
-    """Of the second pass, at the worst point nearby."""
+    """Random numbers of the second pass, at the worst point nearby."""
 
 
 class Learner(pl.LightningModule):

@@ -17,9 +17,7 @@ from pathlib import Path
 
 from cl_lightning.core.atomic_write import write_atomic
 from cl_lightning.core.file_type import read_file
-from cl_lightning.core.types import PhaseRecord as PhaseRecord
-from cl_lightning.core.types import Plain
-from cl_lightning.core.types import TaskRecord as TaskRecord
+from cl_lightning.core.types import PhaseRecord, Plain, TaskRecord
 from cl_lightning.metrics import continual
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, accuracies_of_each, accuracy_of_all
 

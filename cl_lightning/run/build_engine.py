@@ -1,4 +1,4 @@
-"""Configuration to what trains and to what is told of it: engine, loggers, the keeping of checkpoints."""
+"""From the configuration to what trains and what observes it: engine, loggers, checkpoint schedule."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build_engine(
     processes: ProcessGroup,
     observers: Observers,
 ) -> Engine:
-    """What trains, on this process' device."""
+    """Return the engine, on this process' device."""
     trainer = config.trainer
     options = EngineOptions(
         workers=trainer.workers,
@@ -40,26 +40,26 @@ def build_engine(
         trunks=TrunkCompiler(_compiles(trainer), asked_for=trainer.compile == "trunk"),
         cuda_graphs=trainer.cuda_graphs,
     )
-    how = TrainerOptions(trainer.accelerator, trainer.precision, trainer.deterministic, run_dir, processes)
-    return Engine(scenario, pipeline, how, options, observers)
+    device = TrainerOptions(trainer.accelerator, trainer.precision, trainer.deterministic, run_dir, processes)
+    return Engine(scenario, pipeline, device, options, observers)
 
 
 def build_curves(config: Config, run_dir: Path, state: RunState, resume: bool, *, begun: bool) -> Curves:
-    """The loggers of the run; of one that goes on from ``state``, what was logged later is taken back. Until it has
+    """Return the loggers of the run; of one that resumes from ``state``, what was logged later is removed. Until it has
     ``begun`` to learn, a run that extends another one has that one's last task at step 0.
     """
-    at, tasks = state.position, len(state.records)
-    logged = tasks if at.items or at.steps else tasks - 1  # at a task's end its point is still to come
-    there = ResumePoint(state.steps, max(0, logged), len(state.after_phases))
+    position, tasks = state.position, len(state.records)
+    logged = tasks if position.items or position.steps else tasks - 1  # at a task's end its point is still to come
+    point = ResumePoint(state.steps, max(0, logged), len(state.after_phases))
     options = _logger_options(config)
     with worded(LOGGER):
-        curves = make_curves(options, run_dir, there) if resume else make_curves(options, run_dir, inherited=there)
+        curves = make_curves(options, run_dir, point) if resume else make_curves(options, run_dir, inherited=point)
     if begun:
         curves.offset = state.step_offset
     return curves
 
 
-def build_journal(
+def build_checkpoint_schedule(
     config: Config,
     run_directory: RunDirectory,
     state: RunState,
@@ -67,7 +67,7 @@ def build_journal(
     stop: StopFlag,
     processes: ProcessGroup,
 ) -> CheckpointSchedule | NoCheckpoints:
-    """What keeps the run's state; on a process that writes nothing, what lets the others do so."""
+    """Return when the run's state is saved; on a process other than the main one, a schedule that never saves."""
     if not processes.is_main:
         return NoCheckpoints()
 
@@ -75,20 +75,19 @@ def build_journal(
         curves.sync()  # first: a checkpoint must not know of points that a power cut takes away
         run_directory.save_checkpoint(state)
 
-    every = config.trainer
-    steps, minutes = every.checkpoint_steps, every.checkpoint_minutes
+    steps, minutes = config.trainer.checkpoint_steps, config.trainer.checkpoint_minutes
     return CheckpointSchedule(
         state, save, lambda: run_directory.position_text(state), stop, every_steps=steps, every_minutes=minutes
     )
 
 
 def on_gpu(trainer: TrainerConfig) -> bool:
-    """Whether this run's networks are on a GPU."""
+    """Return whether this run's networks are on a GPU."""
     return trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def _compiles(trainer: TrainerConfig) -> bool:
-    """Whether the networks' trunks are compiled: on a GPU it pays within minutes, on a CPU within hours."""
+    """Return whether the networks' trunks are compiled: it pays within minutes on a GPU, within hours on a CPU."""
     if trainer.compile == "auto":
         return on_gpu(trainer)
     return trainer.compile == "trunk"

@@ -1,6 +1,6 @@
-"""What makes a run's numbers mean less than they seem to, where its configuration and its data show that beforehand.
+"""Reasons why a run's numbers mean less than they seem to, as far as its configuration and data show them beforehand.
 
-One line each, with what to type: told at the start, and kept beside the numbers.
+One line each, with what to type: reported at the start, and saved beside the numbers.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from cl_lightning.config.unread.conditions import has_no_split
 from cl_lightning.data.scenarios.scenario import Scenario
 
 _NEARLY_ALL = 0.9
-"""Share of the old training images that a memory may keep before a run is hardly continual any more."""
+"""Share of the old training images that a memory may hold before a run is hardly continual any more."""
 _A_TENTH = 0.1
 _FEW = 20
 """Images of a task to evaluate on, up to which one of them is five points of its accuracy."""
 
 
 def caveats(config: Config, scenario: Scenario) -> list[str]:
-    """A line for each, what weighs most first."""
+    """Return a line for each caveat, the most serious first."""
     return [
         line
-        for told in (_remembers_all, _single_task, _single_classes, _few_images, _one_epoch)
-        for line in told(config, scenario)
+        for check in (_remembers_all, _single_task, _single_classes, _few_images, _one_epoch)
+        for line in check(config, scenario)
     ]
 
 
 def _remembers_all(config: Config, scenario: Scenario) -> Iterator[str]:
-    """A memory as large as what it remembers; of a task that ``learn=`` adds, what there once was is not known."""
+    """Report a memory that holds nearly all old images; how many a run before ``learn=`` had is not known."""
     if config.memory.budget == "none" or config.extends is not None or len(scenario.tasks) < 2:
         return
     lists = config.batch.replicas if config.memory.scope == "per_replica" else 1
@@ -37,13 +37,13 @@ def _remembers_all(config: Config, scenario: Scenario) -> Iterator[str]:
     counts = scenario.train_labels[scenario.train_labels >= 0].bincount(minlength=len(scenario.class_names)).tolist()
     size = config.memory.size
     per_list = size // lists // old if config.memory.budget == "total" else size // lists
-    images, kept = sum(counts[:old]), sum(min(count, per_list * lists) for count in counts[:old])
-    if kept < _NEARLY_ALL * images:
+    images, stored = sum(counts[:old]), sum(min(count, per_list * lists) for count in counts[:old])
+    if stored < _NEARLY_ALL * images:
         return
     smaller = max(lists * len(counts), round(_A_TENTH * sum(counts)))
     if config.memory.budget == "per_class":
         smaller = max(lists, smaller // len(counts))
-    share, left = ("all", "nothing") if kept == images else (str(kept), "hardly anything")
+    share, left = ("all", "nothing") if stored == images else (str(stored), "hardly anything")
     yield (
         f"memory.size={size} keeps {share} of the {images} training images of earlier tasks: there is {left} to "
         f"forget, as in joint training; type memory.size={smaller}, for example, or memory=none"
@@ -51,6 +51,7 @@ def _remembers_all(config: Config, scenario: Scenario) -> Iterator[str]:
 
 
 def _single_task(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Report a run of one task that is not meant as joint training."""
     if len(scenario.tasks) == 1 and not isinstance(config.method, JointConfig):
         yield (
             "all classes come in a single task: this is joint training, and nothing can be forgotten; type "
@@ -59,7 +60,7 @@ def _single_task(config: Config, scenario: Scenario) -> Iterator[str]:
 
 
 def _single_classes(config: Config, scenario: Scenario) -> Iterator[str]:
-    """Tell of tasks with a single class: where the task of an image is told, that class is."""
+    """Report tasks with a single class: where the task of an image is given, so is its class."""
     alone = [task.index + 1 for task in scenario.tasks if task.num_new == 1]
     if not alone or len(scenario.tasks) == 1:
         return
@@ -73,6 +74,7 @@ def _single_classes(config: Config, scenario: Scenario) -> Iterator[str]:
 
 
 def _few_images(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Report the task with the fewest images to evaluate on, if they are very few."""
     evaluated = [task for task in scenario.tasks if len(task.test)]
     if not evaluated:
         return
@@ -91,7 +93,7 @@ def _few_images(config: Config, scenario: Scenario) -> Iterator[str]:
 
 
 def _one_epoch(config: Config, scenario: Scenario) -> Iterator[str]:
-    """Schedules that were shortened to nothing, as ``debug=smoke`` does."""
+    """Report schedules that were shortened to one epoch, as ``debug=smoke`` does."""
     short = {n: phase for n, phase in trained_phases(config).items() if epochs_of(n, phase, config) == 1 < phase.epochs}
     if short:
         left = ", ".join(f"{name} (of {phase.epochs})" for name, phase in short.items())

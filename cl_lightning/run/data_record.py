@@ -1,7 +1,7 @@
-"""Which images a run is made of: recorded with its state and its results, and compared when it goes on.
+"""The identity of a run's images: recorded with its state and its results, and compared when it is resumed.
 
 Checkpoints hold digests of each part, results these and the numbers of images, and a listing in the run's folder names
-every image, so that a difference can be told by names.
+every image, so that a difference can be reported by names.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ log = logging.getLogger(__name__)
 
 
 class DataRecord:
-    """What a run keeps of its images."""
+    """The record of a run's images."""
 
     def __init__(self, config: Config, scenario: Scenario, run_dir: Path) -> None:
         self._config = config
         self._scenario = scenario
         self._run_dir = run_dir
-        # Whether the images are still the same is asked of what this run itself has learnt; what runs before it have
-        # learnt from is asked for where their test images are read.
+        # Only what this run itself has learnt from is compared here; the images of runs before it are compared where
+        # their test images are read.
         self._own = scenario if scenario.newest is None else scenario.newest
         self._task = None if scenario.newest is None else len(scenario.tasks)
-        self._goes_on = False
+        self._resumed = False
         self._recorded = False
 
     @cached_property
     def identities(self) -> list[Identity | None]:
-        """Of the data set, and of each folder that was learnt after it; None where it is not known. For a checkpoint
-        and, in the same order, beside ``Scenario.fingerprints``.
+        """Identity of the data set, then of each folder that was learnt after it (the order of
+        ``Scenario.fingerprints``); None where it is not known.
         """
         return list(self._scenario.identities) or [identity_of(self._scenario)]
 
     def check(self, payload: dict[str, Any]) -> None:
-        """Let pass a checkpoint that was made from the same images. One that does not say from which is told of.
+        """Compare a checkpoint's images with those that are there; warn if it has no record of them.
 
         Raises:
             UserError: images have changed, are gone, or are new.
         """
-        made = payload["identity"]
-        recorded = (made.get("images") or [None])[-1]
+        saved = payload["identity"]
+        recorded = (saved.get("images") or [None])[-1]
         now = self.identities[-1]
         assert now is not None, "what is learnt now is at hand"
-        self._goes_on, self._recorded = True, recorded is not None
+        self._resumed, self._recorded = True, recorded is not None
         other = [part for part in now if recorded is not None and _digest(recorded, part) != _digest(now, part)]
-        if other or made["train_fingerprint"] != self._scenario.train.fingerprint:
-            told = how_it_differs([self._run_dir / LISTING], self._own, self._task)
-            told = told or _by_numbers(recorded, now, other) + self._missing(payload["memory"]["lists"])
-            raise UserError(f"resume={self._run_dir} was made from other images: {told}; {self._mend()}")
+        if other or saved["train_fingerprint"] != self._scenario.train.fingerprint:
+            difference = how_it_differs([self._run_dir / LISTING], self._own, self._task)
+            difference = difference or _by_numbers(recorded, now, other) + self._missing(payload["memory"]["lists"])
+            raise UserError(f"resume={self._run_dir} was made from other images: {difference}; {self._mend()}")
         if recorded is None:
             self._check_numbers(payload)
             log.warning(
@@ -78,7 +78,7 @@ class DataRecord:
             )
 
     def _check_numbers(self, payload: dict[str, Any]) -> None:
-        """Return what can be told of a run that did not record its images: how many its tasks were evaluated on."""
+        """Raise ``UserError`` if a task was evaluated on another number of images: no more is known here."""
         for task, before in zip(self._scenario.tasks, evaluated_images(payload), strict=False):
             if before and len(task.test) and before != len(task.test):
                 raise UserError(
@@ -87,8 +87,8 @@ class DataRecord:
                 )
 
     def _missing(self, lists: Sequence[Mapping[int, Sequence[int | str]]]) -> str:
-        """Return which of the images that the run remembers are not here."""
-        keys = list(dict.fromkeys(key for kept in lists for own in kept.values() for key in own))
+        """Return a clause that names the exemplars which are not there, else an empty text."""
+        keys = list(dict.fromkeys(key for exemplars in lists for own in exemplars.values() for key in own))
         gone = []
         for key in keys:
             try:
@@ -106,20 +106,20 @@ class DataRecord:
         return f"put them back, type {root} beside resume= if they are elsewhere, or start a new run"
 
     def complete(self, payload: dict[str, Any]) -> dict[str, Any] | None:
-        """A checkpoint that lacks the images' identity with it; None where nothing is missing."""
+        """Return the checkpoint with the images' identity that it lacks; None if it has it."""
         if self._recorded:
             return None
         return {**payload, "identity": {**payload["identity"], "images": self.identities}}
 
     def write(self) -> None:
-        """The listing, unless it is there. Raises ``OSError`` where there is no room or no right to write."""
+        """Write the listing, unless it is there. Raises ``OSError`` where there is no room or no right to write."""
         file, extends = self._run_dir / LISTING, self._config.extends
-        if self._goes_on and self._recorded and file.exists():
+        if self._resumed and self._recorded and file.exists():
             return
-        earlier = read_listing(file) if self._goes_on else None
+        earlier = read_listing(file) if self._resumed else None
         if earlier is None and extends is not None:
             earlier = read_listing(Path(extends.run) / LISTING)
-        # Of old images what was said of them when they were learnt: exemplars are but a few of them.
+        # Old images stay listed as they were when they were learnt: exemplars are but a few of them.
         write_listing(file, merged(earlier or {}, listing_of(self._scenario)))
 
     @cached_property
@@ -127,8 +127,8 @@ class DataRecord:
         return equal_images(self._scenario)
 
     def warn(self) -> None:
-        """Tell of equal images, one line for each kind: of the user's own folders on the console too, of sets that
-        others have published in the log alone, where it is a known property of theirs.
+        """Log equal images, one line for each kind: those of the user's own folders on the console too, those of
+        published sets, where they are a known property, in the log alone.
         """
         data, found = self._config.data, self._equal
         own = self._config.extends is not None or "image_folder" in (data.name, *(entry.name for entry in data.sets))
@@ -154,8 +154,8 @@ class DataRecord:
             )
 
     def results(self) -> dict[str, Plain]:
-        """Return what ``results.json`` tells of the images: which they are, how many of each class there are, which are
-        equal.
+        """Return the entries of ``results.json`` on images: their identity, how many there are of each class, and which
+        are equal.
         """
         found, evaluated = self._equal, self._scenario.evaluates_on
         equal = {f"train_and_{evaluated}": found.trained_on, "two_classes": found.two_classes}
@@ -174,12 +174,12 @@ class DataRecord:
         return joined_digest(digests)
 
     def _evaluated(self) -> list[bool]:
-        """Of each origin of tasks, whether its test images are at hand."""
+        """Return whether test images are at hand, for each origin of tasks."""
         tasks, added = self._scenario.tasks, len(self.identities) - 1
         return [len(task.test) > 0 for task in [tasks[0], *tasks[len(tasks) - added :]]]
 
     def _images(self, part: str) -> dict[str, int | None]:
-        """Of each class; None for one that was learnt by a run which did not record it."""
+        """Return the number of images of each class; None for one learnt by a run that did not record it."""
         names = self._scenario.class_names
         if part != "train":
             labels = self._scenario.test_labels
@@ -194,16 +194,16 @@ def _digest(identity: Identity, part: str) -> str | None:
 
 
 def _by_numbers(before: Identity | None, now: Identity, other: Sequence[str]) -> str:
-    """Return what is known where no listing names the images."""
+    """Return how the images differ where no listing names them: in their order or their number."""
     if before is not None and not other:
         return "the same images are in another order"
     return ", ".join(_numbers(part, before, now) for part in other or ("train",))
 
 
 def _numbers(part: str, before: Identity | None, now: Identity) -> str:
-    there = sum(now[part]["images"].values())
+    number = sum(now[part]["images"].values())
     then = "those" if before is None or part not in before else f"the {sum(before[part]['images'].values())}"
-    return f"the {there} {WORDS[part]} images that are there are not {then} of then"
+    return f"the {number} {WORDS[part]} images that are there are not {then} of then"
 
 
 def _pairs(found: Equals) -> str:

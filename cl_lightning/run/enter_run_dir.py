@@ -1,4 +1,4 @@
-"""The folder of a run as it is entered: by one process at a time, and for a new run or one that is there."""
+"""The lock of a run's folder: one process at a time enters it, for a new run or to resume one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from cl_lightning.core.paths import writing
 from cl_lightning.distributed.run_lock import only_writer
 
 _FOLDERS = ("checkpoints", "exemplars", "report", "wandb", ".hydra")
-"""In which a run writes. A link there would lead out of the folder that was typed, which may be a link itself."""
+"""Folders in which a run writes. A link there would lead out of the folder that was typed, itself maybe a link."""
 
 
 @contextmanager
 def enter_run_dir(
     config: Config, *, resume: bool, began: Callable[[Path], None] | None = None
 ) -> Iterator[tuple[bool, int]]:
-    """Be the only writer of the run's folder for the block; ``began`` is called with the folder when that is so.
+    """Lock the run's folder for the block; ``began`` is called with the folder once it is locked.
 
-    Gives whether a run that is there is gone on with (as ``resume`` or ``config.if_exists`` says), and the descriptor
-    of the lock.
+    Yields whether a run that is there is resumed (as ``resume`` or ``config.if_exists`` says), and the descriptor of
+    the lock.
 
     Raises:
         UserError: another process writes there, nobody may, or what is there is another run.

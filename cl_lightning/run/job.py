@@ -1,6 +1,4 @@
-"""One job as the command line sees it: in this process or in several, with one line and an exit code for what went
-wrong.
-"""
+"""One job of the command line: run in this process or in several, with one line and an exit code for a failure."""
 
 from __future__ import annotations
 
@@ -28,21 +26,21 @@ if TYPE_CHECKING:
     from cl_lightning.report.data import Published  # heavy
 
 ONE_LINE = "CL_LIGHTNING_ONE_LINE"
-"""Set, for this process and those that it starts, where ``HYDRA_FULL_ERROR`` is not the user's wish but our own way to
-get at Hydra's errors.
+"""Variable that is set, for this process and those that it starts, if ``HYDRA_FULL_ERROR`` is not the user's wish but
+our own way to get at Hydra's errors.
 """
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and ONE_LINE not in os.environ
 
 failures: list[int] = []
-"""Exit codes of this process's jobs that went wrong; a multirun goes on with the others."""
+"""Exit codes of this process's jobs that failed; a multirun runs the others all the same."""
 error_lines: list[str] = []
-"""The lines that told so; empty where another process told it."""
+"""Lines that reported so; empty where another process reported it."""
 
 
 class ExitRequestedError(BaseException):
-    """The run, and a multirun with it, was told to end; ``code`` is the exit code, and all has been said.
+    """A request to end the run, and a multirun with it; ``code`` is the exit code, and all has been reported.
 
-    Like Ctrl-C it is not for those who handle what went wrong in a job.
+    Like Ctrl-C it is no ``Exception``: what handles a job's failure lets it through.
     """
 
     def __init__(self, code: int) -> None:
@@ -51,12 +49,12 @@ class ExitRequestedError(BaseException):
 
 
 def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable[[Path], None] | None = None) -> float:
-    """Run what ``make`` gives; returns the average incremental accuracy, NaN for a job that went wrong.
+    """Run what ``make`` gives; return the average incremental accuracy, NaN for a job that failed.
 
     ``began`` is called with the run's folder as soon as this process alone writes there.
 
     Raises:
-        LeftError: the user, or a scheduler, wants the machine back.
+        ExitRequestedError: the user, or a scheduler, has stopped the run, which saved its state.
         KeyboardInterrupt: the user does not want to wait for that.
     """
     config = None
@@ -81,12 +79,12 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         print(f"\n{printable(str(stopped))}", file=sys.stderr)
         raise ExitRequestedError(STOPPED) from stopped
     except KeyboardInterrupt:
-        print(f"\nstopped: {printable(_left(config))}", file=sys.stderr)
+        print(f"\nstopped: {printable(_interrupted(config))}", file=sys.stderr)
         raise
 
 
 def _published(config: Config, rank: RankInfo | None) -> Published | None:
-    """Return what the page draws beside the run's own curve; only the process that writes a page looks for it."""
+    """Return the published curve for the page; only the process that writes a page looks for it."""
     if not config.report.page or (rank is not None and rank.rank != 0):
         return None
     from cl_lightning.run.published_curve import published_curve  # heavy
@@ -95,23 +93,23 @@ def _published(config: Config, rank: RankInfo | None) -> Published | None:
 
 
 def report_error(line: str, code: int = WRONG_INPUT) -> None:
-    """Say what went wrong, and remember that something did."""
+    """Print what went wrong, and record the failure."""
     failures.append(code)
     error_lines.append(line)
     print(f"error: {printable(line)}", file=sys.stderr)
 
 
 def last_failure() -> tuple[int, str]:
-    """Exit code and line of the job of this process that went wrong last."""
+    """Return exit code and line of this process's job that failed last."""
     return failures[-1], error_lines[-1]
 
 
 def _in_processes(config: Config, resume: bool, began: Callable[[Path], None] | None) -> float:
-    """Start the processes of the run, each with this very configuration, and wait for them."""
+    """Start the processes of the run, each with this configuration, and wait for them."""
     run_dir = Path(config.run_dir)
-    with enter_run_dir(config, resume=resume, began=began) as (goes_on, lock), tempfile.TemporaryDirectory() as folder:
+    with enter_run_dir(config, resume=resume, began=began) as (resumes, lock), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "job.json"
-        job = {"config": to_plain(config), "resume": goes_on, "typed": sys.argv}
+        job = {"config": to_plain(config), "resume": resumes, "typed": sys.argv}
         file.write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, "-m", "cl_lightning.run.worker", str(file)]
         code = supervise(command, config.trainer.devices, logs=run_dir, lock=lock)
@@ -127,27 +125,27 @@ def _in_processes(config: Config, resume: bool, began: Callable[[Path], None] | 
 
 
 def run_as_rank(file: Path) -> int:
-    """What a started process does with the ``job.json`` that it was given; returns its exit code."""
+    """Run the job of a ``job.json`` in this process; return its exit code."""
     job = json.loads(file.read_text(encoding="utf-8"))
     sys.argv = job["typed"]  # for the results' provenance
     try:
         attempt(lambda: load_plain(job["config"]), resume=job["resume"])
-    except ExitRequestedError as left:
-        return left.code
+    except ExitRequestedError as requested:
+        return requested.code
     except KeyboardInterrupt:
         return INTERRUPTED
     return max(failures, default=0)
 
 
 def _check_started(config: Config, rank: RankInfo | None) -> None:
-    """Refuse a number of processes that somebody else started and that does not fit. Raises ``UserError``."""
+    """Raise ``UserError`` if processes were started by another program, and their number does not fit."""
     if rank is None:
         return
-    replicas, here = config.batch.replicas, rank.local_world_size
-    if here != config.trainer.devices:
+    replicas, started = config.batch.replicas, rank.local_world_size
+    if started != config.trainer.devices:
         raise UserError(
-            f"{here} processes were started on this machine, but trainer.devices={config.trainer.devices}: type "
-            f"trainer.devices={here} (with trainer=ddp or trainer=ddp_cpu), or start {config.trainer.devices}"
+            f"{started} processes were started on this machine, but trainer.devices={config.trainer.devices}: type "
+            f"trainer.devices={started} (with trainer=ddp or trainer=ddp_cpu), or start {config.trainer.devices}"
         )
     if replicas % rank.world_size:
         raise UserError(
@@ -156,11 +154,11 @@ def _check_started(config: Config, rank: RankInfo | None) -> None:
         )
 
 
-def _left(config: Config | None) -> str:
-    """What an interrupted run leaves, for its user."""
+def _interrupted(config: Config | None) -> str:
+    """Return the message of an interrupted run: what it has saved, and how to resume it."""
     if config is None or not list(Path(config.run_dir).glob("checkpoints/task_*.pt")):
-        return "nothing had been kept yet"
-    return f"what was kept last is in {config.run_dir}; type resume={config.run_dir} to go on"
+        return "nothing had been saved yet"
+    return f"what was saved last is in {config.run_dir}; type resume={config.run_dir} to go on"
 
 
 def _last_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
-"""What a job changes in its process, and takes back for the next one of a multirun: logs, warnings, environment.
+"""The settings of a job's process, undone for the next job of a multirun: logs, warnings, threads, environment.
 
-How much is told: quiet runs say nothing but warnings and errors, loud ones also what otherwise is only in ``run.log``.
+Quiet runs print nothing but warnings and errors, loud ones also what otherwise is only in ``run.log``.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Verbosity(IntEnum):
 
 
 @contextmanager
-def job_environment(config: Config, run_dir: Path, *, writes: bool, on_gpu: bool) -> Iterator[None]:
-    """For the block: the run's log in ``run_dir``, which exists, and to the console what its verbosity asks for; only
-    the process that ``writes`` has both.
+def job_environment(config: Config, run_dir: Path, *, is_main: bool, on_gpu: bool) -> Iterator[None]:
+    """Log into ``run_dir``, which exists, and to the console as verbosity asks, for the block; only the main process
+    does both.
     """
-    file, console = _log_handlers(run_dir, writes, Verbosity(config.verbose))
+    file, console = _log_handlers(run_dir, is_main, Verbosity(config.verbose))
     root, package = logging.getLogger(), logging.getLogger("cl_lightning")
     levels, threads, environment = (root.level, package.level), torch.get_num_threads(), dict(os.environ)
     root.addHandler(file)
@@ -78,23 +78,23 @@ def job_environment(config: Config, run_dir: Path, *, writes: bool, on_gpu: bool
         os.environ.update(environment)
 
 
-def _log_handlers(run_dir: Path, writes: bool, verbosity: Verbosity) -> tuple[logging.Handler, logging.Handler]:
+def _log_handlers(run_dir: Path, is_main: bool, verbosity: Verbosity) -> tuple[logging.Handler, logging.Handler]:
     file: logging.Handler = (
         _QuietFile(run_dir / "run.log", encoding="utf-8", errors="backslashreplace")
-        if writes
+        if is_main
         else logging.NullHandler()
     )
     file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     console = logging.StreamHandler(sys.stderr)
     level = logging.DEBUG if verbosity is Verbosity.LOUD else logging.WARNING
-    console.setLevel(level if writes else logging.ERROR)
+    console.setLevel(level if is_main else logging.ERROR)
     console.setFormatter(_Lines())
-    console.addFilter(lambda record: not getattr(record, "told", False))
+    console.addFilter(lambda record: not getattr(record, "displayed", False))
     return file, console
 
 
 class _Lines(PrintableFormatter):
-    """``warning: ...``, ``info: ...``."""
+    """Formatter of lines such as ``warning: ...`` and ``info: ...``."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name in logging)
         """Return the message, after its level."""
@@ -102,15 +102,15 @@ class _Lines(PrintableFormatter):
 
 
 class _QuietFile(logging.FileHandler):
-    """A log that a full disk does not make noisy: what matters fails by itself, and is told once. No links."""
+    """A log that stays silent on a full disk: what matters fails by itself, and is reported once. No links."""
 
     def _open(self) -> TextIOWrapper:
         return TextIOWrapper(os.fdopen(open_to_append(Path(self.baseFilename)), "ab"), self.encoding, self.errors)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name in logging)
-        """Nothing."""
+        """Ignore the error."""
 
     def close(self) -> None:
-        """Let go of the file, also where its last lines found no room."""
+        """Close the file, also if the disk had no room for its last lines."""
         with suppress(OSError):
             super().close()

@@ -1,4 +1,4 @@
-"""The protocol of a run: what a number must never be printed without, from the configuration and the images."""
+"""The protocol of a run, which every number is printed with: from the configuration and the images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 
 
 def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
-    """What a number must never be printed without."""
+    """Return the protocol, which no number of the run must be printed without."""
     return {
         "method": config.method.name,
         "data": config.data.name,
@@ -39,14 +39,14 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "augmentation": config.data.augmentation,
         "method_options": method_options(config.method),
         "seed": config.seed,
-        **({"sets": [_set_words(entry) for entry in config.data.sets]} if config.data.sets else {}),
+        **({"sets": [_set_text(entry) for entry in config.data.sets]} if config.data.sets else {}),
         **({} if config.extends is None else {"extended": _extended(config, scenario)}),
     }
 
 
 def without_files(identity: Any) -> Any:
-    """A part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint, and
-    earlier versions kept a path as it was typed.
+    """Return a part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint,
+    and earlier versions saved a path as it was typed.
     """
     if not isinstance(identity, dict) or "method_options" not in identity:
         return identity
@@ -55,7 +55,7 @@ def without_files(identity: Any) -> Any:
 
 
 def method_options(method: MethodConfig) -> dict[str, Any]:
-    """All that a method may be told but its name. A phase without a scale of its own says nothing of it, as in runs
+    """Return all options of a method but its name. A phase without a scale of its own has no key for it, as in runs
     from before there was any.
     """
     plain = {name: value for name, value in dataclasses.asdict(method).items() if name != "name"}
@@ -65,22 +65,22 @@ def method_options(method: MethodConfig) -> dict[str, Any]:
 
 
 def _order(data: DataConfig) -> str | int | list[int]:
-    """The class order; of several sets, that of each."""
+    """Return the class order; of several sets, that of each."""
     if data.sets:
         return ", ".join("as selected" if entry.select else _typed(entry.order) for entry in data.sets)
     return data.order if isinstance(data.order, str | int) else list(data.order)
 
 
-def _set_words(entry: SetConfig) -> str:
-    """What one of several sets brings, without where it is and how its classes are ordered."""
-    told = {
+def _set_text(entry: SetConfig) -> str:
+    """Return one of several sets as a text, without its path and its class order."""
+    options = {
         "classes": len(entry.select) if entry.select else entry.classes or "all",
         "increment": _typed(entry.increment or "all"),
         "mirrored": "yes" if entry.flip else "no",
         **({} if entry.augmentation is None else {"augmentation": entry.augmentation}),
         **({} if entry.crop_padding is None else {"padding": str(entry.crop_padding)}),
     }
-    return f"{entry.name} ({', '.join(f'{name} {value}' for name, value in told.items())})"
+    return f"{entry.name} ({', '.join(f'{name} {value}' for name, value in options.items())})"
 
 
 def _typed(value: Any) -> str:
@@ -88,24 +88,24 @@ def _typed(value: Any) -> str:
 
 
 def _extended(config: Config, scenario: Scenario) -> list[str]:
-    """Where the tasks come from that were added to a finished run, and in what they were learnt otherwise."""
+    """Return a text for each task that was added to a finished run: its folder, and the options that were changed."""
     assert config.extends is not None
     folders = config.extends.folders
     first = len(scenario.tasks) - len(folders) + 1
     return [
-        f"task {first + place}: folder {entry.name}, fingerprint {fingerprint}"
+        f"task {first + index}: folder {entry.name}, fingerprint {fingerprint}"
         + "".join(f", {change}" for change in entry.changed)
-        for place, (entry, fingerprint) in enumerate(zip(folders, scenario.fingerprints[1:], strict=True))
+        for index, (entry, fingerprint) in enumerate(zip(folders, scenario.fingerprints[1:], strict=True))
     ]
 
 
 def epochs(config: Config) -> str:
-    """Epochs of each phase, scaled: ``500 main + 20 finetuning``."""
+    """Return the scaled epochs of each phase: ``500 main + 20 finetuning``."""
     return " + ".join(f"{epochs_of(name, phase, config)} {name}" for name, phase in trained_phases(config).items())
 
 
 def lr_scale(config: Config) -> float | str:
-    """Return what the learning rates of all phases are times; of each, where they differ: ``main 1, finetuning 4``."""
+    """Return the factor of all learning rates; of each phase, where they differ: ``main 1, finetuning 4``."""
     scales = {name: lr_scale_of(phase, config) for name, phase in trained_phases(config).items()}
     if len(set(scales.values())) > 1:
         return ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
@@ -113,6 +113,6 @@ def lr_scale(config: Config) -> float | str:
 
 
 def memory_name(config: Config) -> str:
-    """The budget in words."""
+    """Return the budget as a text: ``2000 in total``."""
     size = config.memory.size
     return {"total": f"{size} in total", "per_class": f"{size} per class", "none": "none"}[config.memory.budget]

@@ -1,4 +1,4 @@
-"""What a run's report shows beside its numbers: taken of network, memory and data while they are at hand."""
+"""The images of a run's report: taken from network, memory and data while these are in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cl_lightning.report.data import Published, ReportData, ReportInput, write_r
 from cl_lightning.report.panels import Panels
 
 _ATTENDED = 4
-"""Images that attention is shown of."""
+"""Number of images whose attention is shown."""
 _MOST_EXEMPLARS, _SIDE = 800, 48
 """Exemplars in a page, of all classes together, and their largest side in pixels: a page of some megabytes."""
 _PROBABILITIES = {
@@ -36,9 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class ReportBuilder:
-    """Makes what people look at. A run that has learnt for hours does not end for a picture: where one cannot be made,
-    a line says so.
-    """
+    """The builder of pages and dashboard panels. A run of hours must not fail for a picture: an error is logged."""
 
     def __init__(
         self,
@@ -55,7 +53,7 @@ class ReportBuilder:
         self._published = published
 
     def panels(self, state: RunState, results: dict[str, Any]) -> Panels:
-        """For a dashboard, of the tasks done."""
+        """Return the panels of a dashboard for the tasks done; none if they cannot be made."""
         from cl_lightning.report.dashboard import panels  # brings matplotlib
 
         try:
@@ -68,21 +66,22 @@ class ReportBuilder:
             return Panels()
 
     def report(self, state: RunState, run_dir: Path) -> Path | None:
-        """The run's page, and the figures beside it."""
+        """Write the run's page and the figures beside it; return the page's path, None if it cannot be written."""
         from cl_lightning.report.write import write_report  # brings matplotlib
 
         try:
-            write_report_data(run_dir, self._portrait(state))
+            write_report_data(run_dir, self._page_data(state))
             return write_report(run_dir)
         except Exception as error:
             log.warning("the report could not be written (%s): type python -m cl_lightning.report %s", error, run_dir)
             log.debug("the report", exc_info=True)
             return None
 
-    def _portrait(self, state: RunState) -> ReportData:
-        """The whole portrait after the last task done, for a page."""
-        asked = self._config.report.attention
-        attended, attention = _attention(self._scenario, self._method, state, self._pipeline) if asked else (None, None)
+    def _page_data(self, state: RunState) -> ReportData:
+        """Return all data of a page after the last task done."""
+        attended, attention = None, None
+        if self._config.report.attention:
+            attended, attention = _attention(self._scenario, self._method, state, self._pipeline)
         tokens = self._method.network.task_vectors()
         return dataclasses.replace(
             answers_and_exemplars(self._config, self._scenario, self._method, state),
@@ -94,15 +93,15 @@ class ReportBuilder:
 
 
 def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, state: RunState) -> ReportData:
-    """The part of a portrait that a dashboard draws, after every task: what is known already, and exemplars' pixels."""
-    given = state.answers
+    """Return what a dashboard draws after every task: the counts of answers, and exemplars' pixels."""
+    answers = state.answers
     readout = next(iter(method.readouts().values()))
     counts = _different(state.memory)
     shown = min(config.report.exemplars, max(1, _MOST_EXEMPLARS // max(1, len(counts))))
     return ReportData(
         probabilities=_PROBABILITIES[readout.probability],
-        confusion=None if given is None else given.confusion.numpy(),
-        reliability=None if given is None else given.reliability.numpy(),
+        confusion=None if answers is None else answers.confusion.numpy(),
+        reliability=None if answers is None else answers.reliability.numpy(),
         exemplars={
             label: _small(_pixels(scenario.train, rows[:shown], scenario.image_size))
             for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]
@@ -113,7 +112,7 @@ def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, st
 
 
 def _different(memory: RehearsalMemory) -> dict[int, Tensor]:
-    """Rows of each class over all lists, each once, best first."""
+    """Return the rows of each class over all lists, each once, best first."""
     rows: dict[int, dict[int, None]] = {}
     for replica in range(memory.num_lists):
         for label, of_class in memory.exemplars(replica).items():
@@ -122,7 +121,7 @@ def _different(memory: RehearsalMemory) -> dict[int, Tensor]:
 
 
 def _pixels(source: ImageSource, rows: Tensor, size: int) -> NDArray[np.uint8]:
-    """(n, H, W, channels) images, as evaluation sees them before they are normalised."""
+    """Return (n, H, W, channels) images, as evaluation sees them before they are normalised."""
     if isinstance(source, ArraySource):
         images = source.pixels[rows]
     else:
@@ -131,7 +130,7 @@ def _pixels(source: ImageSource, rows: Tensor, size: int) -> NDArray[np.uint8]:
 
 
 def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Images (n, H, W, channels) no larger than a page shows them."""
+    """Return (n, H, W, channels) images no larger than a page shows them."""
     factor = _SIDE / max(images.shape[1:3])
     if factor >= 1:
         return images
@@ -144,14 +143,14 @@ def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _attention(
     scenario: Scenario, method: Method, state: RunState, pipeline: Pipeline
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
-    """The first test image of some tasks, oldest and newest among them, and what is read of it for each task."""
+    """Return the first test image of some tasks, oldest and newest among them, and its attention maps."""
     done = [task for task in scenario.tasks[: len(state.records)] if len(task.test)]
     if not done:
         return None, None
-    chosen = sorted({round(place) for place in np.linspace(0, len(done) - 1, min(_ATTENDED, len(done)))})
+    chosen = sorted({round(index) for index in np.linspace(0, len(done) - 1, min(_ATTENDED, len(done)))})
     pixels = _pixels(scenario.test, torch.stack([done[task].test[0] for task in chosen]), scenario.image_size)
     clean = dataclasses.replace(pipeline, augmentation=None)
     images = clean.on_device(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.arange(len(pixels)), 0)
     network = method.network.eval()
-    found = network.attention(images.to(next(network.parameters()).device))
-    return (None, None) if found is None else (pixels, found.float().cpu().numpy())
+    attention = network.attention(images.to(next(network.parameters()).device))
+    return (None, None) if attention is None else (pixels, attention.float().cpu().numpy())

@@ -1,4 +1,4 @@
-"""The files of a run, each written whole: configuration, checkpoints, results with their protocol and provenance."""
+"""The directory of a run, each file written whole: configuration, checkpoints, results with protocol and provenance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.exemplar_store import write_kept
 from cl_lightning.data.sources.skipped_files import in_words
 from cl_lightning.distributed.process_group import ProcessGroup
-from cl_lightning.factory.added_task import EXEMPLARS, kept_of_extended
+from cl_lightning.factory.added_task import EXEMPLARS, inherited_exemplars
 from cl_lightning.methods.base import Method
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.run.caveats import caveats
@@ -41,11 +41,11 @@ from cl_lightning.run.protocol import epochs, memory_name, protocol, without_fil
 log = logging.getLogger(__name__)
 
 _BESIDE_IDENTITY = ("precision", "evaluation_folder")
-"""What the protocol tells and a run is not known by: the one may be changed, the other came later than some runs."""
+"""Keys of the protocol that do not identify a run: the one may be changed, the other came later than some runs."""
 
 
 class RunDirectory:
-    """The files of a run, each written whole."""
+    """The directory of a run, each file written whole."""
 
     def __init__(self, config: Config, scenario: Scenario, method: Method, run_dir: Path) -> None:
         self._config = config
@@ -54,22 +54,21 @@ class RunDirectory:
         self._run_dir = run_dir
         self._protocol = protocol(config, scenario)
         self._data = DataRecord(config, scenario, run_dir)
-        self._notes = self._noted()
+        self._notes = self._find_notes()
         self._started, self._began = time.time(), time.monotonic()  # a clock may be put back
         self._earlier: dict[str, Any] = {}
         self._seconds_before = 0.0
         self._commits = [commit()]  # of the code that runs, not of what is checked out when it ends
 
     def start(self) -> None:
-        """The configuration as it is in force and the listing of its images; of a run that goes on with another, also
-        what that remembers.
+        """Write the configuration as it is in force and the listing of images; of a run that extends another one, also
+        the exemplars of that.
         """
-        write_atomic(
-            self._run_dir / "config.yaml", self._configuration
-        )  # first: with it alone the run can be gone on with
+        write_atomic(self._run_dir / "config.yaml", self._configuration)  # first: it is enough to resume the run
         if self._config.extends is not None and not (self._run_dir / EXEMPLARS).exists():
-            kept = dataclasses.replace(kept_of_extended(self._config), identities=tuple(self._scenario.identities[:-1]))
-            write_kept(self._run_dir / EXEMPLARS, kept)
+            store = inherited_exemplars(self._config)
+            store = dataclasses.replace(store, identities=tuple(self._scenario.identities[:-1]))
+            write_kept(self._run_dir / EXEMPLARS, store)
         self._data.write()
 
     @cached_property
@@ -77,18 +76,18 @@ class RunDirectory:
         plain = dataclasses.asdict(self._config) | {"run_dir": str(self._run_dir)}
         return yaml.safe_dump(plain, sort_keys=False)
 
-    def _see_to_configuration(self) -> None:
-        """Write the configuration again if somebody has taken it away: without it nothing can be done with a run."""
+    def _restore_configuration(self) -> None:
+        """Write the configuration again if it has been removed: without it nothing can be done with a run."""
         if not (self._run_dir / "config.yaml").exists():
             log.warning("%s was taken away, and is written again", self._run_dir / "config.yaml")
             write_atomic(self._run_dir / "config.yaml", self._configuration)
 
     def warn(self) -> None:
-        """Tell what is wrong with the images."""
+        """Log what is wrong with the images."""
         self._data.warn()
 
     def summary_lines(self, state: RunState) -> list[str]:
-        """What the user should know before the first step."""
+        """Return what the user should know before the first step."""
         config = self._config
         unread = unread_switches(config.method)
         recipe = {
@@ -110,8 +109,8 @@ class RunDirectory:
             *([f"going on with {self.position_text(state)}"] if state.position != Position() else []),
         ]
 
-    def _noted(self) -> list[str]:
-        """Return what to know before its numbers are read; kept beside them."""
+    def _find_notes(self) -> list[str]:
+        """Return what to know before the run's numbers are read; saved beside them."""
         config = self._config
         notes = caveats(config, self._scenario)
         unread = unread_switches(config.method)
@@ -130,28 +129,28 @@ class RunDirectory:
         return notes
 
     def position_text(self, state: RunState) -> str:
-        """Where the run stands, in words."""
-        at, tasks = state.position, self._scenario.tasks
-        if at.tasks == len(tasks):
-            return f"all {at.tasks} tasks done"
-        task = f"task {at.tasks + 1}/{len(tasks)}"
-        if at == Position(at.tasks):
+        """Return the run's position as a text: ``task 2/5, phase main, after step 300``."""
+        position, tasks = state.position, self._scenario.tasks
+        if position.tasks == len(tasks):
+            return f"all {position.tasks} tasks done"
+        task = f"task {position.tasks + 1}/{len(tasks)}"
+        if position == Position(position.tasks):
             return task
-        item = self._method.plan(tasks[at.tasks])[at.items]
+        item = self._method.plan(tasks[position.tasks])[position.items]
         name = f"phase {item.phase.name}" if isinstance(item, Fit) else type(item).__name__.lower()
-        return f"{task}, {name}" + (f", after step {at.steps}" if at.steps else "")
+        return f"{task}, {name}" + (f", after step {position.steps}" if position.steps else "")
 
     def save_checkpoint(self, state: RunState) -> None:
-        """Write the state: a checkpoint that the run can be gone on from."""
+        """Write the state: a checkpoint that the run can be resumed from."""
         payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity)
         payload["commits"] = self._commits
-        self._see_to_configuration()
+        self._restore_configuration()
         write_checkpoint(self._checkpoints, state.position, payload)
 
     def restore(self, processes: ProcessGroup) -> RunState | None:
-        """What the run in this folder last kept; its networks are put into the method. None if it has kept nothing yet.
+        """Return the last saved state of the run in this folder, None if there is none; the method gets its networks.
 
-        Every process reads what the first one could read; when this returns, all have read it.
+        Every process reads the checkpoint that the main process could read; when this returns, all have read it.
 
         Raises:
             UserError: the checkpoint is of another run or other data.
@@ -166,10 +165,10 @@ class RunDirectory:
         plain = dataclasses.asdict(self._config)
         refuse_edits(payload["identity"].get("configuration"), plain, f"resume={self._run_dir}")
         for part, value in self._identity.items():
-            made = payload["identity"].get(part)
-            if part not in ("images", "configuration") and without_files(made) != without_files(value):
+            saved = payload["identity"].get(part)
+            if part not in ("images", "configuration") and without_files(saved) != without_files(value):
                 raise UserError(
-                    f"resume={self._run_dir} was made with another {part}: {_unlike(made, value)}; "
+                    f"resume={self._run_dir} was made with another {part}: {_difference(saved, value)}; "
                     "go on with the same data and configuration, or start a new run"
                 )
         if processes.is_main and (whole := self._data.complete(payload)) is not None:
@@ -182,13 +181,15 @@ class RunDirectory:
         return state
 
     def _check_cursor(self, state: RunState) -> None:
-        """Raise ``UserError`` where a state stands at a place that its task does not have."""
-        at, tasks = state.position, self._scenario.tasks
-        if at.items == at.steps == 0:
+        """Raise ``UserError`` for a state at a position that its task does not have."""
+        position, tasks = state.position, self._scenario.tasks
+        if position.items == position.steps == 0:
             return
-        plan = self._method.plan(tasks[at.tasks])
-        if at.items >= len(plan) or (at.steps and not isinstance(plan[at.items], Fit)):
-            raise UserError(f"resume={self._run_dir} was left at a place that task {at.tasks + 1} does not have")
+        plan = self._method.plan(tasks[position.tasks])
+        if position.items >= len(plan) or (position.steps and not isinstance(plan[position.items], Fit)):
+            raise UserError(
+                f"resume={self._run_dir} was interrupted at a position that task {position.tasks + 1} does not have"
+            )
 
     @property
     def _checkpoints(self) -> Path:
@@ -196,20 +197,20 @@ class RunDirectory:
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
-        """Of which run a checkpoint is."""
+        """Identity of the run, saved in each of its checkpoints."""
         return {
             "protocol": {name: value for name, value in self._protocol.items() if name not in _BESIDE_IDENTITY},
             "class_names": list(self._scenario.class_names),
             "order": list(self._scenario.order),
             "train_fingerprint": self._scenario.train.fingerprint,
             **({"fingerprints": list(self._scenario.fingerprints)} if self._scenario.fingerprints else {}),
-            # Files that were written before these two were kept lack them.
+            # Files that were written before these two were saved lack them.
             "images": self._data.identities,
             "configuration": checkpoint_settings(dataclasses.asdict(self._config)),
         }
 
     def results(self, state: RunState, *, write: bool = True) -> dict[str, Any]:
-        """Write (or only return) what is known after the last task."""
+        """Return the results after the last task done, and with ``write`` write them."""
         after_phases = [entry for entry in state.after_phases if entry.task < len(state.records)]
         results = build_results(
             {**self._protocol, **_precision(state)},
@@ -224,7 +225,7 @@ class RunDirectory:
             notes=self._notes,
         )
         if write:
-            self._see_to_configuration()
+            self._restore_configuration()
             write_results(self._run_dir, results, state.matrices, after_phases)
         return results
 
@@ -245,25 +246,25 @@ class RunDirectory:
         }
 
 
-def _unlike(made: Any, now: Any) -> str:
-    """Two values, or what differs in two mappings."""
-    if not (isinstance(made, dict) and isinstance(now, dict)):
-        return f"{made}, not {now}"
+def _difference(saved: Any, now: Any) -> str:
+    """Return a text with both values; of mappings, with those that differ."""
+    if not (isinstance(saved, dict) and isinstance(now, dict)):
+        return f"{saved}, not {now}"
     return ", ".join(
-        f"{key}={made.get(key)}, not {now.get(key)}" for key in {**made, **now} if made.get(key) != now.get(key)
+        f"{key}={saved.get(key)}, not {now.get(key)}" for key in {**saved, **now} if saved.get(key) != now.get(key)
     )
 
 
 def _left_out(scenario: Scenario) -> dict[str, Any]:
-    """The entry of the results that tells what lies beside the images of data in folders; none for arrays."""
-    aside = scenario.left_out
-    return {} if aside is None else {"left_out": [dataclasses.asdict(each) for each in aside]}
+    """Return the entry of the results on files left out beside the images of data in folders; none for arrays."""
+    left_out = scenario.left_out
+    return {} if left_out is None else {"left_out": [dataclasses.asdict(each) for each in left_out]}
 
 
 def data_lines(scenario: Scenario) -> list[str]:
-    """How many images there are of how many classes, where those are that are evaluated on, and what was left out."""
+    """Return lines on the numbers of images and classes, the folder that is evaluated on, and what was left out."""
     left_out = [f"left out: {in_words(scenario.left_out)} (run.log names all)"] if scenario.left_out else []
-    if scenario.fingerprints:  # of tasks before only exemplars are here; the new one has a line of its own
+    if scenario.fingerprints:  # of earlier tasks only exemplars are at hand; the new one has a line of its own
         return left_out
     labels = scenario.train_labels
     counts = labels[labels >= 0].bincount(minlength=len(scenario.class_names)).tolist()
@@ -272,23 +273,23 @@ def data_lines(scenario: Scenario) -> list[str]:
     evaluated = sum(len(task.test) for task in scenario.tasks)
     return [
         f"{sum(counts)} training images of {len(counts)} classes ({each}), {evaluated} {scenario.evaluates_on} images"
-        f"{_where(scenario)}",
+        f"{_folders(scenario)}",
         *left_out,
     ]
 
 
-def _where(scenario: Scenario) -> str:
-    """The folder that is evaluated on, and the one that is not."""
+def _folders(scenario: Scenario) -> str:
+    """Return a clause that names the folder that is evaluated on, and the one that is not used."""
     folder = f" in {scenario.evaluation_folder}/" if scenario.evaluation_folder else ""
     return folder + (f"; {scenario.unused_folder}/ is not used" if scenario.unused_folder else "")
 
 
 def _extension_lines(config: Config, scenario: Scenario) -> list[str]:
-    """What a run learns beyond the one before it, and on what it is evaluated."""
+    """Return lines on what a run learns beyond the one that it extends, and on what it is evaluated."""
     if config.extends is None:
         return []
     task, without = scenario.tasks[-1], [str(task.index + 1) for task in scenario.tasks if len(task.test) == 0]
-    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on{_where(scenario)}"
+    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on{_folders(scenario)}"
     missing = f"not evaluated, for want of test images: tasks {', '.join(without)}" if without else ""
     return [
         f"learns {', '.join(task.names)} from {config.extends.folders[-1].folder} ({images})",
@@ -298,7 +299,7 @@ def _extension_lines(config: Config, scenario: Scenario) -> list[str]:
 
 
 def _precision(state: RunState) -> dict[str, Any]:
-    """What the phases were trained in; listed one by one where it was changed on the way."""
+    """Return the precision of each phase, if it was changed on the way, else nothing."""
     used = list(dict.fromkeys(precision for _, _, precision in state.precisions))
     if len(used) < 2:
         return {}
@@ -307,7 +308,7 @@ def _precision(state: RunState) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of this checkout, with ``+`` if it was changed; ``None`` for an installed package."""
+    """Return the commit of this checkout, with ``+`` if it was changed; ``None`` for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

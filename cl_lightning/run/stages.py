@@ -1,4 +1,4 @@
-"""What a run does once nothing can be refused any more: it is announced, learns task after task, and is reported."""
+"""The stages of a run that has been built and checked: announce it, learn task after task, report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from cl_lightning.methods.base import Method
 from cl_lightning.report.progress import phase_line, phase_scalars, task_line, task_scalars
 from cl_lightning.report.results import PhaseAccuracy
 from cl_lightning.report.table import render_table
-from cl_lightning.run.build_engine import build_engine, build_journal, on_gpu
+from cl_lightning.run.build_engine import build_checkpoint_schedule, build_engine, on_gpu
 from cl_lightning.run.process_setup import Verbosity
 from cl_lightning.run.report_data import ReportBuilder
 from cl_lightning.run.run_dir import RunDirectory
@@ -40,13 +40,13 @@ from cl_lightning.run.task_loop import AfterPhase, TaskLoop
 
 log = logging.getLogger(__name__)
 
-_LEAVE_AFTER = 25.0
-"""Seconds that a process which writes nothing goes on taking part after it was asked to stop."""
+_STOP_AFTER = 25.0
+"""Seconds that a process other than the main one still takes part after it was asked to stop."""
 
 
 @dataclass(frozen=True)
 class RunParts:
-    """What a configuration comes to, before anything is known of the run's state."""
+    """The objects that a configuration stands for, before the run's state is known."""
 
     config: Config
     run_dir: Path
@@ -55,28 +55,28 @@ class RunParts:
     scenario: Scenario
     method: Method
     memory: RehearsalMemory
-    """Of a run that begins."""
+    """Memory of a run that begins: empty."""
     last: int
-    """The task after which the run ends."""
+    """Index of the task after which the run ends."""
     pipeline: Pipeline
     run_directory: RunDirectory
-    painter: ReportBuilder
+    report_builder: ReportBuilder
 
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A run that stands where its state says, and those that are told of it."""
+    """A run at the position of its state, with its observers."""
 
-    sequence: TaskLoop
-    at: Position
-    """Where it stood when it was begun, or gone on with."""
+    loop: TaskLoop
+    start: Position
+    """Position at which it was begun or resumed."""
     display: Display
     curves: Curves
 
 
 @contextmanager
 def closed(run: StartedRun) -> Iterator[None]:
-    """Close display and loggers in the end, which are told how the run has ended."""
+    """Close display and loggers in the end; the loggers get the status with which the run has ended."""
     status: Status = "failed"
     try:
         yield
@@ -89,35 +89,37 @@ def closed(run: StartedRun) -> Iterator[None]:
         run.curves.close(status)
 
 
-def announce(parts: RunParts, run: StartedRun, *, keep: bool) -> None:
-    """Write what the run is, and tell of it; with ``keep`` also what it has from another run."""
-    config, run_directory, state = parts.config, parts.run_directory, run.sequence.state
+def announce(parts: RunParts, run: StartedRun, *, save: bool) -> None:
+    """Write the run's configuration and report what it is; with ``save`` write its state too, which it has from another
+    run.
+    """
+    config, run_directory, state = parts.config, parts.run_directory, run.loop.state
     if parts.processes.is_main:
         run_directory.start()
         run_directory.warn()
-        if keep:
+        if save:
             run_directory.save_checkpoint(state)  # from here on the run needs nothing of the one before it
     slow = slow_half_precision(config.trainer.precision, on_gpu=on_gpu(config.trainer))
     for line in [*run_directory.summary_lines(state), *slow, *_idle_workers(config.trainer.workers)]:
-        _tell(run.display, line)
+        _report_line(run.display, line)
     run.curves.log_configuration(dataclasses.asdict(config))
 
 
 def learn(parts: RunParts, run: StartedRun) -> dict[str, Any]:
-    """Learn task after task; returns the results after the last one."""
-    config, processes, sequence = parts.config, parts.processes, run.sequence
-    state, num_tasks = sequence.state, len(parts.scenario.tasks)
+    """Learn task after task; return the results after the last one."""
+    config, processes, loop = parts.config, parts.processes, run.loop
+    state, num_tasks = loop.state, len(parts.scenario.tasks)
     results: dict[str, Any] = {}
     if state.records:
-        results = _log_task(parts, run, again=run.at.items > 0 or run.at.steps > 0)
-    with deferred_signals(None if processes.is_main else _LEAVE_AFTER) as stop:
-        journal = build_journal(config, parts.run_directory, state, run.curves, stop, processes)
-        observers = Observers(run.display, run.curves, journal)
+        results = _log_task(parts, run, again=run.start.items > 0 or run.start.steps > 0)
+    with deferred_signals(None if processes.is_main else _STOP_AFTER) as stop:
+        schedule = build_checkpoint_schedule(config, parts.run_directory, state, run.curves, stop, processes)
+        observers = Observers(run.display, run.curves, schedule)
         engine = build_engine(config, parts.scenario, parts.pipeline, parts.run_dir, processes, observers)
-        told_of = _after_phase(parts, run) if config.evaluate_phases else None
-        for task in sequence.run(engine, told_of) if run.at.tasks <= parts.last else ():
+        after_phase = _phase_logger(parts, run) if config.evaluate_phases else None
+        for task in loop.run(engine, after_phase) if run.start.tasks <= parts.last else ():
             results = _log_task(parts, run)
-            _tell(run.display, task_line(results, num_tasks))
+            _report_line(run.display, task_line(results, num_tasks))
             if task.index == parts.last:
                 break
     return results
@@ -126,41 +128,41 @@ def learn(parts: RunParts, run: StartedRun) -> dict[str, Any]:
 def report(parts: RunParts, state: RunState, results: dict[str, Any]) -> None:
     """Write the page, and print the closing table."""
     config, run_dir = parts.config, parts.run_dir
-    page = parts.painter.report(state, run_dir) if config.report.page else None
+    page = parts.report_builder.report(state, run_dir) if config.report.page else None
     if config.verbose > Verbosity.QUIET:
         sys.stdout.write(render_table(results, str(display_path(run_dir)), width=100) + "\n")
         sys.stdout.write("" if page is None else f"Report: {printable(str(display_path(page)))}\n")
 
 
 def _log_task(parts: RunParts, run: StartedRun, *, again: bool = False) -> dict[str, Any]:
-    """Results and a point of the curves for the last task done; the point is there already if this is ``again``."""
-    state = run.sequence.state
+    """Write results and log the curves' point for the last task done; with ``again`` that point is there already."""
+    state = run.loop.state
     results = parts.run_directory.results(state, write=parts.processes.is_main)
     if not again:
-        draw = partial(parts.painter.panels, state, results)
+        draw = partial(parts.report_builder.panels, state, results)
         run.curves.log_task(state.records[-1].index, task_scalars(results), draw)
     return results
 
 
-def _after_phase(parts: RunParts, run: StartedRun) -> AfterPhase:
-    """A line and a point of the curves for each phase that was evaluated."""
-    main_readout, state = next(iter(parts.method.readouts())), run.sequence.state
+def _phase_logger(parts: RunParts, run: StartedRun) -> AfterPhase:
+    """Return a function that reports a line and logs a point of the curves for each phase that was evaluated."""
+    main_readout, state = next(iter(parts.method.readouts())), run.loop.state
 
     def log_phase(entry: PhaseAccuracy) -> None:
         run.curves.log_phase(len(state.after_phases) - 1, entry.task, entry.phase, phase_scalars(entry))
-        _tell(run.display, phase_line(entry, main_readout, len(parts.scenario.tasks)))
+        _report_line(run.display, phase_line(entry, main_readout, len(parts.scenario.tasks)))
 
     return log_phase
 
 
-def _tell(display: Display, line: str) -> None:
-    """To the console and into the run's log."""
+def _report_line(display: Display, line: str) -> None:
+    """Print a line on the console and write it into the run's log."""
     display.say(line)
-    log.info(line, extra={"told": True})
+    log.info(line, extra={"displayed": True})
 
 
 def _idle_workers(workers: int) -> list[str]:
-    """At most one line: more workers than cores."""
+    """Return a line if there are more workers than cores, else none."""
     cores = workers - idle_workers(workers)
     typed = f"trainer.workers={workers} on {cores} cores slows loading down: type trainer.workers={cores}"
     return [typed] if cores < workers else []

@@ -26,8 +26,9 @@ from cl_lightning.data.workers import check_workers
 from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup, lost_peers_reported, process_group
 from cl_lightning.distributed.rank import RankInfo
 from cl_lightning.distributed.signals import StoppedError
-from cl_lightning.factory.added_task import inherited
-from cl_lightning.factory.methods import build_memory, build_method, build_pipeline, build_scenario, flips
+from cl_lightning.factory.added_task import inherited_state
+from cl_lightning.factory.data import build_memory, build_pipeline, build_scenario, flips
+from cl_lightning.factory.methods import build_method
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.loggers import silent_curves
 from cl_lightning.report.data import Published
@@ -51,66 +52,67 @@ def execute(
     began: Callable[[Path], None] | None = None,
     published: Published | None = None,
 ) -> float:
-    """Learn the whole sequence, keeping the run's state as it goes; returns the average incremental accuracy in [0, 1].
+    """Learn all tasks of the scenario, saving the run's state on the way; return the average incremental accuracy in
+    [0, 1].
 
-    With ``resume``, the run that is in ``config.run_dir`` goes on where it was left. With ``rank``, this is one of
-    several processes that make the run together; what counts is the first one's ``config``. ``began`` is called with
+    With ``resume``, the run in ``config.run_dir`` is resumed from its last checkpoint. With ``rank``, this is one of
+    several processes that make the run together; the ``config`` of the main process counts. ``began`` is called with
     the run's folder as soon as this process is the one that writes there. ``published`` is for its page.
 
     Raises:
         UserError: something that the user can mend, before anything is trained.
-        StoppedError: somebody asked, and the run was left where it can be gone on with.
+        StoppedError: the run was asked to stop, and saved its state: it can be resumed.
         FloatingPointError: a loss or a gradient was not finite.
-        BrokenOffError: a full disk, a loader that was killed.
+        RunAbortedError: a full disk, a loader that was killed.
     """
-    with ExitStack() as place, _together(config, rank) as processes:
+    with ExitStack() as lock, _process_group(config, rank) as processes:
 
         def enter() -> bool:
-            goes_on, _ = place.enter_context(enter_run_dir(config, resume=resume, began=began))
-            return goes_on
+            resumes, _ = lock.enter_context(enter_run_dir(config, resume=resume, began=began))
+            return resumes
 
-        resume = _told_by_the_first(processes, enter)
-        config = _agreed(config, processes)
+        resume = _on_main_process(processes, enter)
+        config = _broadcast_config(config, processes)
         run_dir = Path(config.run_dir).resolve()
-        _told_by_the_first(processes, partial(_check_place, config, run_dir, resume))
+        _on_main_process(processes, partial(_check_run_dir, config, run_dir, resume))
         with ExitStack() as stack:
             with writing(run_dir, elsewhere(run_dir, resume=resume)):
                 runs_on_gpu = on_gpu(config.trainer)
-                stack.enter_context(job_environment(config, run_dir, writes=processes.is_main, on_gpu=runs_on_gpu))
-            with _how_to_go_on(run_dir), lost_peers_reported(processes), worded(RUN):
+                stack.enter_context(job_environment(config, run_dir, is_main=processes.is_main, on_gpu=runs_on_gpu))
+            with _resume_hint(run_dir), lost_peers_reported(processes), worded(RUN):
                 return processes.broadcast(_learn(config, run_dir, resume, processes, published))
 
 
-def _told_by_the_first(processes: ProcessGroup, make: Callable[[], T]) -> T:
-    """Return on each process what ``make`` gives to the first. Raises the ``UserError`` that it raises there."""
-    found, told = None, None
+def _on_main_process(processes: ProcessGroup, make: Callable[[], T]) -> T:
+    """Call ``make`` on the main process and return its value on every one; a ``UserError`` there is raised on all."""
+    value, message = None, None
     if processes.is_main:
         try:
-            found = make()
+            value = make()
         except UserError as error:
             if processes.world_size == 1:
                 raise
-            told = str(error)
-    found, told = processes.broadcast((found, told))
-    if told is not None:
-        raise UserError(told)
-    return found  # type: ignore[return-value]
+            message = str(error)
+    value, message = processes.broadcast((value, message))
+    if message is not None:
+        raise UserError(message)
+    return value  # type: ignore[return-value]
 
 
-def _agreed(config: Config, processes: ProcessGroup) -> Config:
-    """Return what the first process was told: it crosses as plain values."""
+def _broadcast_config(config: Config, processes: ProcessGroup) -> Config:
+    """Return the main process' configuration; it is sent as plain values."""
     plain = processes.broadcast(to_plain(config))
     return config if processes.is_main else load_plain(plain)
 
 
 def _learn(config: Config, run_dir: Path, resume: bool, processes: ProcessGroup, published: Published | None) -> float:
-    """One run, once its folder is entered: built, restored, announced, learnt, reported."""
+    """Make one run in its locked folder: build, restore, announce, learn, report."""
     with as_user_error(RUN):
         parts = _build(config, run_dir, processes, published)
-        state, of_another = _initial_state(parts, resume)
-        run = _ready(parts, state, resume)
+        state, is_inherited = _initial_state(parts, resume)
+        run = _start(parts, state, resume)
     with closed(run):
-        announce(parts, run, keep=of_another)
+        announce(parts, run, save=is_inherited)
         results = learn(parts, run)
     if processes.is_main:
         report(parts, state, results)
@@ -128,13 +130,13 @@ def _build(config: Config, run_dir: Path, processes: ProcessGroup, published: Pu
     last = _last_task(config, scenario)
     pipeline = build_pipeline(config, scenario, key)
     run_directory = RunDirectory(config, scenario, method, run_dir)
-    painter = ReportBuilder(config, scenario, method, pipeline, published)
-    return RunParts(config, run_dir, processes, key, scenario, method, memory, last, pipeline, run_directory, painter)
+    builder = ReportBuilder(config, scenario, method, pipeline, published)
+    return RunParts(config, run_dir, processes, key, scenario, method, memory, last, pipeline, run_directory, builder)
 
 
 def _initial_state(parts: RunParts, resume: bool) -> tuple[RunState, bool]:
-    """What the run in this folder last kept, else what the run that it extends ended with, else nothing; and whether it
-    is that other run's. Networks come into the method with it.
+    """Return the last saved state of the run in this folder, else the final state of the run that it extends, else an
+    empty one; and whether it is that other run's. The method gets the networks of that state.
     """
     config = parts.config
     restored = parts.run_directory.restore(parts.processes) if resume else None
@@ -142,41 +144,41 @@ def _initial_state(parts: RunParts, resume: bool) -> tuple[RunState, bool]:
         return restored, False
     if config.extends is None:
         return RunState(parts.memory), False
-    state = inherited(config, parts.method, parts.scenario)
+    state = inherited_state(config, parts.method, parts.scenario)
     _check_new_task(state.position.tasks, parts.last)
     return state, True
 
 
-def _ready(parts: RunParts, state: RunState, resume: bool) -> StartedRun:
-    """Refuse what could not be learnt from here on, before anything is written of it."""
+def _start(parts: RunParts, state: RunState, resume: bool) -> StartedRun:
+    """Return the run at its ``state``. Raises ``UserError``, before anything is written, if it could not be learnt."""
     config, scenario, processes = parts.config, parts.scenario, parts.processes
-    sequence = TaskLoop(scenario, parts.method, state, _settings(config, parts.key))
-    ahead = sequence.forecast(parts.last)
+    loop = TaskLoop(scenario, parts.method, state, _loop_options(config, parts.key))
+    spans = loop.forecast(parts.last)
     if not isinstance(scenario.train, ArraySource):
         _check_workers(config, scenario, processes)
     begun = config.extends is None or state.position != Position(len(scenario.tasks) - 1)
-    writes = processes.is_main
-    curves = build_curves(config, parts.run_dir, state, resume, begun=begun) if writes else silent_curves()
-    told = writes and config.verbose > Verbosity.QUIET
-    display = Display(ahead, len(scenario.tasks), config.trainer.progress if told else "none")
-    return StartedRun(sequence, state.position, display, curves)
+    is_main = processes.is_main
+    curves = build_curves(config, parts.run_dir, state, resume, begun=begun) if is_main else silent_curves()
+    displayed = is_main and config.verbose > Verbosity.QUIET
+    display = Display(spans, len(scenario.tasks), config.trainer.progress if displayed else "none")
+    return StartedRun(loop, state.position, display, curves)
 
 
-def _settings(config: Config, key: Key) -> LoopOptions:
+def _loop_options(config: Config, key: Key) -> LoopOptions:
     return LoopOptions(key, config.batch.size, config.batch.replicas, flips(config))
 
 
 def _check_workers(config: Config, scenario: Scenario, processes: ProcessGroup) -> None:
     """Raise ``UserError`` if the workers' batches do not fit into this machine's shared memory."""
     batch = config.batch
-    learnt = batch.size * len(processes.replicas(batch.replicas))
-    images = min(max(learnt, batch.evaluation), max(len(scenario.train), len(scenario.test)))
+    trained = batch.size * len(processes.replicas(batch.replicas))
+    images = min(max(trained, batch.evaluation), max(len(scenario.train), len(scenario.test)))
     with worded(TRAINER):
         check_workers(config.trainer.workers, images, scenario.image_size, processes.local_world_size)
 
 
 def _last_task(config: Config, scenario: Scenario) -> int:
-    """The task after which the run ends."""
+    """Return the index of the task after which the run ends."""
     last = config.trainer.stop_after_task
     if last is not None and last >= len(scenario.tasks):
         raise UserError(
@@ -193,26 +195,26 @@ def _check_new_task(new: int, last: int) -> None:
         )
 
 
-def _together(config: Config, rank: RankInfo | None) -> AbstractContextManager[ProcessGroup]:
-    """Meet the other processes of the run, if there are any."""
+def _process_group(config: Config, rank: RankInfo | None) -> AbstractContextManager[ProcessGroup]:
+    """Join the group of the run's processes. Raises ``UserError`` if this machine has fewer GPUs than processes."""
     if rank is None:
         return nullcontext(SINGLE_PROCESS)
-    accelerator, here = _accelerator(config), rank.local_world_size
+    accelerator, needed = _accelerator(config), rank.local_world_size
     found = torch.cuda.device_count()
-    if accelerator == "gpu" and here > found:
+    if accelerator == "gpu" and needed > found:
         hidden = " (if a scheduler shows each process one GPU only: type srun --gpu-bind=none)" if found == 1 else ""
-        raise UserError(f"{here} processes need {here} GPUs, torch finds {found}: start {found}{hidden}")
-    return process_group(rank.rank, rank.world_size, rank.local_rank, here, accelerator)
+        raise UserError(f"{needed} processes need {needed} GPUs, torch finds {found}: start {found}{hidden}")
+    return process_group(rank.rank, rank.world_size, rank.local_rank, needed, accelerator)
 
 
 def _accelerator(config: Config) -> str:
-    """``gpu`` or ``cpu``."""
-    asked = config.trainer.accelerator
-    return asked if asked != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
+    """Return ``gpu`` or ``cpu``."""
+    chosen = config.trainer.accelerator
+    return chosen if chosen != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
 
 
-def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
-    """Raise ``UserError`` if something is wrong with this machine, or with what is in this folder."""
+def _check_run_dir(config: Config, run_dir: Path, resume: bool) -> None:
+    """Raise ``UserError`` if the folder holds a run already, or if this machine lacks what the run needs."""
     begun = list_checkpoints(run_dir / "checkpoints")
     with as_user_error():  # a file that may not be looked at
         if not resume and ((run_dir / "results.json").exists() or begun):
@@ -229,19 +231,19 @@ def _check_place(config: Config, run_dir: Path, resume: bool) -> None:
 
 
 @contextmanager
-def _how_to_go_on(run_dir: Path) -> Iterator[None]:
-    """What ended the run from outside, with the command that continues it."""
-    again = f"type resume={display_path(run_dir)} to go on"
+def _resume_hint(run_dir: Path) -> Iterator[None]:
+    """Append the command that resumes the run to the message of whatever ends it from outside."""
+    hint = f"type resume={display_path(run_dir)} to go on"
     try:
         yield
     except StoppedError as stopped:
-        raise StoppedError(f"stopped at {stopped}; {again}") from stopped
+        raise StoppedError(f"stopped at {stopped}; {hint}") from stopped
     except LostWorkerError as lost:
-        told = f"{lost}: fewer may fit, type trainer.workers=N; what was written before is there: {again}"
-        raise RunAbortedError(told) from lost
-    except RunAbortedError as broken:
-        raise RunAbortedError(f"{broken}; what was written before is there: {again}") from broken
+        message = f"{lost}: fewer may fit, type trainer.workers=N; what was written before is there: {hint}"
+        raise RunAbortedError(message) from lost
+    except RunAbortedError as aborted:
+        raise RunAbortedError(f"{aborted}; what was written before is there: {hint}") from aborted
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or str(error)
-        raise RunAbortedError(f"{where}{reason}; what was written before is there: mend this, and {again}") from error
+        raise RunAbortedError(f"{where}{reason}; what was written before is there: mend this, and {hint}") from error

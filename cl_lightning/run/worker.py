@@ -9,14 +9,15 @@ import traceback
 from pathlib import Path
 
 from cl_lightning.config.registry import register
-from cl_lightning.distributed.launcher import PEER_GONE, die_with_parent
+from cl_lightning.core.exit_codes import PEER_GONE
+from cl_lightning.distributed.launcher import die_with_parent
 from cl_lightning.run.job import WANTS_TRACEBACK, run_as_rank
 
 
 def main() -> int:
-    """Run the job in the file; the exit code tells the supervisor whether this process was the cause of an end."""
+    """Run the job in the file; its exit code shows the supervisor whether this process caused the end of the run."""
     die_with_parent()
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM may tell all processes of a job; the first one will stop us
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM may signal all processes of a job; rank 0 will stop us
     register()
     try:
         return run_as_rank(Path(sys.argv[1]))

@@ -24,7 +24,8 @@ from cl_lightning.data.datamodule import TaskData
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.step_sampler import PhaseSampler
-from cl_lightning.factory import methods
+from cl_lightning.factory.data import build_pipeline, build_scenario
+from cl_lightning.factory.methods import build_method
 from cl_lightning.learning import engine
 from cl_lightning.learning.cuda_graph import CudaRecorder
 from cl_lightning.learning.display import Display, PhaseSpan
@@ -70,8 +71,8 @@ class Loop:
         real = on_gpu and not quick
         cifar = ["data.crop_padding=4", "data.flip=true", "data.augmentation=randaugment"] if real else []
         config = compose_typed([f"run_dir={folder}", "trainer.threads=null", "data.mean=null", "data.std=null", *cifar])
-        self._scenario = _made_up() if real else methods.build_scenario(config)
-        self._method = methods.build_method(config, self._scenario, Key(0))
+        self._scenario = _made_up() if real else build_scenario(config)
+        self._method = build_method(config, self._scenario, Key(0))
         self._task = self._scenario.tasks[0]
         if real:
             structure = {
@@ -82,7 +83,7 @@ class Loop:
         self._method.grow(self._task, Key(0), None)  # type: ignore[arg-type]
         self._method.network.to(device)
         (phase,) = [item.phase for item in self._method.plan(self._task) if isinstance(item, Fit)]
-        pipeline = methods.build_pipeline(config, self._scenario, Key(0))
+        pipeline = build_pipeline(config, self._scenario, Key(0))
         batch = 128 if real else config.batch.size
         assert batch
         draws = PhaseSampler([self._task.train], phase.sampling, 1, batch, Key(0))

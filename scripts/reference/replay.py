@@ -32,7 +32,8 @@ from cl_lightning.core.types import Phase, Task
 from cl_lightning.data.augmentation.mixup import mix_ratio
 from cl_lightning.data.loading import Images
 from cl_lightning.data.scenarios.scenario import Scenario
-from cl_lightning.factory.methods import build_memory, build_method, build_pipeline, build_scenario, flips
+from cl_lightning.factory.data import build_memory, build_pipeline, build_scenario, flips
+from cl_lightning.factory.methods import build_method
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine, EngineOptions, Observers
 from cl_lightning.learning.learner import Learner

@@ -9,8 +9,9 @@ import yaml
 
 from cl_lightning.compare.collect import collect
 from cl_lightning.compare.measured import MeasuredRun, measure
+from cl_lightning.core.types import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
-from cl_lightning.report.results import TaskRecord, build_results, write_results
+from cl_lightning.report.results import build_results, write_results
 
 NAMES = (("cat", "dog"), ("owl", "elk"), ("ape", "cow"))
 PROTOCOL: dict[str, Any] = {

@@ -76,7 +76,7 @@ def data_of(choice: str, **changed: Any) -> DataConfig:
 
 
 def compose(overrides: Sequence[str]) -> tuple[Config, list[Unread]]:
-    """In place of ``compose.compose_apart``."""
+    """In place of ``compose.compose_one_of_many``."""
     before = given(overrides)
     config = fill_in(before, keys_set(overrides))
     return config, unread(assignments(overrides), config, before)

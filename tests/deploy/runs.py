@@ -14,12 +14,13 @@ from cl_lightning.checkpoint.state import Cursor, RunState
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
+from cl_lightning.core.types import TaskRecord
 from cl_lightning.data.augmentation.pipeline import normalise
 from cl_lightning.data.scenarios.scenario import without_images
-from cl_lightning.factory.methods import build_memory, build_method
+from cl_lightning.factory.data import build_memory
+from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix
-from cl_lightning.report.results import TaskRecord
 from cl_lightning.run.run_dir import RunDirectory
 
 TRANSFORMER = ("model=convit_tiny", "model.dim=16", "model.depth=1", "model.patch_size=4")

@@ -330,7 +330,7 @@ def test_a_second_ctrl_c_ends_all_at_once(begin: Begin) -> None:
     [
         (DEAF, signal.SIGINT, "rank 0 did not end within 0.4 s after SIGINT, and all ranks were killed"),
         (DEAF, signal.SIGTERM, "rank 0 did not end within 0.4 s after SIGTERM, and all ranks were killed"),
-        ("", signal.SIGINT, "rank 0 could not be asked just then, and kept nothing more"),
+        ("", signal.SIGINT, "rank 0 could not be asked just then, and saved nothing more"),
     ],
 )
 def test_rank_0_has_so_long_to_stop(begin: Begin, script: str, number: signal.Signals, end: str) -> None:

@@ -13,7 +13,8 @@ from cl_lightning.config.fill import unread_switches
 from cl_lightning.config.schema import RecipeConfig
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Fit, Phase, PlanItem, View
-from cl_lightning.factory.methods import build_memory, build_method, build_scenario
+from cl_lightning.factory.data import build_memory, build_scenario
+from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
 from cl_lightning.run.run_dir import RunDirectory
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.checkpoint.files import last_checkpoint
-from cl_lightning.factory.added_task import kept_of, read_finished
+from cl_lightning.factory.added_task import exemplars_of, read_finished
 from tests.integration.changing_pictures import SMALL, copied, forget, picture, pictures, results, swap
 from tests.integration.commands import typed
 
@@ -119,6 +119,6 @@ def test_other_training_pictures_do_not_matter_any_more(own: Path, caplog: pytes
     config, payload = read_finished(own / "run", "learn=")
     config.data.root = f"{own}/pictures"
     with caplog.at_level(logging.INFO):
-        kept = kept_of(config, payload)
+        kept = exemplars_of(config, payload)
     assert [kept.source.key(row) for row in range(len(kept.source))] == remembered(own)
     assert f"1 of 24 training images changed: train/{key}; the run remembers none of them" in caplog.text

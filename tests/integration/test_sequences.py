@@ -21,7 +21,7 @@ from cl_lightning.data.sources.decoding import resized
 from cl_lightning.data.sources.readers import load_sources
 from cl_lightning.deploy.run_model import open_run
 from cl_lightning.deploy.verification import sample
-from cl_lightning.factory.methods import build_pipeline, flips
+from cl_lightning.factory.data import build_pipeline, flips
 from cl_lightning.factory.scenario import all_at_hand, dataset_scenario, only_arrays
 from tests.config.made import data_of, filled
 from tests.integration.commands import typed, write_digits

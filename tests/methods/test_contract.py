@@ -32,7 +32,8 @@ from cl_lightning.core.types import (
 )
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
-from cl_lightning.factory.methods import build_memory, build_method
+from cl_lightning.factory.data import build_memory
+from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method, frozen_copy
 from tests.methods.lives import IMAGES_A_CLASS, SIZES, MethodRun, pixels, task
 

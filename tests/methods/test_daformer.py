@@ -19,7 +19,8 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
 from cl_lightning.data.augmentation.mixup import one_hot
-from cl_lightning.factory.methods import build_method, build_scenario
+from cl_lightning.factory.data import build_scenario
+from cl_lightning.factory.methods import build_method
 from cl_lightning.losses.neighbours import neighbour_distillation
 from cl_lightning.methods.daformer import FINETUNING_PARTS, MAIN_PARTS, DAFormer, NeighbourTerm
 from cl_lightning.methods.dytox import DyTox

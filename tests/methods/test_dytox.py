@@ -15,7 +15,8 @@ from cl_lightning.core import rng
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.core.types import Batch, Evaluate, Fit, Grow, Herd, Optimiser, Phase, Schedule, Sharpness, Task, View
 from cl_lightning.data.augmentation.mixup import one_hot
-from cl_lightning.factory.methods import build_method, build_scenario
+from cl_lightning.factory.data import build_scenario
+from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.task_attention import TaskAttentionBlock

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from cl_lightning.core.types import PhaseRecord, TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.report.data import Published, ReportData, write_report_data
-from cl_lightning.report.results import PhaseAccuracy, PhaseRecord, TaskRecord, build_results, write_json
+from cl_lightning.report.results import PhaseAccuracy, build_results, write_json
 
 ROWS = (((90, 98, 100),), ((70, 90, 100), (40, 49, 50)), ((60, 80, 100), (30, 45, 50), (45, 50, 50)))
 """(right, right among five, images)."""

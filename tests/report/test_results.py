@@ -8,11 +8,11 @@ import math
 
 import pytest
 
+from cl_lightning.core.types import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.report.progress import phase_line, phase_scalars
 from cl_lightning.report.results import (
     PhaseAccuracy,
-    TaskRecord,
     build_results,
     matrix_csv,
     phases_csv,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cl_lightning.core.types import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
-from cl_lightning.report.results import TaskRecord, build_results
+from cl_lightning.report.results import build_results
 from cl_lightning.report.table import render_table
 
 PROTOCOL = {"method": "dytox", "memory": "2000 total, global", "order": "cifar100_order1", "seed": 7, "replicas": 1}

@@ -23,7 +23,7 @@ def test_kernels_are_tried_where_they_would_serve(
     calls: list[int] = []
     monkeypatch.setattr(kernels, "smoke_test", lambda: calls.append(1))
     config = compose_typed([f"run_dir={tmp_path}", f"trainer.precision={precision}", "trainer.keep_memory=false"])
-    with job_environment(config, tmp_path, writes=False, on_gpu=on_gpu):
+    with job_environment(config, tmp_path, is_main=False, on_gpu=on_gpu):
         assert len(calls) == tried
 
 
@@ -32,5 +32,5 @@ def test_a_log_without_room_is_let_go_of(tmp_path: Path, monkeypatch: pytest.Mon
     """What is still to be written when it is closed has nowhere to go; the run has ended with a line of its own."""
     monkeypatch.setattr(process_setup, "open_to_append", lambda _: os.open("/dev/full", os.O_WRONLY))
     config = compose_typed([f"run_dir={tmp_path}", "trainer.keep_memory=false"])
-    with job_environment(config, tmp_path, writes=True, on_gpu=False):
+    with job_environment(config, tmp_path, is_main=True, on_gpu=False):
         logging.getLogger("cl_lightning").info("said")

@@ -71,7 +71,7 @@ def test_nothing_composes_a_configuration_once_training_has_begun(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The tables are made to hold a curve of this very run's protocol, which the page then shows."""
-    jobs, fit, composed = Table.jobs, Engine.fit, compose.compose_one_of_many
+    jobs, fit, composed = Table.jobs, Engine.fit, compose.typed_and_unread
     training: list[str] = []
 
     def as_this_run(table: Table, *_: Any) -> list[Job]:
@@ -81,13 +81,13 @@ def test_nothing_composes_a_configuration_once_training_has_begun(
         training.append("begun")
         return fit(engine, *given)
 
-    def not_any_more(overrides: list[str]) -> Any:
+    def not_any_more(*given: Any) -> Any:
         assert not training, "a configuration is composed in a run"
-        return composed(overrides)
+        return composed(*given)
 
     monkeypatch.setattr(Table, "jobs", as_this_run)
     monkeypatch.setattr(Engine, "fit", begins)
-    monkeypatch.setattr(compose, "compose_one_of_many", not_any_more)
+    monkeypatch.setattr(compose, "typed_and_unread", not_any_more)
     monkeypatch.setenv("WANDB_MODE", "offline")
     run_dir = tmp_path / "run"
     shown = ["report.page=true", "logger=wandb", "logger.mode=offline", "trainer.progress=none"]

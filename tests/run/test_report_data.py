@@ -9,14 +9,13 @@ import numpy as np
 import torch
 
 from cl_lightning.checkpoint.state import RunState
-from cl_lightning.core.types import Task
+from cl_lightning.core.types import Task, TaskRecord
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 from cl_lightning.metrics.answers import Answers
 from cl_lightning.report.data import Published
-from cl_lightning.report.results import TaskRecord
 from cl_lightning.run import report_data
 from cl_lightning.run.report_data import ReportBuilder
 from tests.learning.a_phase import Toy, toy
@@ -70,7 +69,7 @@ def test_a_page_shows_the_published_curve_that_was_handed_in() -> None:
     curve = Published("DyTox, elsewhere", "Table 1", (90.0, 80.0, 70.0))
     for given in (curve, None):
         assert (
-            ReportBuilder(CONFIG, SCENARIO, toy(4), PIPELINE, given)._portrait(after_three_tasks()).published == given
+            ReportBuilder(CONFIG, SCENARIO, toy(4), PIPELINE, given)._page_data(after_three_tasks()).published == given
         )
 
 

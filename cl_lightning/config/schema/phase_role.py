@@ -1,4 +1,4 @@
-"""The use of a phase, said once: at its field in the dataclass of a method's options."""
+"""The role of a phase, stated once: at its field in the dataclass of a method's options."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ _USE = "use of the phase"
 
 @dataclass(frozen=True)
 class PhaseRole:
-    """What a phase is for, as far as options of a run depend on it."""
+    """The role of a phase, as far as options of a run depend on it."""
 
     balanced: bool = False
-    """It looks at small, balanced data: its epochs are times ``balanced_epochs_scale``, and it is there only where a
-    memory is.
+    """True if it trains on small, balanced data: its epochs are times ``balanced_epochs_scale``, and it needs a memory.
     """
     first_task_if: str | None = None
     """Option of the method that has the first task train this phase in place of its main one; no other task does."""
 
     @property
     def scale(self) -> str:
-        """Which of the run's scales its epochs are times."""
+        """Name of the run's scale that its epochs are multiplied by."""
         return "balanced_epochs_scale" if self.balanced else "epochs_scale"
 
 
@@ -32,7 +31,7 @@ def role(*, balanced: bool = False, first_task_if: str | None = None) -> dict[st
 
 
 def role_of(field: dataclasses.Field[Any]) -> PhaseRole:
-    """Return what was said at the field of a phase."""
+    """Return the role that is stated at the field of a phase."""
     found = field.metadata.get(_USE, PhaseRole())
     assert isinstance(found, PhaseRole)
     return found

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.command_line.overrides import assignments
-from cl_lightning.config.compose import compose_apart
+from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.hydra_internals import Override, parse_overrides
 from cl_lightning.config.unread.check import Unread, is_conditional, told
 from cl_lightning.core.errors import UserError
@@ -39,7 +39,7 @@ def unread_by_all(hydra: Any) -> str | None:
     waiting: dict[str, Unread] = {}
     for job in jobs:
         try:
-            idle = compose_apart(["run_dir=none", *job])[1]
+            idle = compose_one_of_many(["run_dir=none", *job])[1]
         except (UserError, HydraException, OmegaConfBaseException, AssertionError, AttributeError):
             return None  # an invalid job reports its own error
         waiting = {one.key: one for one in idle if job is jobs[0] or one.key in waiting}

@@ -49,7 +49,7 @@ def by_all(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         count.append(1)
         return compose([override for override in overrides if not override.startswith("sweep=")])
 
-    monkeypatch.setattr(unread, "compose_apart", apart)
+    monkeypatch.setattr(unread, "compose_one_of_many", apart)
     return count
 
 

@@ -1,0 +1,44 @@
+"""From the configuration to networks: descriptions of encoders and backbones, and networks built from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from cl_lightning.config.option_names import MODEL
+from cl_lightning.config.schema import Config
+from cl_lightning.core.errors import worded
+from cl_lightning.core.rng import Key
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.models.build import Structure, build_network
+
+
+def named_network(structure: Structure, key: Key) -> Any:
+    """Build a network from its description. Raises ``UserError`` for a size that it cannot have."""
+    with worded(MODEL):
+        return build_network(structure, key)
+
+
+def encoder_structure(config: Config, scenario: Scenario) -> Structure:
+    """Return the description of the encoder or backbone that ``config.model`` names."""
+    options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in ("name", "pretrained")}
+    options["channels"] = scenario.channels
+    if options["kind"] in ("convit", "timm_vit"):
+        options["image_size"] = scenario.image_size
+    if options["kind"] == "timm_vit":
+        options["name"] = config.model.name
+    if getattr(config.model, "pretrained", False):
+        options["pretrained"] = True
+    return options
+
+
+def backbone_structure(config: Config, scenario: Scenario) -> Structure:
+    """Return the description of a backbone; a transformer is read at its class token."""
+    encoder = encoder_structure(config, scenario)
+    return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in ("convit", "timm_vit") else encoder
+
+
+def embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bool = True) -> Any:
+    """Return a backbone with one growing classifier, without classes yet."""
+    backbone = backbone_structure(config, scenario)
+    return named_network({"kind": "embedding_network", "backbone": backbone, "bias": bias, "classes": []}, key)

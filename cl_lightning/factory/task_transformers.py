@@ -1,0 +1,100 @@
+"""Methods on a transformer that grows with each task, from the configuration to objects: DyTox and DAFormer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from cl_lightning.config.schema import Config, DAFormerConfig, DyToxConfig, TaskTransformerConfig
+from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Mixing, Order, Phase, Sampling, Sharpness, View
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.factory.networks import encoder_structure, named_network
+from cl_lightning.factory.phases import MAIN, build_phase
+from cl_lightning.losses.neighbours import Neighbours
+from cl_lightning.methods import daformer, dytox
+from cl_lightning.methods.base import Method
+from cl_lightning.models.build import Structure
+
+
+def build_dytox(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return DyTox: a task-attention decoder with one token a task."""
+    method = config.method
+    assert isinstance(method, DyToxConfig)
+    decoder = {"kind": "task_attention", "expansion": method.token_expansion}
+    network = _task_network(config, scenario, decoder, key)
+    phases = _expanding_phases(config, scenario, dytox.MAIN_PARTS, dytox.FINETUNING_PARTS)
+    return dytox.DyTox(network, *phases, _expanding_options(config, scenario))
+
+
+def build_daformer(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return DAFormer: a dual-attention decoder, with its neighbour loss where that is asked for."""
+    method = config.method
+    assert isinstance(method, DAFormerConfig)
+    decoder = {"kind": "dual_attention", "expansion": method.bank_expansion, "out_proj": method.out_proj}
+    network = _task_network(config, scenario, decoder, key)
+    phases = _expanding_phases(config, scenario, daformer.MAIN_PARTS, daformer.FINETUNING_PARTS)
+    neighbours, given = None, method.neighbours
+    if given.form != "none":
+        loss = Neighbours(given.form, given.k, given.temperature, given.margin)
+        neighbours = daformer.NeighbourTerm(loss, given.weight)
+    return daformer.DAFormer(network, *phases, _expanding_options(config, scenario), neighbours)
+
+
+def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: Key) -> Any:
+    method = config.method
+    assert isinstance(method, TaskTransformerConfig)
+    structure = {
+        "kind": "task_network",
+        "encoder": encoder_structure(config, scenario),
+        "decoder": decoder,
+        "diverge": method.divergence_weight > 0,
+        "independent_heads": method.independent_heads,
+        "classes": [],
+    }
+    return named_network(structure, key)
+
+
+def _herds_late(config: Config, scenario: Scenario) -> bool:
+    """Return whether herding follows fine-tuning, on as many new images as exemplars of old classes. Where no class
+    is old there is no such number: a single task is fine-tuned on its exemplars, which are herded before.
+    """
+    return config.recipe.herd_after_finetuning and len(scenario.tasks) > 1
+
+
+def _expanding_phases(
+    config: Config, scenario: Scenario, main_parts: tuple[str, ...], finetuning_parts: tuple[str, ...]
+) -> tuple[Phase, Phase | None]:
+    """Return DyTox's two phases, main and fine-tuning, for the parts of any growing transformer."""
+    method, recipe = config.method, config.recipe
+    assert isinstance(method, TaskTransformerConfig)
+    mixing = None if method.mixup is None else Mixing(method.mixup.alpha, method.mixup.smoothing)
+    sharpness = None if method.sam is None else Sharpness(method.sam.rho, method.sam.adaptive)
+    parts = [part for part in main_parts if method.divergence_weight > 0 or part != "divergence"]
+    main = build_phase(MAIN, method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
+    if method.finetuning is None:
+        return main, None
+    view = View.BALANCED if _herds_late(config, scenario) else View.MEMORY
+    mixing_too = mixing if method.mixup and method.mixup.in_finetuning else None
+    finetuning = build_phase("finetuning", method.finetuning, config, view, finetuning_parts, mixing=mixing_too)
+    order = Order(recipe.finetuning_order)
+    sampling = Sampling(order, recipe.order_ignores_seed, recipe.finetuning_drop_last)
+    return main, dataclasses.replace(finetuning, sampling=sampling)
+
+
+def _expanding_options(config: Config, scenario: Scenario) -> dytox.DyToxOptions:
+    method, recipe = config.method, config.recipe
+    assert isinstance(method, TaskTransformerConfig)
+    return dytox.DyToxOptions(
+        distillation=method.distillation,
+        temperature=method.temperature,
+        divergence_weight=method.divergence_weight,
+        sharpness_from_task=method.sam.from_task if method.sam else 0,
+        softmax=method.mixup is not None and recipe.mixup_softmax,
+        distillation_class_mean=recipe.distillation_class_mean,
+        rehearsal=config.memory.budget != "none",
+        herd_augmented=recipe.herd_augmented,
+        herd_distinct=recipe.herd_distinct,
+        herd_after_finetuning=_herds_late(config, scenario),
+        finetune_first=recipe.finetune_joint and len(scenario.tasks) == 1,
+    )
