@@ -9,7 +9,8 @@ import traceback
 from pathlib import Path
 
 from cl_lightning.config.registry import register
-from cl_lightning.distributed.launcher import PEER_GONE, die_with_parent
+from cl_lightning.core.exit_codes import PEER_GONE
+from cl_lightning.distributed.launcher import die_with_parent
 from cl_lightning.run.job import WANTS_TRACEBACK, run_as_rank
 
 
