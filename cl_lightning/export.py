@@ -10,7 +10,7 @@ from cl_lightning.core.cli import Parser, carried_out, positive, say
 from cl_lightning.core.exit_codes import DONE, PARTLY
 from cl_lightning.core.paths import typed_path
 
-_NAMES = ("safetensors", "torch_export", "onnx")
+FORMAT_NAMES = ("safetensors", "torch_export", "onnx")
 _EPILOG = """\
 safetensors: model.safetensors, read with model.json by cl_lightning.deploy.exported.load_exported(DIR).
 torch_export: model.pt2, read by torch.export.load. onnx: model.onnx; needs pip install "cl-lightning[onnx]".
@@ -31,9 +31,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "--formats",
         nargs="+",
-        choices=_NAMES,
+        choices=FORMAT_NAMES,
         metavar="FORMAT",
-        help=f"of {', '.join(_NAMES)} (default: all that can be made here)",
+        help=f"of {', '.join(FORMAT_NAMES)} (default: all that can be made here)",
     )
     parser.add_argument(
         "--readout", help="of model.pt2 and model.onnx: linear, or nme of iCaRL (default: the method's own)"
@@ -70,7 +70,7 @@ def _export(given: argparse.Namespace) -> int:
     model = model_of(config, given.run_dir, given.checkpoint).reading_at_most(given.max_pixels)
     readout = model.exportable(given.readout)
     images = sample(model, config.data, given.images)
-    wanted = list(dict.fromkeys(given.formats or _NAMES))
+    wanted = list(dict.fromkeys(given.formats or FORMAT_NAMES))
     possible = [name for name in wanted if not FORMATS[name].missing()]
     for name in wanted:
         if name not in possible:

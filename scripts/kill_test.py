@@ -55,8 +55,8 @@ SMALL = (
 SITES = {
     "step": ("cl_lightning.methods.base", "Method.after_step"),
     "backward": ("cl_lightning.learning.non_finite", "NonFiniteGuard.guard"),
-    "checkpoint, writing": ("cl_lightning.checkpoint.files", "_Hashing.write"),
-    "checkpoint, written": ("cl_lightning.checkpoint.files", "_Hashing.finish"),
+    "checkpoint, writing": ("cl_lightning.checkpoint.files", "HashingFile.write"),
+    "checkpoint, written": ("cl_lightning.checkpoint.files", "HashingFile.finish"),
     "file, written": ("os", "replace"),
     "file, renamed": ("cl_lightning.core.atomic_write", "_sync_folder"),
     "checkpoint, clearing away": ("cl_lightning.checkpoint.files", "_superseded"),

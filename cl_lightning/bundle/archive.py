@@ -115,7 +115,7 @@ def _as_archive(file: Path, stream: BinaryIO) -> zipfile.ZipFile:
     """
     try:
         archive = zipfile.ZipFile(stream)
-        _check(archive, os.fstat(stream.fileno()).st_size)
+        check_archive(archive, os.fstat(stream.fileno()).st_size)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError, struct.error) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"it is truncated, or no bundle ({foreign_kind(file) or why})") from error
@@ -126,7 +126,8 @@ def _as_archive(file: Path, stream: BinaryIO) -> zipfile.ZipFile:
     return archive
 
 
-def _check(archive: zipfile.ZipFile, size: int) -> None:
+def check_archive(archive: zipfile.ZipFile, size: int) -> None:
+    """Raise ``ValueError`` unless an archive of ``size`` bytes is a whole bundle."""
     names = archive.namelist()
     if CONTENTS not in names:
         raise ValueError(f"it is no bundle, it has no {CONTENTS}")

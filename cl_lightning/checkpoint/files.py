@@ -31,8 +31,9 @@ _MARK = b"\ncl_lightning sha256 "
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
 _NAME = re.compile(r"task_(\d+)(?:_item_(\d+)(?:_step_(\d+))?)?\.pt")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
-_KEPT_WITHIN = 2
 _NO_END = "its end is missing"
+KEPT_WITHIN_TASK = 2
+"""Number of places within the current task that are kept: the last one, and one to go back to."""
 log = logging.getLogger(__name__)
 
 
@@ -90,7 +91,7 @@ def save_whole(path: Path, payload: dict[str, Plain]) -> None:
     """Write ``payload`` and its checksum to ``path`` atomically."""
 
     def write(file: BinaryIO) -> None:
-        stream = _Hashing(file)
+        stream = HashingFile(file)
         torch.save(payload, stream)  # type: ignore[arg-type]
         stream.finish()
 
@@ -98,7 +99,7 @@ def save_whole(path: Path, payload: dict[str, Plain]) -> None:
     replace_file(path, write)
 
 
-class _Hashing:
+class HashingFile:
     """File that hashes its content. torch must not see an error while it writes (it would end the process in a
     destructor), so the first one is stored and raised at the end.
     """
@@ -136,7 +137,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         AlteredError: it is not as it was written.
         InvalidFileError: it is of another version, or holds more than tensors and plain values (code, for example).
     """
-    altered = _altered(path)
+    altered = alteration(path)
     if altered not in (None, _NO_END):
         raise AlteredError(altered)
     _check_begin(path)
@@ -201,10 +202,10 @@ def _superseded(folder: Path, last: Position) -> list[Path]:
     ends = [path for position, path in found if position <= last and position == Position(position.tasks)]
     within = [path for position, path in found if position <= last and position != Position(position.tasks)]
     later = [path for position, path in found if position > last]
-    return [*ends[:-1], *within[:-_KEPT_WITHIN], *later, *folder.glob(".task_*.part")]
+    return [*ends[:-1], *within[:-KEPT_WITHIN_TASK], *later, *folder.glob(".task_*.part")]
 
 
-def _altered(path: Path) -> str | None:
+def alteration(path: Path) -> str | None:
     """Return the reason why the file is not as it was written, None if it is."""
     if path.exists() and not path.is_file():
         raise AlteredError(f"it is {foreign_kind(path)}")

@@ -47,6 +47,19 @@ class Cursor:
         """Seconds spent on the task."""
         return time.monotonic() - self.started
 
+    def to_plain(self) -> dict[str, Plain]:
+        """Return the cursor as plain values, with the seconds spent in place of a clock's."""
+        left = None if self.left is None else dict(vars(self.left))  # dataclasses.asdict would copy the tensors
+        plain = {name: value for name, value in vars(self).items() if name != "started"}
+        return {**plain, "left": left, "seconds": self.seconds}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Plain]) -> Cursor:
+        """Invert :meth:`to_plain`."""
+        left = None if plain["left"] is None else PhaseCheckpoint(**plain["left"])
+        started = time.monotonic() - plain["seconds"]
+        return cls(plain["items"], left, plain["images"], plain["fit_seconds"], started)
+
 
 @dataclass
 class RunState:
@@ -114,10 +127,10 @@ def checkpoint_payload(
         "network": _network_state(method.network),
         "teacher": None if method.teacher is None else _network_state(method.teacher),
         "extra": method.extra_state(),
-        "memory": _memory_state(state.memory, source),
+        "memory": memory_state(state.memory, source),
         "step_offset": state.step_offset,
         "records": [dataclasses.asdict(record) for record in state.records],
-        "cursor": _cursor_state(state.cursor),
+        "cursor": state.cursor.to_plain(),
         "precisions": [list(entry) for entry in state.precisions],
         "phases": [dataclasses.asdict(phase) for phase in state.phases],
         "answers": None if state.answers is None else state.answers.to_plain(),
@@ -158,7 +171,7 @@ def _state_of(payload: dict[str, Plain], source: ImageSource) -> RunState:
         protocol: {readout: AccuracyMatrix.from_plain(rows) for readout, rows in readouts.items()}
         for protocol, readouts in payload["matrices"].items()
     }
-    cursor = _cursor(payload["cursor"])
+    cursor = Cursor.from_plain(payload["cursor"])
     precisions = [(int(task), str(phase), str(precision)) for task, phase, precision in payload["precisions"]]
     memory = restore_memory(payload["memory"], source)
     phases = [PhaseRecord(**phase) for phase in payload["phases"]]
@@ -184,19 +197,7 @@ def restore_learnt(payload: dict[str, Plain], method: Method) -> None:
     method.load_extra_state(payload["extra"])
 
 
-def _cursor_state(cursor: Cursor) -> dict[str, Plain]:
-    left = None if cursor.left is None else dict(vars(cursor.left))  # dataclasses.asdict would copy the tensors
-    plain = {name: value for name, value in vars(cursor).items() if name != "started"}
-    return {**plain, "left": left, "seconds": cursor.seconds}
-
-
-def _cursor(plain: dict[str, Plain]) -> Cursor:
-    left = None if plain["left"] is None else PhaseCheckpoint(**plain["left"])
-    started = time.monotonic() - plain["seconds"]
-    return Cursor(plain["items"], left, plain["images"], plain["fit_seconds"], started)
-
-
-def _memory_state(memory: RehearsalMemory, source: ImageSource) -> dict[str, Plain]:
+def memory_state(memory: RehearsalMemory, source: ImageSource) -> dict[str, Plain]:
     """Return the memory with stable keys in place of rows: files added to a folder move rows, not keys."""
     plain: dict[str, Plain] = memory.state()
     lists = [{label: [source.key(row) for row in rows] for label, rows in each.items()} for each in plain["lists"]]

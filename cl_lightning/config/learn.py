@@ -59,7 +59,7 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     saved = read_saved(run_dir, "learn=")
     given = {name: _last(overrides, name) for name in _OWN}
     folder = _folder(given["data.new"], f"learn={run_dir}")
-    free = [name for name in _free() if _has(saved, name)]
+    free = [name for name in free_keys() if _has(saved, name)]
     changes = [_change(override, free) for override in overrides if override.partition("=")[0] not in _OWN]
     try:
         before = load_plain(saved)
@@ -148,7 +148,7 @@ def _entry(folder: Path, before: Config, given: dict[str, str | None], changed: 
     return entry
 
 
-def _free() -> list[str]:
+def free_keys() -> list[str]:
     """Return what a new task may do otherwise; a name with a point at its end stands for all below it."""
     return sorted([*_FREE, *(f"method.{name}." for name, use in all_phases().items() if use.first_task_if is None)])
 

@@ -27,7 +27,7 @@ from cl_lightning.data.loading import (
 )
 from cl_lightning.data.sources.base import ImageSource
 
-_LEVELS_TOGETHER = {"cpu": 1 << 21, "cuda": 1 << 25}
+LEVELS_TOGETHER = {"cpu": 1 << 21, "cuda": 1 << 25}
 """Number of grey levels of several steps that are augmented together: on a CPU as many as stay in the caches; on a GPU
 an epoch of a task of CIFAR's size, since the host starts some 600 operators, however many images there are.
 """
@@ -66,7 +66,7 @@ class PreparedBatches:
             yield from self._prepared(together)
 
     def _levels(self) -> int:
-        return _LEVELS_TOGETHER.get(self._device.type, _LEVELS_TOGETHER["cpu"])
+        return LEVELS_TOGETHER.get(self._device.type, LEVELS_TOGETHER["cpu"])
 
     def _prepared(self, batches: Sequence[RawBatch]) -> Iterator[Images]:
         sizes, epoch = [len(batch.rows) for batch in batches], batches[0].epoch

@@ -59,7 +59,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
     method.network.to(device)
     return TrainedModel(
         source=str(file),
-        stage=_stage(len(payload["records"]), len(sizes), identity["protocol"]["tasks"]),
+        stage=position_in_run(len(payload["records"]), len(sizes), identity["protocol"]["tasks"]),
         network=method.network,
         predict=method.predict,
         readouts=method.readouts(),
@@ -67,7 +67,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
         task_sizes=sizes,
         preprocessing=preprocessing,
         protocol={**identity["protocol"], "evaluation": method.protocol},
-        commit=_commit(run_dir),
+        commit=recorded_commit(run_dir),
     )
 
 
@@ -138,7 +138,7 @@ def _preprocessing(config: Config, scenario: Scenario) -> Preprocessing:
     )
 
 
-def _stage(finished: int, grown: int, sizes: list[int]) -> str:
+def position_in_run(finished: int, grown: int, sizes: list[int]) -> str:
     """Describe the checkpoint's position in the run."""
     classes = f"{sum(sizes[:grown])} of {sum(sizes)} classes"
     if grown > finished:
@@ -148,7 +148,8 @@ def _stage(finished: int, grown: int, sizes: list[int]) -> str:
     return f"all {len(sizes)} tasks, {sum(sizes)} classes"
 
 
-def _commit(run_dir: Path) -> str | None:
+def recorded_commit(run_dir: Path) -> str | None:
+    """Return the commit in a run's results; None if there is none to read."""
     try:
         results = json.loads(read_file(run_dir / "results.json"))
         return str(results["provenance"]["commit"]) if results["provenance"]["commit"] else None

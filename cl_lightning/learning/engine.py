@@ -87,7 +87,7 @@ class Engine:
         self._pipeline = pipeline
         self._clean = replace(pipeline, augmentation=None)
         self._trainer = trainer
-        self._options = options
+        self.options = options
         self._train_pixels = PixelStore(scenario.train)
         self._test_pixels = self._train_pixels if scenario.test is scenario.train else PixelStore(scenario.test)
 
@@ -113,8 +113,8 @@ class Engine:
         before = 0 if checkpoint is None else checkpoint.steps
         learner = Learner(
             method, task, phase, length, draws.replicas, key,
-            processes=processes, resume_from=checkpoint, point_every=self._options.log_every,
-            cuda_graphs=self._options.cuda_graphs,
+            processes=processes, resume_from=checkpoint, point_every=self.options.log_every,
+            cuda_graphs=self.options.cuda_graphs,
         )  # fmt: skip
         data = TaskData(
             self._scenario.train,
@@ -122,7 +122,7 @@ class Engine:
             draws.of(learner.replicas),
             replace(self._pipeline, key=key),
             self._train_pixels,
-            workers=self._options.workers,
+            workers=self.options.workers,
             wanted=range(before, draws.total_steps),
             scales=learner.scales,
         )
@@ -131,11 +131,11 @@ class Engine:
         trainer = make_trainer(self._trainer, [monitor, *look_on.callbacks, CheckpointCallback(look_on.leaving)])
         started = time.monotonic()
         networks = [method.network] if method.teacher is None else [method.network, method.teacher]
-        compiled = self._options.trunks.compiled(networks, draws.batch * len(learner.replicas))
+        compiled = self.options.trunks.compiled(networks, draws.batch * len(learner.replicas))
         with interruptible(trainer), _worker_errors_reported(), compiled, closing(learner):
             trainer.fit(learner, datamodule=data)
         assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
-        self._check_answers(method, learner, draws.rows[0][: self._options.evaluation_batch])
+        self._check_answers(method, learner, draws.rows[0][: self.options.evaluation_batch])
         images = draws.images * (draws.total_steps - before) // draws.total_steps
         return Fitted(learner.steps_done, images, time.monotonic() - started)
 
@@ -170,7 +170,7 @@ class Engine:
     def embed(self, network: Network, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
         """Return embeddings (n, F) float32, on the CPU, of clean training images, on every process."""
         processes = self._trainer.processes
-        chunks = Chunks.of(rows, self._options.evaluation_batch)
+        chunks = Chunks.of(rows, self.options.evaluation_batch)
         wanted = processes.share(chunks.total_steps)
         parts = self._embeddings(network, chunks, wanted, embed, replace(self._clean, flip=flip))
         return torch.cat(processes.gather_shares(parts))
@@ -192,7 +192,7 @@ class Engine:
         """
         processes = self._trainer.processes
         mine = [groups[index] for index in processes.share(len(groups))]
-        split = [rows.split(self._options.evaluation_batch) for rows in mine]
+        split = [rows.split(self.options.evaluation_batch) for rows in mine]
         chunks = Chunks([chunk for pieces in split for chunk in pieces])
         pipeline = self._clean if key is None else replace(self._pipeline, key=key)
         parts = iter(self._embeddings(network, chunks, range(chunks.total_steps), embed, pipeline))
@@ -204,14 +204,14 @@ class Engine:
         :meth:`gather` collects the results of each process's share.
         """
         processes = self._trainer.processes
-        chunks = Chunks.of(rows, self._options.evaluation_batch)
+        chunks = Chunks.of(rows, self.options.evaluation_batch)
         data = TaskData(
             self._scenario.test,
             self._scenario.test_labels,
             chunks,
             self._clean,
             self._test_pixels,
-            workers=self._options.workers,
+            workers=self.options.workers,
             wanted=processes.share(chunks.total_steps),
         )
         self._map(network, data, visit)
@@ -229,7 +229,7 @@ class Engine:
             chunks,
             pipeline,
             self._train_pixels,
-            workers=self._options.workers,
+            workers=self.options.workers,
             wanted=wanted,
         )
         # Cloned: tensors of inference mode could not take part in a later loss.

@@ -160,10 +160,10 @@ class Learner(pl.LightningModule):
         self._statistics = running_statistics(self.network)
         if self._resume_from is not None and self._resume_from.precision:  # empty if saved with another precision
             self.trainer.precision_plugin.load_state_dict(self._resume_from.precision)
-        if self._cuda_graphs and self._replayable():
+        if self._cuda_graphs and self.replayable():
             self.replay(CudaRecorder())
 
-    def _replayable(self) -> bool:
+    def replayable(self) -> bool:
         """Return True if steps may be replayed: on one GPU alone. A loss scale needs the host, and several processes
         meet in the middle of a step.
         """

@@ -148,7 +148,7 @@ class WandbRun:
         """
         run_id = _run_id(run_dir, new=resume is None)
         in_files = _last_number(run_dir, run_id) if options.mode == "offline" else -1
-        self._run = _begin(options, run_dir, run_id)
+        self._run = begin_wandb_run(options, run_dir, run_id)
         self._last_number = max(in_files, self._run.starting_step - 1)
         before = resume or inherited or ResumePoint(0, 0)
         self._tasks = before.tasks - sum(TASK in row for row in rows)  # tasks before the rows, in case rows are missing
@@ -297,7 +297,8 @@ def _media(panels: Panels) -> dict[str, Any]:
     return {**tables, **{name: of[0] if len(of) == 1 else of for name, of in pictures.items()}}
 
 
-def _begin(options: LoggerOptions, run_dir: Path, run_id: str) -> Any:
+def begin_wandb_run(options: LoggerOptions, run_dir: Path, run_id: str) -> Any:
+    """Begin a wandb run, or go on with the one of this id, and return it."""
     import wandb
 
     settings = wandb.Settings(console="off", x_disable_stats=False, silent=options.quiet)

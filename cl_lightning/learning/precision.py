@@ -21,7 +21,7 @@ def slow_half_precision(precision: str, *, on_gpu: bool) -> list[str]:
     """
     if on_gpu or precision != "bf16-mixed":
         return []
-    ratio = _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
+    ratio = product_seconds(torch.bfloat16) / product_seconds(torch.float32)
     if ratio < _SLOWER:
         return []
     return [
@@ -30,7 +30,7 @@ def slow_half_precision(precision: str, *, on_gpu: bool) -> list[str]:
     ]
 
 
-def _product_seconds(dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter) -> float:
+def product_seconds(dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the best time of a few products of square matrices, in seconds; some milliseconds in all."""
     a = torch.ones(_SIZE, _SIZE, dtype=dtype)
     a @ a  # the first call initialises libraries

@@ -72,7 +72,7 @@ def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Int64[Tens
 
 
 def _greedy(features: Float[Tensor, "n F"], wanted: int, turns: int, revisit: bool) -> list[int]:
-    quick, exact = _Quick(features), _Exact(features)
+    quick, exact = QuickProducts(features), _Exact(features)
     step, tie_break = quick.with_mean, np.zeros(len(features)) if revisit else -quick.half_squared_norms
     scores, slack = step + tie_break, np.zeros(len(features))
     columns: dict[int, _Vector] = {}
@@ -103,7 +103,7 @@ def _settle(scores: _Vector, slack: _Vector, exact: _Exact, turn: int, revisit: 
         slack[doubtful] = 0
 
 
-class _Quick:
+class QuickProducts:
     """A class's inner products in float32, between rows divided by their norms."""
 
     def __init__(self, features: Float[Tensor, "n F"]) -> None:

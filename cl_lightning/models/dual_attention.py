@@ -10,7 +10,7 @@ one for all (``expansion=False``).
 Computed in an exact cheaper form. The self branch, queries and values do not depend on the task: once. The mean over
 patches commutes with the MLP's second linear map: e = mean(u) + fc2(mean(gelu(fc1(norm2(u))))), with u the residual
 stream behind attention; so does stochastic depth, which is one number per image, task and branch. All tasks pass
-together, as many at a time as ``_ROWS_TOGETHER`` says.
+together, as many at a time as ``ROWS_TOGETHER`` says.
 
 Legend: B batch, N patches, P = N keys of a bank, T tasks (t of them at a time), D width, H heads, E = D / H, F = E and
 the columns that carry the biases (``_COLUMNS``).
@@ -31,7 +31,7 @@ from cl_lightning.models.task_decoder import Prepared, TaskDecoder, TaskScales
 Keys = Float[Tensor, "T P F"]
 """Keys of some banks and, in the next column, their biases; F - E - 1 columns of zeros."""
 
-_ROWS_TOGETHER = {"cpu": 1 << 13, "cuda": 1 << 19}
+ROWS_TOGETHER = {"cpu": 1 << 13, "cuda": 1 << 19}
 """Patches of all images and tasks that pass the MLP at a time: more needs memory and, where arithmetic fills the
 device, saves nothing.
 """
@@ -156,7 +156,7 @@ class DualAttentionBlock(TaskDecoder):
 def _tasks_together(x_BND: Float[Tensor, "B N D"], tasks: int) -> int:
     if torch.compiler.is_compiling():  # an export is for batches of any size
         return tasks
-    return max(1, _ROWS_TOGETHER[x_BND.device.type] // (x_BND.shape[0] * x_BND.shape[1]))
+    return max(1, ROWS_TOGETHER[x_BND.device.type] // (x_BND.shape[0] * x_BND.shape[1]))
 
 
 def _read_keys(

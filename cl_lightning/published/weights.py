@@ -270,7 +270,7 @@ def _encoder_sizes(state: State, names: Names) -> dict[str, Any]:
         raise InvalidFileError(name, f"has {num_heads} heads, which do not divide the width of {dim}")
     return {
         "image_size": side * patch, "channels": channels, "patch_size": patch,
-        "dim": dim, "num_heads": num_heads, "depth": depth, "mlp_ratio": _ratio(hidden, dim),
+        "dim": dim, "num_heads": num_heads, "depth": depth, "mlp_ratio": exact_ratio(hidden, dim),
     }  # fmt: skip
 
 
@@ -292,7 +292,7 @@ def _number(arguments: Mapping[str, Any], name: str, default: float) -> float:
     return float(value)
 
 
-def _ratio(hidden: int, dim: int) -> float:
+def exact_ratio(hidden: int, dim: int) -> float:
     """Return a ratio whose product with ``dim``, truncated to a whole number, is ``hidden``."""
     ratio = hidden / dim
     return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)

@@ -180,11 +180,11 @@ def write_results(
     write_atomic(run_dir / "accuracy_matrix.csv", matrix_csv(matrices))
     if after_phases:
         write_atomic(run_dir / AFTER_PHASES, phases_csv(after_phases))
-    made = _made(run_dir / "results.json", results)
+    made = written_provenance(run_dir / "results.json", results)
     write_json(run_dir / "results.json", results if made is None else {**results, "provenance": made})
 
 
-def _made(path: Path, results: Mapping[str, Plain]) -> Plain:
+def written_provenance(path: Path, results: Mapping[str, Plain]) -> Plain:
     """Return the provenance in the file if its other entries, where it has them, are equal; else None. Notes may have
     been added or changed since.
     """

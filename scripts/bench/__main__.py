@@ -49,7 +49,7 @@ class Sizes:
 
 def _setting(sizes: Sizes) -> steps.Setting:
     """Return the setting of steps; on a GPU as in training: in bf16, and replayed."""
-    encoder, on_gpu = _TINY if sizes.quick else None, sizes.device == "cuda"
+    encoder, on_gpu = TINY if sizes.quick else None, sizes.device == "cuda"
     return steps.Setting(sizes.device, sizes.batch, sizes.pairs, bf16=on_gpu, replay=on_gpu, encoder=encoder)
 
 
@@ -116,7 +116,7 @@ def _roofline(sizes: Sizes) -> Iterator[Row]:
 
 def _dual(sizes: Sizes) -> Iterator[Row]:
     batch = 4 if sizes.quick else 256 if sizes.device == "cuda" else 64
-    yield dual.evaluation(10, batch, sizes.pairs, sizes.device, 1.4, _TINY if sizes.quick else None)
+    yield dual.evaluation(10, batch, sizes.pairs, sizes.device, 1.4, TINY if sizes.quick else None)
 
 
 def _masks(sizes: Sizes) -> Iterator[Row]:
@@ -138,7 +138,7 @@ PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "roofline": _roofline,
     "compiled": _compiled,
 }
-_TINY = {**steps.CIFAR, "dim": 24, "num_heads": 4, "depth": 1}
+TINY = {**steps.CIFAR, "dim": 24, "num_heads": 4, "depth": 1}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -196,7 +196,7 @@ def _write(out: Path, rows: list[Row], sizes: Sizes, taken: float) -> None:
     found = {
         "rows": [{**dataclasses.asdict(row), "target": row.target, "verdict": row.verdict} for row in rows],
         "sizes": dataclasses.asdict(sizes),
-        "encoder": _TINY if sizes.quick else steps.CIFAR,
+        "encoder": TINY if sizes.quick else steps.CIFAR,
         "machine": _machine(),
         "seconds": round(taken, 1),
     }

@@ -75,11 +75,11 @@ def seconds(work: Work, device: str = "cpu") -> float:
 
 
 def _timed(work: Work, times: int, device: str) -> float:
-    _wait(device)
+    wait_for(device)
     started = time.perf_counter()
     for _ in range(times):
         work()
-    _wait(device)
+    wait_for(device)
     return time.perf_counter() - started
 
 
@@ -91,6 +91,7 @@ def paired(first: Work, second: Work, pairs: int, device: str = "cpu", warm: boo
     return Pairs([a for a, _ in timings], [b for _, b in timings])
 
 
-def _wait(device: str) -> None:
+def wait_for(device: str) -> None:
+    """Wait until the device has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()

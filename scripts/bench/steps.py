@@ -70,7 +70,7 @@ class Step:
             for parameter in parameters:
                 parameter.requires_grad_(name in MAIN_PARTS)
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self._optimiser = make_optimiser(Optimiser("adamw", 1e-5, decay_vectors=False), trained, 1e-5)
+        self.optimiser = make_optimiser(Optimiser("adamw", 1e-5, decay_vectors=False), trained, 1e-5)
         self._plain, self._plain_teacher = PlainNetwork(self.network), PlainNetwork(self.teacher)
         draws = torch.Generator().manual_seed(0)
         size = int(str((setting.encoder or CIFAR)["image_size"]))
@@ -99,7 +99,7 @@ class Step:
         """Run one step; ``cached``: keep weights cast for half precision, as a loop over tokens needs. Ours is as in a
         run, and Lightning keeps none.
         """
-        self._optimiser.zero_grad()
+        self.optimiser.zero_grad()
         half = (
             torch.autocast(self._setting.device, torch.bfloat16, cache_enabled=cached)
             if self._setting.bf16
@@ -117,7 +117,7 @@ class Step:
             self.num_old,
         )
         loss.backward()
-        self._optimiser.step()
+        self.optimiser.step()
         return loss.detach()
 
     def _our_scores(self) -> tuple[Tensor, Tensor | None]:
@@ -151,7 +151,7 @@ class Step:
             )
 
     def _replayed(self) -> Callable[[], Tensor]:
-        for group in self._optimiser.param_groups:
+        for group in self.optimiser.param_groups:
             group["capturable"] = True
         replay = GraphedStep(lambda images: self.ours(), CudaRecorder())
         for _ in range(4):  # the fourth is recorded

@@ -90,7 +90,8 @@ def _sizes_that_lie(draw: random.Random, bundle: bytes) -> bytes:
 # ---- archives with right checksums -------------------------------------------------------------------------------
 
 
-def _files(bundle: bytes) -> Files:
+def unpacked(bundle: bytes) -> Files:
+    """Return the files of a bundle, without its list of contents."""
     with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
         return {name: archive.read(name) for name in archive.namelist() if name != _CONTENTS}
 
@@ -124,7 +125,7 @@ def _at(tree: Any, path: tuple[Any, ...]) -> Any:
     return tree
 
 
-def _change(draw: random.Random, tree: Any) -> None:
+def change_value(draw: random.Random, tree: Any) -> None:
     """Change one value of a tree to another, take one out, put one in, or take one for another."""
     path = draw.choice(_spread(draw, [path for path in _paths(tree) if not _is_free(tree, path)]))
     parent, key = _at(tree, path[:-1]), path[-1]
@@ -169,10 +170,10 @@ _FREE_IN_STATE = ("commits", "seconds", "fit_seconds", "images_per_second", "ima
 
 def _json(name: str) -> Callable[[random.Random, bytes], bytes]:
     def changed(draw: random.Random, bundle: bytes) -> bytes:
-        files = _files(bundle)
+        files = unpacked(bundle)
         tree = json.loads(files[name])
         free = {key: tree.pop(key) for key in FREE if key in tree}
-        _change(draw, tree)
+        change_value(draw, tree)
         return packed({**files, name: json.dumps({**tree, **free}).encode()})
 
     return changed
@@ -180,7 +181,7 @@ def _json(name: str) -> Callable[[random.Random, bytes], bytes]:
 
 def _text(draw: random.Random, bundle: bytes) -> bytes:
     """Change a text file in the bundle."""
-    files = _files(bundle)
+    files = unpacked(bundle)
     name = draw.choice([name for name in files if name.endswith((".json", ".yaml", ".csv", ".gz"))])
     content = draw.choice(
         (
@@ -203,7 +204,7 @@ def _configuration(draw: random.Random, bundle: bytes) -> bytes:
 
     Others (a learning rate, a folder) may be changed in a run that somebody sends: nobody could tell.
     """
-    files = _files(bundle)
+    files = unpacked(bundle)
     tree = yaml.safe_load(files["config.yaml"])
     group, key = draw.choice(
         [("method", "name"), ("data", "name"), ("data", "image_size"), ("model", "name"), ("model", "kind"),
@@ -222,7 +223,7 @@ def _configuration(draw: random.Random, bundle: bytes) -> bytes:
 
 def _tensors(draw: random.Random, bundle: bytes) -> bytes:
     """Write a header of safetensors with false shapes, types or offsets."""
-    files = _files(bundle)
+    files = unpacked(bundle)
     name = draw.choice([name for name in files if name.endswith(".safetensors")])
     content = files[name]
     size = struct.unpack_from("<Q", content)[0]
@@ -253,7 +254,7 @@ def _tensors(draw: random.Random, bundle: bytes) -> bytes:
 
 def _entries(draw: random.Random, bundle: bytes) -> bytes:
     """Remove, repeat or add an entry, or give it a name outside of the folder."""
-    files = _files(bundle)
+    files = unpacked(bundle)
     name = draw.choice([name for name in files if name != "images.csv.gz"])
     action = draw.randrange(4)
     if action == 0:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.bundle.__main__ import main as bundle
-from scripts.soak.bundles import damage, packed
+from scripts.soak.bundles import damage, packed, unpacked
 from tests.integration.commands import typed
 
 ROOT = Path(__file__).parents[2]
@@ -48,9 +48,7 @@ def test_each_of_many_is_refused(decade: int, whole: bytes, tmp_path: Path, caps
 
 
 def test_what_was_only_packed_anew_is_taken(whole: bytes, tmp_path: Path) -> None:
-    from scripts.soak.bundles import _files
-
-    (tmp_path / "b").write_bytes(packed(_files(whole)))
+    (tmp_path / "b").write_bytes(packed(unpacked(whole)))
     assert bundle(["import", f"{tmp_path}/b", f"{tmp_path}/out"]) == 0
     assert (tmp_path / "out" / "results.json").is_file()
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from cl_lightning.checkpoint.files import VERSION, Position, load_checkpoint, save_whole
-from cl_lightning.checkpoint.state import Cursor, RunState, _cursor, _cursor_state, _memory_state, restore_memory
+from cl_lightning.checkpoint.state import Cursor, RunState, memory_state, restore_memory
 from cl_lightning.core.types import PhaseCheckpoint
 from cl_lightning.data.sources.base import FolderSource
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
@@ -28,7 +28,7 @@ def test_the_memory_points_at_the_same_images_after_a_file_was_added(tmp_path: P
     memory = RehearsalMemory(Budget("total", 4), "global", 1).update(
         [{0: torch.tensor([1, 0]), 1: torch.tensor([3])}], 2
     )
-    save_whole(tmp_path / "task.pt", {"version": VERSION, "memory": _memory_state(memory, before)})
+    save_whole(tmp_path / "task.pt", {"version": VERSION, "memory": memory_state(memory, before)})
     after = pictures(tmp_path, "a/1.png")
     restored = restore_memory(load_checkpoint(tmp_path / "task.pt")["memory"], after)
     assert [after.key(row) for row in restored.rows().tolist()] == ["a/3.png", "a/2.png", "b/2.png"]
@@ -38,7 +38,7 @@ def test_the_memory_points_at_the_same_images_after_a_file_was_added(tmp_path: P
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     before = pictures(tmp_path, "a/1.png", "a/2.png")
     memory = RehearsalMemory(Budget("total", 2), "global", 1).update([{0: torch.tensor([1])}], 1)
-    state = _memory_state(memory, before)
+    state = memory_state(memory, before)
     (tmp_path / "a" / "2.png").unlink()
     with pytest.raises(ValueError, match=r"a/2\.png"):
         restore_memory(state, FolderSource.scan(tmp_path, "pictures"))
@@ -47,7 +47,7 @@ def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
 def test_the_cursor_comes_back_with_the_time_that_was_spent() -> None:
     left = PhaseCheckpoint(7, {"state": {}, "param_groups": []}, {})
     cursor = Cursor(items=2, left=left, images=30, fit_seconds=1.5, started=time.monotonic() - 100)
-    again = _cursor(_cursor_state(cursor))
+    again = Cursor.from_plain(cursor.to_plain())
     assert (again.items, again.left, again.images, again.fit_seconds) == (2, left, 30, 1.5)
     assert 100 <= again.seconds < 110
     state = RunState(RehearsalMemory(Budget("none", 0), "global", 1), step_offset=40, cursor=again)

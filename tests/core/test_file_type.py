@@ -14,12 +14,13 @@ from cl_lightning.config.saved import load_learnt, load_saved
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.file_type import foreign_kind, read_file
 from cl_lightning.deploy.exported import load_exported
-from cl_lightning.deploy.run_model import _commit
+from cl_lightning.deploy.run_model import recorded_commit
 from cl_lightning.learning.curves_file import read_curves
-from cl_lightning.models.vit_weights import _read
+from cl_lightning.models.plain_vit import PlainViT
+from cl_lightning.models.vit_weights import file_weights
 from cl_lightning.published.checkpoint import load_plain
 from cl_lightning.report.data import read_report_input
-from cl_lightning.report.results import _made
+from cl_lightning.report.results import written_provenance
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
 
@@ -29,10 +30,14 @@ def _bundle(file: Path) -> None:
         pass
 
 
+def _weights(file: Path) -> None:
+    file_weights(file, PlainViT(image_size=4, channels=1, patch_size=4, dim=4, depth=1, num_heads=1))
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "task_000.pt": load_checkpoint,
-    "weights.pth": _read,
-    "weights.safetensors": _read,
+    "weights.pth": _weights,
+    "weights.safetensors": _weights,
     "published.pth": load_plain,
     "run.bundle": _bundle,
     "config.yaml": lambda file: load_saved(file.parent),
@@ -70,8 +75,8 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None
             read(tmp_path / "metrics.csv")
     with pytest.raises(OSError, match="it is no file"):
         read_report_input(tmp_path)
-    assert _commit(tmp_path) is None
-    assert _made(tmp_path / "results.json", {}) is None
+    assert recorded_commit(tmp_path) is None
+    assert written_provenance(tmp_path / "results.json", {}) is None
 
 
 def test_a_file_is_read_through_a_link(tmp_path: Path) -> None:

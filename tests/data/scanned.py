@@ -10,7 +10,8 @@ from PIL import Image
 
 from cl_lightning.data.sources import decode_cache
 from cl_lightning.data.sources.base import FolderSource
-from cl_lightning.data.sources.decode_cache import DecodeResult, scan
+from cl_lightning.data.sources.decode_cache import scan
+from cl_lightning.data.sources.decode_result import DecodeResult, decode_file
 
 UNKNOWN = "cannot identify image file"
 
@@ -64,13 +65,12 @@ def broken(root: Path, threads: int | None = None) -> dict[str, str]:
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that have been read."""
     names: list[str] = []
-    look = decode_cache._look
 
-    def watched(unknown: decode_cache._Unknown) -> DecodeResult:
-        names.append("/".join(Path(unknown.file).parts[-3:]))
-        return look(unknown)
+    def watched(file: str, before: DecodeResult | None, max_pixels: int) -> DecodeResult:
+        names.append("/".join(Path(file).parts[-3:]))
+        return decode_file(file, before, max_pixels)
 
-    monkeypatch.setattr(decode_cache, "_look", watched)
+    monkeypatch.setattr(decode_cache, "decode_file", watched)
     return names
 
 

@@ -297,7 +297,7 @@ def test_steps_of_an_epoch_are_augmented_together_within_bounds(
     monkeypatch.setattr(Pipeline, "on_device", on_device)
     phase = steps()
     batch = len(phase.step(0).rows)
-    monkeypatch.setitem(datamodule._LEVELS_TOGETHER, "cpu", room * batch * PIXELS[0].numel())
+    monkeypatch.setitem(datamodule.LEVELS_TOGETHER, "cpu", room * batch * PIXELS[0].numel())
     data = TaskData(array, LABELS, phase, AUGMENTED, PixelStore(array))
     data.trainer = on_cpu()
     loader = data.train_dataloader()

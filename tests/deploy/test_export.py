@@ -19,7 +19,7 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.deploy import formats
 from cl_lightning.deploy.exported import load_exported
 from cl_lightning.deploy.verification import Comparison, compare, sample
-from cl_lightning.export import _NAMES, main
+from cl_lightning.export import FORMAT_NAMES, main
 from cl_lightning.predict import main as predict
 from tests.config.made import data_of
 from tests.deploy.conftest import Run
@@ -39,7 +39,7 @@ def export(*arguments: object) -> int:
 
 
 def test_what_can_be_typed_is_what_can_be_written() -> None:
-    assert tuple(formats.FORMATS) == _NAMES
+    assert tuple(formats.FORMATS) == FORMAT_NAMES
 
 
 def test_the_model_comes_back_from_two_files_alone(icarl: Run, tmp_path: Path, capsys: Captured) -> None:

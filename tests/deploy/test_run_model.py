@@ -10,7 +10,7 @@ import torch
 from cl_lightning.checkpoint.files import load_checkpoint, save_whole
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.types import Readout
-from cl_lightning.deploy.run_model import _stage, open_run
+from cl_lightning.deploy.run_model import open_run, position_in_run
 from tests.deploy.conftest import Run
 from tests.deploy.runs import CNN, NAMES, live_scores, pictures, write_run
 
@@ -32,9 +32,9 @@ def test_names_and_tasks_are_those_learnt(dytox: Run) -> None:
 
 
 def test_where_a_checkpoint_was_written_is_reported() -> None:
-    assert _stage(3, 3, [4, 3, 3]) == "all 3 tasks, 10 classes"
-    assert _stage(1, 1, [4, 3, 3]) == "unfinished: used as it was after task 1 of 3, 4 of 10 classes"
-    assert _stage(1, 2, [4, 3, 3]) == "interrupted within task 2 of 3, 7 of 10 classes"
+    assert position_in_run(3, 3, [4, 3, 3]) == "all 3 tasks, 10 classes"
+    assert position_in_run(1, 1, [4, 3, 3]) == "unfinished: used as it was after task 1 of 3, 4 of 10 classes"
+    assert position_in_run(1, 2, [4, 3, 3]) == "interrupted within task 2 of 3, 7 of 10 classes"
 
 
 def test_probabilities_are_those_that_the_run_was_trained_for(dytox: Run, icarl: Run, der: Run) -> None:

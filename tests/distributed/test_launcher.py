@@ -20,11 +20,13 @@ import pytest
 
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.exit_codes import PEER_GONE
-from cl_lightning.distributed import launcher
 from cl_lightning.distributed.launcher import supervise
 from cl_lightning.distributed.rank import RankInfo, rank_from_environment
 from cl_lightning.distributed.rendezvous import loopback
+from cl_lightning.distributed.verdict import Patience
 
+HURRIED = Patience(settle_after=0.2, kill_after=0.2)
+"""For ranks that are not going to say anything more."""
 PATIENCE = 30.0  # seconds for what takes milliseconds on an idle machine
 RANK = """
 import fcntl, json, os, signal, socket, sys, time
@@ -49,13 +51,6 @@ def eventually(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For ranks that are not going to say anything more."""
-    monkeypatch.setattr(launcher, "_SETTLE_AFTER", 0.2)
-    monkeypatch.setattr(launcher, "_KILL_AFTER", 0.2)
 
 
 @pytest.mark.parametrize("threads", [None, "7"])
@@ -119,7 +114,6 @@ RAISE = "import atexit; atexit.register(print, 'leaked'); raise ValueError('boom
 MISTAKE = "print('error: no such class', file=sys.stderr); sys.exit(2)"
 
 
-@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize(
     ("scripts", "code", "line"),
     [
@@ -139,7 +133,7 @@ def test_the_cause_is_reported_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], scripts: tuple[str, ...], code: int, line: str
 ) -> None:
     begun = time.monotonic()
-    assert supervise(by_rank(*scripts), 2, logs=tmp_path) == code
+    assert supervise(by_rank(*scripts), 2, logs=tmp_path, patience=HURRIED) == code
     assert capfd.readouterr().err == (line.replace("LOGS", str(tmp_path)) + "\n" if line else "")
     assert time.monotonic() - begun < 20, "nobody waits for the rank that sleeps"
 
@@ -158,63 +152,13 @@ def test_a_mistake_that_all_see_is_reported_by_rank_0_alone(tmp_path: Path, capf
     assert (tmp_path / "rank_1.log").read_text() == "an earlier run\n"
 
 
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ("Traceback (most recent call last):\n  File\n    line\nKeyError: 3\nwarning: leaked\n", "KeyError: 3"),
-        ("[rank1]: Traceback (most recent call last):\n[rank1]:   File\n[rank1]: OSError: full\n", "OSError: full"),
-        ("Traceback (x):\n  y\nKeyError: 1\n\nDuring ...\n\nTraceback (x):\n  y\nValueError: 2\n", "ValueError: 2"),
-        ("error: first\nerror: second\nbye\n\n", "second"),
-        ("", None),
-    ],
-)
-def test_a_log_gives_the_line_that_says_what_went_wrong(tmp_path: Path, said: str, told: str | None) -> None:
-    log = tmp_path / "rank_1.log"
-    log.write_text("error: an earlier run\n" + said)
-    assert launcher._Log(log, len("error: an earlier run\n")).error() == told
-
-
-def ended(*codes: int | None, at: tuple[float, ...] = (0.0, 0.0, 0.0)) -> list[Any]:
-    """Ranks that ended with ``codes`` (None: one that runs), at these seconds."""
-    process: Any = launcher._Process
-    return [process(index, None, None, at[index], code) for index, code in enumerate(codes)]
-
-
-@pytest.mark.parametrize(
-    ("ranks", "stopping", "now", "code"),
-    [
-        (ended(None, 1), False, 4.9, None),  # rank 0 may have something to say
-        (ended(None, 1), False, 5.1, 1),
-        (ended(None, -9), False, 0.0, 137),  # nothing that it could say is better
-        (ended(None, -6), False, 4.9, None),  # a library gave up, perhaps because of another rank
-        (ended(PEER_GONE, None, -9), False, 0.0, 137),
-        (ended(1, -9, at=(0.0, 0.1)), False, 0.1, 137),
-        (ended(4, 3, at=(0.1, 0.0)), False, 0.1, 3),  # the earlier one
-        (ended(4, 3), False, 0.1, 4),  # at the same time: the one that has told
-        (ended(PEER_GONE, 75, at=(0.0, 1.0)), False, 1.0, 75),
-        (ended(0, PEER_GONE), False, 0.0, 0),  # rank 0 was done with it
-        (ended(0, 1), False, 0.0, 1),
-        (ended(0, None), False, 39.0, None),
-        (ended(0, None), False, 41.0, 0),
-        (ended(None, 75), True, 39.0, None),  # it was asked too (a scheduler asks all); rank 0 is at it
-        (ended(None, 1), True, 6.0, 1),
-        (ended(75, 1, at=(0.1, 0.0)), True, 0.1, 75),  # it failed because rank 0 left
-        (ended(PEER_GONE, -15), True, 0.0, 143),
-    ],
-)
-def test_the_end_is_what_the_ranks_make_of_it(ranks: list[Any], stopping: bool, now: float, code: int | None) -> None:
-    verdict = launcher._judge(ranks, launcher._StopRequest(signal.SIGTERM if stopping else None), 40.0, now)
-    assert (verdict and verdict.code) == code
-
-
-@pytest.mark.usefixtures("hurried")
 def test_a_deaf_rank_is_killed_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     popen, started = subprocess.Popen, []
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **how: started.append(popen(*args, **how)) or started[-1])
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + HOLD.replace("FILE", str(tmp_path / "lock"))
     both = deaf + "if os.fork() == 0: signal.signal(signal.SIGTERM, signal.SIG_DFL)\n" + WAIT
     waits = f"while not Path({str(tmp_path / 'lock.0')!r}).exists(): time.sleep(0.02)\nsys.exit(1)"
-    assert supervise(by_rank(both, waits), 2, logs=tmp_path) == 1
+    assert supervise(by_rank(both, waits), 2, logs=tmp_path, patience=HURRIED) == 1
     assert [process.returncode for process in started] == [-9, 1], "waited for: no zombie is left"
     eventually(lambda: is_free(tmp_path / "lock.0"))  # forked processes share it
 
@@ -222,7 +166,7 @@ def test_a_deaf_rank_is_killed_with_what_it_started(tmp_path: Path, monkeypatch:
 def test_the_others_have_a_while_after_rank_0(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert supervise(by_rank("", "time.sleep(0.4)"), 2, logs=tmp_path) == 0
     assert capfd.readouterr().err == ""
-    assert supervise(by_rank("", WAIT), 2, logs=tmp_path, grace=0.3) == 0
+    assert supervise(by_rank("", WAIT), 2, logs=tmp_path, patience=Patience(grace=0.3)) == 0
     assert capfd.readouterr().err == "warning: rank 1 did not end within 0.3 s after rank 0\n"
 
 
@@ -268,8 +212,10 @@ class Supervised:
         hold = HOLD.replace("FILE", str(folder / "lock"))
         wait = f"os.chdir({str(folder)!r})\n{script}\nPath(f'ready.{{rank}}').touch()\nwhile True: time.sleep(0.02)\n"
         main = (
-            f"import os, sys\nfrom pathlib import Path\nfrom cl_lightning.distributed import launcher\n{before}\n"
-            f"sys.exit(launcher.supervise(sys.argv[1:], 2, logs=Path({str(folder / 'logs')!r}), grace={grace}))"
+            "import os, sys\nfrom pathlib import Path\nfrom cl_lightning.distributed import launcher, verdict\n"
+            f"{before}\n"
+            f"patience = verdict.Patience(grace={grace})\n"
+            f"sys.exit(launcher.supervise(sys.argv[1:], 2, logs=Path({str(folder / 'logs')!r}), patience=patience))"
         )
         command = [*python(main, ""), *python(hold + wait)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -357,7 +303,7 @@ def test_ctrl_c_at_a_terminal_that_rank_0_goes_on_writing_to(begin: Begin) -> No
         assert b"stopping" in keyboard.read(4096)
 
 
-@pytest.mark.parametrize("way", ["", "launcher._killed_by_kernel = bool\n"], ids=["as it comes", "thread"])
+@pytest.mark.parametrize("way", ["", "sys.platform = 'another'\n"], ids=["as it comes", "thread"])
 def test_no_rank_outlives_a_supervisor_that_was_killed(begin: Begin, way: str) -> None:
     supervised = begin("from cl_lightning.distributed import launcher\n" + way + "launcher.die_with_parent()\n" + DEAF)
     supervised.process.kill()

@@ -26,7 +26,7 @@ def learn(world: int, run_dir: Path, overrides: list[str], resume: bool = False)
     """What ``world`` processes return that make a run together."""
 
     def work(rank: int, world: int) -> float:
-        files._KEPT_WITHIN = 99
+        files.KEPT_WITHIN_TASK = 99
         place = RankInfo(rank, world, rank, world) if world > 1 else None
         if resume:
             return execute(load_saved(run_dir, overrides), resume=True, rank=place)

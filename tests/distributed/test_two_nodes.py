@@ -72,7 +72,7 @@ def test_two_nodes_make_the_run_that_two_processes_of_one_machine_make(form: str
 def test_from_equal_weights_two_nodes_keep_and_count_what_one_process_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_files, "_KEPT_WITHIN", 99)
+    monkeypatch.setattr(checkpoint_files, "KEPT_WITHIN_TASK", 99)
     one = tmp_path / "one"
     execute(compose_one_of_many([*OPTIONS, f"run_dir={one}", "trainer.stop_after_task=0"])[0])
     again = tmp_path / "again"

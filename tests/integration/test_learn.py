@@ -85,7 +85,7 @@ def no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> None:
         raise UserError("the digits are gone")
 
-    monkeypatch.setitem(readers._READERS, "digits", gone)
+    monkeypatch.setitem(readers.READERS, "digits", gone)
 
 
 def test_old_and_new_classes_are_classified(finished: Path, learnt: Path) -> None:

@@ -15,7 +15,7 @@ ERRORS = (ValueError, KeyError, TypeError, RuntimeError, AttributeError, Asserti
 PLANTS = {
     "a method's constructor": "cl_lightning.methods.wa.WA.__init__",
     "a network's constructor": "cl_lightning.models.resnet.CifarResNet.__init__",
-    "a data set's reader": "cl_lightning.data.sources.readers._digits",
+    "a data set's reader": "cl_lightning.data.sources.readers.READERS",
     "a plan item": "cl_lightning.methods.wa.WA.plan",
     "the forecast": "cl_lightning.resources.memory.count",
     "a check": "cl_lightning.config.compose.check",
@@ -40,7 +40,7 @@ def test_a_planted_bug_is_not_told_as_a_mistake(
         raise error("planted")
 
     if plant == "a data set's reader":
-        monkeypatch.setitem(readers._READERS, "digits", planted)  # type: ignore[arg-type]
+        monkeypatch.setitem(readers.READERS, "digits", planted)  # type: ignore[arg-type]
     else:
         monkeypatch.setattr(PLANTS[plant], planted)
     with pytest.raises(error, match="planted"):

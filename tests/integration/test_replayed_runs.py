@@ -54,7 +54,7 @@ def learn(run_dir: Path, method: str, *overrides: str) -> tuple[Tensor, Any]:
 def test_replayed_runs_are_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     weights, matrices = learn(tmp_path / "plain", method)
     recorder = ByHand()
-    monkeypatch.setattr(Learner, "_replayable", lambda self: self.method.cuda_graph_safe)
+    monkeypatch.setattr(Learner, "replayable", lambda self: self.method.cuda_graph_safe)
     monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
     again, counted = learn(tmp_path / "replayed", method)
     assert recorder.replays > 3 * recorder.records > 0

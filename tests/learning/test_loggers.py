@@ -141,7 +141,7 @@ def test_a_point_has_the_same_number_in_wandb_however_the_run_was_made(
         log_point = Mock(side_effect=lambda point, step, commit: sent.append((step, point["trainer/global_step"])))
         return Mock(starting_step=0 if not sent else sent[-1][0] + 1, log=log_point)
 
-    monkeypatch.setattr(module, "_begin", begin)
+    monkeypatch.setattr(module, "begin_wandb_run", begin)
     points = [
         Point(100, 1, {"a": 0.5}),  # of the run before: its last task is shown again
         Point(110, None, {"loss": 1.0}),
@@ -169,7 +169,7 @@ def test_when_wandbs_process_is_gone_the_run_ends_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost = Mock(side_effect=ConnectionResetError("Connection lost"))
-    monkeypatch.setattr(module, "_begin", lambda *_: Mock(starting_step=0, log=lost, finish=lost))
+    monkeypatch.setattr(module, "begin_wandb_run", lambda *_: Mock(starting_step=0, log=lost, finish=lost))
     curves = make_curves(replace(CSV, wandb=True), tmp_path)
     with pytest.raises(ConnectionError, match=r"^wandb's own process is gone \(Connection lost\)$"):
         curves.log({"loss": 0.5}, 10)

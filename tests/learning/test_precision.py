@@ -11,7 +11,7 @@ from cl_lightning.learning.precision import slow_half_precision
 
 def _machine(monkeypatch: pytest.MonkeyPatch, half: float, single: float) -> None:
     taken = {torch.bfloat16: half, torch.float32: single}
-    monkeypatch.setattr(precision, "_product_seconds", taken.__getitem__)
+    monkeypatch.setattr(precision, "product_seconds", taken.__getitem__)
 
 
 def test_a_cpu_without_units_for_it_is_reported_with_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,4 +34,4 @@ def test_nothing_is_reported_where_it_costs_nothing(
 def test_the_best_of_some_products_is_timed() -> None:
     """By a clock that says when: one try takes 5 seconds, one 2, one 4."""
     times = iter([0.0, 5.0, 5.0, 7.0, 10.0, 14.0])
-    assert precision._product_seconds(torch.float32, lambda: next(times)) == 2.0
+    assert precision.product_seconds(torch.float32, lambda: next(times)) == 2.0

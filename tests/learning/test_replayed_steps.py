@@ -16,6 +16,7 @@ from cl_lightning.checkpoint.schedule import NoCheckpoints
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     Batch,
+    Fit,
     Mixing,
     Optimiser,
     Outputs,
@@ -50,6 +51,12 @@ from tests.methods.options import dytox_options
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
+
+def main_phase(method: Method) -> Phase:
+    """The first phase of the second task."""
+    return next(item.phase for item in method.plan(TASKS[1]) if isinstance(item, Fit))
+
+
 # ---- replayed steps ------------------------------------------------------------------------------------------------
 
 
@@ -69,7 +76,7 @@ def test_replayed_steps_are_the_steps(
     _, draws = bench.fit(plain, TASKS[0], phase, batch=10)
     points, recorder = list(bench.curves.points), ByHand()
     bench.curves.points.clear()
-    monkeypatch.setattr(Learner, "_replayable", lambda self: True)
+    monkeypatch.setattr(Learner, "replayable", lambda self: True)
     monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
     replayed = toy(2, drop_path=0.5)
     bench.fit(replayed, TASKS[0], phase, batch=10)
@@ -85,9 +92,9 @@ def test_replayed_steps_are_the_steps(
 @pytest.mark.parametrize("wanted", [False, True])
 def test_replaying_has_an_off_switch(bench: Bench, monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
     recorder = ByHand()
-    monkeypatch.setattr(Learner, "_replayable", lambda self: True)
+    monkeypatch.setattr(Learner, "replayable", lambda self: True)
     monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
-    monkeypatch.setattr(bench.engine, "_options", dataclasses.replace(bench.engine._options, cuda_graphs=wanted))
+    monkeypatch.setattr(bench.engine, "options", dataclasses.replace(bench.engine.options, cuda_graphs=wanted))
     bench.fit(toy(2), TASKS[0], PHASE)
     assert (recorder.replays > 0) is wanted
 
@@ -106,13 +113,13 @@ def test_the_trunk_is_compiled_once_and_never_while_a_step_is_recorded(
 
     quieten_lightning()
     monkeypatch.setattr(learner, "CudaRecorder", Counts)
-    monkeypatch.setitem(datamodule._LEVELS_TOGETHER, "cpu", 64 * 8)
+    monkeypatch.setitem(datamodule.LEVELS_TOGETHER, "cpu", 64 * 8)
     for replayed in (False, True):
         torch._dynamo.reset()
         trunk.clear()
-        monkeypatch.setattr(Learner, "_replayable", lambda self, yes=replayed: yes)
+        monkeypatch.setattr(Learner, "replayable", lambda self, yes=replayed: yes)
         method = dytox()
-        Bench(tmp_path, trunks=TrunkCompiler(True, trunk)).fit(method, TASKS[1], method._main)
+        Bench(tmp_path, trunks=TrunkCompiler(True, trunk)).fit(method, TASKS[1], main_phase(method))
         found.append(trunk.frame_count)
     assert found == [2, 2, 2], "student and teacher"
 
@@ -128,7 +135,7 @@ def test_what_is_left_of_replayed_steps_is_what_is_left_of_steps(bench: Bench, m
     monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=Keeps()))
     phase = dataclasses.replace(PHASE, optimiser=Optimiser("adamw", 0.125))
     bench.fit(toy(2), TASKS[0], phase)
-    monkeypatch.setattr(Learner, "_replayable", lambda self: True)
+    monkeypatch.setattr(Learner, "replayable", lambda self: True)
     monkeypatch.setattr(learner, "CudaRecorder", ByHand)
     bench.fit(toy(2), TASKS[0], phase)
     plain, replayed = (left.optimiser["param_groups"] for left in kept)  # type: ignore[index,call-overload]
@@ -163,11 +170,11 @@ def test_on_a_gpu_replayed_steps_are_the_steps(
     for replayed in (False, True):
         with monkeypatch.context() as patch:
             if not replayed:
-                patch.setattr(Learner, "_replayable", lambda self: False)
+                patch.setattr(Learner, "replayable", lambda self: False)
             bench, method = Bench(tmp_path, on_gpu=True, trunks=TrunkCompiler(compiled)), dytox()
-            bench.fit(method, TASKS[1], method._main)
+            bench.fit(method, TASKS[1], main_phase(method))
             schedule = Schedule("steps", milestones=(0.5,), gamma=0.5)
-            second = dataclasses.replace(method._main, name="second", trains=FINETUNING_PARTS, schedule=schedule)
+            second = dataclasses.replace(main_phase(method), name="second", trains=FINETUNING_PARTS, schedule=schedule)
             bench.fit(method, TASKS[1], second)
             weights.append(flat(method.network).cpu())
             points.append(bench.curves.points)
@@ -191,11 +198,11 @@ def test_on_a_gpu_a_phase_goes_on_where_it_was_left(tmp_path: Path, monkeypatch:
 
     bench, method = Bench(tmp_path, on_gpu=True), dytox()
     monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=Keeps()))
-    _, draws = bench.fit(method, TASKS[1], method._main)
+    _, draws = bench.fit(method, TASKS[1], main_phase(method))
     ((where, again),) = left
     monkeypatch.setattr(bench.engine, "observers", dataclasses.replace(bench.engine.observers, leaving=NoCheckpoints()))
     bench.display.start(PhaseSpan(1, 1, "main", 8, draws.steps_per_epoch, 0), 10)
-    bench.engine.fit(again, TASKS[1], method._main, draws, Key(0).fold(1, "main"), where)
+    bench.engine.fit(again, TASKS[1], main_phase(method), draws, Key(0).fold(1, "main"), where)
     torch.testing.assert_close(flat(again.network), flat(method.network), atol=1e-6, rtol=1e-5)
 
 
@@ -224,4 +231,4 @@ def test_on_a_gpu_a_loss_that_is_no_number_ends_the_run_some_steps_later(tmp_pat
     method = dytox()
     method.network.encoder.pos_embed.data[..., 0] = torch.nan  # type: ignore[union-attr,index,operator]
     with pytest.raises(FloatingPointError, match=r"classification loss is nan at task 2, phase main, step 1"):
-        Bench(tmp_path, on_gpu=True).fit(method, TASKS[1], method._main)
+        Bench(tmp_path, on_gpu=True).fit(method, TASKS[1], main_phase(method))

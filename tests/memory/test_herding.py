@@ -140,7 +140,7 @@ def slow_distinct_by_products(features: Tensor, count: int) -> list[int]:
 @pytest.mark.parametrize("size", [8, 384, 3840])
 def test_the_error_bound_of_float32_scores_holds_with_room(size, power):
     features = draw(size, 60, size) ** power
-    quick = herding._Quick(features)
+    quick = herding.QuickProducts(features)
     rows = features.double().numpy()
     rows = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-8)
     error = np.abs(quick.with_mean - rows @ rows.mean(axis=0)).max()

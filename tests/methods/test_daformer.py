@@ -22,6 +22,7 @@ from cl_lightning.data.augmentation.mixup import one_hot
 from cl_lightning.factory.data import build_scenario
 from cl_lightning.factory.methods import build_method
 from cl_lightning.losses.neighbours import neighbour_distillation
+from cl_lightning.methods import dytox
 from cl_lightning.methods.daformer import FINETUNING_PARTS, MAIN_PARTS, DAFormer, NeighbourTerm
 from cl_lightning.methods.dytox import DyTox
 from cl_lightning.models.build import build_network
@@ -212,7 +213,9 @@ def test_published_learning_rate_and_schedule() -> None:
 
 @pytest.mark.parametrize("variant", ["s", "m"])
 @pytest.mark.parametrize(("like", "recipe"), [("dytox", "dytox"), ("dytox_plus", "dytox_plus")])
-def test_the_decoder_under_dytoxs_recipes(variant: str, like: str, recipe: str) -> None:
+def test_the_decoder_under_dytoxs_recipes(
+    variant: str, like: str, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Method and recipe are independent: everything but the network is what DyTox's own configuration says."""
     ours = composed(f"experiment=daformer_{variant}_as_{like}", "data=cifar100_10steps")
     theirs = composed(f"method={recipe}", "data=cifar100_10steps")
@@ -221,10 +224,12 @@ def test_the_decoder_under_dytoxs_recipes(variant: str, like: str, recipe: str) 
     assert ours.batch == theirs.batch
     for name in ("main", "finetuning", "mixup", "sam", "distillation", "temperature", "divergence_weight"):
         assert getattr(ours.method, name) == getattr(theirs.method, name), name
-    options = []
+    options: list[Any] = []
+    monkeypatch.setattr(dytox, "plan_task", lambda *given: options.append(given[-1]))
     for choice in (f"experiment=daformer_{variant}_as_{like}", f"method={recipe}"):
         config = composed(choice, "recipe=erratum_2022_06")  # on digits, which are there
-        options.append(build_method(config, build_scenario(config), Key(0))._options)  # type: ignore[attr-defined]
+        scenario = build_scenario(config)
+        build_method(config, scenario, Key(0)).plan(scenario.tasks[0])
     assert options[0] == options[1]
 
 

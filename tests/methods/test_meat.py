@@ -5,6 +5,7 @@ should.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,13 @@ def of_class(label: Tensor, seed: Tensor) -> Tensor:
 LOOK: DataAccess = Looks()
 
 
-def meat(backbone: Phase | None = None, **options: Any) -> MEAT:
+def meat(backbone: Phase | None = None, load: Callable[[], dict[str, Tensor]] | None = None, **options: Any) -> MEAT:
     structure = {
         "kind": "masked_network", "vit": {"kind": "plain_vit", **SIZES}, "token_mask_blocks": [0, 1],
         "plain_first": backbone is not None, "classes": [],
     }  # fmt: skip
     network: Any = build_network(structure, Key(1))
-    return MEAT(network, MAIN, backbone, meat_options(**options))
+    return MEAT(network, MAIN, backbone, meat_options(**options), load)
 
 
 def learn(method: MEAT, task: Task, steps: int = 3) -> None:
@@ -236,9 +237,8 @@ def written(file: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["vit.safetensors", "vit.pth"])
 def test_a_file_gives_the_transformer(tmp_path: Path, name: str) -> None:
-    method = meat()
     file = tmp_path / name
-    method._load = lambda: file_weights(file, method.network.vit)  # not read before the first task
+    method = meat(load=lambda: file_weights(file, method.network.vit))  # not read before the first task
     written(file)
     method.grow(TASKS[0], Key(0), LOOK)
     for key, value in method.network.vit.state_dict().items():

@@ -83,7 +83,7 @@ def one_bank_at_a_time(block: DualAttentionBlock, x_BND: Tensor, scales_TKB: Ten
 def test_the_cheaper_form_equals_the_plain_one(
     banks: int, stochastic_depth: bool, out_proj: bool, rows_together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(dual_attention._ROWS_TOGETHER, "cpu", rows_together)
+    monkeypatch.setitem(dual_attention.ROWS_TOGETHER, "cpu", rows_together)
     block = decoder(banks, out_proj=out_proj)
     patches = torch.randn(3, 16, 24, dtype=torch.double, requires_grad=True)
     scales = torch.rand(banks, 2, 3, dtype=torch.double) if stochastic_depth else None

@@ -199,12 +199,18 @@ def test_stochastic_depth_is_drawn_with_the_masks() -> None:
     many = torch.arange(2000)
     noise = net.noise(Key(1), many, many, frozenset())
     assert isinstance(net, MaskedNetwork)
-    scales = net._scales(noise)
+    given: list[Tensor | None] = []
+    net.vit.register_forward_pre_hook(lambda _, arguments: given.append(arguments[2]))
+    images = torch.zeros(2000, 1, 8, 8)
+    with torch.no_grad():
+        net.newest(images, noise)
+        net.newest(images, net.noise(Key(1), many, many, frozenset({"backbone"})))
+    scales, of_frozen = given
+    assert of_frozen is None
     assert scales is not None
     assert scales.shape == (4, 2000)
     assert scales[3].unique().tolist() == [0.0, 2.0]
     assert scales.mean(dim=1).tolist() == pytest.approx([1, 1, 1, 1], abs=0.1)
-    assert net._scales(net.noise(Key(1), many, many, frozenset({"backbone"}))) is None
 
 
 # ---- what is kept ------------------------------------------------------------------------------------------------
@@ -249,14 +255,14 @@ def test_a_packed_task_s_masks_are_those_of_its_logits_and_close_to_how_they_wer
         unpacked = net(IMAGES).embeddings
         torch.testing.assert_close(unpacked, trained, atol=1e-5, rtol=1e-4)
         dropped = net.dropped()
-        bits = net._learnt()
+        counts = [net.token_logits.numel(), sum(each.numel() for each in net.ffn_logits)]  # type: ignore[union-attr]
         net.pack()
         packed = net(IMAGES).embeddings
     assert torch.equal(packed, unpacked)
     assert (packed[:, 0] - net.plain(IMAGES)).abs().max() > 0.01, "masks matter"
     assert list(dropped) == ["tokens", "weights"]
-    for share, mask in zip(dropped.values(), bits, strict=True):
-        assert mask is not None
+    for share, bits, count in zip(dropped.values(), net.kept[0].buffers(), counts, strict=True):
+        mask = masks.unpack(bits, count)
         assert 0.2 < share.item() < 0.5
         assert share.item() == pytest.approx((~mask).double().mean().item(), abs=1e-6)
     assert net.dropped() == {}
@@ -274,10 +280,11 @@ def test_folded_weights_are_kept_for_an_evaluation_and_no_longer() -> None:
         net.vit.layers()[0].mlp.fc1.weight.mul_(2)
         net.eval()
         assert not torch.equal(net(IMAGES).embeddings, first)
+        before = net.folded(0)
         net.load_state_dict(net.state_dict())
-        assert not net._folded
-    net.folded(0)
-    assert not net._folded, "nothing is kept that would have gradients"
+        assert net.folded(0) is not before
+    net.eval()
+    assert net.folded(0) is not net.folded(0), "nothing is kept that would have gradients"
     with torch.inference_mode():
         net(IMAGES)
     net(IMAGES.clone().requires_grad_()).embeddings.sum().backward()  # what inference mode kept would refuse

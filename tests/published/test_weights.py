@@ -22,7 +22,7 @@ from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.published.checkpoint import load_plain, read_checkpoint
 from cl_lightning.published.weights import GOLDEN as GOLDEN_NAMES
-from cl_lightning.published.weights import _ratio, export_dytox, import_network, structure_of
+from cl_lightning.published.weights import exact_ratio, export_dytox, import_network, structure_of
 from scripts.reference.vectors import VectorFile, rebuild
 from tests.golden import GOLDEN
 
@@ -119,7 +119,7 @@ def test_both_tables_of_names_lead_back() -> None:
 @given(st.integers(1, 2000), st.integers(1, 8000))
 @settings(max_examples=300)
 def test_the_ratio_gives_the_hidden_width_again(dim: int, hidden: int) -> None:
-    assert int(dim * _ratio(hidden, dim)) == hidden
+    assert int(dim * exact_ratio(hidden, dim)) == hidden
 
 
 def test_half_precision_is_held_exactly() -> None:

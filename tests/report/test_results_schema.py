@@ -10,7 +10,7 @@ import pytest
 
 from cl_lightning.report.results_schema import check_results_file
 from cl_lightning.report.table import render_table
-from scripts.soak.bundles import _change
+from scripts.soak.bundles import change_value
 
 EACH = {"class_incremental": {"linear": 0.5, "nme": 0.25}, "task_incremental": {"linear": 1.0}}
 WHOLE: dict[str, Any] = {
@@ -44,7 +44,7 @@ def test_what_a_run_writes_passes() -> None:
 @pytest.mark.parametrize("seed", range(80))
 def test_of_what_passes_a_table_can_be_made(seed: int) -> None:
     content = json.loads(json.dumps(WHOLE))
-    _change(random.Random(seed), content)
+    change_value(random.Random(seed), content)
     told = refusal(content)
     if told is None:
         render_table(content, "run")

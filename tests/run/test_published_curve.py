@@ -62,7 +62,7 @@ def test_only_who_writes_a_page_looks_for_it(
 ) -> None:
     found: list[Any] = []
     monkeypatch.setattr(published_curve, "published_curve", found.append)
-    job._published(compose_typed(["run_dir=unused", f"report.page={page}"]), rank)
+    job.curve_for_page(compose_typed(["run_dir=unused", f"report.page={page}"]), rank)
     assert bool(found) == asked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 from cl_lightning.metrics.answers import Answers
-from cl_lightning.report.data import Published
+from cl_lightning.report.data import Published, read_report_data
 from cl_lightning.run import report_data
 from cl_lightning.run.report_data import ReportBuilder
 from tests.learning.a_phase import Toy, toy
@@ -65,20 +66,19 @@ def test_a_dashboard_is_given_only_what_it_draws() -> None:
     assert [picture.caption for picture in found.pictures["exemplars"]] == ["cat", "fox"]
 
 
-def test_a_page_shows_the_published_curve_that_was_handed_in() -> None:
+def test_a_page_shows_the_published_curve_that_was_handed_in(tmp_path: Path) -> None:
     curve = Published("DyTox, elsewhere", "Table 1", (90.0, 80.0, 70.0))
     for given in (curve, None):
-        assert (
-            ReportBuilder(CONFIG, SCENARIO, toy(4), PIPELINE, given)._page_data(after_three_tasks()).published == given
-        )
+        ReportBuilder(CONFIG, SCENARIO, toy(4), PIPELINE, given).report(after_three_tasks(), tmp_path)
+        assert read_report_data(tmp_path).published == given
 
 
 def test_large_exemplars_are_made_small_and_small_ones_stay() -> None:
     small = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
-    assert report_data._small(small) is small
+    assert report_data.shrunk(small) is small
     large = np.zeros((1, 96, 192, 3), dtype=np.uint8)
     large[:, :48] = 200
-    found = report_data._small(large)
+    found = report_data.shrunk(large)
     assert found.shape == (1, 24, 48, 3)
     assert (found[:, :12] == 200).all()
     assert (found[:, 12:] == 0).all()
@@ -87,4 +87,4 @@ def test_large_exemplars_are_made_small_and_small_ones_stay() -> None:
 def test_an_exemplar_in_several_lists_is_shown_once() -> None:
     lists = [{3: torch.tensor([5, 7, 9])}, {3: torch.tensor([9, 5, 8])}]
     memory = RehearsalMemory(Budget("total", 6), "per_replica", 2).update(lists, 1)
-    assert {label: rows.tolist() for label, rows in report_data._different(memory).items()} == {3: [5, 7, 9, 8]}
+    assert {label: rows.tolist() for label, rows in report_data.distinct_exemplars(memory).items()} == {3: [5, 7, 9, 8]}

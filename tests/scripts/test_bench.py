@@ -15,7 +15,7 @@ from scripts.bench.measure import Pairs, Row
 from scripts.bench.roofline import Count
 from scripts.bench.steps import Setting, Step
 
-TINY = Setting("cpu", 3, 1, encoder=bench._TINY)
+TINY = Setting("cpu", 3, 1, encoder=bench.TINY)
 
 
 def test_a_ratio_is_the_median_over_pairs() -> None:
@@ -44,7 +44,7 @@ def test_a_verdict_follows_from_value_and_target(row: Row, target: str, verdict:
 def test_the_plain_formulation_has_our_scores_losses_and_gradients(tasks: int) -> None:
     step = Step(tasks, TINY)
     assert step.difference() < 1e-5
-    step._optimiser.step = lambda: None  # type: ignore[method-assign,assignment]
+    step.optimiser.step = lambda: None  # type: ignore[method-assign,assignment]
     found = []
     for formulation in (step.ours, step.plain):
         loss = formulation()
@@ -65,7 +65,7 @@ def test_on_a_gpu_short_work_is_timed_many_times_between_two_waits(monkeypatch: 
     def work() -> None:
         done.append(now.__setitem__(0, now[0] + 0.004))
 
-    monkeypatch.setattr(measure, "_wait", lambda device: now.__setitem__(0, now[0] + 0.001))
+    monkeypatch.setattr(measure, "wait_for", lambda device: now.__setitem__(0, now[0] + 0.001))
     monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
     assert measure.seconds(work, "cpu") == pytest.approx(0.005)
     assert len(done) == 1
@@ -97,7 +97,7 @@ def test_the_bare_loop_takes_the_engine_s_steps(tmp_path: Path) -> None:
     for name in ("engine", "bare"):
         loop = program.Loop(9, "cpu", tmp_path)
         getattr(loop, name)()
-        weights.append([parameter.detach() for parameter in loop._method.network.parameters()])
+        weights.append([parameter.detach() for parameter in loop.method.network.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
     assert loop.idle() > 0
 

@@ -100,9 +100,9 @@ def test_a_wrong_scale_fails(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    scales = randaugment._SCALES.clone()
+    scales = randaugment.SCALE_TABLE.clone()
     scales[row, operation] = value
-    monkeypatch.setattr(randaugment, "_SCALES", scales)
+    monkeypatch.setattr(randaugment, "SCALE_TABLE", scales)
     assert main(["--count", "2", "--size", "16"]) == 1
     assert capsys.readouterr().out.endswith(f"Not within bounds: {failed}.\n")
 

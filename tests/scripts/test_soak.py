@@ -34,10 +34,7 @@ def test_a_minute_of_every_attack_finds_nothing() -> None:
 
 PLANTED = {
     "kills": (
-        "from cl_lightning.learning.learner import Learner\n"
-        "make = Learner.configure_optimizers\n"
-        "def forgetful(self):\n    self._resume_from = None\n    return make(self)\n"
-        "Learner.configure_optimizers = forgetful",
+        "from cl_lightning.learning import learner\nlearner.load_optimiser = lambda *state: None",
         "lost",
     ),
     "pairs": (
@@ -45,8 +42,8 @@ PLANTED = {
         "place.only_writer = lambda run_dir: nullcontext(run_dir.mkdir(exist_ok=True))",
         "lost",
     ),
-    "checkpoints": ("import cl_lightning.checkpoint.files as kept\nkept._altered = lambda path: None", "accepted"),
-    "bundles": ("import cl_lightning.bundle.archive as archive\narchive._check = lambda opened: None", ""),
+    "checkpoints": ("import cl_lightning.checkpoint.files as kept\nkept.alteration = lambda path: None", "accepted"),
+    "bundles": ("import cl_lightning.bundle.archive as archive\narchive.check_archive = lambda opened: None", ""),
     "changed data": (
         "from cl_lightning.run.data_record import DataRecord\nDataRecord.check = lambda self, payload: None\n"
         "import cl_lightning.run.run_dir as writer\nwriter.without_files = lambda part: None",

@@ -65,7 +65,7 @@ def equalise(images: Tensor, _: Tensor) -> Tensor:
 
 
 @lru_cache
-def _fixed_tables(name: str, device: torch.device) -> Tensor:
+def fixed_tables(name: str, device: torch.device) -> Tensor:
     """Return the tables (arguments, 256) of an operation that is independent of the image; at most 66 kB each."""
     levels = torch.arange(256)
     argument = torch.arange(257)[:, None]
@@ -79,7 +79,7 @@ def _fixed_tables(name: str, device: torch.device) -> Tensor:
 
 
 def _fixed(name: str, images: Tensor, arguments: Tensor) -> Tensor:
-    tables = _fixed_tables(name, images.device).index_select(0, arguments.int())
+    tables = fixed_tables(name, images.device).index_select(0, arguments.int())
     return tables.unsqueeze(1).expand(-1, images.shape[1], -1)
 
 

@@ -20,7 +20,7 @@ from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.data.augmentation import operations, photometric, randaugment
 from cl_lightning.data.augmentation.randaugment import RandAugment
 
-_LEVELS_AT_A_TIME = 1 << 21
+LEVELS_AT_A_TIME = 1 << 21
 """Largest number of pixels at a time on a CPU: intermediate results of more leave the caches and the allocator's
 reach.
 """
@@ -98,7 +98,7 @@ def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions:
         reason = f"takes colour or grey images, not {images.shape[1]} channels"
         raise InvalidSettingError("augmentation", "randaugment", reason, "basic")
     assert positions.shape == images.shape[:1], "one position an image"
-    size = _LEVELS_AT_A_TIME // math.prod(images.shape[1:]) if images.device.type == "cpu" else len(images)
+    size = LEVELS_AT_A_TIME // math.prod(images.shape[1:]) if images.device.type == "cpu" else len(images)
     size = max(1, size)
     positions = positions.cpu()
     with torch.inference_mode():  # the cheapest dispatch: small images spend most of their time in it

@@ -49,7 +49,7 @@ SCALES: dict[Operation, Scale] = {
 }
 """timm's "increasing" scales: a larger magnitude always changes the image more."""
 
-_SCALES = torch.tensor(
+SCALE_TABLE = torch.tensor(
     [(scale.rest, scale.reach, scale.signed, scale.whole) for scale in map(SCALES.__getitem__, Operation)],
     dtype=torch.float64,
 ).T
@@ -105,7 +105,7 @@ def draw(policy: RandAugment, key: rng.Key, positions: Tensor) -> Choices:
     noise = rng.normal(key.fold("strength"), positions, slots[: policy.num_ops]).to(torch.float64)
     operations = (choice * len(Operation)).to(torch.int64)
     magnitudes = (policy.magnitude + policy.magnitude_std * noise).clamp_(0, MAX_MAGNITUDE)
-    rest, reach, signed, whole = _SCALES[:, operations]
+    rest, reach, signed, whole = SCALE_TABLE[:, operations]
     change = magnitudes / MAX_MAGNITUDE * reach
     change = torch.where(whole > 0, change.trunc(), change)
     change = torch.where((signed > 0) & (coin < 0.5), -change, change)

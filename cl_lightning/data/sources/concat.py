@@ -21,7 +21,7 @@ from cl_lightning.core.rng import Key
 from cl_lightning.data.sources.base import ArraySource, ImageSource
 from cl_lightning.data.sources.decoding import resized
 
-_KEPT_AT_MOST = 1 << 30
+KEPT_AT_MOST = 1 << 30
 """Bytes of resized arrays that are stored; larger ones are resized anew each time."""
 
 
@@ -33,7 +33,7 @@ def join(name: str, parts: Sequence[ImageSource], size: int) -> ImageSource:
     """
     joined = ConcatSource(name, tuple(parts))
     arrays = [part for part in parts if isinstance(part, ArraySource)]
-    if len(arrays) < len(parts) or len(joined) * 3 * size * size > _KEPT_AT_MOST:
+    if len(arrays) < len(parts) or len(joined) * 3 * size * size > KEPT_AT_MOST:
         return joined
     pixels = torch.empty(len(joined), 3, size, size, dtype=torch.uint8)
     for array, target in zip(arrays, pixels.split([len(array) for array in arrays]), strict=True):

@@ -9,11 +9,9 @@ only saves time: without it, or where it cannot be read or written, every file i
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,49 +27,20 @@ from torch import Tensor
 
 from cl_lightning.core.atomic_write import replace_file
 from cl_lightning.data.sources.base import FolderSource
-from cl_lightning.data.sources.content_digest import DIGEST_SIZE, digest
-from cl_lightning.data.sources.decoding import decode, reason
-from cl_lightning.data.sources.image_formats import TooLargeError, open_image
+from cl_lightning.data.sources.content_digest import DIGEST_SIZE
+from cl_lightning.data.sources.decode_result import DecodeResult, Stamp, decode_file, stamp_of
+from cl_lightning.data.sources.image_formats import TooLargeError
 
 log = logging.getLogger(__name__)
 
 _FORMAT = 2
 """Version of the file. Version 1 had no digests and no ctime: its content is ignored."""
-_MANY = 2000
+MANY_FILES = 2000
 """Number of files whose decoding takes so long that the user is told of it."""
-_SAVE_EVERY = 60.0
+SAVE_EVERY = 60.0
 """Seconds of decoding that a killed process may lose."""
 _AT_ONCE = 32
 """Number of files submitted to each thread at a time."""
-
-
-class Stamp(NamedTuple):
-    """Size and times of a file. A program that replaces a file and resets its mtime cannot reset ``changed``."""
-
-    size: int
-    """Bytes."""
-    modified: int
-    """Time of the last change of its content (mtime), in nanoseconds."""
-    changed: int
-    """Time of the last change of content or status (ctime), in nanoseconds."""
-
-
-class DecodeResult(NamedTuple):
-    """Result of reading and decoding a file."""
-
-    stamp: Stamp
-    digest: bytes
-    """Digest of its bytes (:func:`~cl_lightning.data.sources.content_digest.digest`); zeros if they could not be
-    read.
-    """
-    broken: str | None
-    """Reason why it does not decode; None if it does."""
-    pixels: int = 0
-    """Number of pixels of the picture; 0 if unknown."""
-    lasting: bool = True
-    """True if the result holds as long as the file stays the same. An error of a disk or a permission may end without a
-    trace in the file.
-    """
 
 
 @dataclass(frozen=True)
@@ -168,7 +137,7 @@ def _compare(
     for row in range(stretch.start, stretch.stop):
         file = f"{source.root}/{source.paths[row]}"
         found = remembered.get(file.rpartition("/")[2])
-        if found is None or (found.broken is None and not found.pixels) or _stamp(file) != found.stamp:
+        if found is None or (found.broken is None and not found.pixels) or stamp_of(file) != found.stamp:
             unknown.append(_Unknown(stretch, row, file, found, source.max_pixels))
         else:
             known.append((row, found))
@@ -176,7 +145,7 @@ def _compare(
 
 
 def _announce(manifest: Manifest, count: int) -> None:
-    if count > _MANY:
+    if count > MANY_FILES:
         kept = f"what is found is kept in {manifest.file}" if manifest.file else "what is found cannot be kept"
         log.warning("reading %d images of %s once, to know what is in them; %s", count, manifest.root, kept)
 
@@ -192,63 +161,18 @@ def _look_at_all(
         Image.init()
     rest = iter(unknown)
     while piece := list(islice(rest, at_once)):
-        for (stretch, row, file, *_), found in zip(piece, pool.map(_look, piece), strict=True):
+        for (stretch, row, file, *_), found in zip(piece, pool.map(_decoded, piece), strict=True):
             manifest.learn(stretch.folder, file.rpartition("/")[2], found)
             yield stretch.part, row, found
         done += len(piece)
-        if time.monotonic() - saved > _SAVE_EVERY:
+        if time.monotonic() - saved > SAVE_EVERY:
             manifest.save()
             log.info("read %d of %d images of %s", done, len(unknown), manifest.root)
             saved = time.monotonic()
 
 
-def _stamp(file: str) -> Stamp | None:
-    """Return the stamp of a file, None if there is none to read."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _look(unknown: _Unknown) -> DecodeResult:
-    """Return the result of a file. Bytes that are the same as before decode as they did."""
-    file, before = unknown.file, unknown.before
-    # Taken before reading: a file that changes meanwhile is read again.
-    stamp = _stamp(file) or Stamp(0, 0, 0)
-    if before is not None and before.stamp == stamp:
-        return _measured(file, before)
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        return DecodeResult(stamp, bytes(DIGEST_SIZE), error.strerror or str(error), lasting=False)
-    taken = digest(content)
-    if before is not None and before.digest == taken:
-        return _measured(file, before._replace(stamp=stamp))
-    try:
-        picture = decode(io.BytesIO(content), max_pixels=unknown.max_pixels)
-    except MemoryError:
-        raise
-    except TooLargeError as error:  # another run may allow more: then it is decoded
-        return DecodeResult(stamp, taken, str(error), error.pixels, lasting=False)
-    except Exception as error:
-        return DecodeResult(stamp, taken, _WITHOUT_FILE.sub("", reason(error)))
-    return DecodeResult(stamp, taken, None, picture.width * picture.height)
-
-
-def _measured(file: str, found: DecodeResult) -> DecodeResult:
-    """Add the number of pixels, which earlier versions lack, to the result of unchanged bytes."""
-    if found.broken is not None or found.pixels:
-        return found
-    try:
-        with open_image(file, None) as image:
-            return found._replace(pixels=image.width * image.height)
-    except Exception as error:  # it did decode: the disk or a permission
-        return found._replace(broken=reason(error), lasting=False)
-
-
-_WITHOUT_FILE = re.compile(r" <_io\.BytesIO object at 0x[0-9a-f]+>")
-"""Name of Pillow's input in its messages, removed since the message names the file anyway."""
+def _decoded(unknown: _Unknown) -> DecodeResult:
+    return decode_file(unknown.file, unknown.before, unknown.max_pixels)
 
 
 class Manifest:

@@ -87,10 +87,11 @@ def random_crop(width: int, height: int, key: Key, position: int) -> tuple[int, 
         if 0 < box_width <= width and 0 < box_height <= height:
             left, top = int(across * (width - box_width + 1)), int(down * (height - box_height + 1))
             return left, top, left + box_width, top + box_height
-    return _central_crop(width, height)
+    return central_crop(width, height)
 
 
-def _central_crop(width: int, height: int) -> tuple[int, int, int, int]:
+def central_crop(width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the largest box (left, top, right, bottom) in the centre whose ratio a random crop may have."""
     box_width = min(width, round(height * _CROP_RATIO[1]))
     box_height = min(height, round(width / _CROP_RATIO[0]))
     left, top = (width - box_width) // 2, (height - box_height) // 2

@@ -80,10 +80,10 @@ def load_sources(
     Raises ValueError if the name is unknown, ``root`` does not hold the data set, files do not decode
     (``on_broken="error"``), or no file of a class does.
     """
-    if name not in _READERS:
-        raise InvalidSettingError("name", name, "is unknown", ", ".join(_READERS))
+    if name not in READERS:
+        raise InvalidSettingError("name", name, "is unknown", ", ".join(READERS))
     top = None if root is None else Path(root).expanduser()
-    train, test = _READERS[name](top, with_test, Reading(files, evaluate_on, test_share, test_split))
+    train, test = READERS[name](top, with_test, Reading(files, evaluate_on, test_share, test_split))
     if top is None or not isinstance(train, FolderSource):
         return train, test
     found = [
@@ -100,7 +100,7 @@ def at_hand(name: str, root: str | Path | None) -> bool:
     """Return True if :func:`load_sources` could find a data set at its root, without a download."""
     if name == "digits":
         return True
-    return name in _READERS and root is not None and (Path(root).expanduser() / FOLDERS.get(name, "")).is_dir()
+    return name in READERS and root is not None and (Path(root).expanduser() / FOLDERS.get(name, "")).is_dir()
 
 
 def _digits(_root: Path | None, with_test: bool, _reading: Reading) -> Sources:
@@ -259,7 +259,7 @@ def _existing(root: Path | None) -> Path:
     return root
 
 
-_READERS: dict[str, Callable[[Path | None, bool, Reading], Sources]] = {
+READERS: dict[str, Callable[[Path | None, bool, Reading], Sources]] = {
     "digits": _digits,
     "cifar100": _cifar100,
     "imagenet100": _imagenet(100),

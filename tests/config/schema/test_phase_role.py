@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from cl_lightning.compare.settings import differing
-from cl_lightning.config.learn import _free
+from cl_lightning.config.learn import free_keys
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.scales import (
     all_phases,
@@ -89,8 +89,8 @@ def test_what_is_typed_of_it_is_taken_out_of_what_the_data_suggest() -> None:
 
 
 def test_a_later_task_may_be_told_of_it() -> None:
-    assert "method.bias." in _free()
-    assert "method.backbone." not in _free(), "only the first task trains it"
+    assert "method.bias." in free_keys()
+    assert "method.backbone." not in free_keys(), "only the first task trains it"
 
 
 def test_files_that_lack_its_scales_are_completed() -> None:

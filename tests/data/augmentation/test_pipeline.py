@@ -117,7 +117,7 @@ def test_large_batches_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     images, positions = random_images(50, 3, 8, 8), torch.arange(50)
     together = augment(images, EVERYTHING, KEY, positions)
     for levels in (1, 7 * 3 * 64):
-        monkeypatch.setattr("cl_lightning.data.augmentation.pipeline._LEVELS_AT_A_TIME", levels)
+        monkeypatch.setattr("cl_lightning.data.augmentation.pipeline.LEVELS_AT_A_TIME", levels)
         assert torch.equal(augment(images, EVERYTHING, KEY, positions), together)
     assert augment(images[:0], EVERYTHING, KEY, positions[:0]).shape == (0, 3, 8, 8)
 
@@ -216,7 +216,7 @@ def test_nothing_on_the_accelerator_meets_the_host() -> None:
             results += [targets, *mixup.mixup(results[-1], targets, [0.5, 0.2])]
             assert {result.device.type for result in results} == {"cuda"}
     finally:
-        photometric._fixed_tables.cache_clear()  # it has kept tables without contents
+        photometric.fixed_tables.cache_clear()  # it has kept tables without contents
 
 
 @pytest.mark.gpu

@@ -191,8 +191,8 @@ class TestRandomCrop:
     def test_whole_image_is_the_fallback_of_admissible_ratios(self) -> None:
         from cl_lightning.data.sources import decoding
 
-        assert decoding._central_crop(120, 100) == (0, 0, 120, 100)
-        assert decoding._central_crop(75, 100) == (0, 0, 75, 100)
+        assert decoding.central_crop(120, 100) == (0, 0, 120, 100)
+        assert decoding.central_crop(75, 100) == (0, 0, 75, 100)
 
     def test_draws_differ_by_position_and_key(self) -> None:
         boxes = {random_crop(200, 200, Key(seed), position) for seed in range(5) for position in range(20)}

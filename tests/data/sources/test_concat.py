@@ -105,7 +105,7 @@ def test_resizing_is_pillow_s_in_colour_and_in_grey() -> None:
 
 def test_small_arrays_are_resized_once_and_are_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = join("arrays", [GREY, COLOUR], SIZE)
-    monkeypatch.setattr(concat, "_KEPT_AT_MOST", 7 * 3 * SIZE * SIZE - 1)
+    monkeypatch.setattr(concat, "KEPT_AT_MOST", 7 * 3 * SIZE * SIZE - 1)
     row_by_row = join("arrays", [GREY, COLOUR], SIZE)
     assert isinstance(kept, ArraySource)
     assert isinstance(row_by_row, ConcatSource)

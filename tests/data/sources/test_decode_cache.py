@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_lightning.data.sources import decode_cache
+from cl_lightning.data.sources import decode_cache, decode_result
 from cl_lightning.data.sources.base import FolderSource
-from cl_lightning.data.sources.decode_cache import DecodeResult, Manifest, scan
+from cl_lightning.data.sources.decode_cache import Manifest, scan
+from cl_lightning.data.sources.decode_result import DecodeResult, decode_file
 from tests.data.scanned import UNKNOWN, broken, cache, cut, kept, looked_at, many, parts, root, save
 
 __all__ = ["cache", "looked_at", "root"]  # fixtures that work by being here
@@ -47,7 +48,7 @@ class TestFinding:
             states.append(Image._initialized)
             return Image.new("RGB", (1, 1))
 
-        monkeypatch.setattr(decode_cache, "decode", decode)
+        monkeypatch.setattr(decode_result, "decode", decode)
         broken(root)
         assert states == [2] * 6
 
@@ -57,7 +58,7 @@ class TestFinding:
     ) -> None:
         images: list[weakref.ref[Image.Image]] = []
         alive: list[int] = []
-        decode = decode_cache.decode
+        decode = decode_result.decode
 
         def watched(content: io.BytesIO, **limit: int) -> Image.Image:
             image = decode(content, **limit)
@@ -65,7 +66,7 @@ class TestFinding:
             alive.append(sum(image() is not None for image in images))
             return image
 
-        monkeypatch.setattr(decode_cache, "decode", watched)
+        monkeypatch.setattr(decode_result, "decode", watched)
         scan(tmp_path / "m", [many(tmp_path / "m", 300)], threads)
         assert len(alive) == 300
         assert 1 <= max(alive) <= threads
@@ -74,7 +75,7 @@ class TestFinding:
         def full(_bytes: io.BytesIO, **_limit: int) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(decode_cache, "decode", full)
+        monkeypatch.setattr(decode_result, "decode", full)
         with pytest.raises(MemoryError):
             broken(root)
 
@@ -120,7 +121,7 @@ class TestDigests:
         looked_at.clear()
         for path in ("train/a/1.png", "val/a/1.png"):
             (root / path).chmod(0o600)
-        monkeypatch.setattr(decode_cache, "decode", lambda _bytes: pytest.fail("it was decoded"))
+        monkeypatch.setattr(decode_result, "decode", lambda _bytes: pytest.fail("it was decoded"))
         assert self.taken(root) == before
         assert looked_at == ["train/a/1.png", "val/a/1.png"]
         assert broken(root) == reasons
@@ -208,15 +209,14 @@ class TestRemembering:
         self, tmp_path: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = many(tmp_path / "m", 100)
-        look = decode_cache._look
 
-        def interrupted(unknown: decode_cache._Unknown) -> DecodeResult:
-            if unknown.file.endswith("0049.pgm"):
+        def interrupted(file: str, before: DecodeResult | None, max_pixels: int) -> DecodeResult:
+            if file.endswith("0049.pgm"):
                 raise KeyboardInterrupt
-            return look(unknown)
+            return decode_file(file, before, max_pixels)
 
         with monkeypatch.context() as patch:
-            patch.setattr(decode_cache, "_look", interrupted)
+            patch.setattr(decode_cache, "decode_file", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 scan(source.root, [source], threads=1)
         looked_at.clear()
@@ -225,30 +225,29 @@ class TestRemembering:
 
     def test_a_killed_scan_loses_little(self, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         source = many(tmp_path / "m", 100)
-        monkeypatch.setattr(decode_cache, "_SAVE_EVERY", 0.0)
-        look = decode_cache._look
+        monkeypatch.setattr(decode_cache, "SAVE_EVERY", 0.0)
         seen: list[int] = []
 
-        def watched(unknown: decode_cache._Unknown) -> DecodeResult:
-            if unknown.file.endswith("0099.pgm"):
+        def watched(file: str, before: DecodeResult | None, max_pixels: int) -> DecodeResult:
+            if file.endswith("0099.pgm"):
                 seen.append(len(Manifest(source.root).known("a")))
-            return look(unknown)
+            return decode_file(file, before, max_pixels)
 
-        monkeypatch.setattr(decode_cache, "_look", watched)
+        monkeypatch.setattr(decode_cache, "decode_file", watched)
         scan(source.root, [source], threads=1)
         assert seen == [96], "three times 32"
 
     def test_a_long_scan_is_announced_once(
         self, root: Path, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(decode_cache, "_MANY", 5)
+        monkeypatch.setattr(decode_cache, "MANY_FILES", 5)
         broken(root)
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
             f"reading 6 images of {root} once, to know what is in them; what is found is kept in {kept(cache)}"
         ]
         caplog.clear()
         broken(root)
-        monkeypatch.setattr(decode_cache, "_MANY", 6)
+        monkeypatch.setattr(decode_cache, "MANY_FILES", 6)
         kept(cache).unlink()
         broken(root)
         assert not caplog.records

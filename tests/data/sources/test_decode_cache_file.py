@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.data.sources import decode_cache
-from cl_lightning.data.sources.decode_cache import DecodeResult, Manifest, Stamp
+from cl_lightning.data.sources.decode_cache import Manifest
+from cl_lightning.data.sources.decode_result import DecodeResult, Stamp
 from tests.data.scanned import broken, cache, kept, looked_at, root
 
 __all__ = ["cache", "looked_at", "root"]  # fixtures that work by being here
@@ -87,7 +88,7 @@ class TestDamage:
     ) -> None:
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("CL_LIGHTNING_CACHE", str(tmp_path / "file" / "folder"))
-        monkeypatch.setattr(decode_cache, "_SAVE_EVERY", 0.0)
+        monkeypatch.setattr(decode_cache, "SAVE_EVERY", 0.0)
         self.check(root, caplog, says="cannot be written (Not a directory): the next run", mended=False)
 
     def test_a_file_that_cannot_be_read(

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cl_lightning.core.errors import UnreadableImageError
-from cl_lightning.data.sources import decode_cache, readers
+from cl_lightning.data.sources import decode_result, readers
 from cl_lightning.data.sources.decoding import decode
 from cl_lightning.data.sources.image_formats import MAX_PIXELS, TooLargeError, is_image, open_image
 from tests.data.scanned import cache
@@ -78,7 +78,7 @@ def test_it_counts_for_what_an_earlier_version_looked_at(
     (kept,) = cache.rglob("images-*.jsonl")
     lines = kept.read_text().split("\n")
     kept.write_text("\n".join([lines[0], *(line.rpartition(",[")[0] + "]" for line in lines[1:])]))
-    monkeypatch.setattr(decode_cache, "decode", lambda *_any, **_limit: pytest.fail("decoded again"))
+    monkeypatch.setattr(decode_result, "decode", lambda *_any, **_limit: pytest.fail("decoded again"))
     with pytest.raises(ValueError, match=r"more than max_pixels=72"):
         load(root, max_pixels=72)
     load(root)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cl_lightning.data.sources.base import ArraySource, FolderSource
-from cl_lightning.data.sources.readers import _READERS, ARRAY_CHANNELS, at_hand, load_sources
+from cl_lightning.data.sources.readers import ARRAY_CHANNELS, READERS, at_hand, load_sources
 from tests.data.folders import cache, refusal, touch
 
 __all__ = ["cache"]  # a fixture that works by being here
@@ -23,7 +23,7 @@ FINE_NAMES = [f"thing {label}" for label in range(100)]
 
 def test_data_sets_in_files_are_known_by_name(tmp_path: Path) -> None:
     touch(tmp_path, ["train/a/1.pgm", "train/b/1.pgm", "val/a/2.pgm", "val/b/2.pgm"])
-    assert set(_READERS) > set(ARRAY_CHANNELS)
+    assert set(READERS) > set(ARRAY_CHANNELS)
     for name in ("digits", "image_folder"):
         train, _ = load_sources(name, tmp_path)
         assert isinstance(train, FolderSource) == (name not in ARRAY_CHANNELS)
