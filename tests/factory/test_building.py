@@ -232,7 +232,8 @@ def test_the_phase_that_trains_the_transformer(name: str, part: str) -> None:
 def test_scales_and_the_recipe_change_a_phase() -> None:
     main = phase(built("dytox", "recipe=clean", "epochs_scale=0.1", "lr_scale=4"))
     assert (main.epochs, main.schedule.warmup_epochs) == (50, 0)  # 0.5 of an epoch, rounded to even
-    assert (main.optimiser.lr, main.optimiser.reference_batch) == (pytest.approx(2e-3), None)
+    assert main.optimiser.lr == pytest.approx(2e-3)
+    assert main.optimiser.reference_batch is None
     assert (main.sampling, main.schedule.lag, main.drop_path_in_frozen) == (Sampling(), False, False)
     assert phase(built("dytox", "balanced_epochs_scale=0.3"), "finetuning").epochs == 6
     assert phase(built("dytox", "epochs_scale=0.1"), "finetuning").epochs == 20
