@@ -10,14 +10,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from cl_lightning.config.check import check
-from cl_lightning.config.check_bounds import refusals
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, SetConfig
 from cl_lightning.config.schema.added_task import LearntFolderConfig
 from cl_lightning.config.schema.bounds import Choice, Each, Named, Range, bounds_of
-from cl_lightning.config.schema.filled import opened
 from cl_lightning.core.errors import UserError
-from tests.config.made import filled, given
+from tests.config.made import filled
 
 _CHECKED_ELSEWHERE = {"order", "increment", "token_mask_blocks"}
 """Any value: a class order, the tasks' sizes (``data/orders.py``, ``data/scenario.py``) and a list of blocks
@@ -120,47 +118,6 @@ def test_what_is_out_of_bounds_is_reported_in_one_line(typed: str) -> None:
         check(filled(*typed.split()))
     assert FAULTS[typed] in str(told.value)
     assert len(str(told.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ({"test_share": math.nan}, "test_share: nan is out of range: type test_share: N with N above 0"),
-        ({"classes": 2**70}, f"classes: {2**70} is out of range: type classes: N with N at least 1"),
-        ({"crop_padding": -1}, "crop_padding: -1 is out of range"),
-        ({"files": "some"}, "files: some is not a choice: type files: any or by_suffix"),
-        ({"augmentation": "cutmix"}, "augmentation: cutmix is not a choice: type augmentation: none or basic"),
-    ],
-)
-def test_an_entry_of_data_sets_is_looked_at_too(options: dict[str, Any], line: str) -> None:
-    config, entry = given(["data=sequence"]), opened(SetConfig)
-    data = dataclasses.replace(config.data, sets=[entry("digits"), entry("cifar100", **options)])
-    told = list(refusals(dataclasses.replace(config, data=data)))
-    assert len(told) == 1
-    assert told[0].startswith(f"data.sets, entry 2 (cifar100): {line}")
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "line"),
-    [
-        ("milestones", 0, "method.main.milestones=0 is not a list: type 'method.main.milestones=[...]'"),
-        ("milestones", [True], "method.main.milestones=[True] are no shares"),
-    ],
-)
-def test_what_an_interpolation_put_there_is_looked_at(place: str, value: object, line: str) -> None:
-    """``method.main.milestones=${seed}``: OmegaConf checks numbers and words alone."""
-    config = given([])
-    main = dataclasses.replace(config.method.main, **{place: value})
-    told = list(refusals(dataclasses.replace(config, method=dataclasses.replace(config.method, main=main))))
-    assert told[0].startswith(line)
-
-
-def test_a_number_in_the_place_of_options_is_reported() -> None:
-    config = given([])
-    told = list(refusals(dataclasses.replace(config, method=0)))  # type: ignore[arg-type]
-    assert told == ["method=0 holds no options: type method.KEY=VALUE"]
-    told = list(refusals(dataclasses.replace(config, data=dataclasses.replace(config.data, sets=[0]))))  # type: ignore[list-item]
-    assert told == ["data.sets=[0] is no list of entries: type 'data.sets=[{KEY: VALUE}]'"]
 
 
 def test_a_long_value_is_cut() -> None:
