@@ -105,7 +105,7 @@ class NotedDisplay:
         self.events = events
 
     def start(self, leg: Any, steps_done: int = 0) -> None:
-        self.events.append(("start", leg.task, leg.place, leg.phase, steps_done))
+        self.events.append(("start", leg.task, leg.item, leg.phase, steps_done))
 
     def finish(self) -> None:
         self.events.append(("finish",))
