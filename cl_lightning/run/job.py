@@ -69,7 +69,7 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         with deferred_interrupt():
             from cl_lightning.run.train import execute  # heavy
 
-        return execute(config, resume=resume, rank=rank, began=began, published=curve_for_page(config, rank))
+        return execute(config, resume=resume, rank=rank, began=began, published=_published(config, rank))
     except (UserError, FloatingPointError, RunAbortedError) as error:
         if WANTS_TRACEBACK:
             raise
@@ -83,7 +83,7 @@ def attempt(make: Callable[[], Config], *, resume: bool = False, began: Callable
         raise
 
 
-def curve_for_page(config: Config, rank: RankInfo | None) -> Published | None:
+def _published(config: Config, rank: RankInfo | None) -> Published | None:
     """Return the published curve for the page; only the process that writes a page looks for it."""
     if not config.report.page or (rank is not None and rank.rank != 0):
         return None

@@ -96,14 +96,14 @@ def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, st
     """Return what a dashboard draws after every task: the counts of answers, and exemplars' pixels."""
     answers = state.answers
     readout = next(iter(method.readouts().values()))
-    counts = distinct_exemplars(state.memory)
+    counts = _different(state.memory)
     shown = min(config.report.exemplars, max(1, _MOST_EXEMPLARS // max(1, len(counts))))
     return ReportData(
         probabilities=_PROBABILITIES[readout.probability],
         confusion=None if answers is None else answers.confusion.numpy(),
         reliability=None if answers is None else answers.reliability.numpy(),
         exemplars={
-            label: shrunk(_pixels(scenario.train, rows[:shown], scenario.image_size))
+            label: _small(_pixels(scenario.train, rows[:shown], scenario.image_size))
             for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]
             if shown
         },
@@ -111,7 +111,7 @@ def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, st
     )
 
 
-def distinct_exemplars(memory: RehearsalMemory) -> dict[int, Tensor]:
+def _different(memory: RehearsalMemory) -> dict[int, Tensor]:
     """Return the rows of each class over all lists, each once, best first."""
     rows: dict[int, dict[int, None]] = {}
     for replica in range(memory.num_lists):
@@ -129,7 +129,7 @@ def _pixels(source: ImageSource, rows: Tensor, size: int) -> NDArray[np.uint8]:
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def shrunk(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return (n, H, W, channels) images no larger than a page shows them."""
     factor = _SIDE / max(images.shape[1:3])
     if factor >= 1:

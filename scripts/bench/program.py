@@ -35,6 +35,7 @@ from cl_lightning.learning.loggers import LoggerOptions, make_curves
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.learning.trunk_compiler import TrunkCompiler
 from cl_lightning.models.build import build_network
+from cl_lightning.models.network import Network
 from scripts.bench.measure import Row, paired, seconds
 from scripts.bench.steps import CIFAR
 
@@ -72,17 +73,17 @@ class Loop:
         cifar = ["data.crop_padding=4", "data.flip=true", "data.augmentation=randaugment"] if real else []
         config = compose_typed([f"run_dir={folder}", "trainer.threads=null", "data.mean=null", "data.std=null", *cifar])
         self._scenario = _made_up() if real else build_scenario(config)
-        self.method = build_method(config, self._scenario, Key(0))
+        self._method = build_method(config, self._scenario, Key(0))
         self._task = self._scenario.tasks[0]
         if real:
             structure = {
                 "kind": "task_network", "encoder": CIFAR, "decoder": {"kind": "task_attention"}, "diverge": True,
                 "independent_heads": True, "classes": [],
             }  # fmt: skip
-            self.method.network = build_network(structure, Key(0))
-        self.method.grow(self._task, Key(0), None)  # type: ignore[arg-type]
-        self.method.network.to(device)
-        (phase,) = [item.phase for item in self.method.plan(self._task) if isinstance(item, Fit)]
+            self._method.network = build_network(structure, Key(0))
+        self._method.grow(self._task, Key(0), None)  # type: ignore[arg-type]
+        self._method.network.to(device)
+        (phase,) = [item.phase for item in self._method.plan(self._task) if isinstance(item, Fit)]
         pipeline = build_pipeline(config, self._scenario, Key(0))
         batch = 128 if real else config.batch.size
         assert batch
@@ -104,15 +105,20 @@ class Loop:
         how = EngineOptions(0, 256, self._every, self.trunks)
         self._engine = Engine(self._scenario, pipeline, options, how, Observers(display, curves, NoCheckpoints()))
 
+    @property
+    def network(self) -> Network:
+        """The network that is trained."""
+        return self._method.network
+
     def engine(self) -> None:
         """Train in the engine, as in a run."""
-        self._engine.fit(self.method, self._task, self._phase, self._draws, Key(0))
+        self._engine.fit(self._method, self._task, self._phase, self._draws, Key(0))
 
     def bare(self) -> None:
         """Train in a loop over the same batches and steps."""
         length = PhaseLength(self._draws.steps_per_epoch, self._phase.epochs, self._draws.batch)
-        self.method.network.to(self._device)  # Lightning has put it back on the CPU
-        learner = _Bare(self.method, self._task, self._phase, length, 1, Key(0), point_every=self._every)
+        self._method.network.to(self._device)  # Lightning has put it back on the CPU
+        learner = _Bare(self._method, self._task, self._phase, length, 1, Key(0), point_every=self._every)
         learner.configure_optimizers()
         learner._statistics = []
         if self._device.type == "cuda":
@@ -123,7 +129,7 @@ class Loop:
         data = TaskData(source, labels, self._draws, pipeline, pixels, scales=learner.scales)
         data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=self._device))  # type: ignore[assignment]
         half = torch.autocast(self._device.type, torch.bfloat16, enabled=self._half, cache_enabled=False)  # Lightning's
-        with self.trunks.compiled([self.method.network], self._draws.batch):
+        with self.trunks.compiled([self._method.network], self._draws.batch):
             for number, images in enumerate(data.train_dataloader()):
                 with half:
                     learner.training_step(images, number)
@@ -139,7 +145,7 @@ class Loop:
         phase = dataclasses.replace(self._phase, epochs=longer.epochs)
 
         def fit() -> None:
-            self._engine.fit(self.method, self._task, phase, longer, Key(0))
+            self._engine.fit(self._method, self._task, phase, longer, Key(0))
 
         with patch.object(engine, "Learner", _Idle):
             return min(seconds(fit, self._device.type) for _ in range(3)) / longer.total_steps

@@ -21,7 +21,7 @@ from cl_lightning.data.scenarios.scenario import without_images
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.sources.exemplar_store import ExemplarStore, write_kept
 from cl_lightning.factory import added_task, scenario
-from cl_lightning.factory.added_task import EXEMPLARS, inherited, kept_of, kept_of_extended, read_finished
+from cl_lightning.factory.added_task import EXEMPLARS, exemplars_of, inherited_exemplars, inherited_state, read_finished
 from cl_lightning.factory.methods import build_method
 from tests.config.made import filled
 
@@ -73,7 +73,7 @@ def test_exemplars_are_read_from_the_data_class_by_class_best_first(
 ) -> None:
     """Two replicas remember some each: first the images of the first, then of the second."""
     run = config(tmp_path)
-    kept = kept_of(run, payload(run, [{0: [4, 0], 1: [3]}, {0: [2], 1: [1, 5]}]))
+    kept = exemplars_of(run, payload(run, [{0: [4, 0], 1: [3]}, {0: [2], 1: [1, 5]}]))
     assert isinstance(kept.source, ArraySource)
     assert kept.source.keys == (4, 0, 2, 3, 1, 5)
     assert kept.source.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -89,7 +89,7 @@ def test_a_run_without_memory_remembers_no_image_and_needs_no_data(
     run = config(tmp_path)
     finished = payload(run, [])
     data.clear()
-    kept = kept_of(run, finished)
+    kept = exemplars_of(run, finished)
     assert len(kept.source) == 0
     assert isinstance(kept.source, ArraySource)
     assert kept.source.pixels.shape == (0, 1, SIZE, SIZE)
@@ -98,12 +98,12 @@ def test_a_run_without_memory_remembers_no_image_and_needs_no_data(
 def test_a_copy_of_the_run_s_own_is_used_where_it_holds_them(data: dict[str, ArraySource], tmp_path: Path) -> None:
     run = config(tmp_path)
     finished = payload(run, [{0: [4], 1: [1]}])
-    write_kept(tmp_path / EXEMPLARS, kept_of(run, finished))
+    write_kept(tmp_path / EXEMPLARS, exemplars_of(run, finished))
     data.clear()
-    assert kept_of(run, finished).source.pixels[:, 0, 0, 0].tolist() == [4, 1]  # type: ignore[union-attr]
+    assert exemplars_of(run, finished).source.pixels[:, 0, 0, 0].tolist() == [4, 1]  # type: ignore[union-attr]
     more = {**finished, "memory": {"lists": [{0: [0], 1: [1]}]}}
     with pytest.raises(UserError, match=r"remembers images that are not here \(the disk is gone\): put its data back"):
-        kept_of(run, more)
+        exemplars_of(run, more)
 
 
 def test_other_data_in_the_same_place_are_refused(data: dict[str, ArraySource], tmp_path: Path) -> None:
@@ -112,14 +112,14 @@ def test_other_data_in_the_same_place_are_refused(data: dict[str, ArraySource], 
     labels = torch.tensor([1, 0, 0, 1, 0, 1])
     data["train"] = dataclasses.replace(data["train"], labels=labels)
     with pytest.raises(UserError, match="data.root=data holds others than it was trained on"):
-        kept_of(run, finished)
+        exemplars_of(run, finished)
 
 
 def test_exemplars_of_several_data_sets_stay_where_they_are(tmp_path: Path) -> None:
     run = filled("data=sequence")
     run = dataclasses.replace(run, data=dataclasses.replace(run.data, sets=[SetConfig("digits")]))
     with pytest.raises(UserError, match="is a run of data=sequence, whose images come from several places"):
-        kept_of(run, {})
+        exemplars_of(run, {})
 
 
 # ---- a run that adds a task --------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def extending(run_dir: Path, *folders: str, overrides: tuple[str, ...] = ()) -> 
 def store(data: dict[str, ArraySource], tmp_path: Path) -> ExemplarStore:
     """What the run before remembers: an image of each class."""
     run = config(tmp_path)
-    return kept_of(run, payload(run, [{0: [4], 1: [1]}]))
+    return exemplars_of(run, payload(run, [{0: [4], 1: [1]}]))
 
 
 @pytest.fixture
@@ -208,8 +208,8 @@ def test_a_bundle_of_its_end_is_not_what_the_run_began_with(store: ExemplarStore
     """It remembers its own folder's images too, so it has one fingerprint more than a run that has begun."""
     write_kept(tmp_path / EXEMPLARS, dataclasses.replace(store, fingerprints=("a", "b"), identities=(None, None)))
     with pytest.raises(UserError, match="comes from a bundle, with the images that it remembers in the end"):
-        kept_of_extended(extending(tmp_path, "farm"))
-    assert kept_of_extended(extending(tmp_path, "farm", "zoo")).fingerprints == ("a", "b")
+        inherited_exemplars(extending(tmp_path, "farm"))
+    assert inherited_exemplars(extending(tmp_path, "farm", "zoo")).fingerprints == ("a", "b")
 
 
 def test_a_method_that_needs_all_images_cannot_go_on(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_method_that_needs_all_images_cannot_go_on(tmp_path: Path) -> None:
     method = build_method(run, made, Key(0))
     assert [item.phase.view for item in method.plan(made.tasks[-1]) if hasattr(item, "phase")] == [View.CUMULATIVE]
     with pytest.raises(UserError, match="method=joint trains on all images of all tasks"):
-        inherited(run, method, made)
+        inherited_state(run, method, made)
 
 
 def test_only_a_finished_run_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

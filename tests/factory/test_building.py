@@ -29,7 +29,8 @@ from cl_lightning.core.types import (
 )  # fmt: skip
 from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, RandAugment
 from cl_lightning.data.scenarios.scenario import Scenario, without_images
-from cl_lightning.factory.methods import build_memory, build_method, build_pipeline, flips
+from cl_lightning.factory.data import build_memory, build_pipeline, flips
+from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
 from tests.config.made import filled
 

@@ -12,11 +12,10 @@ import pytest
 
 from cl_lightning.config import compose
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.distributed.rank import RankInfo
 from cl_lightning.learning.engine import Engine
 from cl_lightning.published.tables import Job, Table
 from cl_lightning.report.data import read_report_data
-from cl_lightning.run import job, published_curve
+from cl_lightning.run import job, published_curve, train
 from tests.integration.commands import typed
 
 ERRATUM = ["run_dir=unused", "method=dytox", "data=cifar100_10steps"]
@@ -52,17 +51,23 @@ def test_what_cannot_be_looked_for_keeps_nobody_from_training(
     ("page", "rank", "asked"),
     [
         pytest.param(True, None, True, id="one process"),
-        pytest.param(True, RankInfo(0, 2, 0, 2), True, id="the first of two"),
-        pytest.param(True, RankInfo(1, 2, 1, 2), False, id="the second of two"),
+        pytest.param(True, 0, True, id="the first of two"),
+        pytest.param(True, 1, False, id="the second of two"),
         pytest.param(False, None, False, id="no page"),
     ],
 )
 def test_only_who_writes_a_page_looks_for_it(
-    monkeypatch: pytest.MonkeyPatch, page: bool, rank: RankInfo | None, asked: bool
+    monkeypatch: pytest.MonkeyPatch, page: bool, rank: int | None, asked: bool
 ) -> None:
+    """The two are of two machines, each started by another program."""
     found: list[Any] = []
+    for name, value in () if rank is None else (("RANK", rank), ("WORLD_SIZE", 2), ("LOCAL_RANK", 0)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     monkeypatch.setattr(published_curve, "published_curve", found.append)
-    job.curve_for_page(compose_typed(["run_dir=unused", f"report.page={page}"]), rank)
+    monkeypatch.setattr(train, "execute", lambda *_, **__: 0.5)
+    typed = ["run_dir=unused", "batch.replicas=2", f"report.page={page}"]
+    assert job.attempt(lambda: compose_typed(typed)) == 0.5
     assert bool(found) == asked
 
 

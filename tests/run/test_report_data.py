@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 
 from cl_lightning.checkpoint.state import RunState
@@ -16,9 +16,8 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 from cl_lightning.metrics.answers import Answers
-from cl_lightning.report.data import Published, read_report_data
-from cl_lightning.run import report_data
-from cl_lightning.run.report_data import ReportBuilder
+from cl_lightning.report.data import Published, ReportData, read_report_data
+from cl_lightning.run.report_data import ReportBuilder, answers_and_exemplars
 from tests.learning.a_phase import Toy, toy
 from tests.report.a_run import full_report_data, results
 
@@ -73,18 +72,29 @@ def test_a_page_shows_the_published_curve_that_was_handed_in(tmp_path: Path) -> 
         assert read_report_data(tmp_path).published == given
 
 
+def of_classes(pixels: torch.Tensor, *lists: dict[int, torch.Tensor]) -> ReportData:
+    """What is shown of exemplars, three a class, in a run of these images."""
+    source = ArraySource("toy", pixels, torch.zeros(len(pixels), dtype=torch.int64), ("a",))
+    memory = RehearsalMemory(Budget("total", 12), "per_replica", len(lists)).update(list(lists), 1)
+    scenario = dataclasses.replace(SCENARIO, train=source, test=source)
+    config: Any = SimpleNamespace(report=SimpleNamespace(exemplars=3))
+    return answers_and_exemplars(config, scenario, toy(4), RunState(memory))
+
+
 def test_large_exemplars_are_made_small_and_small_ones_stay() -> None:
-    small = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
-    assert report_data.shrunk(small) is small
-    large = np.zeros((1, 96, 192, 3), dtype=np.uint8)
-    large[:, :48] = 200
-    found = report_data.shrunk(large)
+    small = torch.arange(2 * 3 * 8 * 8).to(torch.uint8).view(2, 3, 8, 8)
+    found = of_classes(small, {0: torch.tensor([1, 0])}).exemplars[0]
+    assert (found == small[[1, 0]].permute(0, 2, 3, 1).numpy()).all()
+    large = torch.zeros(1, 3, 96, 192, dtype=torch.uint8)
+    large[:, :, :48] = 200
+    found = of_classes(large, {0: torch.tensor([0])}).exemplars[0]
     assert found.shape == (1, 24, 48, 3)
     assert (found[:, :12] == 200).all()
     assert (found[:, 12:] == 0).all()
 
 
 def test_an_exemplar_in_several_lists_is_shown_once() -> None:
-    lists = [{3: torch.tensor([5, 7, 9])}, {3: torch.tensor([9, 5, 8])}]
-    memory = RehearsalMemory(Budget("total", 6), "per_replica", 2).update(lists, 1)
-    assert {label: rows.tolist() for label, rows in report_data.distinct_exemplars(memory).items()} == {3: [5, 7, 9, 8]}
+    pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    found = of_classes(pixels, {3: torch.tensor([5, 7, 9])}, {3: torch.tensor([9, 5, 8])})
+    assert found.exemplar_counts == {3: 4}
+    assert found.exemplars[3].flatten().tolist() == [5, 7, 9], "best first"

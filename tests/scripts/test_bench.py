@@ -97,7 +97,7 @@ def test_the_bare_loop_takes_the_engine_s_steps(tmp_path: Path) -> None:
     for name in ("engine", "bare"):
         loop = program.Loop(9, "cpu", tmp_path)
         getattr(loop, name)()
-        weights.append([parameter.detach() for parameter in loop.method.network.parameters()])
+        weights.append([parameter.detach() for parameter in loop.network.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
     assert loop.idle() > 0
 
