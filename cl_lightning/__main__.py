@@ -17,11 +17,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from cl_lightning.config.add_task import load_learn, moved
 from cl_lightning.config.command_line.arguments import read, wants_many
 from cl_lightning.config.command_line.record import write_typed
 from cl_lightning.config.compose import compose_typed, typed
 from cl_lightning.config.hydra_errors import explain
-from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.registry import register
 from cl_lightning.config.saved import load_saved, old_paths, read_saved
 from cl_lightning.config.schema import Config

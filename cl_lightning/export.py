@@ -61,7 +61,7 @@ def _parser() -> Parser:
 
 def _export(given: argparse.Namespace) -> int:
     from cl_lightning.config.saved import load_learnt
-    from cl_lightning.deploy.exporting import export, prepare  # heavy, as those below
+    from cl_lightning.deploy.export_model import export, prepare  # heavy, as those below
     from cl_lightning.deploy.formats import FORMATS
     from cl_lightning.deploy.run_model import model_of
     from cl_lightning.deploy.verification import sample

@@ -37,7 +37,7 @@ from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.saved import load_saved
 from cl_lightning.config.schema import Config
-from cl_lightning.config.unread.check import told
+from cl_lightning.config.unused.check import told
 from cl_lightning.core.errors import UserError
 
 SMALL = (

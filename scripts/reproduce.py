@@ -32,11 +32,11 @@ import yaml
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import may_change
-from cl_lightning.config.unread.check import Unread, told
+from cl_lightning.config.unused.check import Unread, told
 from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED, WRONG_INPUT
 from cl_lightning.published.page import count_cells, page
-from cl_lightning.published.stored import StoredRun, condense, parse_stored, read_stored, store
+from cl_lightning.published.stored_results import StoredRun, condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job, Table, load_table, table_names
 from cl_lightning.published.verdict import Status
 from cl_lightning.report.layout import Block, Grid, as_markdown, as_text

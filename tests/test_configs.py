@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.fill import changed_switches
+from cl_lightning.config.fill_auto import changed_switches
 from cl_lightning.config.schema import Config, MethodConfig, RecipeConfig
 from cl_lightning.config.yaml_files import config_dir, options
 

@@ -180,7 +180,7 @@ def check_imports(package: Path) -> subprocess.CompletedProcess[str]:
     [
         ("methods/dytox.py", "import pytorch_lightning as pl", "pytorch_lightning"),
         ("data/scenario.py", "from pytorch_lightning.callbacks import Callback", "pytorch_lightning"),
-        ("learning/learner.py", "import lightning.pytorch as pl", "lightning"),
+        ("learning/lightning_module.py", "import lightning.pytorch as pl", "lightning"),
         ("build.py", "from hydra.utils import instantiate", "hydra"),
         ("learning/trainer.py", "def f():\n    import wandb", "wandb"),
         ("learning/strategy.py", "import omegaconf", "omegaconf"),
@@ -207,7 +207,7 @@ def test_a_library_in_its_rooms_is_fine(tmp_path: Path) -> None:
         "config/hydra_internals.py": "import hydra._internal.utils\nfrom omegaconf import grammar_parser",
         "config/multirun.py": "from hydra.core.utils import JobReturn\nfrom hydra.core import hydra_config",
         "config/schema/extra.py": "from hydra.core.config_store import ConfigStore\nfrom omegaconf import MISSING",
-        "data/sources/readers.py": "def fetch():\n    import continuum.datasets",
+        "data/sources/datasets.py": "def fetch():\n    import continuum.datasets",
         "data/datamodule.py": "import pytorch_lightning",
         "learning/loggers.py": "import wandb",
         "learning/strategy.py": "from hydra.core.hydra_config import HydraConfig\nimport lightning_fabric",

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from cl_lightning.losses.classification import cross_entropy, group_old
-from cl_lightning.metrics.answers import Answers
+from cl_lightning.metrics.confusion import Answers
 from tests import typecheck
 
 checked = pytest.mark.skipif(os.environ.get("CL_LIGHTNING_TYPECHECK") == "0", reason="the checks are switched off")

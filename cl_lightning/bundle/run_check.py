@@ -15,7 +15,7 @@ from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.saved import load_learnt, to_plain
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
-from cl_lightning.config.schema.kinds import PATHS
+from cl_lightning.config.schema.path_options import PATHS
 from cl_lightning.core.json_schema import in_words
 from cl_lightning.core.missing_keys import complete_checkpoint
 from cl_lightning.data.scenarios.image_list import LISTING, parse_listing

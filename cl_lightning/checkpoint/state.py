@@ -21,7 +21,7 @@ from cl_lightning.data.sources.base import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.metrics.accuracy import AccuracyMatrix
-from cl_lightning.metrics.answers import Answers
+from cl_lightning.metrics.confusion import Answers
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
 from cl_lightning.report.results import PhaseAccuracy

@@ -23,7 +23,7 @@ from cl_lightning.core.json_schema import (
     whole,
 )
 from cl_lightning.core.types import PROTOCOLS
-from cl_lightning.metrics.answers import BINS
+from cl_lightning.metrics.confusion import BINS
 
 
 def array(value: Any, where: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cl_lightning.config.check_bounds import check_values
-from cl_lightning.config.scales import phases_of, scale_name
+from cl_lightning.config.schedule_scales import phases_of, scale_name
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,

@@ -15,15 +15,15 @@ from cl_lightning.config.check import check
 from cl_lightning.config.check_bounds import check_values
 from cl_lightning.config.command_line.literals import literal, unresolved
 from cl_lightning.config.command_line.overrides import assignments, keys_set
-from cl_lightning.config.fill import fill_in
+from cl_lightning.config.fill_auto import fill_in
 from cl_lightning.config.hydra_errors import added_keys, missing_keys
 from cl_lightning.config.hydra_internals import job_set_aside
 from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
-from cl_lightning.config.schema.filled import Open
 from cl_lightning.config.schema.fixed_names import typed_names
-from cl_lightning.config.schema.kinds import PATHS, Kind, made_absolute
-from cl_lightning.config.unread.check import Unread, told, unread
+from cl_lightning.config.schema.open_options import Open
+from cl_lightning.config.schema.path_options import PATHS, Kind, made_absolute
+from cl_lightning.config.unused.check import Unread, told, unread
 from cl_lightning.config.yaml_files import config_dir
 from cl_lightning.core.errors import UserError, as_user_error
 

@@ -25,7 +25,7 @@ from cl_lightning.config.command_line.keys import SEVERAL
 from cl_lightning.config.command_line.literals import holds_list, unresolved
 from cl_lightning.config.hydra_internals import Glob, Sweep, as_typed, merges_into_null
 from cl_lightning.config.schema import ModelConfig, SetConfig
-from cl_lightning.config.schema.filled import schema_of
+from cl_lightning.config.schema.open_options import schema_of
 from cl_lightning.config.yaml_files import options
 from cl_lightning.core.paths import cannot_be_written
 from cl_lightning.core.printable import printable

@@ -29,7 +29,7 @@ from cl_lightning.config.schema import (
     ViTConfig,
     WAConfig,
 )
-from cl_lightning.config.schema.filled import opened
+from cl_lightning.config.schema.open_options import opened
 from cl_lightning.config.schema.outputs import LoggerConfig
 
 SCHEMAS: dict[str, dict[str, type]] = {

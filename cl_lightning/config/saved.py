@@ -17,9 +17,9 @@ from cl_lightning.config.compose import typed
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
-from cl_lightning.config.schema.filled import opened
-from cl_lightning.config.schema.kinds import relative_paths
-from cl_lightning.config.unread.check import refuse_unread
+from cl_lightning.config.schema.open_options import opened
+from cl_lightning.config.schema.path_options import relative_paths
+from cl_lightning.config.unused.check import refuse_unread
 from cl_lightning.config.yaml_files import load_option, options, own_option, schema_name
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.file_type import foreign_kind, read_file

@@ -20,7 +20,7 @@ Check = Callable[[Any, str], None]
 
 LARGEST = 2**53
 """Largest whole number, other than keys: beyond it JSON readers lose digits."""
-_DEEPEST, _MOST = 64, 2_000_000
+_DEEPEST, MOST_VALUES = 64, 2_000_000
 _SHOWN = 40
 
 
@@ -80,7 +80,7 @@ def read_yaml(text: str) -> Any:
 
 def plain(value: Any, where: str) -> None:
     """Raise ``ValueError`` for a value of other kinds, too deep, or too large when references are written out."""
-    left = _MOST
+    left = MOST_VALUES
     stack: list[tuple[Any, int]] = [(value, 0)]
     while stack:
         each, depth = stack.pop()

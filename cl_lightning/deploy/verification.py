@@ -15,8 +15,8 @@ from cl_lightning.config.schema import DataConfig
 from cl_lightning.core import rng
 from cl_lightning.core.errors import InvalidFileError, InvalidSettingError, UnreadableImageError, UserError, worded
 from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, load_sources
 from cl_lightning.data.sources.image_folder import evaluated_part, find_parts
-from cl_lightning.data.sources.readers import ARRAY_CHANNELS, load_sources
 from cl_lightning.deploy.formats import Scores
 from cl_lightning.deploy.image_files import image_files
 from cl_lightning.deploy.model import TrainedModel

@@ -29,9 +29,9 @@ from cl_lightning.data.scenarios.image_identity import WORDS, Identity, identity
 from cl_lightning.data.scenarios.image_list import LISTING, how_it_differs, is_listed, named, read_listing
 from cl_lightning.data.scenarios.scenario import Scenario, split_scenario
 from cl_lightning.data.sources.base import ArraySource, FolderSource
+from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, at_hand, load_sources
 from cl_lightning.data.sources.exemplar_reading import read_exemplar_store
 from cl_lightning.data.sources.exemplar_store import INDEX, ExemplarStore
-from cl_lightning.data.sources.readers import ARRAY_CHANNELS, at_hand, load_sources
 from cl_lightning.factory.scenario import dataset_scenario, reading
 from cl_lightning.memory.rehearsal import Budget
 from cl_lightning.methods.base import Method

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cl_lightning.config.scales import BACKBONE, MAIN, epochs_of, rate_of
+from cl_lightning.config.schedule_scales import BACKBONE, MAIN, epochs_of, rate_of
 from cl_lightning.config.schema import Config, PhaseConfig
 from cl_lightning.core.types import Mixing, Optimiser, Order, Phase, Sampling, Schedule, Sharpness, View
 

@@ -14,8 +14,8 @@ from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError, worded
 from cl_lightning.data.scenarios.class_orders import class_order
 from cl_lightning.data.scenarios.multi_dataset import DatasetTasks, concat_scenarios, of_classes
 from cl_lightning.data.scenarios.scenario import Scenario, split_scenario, task_sizes
-from cl_lightning.data.sources.names import nfc
-from cl_lightning.data.sources.readers import ARRAY_CHANNELS, FOLDERS, Sources, at_hand, load_sources
+from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, FOLDERS, Sources, at_hand, load_sources
+from cl_lightning.data.sources.unicode_names import nfc
 
 
 def dataset_scenario(data: DataConfig) -> Scenario:

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from cl_lightning.core.types import PhaseCheckpoint
 from cl_lightning.distributed.process_group import ProcessGroup
 from cl_lightning.learning.display import Display
-from cl_lightning.learning.learner import Learner, StepMetrics
+from cl_lightning.learning.lightning_module import Learner, StepMetrics
 from cl_lightning.learning.loggers import Curves
 
 

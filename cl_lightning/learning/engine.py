@@ -27,7 +27,7 @@ from cl_lightning.learning.callbacks import CheckpointCallback, CheckpointHook, 
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.feature_module import FeatureModule, evaluation_mode_restored
 from cl_lightning.learning.finite_check import ScoresCheck
-from cl_lightning.learning.learner import Learner, PhaseLength
+from cl_lightning.learning.lightning_module import Learner, PhaseLength
 from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.trainer import TrainerOptions, interruptible, make_trainer
 from cl_lightning.learning.trunk_compiler import TrunkCompiler

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from cl_lightning.metrics.spread import Spread
-from cl_lightning.published.stored import StoredRun
+from cl_lightning.published.stored_results import StoredRun
 from cl_lightning.published.tables import METRICS, Cell, Job, Table
 from cl_lightning.published.verdict import (
     CellVerdict,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cl_lightning.metrics.spread import Spread, spread
-from cl_lightning.published.stored import StoredRun
+from cl_lightning.published.stored_results import StoredRun
 from cl_lightning.published.tables import Contrast, Job, Range, Table
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cl_lightning.metrics.answers import between_tasks, reliability
+from cl_lightning.metrics.confusion import between_tasks, reliability
 from cl_lightning.report.data import ReportInput
 
 INK = "#111213"

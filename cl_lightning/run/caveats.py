@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cl_lightning.config.scales import epochs_of, scale_name, trained_phases
+from cl_lightning.config.schedule_scales import epochs_of, scale_name, trained_phases
 from cl_lightning.config.schema import Config, JointConfig
-from cl_lightning.config.unread.conditions import has_no_split
+from cl_lightning.config.unused.conditions import has_no_split
 from cl_lightning.data.scenarios.scenario import Scenario
 
 _NEARLY_ALL = 0.9

@@ -10,7 +10,7 @@ from cl_lightning.config.command_line.record import key_of_folder
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import load_saved, to_plain
 from cl_lightning.config.schema import Config
-from cl_lightning.config.schema.kinds import made_absolute
+from cl_lightning.config.schema.path_options import made_absolute
 from cl_lightning.core.atomic_write import refuse_link
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.paths import writing

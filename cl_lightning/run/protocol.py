@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from cl_lightning.config.fill import changed_switches
-from cl_lightning.config.scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
+from cl_lightning.config.fill_auto import changed_switches
+from cl_lightning.config.schedule_scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
 from cl_lightning.config.schema import Config, DataConfig, MethodConfig, SetConfig
 from cl_lightning.data.scenarios.scenario import Scenario
 

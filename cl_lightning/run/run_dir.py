@@ -20,7 +20,7 @@ import yaml
 
 from cl_lightning.checkpoint.files import Position, save_whole, write_checkpoint
 from cl_lightning.checkpoint.state import RunState, checkpoint_payload, last_state, load_state, restore
-from cl_lightning.config.fill import changed_switches, unread_switches
+from cl_lightning.config.fill_auto import changed_switches, unread_switches
 from cl_lightning.config.identity import checkpoint_settings, refuse_edits
 from cl_lightning.config.schema import Config
 from cl_lightning.core.atomic_write import write_atomic

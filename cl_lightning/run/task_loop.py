@@ -34,9 +34,9 @@ from cl_lightning.core.types import (
     TaskRecord,
 )
 from cl_lightning.data.loading import Images
+from cl_lightning.data.phase_views import ViewKey, view_rows
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.step_sampler import PhaseSampler
-from cl_lightning.data.views import ViewKey, view_rows
 from cl_lightning.learning.display import PhaseSpan
 from cl_lightning.learning.engine import Engine, EngineDataAccess
 from cl_lightning.learning.feature_module import evaluation_mode_restored
@@ -45,7 +45,7 @@ from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts, count
-from cl_lightning.metrics.answers import Answers, answers
+from cl_lightning.metrics.confusion import Answers, answers
 from cl_lightning.report.results import PhaseAccuracy
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from cl_lightning.factory.methods import build_method
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.loggers import silent_curves
 from cl_lightning.report.data import Published
-from cl_lightning.resources.memory import check_memory
+from cl_lightning.resources.memory_estimate import check_memory
 from cl_lightning.run.build_engine import build_curves, on_gpu
 from cl_lightning.run.enter_run_dir import elsewhere, enter_run_dir
 from cl_lightning.run.process_setup import Verbosity, job_environment

@@ -30,7 +30,7 @@ from cl_lightning.learning import engine
 from cl_lightning.learning.cuda_graph import CudaRecorder
 from cl_lightning.learning.display import Display, PhaseSpan
 from cl_lightning.learning.engine import Engine, EngineOptions, Observers
-from cl_lightning.learning.learner import Learner, PhaseLength
+from cl_lightning.learning.lightning_module import Learner, PhaseLength
 from cl_lightning.learning.loggers import LoggerOptions, make_curves
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.learning.trunk_compiler import TrunkCompiler

@@ -36,7 +36,7 @@ from cl_lightning.factory.data import build_memory, build_pipeline, build_scenar
 from cl_lightning.factory.methods import build_method
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.engine import Engine, EngineOptions, Observers
-from cl_lightning.learning.learner import Learner
+from cl_lightning.learning.lightning_module import Learner
 from cl_lightning.learning.loggers import silent_curves
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
 from cl_lightning.models.network import Network

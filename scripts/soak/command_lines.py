@@ -30,7 +30,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.config.yaml_files import options
 from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.factory.scenario import dataset_scenario
-from cl_lightning.resources.memory import check_memory
+from cl_lightning.resources.memory_estimate import check_memory
 
 GROUPS = ("method", "data", "model", "memory", "recipe", "trainer", "logger", "experiment", "sweep", "debug")
 NASTY = (

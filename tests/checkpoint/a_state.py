@@ -9,7 +9,7 @@ import torch
 
 from cl_lightning.checkpoint.files import VERSION
 from cl_lightning.core.types import PROTOCOLS
-from cl_lightning.metrics.answers import BINS
+from cl_lightning.metrics.confusion import BINS
 
 SIZES = [2, 1]
 NETWORK = {"structure": {"kind": "toy", "classes": [2, 1]}, "weights": {"head": torch.zeros(3, 4)}}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cl_lightning.checkpoint.state_schema import array, state_check
-from cl_lightning.metrics.answers import BINS
+from cl_lightning.metrics.confusion import BINS
 from tests.checkpoint.a_state import changed, state, within
 
 

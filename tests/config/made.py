@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cl_lightning.config.command_line.overrides import assignments, keys_set
-from cl_lightning.config.fill import fill_in
+from cl_lightning.config.fill_auto import fill_in
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, DataConfig
-from cl_lightning.config.schema.filled import Open, opened
-from cl_lightning.config.unread.check import Unread, unread
+from cl_lightning.config.schema.open_options import Open, opened
+from cl_lightning.config.unused.check import Unread, unread
 from cl_lightning.config.yaml_files import config_dir
 
 CHOICES = {

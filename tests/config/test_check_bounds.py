@@ -12,7 +12,7 @@ import pytest
 from cl_lightning.config.check_bounds import check_values, refusals
 from cl_lightning.config.schema import SetConfig
 from cl_lightning.config.schema.bounds import choice, number, whole
-from cl_lightning.config.schema.filled import opened
+from cl_lightning.config.schema.open_options import opened
 from cl_lightning.core.errors import UserError
 from tests.config.made import given
 

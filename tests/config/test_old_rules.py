@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from cl_lightning.config.add_task import load_learn
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.learn import load_learn
 from cl_lightning.config.saved import load_learnt, load_saved, to_plain
 from cl_lightning.core.missing_keys import complete_configuration
 

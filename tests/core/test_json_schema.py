@@ -80,7 +80,7 @@ def test_what_is_no_yaml_of_ours_is_refused(content: str, line: str) -> None:
 
 
 def test_yaml_that_grows_by_references_is_refused_before_anything_copies_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_schema, "_MOST", 1000)
+    monkeypatch.setattr(json_schema, "MOST_VALUES", 1000)
     lists = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 4)]
     assert len(read_yaml("\n".join(["a0: &a0 [x]", *lists[:2]]))) == 3
     with pytest.raises(yaml.YAMLError, match="it is nested too deeply or refers to itself"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.data.sources.readers import load_sources
+from cl_lightning.data.sources.datasets import load_sources
 
 
 @pytest.fixture(autouse=True)

@@ -143,7 +143,7 @@ def test_files_of_the_test_images_are_classified_as_the_run_itself_counted(
 ) -> None:
     """Right answers, task by task, of both protocols: those of ``accuracy_matrix.csv``."""
     from cl_lightning.data.sources.base import ArraySource
-    from cl_lightning.data.sources.readers import load_sources
+    from cl_lightning.data.sources.datasets import load_sources
 
     run_dir = tmp_path / "run"
     assert typed(f"run_dir={run_dir}", "data.increment=5", "epochs_scale=0.001", "balanced_epochs_scale=0.05") == 0

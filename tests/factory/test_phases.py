@@ -9,7 +9,7 @@ import pytest
 
 from cl_lightning.checkpoint.state import RunState
 from cl_lightning.config.compose import compose_one_of_many, compose_typed
-from cl_lightning.config.fill import unread_switches
+from cl_lightning.config.fill_auto import unread_switches
 from cl_lightning.config.schema import RecipeConfig
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Fit, Phase, PlanItem, View
@@ -72,7 +72,7 @@ def test_switches_that_a_method_does_not_read_are_not_printed_as_in_force(tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["finetune", "joint", "icarl", "wa", "der", "meat", "individual"])
 def test_what_is_declared_unread_changes_no_plan(method: str) -> None:
-    """A method that comes to read one of these switches fails here: ``config/fill.py`` lists them."""
+    """A method that comes to read one of these switches fails here: ``config/fill_auto.py`` lists them."""
     config = compose_typed(["run_dir=unused", f"method={method}"])
     unread = unread_switches(config.method)
     assert unread

@@ -24,7 +24,7 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.image_list import LISTING
-from cl_lightning.data.sources import readers
+from cl_lightning.data.sources import datasets
 from cl_lightning.memory.herding import herd
 from tests.integration.commands import typed
 from tests.integration.commands import write_digits as write_four
@@ -85,7 +85,7 @@ def no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> None:
         raise UserError("the digits are gone")
 
-    monkeypatch.setitem(readers.READERS, "digits", gone)
+    monkeypatch.setitem(datasets.READERS, "digits", gone)
 
 
 def test_old_and_new_classes_are_classified(finished: Path, learnt: Path) -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.data.sources import readers
+from cl_lightning.data.sources import datasets
 from tests.integration.commands import typed
 
 ERRORS = (ValueError, KeyError, TypeError, RuntimeError, AttributeError, AssertionError, IndexError, MemoryError)
 PLANTS = {
     "a method's constructor": "cl_lightning.methods.wa.WA.__init__",
     "a network's constructor": "cl_lightning.models.resnet.CifarResNet.__init__",
-    "a data set's reader": "cl_lightning.data.sources.readers.READERS",
+    "a data set's reader": "cl_lightning.data.sources.datasets.READERS",
     "a plan item": "cl_lightning.methods.wa.WA.plan",
-    "the forecast": "cl_lightning.resources.memory.count",
+    "the forecast": "cl_lightning.resources.memory_estimate.count",
     "a check": "cl_lightning.config.compose.check",
 }
 _FAST = ["method=wa", "epochs_scale=0.001", "data.increment=5", "trainer.threads=1"]
@@ -40,7 +40,7 @@ def test_a_planted_bug_is_not_told_as_a_mistake(
         raise error("planted")
 
     if plant == "a data set's reader":
-        monkeypatch.setitem(readers.READERS, "digits", planted)  # type: ignore[arg-type]
+        monkeypatch.setitem(datasets.READERS, "digits", planted)  # type: ignore[arg-type]
     else:
         monkeypatch.setattr(PLANTS[plant], planted)
     with pytest.raises(error, match="planted"):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cl_lightning.checkpoint.files import load_checkpoint
 from cl_lightning.config.compose import compose_one_of_many
-from cl_lightning.learning import learner
-from cl_lightning.learning.learner import Learner
+from cl_lightning.learning import lightning_module
+from cl_lightning.learning.lightning_module import Learner
 from cl_lightning.run.train import execute
 from tests.learning.recorder import ByHand
 
@@ -55,7 +55,7 @@ def test_replayed_runs_are_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     weights, matrices = learn(tmp_path / "plain", method)
     recorder = ByHand()
     monkeypatch.setattr(Learner, "replayable", lambda self: self.method.cuda_graph_safe)
-    monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
+    monkeypatch.setattr(lightning_module, "CudaRecorder", lambda: recorder)
     again, counted = learn(tmp_path / "replayed", method)
     assert recorder.replays > 3 * recorder.records > 0
     torch.testing.assert_close(again, weights, atol=1e-6, rtol=1e-5)

@@ -109,7 +109,7 @@ def test_a_checkpoint_holds_the_model_that_was_evaluated(tmp_path: Path) -> None
     assert payload["identity"]["class_names"] == [str(digit) for digit in range(10)]
     assert sum(len(rows) for rows in payload["memory"]["lists"][0].values()) <= 200
     from cl_lightning.data.loading import Pipeline
-    from cl_lightning.data.sources.readers import load_sources
+    from cl_lightning.data.sources.datasets import load_sources
 
     _, test = load_sources("digits")
     assert test is not None

@@ -17,8 +17,8 @@ from cl_lightning.core.rng import Key
 from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.sources.concat import ConcatSource
+from cl_lightning.data.sources.datasets import load_sources
 from cl_lightning.data.sources.decoding import resized
-from cl_lightning.data.sources.readers import load_sources
 from cl_lightning.deploy.run_model import open_run
 from cl_lightning.deploy.verification import sample
 from cl_lightning.factory.data import build_pipeline, flips

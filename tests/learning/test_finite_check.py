@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Optimiser, Progress
 from cl_lightning.learning.finite_check import ScoresCheck, broken_network, broken_state
-from cl_lightning.learning.learner import Learner, PhaseLength
+from cl_lightning.learning.lightning_module import Learner, PhaseLength
 from cl_lightning.learning.trainer import quieten_lightning
 from tests.learning.a_phase import PHASE, TASKS, Bench, Toy, flat, toy
 

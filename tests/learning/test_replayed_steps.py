@@ -28,10 +28,10 @@ from cl_lightning.core.types import (
     Task,
 )
 from cl_lightning.data import datamodule
-from cl_lightning.learning import learner
+from cl_lightning.learning import lightning_module
 from cl_lightning.learning.cuda_graph import Work
 from cl_lightning.learning.display import PhaseSpan
-from cl_lightning.learning.learner import Learner
+from cl_lightning.learning.lightning_module import Learner
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.learning.trunk_compiler import TrunkCompiler
 from cl_lightning.methods.base import Method
@@ -77,7 +77,7 @@ def test_replayed_steps_are_the_steps(
     points, recorder = list(bench.curves.points), ByHand()
     bench.curves.points.clear()
     monkeypatch.setattr(Learner, "replayable", lambda self: True)
-    monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
+    monkeypatch.setattr(lightning_module, "CudaRecorder", lambda: recorder)
     replayed = toy(2, drop_path=0.5)
     bench.fit(replayed, TASKS[0], phase, batch=10)
     assert recorder.records == 1
@@ -93,7 +93,7 @@ def test_replayed_steps_are_the_steps(
 def test_replaying_has_an_off_switch(bench: Bench, monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
     recorder = ByHand()
     monkeypatch.setattr(Learner, "replayable", lambda self: True)
-    monkeypatch.setattr(learner, "CudaRecorder", lambda: recorder)
+    monkeypatch.setattr(lightning_module, "CudaRecorder", lambda: recorder)
     monkeypatch.setattr(bench.engine, "options", dataclasses.replace(bench.engine.options, cuda_graphs=wanted))
     bench.fit(toy(2), TASKS[0], PHASE)
     assert (recorder.replays > 0) is wanted
@@ -112,7 +112,7 @@ def test_the_trunk_is_compiled_once_and_never_while_a_step_is_recorded(
             return super().record(work, inputs)
 
     quieten_lightning()
-    monkeypatch.setattr(learner, "CudaRecorder", Counts)
+    monkeypatch.setattr(lightning_module, "CudaRecorder", Counts)
     monkeypatch.setitem(datamodule.LEVELS_TOGETHER, "cpu", 64 * 8)
     for replayed in (False, True):
         torch._dynamo.reset()
@@ -136,7 +136,7 @@ def test_what_is_left_of_replayed_steps_is_what_is_left_of_steps(bench: Bench, m
     phase = dataclasses.replace(PHASE, optimiser=Optimiser("adamw", 0.125))
     bench.fit(toy(2), TASKS[0], phase)
     monkeypatch.setattr(Learner, "replayable", lambda self: True)
-    monkeypatch.setattr(learner, "CudaRecorder", ByHand)
+    monkeypatch.setattr(lightning_module, "CudaRecorder", ByHand)
     bench.fit(toy(2), TASKS[0], phase)
     plain, replayed = (left.optimiser["param_groups"] for left in kept)  # type: ignore[index,call-overload]
     assert plain == replayed

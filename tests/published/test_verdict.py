@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from cl_lightning.metrics.spread import spread
-from cl_lightning.published.stored import StoredRun, condense, parse_stored, read_stored, store
+from cl_lightning.published.stored_results import StoredRun, condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job, Table, parse_table
 from cl_lightning.published.verdict import Outcome, Status, judge_cell, judge_contrast
 

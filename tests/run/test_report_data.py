@@ -15,7 +15,7 @@ from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
-from cl_lightning.metrics.answers import Answers
+from cl_lightning.metrics.confusion import Answers
 from cl_lightning.report.data import Published, ReportData, read_report_data
 from cl_lightning.run.report_data import ReportBuilder, answers_and_exemplars
 from tests.learning.a_phase import Toy, toy

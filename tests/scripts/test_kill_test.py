@@ -47,7 +47,7 @@ def test_an_optimiser_that_is_forgotten_is_found_out(tmp_path: Path) -> None:
     """The check can fail: the same kills, with a resumed phase that begins with a new optimiser."""
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
-from cl_lightning.learning.learner import Learner
+from cl_lightning.learning.lightning_module import Learner
 from scripts import kill_test
 make = Learner.configure_optimizers
 def forgetful(self):

@@ -21,7 +21,7 @@ from omegaconf.errors import GrammarParseError, InterpolationResolutionError, Om
 from cl_lightning.config import hydra_internals as internals
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config
-from cl_lightning.config.schema.kinds import PATHS, Kind, kind_of
+from cl_lightning.config.schema.path_options import PATHS, Kind, kind_of
 from cl_lightning.core.errors import UserError
 
 _OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir")

@@ -1,7 +1,7 @@
 """Every option of the program as typed dataclasses; what each means stands beside it in ``conf/``.
 
 A field that is ``Filled`` may be left open where options are composed, which means "what the method and the data
-declare": ``fill.fill_in`` replaces it before anything reads it (:mod:`~cl_lightning.config.schema.filled`).
+declare": ``fill_auto.fill_in`` replaces it before anything reads it (:mod:`~cl_lightning.config.schema.open_options`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from cl_lightning.config.schema.added_task import ExtendsConfig
 from cl_lightning.config.schema.bounds import choice, number, whole
 from cl_lightning.config.schema.data import MOST_IMAGES, MOST_THREADS, DataConfig, SetConfig, SuggestsConfig
-from cl_lightning.config.schema.filled import Filled
 from cl_lightning.config.schema.fixed_names import chosen
-from cl_lightning.config.schema.kinds import folder
 from cl_lightning.config.schema.method import (
     DAFormerConfig,
     DERConfig,
@@ -41,7 +39,9 @@ from cl_lightning.config.schema.model import (
     TimmConfig,
     ViTConfig,
 )
+from cl_lightning.config.schema.open_options import Filled
 from cl_lightning.config.schema.outputs import LoggerConfig, ReportConfig
+from cl_lightning.config.schema.path_options import folder
 
 __all__ = [
     "BatchConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cl_lightning.config.schema import kinds
+from cl_lightning.config.schema import path_options
 from cl_lightning.config.schema.bounds import choice, share
 from cl_lightning.config.schema.data import EVALUATE_ON, FILES, ON_BROKEN, ORIENTATION, TEST_SPLIT
 
@@ -15,7 +15,7 @@ class LearntFolderConfig:
 
     name: str
     """Name of the folder when its classes were added."""
-    folder: str = kinds.folder()
+    folder: str = path_options.folder()
     """Present path."""
     evaluate_on: str = choice(EVALUATE_ON)
     test_share: float = share()
@@ -33,7 +33,7 @@ class LearntFolderConfig:
 class ExtendsConfig:
     """The finished run that this one extends, and the folders added; written by ``learn=``, never typed."""
 
-    run: str = kinds.folder()
+    run: str = path_options.folder()
     """Folder of that run: read until this run has a checkpoint of its own."""
     folders: list[LearntFolderConfig]
     """All folders added so far, in order; this run learns the last one."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cl_lightning.config.schema.bounds import Each, Range, bounded, choice, number, share, whole
-from cl_lightning.config.schema.filled import Filled
 from cl_lightning.config.schema.fixed_names import chosen
-from cl_lightning.config.schema.kinds import folder
 from cl_lightning.config.schema.method import AUGMENTATIONS, MOST, scale
+from cl_lightning.config.schema.open_options import Filled
+from cl_lightning.config.schema.path_options import folder
 
 MOST_PIXELS = 1 << 14
 """Largest side of the square images, in pixels."""

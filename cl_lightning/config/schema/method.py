@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cl_lightning.config.schema.bounds import MANY, Each, Range, bounded, choice, number, share, whole
-from cl_lightning.config.schema.filled import Filled
 from cl_lightning.config.schema.fixed_names import chosen
-from cl_lightning.config.schema.kinds import file
+from cl_lightning.config.schema.open_options import Filled
+from cl_lightning.config.schema.path_options import file
 from cl_lightning.config.schema.phase_role import role
 
 MOST_EPOCHS = 10**6

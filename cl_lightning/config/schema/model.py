@@ -11,8 +11,8 @@ from typing import Any
 
 from cl_lightning.config.schema.bounds import choice, number, share, whole
 from cl_lightning.config.schema.data import MOST_PIXELS
-from cl_lightning.config.schema.filled import Filled
 from cl_lightning.config.schema.fixed_names import chosen, constant
+from cl_lightning.config.schema.open_options import Filled
 
 _MOST_DEPTH = 2000
 

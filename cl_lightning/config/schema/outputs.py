@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cl_lightning.config.schema.bounds import choice, whole
-from cl_lightning.config.schema.kinds import text
+from cl_lightning.config.schema.path_options import text
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,7 @@ from cl_lightning.config.schema.fixed_names import names_of_jobs
 from cl_lightning.config.sweep.check import is_search, is_slurm, is_submitit, mistake_of_multirun, typed_for
 from cl_lightning.config.sweep.optuna_search import Search
 from cl_lightning.config.sweep.parallel import as_job_beside_others, is_side_by_side, leaving_together
-from cl_lightning.config.sweep.unread import unread_by_all
+from cl_lightning.config.sweep.unused import unread_by_all
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.printable import printable
 
@@ -66,10 +66,10 @@ def watch(failures: list[int]) -> None:
             raise UserError(mistake)
         return Search(config, make, values) if is_search(config.hydra) else make()
 
-    replace_plugins(sweeper, lambda config, made: _Watched(made, config, failures, values))
+    replace_plugins(sweeper, lambda config, made: WatchedLauncher(made, config, failures, values))
 
 
-class _Watched(Launcher):
+class WatchedLauncher(Launcher):
     """A launcher whose return values are checked."""
 
     def __init__(self, launcher: Launcher, config: DictConfig, failures: list[int], values: dict[int, float]) -> None:

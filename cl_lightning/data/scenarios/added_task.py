@@ -20,7 +20,7 @@ from cl_lightning.data.scenarios.image_identity import identity_of
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource, FolderSource, ImageSource
 from cl_lightning.data.sources.exemplar_store import ExemplarStore
-from cl_lightning.data.sources.names import nfc, similar
+from cl_lightning.data.sources.unicode_names import nfc, similar
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError
-from cl_lightning.data.sources.names import nfc, similar
+from cl_lightning.data.sources.unicode_names import nfc, similar
 
 _NAMED_AT_MOST = 5
 

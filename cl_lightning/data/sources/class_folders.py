@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.data.sources.image_formats import EXTENSIONS, FORMATS, OLD_EXTENSIONS, is_image, suffix
-from cl_lightning.data.sources.names import nfc
 from cl_lightning.data.sources.skipped_files import SYSTEM, Aside, in_words
+from cl_lightning.data.sources.unicode_names import nfc
 
 ANY, BY_SUFFIX = "any", "by_suffix"
 

@@ -16,9 +16,9 @@ from cl_lightning.core.errors import Allowed, InvalidFileError, InvalidSettingEr
 from cl_lightning.core.rng import Key, scalar
 from cl_lightning.data.sources.base import FolderSource, Scanned
 from cl_lightning.data.sources.class_folders import class_folders, kind_of
-from cl_lightning.data.sources.names import similar, twins
 from cl_lightning.data.sources.read_options import AUTO, PER_IMAGE, TEST, VAL, VAL_OR_TEST, Reading
 from cl_lightning.data.sources.skipped_files import Aside
+from cl_lightning.data.sources.unicode_names import similar, twins
 
 log = logging.getLogger(__name__)
 

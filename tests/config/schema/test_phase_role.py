@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from cl_lightning.compare.settings import differing
-from cl_lightning.config.learn import free_keys
+from cl_lightning.config.add_task import free_keys
 from cl_lightning.config.registry import SCHEMAS
-from cl_lightning.config.scales import (
+from cl_lightning.config.schedule_scales import (
     all_phases,
     as_typed,
     epochs_of,
@@ -119,7 +119,7 @@ class BiCConfig(MethodConfig):
     bias: PhaseConfig = field(default_factory=PhaseConfig, metadata=role(balanced=True))
 
 registry.SCHEMAS["method"]["bic"] = BiCConfig
-from cl_lightning.config.unread.readers import BY_KEY
+from cl_lightning.config.unused.used_by import BY_KEY
 keys = [key for key in BY_KEY if key.startswith("method.bias")]
 print(json.dumps({key: [need.type for need in BY_KEY[key].needs] for key in keys}))
 """

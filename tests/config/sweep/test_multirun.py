@@ -66,7 +66,7 @@ class Watched:
     def __init__(self, answers: Sequence[JobReturn] | BaseException, config: DictConfig) -> None:
         self.failures: list[int] = []
         self.values: dict[int, float] = {}
-        self._launcher = multirun._Watched(Answering(answers), config, self.failures, self.values)
+        self._launcher = multirun.WatchedLauncher(Answering(answers), config, self.failures, self.values)
 
     def launch(self, count: int, first: int = 0) -> Sequence[JobReturn]:
         return self._launcher.launch([["seed=0"]] * count, first)

@@ -18,7 +18,7 @@ from cl_lightning.data.scenarios.image_list import how_it_differs, listing_of, m
 from cl_lightning.data.scenarios.multi_dataset import DatasetTasks, concat_scenarios, of_classes
 from cl_lightning.data.scenarios.scenario import Scenario, split_scenario
 from cl_lightning.data.sources.base import ArraySource, FolderSource
-from cl_lightning.data.sources.readers import load_sources
+from cl_lightning.data.sources.datasets import load_sources
 from tests.data.folders import cache, touch
 
 __all__ = ["cache"]  # a fixture that works by being here

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.data.sources.base import FolderSource
-from cl_lightning.data.sources.readers import load_sources
+from cl_lightning.data.sources.datasets import load_sources
 from tests.data.folders import cache, refusal, touch
 
 __all__ = ["cache"]  # a fixture that works by being here

@@ -12,7 +12,7 @@ import pytest
 from cl_lightning.data.sources import class_folders as module
 from cl_lightning.data.sources.base import FolderSource
 from cl_lightning.data.sources.class_folders import class_folders, class_images
-from cl_lightning.data.sources.readers import load_sources
+from cl_lightning.data.sources.datasets import load_sources
 from cl_lightning.data.sources.skipped_files import Aside, LeftOut, in_words
 from tests.data.folders import cache, refusal, touch
 from tests.data.odd_folders import ODDITIES, PLAIN, Oddity, images_of, kinds_of, make_folder

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from cl_lightning.data.sources.base import FolderSource
+from cl_lightning.data.sources.datasets import at_hand, load_sources
 from cl_lightning.data.sources.fine_grained import FOLDERS
-from cl_lightning.data.sources.readers import at_hand, load_sources
 
 SETS = sorted(FOLDERS)
 

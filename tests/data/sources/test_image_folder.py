@@ -10,8 +10,8 @@ import torch
 
 from cl_lightning.data.scenarios.scenario import Scenario, split_scenario
 from cl_lightning.data.sources.base import FolderSource
+from cl_lightning.data.sources.datasets import load_sources
 from cl_lightning.data.sources.image_folder import evaluated_part, find_parts
-from cl_lightning.data.sources.readers import load_sources
 from tests.data.folders import cache, refusal, touch
 
 __all__ = ["cache"]  # a fixture that works by being here

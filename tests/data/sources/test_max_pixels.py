@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cl_lightning.core.errors import UnreadableImageError
-from cl_lightning.data.sources import decode_result, readers
+from cl_lightning.data.sources import datasets, decode_result
 from cl_lightning.data.sources.decoding import decode
 from cl_lightning.data.sources.image_formats import MAX_PIXELS, TooLargeError, is_image, open_image
 from tests.data.scanned import cache
@@ -41,8 +41,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def load(root: Path, **options: object) -> readers.Sources:
-    return readers.load_sources("image_folder", root, test_share=0.3, **options)  # type: ignore[arg-type]
+def load(root: Path, **options: object) -> datasets.Sources:
+    return datasets.load_sources("image_folder", root, test_share=0.3, **options)  # type: ignore[arg-type]
 
 
 def test_a_large_picture_is_recognised_by_its_header_alone(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cl_lightning.core.rng import Key, integers, uniform
-from cl_lightning.metrics.answers import BINS, Answers, answers, between_tasks, reliability
+from cl_lightning.metrics.confusion import BINS, Answers, answers, between_tasks, reliability
 
 PROBABILITIES = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.3, 0.25], [0.5, 0.5, 0.1], [torch.nan, torch.nan, torch.nan]])
 LABELS = torch.tensor([0, 2, 1, 2])

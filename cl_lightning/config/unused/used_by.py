@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cl_lightning.config.scales import all_phases, phases_of, trains_balanced
+from cl_lightning.config.schedule_scales import all_phases, phases_of, trains_balanced
 from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig
 from cl_lightning.config.schema.phase_role import PhaseRole
-from cl_lightning.config.unread.conditions import (
+from cl_lightning.config.unused.conditions import (
     ARRAYS,
     LISTED,
     Facts,

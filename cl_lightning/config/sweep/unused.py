@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cl_lightning.config.command_line.overrides import assignments
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.hydra_internals import Override, parse_overrides
-from cl_lightning.config.unread.check import Unread, is_conditional, told
+from cl_lightning.config.unused.check import Unread, is_conditional, told
 from cl_lightning.core.errors import UserError
 
 _AT_MOST = 200

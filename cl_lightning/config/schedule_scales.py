@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, MethodConfig, PhaseConfig
-from cl_lightning.config.schema.filled import schema_of
+from cl_lightning.config.schema.open_options import schema_of
 from cl_lightning.config.schema.phase_role import PhaseRole, role_of
 
 MAIN = "main"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cl_lightning.config.add_task import load_learn
 from cl_lightning.config.command_line.literals import kinds
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.learn import load_learn
 from cl_lightning.config.saved import load_learnt, load_saved, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError

@@ -14,9 +14,9 @@ from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.scenario import dataset_scenario
-from cl_lightning.resources import memory
+from cl_lightning.resources import memory_estimate
 from cl_lightning.resources.machine import machine_memory
-from cl_lightning.resources.memory import check_memory, forecast
+from cl_lightning.resources.memory_estimate import check_memory, forecast
 from tests.config.made import filled
 from tests.integration.commands import typed
 
@@ -25,7 +25,7 @@ GIB = 2**30
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "machine_memory", lambda: 16 * GIB)
+    monkeypatch.setattr(memory_estimate, "machine_memory", lambda: 16 * GIB)
 
 
 def _of_size(scenario: Scenario, image_size: int, channels: int = 3) -> Scenario:
@@ -115,7 +115,7 @@ def test_a_forecast_is_less_than_a_step_takes() -> None:
 def test_from_the_command_line_it_ends_at_once(
     line: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "machine_memory", lambda: 16 * GIB)
+    monkeypatch.setattr(memory_estimate, "machine_memory", lambda: 16 * GIB)
     tracemalloc.start()
     try:
         assert typed(f"run_dir={tmp_path / 'run'}", *line) == 2

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Task, View
-from cl_lightning.data.views import ViewKey, view_rows
+from cl_lightning.data.phase_views import ViewKey, view_rows
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 
 LABELS = torch.tensor([0, 2, 1, 0, 1, 2, 3, 0, 1, 3, 2, 3, 2, -1, 2, 1])

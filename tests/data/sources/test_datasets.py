@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cl_lightning.data.sources.base import ArraySource, FolderSource
-from cl_lightning.data.sources.readers import ARRAY_CHANNELS, READERS, at_hand, load_sources
+from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, READERS, at_hand, load_sources
 from tests.data.folders import cache, refusal, touch
 
 __all__ = ["cache"]  # a fixture that works by being here

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cl_lightning.config.scales import trained_phases
+from cl_lightning.config.schedule_scales import trained_phases
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError
 from cl_lightning.data.scenarios.scenario import Scenario

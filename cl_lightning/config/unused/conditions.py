@@ -1,4 +1,4 @@
-"""Conditions under which an option is read, as functions of the configuration; ``readers.py`` assigns them."""
+"""Conditions under which an option is read, as functions of the configuration; ``used_by.py`` assigns them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cl_lightning.config.scales import scale_name, trained_phases, trains_balanced
+from cl_lightning.config.schedule_scales import scale_name, trained_phases, trains_balanced
 from cl_lightning.config.schema import (
     Config,
     DERConfig,
@@ -18,7 +18,7 @@ from cl_lightning.config.schema import (
     SetConfig,
     TimmConfig,
 )
-from cl_lightning.config.schema.filled import Open
+from cl_lightning.config.schema.open_options import Open
 from cl_lightning.config.yaml_files import load_option, options
 from cl_lightning.core.errors import InvalidFileError, InvalidSettingError
 

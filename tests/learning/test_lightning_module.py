@@ -23,7 +23,7 @@ from cl_lightning.core.types import (
     Sharpness,
 )
 from cl_lightning.data.augmentation.mixup import one_hot
-from cl_lightning.learning.learner import Learner
+from cl_lightning.learning.lightning_module import Learner
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.methods.dytox import FINETUNING_PARTS, MAIN_PARTS, DyTox

@@ -1,6 +1,6 @@
 """Options that were typed and that nothing reads: refused, because a run without them looks the same as one with them.
 
-Whether one is read depends on the rest of the configuration (``readers.py``), not on its value. In a multirun it is
+Whether one is read depends on the rest of the configuration (``used_by.py``), not on its value. In a multirun it is
 wrong only if none of the jobs reads it.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from cl_lightning.config.command_line.overrides import Assignment, plain_assignments
 from cl_lightning.config.schema import Config
-from cl_lightning.config.schema.filled import Open
-from cl_lightning.config.unread.conditions import Facts
-from cl_lightning.config.unread.readers import BY_KEY
+from cl_lightning.config.schema.open_options import Open
+from cl_lightning.config.unused.conditions import Facts
+from cl_lightning.config.unused.used_by import BY_KEY
 from cl_lightning.core.errors import UserError
 
 _ENTRY = re.compile(r"data\.sets\.(\d+)\.")

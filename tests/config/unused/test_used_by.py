@@ -15,10 +15,10 @@ from torch import nn
 
 from cl_lightning.config.command_line.overrides import Assignment
 from cl_lightning.config.registry import SCHEMAS
-from cl_lightning.config.scales import phases_of
+from cl_lightning.config.schedule_scales import phases_of
 from cl_lightning.config.schema import Config, PhaseConfig, SetConfig
-from cl_lightning.config.unread.check import unread
-from cl_lightning.config.unread.readers import ALWAYS, LINES
+from cl_lightning.config.unused.check import unread
+from cl_lightning.config.unused.used_by import ALWAYS, LINES
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Fit, Phase, View
 from cl_lightning.data.scenarios.scenario import without_images

@@ -13,13 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_lightning.config.check import check
 from cl_lightning.config.command_line.literals import filled_in
-from cl_lightning.config.fill import suggested_scales
+from cl_lightning.config.fill_auto import suggested_scales
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import as_tree, change, load_plain, may_change, read_saved, to_plain
-from cl_lightning.config.scales import all_phases, as_typed, scaled_anew
+from cl_lightning.config.schedule_scales import all_phases, as_typed, scaled_anew
 from cl_lightning.config.schema import Config
 from cl_lightning.config.schema.added_task import ExtendsConfig, LearntFolderConfig
-from cl_lightning.config.unread.check import refuse_unread
+from cl_lightning.config.unused.check import refuse_unread
 from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.paths import absolute
 from cl_lightning.distributed.run_lock import holds_no_run

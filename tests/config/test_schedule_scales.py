@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cl_lightning.config.add_task import load_learn
 from cl_lightning.config.identity import differences, numeric_settings
-from cl_lightning.config.learn import load_learn
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.core.missing_keys import complete_configuration

@@ -2,7 +2,7 @@
 
 The dataclasses of the schema say what a run has: ``size: Filled[int]`` is a whole number there, and mypy knows it. What
 is composed may have null in its place, so Hydra and OmegaConf compose with the type that :func:`opened` derives from
-the same dataclass. ``fill.fill_in`` puts the values in, and :func:`closed` goes back to the dataclass.
+the same dataclass. ``fill_auto.fill_in`` puts the values in, and :func:`closed` goes back to the dataclass.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cl_lightning.config.fill import changed_switches, fill_in, suggested_scales, unread_switches
+from cl_lightning.config.fill_auto import changed_switches, fill_in, suggested_scales, unread_switches
 from cl_lightning.config.schema import PhaseConfig, ResNet18Config, SetConfig, TimmConfig
-from cl_lightning.config.schema.filled import opened
+from cl_lightning.config.schema.open_options import opened
 from cl_lightning.core.errors import UserError
 from tests.config.made import filled, given
 

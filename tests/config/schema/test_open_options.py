@@ -13,7 +13,7 @@ from omegaconf.errors import ValidationError
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schema import Config, ConViTConfig, MethodConfig, TimmConfig
 from cl_lightning.config.schema.bounds import bounds_of, whole
-from cl_lightning.config.schema.filled import Filled, closed, is_filled_in, opened
+from cl_lightning.config.schema.open_options import Filled, closed, is_filled_in, opened
 from tests.config.made import filled, given
 
 

@@ -10,12 +10,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from cl_lightning.config.add_task import load_learn
 from cl_lightning.config.command_line.literals import literal
 from cl_lightning.config.command_line.overrides import keys_set
-from cl_lightning.config.learn import load_learn
 from cl_lightning.config.saved import load_saved, to_plain
-from cl_lightning.config.sweep import unread
-from cl_lightning.config.unread.check import Unread, told
+from cl_lightning.config.sweep import unused
+from cl_lightning.config.unused.check import Unread, told
 from cl_lightning.core.errors import UserError
 from tests.config.made import compose, filled, idle
 
@@ -49,7 +49,7 @@ def by_all(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         count.append(1)
         return compose([override for override in overrides if not override.startswith("sweep=")])
 
-    monkeypatch.setattr(unread, "compose_one_of_many", apart)
+    monkeypatch.setattr(unused, "compose_one_of_many", apart)
     return count
 
 
@@ -70,7 +70,7 @@ def test_in_a_multirun_one_job_that_reads_it_is_enough(
     typed: list[str], params: dict[str, str], expected: str | None, composed: int, by_all: list[int]
 ) -> None:
     hydra = OmegaConf.create({"overrides": {"task": typed}, "sweeper": {"params": params or None}})
-    line = unread.unread_by_all(hydra)
+    line = unused.unread_by_all(hydra)
     assert line == expected or (expected is not None and line is not None and line.startswith(expected))
     assert len(by_all) == composed, "jobs are composed until each option has its reader, and no further"
 
@@ -114,7 +114,7 @@ def test_every_command_of_the_readme_reads_what_it_types(by_all: list[int]) -> N
         overrides = [word for word in typed if word not in ("-m", "-q", "-v", "...")]
         if "-m" in typed:
             hydra = OmegaConf.create({"overrides": {"task": overrides}, "sweeper": {"params": None}})
-            assert unread.unread_by_all(hydra) is None, typed
+            assert unused.unread_by_all(hydra) is None, typed
         else:
             own = [literal(word) for word in overrides if not word.startswith(("debug=", "hydra"))]
             assert idle(*own) == {}, typed

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cl_lightning.config.add_task import load_learn, moved
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.learn import load_learn, moved
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema.added_task import ExtendsConfig, LearntFolderConfig
 from cl_lightning.core.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 
 from cl_lightning.config.registry import SCHEMAS
-from cl_lightning.config.scales import as_typed
+from cl_lightning.config.schedule_scales import as_typed
 from cl_lightning.config.schema import (
     Config,
     DataConfig,
@@ -23,7 +23,7 @@ from cl_lightning.config.schema import (
     TimmConfig,
     ViTMethodConfig,
 )
-from cl_lightning.config.schema.filled import Open, closed, opened
+from cl_lightning.config.schema.open_options import Open, closed, opened
 from cl_lightning.config.yaml_files import load_option, options, schema_name
 from cl_lightning.core.errors import UserError
 
