@@ -50,7 +50,7 @@ class ReportData:
     confusion: NDArray[np.int64] | None = None
     """(C, C) number of images of class i that were predicted as class j."""
     reliability: NDArray[np.int64] | None = None
-    """(2, K, 3), as ``metrics.answers.Answers.reliability``."""
+    """(2, K, 3), as ``metrics.confusion.Answers.reliability``."""
     tokens: NDArray[np.float32] | None = None
     """(T, F) one vector a task: its token, or its bank of keys."""
     exemplars: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)

@@ -4,84 +4,44 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
 
-from cl_lightning.core import rng
 from cl_lightning.core.errors import UnreadableImageError
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import Order, Sampling
-from cl_lightning.data import datamodule
-from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, RandAugment, augment
+from cl_lightning.data.augmentation.pipeline import augment
 from cl_lightning.data.datamodule import TaskData
 from cl_lightning.data.loading import (
     Chunks,
-    Images,
     Pipeline,
     PixelStore,
-    RawBatch,
     StepDataset,
     StepRange,
     step_loader,
 )
 from cl_lightning.data.sources.base import ArraySource, FolderSource
-from cl_lightning.data.step_sampler import PhaseSampler, StepIndices
+from cl_lightning.data.step_sampler import StepIndices
+from tests.data.batches import (
+    AUGMENTED,
+    CLEAN,
+    LABELS,
+    MEAN,
+    PIXELS,
+    SETS,
+    SIZE,
+    STD,
+    array,
+    expect_equal,
+    folder,
+    raw,
+    source,
+    steps,
+)
+
+__all__ = ["array", "folder", "source"]  # fixtures that work by being here
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # machines with a single core
-
-SIZE = 12
-LABELS = torch.arange(20) % 3
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-AUGMENTED = Pipeline(SIZE, MEAN, STD, Augmentation(2, True, 0.2, RandAugment()), Key(5))
-CLEAN = Pipeline(SIZE, MEAN, STD, None)
-PIXELS = rng.integers(Key(0), torch.arange(20 * 3 * SIZE * SIZE), 256).to(torch.uint8).view(20, 3, SIZE, SIZE)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> FolderSource:
-    root = tmp_path_factory.mktemp("images")
-    noise = np.random.RandomState(0)
-    for row in range(20):
-        (root / f"class{row % 3}").mkdir(exist_ok=True)
-        picture = noise.randint(0, 256, (20 + row, 25, 3), np.uint8)
-        Image.fromarray(picture).save(root / f"class{row % 3}" / f"{row:02}.png")
-    return FolderSource.scan(root, "folder/train")
-
-
-@pytest.fixture(scope="module")
-def array() -> ArraySource:
-    return ArraySource("array/train", PIXELS, LABELS, ("a", "b", "c"))
-
-
-@pytest.fixture(params=["array", "folder"])
-def source(request: pytest.FixtureRequest) -> ArraySource | FolderSource:
-    return request.getfixturevalue(request.param)
-
-
-def steps(order: Order = Order.SHUFFLED) -> PhaseSampler:
-    """Three epochs of four steps of two replicas with two images each (the last one smaller)."""
-    rows = torch.tensor([0, 19, 3, 4, 5, 12, 11, 18, 9, 7, 2, 13, 14, 15])
-    return PhaseSampler([rows, rows.flip(0)], Sampling(order, drop_last=False), epochs=3, batch=2, key=Key(3))
-
-
-def raw(source: ArraySource | FolderSource, start: int = 0, workers: int = 0) -> list[RawBatch]:
-    dataset = StepDataset(source, source.labels, steps(), AUGMENTED)
-    return list(step_loader(dataset, range(start, len(dataset)), workers))
-
-
-def expect_equal(a: RawBatch | Images, b: RawBatch | Images) -> None:
-    for name, mine, other in zip(a._fields, a, b, strict=True):
-        if isinstance(mine, Tensor) and isinstance(other, Tensor):
-            assert torch.equal(mine, other), name
-        else:
-            assert mine == other, name
-
 
 # ---- steps -------------------------------------------------------------------------------------------------------
 
@@ -128,8 +88,8 @@ def test_a_file_that_has_become_unreadable_is_told_whole_by_a_worker_too(
 
 
 def test_arrays_need_no_workers(array: ArraySource, folder: FolderSource) -> None:
-    for source, workers in ((array, 0), (folder, 2)):
-        dataset = StepDataset(source, source.labels, steps(), AUGMENTED)
+    for table, workers in ((array, 0), (folder, 2)):
+        dataset = StepDataset(table, table.labels, steps(), AUGMENTED)
         assert step_loader(dataset, range(len(dataset)), 2).num_workers == workers
 
 
@@ -200,11 +160,6 @@ def test_a_batch_is_changed_as_its_images_one_by_one(flip: bool, augmented: bool
     assert torch.equal(together, torch.cat(alone))
 
 
-SETS = PerDataset(
-    (Augmentation(flip=True), None, Augmentation(2, False, 0.2)), set_of_class=torch.tensor([0, 1, 2])
-)  # a set for each of the three classes
-
-
 def test_each_set_is_augmented_in_its_own_way() -> None:
     """Also where they are in one batch: images are what they would be among their own."""
     positions = torch.arange(20)
@@ -227,25 +182,6 @@ def test_images_of_upright_classes_have_no_mirrored_copy() -> None:
     assert torch.equal(found[~no_flip], clean[~no_flip].flip(-1))
 
 
-def test_sets_are_distinguished_wherever_batches_are_made(source: ArraySource | FolderSource) -> None:
-    pipeline = replace(AUGMENTED, augmentation=SETS)
-    data = TaskData(source, source.labels, steps(), pipeline, PixelStore(source))
-    data.trainer = on_cpu()
-    for batch, plain in zip(data.train_dataloader(), raw(source), strict=True):
-        ready, still = data.on_after_batch_transfer(batch, 0).images, plain.labels == 1
-        if isinstance(source, ArraySource):
-            pixels = clean = PIXELS[plain.rows]
-        else:
-            pixels = pipeline.decode(source, drawn(plain), plain.labels)
-            clean = CLEAN.decode(source, drawn(plain), plain.labels)
-        assert torch.equal(ready, pipeline.on_device(pixels, plain.positions, plain.epoch, plain.labels))
-        assert torch.equal(ready[still], CLEAN.on_device(clean, plain.positions, 0)[still]), "read and shown clean"
-
-
-def drawn(batch: RawBatch) -> StepIndices:
-    return StepIndices(batch.rows, batch.positions, batch.epoch)
-
-
 def test_clean_images_are_normalised_and_nothing_else() -> None:
     images = CLEAN.on_device(PIXELS, torch.arange(20), 0)
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
@@ -260,55 +196,3 @@ def test_augmentation_comes_before_the_mirror_and_changes_with_the_epoch() -> No
     expected = CLEAN.on_device(augmented.flip(-1), positions, 0)
     assert torch.equal(mirrored.on_device(PIXELS, positions, 1), expected)
     assert not torch.equal(mirrored.on_device(PIXELS, positions, 2), expected)
-
-
-# ---- the data module ---------------------------------------------------------------------------------------------
-
-
-def on_cpu() -> Any:
-    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
-
-
-@pytest.mark.parametrize("start", [0, 5])
-def test_the_data_module_hands_over_ready_images(source: ArraySource | FolderSource, start: int) -> None:
-    data = TaskData(
-        source, source.labels, steps(), AUGMENTED, PixelStore(source), wanted=range(start, steps().total_steps)
-    )
-    data.trainer = on_cpu()
-    batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
-    assert len(batches) == 12 - start
-    for batch, plain in zip(batches, raw(source, start), strict=True):
-        pixels = PIXELS[plain.rows] if isinstance(source, ArraySource) else plain.images
-        images = AUGMENTED.on_device(pixels, plain.positions, plain.epoch)
-        expect_equal(batch, Images(images, plain.labels, plain.positions, plain.epoch, plain.rows))
-
-
-@pytest.mark.parametrize(("room", "calls"), [(1, 12), (2, 6), (1000, 3)])
-def test_steps_of_an_epoch_are_augmented_together_within_bounds(
-    array: ArraySource, room: int, calls: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Three epochs of four steps: a call for each step, for two steps, for an epoch."""
-    seen: list[int] = []
-
-    def on_device(pipeline: Pipeline, images: Tensor, positions: Tensor, epoch: int, labels: Tensor) -> Tensor:
-        seen.append(len(images))
-        return images.float()
-
-    monkeypatch.setattr(Pipeline, "on_device", on_device)
-    phase = steps()
-    batch = len(phase.step(0).rows)
-    monkeypatch.setitem(datamodule.LEVELS_TOGETHER, "cpu", room * batch * PIXELS[0].numel())
-    data = TaskData(array, LABELS, phase, AUGMENTED, PixelStore(array))
-    data.trainer = on_cpu()
-    loader = data.train_dataloader()
-    assert len(loader) == phase.total_steps == 12
-    assert [len(batch.rows) for batch in loader] == [len(phase.step(step).rows) for step in range(12)]
-    assert len(seen) == calls
-    assert max(seen) <= room * batch
-
-
-def test_prediction_goes_through_the_same_rows(array: ArraySource) -> None:
-    data = TaskData(array, LABELS, Chunks.of(torch.arange(20), 8), CLEAN, PixelStore(array))
-    batches = [data.on_after_batch_transfer(batch, 0) for batch in data.predict_dataloader()]
-    assert torch.equal(torch.cat([batch.rows for batch in batches]), torch.arange(20))
-    assert torch.equal(torch.cat([batch.labels for batch in batches]), LABELS)

@@ -15,7 +15,6 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.scenario import dataset_scenario
 from cl_lightning.resources import memory_estimate
-from cl_lightning.resources.machine import machine_memory
 from cl_lightning.resources.memory_estimate import check_memory, forecast
 from tests.config.made import filled
 from tests.integration.commands import typed
@@ -126,39 +125,3 @@ def test_from_the_command_line_it_ends_at_once(
     assert len(told) == 1
     assert "needs at least" in told[0]
     assert peak < GIB
-
-
-def _system(root: Path, kilobytes: int, swap: int = 0, **files: str) -> Path:
-    (root / "proc" / "self").mkdir(parents=True)
-    (root / "proc" / "meminfo").write_text(f"MemTotal:  {kilobytes} kB\nSwapTotal:  {swap} kB\n")
-    for name, text in files.items():
-        file = root / name.replace("__", "/").replace("_of_", ".")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return root
-
-
-def test_memory_is_the_machine_s_with_its_swap_space(tmp_path: Path) -> None:
-    assert machine_memory(_system(tmp_path, 1000, 500)) == 1500 * 1024
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"sys__fs__cgroup__memory_of_max": "1048576\n"},
-        {"sys__fs__cgroup__a__memory_of_max": "1048576\n", "proc__self__cgroup": "0::/a/b\n"},
-        {"sys__fs__cgroup__memory__a__memory_of_limit_in_bytes": "1048576", "proc__self__cgroup": "4:memory:/a\n"},
-    ],
-)
-def test_a_control_group_limits_it(files: dict[str, str], tmp_path: Path) -> None:
-    assert machine_memory(_system(tmp_path, 10_000, 0, **files)) == 1048576
-
-
-@pytest.mark.parametrize("text", ["max\n", "9223372036854771712\n", ""])
-def test_a_group_without_a_limit_limits_nothing(text: str, tmp_path: Path) -> None:
-    root = _system(tmp_path, 10_000, 0, sys__fs__cgroup__memory_of_max=text)
-    assert machine_memory(root) == 10_000 * 1024
-
-
-def test_nothing_is_reported_where_nothing_is_known(tmp_path: Path) -> None:
-    assert machine_memory(tmp_path) is None

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 SYSTEM = "system files"
 """Kind of the files that file managers leave behind: only the log counts them."""
-_LISTED = 10_000
+LISTED = 10_000
 """Number of files of a kind that the log names."""
 _NAMED = 6
 """Number of kinds that a line names."""
@@ -48,7 +48,7 @@ class Aside:
         """Add a file, which messages show as ``path``."""
         self._counts[kind] = self._counts.get(kind, 0) + 1
         paths = self._paths.setdefault(kind, [])
-        if len(paths) < _LISTED:
+        if len(paths) < LISTED:
             paths.append(printable(path))
 
     def merge(self, other: Aside) -> None:
@@ -56,7 +56,7 @@ class Aside:
         for kind, count in other._counts.items():
             self._counts[kind] = self._counts.get(kind, 0) + count
             paths = self._paths.setdefault(kind, [])
-            paths += other._paths[kind][: _LISTED - len(paths)]
+            paths += other._paths[kind][: LISTED - len(paths)]
 
     def kinds(self) -> tuple[LeftOut, ...]:
         """Return the kinds, the most frequent first; without system files."""

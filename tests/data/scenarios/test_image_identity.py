@@ -10,35 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from cl_lightning.core import rng
-from cl_lightning.core.rng import Key
-from cl_lightning.data.scenarios.duplicates import equal_images
-from cl_lightning.data.scenarios.image_identity import identity_of, joined_digest, shown_key
-from cl_lightning.data.scenarios.image_list import how_it_differs, listing_of, merged, read_listing, write_listing
+from cl_lightning.data.scenarios.image_identity import identity_of, joined_digest
+from cl_lightning.data.scenarios.image_list import listing_of
 from cl_lightning.data.scenarios.multi_dataset import DatasetTasks, concat_scenarios, of_classes
-from cl_lightning.data.scenarios.scenario import Scenario, split_scenario
+from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource, FolderSource
 from cl_lightning.data.sources.datasets import load_sources
-from tests.data.folders import cache, touch
+from tests.data.scenarios.pets import cache, cut, made, root
 
-__all__ = ["cache"]  # a fixture that works by being here
-
-FILES = [f"{part}/{name}/{file}.pgm" for part in ("train", "val") for name in ("cat", "dog", "owl") for file in "0123"]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Every picture its own."""
-    for index, name in enumerate(FILES):
-        touch(tmp_path / "pets", [name], b"P5 1 1 255\n" + bytes([index]))
-    return tmp_path / "pets"
-
-
-def cut(root: Path, order: tuple[int, ...] = (0, 1, 2), increment: int = 1, validation: float = 0.0) -> Scenario:
-    train, test = load_sources("image_folder", root, with_test=not validation)
-    return split_scenario(
-        "image_folder", train, test, order=order, increment=increment, validation=validation, image_size=8
-    )
+__all__ = ["cache", "root"]  # fixtures that work by being here
 
 
 def digests(scenario: Scenario) -> dict[str, str]:
@@ -83,11 +63,6 @@ def test_a_validation_share_is_a_part_of_its_own(root: Path) -> None:
     assert set(listing_of(first)["train"]) | set(listing_of(first)["validation"]) == set(listing_of(cut(root))["train"])
 
 
-def made(count: int, seed: int, size: int = 4) -> ArraySource:
-    pixels = rng.integers(Key(seed), torch.arange(count * size * size), 256).to(torch.uint8).view(count, 1, size, size)
-    return ArraySource("made", pixels, torch.arange(count) % 2, ("a", "b"))
-
-
 def test_arrays_are_known_by_their_pixels() -> None:
     source = made(6, 0)
     pixels = source.pixels.clone()
@@ -117,71 +92,6 @@ def test_what_images_were_made_from_counts_and_not_their_size(root: Path) -> Non
     small, large = (concat_scenarios("sequence", only, image_size=size) for size in (4, 8))
     assert isinstance(large.train, ArraySource)
     assert digests(small) == digests(large)
-
-
-def test_the_listing_comes_back_and_equal_ones_make_equal_files(root: Path, tmp_path: Path) -> None:
-    listing = listing_of(cut(root))
-    write_listing(tmp_path / "one.csv.gz", listing)
-    write_listing(tmp_path / "two.csv.gz", listing_of(cut(root, (2, 1, 0))))
-    assert (tmp_path / "one.csv.gz").read_bytes() == (tmp_path / "two.csv.gz").read_bytes()
-    assert read_listing(tmp_path / "one.csv.gz") == listing
-    assert read_listing(tmp_path / "none.csv.gz") is None
-    assert listing["test"]["cat/1.pgm"] == ("cat", identity_content(root / "val/cat/1.pgm"))
-
-
-def identity_content(file: Path) -> str:
-    import hashlib
-
-    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()[:16]
-
-
-@pytest.mark.parametrize("spoil", [lambda whole: whole[:-20], lambda whole: b"part,key\n", lambda whole: b""])
-def test_a_damaged_listing_is_reported_and_is_none(
-    root: Path, tmp_path: Path, spoil: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
-) -> None:
-    file = tmp_path / "images.csv.gz"
-    write_listing(file, listing_of(cut(root)))
-    file.write_bytes(spoil(file.read_bytes()))
-    assert read_listing(file) is None
-    assert f"{file} cannot be read" in caplog.text
-    assert how_it_differs([file], cut(root)) == ""
-
-
-def test_images_of_a_folder_that_was_learnt_are_compared_under_their_own_names(root: Path, tmp_path: Path) -> None:
-    file = tmp_path / "images.csv.gz"
-    own = listing_of(cut(root))
-    later = {part: {f"+4/{key}": value for key, value in images.items()} for part, images in own.items()}
-    write_listing(file, merged({"train": {"other/0.pgm": ("other", "00")}}, later))
-    touch(root, ["val/owl/2.pgm"], b"P5 1 1 255\n\xee")
-    assert how_it_differs([file], cut(root), 4) == "1 of 12 test images changed: val/owl/2.pgm"
-    assert how_it_differs([file], cut(root), 4, only="train") == ""
-    assert how_it_differs([file], cut(root)).startswith("1 of 1 training images gone: train/other/0.pgm; 12 new: ")
-
-
-def test_equal_images_are_found_by_content(root: Path) -> None:
-    assert equal_images(cut(root)).trained_on.images == equal_images(cut(root)).two_classes.images == 0
-    shutil.copy(root / "train/cat/0.pgm", root / "val/owl/0.pgm")  # both
-    shutil.copy(root / "train/dog/1.pgm", root / "train/dog/9.pgm")  # neither
-    shutil.copy(root / "val/dog/2.pgm", root / "val/cat/2.pgm")  # two classes
-    found = equal_images(cut(root))
-    assert (found.trained_on.images, found.trained_on.examples) == (1, (("train/cat/0.pgm", "val/owl/0.pgm"),))
-    assert (found.two_classes.images, found.two_classes.cases) == (4, 2)
-    assert found.two_classes.examples[1] == ("val/cat/2.pgm", "val/dog/2.pgm")
-    without_owl = equal_images(cut(root, (0, 1)))
-    assert (without_owl.trained_on.images, without_owl.two_classes.images) == (0, 2), "of classes that are learnt"
-
-
-def test_equal_arrays_are_found_too() -> None:
-    train, test = made(6, 0), made(4, 1)
-    pixels = test.pixels.clone()
-    pixels[3] = train.pixels[1]
-    scenario = split_scenario(
-        "made", train, dataclasses.replace(test, pixels=pixels), order=(0, 1), increment=1, image_size=4
-    )
-    found = equal_images(scenario)
-    assert found.trained_on.examples == (("train/1", "test/3"),)
-    assert found.two_classes.images == 0
-    assert shown_key(scenario, "test", "3") == "test/3"
 
 
 def test_one_digest_for_several_places() -> None:
