@@ -1,4 +1,4 @@
-"""Masks against slow loops, the plain transformer against timm's, and what is kept of a task."""
+"""A transformer that is masked for each task: what is drawn for a step, and what is kept of a task."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from cl_lightning.core import rng
-from cl_lightning.core.rng import Key, torch_seeded
-from cl_lightning.models import masks
+from cl_lightning.core.rng import Key
 from cl_lightning.models.build import build_network
 from cl_lightning.models.masked_network import MaskedNetwork
-from cl_lightning.models.plain_vit import BlockMasks, PlainViT
+from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.vit_weights import timm_sizes
 
 SIZES: dict[str, Any] = {
@@ -53,27 +51,6 @@ def shuffle_masks(net: MaskedNetwork, seed: int) -> None:
 # ---- the transformer ---------------------------------------------------------------------------------------------
 
 
-def timm_vit() -> VisionTransformer:
-    with torch_seeded(Key(3)):
-        return VisionTransformer(
-            img_size=8, patch_size=4, in_chans=1, num_classes=0, embed_dim=16, depth=2, num_heads=4, mlp_ratio=2.0
-        ).eval()
-
-
-def test_it_is_timm_s_transformer_under_timm_s_names() -> None:
-    theirs, ours = timm_vit(), PlainViT(**SIZES).eval()
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
-    ours.load_state_dict(theirs.state_dict(), strict=True)
-    with torch.no_grad():
-        expected = theirs(IMAGES)
-        torch.testing.assert_close(ours(IMAGES), expected, atol=1e-5, rtol=1e-5)
-        ones = [
-            BlockMasks(torch.ones(3, 4), None, block.mlp.fc1.weight * 1.0, block.mlp.fc2.weight * 1.0)
-            for block in ours.layers()
-        ]
-        torch.testing.assert_close(ours(IMAGES, ones), expected, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.slow
 def test_sizes_come_from_timm_by_name_and_other_transformers_are_refused() -> None:
     expected = {**DEIT_TINY, "mlp_ratio": 4.0}
@@ -87,27 +64,6 @@ def test_sizes_come_from_timm_by_name_and_other_transformers_are_refused() -> No
 
 
 # ---- attention under a mask --------------------------------------------------------------------------------------
-
-
-def test_attention_is_masked_by_key_but_for_itself_and_smoothed() -> None:
-    scores, mask, n = normal(1, 5, 5) * 3, torch.tensor([1.0, 0.0, 1.0, 0.0]), 5
-    found = masks.masked_softmax(scores, masks.open_with_self(mask[None])[0])
-    for i in range(n):
-        top = max(scores[i].tolist())
-        a = []
-        for j in range(n):
-            seen = 1.0 if j == 0 or i == j else mask[j - 1].item()
-            a.append(math.exp(scores[i, j].item() - top) * seen)
-        expected = [(each + 1e-6 / n) / (sum(a) + 1e-6) for each in a]
-        assert found[i].tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_dropped_patch_is_seen_by_itself_alone_and_the_class_token_by_all() -> None:
-    share = masks.masked_softmax(normal(2, 5, 5), masks.open_with_self(torch.zeros(1, 4))[0])
-    others = ~torch.eye(5, dtype=torch.bool)
-    assert share[:, 1:][others[:, 1:]].max() < 1e-5
-    assert (share[:, 0] > 0.01).all()
-    torch.testing.assert_close(share.sum(dim=-1), torch.ones(5))
 
 
 def test_a_dropped_patch_has_a_gradient_and_can_come_back() -> None:
@@ -124,53 +80,6 @@ def test_a_dropped_patch_has_a_gradient_and_can_come_back() -> None:
 
 
 # ---- drawn masks -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_one_logit_is_the_gumbel_softmax_of_two(temperature: float) -> None:
-    keep = torch.tensor([1.0, -0.5, 4.0, 0.2], requires_grad=True)
-    drop = torch.tensor([0.5, 0.3, -4.0, 0.1], requires_grad=True)
-    pair = -(-torch.log(rng.uniform(Key(5), torch.arange(8)).view(2, 4).double())).log().float()
-    noisy = (torch.stack([keep, drop]) + pair) / temperature
-    soft = noisy.softmax(dim=0)[0]
-    soft.sum().backward()
-    logits = (keep - drop).detach().requires_grad_()
-    mask = masks.sample(logits, (pair[0] - pair[1]).sigmoid(), temperature)
-    mask.sum().backward()
-    assert mask.tolist() == (noisy[0] > noisy[1]).float().tolist()
-    torch.testing.assert_close(logits.grad, keep.grad, atol=1e-6, rtol=1e-4)
-    torch.testing.assert_close(logits.grad, -drop.grad, atol=1e-6, rtol=1e-4)  # type: ignore[operator]
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_one_pass_a_layer_is_the_plain_formula(temperature: float) -> None:
-    weight, stream, gradient = normal(1, 3, 5), torch.tensor(1234567), normal(2, 3, 5)
-    found = []
-    for fused in (True, False):
-        logits = normal(3, 15).requires_grad_()
-        if fused:
-            masked = masks.masked_weight(weight, logits, stream, 7, temperature)
-        else:
-            u = masks.many_uniforms(stream, 7, 15)
-            masked = weight * masks.sample(logits, u, temperature).view(3, 5)
-        (masked * gradient).sum().backward()
-        found.append((masked.detach(), logits.grad))
-    torch.testing.assert_close(found[0], found[1], atol=1e-7, rtol=1e-5)
-    assert (found[0][0] == 0).any()
-
-
-def test_before_anything_is_learnt_almost_all_is_kept() -> None:
-    u = masks.many_uniforms(torch.tensor(99), 0, 1_000_001)
-    assert u.min() > 0
-    assert u.max() < 1
-    kept = masks.sample(torch.tensor(8.0), u, 1.0)
-    assert kept.mean().item() == pytest.approx(1 / (1 + math.exp(-8)), abs=1e-4)
-    assert 1 / (1 + math.exp(-8)) == pytest.approx(0.99966, abs=1e-5)
-    assert u.mean().item() == pytest.approx(0.5, abs=2e-3)
-
-
-def test_ties_drop() -> None:
-    assert masks.hard_mask(torch.tensor([0.0, 1e-9, -1e-9])).tolist() == [False, True, False]
 
 
 def test_noise_is_of_the_image_or_of_the_step_and_of_nothing_else() -> None:
@@ -214,17 +123,6 @@ def test_stochastic_depth_is_drawn_with_the_masks() -> None:
 
 
 # ---- what is kept ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [1, 7, 8, 9, 588])
-def test_bits_come_back(count: int) -> None:
-    mask = normal(1, count) > 0
-    packed = masks.pack(mask)
-    assert packed.dtype == torch.uint8
-    assert len(packed) == -(-count // 8)
-    expected = [sum(int(bit) << k for k, bit in enumerate(mask[i : i + 8])) for i in range(0, count, 8)]
-    assert packed.tolist() == expected
-    assert torch.equal(masks.unpack(packed, count), mask)
 
 
 @pytest.mark.parametrize(
