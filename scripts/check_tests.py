@@ -77,8 +77,8 @@ def _taken(node: ast.AST, own: set[str]) -> list[str]:
             private = [each for each in names_in_strings if isinstance(each, str) and PRIVATE.fullmatch(each)]
             return [f"names {each}, which is private" for each in private if each not in {*own, *ALLOWED}]
         case ast.Constant(value=str(text)):
-            private = [each for each in IN_TEXT.finditer(text) if each[1] not in LIBRARIES and each[2] not in ALLOWED]
-            return [f"names {each[0]}, which is private" for each in private]
+            paths = [each for each in IN_TEXT.finditer(text) if each[1] not in LIBRARIES and each[2] not in ALLOWED]
+            return [f"names {path[0]}, which is private" for path in paths]
     return []
 
 

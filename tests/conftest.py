@@ -27,7 +27,7 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 # Autograd looks for devices at the first backward of a process. After an export it takes fake ones for real and starts
-# threads for them, and then no forked child (tests/distributed) may go backward: so it looks now.
+# threads for them, and then no forked child (tests/integration/distributed) may go backward: so it looks now.
 torch.zeros((), requires_grad=True).backward()
 settings.register_profile("repeatable", deadline=None, derandomize=True)  # a first call of torch takes its time
 settings.load_profile("repeatable")

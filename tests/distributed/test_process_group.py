@@ -1,4 +1,4 @@
-"""How the work of a run is shared; what needs several processes is in tests/distributed."""
+"""How the work of a run is shared; what needs several processes is in tests/integration/distributed."""
 
 from __future__ import annotations
 

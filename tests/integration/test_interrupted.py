@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
-from tests.distributed.forked import in_processes
 from tests.integration.commands import SHORT, outcome, typed, write_digits
+from tests.integration.distributed.forked import in_processes
 
 pytestmark = pytest.mark.slow
 FILES = ["data=image_folder", "data.image_size=8", "data.flip=false", "model=convit_tiny", "model.patch_size=2"]

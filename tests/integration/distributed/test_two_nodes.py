@@ -19,7 +19,7 @@ from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.run.train import execute
 from tests.core.test_serialization import same
-from tests.distributed.test_launching import RUN, SMOKE, files, finished, ranks_of
+from tests.integration.distributed.test_launching import RUN, SMOKE, files, finished, ranks_of
 
 pytestmark = pytest.mark.long
 OPTIONS = [*SMOKE, "method=icarl"]

@@ -15,7 +15,7 @@ from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.saved import load_saved
 from cl_lightning.distributed.rank import RankInfo
 from cl_lightning.run.train import execute
-from tests.distributed.forked import in_processes
+from tests.integration.distributed.forked import in_processes
 
 pytestmark = pytest.mark.slow
 FEW_STEPS = ["epochs_scale=0.004", "balanced_epochs_scale=0.05", "data.increment=5", "trainer.progress=none"]

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from cl_lightning.distributed import messages
 from cl_lightning.distributed.process_group import process_group
 from tests.core.test_serialization import same
-from tests.distributed.forked import in_processes
+from tests.integration.distributed.forked import in_processes
 
 
 def said_by(rank: int) -> Any:

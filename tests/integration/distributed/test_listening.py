@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.listening import listening
-from tests.distributed.test_launching import SMOKE, ranks_of
+from tests.integration.distributed.listening import listening
+from tests.integration.distributed.test_launching import SMOKE, ranks_of
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux's own way to look")
 

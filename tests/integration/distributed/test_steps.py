@@ -20,7 +20,7 @@ from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup,
 from cl_lightning.learning.display import Display, PhaseSpan
 from cl_lightning.learning.engine import Engine, EngineOptions, Observers
 from cl_lightning.learning.trainer import TrainerOptions, quieten_lightning
-from tests.distributed.forked import in_processes
+from tests.integration.distributed.forked import in_processes
 from tests.learning.a_phase import CLEAN, LABELS, PHASE, PIXELS, TASKS, Record, Toy, flat, toy
 
 REPLICAS = 4
