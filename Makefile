@@ -61,10 +61,11 @@ fmt: $(READY) ## Format the code, and fix what lint can fix
 fmt-check: $(READY) ## Check the format
 	$(PY) -m ruff format --check .
 
-lint: $(READY) ## Check the code with ruff, the asserts and how docstrings begin
+lint: $(READY) ## Check the code with ruff, the asserts, how docstrings begin and which names tests use
 	$(PY) -m ruff check .
 	$(PY) scripts/check_asserts.py
 	$(PY) scripts/check_docstrings.py
+	$(PY) scripts/check_tests.py
 
 types: $(READY) ## Check the types with mypy
 	$(PY) -m mypy

@@ -24,10 +24,13 @@ ALLOWED = {
 """Private name of another library, allowed as an attribute -> whose it is, and why."""
 LIBRARIES = ("hydra", "torch")
 """Other libraries that some tests take apart: what they import of them, with all that follows the import."""
+EXAMPLES = ("test_check_tests.py", "test_hydra_internals.py")
+"""Tests of checks such as this one: their texts are what has to be found."""
 ACCESSORS = ("setattr", "getattr", "delattr", "hasattr", "object")
 """Functions which take an attribute's name as a string (``object`` is of ``unittest.mock.patch``)."""
 PRIVATE = re.compile(r"_(?!_)\w*")
-PATH_TO_PRIVATE = re.compile(r"\b(?:cl_lightning|scripts|tests)(?:\.\w+)*\._(?!_)\w+")
+IN_TEXT = re.compile(r"(?<![\w.])(?!self\.)(\w+)(?:\.\w+)*\.(_(?!_)\w+)")
+"""A private name in a text: a path to what is replaced, or a program that a test starts."""
 
 
 def violations(tests: Path) -> list[str]:
@@ -36,7 +39,8 @@ def violations(tests: Path) -> list[str]:
     for file in sorted(tests.rglob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
         own = _made(tree)
-        for node in ast.walk(tree):
+        nodes = (node for node in ast.walk(tree) if file.name not in EXAMPLES or not isinstance(node, ast.Constant))
+        for node in nodes:
             found += [f"{file}:{node.lineno}: {told}" for told in _taken(node, own)]  # type: ignore[attr-defined]
     return found
 
@@ -73,7 +77,8 @@ def _taken(node: ast.AST, own: set[str]) -> list[str]:
             private = [each for each in names_in_strings if isinstance(each, str) and PRIVATE.fullmatch(each)]
             return [f"names {each}, which is private" for each in private if each not in {*own, *ALLOWED}]
         case ast.Constant(value=str(text)):
-            return [f"names {each}, which is private" for each in PATH_TO_PRIVATE.findall(text)]
+            paths = [each for each in IN_TEXT.finditer(text) if each[1] not in LIBRARIES and each[2] not in ALLOWED]
+            return [f"names {path[0]}, which is private" for path in paths]
     return []
 
 

@@ -16,6 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from scripts import check_tests
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ("build", "dev", "run")
@@ -242,6 +244,13 @@ def test_an_import_against_the_arrows_is_found(tmp_path: Path, file: str, code: 
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert f"cl_lightning.{file.removesuffix('.py').replace('/', '.')}" in result.stdout
+
+
+# ---- what tests may use ----------------------------------------------------------------------------------------------
+
+
+def test_no_test_uses_a_private_name_of_what_it_tests() -> None:
+    assert check_tests.violations(ROOT / "tests") == []
 
 
 # ---- the network -----------------------------------------------------------------------------------------------------

@@ -21,11 +21,11 @@ class Patience:
     """Seconds that ranks have to end by themselves."""
 
     grace: float = 40.0
-    """For rank 0 to stop after the first signal, and for the others to end after rank 0."""
+    """Time for rank 0 to stop after the first signal, and for the others to end after rank 0."""
     settle_after: float = 5.0
-    """After the first failure, in which others may end by themselves, before one is the cause."""
+    """Time after the first failure in which others may end by themselves, before one is the cause."""
     kill_after: float = 5.0
-    """Between SIGTERM and SIGKILL, for the ranks that survive a failure."""
+    """Time between SIGTERM and SIGKILL for the ranks that survive a failure."""
 
 
 PATIENCE = Patience()

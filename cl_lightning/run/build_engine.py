@@ -37,7 +37,7 @@ def build_engine(
         workers=trainer.workers,
         evaluation_batch=config.batch.evaluation,
         log_every=trainer.log_every,
-        trunks=TrunkCompiler(_compiles(trainer), asked_for=trainer.compile == "trunk"),
+        trunks=TrunkCompiler(compiles_trunks(trainer), asked_for=trainer.compile == "trunk"),
         cuda_graphs=trainer.cuda_graphs,
     )
     device = TrainerOptions(trainer.accelerator, trainer.precision, trainer.deterministic, run_dir, processes)
@@ -86,7 +86,7 @@ def on_gpu(trainer: TrainerConfig) -> bool:
     return trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
-def _compiles(trainer: TrainerConfig) -> bool:
+def compiles_trunks(trainer: TrainerConfig) -> bool:
     """Return whether the networks' trunks are compiled: it pays within minutes on a GPU, within hours on a CPU."""
     if trainer.compile == "auto":
         return on_gpu(trainer)

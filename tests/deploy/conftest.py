@@ -29,10 +29,16 @@ class Run:
     """What is read from the folder."""
 
 
+WRITTEN: dict[tuple[str, ...], Run] = {}
+"""What has been written in this process: modules elsewhere that import the fixtures do not write it again."""
+
+
 def run(tmp_path_factory: pytest.TempPathFactory, *overrides: str) -> Run:
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    method = write_run(folder, *overrides)
-    return Run(folder, method, open_run(folder))
+    if overrides not in WRITTEN:
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        method = write_run(folder, *overrides)
+        WRITTEN[overrides] = Run(folder, method, open_run(folder))
+    return WRITTEN[overrides]
 
 
 @pytest.fixture(scope="session")

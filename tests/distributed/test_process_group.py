@@ -1,4 +1,4 @@
-"""Sharing of the work of a run is shared; what needs several processes is in tests/integration/distributed."""
+"""Sharing of the work of a run; what needs several processes is in tests/integration/distributed."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
+from cl_lightning.models import masks
 from cl_lightning.models.build import build_network
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.plain_vit import PlainViT

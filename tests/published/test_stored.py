@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cl_lightning.published.stored import condense, parse_stored, read_stored, store
+from cl_lightning.published.stored_results import condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job
 
 

@@ -17,7 +17,7 @@ from cl_lightning.distributed.process_group import SINGLE_PROCESS
 from cl_lightning.learning.loggers import Curves, LoggerOptions, ResumePoint
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 from cl_lightning.run import build_engine as builder
-from cl_lightning.run.build_engine import build_curves, build_journal, on_gpu
+from cl_lightning.run.build_engine import build_checkpoint_schedule, build_curves, on_gpu
 from tests.config.made import filled
 
 MEMORY = RehearsalMemory(Budget("none", 0), "global", 1)
@@ -60,7 +60,7 @@ def test_trunks_are_compiled_on_a_gpu_or_where_that_is_typed(
     typed: str, gpu: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert builder._compiles(filled(f"trainer.compile={typed}").trainer) is expected
+    assert builder.compiles_trunks(filled(f"trainer.compile={typed}").trainer) is expected
 
 
 def test_a_run_is_named_by_method_data_and_seed_unless_it_has_a_name(
@@ -106,7 +106,7 @@ def test_only_the_process_that_writes_keeps_checkpoints() -> None:
     def journal(main: bool) -> object:
         processes: Any = SINGLE_PROCESS if main else replace(SINGLE_PROCESS, rank=1, world_size=2)
         unused: Any = None
-        return build_journal(filled(), unused, state(), Curves(), unused, processes)
+        return build_checkpoint_schedule(filled(), unused, state(), Curves(), unused, processes)
 
     assert isinstance(journal(True), CheckpointSchedule)
     assert isinstance(journal(False), NoCheckpoints)
@@ -123,10 +123,9 @@ def test_curves_are_on_the_disk_before_a_checkpoint_knows_of_them() -> None:
         def save_checkpoint(self, state: RunState) -> None:
             order.append("checkpoint")
 
-    unused: Any = None
+    not_stopped: Any = False
     directory: Any = Directory()
-    schedule: Any = build_journal(filled(), directory, state(), Noted(), unused, SINGLE_PROCESS)
-    schedule._save()
+    build_checkpoint_schedule(filled(), directory, state(), Noted(), not_stopped, SINGLE_PROCESS).after_item()
     assert order == ["curves", "checkpoint"]
 
 

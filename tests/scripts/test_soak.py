@@ -34,7 +34,7 @@ def test_a_minute_of_every_attack_finds_nothing() -> None:
 
 PLANTED = {
     "kills": (
-        "from cl_lightning.learning import learner\nlearner.load_optimiser = lambda *state: None",
+        "from cl_lightning.learning import lightning_module\nlightning_module.load_optimiser = lambda *state: None",
         "lost",
     ),
     "pairs": (

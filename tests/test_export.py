@@ -22,12 +22,13 @@ from cl_lightning.deploy.verification import Comparison, compare, sample
 from cl_lightning.export import FORMAT_NAMES, main
 from cl_lightning.predict import main as predict
 from tests.config.made import data_of
-from tests.deploy.conftest import Run
+from tests.deploy.conftest import Run, daformer, der, dytox, icarl, runs_are_read_once
 from tests.deploy.runs import live_scores, pictures, save_pictures
 
 Captured = pytest.CaptureFixture[str]
 
 
+__all__ = ["daformer", "der", "dytox", "icarl", "runs_are_read_once"]  # fixtures that work by being here
 pytestmark = pytest.mark.usefixtures("runs_are_read_once")
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from cl_lightning.predict import main
-from tests.deploy.conftest import Run
+from tests.deploy.conftest import Run, dytox, icarl, runs_are_read_once
 from tests.deploy.runs import NAMES, live_scores, pictures, save_pictures, write_run
 from tests.integration.commands import typed
 
+__all__ = ["dytox", "icarl", "runs_are_read_once"]  # fixtures that work by being here
 pytestmark = pytest.mark.usefixtures("runs_are_read_once")
 
 IMAGES = pictures(7)
