@@ -14,11 +14,13 @@ from pathlib import Path
 
 ALLOWED = {
     "_BatchNorm": "torch: the base of all batch norms",
+    "_broadcast_sigterm_tensor": "Lightning: what it does at each step where it listens to signals",
     "_exit": "os: a forked process must not clean up after its parent",
     "_fields": "NamedTuple: its public names begin like this",
     "_initialized": "PIL.Image: nothing else says that every plugin was loaded",
     "_overloadpacket": "torch: how a dispatched operation names itself",
     "_replace": "NamedTuple: its public names begin like this",
+    "_signal_connector": "Lightning: what listens to signals",
     "_target_": "Hydra: a key of its configuration",
 }
 """Private name of another library, allowed as an attribute -> whose it is, and why."""

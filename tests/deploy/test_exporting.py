@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from cl_lightning.deploy.exporting import export, prepare
 
 from cl_lightning.core.errors import UserError
 from cl_lightning.deploy import exporting
 from cl_lightning.deploy.exported import DESCRIPTION, sha256
-from cl_lightning.deploy.exporting import export, prepare
 from cl_lightning.deploy.formats import Format
 from cl_lightning.deploy.verification import Sample
 from tests.deploy.runs import pictures

@@ -166,7 +166,7 @@ def test_a_run_goes_through_the_sets(pictures: str, tmp_path: Path, capsys: pyte
     assert model.preprocessing.short_side == SIZE * 256 // 224
     data_config = sequence(SetConfig("digits", classes=4), SetConfig("image_folder", root=str(elsewhere), classes=3))
     found = sample(model, data_config, [])
-    assert found.told.endswith(" images of sequence")
+    assert found.origin.endswith(" images of sequence")
     assert found.images.shape[1:] == (3, SIZE, SIZE)
 
     capsys.readouterr()
