@@ -20,6 +20,7 @@ ALLOWED = {
     "_initialized": "PIL.Image: nothing else says that every plugin was loaded",
     "_overloadpacket": "torch: how a dispatched operation names itself",
     "_replace": "NamedTuple: its public names begin like this",
+    "_pos_embed": "timm: the embedding of patches before the blocks",
     "_signal_connector": "Lightning: what listens to signals",
     "_target_": "Hydra: a key of its configuration",
 }

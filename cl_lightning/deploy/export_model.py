@@ -17,14 +17,14 @@ from cl_lightning.deploy.verification import TOLERANCE, Comparison, Sample, comp
 
 Say = Callable[[str], None]
 
-_NAMES = (DESCRIPTION, *(each.file for each in FORMATS.values()))
+FILE_NAMES = (DESCRIPTION, *(each.file for each in FORMATS.values()))
 
 
 def prepare(folder: Path, overwrite: bool) -> None:
     """Make ``folder``. Raises ``UserError`` if it is a file, or holds an export and may not be changed."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: type the name of a folder")
-    there = [folder / name for name in _NAMES if (folder / name).exists()]
+    there = [folder / name for name in FILE_NAMES if (folder / name).exists()]
     if there and not overwrite:
         raise UserError(
             f"--out {folder} holds an export already ({there[0].name}): type --overwrite, or another folder"
@@ -46,7 +46,7 @@ def export(model: TrainedModel, readout: str, folder: Path, formats: Sequence[st
     if files:
         description = {**describe(model, readout), "files": files}
         write_atomic(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
-    for name in _NAMES:
+    for name in FILE_NAMES:
         if not files or name not in (DESCRIPTION, *files):
             (folder / name).unlink(missing_ok=True)
     return len(files) == len(formats)

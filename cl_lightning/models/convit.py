@@ -131,7 +131,7 @@ class ConViT(Encoder):
 
     def forward(self, images: Images, scales: Scales | None = None) -> tuple[Tokens, Maps]:
         """Return the tokens after the last block, and those after every block."""
-        x_BND = self._embed(images) + self.pos_embed
+        x_BND = self.embed_patches(images) + self.pos_embed
         maps = []
         for k, block in enumerate(self.blocks):
             pair = (None, None) if scales is None else (scales[2 * k], scales[2 * k + 1])
@@ -139,7 +139,7 @@ class ConViT(Encoder):
             maps.append(x_BND)
         return x_BND, tuple(maps)
 
-    def _embed(self, images: Images) -> Tokens:
+    def embed_patches(self, images: Images) -> Tokens:
         """Compute ``patch_embed`` as one product of matrices: its patches do not overlap, which libraries for
         convolution do not exploit.
         """

@@ -100,7 +100,7 @@ def announce(parts: RunParts, run: StartedRun, *, save: bool) -> None:
         if save:
             run_directory.save_checkpoint(state)  # from here on the run needs nothing of the one before it
     slow = slow_half_precision(config.trainer.precision, on_gpu=on_gpu(config.trainer))
-    for line in [*run_directory.summary_lines(state), *slow, *_idle_workers(config.trainer.workers)]:
+    for line in [*run_directory.summary_lines(state), *slow, *idle_worker_lines(config.trainer.workers)]:
         _report_line(run.display, line)
     run.curves.log_configuration(dataclasses.asdict(config))
 
@@ -161,7 +161,7 @@ def _report_line(display: Display, line: str) -> None:
     log.info(line, extra={"displayed": True})
 
 
-def _idle_workers(workers: int) -> list[str]:
+def idle_worker_lines(workers: int) -> list[str]:
     """Return a line if there are more workers than cores, else none."""
     cores = workers - idle_workers(workers)
     typed = f"trainer.workers={workers} on {cores} cores slows loading down: type trainer.workers={cores}"

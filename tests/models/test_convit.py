@@ -87,14 +87,14 @@ def test_patches_are_those_of_a_convolution() -> None:
     made = convit()
     with torch.no_grad():
         expected = made.patch_embed(IMAGES).flatten(2).transpose(1, 2)
-        torch.testing.assert_close(made._embed(IMAGES), expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(made.embed_patches(IMAGES), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_blocks_are_two_residual_branches_scaled_by_image() -> None:
     made, scales = convit(), rng.uniform(Key(4), torch.arange(4)[:, None], torch.arange(3))
     with torch.no_grad():
         tokens, maps = made(IMAGES, scales)
-        x = made._embed(IMAGES) + made.pos_embed
+        x = made.embed_patches(IMAGES) + made.pos_embed
         for k, block in enumerate(made.blocks):
             x = x + scales[2 * k][:, None, None] * block.attn(block.norm1(x))
             hidden = F.gelu(block.mlp.fc1(block.norm2(x)))

@@ -47,7 +47,7 @@ def settled(tmp_path: Path, *overrides: str) -> Config:
 def test_what_a_job_changes_is_taken_back(tmp_path: Path) -> None:
     root, package = logging.getLogger(), logging.getLogger("cl_lightning")
     before = root.level, package.level, torch.get_num_threads(), list(root.handlers), list(package.handlers)
-    with job_environment(settled(tmp_path, "trainer.threads=3", "verbose=2"), tmp_path, writes=True, on_gpu=False):
+    with job_environment(settled(tmp_path, "trainer.threads=3", "verbose=2"), tmp_path, is_main=True, on_gpu=False):
         os.environ["CL_LIGHTNING_OF_THE_JOB"] = "1"
         assert torch.get_num_threads() == 3
         assert package.level == logging.DEBUG
@@ -68,10 +68,10 @@ def test_how_much_is_told_where(
     verbose: int, writes: bool, console: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = logging.getLogger("cl_lightning.test")
-    with job_environment(settled(tmp_path, f"verbose={verbose}"), tmp_path, writes=writes, on_gpu=False):
+    with job_environment(settled(tmp_path, f"verbose={verbose}"), tmp_path, is_main=writes, on_gpu=False):
         log.debug("detail")
         log.info("news")
-        log.info("said already", extra={"told": True})
+        log.info("said already", extra={"displayed": True})
         log.warning("careful")
         log.error("broken")
     assert capsys.readouterr().err.splitlines() == console
@@ -83,14 +83,14 @@ def test_how_much_is_told_where(
 
 
 def test_a_bug_s_traceback_is_in_the_log_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ZeroDivisionError), job_environment(settled(tmp_path), tmp_path, writes=True, on_gpu=False):
+    with pytest.raises(ZeroDivisionError), job_environment(settled(tmp_path), tmp_path, is_main=True, on_gpu=False):
         raise ZeroDivisionError("a bug")
     assert "Traceback" in (tmp_path / "run.log").read_text()
     assert capsys.readouterr().err == ""
 
 
 def test_a_run_that_was_stopped_says_so_in_its_log(tmp_path: Path) -> None:
-    with pytest.raises(StoppedError), job_environment(settled(tmp_path), tmp_path, writes=True, on_gpu=False):
+    with pytest.raises(StoppedError), job_environment(settled(tmp_path), tmp_path, is_main=True, on_gpu=False):
         raise StoppedError("stopped at task 1/2")
     text = (tmp_path / "run.log").read_text()
     assert "stopped at task 1/2" in text

@@ -52,7 +52,7 @@ def test_more_workers_than_cores_are_remarked_on(
     wanted: int, idle: int, lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "idle_workers", lambda count: idle)
-    found = stages._idle_workers(wanted)
+    found = stages.idle_worker_lines(wanted)
     assert len(found) == lines
     if found:
         assert found == ["trainer.workers=8 on 2 cores slows loading down: type trainer.workers=2"]

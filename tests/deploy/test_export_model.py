@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from cl_lightning.deploy.exporting import export, prepare
 
 from cl_lightning.core.errors import UserError
-from cl_lightning.deploy import exporting
+from cl_lightning.deploy import export_model
+from cl_lightning.deploy.export_model import export, prepare
 from cl_lightning.deploy.exported import DESCRIPTION, sha256
 from cl_lightning.deploy.formats import Format
 from cl_lightning.deploy.verification import Sample
@@ -49,9 +49,9 @@ def formats(monkeypatch: pytest.MonkeyPatch) -> None:
         "good": Format("good.bin", write, good), "other": Format("other.bin", write, other),
         "broken": Format("broken.bin", broken, good), "full": Format("full.bin", full, good),
     }  # fmt: skip
-    monkeypatch.setattr(exporting, "FORMATS", made)
-    monkeypatch.setattr(exporting, "_NAMES", (DESCRIPTION, *(each.file for each in made.values())))
-    monkeypatch.setattr(exporting, "describe", lambda model, readout: {"readout": readout})
+    monkeypatch.setattr(export_model, "FORMATS", made)
+    monkeypatch.setattr(export_model, "FILE_NAMES", (DESCRIPTION, *(each.file for each in made.values())))
+    monkeypatch.setattr(export_model, "describe", lambda model, readout: {"readout": readout})
 
 
 @pytest.mark.usefixtures("formats")
