@@ -142,7 +142,7 @@ def _shared_folder() -> str | None:
 
 
 def _start(arguments: list[str]) -> None:
-    """Whatever the command line asks for."""
+    """Do what the command line asks for."""
     if "--version" in arguments:
         print(f"cl_lightning {metadata.version('cl-lightning')}, Hydra {metadata.version('hydra-core')}")
         return

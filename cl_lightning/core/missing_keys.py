@@ -31,6 +31,8 @@ class Missing:
     """Names of the methods (or models ...) that have the key, compared with ``name`` beside it. Empty: all."""
     beside: str = ""
     """A key that is beside it in every group that has it: of the groups of a method, a phase has epochs."""
+    null: bool = False
+    """True for a key that every file has, with null in it where today's files have a value."""
     in_protocol: bool = True
     """True if a ``protocol`` has the key too; False for a key that it leaves out unless something is set."""
 
@@ -40,6 +42,22 @@ _READ_BEFORE = {"files": "by_suffix", "orientation": "ignore", "evaluate_on": "v
 
 _PILLOWS_LIMIT = 178_956_970
 """Number of pixels above which Pillow refuses a picture."""
+
+_SWITCHES = (
+    "repeated_augmentation",
+    "order_ignores_seed",
+    "schedule_lag",
+    "lr_follows_batch",
+    "finetuning_drop_last",
+    "finetune_joint",
+    "drop_path_in_frozen",
+    "mixup_softmax",
+    "distillation_class_mean",
+    "herd_augmented",
+    "herd_distinct",
+    "herd_after_finetuning",
+)
+"""Switches of a recipe that null turned off."""
 
 CONFIGURATION: tuple[Missing, ...] = (
     Missing("if_exists", "refuse"),
@@ -67,6 +85,13 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("extends.folders.*.allow_similar", True),
     Missing("method.*.epochs_scale", None, beside="epochs", in_protocol=False),
     Missing("method.*.lr_scale", None, beside="epochs", in_protocol=False),
+    *(Missing(f"recipe.{switch}", False, null=True) for switch in _SWITCHES),
+    Missing("recipe.finetuning_order", "shuffled", null=True),
+    Missing("recipe.date", "undated", null=True, in_protocol=False),
+    Missing("recipe.replicas", 1, null=True),
+    Missing("recipe.precision", "32-true", null=True),
+    Missing("batch.replicas", 1, null=True),
+    Missing("trainer.precision", "32-true", null=True),
 )
 """``config.yaml``, in the order in which the keys came."""
 
@@ -117,7 +142,8 @@ def _add(node: dict[str, Plain], path: list[str], missing: Missing) -> None:
     """Follow ``path`` in ``node``, which may be changed, and set the value at its end if none is there."""
     name, *rest = path
     if not rest:
-        if name not in node and _belongs(missing, node):
+        lacks = name in node and node[name] is None if missing.null else name not in node
+        if lacks and _belongs(missing, node):
             node[name] = deepcopy(missing.value)
         return
     inner = node.get(name)

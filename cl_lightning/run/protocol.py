@@ -44,14 +44,16 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def without_files(identity: Any) -> Any:
-    """Return a part of a checkpoint's identity without the weights' path: what was in that file is in the checkpoint,
-    and earlier versions saved a path as it was typed.
+def comparable(identity: Any) -> Any:
+    """Return a part of a checkpoint's identity without what may differ in one and the same run.
+
+    That is the path of the weights, as what was in that file is in the checkpoint, and earlier versions saved a path as
+    it was typed; and the text on changed switches, which are there by value too.
     """
     if not isinstance(identity, dict) or "method_options" not in identity:
         return identity
     options = {name: value for name, value in identity["method_options"].items() if name != "backbone_file"}
-    return {**identity, "method_options": options}
+    return {name: value for name, value in identity.items() if name != "recipe_changes"} | {"method_options": options}
 
 
 def method_options(method: MethodConfig) -> dict[str, Any]:

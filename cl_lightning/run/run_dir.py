@@ -36,7 +36,7 @@ from cl_lightning.methods.base import Method
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.run.caveats import caveats
 from cl_lightning.run.data_record import DataRecord
-from cl_lightning.run.protocol import epochs, memory_name, protocol, without_files
+from cl_lightning.run.protocol import comparable, epochs, memory_name, protocol
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class RunDirectory:
         refuse_edits(payload["identity"].get("configuration"), plain, f"resume={self._run_dir}")
         for part, value in self._identity.items():
             saved = payload["identity"].get(part)
-            if part not in ("images", "configuration") and without_files(saved) != without_files(value):
+            if part not in ("images", "configuration") and comparable(saved) != comparable(value):
                 raise UserError(
                     f"resume={self._run_dir} was made with another {part}: {_difference(saved, value)}; "
                     "go on with the same data and configuration, or start a new run"

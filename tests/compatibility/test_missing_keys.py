@@ -74,10 +74,10 @@ def test_whatever_came_into_a_configuration_since_is_in_the_table(name: str, pla
     run_dir = unpacked(name, place)
     run_dir /= CASES[name].jobs[0] if CASES[name].jobs else ""
     made = leaves(yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8")))
-    known = [missing.key for missing in missing_keys.CONFIGURATION]
+    known = [missing.key for missing in missing_keys.CONFIGURATION if not missing.null]
     for key in set(leaves(to_plain(load_saved(run_dir)))) - set(made):
         assert any(covers(other.split("."), key.split(".")) for other in known), (
-            f"{key} came after {name} was made: say in cl_lightning/missing_keys.py what held before"
+            f"{key} came after {name} was made: say in cl_lightning/core/missing_keys.py what held before"
         )
 
 
@@ -121,6 +121,28 @@ def test_so_does_whatever_else_is_done_with_a_run(
     rewrite(run_dir / "config.yaml", without("data.mean", "data.std"))
     came_later(monkeypatch, "CONFIGURATION", *OF_DIGITS)
     assert deviations(recorded(name, operation), carry_out(operation, name, CASES[name])) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", ["resume", "predict"])
+def test_a_switch_that_null_turned_off_is_off(operation: str, place: Path) -> None:
+    """``recipe=clean recipe.schedule_lag=null`` was saved as typed."""
+    run_dir = unpacked("between_phases", place)
+    rewrite(run_dir / "config.yaml", null_switches)
+    for file in list_checkpoints(run_dir / "checkpoints"):
+        rewrite(file, lambda payload: null_switches(payload["identity"]["protocol"]))
+    case = CASES["between_phases"]
+    assert deviations(recorded("between_phases", operation), carry_out(operation, "between_phases", case)) == []
+
+
+def null_switches(plain: dict[str, Any]) -> None:
+    """Put null in place of what it stood for, in a configuration or a protocol."""
+    switches = plain.get("recipe_switches", plain["recipe"])
+    off = [name for name, value in switches.items() if value is False]
+    assert off
+    switches |= dict.fromkeys(off)
+    if "recipe_changes" in plain:
+        plain["recipe_changes"] = ", ".join(f"{name}=None" for name in off)
 
 
 def test_so_does_what_comes_of_a_bundle(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+from cl_lightning.config.schema import RecipeConfig
 from cl_lightning.core import missing_keys
 from cl_lightning.core.missing_keys import (
     Missing,
     complete,
     complete_checkpoint,
+    complete_configuration,
     complete_export,
     complete_protocol,
     complete_results,
 )
+from tests.config.made import filled
 
 
 def test_what_is_there_stays_and_what_is_missing_is_added() -> None:
@@ -22,6 +26,21 @@ def test_what_is_there_stays_and_what_is_missing_is_added() -> None:
     table = (Missing("data.size", 32), Missing("data.flip", True), Missing("data.root", "data"), Missing("verbose", 1))
     assert complete(plain, table) == {"data": {"size": 8, "flip": None, "root": "data"}, "seed": 1, "verbose": 1}
     assert plain == {"data": {"size": 8, "flip": None}, "seed": 1}, "what was given is as it was"
+
+
+def test_null_may_have_a_meaning_where_a_missing_key_has_none() -> None:
+    table = (Missing("recipe.lag", False, null=True),)
+    assert complete({"recipe": {"lag": None}}, table) == {"recipe": {"lag": False}}
+    assert complete({"recipe": {"lag": True}}, table) == {"recipe": {"lag": True}}
+    assert complete({"recipe": {}}, table) == {"recipe": {}}
+
+
+def test_what_null_stood_for_is_what_it_stands_for_on_a_command_line() -> None:
+    """A run that was made with it, and one that is made so now, are one."""
+    names = [field.name for field in dataclasses.fields(RecipeConfig) if field.name not in ("name", "date")]
+    saved = complete_configuration({"recipe": dict.fromkeys(names)})["recipe"]
+    made = dataclasses.asdict(filled("recipe=clean", *(f"recipe.{name}=null" for name in names)).recipe)
+    assert saved == {name: made[name] for name in names}
 
 
 def test_nothing_is_added_to_a_group_that_is_missing_or_null() -> None:

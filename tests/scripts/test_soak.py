@@ -46,7 +46,7 @@ PLANTED = {
     "bundles": ("import cl_lightning.bundle.archive as archive\narchive.check_archive = lambda opened: None", ""),
     "changed data": (
         "from cl_lightning.run.data_record import DataRecord\nDataRecord.check = lambda self, payload: None\n"
-        "import cl_lightning.run.run_dir as writer\nwriter.without_files = lambda part: None",
+        "import cl_lightning.run.run_dir as writer\nwriter.comparable = lambda part: None",
         "accepted",
     ),
     "lines": (
