@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-FIRST_WORDS = {"What", "Whether", "Which", "Who", "Whose", "Where", "When", "How", "If", "Of"}
+FIRST_WORDS = {"What", "Whatever", "Whether", "Which", "Who", "Whose", "Where", "When", "How", "If", "Of"}
 """Words that begin a clause, not a sentence: pydocstyle lets them pass, and a reader stumbles over them."""
 
 
