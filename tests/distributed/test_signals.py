@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -53,6 +54,15 @@ def test_who_only_helps_is_gone_after_a_while() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=50, check=False).returncode == STOPPED
 
 
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Python's own handler, also where the tests were started in the background, which makes shells ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_an_import_is_not_interrupted_in_the_middle() -> None:
     done = []
 
