@@ -8,6 +8,7 @@ sees.
 from __future__ import annotations
 
 import errno
+import mmap
 import multiprocessing.queues
 import os
 import re
@@ -35,6 +36,11 @@ _REASONS = {
     _LOST: "its batch could not be sent, the traceback says why",
 }
 """Exit codes of a worker whose batch could not be sent."""
+_EXIT_CODE = mmap.mmap(-1, 1)
+"""One byte that forked workers share with the run: the exit code of one whose batch could not be sent, 0 for none.
+
+torch finds out in two ways that a worker has ended, and only one of them tells the exit code.
+"""
 
 
 def check_workers(workers: int, images: int, image_size: int, processes: int = 1) -> None:
@@ -100,9 +106,10 @@ def reason_of_end(message: str) -> str | None:
     """Return why a worker has ended, from torch's ``message`` about it; None for a message about something else."""
     if "DataLoader worker" not in message:
         return None
-    code = re.search(r"exit code (\d+)", message)
-    if code and int(code[1]) in _REASONS:
-        return _REASONS[int(code[1])]
+    told = re.search(r"exit code (\d+)", message)
+    code, _EXIT_CODE[0] = int(told[1]) if told else _EXIT_CODE[0], 0
+    if code in _REASONS:
+        return _REASONS[code]
     ended = re.search(r"killed by signal: \w+", message) or re.search("exited unexpectedly", message)
     return f"{ended[0] if ended else 'no reason is known'}; out of memory?"
 
@@ -113,6 +120,7 @@ def _end(error: Exception, batch: Any) -> None:
     if code == _LOST:  # a bug shows itself
         traceback.print_exception(error)
         sys.stderr.flush()
+    _EXIT_CODE[0] = code
     os._exit(code)
 
 

@@ -59,6 +59,14 @@ def without(*keys: str) -> Callable[[Any], None]:
     return take_out
 
 
+def with_null(plain: Any) -> None:
+    """Keys of a configuration whose value is what null stood for get null again."""
+    for missing in missing_keys.CONFIGURATION:
+        group, _, name = missing.key.partition(".")
+        if missing.null and plain[group].get(name) == missing.value:
+            plain[group][name] = None
+
+
 def _inner(node: Any, group: str) -> list[Any]:
     found = (node.values() if isinstance(node, dict) else node) if group == "*" else [node.get(group)]
     return [inner for inner in found if isinstance(inner, list if group == "sets" else dict)]
@@ -184,7 +192,9 @@ def test_a_checkpoint_is_of_the_run_whose_protocol_it_lacks_a_key_of(
 def test_a_run_from_the_beginning_of_the_format_goes_on(place: Path) -> None:
     """All that the tables know of is missing; the phases that were not written down are, and nothing else."""
     run_dir = unpacked("between_phases", place)
-    rewrite(run_dir / "config.yaml", without(*(missing.key for missing in missing_keys.CONFIGURATION)))
+    table = missing_keys.CONFIGURATION
+    rewrite(run_dir / "config.yaml", without(*(missing.key for missing in table if not missing.null)))
+    rewrite(run_dir / "config.yaml", with_null)
     for file in list_checkpoints(run_dir / "checkpoints"):
         rewrite(file, without(*(missing.key for missing in missing_keys.CHECKPOINT)))
     quick = replace(CASES["between_phases"], moved=("report.page=false",))

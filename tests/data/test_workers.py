@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import time
 from types import SimpleNamespace
@@ -86,6 +87,7 @@ class _Unsendable:
         raise self._error or TypeError("a bug of ours")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch's handler, in a destructor
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -102,9 +104,23 @@ def test_a_worker_whose_batch_cannot_be_sent_ends_the_loop(
     with pytest.raises(RuntimeError, match="DataLoader worker") as caught:
         list(loader)
     assert time.monotonic() - begin < 20  # it was for ever
-    told = [text for text in (str(caught.value), str(caught.value.__cause__)) if reason_of_end(text)]
-    assert reason_of_end(told[-1]) == reason
+    assert reason_of_end(f"{caught.value} {caught.value.__cause__}") == reason
     assert ("a bug of ours" in capfd.readouterr().err) == (error is None)  # which shows its traceback
+
+
+def _send_without_room() -> None:
+    start_worker(0)
+    multiprocessing.Queue().put(_Unsendable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    time.sleep(20)
+
+
+def test_the_reason_is_known_where_torch_does_not_tell_the_exit_code() -> None:
+    worker = multiprocessing.get_context("fork").Process(target=_send_without_room)
+    worker.start()
+    worker.join()
+    told = f"DataLoader worker (pid(s) {worker.pid}) exited unexpectedly"
+    assert reason_of_end(told) == "no room in shared memory, /dev/shm"
+    assert reason_of_end(told) == "exited unexpectedly; out of memory?"  # of another worker, later
 
 
 def test_other_errors_have_no_reason_here() -> None:
