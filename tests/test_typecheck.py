@@ -46,6 +46,7 @@ def test_a_pause_ends() -> None:
         cross_entropy(torch.zeros(3, 4), torch.zeros(1, 4))
 
 
+@pytest.mark.slow
 def test_a_program_checks_nothing() -> None:
     program = (
         "import sys, torch; from cl_lightning.losses.classification import cross_entropy;"

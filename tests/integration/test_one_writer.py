@@ -80,8 +80,13 @@ def test_the_first_goes_on_when_a_scheduler_has_started_a_second(
     assert typed(*words) == 0, "it is there, and complete"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [["trainer.workers=2"], ["trainer=ddp_cpu", "batch.replicas=2"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["trainer.workers=2"], marks=pytest.mark.long, id="workers"),
+        pytest.param(["trainer=ddp_cpu", "batch.replicas=2"], marks=pytest.mark.slow, id="processes"),
+    ],
+)
 def test_a_run_that_was_killed_is_resumed_at_once(words: list[str], tmp_path: Path) -> None:
     """Neither workers nor ranks that take a moment to notice keep the lock."""
     command = [*PROGRAM, *FAST, "run_dir=run", "epochs_scale=1", "trainer.checkpoint_steps=5", *words]
@@ -107,7 +112,17 @@ LINKS = (".config.yaml.part", ".results.json.part", "config.yaml.part", "wandb_i
 LINKED_FILES = ("run.log", ".lock", ".hydra", "report", "checkpoints")
 
 
-@pytest.mark.parametrize("name", [*LINKED_FILES, *LINKS, "images.csv.gz", "metrics.csv", "accuracy_matrix.csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *LINKED_FILES,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in LINKS),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("images.csv.gz", "metrics.csv", "accuracy_matrix.csv")
+        ),
+    ],
+)
 def test_a_run_that_was_sent_writes_to_no_other_place(
     name: str, sent: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

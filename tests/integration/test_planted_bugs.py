@@ -47,6 +47,7 @@ def test_a_planted_bug_is_not_told_as_a_mistake(
         typed(*_FAST, f"run_dir={tmp_path / 'run'}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "owner", "name", "error"),
     [

@@ -34,7 +34,6 @@ MARKS = {
     "dytox": [pytest.mark.slow],
     "icarl": [pytest.mark.slow],
     "der": [pytest.mark.slow],
-    "meat": [pytest.mark.slow],
 }
 """The others are killed again and again in tests/scripts/test_kill_test.py."""
 

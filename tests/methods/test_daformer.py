@@ -212,7 +212,10 @@ def test_published_learning_rate_and_schedule() -> None:
 
 
 @pytest.mark.parametrize("variant", ["s", "m"])
-@pytest.mark.parametrize(("like", "recipe"), [("dytox", "dytox"), ("dytox_plus", "dytox_plus")])
+@pytest.mark.parametrize(
+    ("like", "recipe"),
+    [("dytox", "dytox"), pytest.param("dytox_plus", "dytox_plus", marks=pytest.mark.slow)],
+)
 def test_the_decoder_under_dytoxs_recipes(
     variant: str, like: str, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +243,7 @@ def test_imagenets_configuration_runs() -> None:
     assert (config.data.image_size, config.model.patch_size) == (224, 16)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_options_that_are_ignored_there_act_here() -> None:
     """A joint head and another temperature: accepted and ignored (D13), or a name that is not defined (D14)."""
     joint = configured("method=daformer_m", "method.independent_heads=false")

@@ -32,8 +32,13 @@ def recorded(name: str) -> RecordedRun:
     return RecordedRun(VectorFile(GOLDEN / f"{name}.npz"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "tasks"), FIRST_TASKS.items())
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [
+        pytest.param(name, tasks, marks=pytest.mark.long if name == "dytox_plusplus" else pytest.mark.slow)
+        for name, tasks in FIRST_TASKS.items()
+    ],
+)
 def test_the_first_tasks_of_a_published_run_are_ours(name: str, tasks: int) -> None:
     compared = compare_tasks(recorded(name), tasks=tasks)
     assert [

@@ -22,6 +22,8 @@ from cl_lightning.core.errors import UserError
 SECRET = "hunter2"
 FORMS = ("${oc.env:PASSWORD}", "a/${oc.env:PASSWORD}/b", r"\${oc.env:PASSWORD}", "${oc.env:${oc.env:NAME}}")
 
+SOME_FORMS = (FORMS[0], *(pytest.param(form, marks=pytest.mark.slow) for form in FORMS[1:]))
+
 
 @pytest.fixture(autouse=True)
 def secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +62,7 @@ def dotted(path: tuple[Any, ...]) -> str:
     return ".".join(key for key in path if isinstance(key, str))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", SOME_FORMS)
 def test_no_path_or_text_is_filled_in(form: str, tmp_path: Path) -> None:
     """Every one of them, in lists and mappings too; what is not refused comes back as it was written."""
     whole = saved(tmp_path)
@@ -84,7 +86,7 @@ def test_no_path_or_text_is_filled_in(form: str, tmp_path: Path) -> None:
                 assert found["logger"][path[-1]] == form
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", SOME_FORMS)
 def test_nor_is_a_key_or_what_stands_where_no_text_should(form: str, tmp_path: Path) -> None:
     whole = saved(tmp_path)
     for path in (("seed",), ("method", "name"), ("data", "image_size"), ("data", "order"), ("model", "name")):
