@@ -13,7 +13,7 @@ TEXT = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 
 def drawn() -> list[set[str]]:
     """Names on each line of the tree, from the top."""
-    (tree,) = re.findall(r"```\ncl_lightning/\n(.*?)```", TEXT, flags=re.DOTALL)
+    (tree,) = re.findall(r"```text\ncl_lightning/\n(.*?)```", TEXT, flags=re.DOTALL)
     return [set(re.findall(r"([\w.]+?)(?:/|\.py)", line)) for line in tree.splitlines()]
 
 
