@@ -79,7 +79,7 @@ configs: $(READY) ## Compose and check every configuration
 	$(PYTEST) --quiet tests/test_configs.py
 
 docs: $(READY) ## Build the documentation, strictly and without a network: build/docs/index.html
-	$(PY) -m sphinx --fail-on-warning --nitpicky --keep-going --quiet --doctree-dir build/doctrees docs build/docs
+	$(PY) -m sphinx --fail-on-warning --nitpicky --keep-going --fresh-env --quiet --doctree-dir build/doctrees docs build/docs
 	@echo "open build/docs/index.html"
 
 wheel: $(READY) ## Build dist/, and run the wheel's command away from the checkout

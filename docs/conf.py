@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
@@ -27,6 +28,7 @@ root_doc = "index"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
+highlight_language = "text"
 html_math_renderer = "mathml"
 
 # ---- API -------------------------------------------------------------------------------------------------------------
@@ -44,8 +46,19 @@ nitpick_ignore_regex = [("py:(class|mod)", r".*")]
 
 html_theme = "furo"
 html_title = "cl_lightning"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
+
+
+def setup(app: Any) -> None:
+    """Have the colon in "A share: of each class" read as a colon, where napoleon would take "A share" for a type."""
+
+    def keep_colons(_app: Any, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+        if what in ("attribute", "property", "data"):
+            lines.insert(0, "")
+
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)

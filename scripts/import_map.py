@@ -1,13 +1,14 @@
 """Draw the map of the packages from the import contract: `python scripts/import_map.py [--check]`.
 
-The contract (`pyproject.toml`, `[tool.importlinter]`) is what import-linter enforces. The tree in docs/ARCHITECTURE.md
-and the figure docs/import_map.svg are made from it, so that neither is written by hand. With --check nothing is
+The contract (`pyproject.toml`, `[tool.importlinter]`) is what import-linter enforces. The figure docs/import_map.svg
+and the rules in docs/ARCHITECTURE.md are made from it, so that neither is written by hand. With --check nothing is
 written, and the exit code is 1 if one of them is not what the contract gives.
 """
 
 from __future__ import annotations
 
 import sys
+import textwrap
 import tomllib
 from html import escape
 from pathlib import Path
@@ -42,11 +43,14 @@ def _named(name: str) -> str:
     return f"{name}.py" if (ROOT / PACKAGE / f"{name}.py").is_file() else f"{name}/"
 
 
-def tree() -> str:
-    """Return the packages as a tree, and what is forbidden beyond it."""
-    drawn = "\n".join(f"  {'  '.join(names)}" for names in layers())
+def rules() -> str:
+    """Return the layers as an alternative text of the figure, and what is forbidden beyond them."""
+    drawn = "; ".join(" ".join(names) for names in layers())
+    alternative = f"The packages from top to bottom, an arrow from each row to the next: {drawn}."
+    shown = f"![{alternative.replace('_', chr(92) + '_')}](import_map.svg)"
+    image = "\n".join(textwrap.wrap(shown, 118, break_long_words=False))
     more = [contract for contract in contracts() if contract["type"] == "forbidden"]
-    return f"```text\n{PACKAGE}/\n{drawn}\n```\n\nForbidden besides:\n\n" + "\n".join(map(_rule, more))
+    return f"{image}\n\nForbidden besides:\n\n" + "\n".join(map(_rule, more))
 
 
 def _rule(contract: dict[str, Any]) -> str:
@@ -98,16 +102,16 @@ def _arrow(top: int, end: int) -> list[str]:
     ]
 
 
-def with_tree(text: str) -> str:
+def with_rules(text: str) -> str:
     """Return the text of the page with the part between the markers replaced."""
     assert text.count(FIRST) == text.count(LAST) == 1, f"{PAGE} has no place for the map"
     before, _, rest = text.partition(FIRST)
-    return f"{before}{FIRST}\n\n{tree()}\n\n{LAST}{rest.partition(LAST)[2]}"
+    return f"{before}{FIRST}\n\n{rules()}\n\n{LAST}{rest.partition(LAST)[2]}"
 
 
 def main(arguments: list[str]) -> int:
     """Write both files, or check them; returns the exit code."""
-    made = {PAGE: with_tree(PAGE.read_text(encoding="utf-8")), FIGURE: figure()}
+    made = {PAGE: with_rules(PAGE.read_text(encoding="utf-8")), FIGURE: figure()}
     stale = [file for file, text in made.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
     if arguments == ["--check"]:
         for file in stale:

@@ -18,7 +18,7 @@ def test_a_map_that_is_not_is_named_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page, figure = tmp_path / "page.md", tmp_path / "map.svg"
-    page.write_text(import_map.PAGE.read_text().replace("  core/\n", ""))
+    page.write_text(import_map.PAGE.read_text().replace("; core/.", "."))
     for name, value in (("PAGE", page), ("FIGURE", figure)):
         monkeypatch.setattr(import_map, name, value)
     monkeypatch.setattr(import_map, "ROOT", tmp_path)
