@@ -59,6 +59,6 @@ def setup(app: Any) -> None:
 
     def keep_colons(_app: Any, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
         if what in ("attribute", "property", "data"):
-            lines.insert(0, "")
+            lines[:0] = ["..", ""]  # a comment of nothing: napoleon looks at the first line alone
 
     app.connect("autodoc-process-docstring", keep_colons, priority=400)
