@@ -23,7 +23,7 @@ UV := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --for
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo bench soak fingerprint test test-fast test-all check fmt fmt-check lint types imports configs wheel lock clean
+.PHONY: help setup demo bench soak fingerprint test test-fast test-all check fmt fmt-check lint types imports configs docs wheel lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -73,9 +73,14 @@ types: $(READY) ## Check the types with mypy
 imports: $(READY) ## Check which module imports which
 	$(VENV)/bin/lint-imports --no-logo
 	$(PY) scripts/check_imports.py
+	$(PY) scripts/import_map.py --check
 
 configs: $(READY) ## Compose and check every configuration
 	$(PYTEST) --quiet tests/test_configs.py
+
+docs: $(READY) ## Build the documentation, strictly and without a network: build/docs/index.html
+	$(PY) -m sphinx --fail-on-warning --nitpicky --keep-going --fresh-env --quiet --doctree-dir build/doctrees docs build/docs
+	@echo "open build/docs/index.html"
 
 wheel: $(READY) ## Build dist/, and run the wheel's command away from the checkout
 	rm -rf dist

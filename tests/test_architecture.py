@@ -1,32 +1,21 @@
-"""docs/ARCHITECTURE.md shows the tree as it is, and the order that import-linter enforces."""
+"""docs/ARCHITECTURE.md shows the packages as they are (the order: tests/scripts/test_import_map.py)."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
+
+from scripts.import_map import layers
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cl_lightning"
 TEXT = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 
 
-def drawn() -> list[set[str]]:
-    """Names on each line of the tree, from the top."""
-    (tree,) = re.findall(r"```\ncl_lightning/\n(.*?)```", TEXT, flags=re.DOTALL)
-    return [set(re.findall(r"([\w.]+?)(?:/|\.py)", line)) for line in tree.splitlines()]
-
-
 def test_every_package_and_command_is_drawn() -> None:
-    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    assert set().union(*drawn()) == packages | modules
-
-
-def test_it_is_drawn_in_the_order_of_the_imports() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
-    assert drawn() == [set(layer.split(" | ")) for layer in layers]
+    packages = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
+    assert {name for layer in layers() for name in layer} == packages | modules
 
 
 def test_the_root_of_the_package_has_at_most_five_modules() -> None:

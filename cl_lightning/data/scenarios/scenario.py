@@ -104,9 +104,8 @@ def split_scenario(
     - ``increment``: classes per task, or the list of all tasks' sizes; one task with every class is joint training.
     - ``initial``: classes of the first task; None or 0 for as many as in the others.
     - ``validation``: share of each class's training images, in [0, 1), that is held out and evaluated on *instead of*
-    the
-      test images, which the scenario then does not hold (``test`` may be None). At least one image a class; the choice
-      depends on the images' keys alone.
+      the test images, which the scenario then does not hold (``test`` may be None). At least one image a class; the
+      choice depends on the images' keys alone.
     - ``image_size``: side of the images that the network sees; arrays keep their own, folders default to 224.
 
     Raises ValueError if the tasks do not add up to the classes, or a class lacks images.

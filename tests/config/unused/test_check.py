@@ -1,9 +1,8 @@
-"""What is told of options that nobody reads: in a command, in a multirun, beside a run that exists, in the README."""
+"""What is told of options that nobody reads: in a command, in a multirun, beside a run that exists."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,12 @@ import yaml
 from omegaconf import OmegaConf
 
 from cl_lightning.config.add_task import load_learn
-from cl_lightning.config.command_line.literals import literal
 from cl_lightning.config.command_line.overrides import keys_set
 from cl_lightning.config.saved import load_saved, to_plain
 from cl_lightning.config.sweep import unused
 from cl_lightning.config.unused.check import Unread, told
 from cl_lightning.core.errors import UserError
-from tests.config.made import compose, filled, idle
-
-README = Path(__file__).parents[3] / "README.md"
+from tests.config.made import compose, filled
 
 
 def test_each_is_named_with_what_reads_it_in_one_line() -> None:
@@ -96,27 +92,3 @@ def test_beside_a_run_that_exists_too(run: Path) -> None:
         load_learn(run, [new, "method.finetuning.lr=1"])
     assert load_saved(run, ["logger=wandb", "logger.mode=offline"]).logger.mode == "offline"
     assert load_learn(run, [new, "data.test_share=0.3", "method.main.lr=1"]).method.main.lr == 1
-
-
-def commands() -> list[list[str]]:
-    """Return what the README types to start runs, as the shell hands it over."""
-    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("python -m cl_lightning")]
-    return [shlex.split(line, comments=True)[2:] for line in lines]
-
-
-def test_every_command_of_the_readme_reads_what_it_types(by_all: list[int]) -> None:
-    checked = 0
-    for program, *typed in commands():
-        elsewhere = [word for word in typed if word.startswith(("resume=", "learn=", "experiment=", "--", "..."))]
-        if program != "cl_lightning" or elsewhere:
-            continue
-        overrides = [word for word in typed if word not in ("-m", "-q", "-v", "...")]
-        if "-m" in typed:
-            hydra = OmegaConf.create({"overrides": {"task": overrides}, "sweeper": {"params": None}})
-            assert unused.unread_by_all(hydra) is None, typed
-        else:
-            own = [literal(word) for word in overrides if not word.startswith(("debug=", "hydra"))]
-            assert idle(*own) == {}, typed
-        checked += 1
-    assert checked > 30

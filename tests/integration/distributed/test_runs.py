@@ -103,7 +103,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_digits_come_out_alike_on_one_process_and_on_two(tmp_path: Path) -> None:
-    """Rounding differs, and training amplifies it: docs/DISTRIBUTED.md has the spread over seeds."""
+    """Rounding differs, and training amplifies it: docs/guide/clusters.md has the spread over seeds."""
     whole = ["data.increment=2", "epochs_scale=0.08", "balanced_epochs_scale=1", *FOUR[:2]]
     (alone,) = learn(1, tmp_path / "one", whole)
     together = learn(2, tmp_path / "two", whole)
