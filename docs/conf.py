@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "command_help",
     "mathml",
+    "options",
     "outside_links",
 ]
 exclude_patterns = ["_ext", "results/*/**"]
