@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from cl_lightning.core.printable import printable_lines
+from cl_lightning.core.terminal import folded, text_width
 
 _FIRST_LINES, _LAST_LINES = 10.0, 300.0
 """Seconds between two plain lines: at first, and at most. In between a tenth of the elapsed time."""
@@ -40,6 +41,7 @@ class Display:
     def __init__(self, spans: Sequence[PhaseSpan], num_tasks: int, mode: str, stream: TextIO | None = None) -> None:
         """Begin the display; ``mode``: live, lines, none, or auto (live on a terminal, else lines)."""
         stream = stream or sys.stderr
+        self._stream = stream
         self._console = Console(file=stream)
         self._mode = ("live" if self._console.is_terminal else "lines") if mode == "auto" else mode
         self._spans = list(spans)
@@ -91,10 +93,14 @@ class Display:
         self._done += span.images - self._done_in_span  # keep the bar correct where the forecast was wrong
         self._current = None
 
-    def say(self, text: str) -> None:
-        """Print a line above the display."""
-        if self._mode != "none":
-            self._console.print(printable_lines(text), highlight=False, markup=False, soft_wrap=True)
+    def say(self, text: str, indent: int | None = None) -> None:
+        """Print a line above the display; with ``indent`` fold it to the terminal's width, the rest indented so far."""
+        if self._mode == "none":
+            return
+        text = printable_lines(text)
+        if indent is not None:
+            text = folded(text, text_width(self._stream), indent)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Remove the live line."""
