@@ -34,7 +34,7 @@ def compare(options: Options) -> tuple[Comparison, list[str]]:
     baseline = baseline_among(groups, options.baseline)
     summaries = summarise(groups)
     ordered = [summary.group for summary in summaries]
-    return Comparison(summaries, differences(ordered, baseline), baseline), [*notes, *more]
+    return Comparison(summaries, differences(ordered, baseline), baseline, options.costs), [*notes, *more]
 
 
 def deliver(comparison: Comparison, options: Options) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import yaml
 
-from cl_lightning.checkpoint.files import Position, save_whole, write_checkpoint
+from cl_lightning.checkpoint.files import Position, checkpoint_bytes, save_whole, write_checkpoint
 from cl_lightning.checkpoint.state import RunState, checkpoint_payload, last_state, load_state, restore
 from cl_lightning.config.fill_auto import changed_switches, unread_switches
 from cl_lightning.config.identity import checkpoint_settings, refuse_edits
@@ -28,6 +28,7 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.core.types import Fit, Herd
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.exemplar_store import write_kept
+from cl_lightning.data.sources.stored_size import stored_bytes
 from cl_lightning.distributed.process_group import ProcessGroup
 from cl_lightning.factory.added_task import EXEMPLARS, inherited_exemplars
 from cl_lightning.methods.base import Method
@@ -198,7 +199,7 @@ class RunDirectory:
             state.matrices,
             main_readout=next(iter(next(iter(state.matrices.values())))),
             parameters=state.records[-1].parameters,
-            provenance=self._provenance(),
+            provenance={**self._provenance(), "disk": self._disk(state)},
             phases=state.phases,
             after_phases=after_phases,
             data={**self._data.results(), **_left_out(self._scenario)},
@@ -208,6 +209,15 @@ class RunDirectory:
             self._restore_configuration()
             write_results(self._run_dir, results, state.matrices, after_phases)
         return results
+
+    def _disk(self, state: RunState) -> dict[str, int | None]:
+        """Return the bytes of the checkpoints that are there, and of the memory's images, each counted once."""
+        memory = state.memory
+        rows = torch.cat([memory.rows(replica) for replica in range(memory.num_lists)]).unique()
+        return {
+            "checkpoints": checkpoint_bytes(self._checkpoints),
+            "exemplars": stored_bytes(self._scenario.train, rows),
+        }
 
     def _provenance(self) -> dict[str, Any]:
         packages = ("torch", "pytorch-lightning", "hydra-core", "timm", "continuum", "numpy")
