@@ -19,6 +19,8 @@ from cl_lightning.core.terminal import folded, text_width
 
 _FIRST_LINES, _LAST_LINES = 10.0, 300.0
 """Seconds between two plain lines: at first, and at most. In between a tenth of the elapsed time."""
+_BESIDE = len(" ━━━━ 100%")
+"""Characters beside the live line of progress: a short bar, and the share that is done."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Display:
         self._done_in_span += images
         self._done += images
         if self._bar is not None:
-            self._bar.update(self._bar_id, completed=self._done, description=self._line(steps_done))
+            line = self._line(steps_done, self._console.width - _BESIDE)
+            self._bar.update(self._bar_id, completed=self._done, description=line)
         elif self._mode == "lines" and time.monotonic() - self._last_line >= self._between_lines():
             self._last_line = time.monotonic()
             self._console.print(self._line(steps_done), highlight=False, markup=False, soft_wrap=True)
@@ -108,16 +111,17 @@ class Display:
             self._bar.stop()
             self._bar = None
 
-    def _line(self, steps_done: int) -> str:
+    def _line(self, steps_done: int, width: int | None = None) -> str:
+        """Return the line of progress; without the speed where it would be longer than ``width``."""
         span = self._current
         assert span is not None
         elapsed = max(1e-9, time.monotonic() - self._span_started)
         rate = (self._done_in_span - self._before) / elapsed
         epoch = min(max(0, steps_done - 1) // max(1, span.steps_per_epoch) + 1, span.epochs)  # of the step just taken
-        return (
-            f"task {span.task + 1}/{self._num_tasks} | {span.phase} | epoch {epoch}/{span.epochs} | "
-            f"{rate:,.0f} images/s | {clock(self._seconds_left(span, rate))} left"
-        )
+        where = f"task {span.task + 1}/{self._num_tasks} | {span.phase} | epoch {epoch}/{span.epochs}"
+        speed, left = f"{rate:,.0f} images/s", f"{clock(self._seconds_left(span, rate))} left"
+        whole = f"{where} | {speed} | {left}"
+        return whole if width is None or len(whole) <= width else f"{where} | {left}"
 
     def _seconds_left(self, span: PhaseSpan, rate: float) -> float:
         """Estimate the time of the images ahead, each at the last speed of a phase of its name (else the present

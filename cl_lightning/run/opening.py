@@ -92,7 +92,7 @@ def opening(
 def _data(config: Config, scenario: Scenario) -> str:
     """Return the numbers of images, classes and tasks; of a run that extends another one, those of the new task."""
     if config.extends is not None:
-        task, folder = scenario.tasks[-1], config.extends.folders[-1].folder
+        task, folder = scenario.tasks[-1], display_path(Path(config.extends.folders[-1].folder))
         images = f"{len(task.train):,} images to train on, {len(task.test):,} to evaluate on{_folder(scenario)}"
         return f"learns {shortened(task.names)} from {folder} ({images})"
     trained, evaluated = len(_trained(scenario)), sum(len(task.test) for task in scenario.tasks)
@@ -167,7 +167,7 @@ def _memory(config: Config) -> str:
 def _training(config: Config, spans: Sequence[PhaseSpan]) -> str:
     """Return the epochs of a task, and the steps that are ahead."""
     steps, images = sum(span.epochs * span.steps_per_epoch for span in spans), config.batch.size * config.batch.replicas
-    length = f", {steps:,} steps of {images:,} image{'s' * (images > 1)}" if steps else ""
+    length = f", {_number(steps, 'step')} of {_number(images, 'image')}" if steps else ""
     return _epochs(config) + length
 
 
@@ -183,8 +183,12 @@ def _epochs(config: Config) -> str:
 
 def _sum_of_epochs(lengths: Mapping[str, int], names: Sequence[str]) -> str:
     if len(names) == 1:
-        return f"{lengths[names[0]]} epoch{'s' * (lengths[names[0]] > 1)}"
+        return _number(lengths[names[0]], "epoch")
     return f"{' + '.join(str(lengths[name]) for name in names)} epochs ({' + '.join(names)})"
+
+
+def _number(number: int, of: str) -> str:
+    return f"{number:,} {of}{'s' * (number != 1)}"
 
 
 # ---- notes and details ---------------------------------------------------------------------------------------------

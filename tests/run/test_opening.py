@@ -108,6 +108,11 @@ def test_how_long_it_trains(overrides: list[str], training: str) -> None:
     assert line(told(*overrides), "training") == training
 
 
+def test_a_single_step_is_one() -> None:
+    tiny = told("method=icarl", "method.main.epochs=1", "batch.size=1", spans=[PhaseSpan(0, 1, "main", 1, 1, 1)])
+    assert line(tiny, "training") == "1 epoch a task, 1 step of 1 image"
+
+
 def test_what_is_not_usual_is_named() -> None:
     assert line(told("recipe=erratum_2022_06", "seed=3"), "method") == "dytox, recipe erratum_2022_06, seed 3"
     assert line(told("trainer.precision=bf16-mixed"), "network").endswith("on the CPU in bf16-mixed")
@@ -127,7 +132,9 @@ def test_uneven_classes_and_what_is_left_out_are_noted() -> None:
 
 
 def test_a_run_that_learns_one_more_task_tells_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    extends: Any = SimpleNamespace(run=str(Path.cwd() / "first"), folders=[SimpleNamespace(folder="new")])
+    extends: Any = SimpleNamespace(
+        run=str(Path.cwd() / "first"), folders=[SimpleNamespace(folder=str(Path.cwd() / "new"))]
+    )
     assert set(vars(extends)) <= {field.name for field in dataclasses.fields(ExtendsConfig)}
     config: Config = dataclasses.replace(filled(), extends=extends)
     grown = dataclasses.replace(scenario([3, 2]), fingerprints=("a", "b"))
