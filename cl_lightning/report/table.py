@@ -55,7 +55,7 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     parts: list[RenderableType] = [
         Text(
             "Accuracy in % after task (row) on task (column), "
-            f"{_hyphenated(protocol['evaluation'])}, read-out {protocol['readout']}"
+            f"{_hyphenated(protocol['evaluation'])}, {protocol['readout']}"
         ),
         _matrix(results, R, shown),
     ]

@@ -44,7 +44,7 @@ def refusal(content: Any) -> str | None:
 
 def test_what_a_run_writes_passes() -> None:
     assert refusal(WHOLE) is None
-    assert "read-out nme" in render_table(WHOLE, "run")
+    assert "class-incremental, nme" in render_table(WHOLE, "run")
     assert "method=icarl" in protocol_line(WHOLE)
     assert "last accuracy 50.00 %" in headline(WHOLE)
 
