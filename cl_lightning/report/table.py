@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cl_lightning.core.printable import printable
+from cl_lightning.core.terminal import folded
 from cl_lightning.metrics import continual
 
 if TYPE_CHECKING:  # it needs torch, a table does not
@@ -77,16 +78,17 @@ def headline(results: Mapping[str, Plain]) -> str:
     average, last = (_measured(results[name]) for name in ("average_incremental_accuracy", "last_accuracy"))
     if planned == 1:
         return f"accuracy {last}"
-    tasks = f"{planned} tasks" if done == planned else f"after task {done} of {planned}"
-    evaluation = _hyphenated(protocol["evaluation"])
-    return f"average incremental accuracy {average}, last accuracy {last} ({evaluation}, {tasks})"
+    unfinished = "" if done == planned else f", after task {done} of {planned}"
+    return f"average incremental accuracy {average}, last {last} ({_hyphenated(protocol['evaluation'])}{unfinished})"
 
 
-def closing_lines(results: Mapping[str, Plain], run_dir: str, page: str | None) -> list[str]:
-    """Return the lines below the table: the main result, where it is, and the command that uses what was learnt."""
+def closing_lines(results: Mapping[str, Plain], run_dir: str, page: str | None, width: int = 100) -> list[str]:
+    """Return the lines below the table: the main result, where it is, and the command that uses what was learnt. Paths
+    and commands stay in one line, to be copied.
+    """
     typed = shlex.quote(printable(run_dir))
     return [
-        f"result   {printable(headline(results))}",
+        folded(f"result   {printable(headline(results))}", width, indent=len("result   ")),
         f"report   {printable(page)}" if page is not None else f"report   python -m cl_lightning.report {typed}",
         f"numbers  {printable(run_dir)}/results.json",
         f"next     python -m cl_lightning.predict {typed} PICTURE.png",

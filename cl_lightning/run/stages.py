@@ -148,9 +148,9 @@ def report(parts: RunParts, state: RunState, results: dict[str, Any]) -> None:
     page = parts.report_builder.report(state, run_dir) if config.report.page else None
     shown = str(display_path(run_dir))
     if config.verbose > Verbosity.QUIET:
-        sys.stdout.write(render_table(results, shown, text_width(sys.stdout)) + "\n")
-        sys.stdout.write("\n".join(closing_lines(results, shown, None if page is None else str(display_path(page)))))
-        sys.stdout.write("\n")
+        width, where = text_width(sys.stdout), None if page is None else str(display_path(page))
+        sys.stdout.write(render_table(results, shown, width) + "\n")
+        sys.stdout.write("\n".join(closing_lines(results, shown, where, width)) + "\n")
     log.info("%s", headline(results), extra={"displayed": True})
     for line in render_table(results, shown, ELSEWHERE).splitlines():
         log.info("%s", line, extra={"displayed": True})

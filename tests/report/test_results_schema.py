@@ -46,7 +46,7 @@ def test_what_a_run_writes_passes() -> None:
     assert refusal(WHOLE) is None
     assert "class-incremental, nme" in render_table(WHOLE, "run")
     assert "method=icarl" in protocol_line(WHOLE)
-    assert "last accuracy 50.00 %" in headline(WHOLE)
+    assert "last 50.00 %" in headline(WHOLE)
 
 
 @pytest.mark.parametrize("seed", range(80))

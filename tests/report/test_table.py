@@ -103,8 +103,8 @@ def test_a_task_that_was_not_evaluated_is_no_number():
     ("tasks", "planned", "line"),
     [
         (1, 1, "accuracy 100.00 %"),
-        (2, 2, "average incremental accuracy 99.88 %, last accuracy 99.75 % (class-incremental, 2 tasks)"),
-        (1, 3, "average incremental accuracy 100.00 %, last accuracy 100.00 % (class-incremental, after task 1 of 3)"),
+        (2, 2, "average incremental accuracy 99.88 %, last 99.75 % (class-incremental)"),
+        (1, 3, "average incremental accuracy 100.00 %, last 100.00 % (class-incremental, after task 1 of 3)"),
     ],
 )
 def test_the_main_result_is_a_line(tasks, planned, line):
@@ -112,7 +112,7 @@ def test_the_main_result_is_a_line(tasks, planned, line):
 
 
 def test_a_result_that_there_is_not_is_none():
-    assert "accuracy n/a, last accuracy n/a" in headline(results_of([[(40, 45, 50)], [(0, 0, 0), (9, 10, 10)]]))
+    assert "accuracy n/a, last n/a" in headline(results_of([[(40, 45, 50)], [(0, 0, 0), (9, 10, 10)]]))
 
 
 def test_the_end_names_the_files_and_the_command_that_is_typed_next():
@@ -121,5 +121,12 @@ def test_the_end_names_the_files_and_the_command_that_is_typed_next():
     assert page == "report   my runs/1/report.html"
     assert numbers.endswith("my runs/1/results.json")
     assert following == "next     python -m cl_lightning.predict 'my runs/1' PICTURE.png"
+    narrow = closing_lines(results_of(falling(2)), "a long/path that is/not broken", "report.html", 40)
+    assert narrow[0].splitlines() == [
+        "result   average incremental accuracy",
+        "         99.88 %, last 99.75 %",
+        "         (class-incremental)",
+    ]
+    assert len(narrow[-1].splitlines()) == 1
     without = closing_lines(results_of(falling(2)), "run", None)
     assert without[1] == "report   python -m cl_lightning.report run", "the command that makes it"
