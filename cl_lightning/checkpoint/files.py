@@ -12,6 +12,7 @@ import logging
 import pickle
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -192,6 +193,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """Return all checkpoints in ``folder``, in the order in which they were written."""
     found = [(position, path) for path in folder.glob("task_*.pt") if (position := Position.of(path)) is not None]
     return [path for _, path in sorted(found)]
+
+
+def checkpoint_bytes(folder: Path) -> int:
+    """Return the bytes of all checkpoints in ``folder``."""
+    total = 0
+    for path in list_checkpoints(folder):
+        with suppress(OSError):  # another process of the run may be removing it
+            total += path.stat().st_size
+    return total
 
 
 def _superseded(folder: Path, last: Position) -> list[Path]:

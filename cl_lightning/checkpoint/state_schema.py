@@ -61,6 +61,8 @@ def _counts_after_a_phase(value: Any, where: str) -> None:
 ACCURACIES = mapping_of(mapping_of(_counts_after_a_phase))
 SEQUENCE = (list, tuple)
 PART = record({"digest": text, "images": mapping_of(whole())})
+COSTS = ("multiply_adds", "peak_memory", "peak_gpu_memory")
+"""Keys of a task's record that files of earlier versions lack."""
 KEY = either(whole(-(2**63), 2**63 - 1), text)
 
 
@@ -86,7 +88,9 @@ def record_check(task: Check, label: Check) -> Check:
             "seconds": number,
             "images_per_second": number,
             "parameters": whole(),
-        }
+            **dict.fromkeys(COSTS, maybe(whole())),
+        },
+        optional=COSTS,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 
 from cl_lightning.compare.collect import collect
@@ -15,6 +14,7 @@ from cl_lightning.compare.select import refuse_mixture, select, without_unfinish
 from cl_lightning.compare.statistics import baseline_among, differences, summarise
 from cl_lightning.core.atomic_write import write_atomic
 from cl_lightning.core.printable import printable, printable_lines
+from cl_lightning.core.terminal import text_width
 
 
 def compare(options: Options) -> tuple[Comparison, list[str]]:
@@ -34,12 +34,12 @@ def compare(options: Options) -> tuple[Comparison, list[str]]:
     baseline = baseline_among(groups, options.baseline)
     summaries = summarise(groups)
     ordered = [summary.group for summary in summaries]
-    return Comparison(summaries, differences(ordered, baseline), baseline), [*notes, *more]
+    return Comparison(summaries, differences(ordered, baseline), baseline, options.costs), [*notes, *more]
 
 
 def deliver(comparison: Comparison, options: Options) -> None:
     """Print or write the text, and draw the figure. Raises ``OSError`` if the disk is full or may not be written to."""
-    text = render(comparison, options.form, shutil.get_terminal_size((120, 40)).columns)
+    text = render(comparison, options.form, text_width(sys.stdout))
     if options.figure is not None:
         from cl_lightning.compare.figure import draw, save
 

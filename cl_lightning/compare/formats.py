@@ -15,6 +15,7 @@ from cl_lightning.compare.settings import format_value, value_of
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
 from cl_lightning.core.csv_cells import cell
 from cl_lightning.metrics.spread import Spread
+from cl_lightning.report.costs import COSTS
 from cl_lightning.report.layout import Block, Grid, Items, as_markdown, as_text
 
 FORMATS = {"table": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv"}
@@ -59,13 +60,15 @@ class Comparison:
     """Best first."""
     differences: Sequence[Difference]
     baseline: Group
+    costs: bool = False
+    """True to show what runs cost, too."""
 
 
 def render(comparison: Comparison, form: str, width: int) -> str:
     """Return the whole text in one of :data:`FORMATS`; ``width`` is that of the terminal."""
     if form == "csv":
         return as_csv(comparison)
-    blocks = page(comparison.summaries, comparison.differences, comparison.baseline)
+    blocks = page(comparison.summaries, comparison.differences, comparison.baseline, costs=comparison.costs)
     match form:
         case "markdown":
             return as_markdown(blocks)
@@ -122,6 +125,9 @@ def _cells(comparison: Comparison, summary: Summary) -> Iterator[tuple[str, str]
     for metric in METRICS:
         yield from _mean_and_std(metric, summary.metrics[metric])
     yield from _mean_and_std("parameters", summary.parameters)
+    for cost in COSTS if comparison.costs else ():
+        if cost.name != "parameters":
+            yield from _mean_and_std(cost.name, summary.costs[cost.name])
     yield "baseline", comparison.baseline.name
     difference = next((one for one in comparison.differences if one.group is group), None)
     yield "pairs", "" if difference is None else str(difference.pairs)

@@ -12,14 +12,15 @@ from cl_lightning.compare.collect import FoundRun
 from cl_lightning.compare.settings import format_value, from_config, from_images, from_protocol
 from cl_lightning.core.errors import UserError
 from cl_lightning.metrics import continual
+from cl_lightning.report.costs import costs_of
 
 METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "backward_transfer": "BWT"}
 """Metric in % or points -> heading of its column."""
 
 
-_NO_ANSWER = ("provenance", "config", "data_identity", "images", "equal_images")
+_NO_ANSWER = ("provenance", "config", "data_identity", "images", "equal_images", "costs")
 """Entries of results in which two equal runs of a group may differ: the images have defined the group already, and
-a run that was started before they were recorded has them once it was resumed.
+a run that was started before they, or costs, were recorded has them once it was resumed.
 """
 
 
@@ -42,6 +43,8 @@ class MeasuredRun:
     numbers: Mapping[str, float]
     """:data:`METRICS` in % or points, without those that need an old task where there is none."""
     parameters: int
+    costs: Mapping[str, float]
+    """Costs that were measured, by the names of ``report.costs``."""
     planned: int
     """Tasks of the whole run."""
     classes_seen: tuple[int, ...]
@@ -98,6 +101,7 @@ def measure(found: FoundRun, evaluation: str | None = None, readout: str | None 
         curve=curve,
         numbers=_numbers(curve, R),
         parameters=results["parameters"],
+        costs={name: value for name, value in costs_of(results).items() if value is not None},
         planned=len(protocol["tasks"]),
         classes_seen=tuple(accumulate(len(task["names"]) for task in results["tasks"])),
         commit=str(results["provenance"].get("commit") or "unknown"),

@@ -32,6 +32,7 @@ class Options:
     only: Mapping[str, tuple[str, ...]]
     unfinished: bool
     leave_out: tuple[Path, ...]
+    costs: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -73,6 +74,7 @@ def parse(arguments: Sequence[str]) -> Options:
         only=_only(typed.only),
         unfinished=typed.unfinished,
         leave_out=tuple(typed.leave_out),
+        costs=typed.costs,
     )
 
 
@@ -123,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--readout", metavar="NAME", help="linear, nme ...; by default each method's own")
     add("--only", action="append", default=[], metavar="KEY=VALUE", help="runs with this value; may be repeated")
     add("--across", action="append", default=[], metavar="KEY", help="let the protocols differ in KEY; may be repeated")
+    add("--costs", action="store_true", help="add what runs cost: multiply-adds, peak memory, seconds, disk")
     add("--unfinished", action="store_true", help="keep runs that have not reached their last task, as own groups")
     add(
         "--leave-out",

@@ -10,6 +10,7 @@ from cl_lightning.compare.measured import METRICS
 from cl_lightning.compare.settings import ABSENT, distinct, format_value, value_of
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
 from cl_lightning.metrics.spread import Spread
+from cl_lightning.report.costs import COSTS, Cost
 from cl_lightning.report.layout import Block, Grid, Items
 
 _SHARED = ("data", "tasks", "evaluates_on", "test_images", "model", "memory", "recipe", "epochs", "batch", "precision")
@@ -19,10 +20,15 @@ _NONE = "n/a"
 _WHOLE = "{:,.0f}"
 
 
-def page(summaries: Sequence[Summary], differences: Sequence[Difference], baseline: Group) -> list[Block]:
-    """Return the protocol, numbers, differences, curves, and the settings in which the groups differ."""
+def page(
+    summaries: Sequence[Summary], differences: Sequence[Difference], baseline: Group, *, costs: bool = False
+) -> list[Block]:
+    """Return the protocol, numbers, differences, curves, and the settings in which the groups differ; with ``costs``
+    also what the runs cost.
+    """
     groups = [summary.group for summary in summaries]
     blocks: list[Block] = [_heading(groups), _numbers(summaries), _reading(summaries)]
+    blocks += _costs(summaries) if costs else []
     if differences:
         blocks += _differences(differences, baseline)
     blocks += ["Accuracy on all classes seen, after each task:", *_curves(summaries)]
@@ -55,6 +61,18 @@ def _numbers(summaries: Sequence[Summary]) -> Grid:
         for summary in summaries
     ]
     return Grid(["group", "runs", *METRICS.values(), "parameters"], lines)
+
+
+def _costs(summaries: Sequence[Summary]) -> list[Block]:
+    """Return what the runs of each group cost on average, a row for each cost that some run has measured."""
+    shown = [cost for cost in COSTS if any(summary.costs[cost.name] for summary in summaries)]
+    lines = [[cost.heading, *(_cost(summary.costs[cost.name], cost) for summary in summaries)] for cost in shown]
+    heads = ["cost", *(f"`{summary.group.name}`" for summary in summaries)]
+    return ["What a run cost, the mean of each group; times and memory are those of its machine:", Grid(heads, lines)]
+
+
+def _cost(value: Spread | None, cost: Cost) -> str:
+    return _NONE if value is None else cost.text(value.mean)
 
 
 def _reading(summaries: Sequence[Summary]) -> str:

@@ -11,6 +11,7 @@ from cl_lightning.compare.select import did_you_mean
 from cl_lightning.compare.settings import ABSENT
 from cl_lightning.core.errors import UserError
 from cl_lightning.metrics.spread import Spread, spread
+from cl_lightning.report.costs import COSTS
 
 PAIRED = ("avg", "last")
 """Metrics whose differences are taken."""
@@ -28,6 +29,8 @@ class Summary:
     curve: tuple[Spread, ...]
     """Accuracy in % on all classes seen, after each task."""
     classes_seen: tuple[int, ...]
+    costs: Mapping[str, Spread | None]
+    """Cost, of ``report.costs``, -> mean and deviation; None where no run of the group has measured it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def _summary(group: Group) -> Summary:
         parameters=_spread([run.parameters for run in runs]),
         curve=tuple(spread(values) for values in zip(*(run.curve for run in runs), strict=True)),
         classes_seen=runs[0].classes_seen,
+        costs={cost.name: _spread([run.costs.get(cost.name) for run in runs]) for cost in COSTS},
     )
 
 

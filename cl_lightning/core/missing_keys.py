@@ -100,6 +100,9 @@ CHECKPOINT: tuple[Missing, ...] = (
     Missing("answers", None),
     Missing("commits", []),
     Missing("after_phases", []),
+    Missing("records.*.multiply_adds", None),
+    Missing("records.*.peak_memory", None),
+    Missing("records.*.peak_gpu_memory", None),
 )
 """The state of a run, in ``checkpoints/`` and in a bundle."""
 
@@ -120,6 +123,10 @@ PROTOCOL: tuple[Missing, ...] = (
 RESULTS: tuple[Missing, ...] = (
     Missing("provenance.phases", []),
     Missing("provenance.tasks", []),
+    Missing("costs", None),
+    Missing("provenance.peak_memory", None),
+    Missing("provenance.peak_gpu_memory", None),
+    Missing("provenance.disk", None),
 )
 """The rest of ``results.json``."""
 

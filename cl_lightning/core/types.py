@@ -321,6 +321,14 @@ class TaskRecord:
     """Training throughput."""
     parameters: int
     """Number of parameters of the network after the task."""
+    multiply_adds: int | None = None
+    """Multiply-adds of an image through the network, with the scores of all classes seen; None in runs from before it
+    was counted.
+    """
+    peak_memory: int | None = None
+    """Largest resident set of a process of the run by then, in bytes."""
+    peak_gpu_memory: int | None = None
+    """Most bytes of tensors on a GPU of the run by then; None without a GPU."""
 
 
 @dataclass(frozen=True)

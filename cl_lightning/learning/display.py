@@ -15,9 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from cl_lightning.core.printable import printable_lines
+from cl_lightning.core.terminal import folded, text_width
 
 _FIRST_LINES, _LAST_LINES = 10.0, 300.0
 """Seconds between two plain lines: at first, and at most. In between a tenth of the elapsed time."""
+_BESIDE = len(" ━━━━ 100%")
+"""Characters beside the live line of progress: a short bar, and the share that is done."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Display:
     def __init__(self, spans: Sequence[PhaseSpan], num_tasks: int, mode: str, stream: TextIO | None = None) -> None:
         """Begin the display; ``mode``: live, lines, none, or auto (live on a terminal, else lines)."""
         stream = stream or sys.stderr
+        self._stream = stream
         self._console = Console(file=stream)
         self._mode = ("live" if self._console.is_terminal else "lines") if mode == "auto" else mode
         self._spans = list(spans)
@@ -73,7 +77,8 @@ class Display:
         self._done_in_span += images
         self._done += images
         if self._bar is not None:
-            self._bar.update(self._bar_id, completed=self._done, description=self._line(steps_done))
+            line = self._line(steps_done, self._console.width - _BESIDE)
+            self._bar.update(self._bar_id, completed=self._done, description=line)
         elif self._mode == "lines" and time.monotonic() - self._last_line >= self._between_lines():
             self._last_line = time.monotonic()
             self._console.print(self._line(steps_done), highlight=False, markup=False, soft_wrap=True)
@@ -91,10 +96,14 @@ class Display:
         self._done += span.images - self._done_in_span  # keep the bar correct where the forecast was wrong
         self._current = None
 
-    def say(self, text: str) -> None:
-        """Print a line above the display."""
-        if self._mode != "none":
-            self._console.print(printable_lines(text), highlight=False, markup=False, soft_wrap=True)
+    def say(self, text: str, indent: int | None = None) -> None:
+        """Print a line above the display; with ``indent`` fold it to the terminal's width, the rest indented so far."""
+        if self._mode == "none":
+            return
+        text = printable_lines(text)
+        if indent is not None:
+            text = folded(text, text_width(self._stream), indent)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Remove the live line."""
@@ -102,16 +111,17 @@ class Display:
             self._bar.stop()
             self._bar = None
 
-    def _line(self, steps_done: int) -> str:
+    def _line(self, steps_done: int, width: int | None = None) -> str:
+        """Return the line of progress; without the speed where it would be longer than ``width``."""
         span = self._current
         assert span is not None
         elapsed = max(1e-9, time.monotonic() - self._span_started)
         rate = (self._done_in_span - self._before) / elapsed
         epoch = min(max(0, steps_done - 1) // max(1, span.steps_per_epoch) + 1, span.epochs)  # of the step just taken
-        return (
-            f"task {span.task + 1}/{self._num_tasks} | {span.phase} | epoch {epoch}/{span.epochs} | "
-            f"{rate:,.0f} images/s | {clock(self._seconds_left(span, rate))} left"
-        )
+        where = f"task {span.task + 1}/{self._num_tasks} | {span.phase} | epoch {epoch}/{span.epochs}"
+        speed, left = f"{rate:,.0f} images/s", f"{clock(self._seconds_left(span, rate))} left"
+        whole = f"{where} | {speed} | {left}"
+        return whole if width is None or len(whole) <= width else f"{where} | {left}"
 
     def _seconds_left(self, span: PhaseSpan, rate: float) -> float:
         """Estimate the time of the images ahead, each at the last speed of a phase of its name (else the present

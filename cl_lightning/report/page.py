@@ -12,6 +12,7 @@ import numpy as np
 from cl_lightning.core.printable import printable
 from cl_lightning.core.types import Plain
 from cl_lightning.report import figures, pictures
+from cl_lightning.report.costs import cost_texts
 from cl_lightning.report.data import ReportInput
 from cl_lightning.report.figures import Draw, after_phases, main_matrix, percent, task_confusion
 
@@ -158,6 +159,7 @@ def page(run: ReportInput, drawn: Mapping[str, str]) -> str:
             parts.append(_figure(section, run, drawn[section.name]))
             parts += [_TABLES[section.name](run)] if section.name in _TABLES else []
     parts += [_confused_classes(run), _memory(run), _images(run), _left_out(run)]
+    parts.append(_table("Costs", cost_texts(run.results)))
     parts.append(_table("Protocol", run.results["protocol"]))
     parts.append(_table("Provenance", run.results["provenance"]))
     body = "\n".join(part for part in parts if part)

@@ -108,11 +108,14 @@ def build_results(
         "forgetting": continual.forgetting(R),
         "backward_transfer": continual.backward_transfer(R),
         "parameters": parameters,
+        "costs": _costs(tasks),
         **({"phase_accuracy": measured} if measured else {}),
         **(data or {}),
         "notes": list(notes),
         "provenance": {
             **provenance,
+            "peak_memory": _largest(record.peak_memory for record in tasks),
+            "peak_gpu_memory": _largest(record.peak_gpu_memory for record in tasks),
             "tasks": [_speed(record) for record in tasks],
             "phases": [dataclasses.asdict(phase) for phase in phases],
         },
@@ -128,6 +131,16 @@ def _task(record: TaskRecord, matrices: Matrices) -> dict[str, Plain]:
         "top5": _each(matrices, lambda matrix: matrix.seen(record.index, top=5)),
         "parameters": record.parameters,
     }
+
+
+def _costs(tasks: Sequence[TaskRecord]) -> Plain:
+    """Return the costs in which equal runs agree, after the last task and after each; None where none was counted."""
+    counts = [record.multiply_adds for record in tasks]
+    return None if counts[-1] is None else {"multiply_adds": counts[-1], "multiply_adds_by_task": counts}
+
+
+def _largest(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _speed(record: TaskRecord) -> dict[str, Plain]:

@@ -16,6 +16,8 @@ _PROVENANCE = {
     "seconds": number,
     "went_on_after_task": whole(),
     "went_on_at_step": whole(),
+    **dict.fromkeys(("peak_memory", "peak_gpu_memory"), maybe(whole())),
+    "disk": maybe(record({"checkpoints": whole(), "exemplars": maybe(whole())})),
     "tasks": list_of(_SPEED),
     "phases": list_of(_PHASE),
 }
@@ -45,13 +47,14 @@ _RESULTS = record(
             ("average_incremental_accuracy", "last_accuracy", "forgetting", "backward_transfer"), maybe(number)
         ),
         "parameters": whole(),
+        "costs": maybe(record({"multiply_adds": whole(), "multiply_adds_by_task": list_of(maybe(whole()))})),
         "phase_accuracy": list_of(record({"task": whole(), "phase": text, "accuracy": _EACH}, more=True)),
         "images": mapping_of(plain),
         "left_out": LEFT_OUT,
         "notes": list_of(text),
         "provenance": PROVENANCE,
     },
-    optional=("phase_accuracy", "images", "left_out", "notes"),
+    optional=("costs", "phase_accuracy", "images", "left_out", "notes"),
     more=True,
 )
 

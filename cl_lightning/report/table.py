@@ -1,12 +1,13 @@
-"""The closing table of a run as text: the accuracy matrix, its metrics, and the protocol they were measured under.
+"""The closing text of a run: the accuracy matrix, its metrics, the main result, and what to do next.
 
-A number without its protocol misleads (memory budget and scope, order, seed, read-out ...), so the table prints both
-or neither. Plain ASCII of a given width: it reads the same in a terminal, in a log file and in a report.
+How the numbers were measured is one line for the log, and an entry of ``results.json``, whose path stands below the
+table. Plain ASCII of a given width: it reads the same in a terminal and in a log file.
 """
 
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cl_lightning.core.printable import printable
+from cl_lightning.core.terminal import folded
 from cl_lightning.metrics import continual
 
 if TYPE_CHECKING:  # it needs torch, a table does not
@@ -24,7 +26,12 @@ _GAP = "..."
 _CELL = len("100.00") + 2
 _GAP_CELL = len(_GAP) + 2
 _FIXED = len("after") + 2 + len("all seen")
-_MAX_ROWS = 60
+_MAX_ROWS = 25
+"""Rows of the matrix at most: a screen should hold the first and last ones and the averages."""
+_LEGEND = (
+    "Avg: mean over tasks of the accuracy on all classes seen. Last: its last value. Forgetting and BWT (backward "
+    "transfer) in points; n/a: nothing is old yet. *: main result."
+)
 _TASK_INFERENCE = "Task-inference: the share of images that were taken for a class of their own task."
 _NOT_EVALUATED = (
     "n/a in the matrix: not evaluated, the test images of that task were not at hand; what needs them is n/a too."
@@ -37,7 +44,7 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     Args:
         results: of ``build_results`` or ``results.json``.
         run_dir: folder of the run's files, for the reader.
-        width: characters a line, at least 40. Task columns that do not fit are left out of the middle, with a line.
+        width: characters a line, at least 40. Columns and rows that do not fit are left out of the middle, with a line.
 
     Returns:
         Lines of at most ``width`` characters; accuracies in %, differences in percentage points.
@@ -49,26 +56,51 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     parts: list[RenderableType] = [
         Text(
             "Accuracy in % after task (row) on task (column), "
-            f"{_hyphenated(protocol['evaluation'])}, read-out {protocol['readout']}"
+            f"{_hyphenated(protocol['evaluation'])}, {protocol['readout']}"
         ),
         _matrix(results, R, shown),
     ]
-    if len(shown) < len(R):
-        parts.append(
-            Text(f"{len(shown)} of {len(R)} task columns fit; the full matrix is in {run_dir}/accuracy_matrix.csv")
-        )
+    if len(shown) < len(R) or len(R) > _MAX_ROWS:
+        parts.append(Text(f"{_left_out(len(shown), len(R))}; the full matrix is in {run_dir}/accuracy_matrix.csv"))
     parts += [
         Text(""),
         _summary(results),
-        Text("In %. Avg: mean over tasks of the accuracy on all classes seen. Last: its last value. *: main result."),
-        Text("BWT (backward transfer): mean over all pairs of an old task and a later one. n/a: nothing is old yet."),
+        Text(_LEGEND),
         *([Text(_TASK_INFERENCE)] if "task_inference" in results["accuracy_matrix"] else []),
         *([Text(_NOT_EVALUATED)] if any(None in row for row in R) else []),
-        Text(""),
-        Text(f"Protocol: {_protocol_line(results)}"),
-        Text(f"Files: {run_dir}/ (results.json, accuracy_matrix.csv)"),
     ]
     return _render(parts, width)
+
+
+def headline(results: Mapping[str, Plain]) -> str:
+    """Return the main result in a line."""
+    protocol, done, planned = results["protocol"], len(results["tasks"]), len(results["protocol"]["tasks"])
+    average, last = (_measured(results[name]) for name in ("average_incremental_accuracy", "last_accuracy"))
+    if planned == 1:
+        return f"accuracy {last}"
+    unfinished = "" if done == planned else f", after task {done} of {planned}"
+    return f"average incremental accuracy {average}, last {last} ({_hyphenated(protocol['evaluation'])}{unfinished})"
+
+
+def closing_lines(results: Mapping[str, Plain], run_dir: str, page: str | None, width: int = 100) -> list[str]:
+    """Return the lines below the table: the main result, where it is, and the command that uses what was learnt. Paths
+    and commands stay in one line, to be copied.
+    """
+    typed = shlex.quote(printable(run_dir))
+    return [
+        folded(f"result   {printable(headline(results))}", width, indent=len("result   ")),
+        f"report   {printable(page)}" if page is not None else f"report   python -m cl_lightning.report {typed}",
+        f"numbers  {printable(run_dir)}/results.json",
+        f"next     python -m cl_lightning.predict {typed} PICTURE.png",
+    ]
+
+
+def protocol_line(results: Mapping[str, Plain]) -> str:
+    """Return how the numbers were measured: ``key=value`` of the protocol, but for its mappings."""
+    shown = {**results["protocol"], "parameters": f"{results['parameters']:,}"}
+    if "commit" in results["provenance"]:
+        shown["commit"] = results["provenance"]["commit"]
+    return "; ".join(f"{key}={value}" for key, value in shown.items() if not isinstance(value, Mapping))
 
 
 def plain_console(stream: TextIO, width: int) -> Console:
@@ -109,6 +141,13 @@ def _matrix(results: Mapping[str, Plain], R: continual.Matrix, shown: Sequence[i
     return table
 
 
+def _left_out(columns: int, tasks: int) -> str:
+    """Return how much of the matrix is shown."""
+    if columns < tasks:
+        return f"{columns} of {tasks} task columns fit"
+    return f"{_MAX_ROWS - 1} of {tasks} rows are shown"
+
+
 def _visible(total: int, most: int, most_with_gap: int) -> list[int]:
     """Return the indices of the tasks to show, of ``total``: all, the first and last ones around a gap, or none."""
     if total <= most:
@@ -146,15 +185,12 @@ def _table() -> Table:
     return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
 
 
-def _protocol_line(results: Mapping[str, Plain]) -> str:
-    shown = {**results["protocol"], "parameters": f"{results['parameters']:,}"}
-    if "commit" in results["provenance"]:
-        shown["commit"] = results["provenance"]["commit"]
-    return "; ".join(f"{key}={value}" for key, value in shown.items() if not isinstance(value, Mapping))
-
-
 def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.2f}"
+
+
+def _measured(value: float | None) -> str:
+    return "n/a" if value is None else f"{_percent(value)} %"
 
 
 def _hyphenated(name: str) -> str:

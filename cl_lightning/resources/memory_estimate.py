@@ -14,6 +14,7 @@ import torch
 from cl_lightning.config.schedule_scales import trained_phases
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.quantities import bytes_text
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.resources.machine import gpu_memory, machine_memory
 from cl_lightning.resources.parameters import Counts, count
@@ -72,9 +73,9 @@ def check_memory(config: Config, scenario: Scenario) -> None:
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     needed = need.built if on_gpu else need.total * config.trainer.devices
     if machine is not None and needed > machine:
-        raise UserError(_too_much(config, scenario, need, needed, f"this machine has {size(machine)}"))
+        raise UserError(_too_much(config, scenario, need, needed, f"this machine has {bytes_text(machine)}"))
     if on_gpu and need.total > (available := gpu_memory()):
-        raise UserError(_too_much(config, scenario, need, need.total, f"the GPU has {size(available)}"))
+        raise UserError(_too_much(config, scenario, need, need.total, f"the GPU has {bytes_text(available)}"))
 
 
 def _images_of_a_step(config: Config, scenario: Scenario) -> int:
@@ -99,23 +100,10 @@ def _too_much(config: Config, scenario: Scenario, need: Need, needed: int, avail
         ),
     }
     cause, instead = causes[max(causes)]
-    return f"{cause} needs at least {size(needed)} of memory, and {available}: type {instead}"
+    return f"{cause} needs at least {bytes_text(needed)} of memory, and {available}: type {instead}"
 
 
 def _sizes(config: Config) -> str:
     """Return the options that make the model smaller."""
     found = [name for name in ("dim", "width", "depth", "mlp_ratio") if hasattr(config.model, name)]
     return f"a smaller {' or '.join(f'model.{name}=N' for name in found or ['name'])}"
-
-
-def size(number: int) -> str:
-    """Format a number of bytes.
-
-    >>> size(3 * 2**30)
-    '3.0 GiB'
-    """
-    value, units = float(number), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return f"{value:.1f} {units[0]}"

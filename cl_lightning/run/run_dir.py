@@ -18,25 +18,24 @@ from typing import Any
 import torch
 import yaml
 
-from cl_lightning.checkpoint.files import Position, save_whole, write_checkpoint
+from cl_lightning.checkpoint.files import Position, checkpoint_bytes, save_whole, write_checkpoint
 from cl_lightning.checkpoint.state import RunState, checkpoint_payload, last_state, load_state, restore
 from cl_lightning.config.fill_auto import changed_switches, unread_switches
 from cl_lightning.config.identity import checkpoint_settings, refuse_edits
 from cl_lightning.config.schema import Config
 from cl_lightning.core.atomic_write import write_atomic
 from cl_lightning.core.errors import UserError
-from cl_lightning.core.paths import display_path
 from cl_lightning.core.types import Fit, Herd
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.exemplar_store import write_kept
-from cl_lightning.data.sources.skipped_files import in_words
+from cl_lightning.data.sources.stored_size import stored_bytes
 from cl_lightning.distributed.process_group import ProcessGroup
 from cl_lightning.factory.added_task import EXEMPLARS, inherited_exemplars
 from cl_lightning.methods.base import Method
 from cl_lightning.report.results import build_results, write_results
 from cl_lightning.run.caveats import caveats
 from cl_lightning.run.data_record import DataRecord
-from cl_lightning.run.protocol import comparable, epochs, memory_name, protocol
+from cl_lightning.run.protocol import comparable, memory_name, protocol
 
 log = logging.getLogger(__name__)
 
@@ -86,28 +85,10 @@ class RunDirectory:
         """Log what is wrong with the images."""
         self._data.warn()
 
-    def summary_lines(self, state: RunState) -> list[str]:
-        """Return what the user should know before the first step."""
-        config = self._config
-        unread = unread_switches(config.method)
-        recipe = {
-            k: v
-            for k, v in dataclasses.asdict(config.recipe).items()
-            if k not in ("name", "date", "replicas", "precision", *unread)
-        }
-        return [
-            f"{config.method.name} with {config.model.name} on {config.data.name}: {len(self._scenario.tasks)} tasks, "
-            f"{len(self._scenario.class_names)} classes, memory {memory_name(config)}"
-            f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
-            f"augmentation {config.data.augmentation}, seed {config.seed}",
-            f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items()),
-            f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}",
-            *data_lines(self._scenario),
-            *self._notes,
-            *_extension_lines(config, self._scenario),
-            f"files in {display_path(self._run_dir)}",
-            *([f"going on with {self.position_text(state)}"] if state.position != Position() else []),
-        ]
+    @property
+    def notes(self) -> list[str]:
+        """Lines to know before the run's numbers are read; saved beside them."""
+        return list(self._notes)
 
     def _find_notes(self) -> list[str]:
         """Return what to know before the run's numbers are read; saved beside them."""
@@ -218,7 +199,7 @@ class RunDirectory:
             state.matrices,
             main_readout=next(iter(next(iter(state.matrices.values())))),
             parameters=state.records[-1].parameters,
-            provenance=self._provenance(),
+            provenance={**self._provenance(), "disk": self._disk(state)},
             phases=state.phases,
             after_phases=after_phases,
             data={**self._data.results(), **_left_out(self._scenario)},
@@ -228,6 +209,15 @@ class RunDirectory:
             self._restore_configuration()
             write_results(self._run_dir, results, state.matrices, after_phases)
         return results
+
+    def _disk(self, state: RunState) -> dict[str, int | None]:
+        """Return the bytes of the checkpoints that are there, and of the memory's images, each counted once."""
+        memory = state.memory
+        rows = torch.cat([memory.rows(replica) for replica in range(memory.num_lists)]).unique()
+        return {
+            "checkpoints": checkpoint_bytes(self._checkpoints),
+            "exemplars": stored_bytes(self._scenario.train, rows),
+        }
 
     def _provenance(self) -> dict[str, Any]:
         packages = ("torch", "pytorch-lightning", "hydra-core", "timm", "continuum", "numpy")
@@ -259,43 +249,6 @@ def _left_out(scenario: Scenario) -> dict[str, Any]:
     """Return the entry of the results on files left out beside the images of data in folders; none for arrays."""
     left_out = scenario.left_out
     return {} if left_out is None else {"left_out": [dataclasses.asdict(each) for each in left_out]}
-
-
-def data_lines(scenario: Scenario) -> list[str]:
-    """Return lines on the numbers of images and classes, the folder that is evaluated on, and what was left out."""
-    left_out = [f"left out: {in_words(scenario.left_out)} (run.log names all)"] if scenario.left_out else []
-    if scenario.fingerprints:  # of earlier tasks only exemplars are at hand; the new one has a line of its own
-        return left_out
-    labels = scenario.train_labels
-    counts = labels[labels >= 0].bincount(minlength=len(scenario.class_names)).tolist()
-    few, many = (scenario.class_names[counts.index(extreme(counts))] for extreme in (min, max))
-    each = f"{counts[0]} each" if min(counts) == max(counts) else f"{min(counts)} of {few} to {max(counts)} of {many}"
-    evaluated = sum(len(task.test) for task in scenario.tasks)
-    return [
-        f"{sum(counts)} training images of {len(counts)} classes ({each}), {evaluated} {scenario.evaluates_on} images"
-        f"{_folders(scenario)}",
-        *left_out,
-    ]
-
-
-def _folders(scenario: Scenario) -> str:
-    """Return a clause that names the folder that is evaluated on, and the one that is not used."""
-    folder = f" in {scenario.evaluation_folder}/" if scenario.evaluation_folder else ""
-    return folder + (f"; {scenario.unused_folder}/ is not used" if scenario.unused_folder else "")
-
-
-def _extension_lines(config: Config, scenario: Scenario) -> list[str]:
-    """Return lines on what a run learns beyond the one that it extends, and on what it is evaluated."""
-    if config.extends is None:
-        return []
-    task, without = scenario.tasks[-1], [str(task.index + 1) for task in scenario.tasks if len(task.test) == 0]
-    images = f"{len(task.train)} images to train on, {len(task.test)} to evaluate on{_folders(scenario)}"
-    missing = f"not evaluated, for want of test images: tasks {', '.join(without)}" if without else ""
-    return [
-        f"learns {', '.join(task.names)} from {config.extends.folders[-1].folder} ({images})",
-        f"goes on with {display_path(Path(config.extends.run))}",
-        *([missing] if missing else []),
-    ]
 
 
 def _precision(state: RunState) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,14 +16,14 @@ from cl_lightning.checkpoint.files import Position
 from cl_lightning.checkpoint.state import RunState
 from cl_lightning.config.schema import Config
 from cl_lightning.core.paths import display_path
-from cl_lightning.core.printable import printable
 from cl_lightning.core.rng import Key
+from cl_lightning.core.terminal import ELSEWHERE, text_width
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.workers import idle_workers
 from cl_lightning.distributed.process_group import ProcessGroup
 from cl_lightning.distributed.signals import StoppedError, deferred_signals
-from cl_lightning.learning.display import Display
+from cl_lightning.learning.display import Display, PhaseSpan
 from cl_lightning.learning.engine import Observers
 from cl_lightning.learning.loggers import Curves, Status
 from cl_lightning.learning.precision import slow_half_precision
@@ -31,8 +31,9 @@ from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.report.progress import phase_line, phase_scalars, task_line, task_scalars
 from cl_lightning.report.results import PhaseAccuracy
-from cl_lightning.report.table import render_table
+from cl_lightning.report.table import closing_lines, headline, protocol_line, render_table
 from cl_lightning.run.build_engine import build_checkpoint_schedule, build_engine, on_gpu
+from cl_lightning.run.opening import INDENT, opening
 from cl_lightning.run.process_setup import Verbosity
 from cl_lightning.run.report_data import ReportBuilder
 from cl_lightning.run.run_dir import RunDirectory
@@ -72,6 +73,8 @@ class StartedRun:
     """Position at which it was begun or resumed."""
     display: Display
     curves: Curves
+    spans: Sequence[PhaseSpan] = ()
+    """Phases ahead of it."""
 
 
 @contextmanager
@@ -99,9 +102,23 @@ def announce(parts: RunParts, run: StartedRun, *, save: bool) -> None:
         run_directory.warn()
         if save:
             run_directory.save_checkpoint(state)  # from here on the run needs nothing of the one before it
-    slow = slow_half_precision(config.trainer.precision, on_gpu=on_gpu(config.trainer))
-    for line in [*run_directory.summary_lines(state), *slow, *idle_worker_lines(config.trainer.workers)]:
-        _report_line(run.display, line)
+    begins = save or state.position == Position()
+    told = opening(
+        config,
+        parts.scenario,
+        parts.run_dir,
+        spans=run.spans,
+        resumed_at=None if begins else run_directory.position_text(state),
+        notes=[
+            *run_directory.notes,
+            *slow_half_precision(config.trainer.precision, on_gpu=on_gpu(config.trainer)),
+            *idle_worker_lines(config.trainer.workers),
+        ],
+    )
+    for line in (*told.lines, *told.notes):
+        _report_line(run.display, line, indent=INDENT)
+    for line in told.details:
+        log.info(line)
     run.curves.log_configuration(dataclasses.asdict(config))
 
 
@@ -126,12 +143,18 @@ def learn(parts: RunParts, run: StartedRun) -> dict[str, Any]:
 
 
 def report(parts: RunParts, state: RunState, results: dict[str, Any]) -> None:
-    """Write the page, and print the closing table."""
+    """Write the page, and print the closing table and what to do next; the log gets the protocol too."""
     config, run_dir = parts.config, parts.run_dir
     page = parts.report_builder.report(state, run_dir) if config.report.page else None
+    shown = str(display_path(run_dir))
     if config.verbose > Verbosity.QUIET:
-        sys.stdout.write(render_table(results, str(display_path(run_dir)), width=100) + "\n")
-        sys.stdout.write("" if page is None else f"Report: {printable(str(display_path(page)))}\n")
+        width, where = text_width(sys.stdout), None if page is None else str(display_path(page))
+        sys.stdout.write(render_table(results, shown, width) + "\n")
+        sys.stdout.write("\n".join(closing_lines(results, shown, where, width)) + "\n")
+    log.info("%s", headline(results), extra={"displayed": True})
+    for line in render_table(results, shown, ELSEWHERE).splitlines():
+        log.info("%s", line, extra={"displayed": True})
+    log.info("protocol: %s", protocol_line(results))
 
 
 def _log_task(parts: RunParts, run: StartedRun, *, again: bool = False) -> dict[str, Any]:
@@ -155,9 +178,9 @@ def _phase_logger(parts: RunParts, run: StartedRun) -> AfterPhase:
     return log_phase
 
 
-def _report_line(display: Display, line: str) -> None:
-    """Print a line on the console and write it into the run's log."""
-    display.say(line)
+def _report_line(display: Display, line: str, indent: int | None = None) -> None:
+    """Print a line on the console, folded with an ``indent`` if one is given, and write it into the run's log."""
+    display.say(line, indent)
     log.info(line, extra={"displayed": True})
 
 

@@ -47,6 +47,7 @@ from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts, count
 from cl_lightning.metrics.confusion import Answers, answers
 from cl_lightning.report.results import PhaseAccuracy
+from cl_lightning.resources.costs import forget_peaks, multiply_adds, peak_gpu_memory, peak_memory
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class TaskLoop:
         The engine's observers are notified of phases and items.
         """
         cursor, checkpoints = self.state.cursor, engine.observers.leaving
+        forget_peaks()
         for task in self.scenario.tasks[len(self.state.records) :]:
             plan = self.method.plan(task)
             while cursor.items < len(plan):
@@ -116,7 +118,7 @@ class TaskLoop:
                 cursor.left = None
                 if cursor.items < len(plan):
                     checkpoints.after_item()
-            self.state.records.append(self._record(task, cursor))
+            self.state.records.append(self._record(task, cursor, engine))
             cursor = self.state.cursor = Cursor()
             checkpoints.after_item()
             yield task
@@ -162,10 +164,20 @@ class TaskLoop:
         cursor.images += fitted.images
         cursor.fit_seconds += fitted.seconds
 
-    def _record(self, task: Task, cursor: Cursor) -> TaskRecord:
-        parameters = sum(p.numel() for p in self.method.network.parameters())
-        rate = cursor.images / max(cursor.fit_seconds, 1e-9)
-        return TaskRecord(task.index, task.classes, task.names, cursor.seconds, rate, parameters)
+    def _record(self, task: Task, cursor: Cursor, engine: Engine) -> TaskRecord:
+        network = self.method.network
+        peaks, gpu_peaks = zip(*engine.gather((peak_memory(), peak_gpu_memory())), strict=True)
+        return TaskRecord(
+            task.index,
+            task.classes,
+            task.names,
+            cursor.seconds,
+            cursor.images / max(cursor.fit_seconds, 1e-9),
+            parameters=sum(p.numel() for p in network.parameters()),
+            multiply_adds=multiply_adds(network, self.scenario.image_size, self.scenario.channels),
+            peak_memory=max(peaks),
+            peak_gpu_memory=max((peak for peak in gpu_peaks if peak is not None), default=None),
+        )
 
     def _key(self, task: Task, purpose: str) -> Key:
         return self._settings.key.fold("task", task.index, purpose)

@@ -161,7 +161,7 @@ def _start(parts: RunParts, state: RunState, resume: bool) -> StartedRun:
     curves = build_curves(config, parts.run_dir, state, resume, begun=begun) if is_main else silent_curves()
     displayed = is_main and config.verbose > Verbosity.QUIET
     display = Display(spans, len(scenario.tasks), config.trainer.progress if displayed else "none")
-    return StartedRun(loop, state.position, display, curves)
+    return StartedRun(loop, state.position, display, curves, spans)
 
 
 def _loop_options(config: Config, key: Key) -> LoopOptions:

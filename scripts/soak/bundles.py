@@ -164,7 +164,9 @@ def _spread(draw: random.Random, paths: list[tuple[Any, ...]]) -> list[tuple[Any
 
 FREE = ("notes", "provenance", "data_identity", "images", "equal_images", "left_out")
 """Keys of results that only their sender knows."""
-_FREE_IN_STATE = ("commits", "seconds", "fit_seconds", "images_per_second", "images")
+_FREE_IN_STATE = (
+    "commits", "seconds", "fit_seconds", "images_per_second", "images", "peak_memory", "peak_gpu_memory",
+)  # fmt: skip
 """Keys of a state that only its sender knows, and times."""
 
 

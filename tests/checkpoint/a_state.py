@@ -18,7 +18,8 @@ NETWORK = {"structure": {"kind": "toy", "classes": [2, 1]}, "weights": {"head": 
 def task_record(index: int, classes: list[int]) -> dict[str, Any]:
     return {
         "index": index, "classes": classes, "names": [f"class {label}" for label in classes], "seconds": 1.5,
-        "images_per_second": 30.0, "parameters": 12,
+        "images_per_second": 30.0, "parameters": 12, "multiply_adds": 96, "peak_memory": 1 << 20,
+        "peak_gpu_memory": None,
     }  # fmt: skip
 
 

@@ -41,10 +41,11 @@ def write_run(
     readouts: tuple[str, ...] = ("linear",),
     config: dict[str, Any] | None = None,
     images: tuple[str, str] | None = ("1234567890", "abcdefabcd"),
+    multiply_adds: int | None = 2_000_000,
     **protocol: Any,
 ) -> Path:
     """A run that has all 10 test images of a task right when it is new, and ``last`` of them later. ``images``: digests
-    of those that it was trained and tested on; None: as earlier versions wrote results.
+    of those that it was trained and tested on; None: as earlier versions wrote results. So is ``multiply_adds=None``.
     """
     rows = tuple(tuple((10 if task == after else last, 10, 10) for task in range(after + 1)) for after in range(done))
     worse = tuple(tuple((hits - 1, 10, 10) for hits, _, _ in row) for row in rows)
@@ -54,7 +55,16 @@ def write_run(
     }
     first = [sum(len(one) for one in names[:task]) for task in range(done)]
     records = [
-        TaskRecord(task, tuple(range(first[task], first[task] + len(names[task]))), names[task], 1.0, 1.0, 1000 + task)
+        TaskRecord(
+            task,
+            tuple(range(first[task], first[task] + len(names[task]))),
+            names[task],
+            1.0,
+            1.0,
+            1000 + task,
+            multiply_adds,
+            None if multiply_adds is None else 100 << 20,
+        )
         for task in range(done)
     ]
     data = {} if images is None else {"data_identity": {"train": images[0], "validation": None, "test": images[1]}}

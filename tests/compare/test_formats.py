@@ -60,6 +60,24 @@ def test_markdown_reads_back(comparison: Comparison) -> None:
         assert key in text
 
 
+def test_what_runs_cost_is_shown_where_it_was_asked_for(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 4)
+    write_run(tmp_path / "old", 4, method="joint", multiply_adds=None)
+    groups, _ = group(measured(tmp_path))
+    made = Comparison(summarise(groups), [], groups[0], costs=True)
+    text = render(made, "table", 100)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "cost dytox joint" in lines
+    assert "parameters 1,234 1,234" in lines
+    assert "multiply-adds an image 2.0 million n/a" in lines
+    assert "peak memory 100.0 MiB n/a" in lines
+    assert not any(line.startswith(("seconds", "peak GPU")) for line in lines), "no run has measured them"
+    new, old = sorted(csv.DictReader(io.StringIO(render(made, "csv", 80))), key=lambda row: row["group"])
+    assert (new["multiply_adds_mean"], old["multiply_adds_mean"]) == ("2000000", "")
+    plain = render(Comparison(made.summaries, [], groups[0]), "table", 100)
+    assert "multiply-adds" not in plain
+
+
 def test_latex_is_balanced_and_escaped(comparison: Comparison) -> None:
     text = render(comparison, "latex", 80)
     for part in ("tabular", "itemize"):

@@ -68,6 +68,9 @@ def test_what_is_no_answer_makes_no_other_content(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 7, commit="abc")
     write_run(tmp_path / "b", 7, commit="def", images=("other", "images"))
     write_run(tmp_path / "c", 6)
-    a, b, c = (run(tmp_path / name) for name in "abc")
+    write_run(tmp_path / "d", 7, multiply_adds=None)
+    a, b, c, d = (run(tmp_path / name) for name in "abcd")
     assert (a.commit, b.commit) == ("abc", "def")
-    assert a.content == b.content != c.content
+    assert a.content == b.content == d.content != c.content
+    assert a.costs["multiply_adds"] == 2_000_000
+    assert set(d.costs) == {"parameters"}

@@ -56,6 +56,13 @@ def test_a_group_that_came_whole_can_be_added_to_later() -> None:
     assert table[0].value == {"page": True}
 
 
+def test_costs_that_were_not_measured_are_null() -> None:
+    (record,) = complete_checkpoint({"records": [{"index": 0, "peak_memory": 5}]})["records"]
+    assert record == {"index": 0, "multiply_adds": None, "peak_memory": 5, "peak_gpu_memory": None}
+    found = complete_results({"protocol": {}, "provenance": {}})
+    assert (found["costs"], found["provenance"]["disk"], found["provenance"]["peak_memory"]) == (None, None, None)
+
+
 def test_every_entry_of_a_list_is_completed() -> None:
     table = (Missing("data.sets", []), Missing("data.sets.*.flip", False))
     assert complete({"data": {}}, table) == {"data": {"sets": []}}

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.checkpoint.state import RunState
 from cl_lightning.config.compose import compose_one_of_many, compose_typed
 from cl_lightning.config.fill_auto import unread_switches
 from cl_lightning.config.schema import RecipeConfig
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Fit, Phase, PlanItem, View
-from cl_lightning.factory.data import build_memory, build_scenario
+from cl_lightning.factory.data import build_scenario
 from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
+from cl_lightning.run.opening import opening
 from cl_lightning.run.run_dir import RunDirectory
 
 
@@ -56,7 +56,9 @@ def told(tmp_path: Path, *overrides: str) -> str:
     config, _ = compose_one_of_many([f"run_dir={tmp_path}", *overrides])
     scenario = build_scenario(config)
     method = build_method(config, scenario, Key(0))
-    return "\n".join(RunDirectory(config, scenario, method, tmp_path).summary_lines(RunState(build_memory(config))))
+    notes = RunDirectory(config, scenario, method, tmp_path).notes
+    told = opening(config, scenario, tmp_path, notes=notes)
+    return "\n".join([*told.lines, *told.notes, *told.details])
 
 
 def test_switches_that_a_method_does_not_read_are_not_printed_as_in_force(tmp_path: Path) -> None:
@@ -80,8 +82,3 @@ def test_what_is_declared_unread_changes_no_plan(method: str) -> None:
     others = {name: not getattr(config.recipe, name) for name in unread} | {"finetuning_order": "sequential"}
     changed = [f"recipe.{name}={str(value).lower()}" for name, value in others.items()]
     assert built(f"method={method}", *changed)[1] == built(f"method={method}")[1]
-
-
-def test_a_method_without_memory_says_so_in_the_first_line(tmp_path: Path) -> None:
-    assert "memory none (meat keeps none)" in told(tmp_path, "method=meat").splitlines()[0]
-    assert "keeps none" not in told(tmp_path, "memory=none")

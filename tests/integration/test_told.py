@@ -43,6 +43,7 @@ def test_page_and_dashboard_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "tokens",
         "attention",
         "speed",
+        "costs",
         "memory",
     ):
         assert f'<section id="{section}"' in page
@@ -50,6 +51,11 @@ def test_page_and_dashboard_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert report_data.confusion is not None
     right = report_data.confusion.diagonal().sum() / report_data.confusion.sum()
     assert right == pytest.approx(results["last_accuracy"]), "the answers are those that were counted"
+    *before, last = results["costs"]["multiply_adds_by_task"]
+    assert 0 < before[0] < before[1] < last == results["costs"]["multiply_adds"], "each task adds a token and a head"
+    kept = sum(file.stat().st_size for file in (run_dir / "checkpoints").iterdir())
+    assert results["provenance"]["disk"] == {"checkpoints": kept, "exemplars": 40 * 8 * 8}
+    assert results["provenance"]["peak_memory"] > kept
     assert report_data.reliability is not None
     assert report_data.reliability[..., 0].sum() == report_data.confusion.sum()
     assert report_data.attention is not None

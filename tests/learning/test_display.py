@@ -157,6 +157,35 @@ def test_a_step_in_no_time_is_no_division_by_zero(at: Callable[[float], None]) -
     display.close()
 
 
+@pytest.mark.parametrize(("width", "speed"), [(120, True), (80, True), (60, False)])
+def test_a_narrow_terminal_has_the_time_left_rather_than_the_speed(
+    at: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, width: int, speed: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = Terminal()
+    display = Display([TUNE_2, TUNE_2], 2, "live", stream)
+    display.start(TUNE_2)
+    at(50)
+    display.advance(100, steps_done=5)
+    display.close()
+    assert "epoch 1/2 | " in stream.getvalue()
+    assert "2:30 left" in stream.getvalue()
+    assert (" images/s" in stream.getvalue()) is speed
+
+
+def test_what_is_told_may_be_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = io.StringIO()
+    display = Display([], 2, "lines", stream)
+    display.say("data      digits: 1,442 training and 355 test images", indent=10)
+    display.say("a line that is not folded, however long it may be")
+    assert lines(stream) == [
+        "data      digits: 1,442 training and 355",
+        "          test images",
+        "a line that is not folded, however long it may be",
+    ]
+
+
 # ---- modes -------------------------------------------------------------------------------------------------------
 
 

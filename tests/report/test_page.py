@@ -102,7 +102,7 @@ def test_the_page_is_whole_and_needs_nothing_else(text: str, outline: Outline) -
 
 def test_every_section_is_there_and_every_figure_is_a_file_too(run: Path, outline: Outline) -> None:
     names = [section.name for section in SECTIONS]
-    more = {"numbers", "phase_numbers", "classes", "memory", "images", "protocol", "provenance"}
+    more = {"numbers", "phase_numbers", "classes", "memory", "images", "costs", "protocol", "provenance"}
     assert set(names) | more == set(outline.sections)
     for name in names:
         assert (run / "report" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
@@ -120,6 +120,7 @@ def test_numbers(outline: Outline, text: str) -> None:
         "After each phase, the numbers task main, linear tune, linear whole task, linear "
         "1 85.0 n/a 90.0 2 60.0 72.0 73.3 3 42.5 67.5 67.5 "
     ), "in the first task nothing is tuned"
+    assert " ".join(outline.sections["costs"].split()).startswith("Costs parameters 1,002 multiply-adds an image n/a ")
     head = text[text.index("<header>") : text.index("</header>")]
     for told in ("76.9 %", "67.5 %", "25.0 %", "1 min 15 s", "1,002", "keeps all of the 20 &lt;i&gt;training"):
         assert told in head
@@ -180,7 +181,7 @@ def test_a_run_with_little_to_show_has_a_page_too(tmp_path: Path) -> None:
     (folder / "results.json").write_text(json.dumps(results))
     outline = Outline(write_report(folder).read_text(encoding="utf-8"))
     assert {
-        "accuracy", "matrix", "tasks", "forgetting", "speed", "numbers", "images", "protocol", "provenance"
+        "accuracy", "matrix", "tasks", "forgetting", "speed", "numbers", "images", "costs", "protocol", "provenance"
     } == set(outline.sections)  # fmt: skip
     assert "No published curve" in outline.sections["accuracy"]
 

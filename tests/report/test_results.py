@@ -29,6 +29,7 @@ KEYS = [
     "forgetting",
     "backward_transfer",
     "parameters",
+    "costs",
     "notes",
     "provenance",
 ]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from cl_lightning.report.costs import cost_texts
 from cl_lightning.report.results_schema import check_results_file
-from cl_lightning.report.table import render_table
+from cl_lightning.report.table import headline, protocol_line, render_table
 from scripts.soak.bundles import change_value
 
 EACH = {"class_incremental": {"linear": 0.5, "nme": 0.25}, "task_incremental": {"linear": 1.0}}
@@ -24,7 +25,12 @@ WHOLE: dict[str, Any] = {
     ],
     "accuracy_matrix": {p: {name: [[0.5], [0.5, 1.0]] for name in of} for p, of in EACH.items()},
     "average_incremental_accuracy": 0.5, "last_accuracy": 0.5, "forgetting": None, "backward_transfer": 0.1,
-    "parameters": 4, "notes": [], "provenance": {"commit": None, "seconds": 1.0},
+    "parameters": 4, "costs": {"multiply_adds": 9, "multiply_adds_by_task": [None, 9]}, "notes": [],
+    "provenance": {
+        "commit": None, "seconds": 1.0, "peak_memory": 5, "peak_gpu_memory": None,
+        "disk": {"checkpoints": 7, "exemplars": None},
+        "phases": [{"task": 0, "phase": "main", "steps": 1, "images": 8, "seconds": 0.5}],
+    },
 }  # fmt: skip
 
 
@@ -38,7 +44,9 @@ def refusal(content: Any) -> str | None:
 
 def test_what_a_run_writes_passes() -> None:
     assert refusal(WHOLE) is None
-    assert "icarl" in render_table(WHOLE, "run")
+    assert "class-incremental, nme" in render_table(WHOLE, "run")
+    assert "method=icarl" in protocol_line(WHOLE)
+    assert "last 50.00 %" in headline(WHOLE)
 
 
 @pytest.mark.parametrize("seed", range(80))
@@ -48,6 +56,9 @@ def test_of_what_passes_a_table_can_be_made(seed: int) -> None:
     told = refusal(content)
     if told is None:
         render_table(content, "run")
+        headline(content)
+        protocol_line(content)
+        cost_texts(content)
     else:
         assert len(told.splitlines()) == 1
         assert len(told) < 300

@@ -1,4 +1,4 @@
-"""The closing table: right numbers, never without their protocol, readable at any width and number of tasks."""
+"""The closing text: right numbers, a line with the protocol for the log, readable at any width and number of tasks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import pytest
 from cl_lightning.core.types import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.report.results import build_results
-from cl_lightning.report.table import render_table
+from cl_lightning.report.table import closing_lines, headline, protocol_line, render_table
 
 PROTOCOL = {"method": "dytox", "memory": "2000 total, global", "order": "cifar100_order1", "seed": 7, "replicas": 1}
 
 
-def results_of(rows, readouts=("linear",)):
+def results_of(rows, readouts=("linear",), planned=None):
     tasks = [TaskRecord(t, (t,), (f"[red]{t}[/red]",), 1.0, 1.0, 5) for t in range(len(rows))]
+    protocol = {**PROTOCOL, "data": "made", "tasks": [1] * (planned or len(rows))}
     matrices = {"class_incremental": {name: AccuracyMatrix(tuple(map(tuple, rows))) for name in readouts}}
-    return build_results(PROTOCOL, tasks, matrices, readouts[0], 10_733_584, {"commit": "abc1234"})
+    return build_results(protocol, tasks, matrices, readouts[0], 10_733_584, {"commit": "abc1234"})
 
 
 def falling(tasks):
@@ -37,10 +38,12 @@ def test_numbers_and_their_protocol():
     assert cells(text, "2") == ["2", "60.00", "90.00", "65.00"]
     assert "class-incremental, linear *      72.50  65.00       20.00  -20.00" in text
     assert "class-incremental, nearest_mean  72.50" in text
+    assert text.splitlines()[0].endswith(" class-incremental, linear")
+    line = protocol_line(results_of(rows, ("linear", "nearest_mean")))
     for key, value in PROTOCOL.items():
-        assert f"{key}={value}" in text
-    for word in ("evaluation=class_incremental", "readout=linear", "commit=abc1234", "=10,733,584", "out/run/"):
-        assert word in text
+        assert f"{key}={value}" in line
+    for word in ("evaluation=class_incremental", "readout=linear", "commit=abc1234", "=10,733,584"):
+        assert word in line
 
 
 def test_total_forgetting_is_printed_as_100():
@@ -54,8 +57,8 @@ def test_one_task_prints_not_applicable():
     assert cells(render_table(results_of(falling(1)), "run", 100), "class-incremental,")[-2:] == ["n/a", "n/a"]
 
 
-@pytest.mark.parametrize("width", [40, 80, 100, 160])
-@pytest.mark.parametrize("tasks", [1, 2, 10, 11, 50, 150])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160, 500])
+@pytest.mark.parametrize("tasks", [1, 2, 10, 11, 20, 50, 100, 150])
 def test_any_number_of_tasks_fits_any_width(tasks, width):
     text = render_table(results_of(falling(tasks)), "run", width)
     assert max(map(len, text.splitlines())) <= width
@@ -63,10 +66,13 @@ def test_any_number_of_tasks_fits_any_width(tasks, width):
     assert "\x1b" not in text
     last = cells(text, str(tasks))
     assert last[-1] == f"{100 - (tasks - 1) / 4:.2f}"  # the accuracy on all seen is never left out
+    assert len(text.splitlines()) <= 50, "a screen holds it"
     flat = " ".join(text.split())
     columns = [word for word in cells(text, "after")[1:-2] if word != "..."]
     if len(columns) < tasks:
         assert f"{len(columns)} of {tasks} task columns fit; the full matrix is in run/accuracy_matrix.csv" in flat
+    elif tasks > 25:
+        assert f"24 of {tasks} rows are shown; the full matrix is in run/accuracy_matrix.csv" in flat
     else:
         assert "full matrix" not in flat
     for place, column in enumerate(columns[: len(columns) // 2]):
@@ -81,8 +87,8 @@ def test_brackets_are_text_and_not_markup():
     results = results_of(falling(2), ("[red]head",))
     assert "class-incremental, [red]head *" in render_table(results, "run", 100)
     results["protocol"]["note"] = "[bold]x[/bold] :smile:"
-    assert "note=[bold]x[/bold] :smile:" in render_table(results, "run[0]", 100)
-    assert "run[0]/" in render_table(results, "run[0]", 100)
+    assert "note=[bold]x[/bold] :smile:" in protocol_line(results)
+    assert "run[0]/" in render_table(results_of(falling(50)), "run[0]", 100)
 
 
 def test_a_task_that_was_not_evaluated_is_no_number():
@@ -91,3 +97,36 @@ def test_a_task_that_was_not_evaluated_is_no_number():
     assert cells(text, "class-incremental,")[-4:] == ["n/a"] * 4
     assert "not evaluated, the test images of that task were not at hand" in text
     assert "not at hand" not in render_table(results_of([[(40, 45, 50)]]), "out/run", 100)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "planned", "line"),
+    [
+        (1, 1, "accuracy 100.00 %"),
+        (2, 2, "average incremental accuracy 99.88 %, last 99.75 % (class-incremental)"),
+        (1, 3, "average incremental accuracy 100.00 %, last 100.00 % (class-incremental, after task 1 of 3)"),
+    ],
+)
+def test_the_main_result_is_a_line(tasks, planned, line):
+    assert headline(results_of(falling(tasks), planned=planned)) == line
+
+
+def test_a_result_that_there_is_not_is_none():
+    assert "accuracy n/a, last n/a" in headline(results_of([[(40, 45, 50)], [(0, 0, 0), (9, 10, 10)]]))
+
+
+def test_the_end_names_the_files_and_the_command_that_is_typed_next():
+    result, page, numbers, following = closing_lines(results_of(falling(2)), "my runs/1", "my runs/1/report.html")
+    assert result.endswith(headline(results_of(falling(2))))
+    assert page == "report   my runs/1/report.html"
+    assert numbers.endswith("my runs/1/results.json")
+    assert following == "next     python -m cl_lightning.predict 'my runs/1' PICTURE.png"
+    narrow = closing_lines(results_of(falling(2)), "a long/path that is/not broken", "report.html", 40)
+    assert narrow[0].splitlines() == [
+        "result   average incremental accuracy",
+        "         99.88 %, last 99.75 %",
+        "         (class-incremental)",
+    ]
+    assert len(narrow[-1].splitlines()) == 1
+    without = closing_lines(results_of(falling(2)), "run", None)
+    assert without[1] == "report   python -m cl_lightning.report run", "the command that makes it"

@@ -21,8 +21,9 @@ from cl_lightning.core.types import (
     View,
 )
 from cl_lightning.learning.finite_check import ScoresCheck
+from cl_lightning.resources.costs import multiply_adds, peak_memory
 from cl_lightning.run.task_loop import evaluate_all, evaluate_ready
-from tests.run.small_task_loop import LABELS, MAIN, PLAN, TASKS, Plot, Plotted, images, phase, until
+from tests.run.small_task_loop import LABELS, MAIN, PLAN, SCENARIO, TASKS, Plot, Plotted, images, phase, until
 
 FIRST_TASK = [
     ("grow", 0), ("keep",),
@@ -58,6 +59,10 @@ def test_what_is_known_after_each_task() -> None:
     (record,) = plot.state.records
     assert (record.index, record.classes, record.names) == (0, (0, 1), ("0", "1"))
     assert record.parameters == sum(p.numel() for p in plot.method.network.parameters())
+    assert record.multiply_adds == multiply_adds(plot.method.network, SCENARIO.image_size, SCENARIO.channels) > 0
+    assert record.peak_memory is not None
+    assert 0 < record.peak_memory <= peak_memory()
+    assert record.peak_gpu_memory is None
     # 24 images twice and 20 exemplars once, two seconds each
     assert record.images_per_second == pytest.approx((2 * 24 + 20) / 4.0)
     phases = [(p.task, p.phase, p.steps, p.images) for p in plot.state.phases]

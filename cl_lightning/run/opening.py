@@ -1,0 +1,271 @@
+"""The opening of a run: a few lines that say what begins, notes on what is unusual, and details for the log.
+
+The lines are for somebody who sees the program for the first time. All that is needed to repeat the run is in the
+details, in ``config.yaml`` and in ``results.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cl_lightning.config.fill_auto import unread_switches
+from cl_lightning.config.schedule_scales import epochs_of, trained_phases, uses_of
+from cl_lightning.config.schema import Config, JointConfig, TimmConfig
+from cl_lightning.core.paths import display_path
+from cl_lightning.core.quantities import count_text
+from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.data.sources.skipped_files import in_words
+from cl_lightning.learning.display import PhaseSpan
+from cl_lightning.resources.parameters import count
+from cl_lightning.run.build_engine import on_gpu
+from cl_lightning.run.protocol import epochs, memory_name
+
+_UNEVEN = 2
+"""Ratio of the largest class to the smallest one from which the opening says so."""
+_MOST_NAMES = 8
+_LABEL = 9
+"""Width of the column of labels."""
+INDENT = _LABEL + 1
+"""Column at which the text of a line begins."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The text that a run begins with."""
+
+    lines: tuple[str, ...]
+    """At most six: data, method, network, memory, training, files."""
+    notes: tuple[str, ...]
+    """Lines on what is unusual."""
+    details: tuple[str, ...]
+    """Lines for the log alone, and for ``verbose=2``."""
+
+
+def opening(
+    config: Config,
+    scenario: Scenario,
+    run_dir: Path,
+    *,
+    spans: Sequence[PhaseSpan] = (),
+    resumed_at: str | None = None,
+    notes: Sequence[str] = (),
+) -> Opening:
+    """Return the opening of a run.
+
+    Args:
+        config: of the run.
+        scenario: its tasks.
+        run_dir: folder of the run's files.
+        spans: phases ahead.
+        resumed_at: position at which an interrupted run goes on; None for one that begins.
+        notes: further notes, of what makes its numbers mean less or its steps slow.
+    """
+    lines = {
+        "data": _data(config, scenario),
+        "method": _method(config),
+        "network": _network(config, scenario),
+        "memory": _memory(config),
+        "training": _training(config, spans),
+        "files": str(display_path(run_dir)),
+    }
+    all_notes = [
+        *([f"going on with {resumed_at}"] if resumed_at else []),
+        *_extension_notes(config, scenario),
+        *notes,
+        *_data_notes(scenario),
+    ]
+    return Opening(
+        tuple(f"{label:<{_LABEL}} {text}" for label, text in lines.items()),
+        tuple(f"{'note':<{_LABEL}} {note}" for note in all_notes),
+        tuple(_details(config, scenario)),
+    )
+
+
+# ---- the lines -----------------------------------------------------------------------------------------------------
+
+
+def _data(config: Config, scenario: Scenario) -> str:
+    """Return the numbers of images, classes and tasks; of a run that extends another one, those of the new task."""
+    if config.extends is not None:
+        task, folder = scenario.tasks[-1], display_path(Path(config.extends.folders[-1].folder))
+        images = f"{len(task.train):,} images to train on, {len(task.test):,} to evaluate on{_folder(scenario)}"
+        return f"learns {shortened(task.names)} from {folder} ({images})"
+    trained, evaluated = len(_trained(scenario)), sum(len(task.test) for task in scenario.tasks)
+    return (
+        f"{_data_name(config)}: {trained:,} training and {evaluated:,} {scenario.evaluates_on} images"
+        f"{_folder(scenario)}, {_classes(scenario)}"
+    )
+
+
+def _data_name(config: Config) -> str:
+    data = config.data
+    if data.name == "image_folder":
+        return str(display_path(Path(data.root)))
+    return ", then ".join(entry.name for entry in data.sets) or data.name
+
+
+def _classes(scenario: Scenario) -> str:
+    """Return the classes and how tasks bring them: ``10 classes in 5 tasks of 2``."""
+    sizes, number = [task.num_new for task in scenario.tasks], len(scenario.class_names)
+    classes = f"{number} class{'es' if number > 1 else ''}"
+    if len(sizes) == 1:
+        return f"{classes} in a single task"
+    first, *rest = sizes
+    if len(set(sizes)) == 1:
+        how = f"of {first}"
+    elif len(rest) > 1 and len(set(rest)) == 1:
+        how = f"({first}, then {rest[0]} each)"
+    else:
+        shown = ", ".join(map(str, sizes[:_MOST_NAMES]))
+        how = f"({shown}{', ...' if len(sizes) > _MOST_NAMES else ''})"
+    return f"{classes} in {len(sizes)} tasks {how}"
+
+
+def _method(config: Config) -> str:
+    recipe = "" if config.recipe.name == "clean" else f", recipe {config.recipe.name}"
+    return f"{config.method.name}{recipe}, seed {config.seed}"
+
+
+def _network(config: Config, scenario: Scenario) -> str:
+    weights = count(config, scenario.image_size, scenario.channels).weights
+    loaded = (isinstance(config.model, TimmConfig) and config.model.pretrained) or getattr(
+        config.method, "backbone_file", None
+    )
+    return (
+        f"{config.model.name}, {count_text(weights)} parameters in the first task"
+        f"{', pretrained' if loaded else ''}, on {_device(config)}"
+    )
+
+
+def _device(config: Config) -> str:
+    trainer = config.trainer
+    name = f"the GPU ({torch.cuda.get_device_name()})" if on_gpu(trainer) else "the CPU"
+    if trainer.devices > 1:
+        name = f"{trainer.devices} {'GPUs' if on_gpu(trainer) else 'processes of the CPU'}"
+    return name if trainer.precision == "32-true" else f"{name} in {trainer.precision}"
+
+
+def _memory(config: Config) -> str:
+    """Return how many images of earlier classes are kept."""
+    memory = config.memory
+    if isinstance(config.method, JointConfig):
+        return "none needed: every task trains on all images so far"
+    if not config.method.rehearsal:
+        return f"none: {config.method.name} keeps no images"
+    if memory.budget == "none":
+        return "none: no image of an earlier class is kept"
+    each = "of each earlier class" if memory.budget == "per_class" else "of all earlier classes together"
+    lists = f", by each of {config.batch.replicas} replicas" if memory.scope == "per_replica" else ""
+    return f"{memory.size:,} training images {each} (exemplars){lists}"
+
+
+def _training(config: Config, spans: Sequence[PhaseSpan]) -> str:
+    """Return the epochs of a task, and the steps that are ahead."""
+    steps, images = sum(span.epochs * span.steps_per_epoch for span in spans), config.batch.size * config.batch.replicas
+    length = f", {_number(steps, 'step')} of {_number(images, 'image')}" if steps else ""
+    return _epochs(config) + length
+
+
+def _epochs(config: Config) -> str:
+    """Return the epochs of each phase: ``500 + 20 epochs a task (main + finetuning)``."""
+    lengths = {name: epochs_of(name, phase, config) for name, phase in trained_phases(config).items()}
+    first = [name for name in lengths if uses_of(config.method)[name].first_task_if]
+    later = [name for name in lengths if name not in first]
+    if not first:
+        return f"{_sum_of_epochs(lengths, later)} a task"
+    return f"{_sum_of_epochs(lengths, first)} in the first task, {_sum_of_epochs(lengths, later)} in each later one"
+
+
+def _sum_of_epochs(lengths: Mapping[str, int], names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return _number(lengths[names[0]], "epoch")
+    return f"{' + '.join(str(lengths[name]) for name in names)} epochs ({' + '.join(names)})"
+
+
+def _number(number: int, of: str) -> str:
+    return f"{number:,} {of}{'s' * (number != 1)}"
+
+
+# ---- notes and details ---------------------------------------------------------------------------------------------
+
+
+def _data_notes(scenario: Scenario) -> Iterator[str]:
+    """Yield notes on uneven classes, a folder that is not read, and files that were left out."""
+    if not scenario.fingerprints:
+        few, many = _extremes(scenario)
+        if many[1] >= _UNEVEN * few[1]:
+            yield f"uneven classes: {few[1]:,} training images of {few[0]} to {many[1]:,} of {many[0]}"
+    if scenario.unused_folder:
+        yield f"{scenario.unused_folder}/ is not used"
+    if scenario.left_out:
+        yield f"left out: {in_words(scenario.left_out)} (run.log names all)"
+
+
+def _extension_notes(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Yield notes on the run that is extended, and on tasks that cannot be evaluated."""
+    if config.extends is None:
+        return
+    old = scenario.tasks[-1].num_old
+    yield f"goes on with {display_path(Path(config.extends.run))}, which has learnt {old} class{'es' * (old > 1)}"
+    without = [str(task.index + 1) for task in scenario.tasks if len(task.test) == 0]
+    if without:
+        yield f"not evaluated, for want of test images: tasks {', '.join(without)}"
+
+
+def _details(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Yield the protocol of the run in lines: setting, recipe, lengths, numbers of images."""
+    unread = unread_switches(config.method)
+    recipe = {
+        k: v
+        for k, v in dataclasses.asdict(config.recipe).items()
+        if k not in ("name", "date", "replicas", "precision", *unread)
+    }
+    yield (
+        f"{config.method.name} with {config.model.name} on {config.data.name}: {len(scenario.tasks)} tasks, "
+        f"{len(scenario.class_names)} classes, memory {memory_name(config)}"
+        f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
+        f"augmentation {config.data.augmentation}, seed {config.seed}"
+    )
+    yield f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items())
+    yield f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}"
+    if not scenario.fingerprints:  # of earlier tasks only exemplars are at hand
+        few, many = _extremes(scenario)
+        each = f"{few[1]} each" if few[1] == many[1] else f"{few[1]} of {few[0]} to {many[1]} of {many[0]}"
+        evaluated = sum(len(task.test) for task in scenario.tasks)
+        unused = f"; {scenario.unused_folder}/ is not used" if scenario.unused_folder else ""
+        yield (
+            f"{len(_trained(scenario))} training images of {len(scenario.class_names)} classes ({each}), {evaluated} "
+            f"{scenario.evaluates_on} images{_folder(scenario)}{unused}"
+        )
+
+
+def _trained(scenario: Scenario) -> torch.Tensor:
+    """Return the labels of all images that are trained on."""
+    return scenario.train_labels[scenario.train_labels >= 0]
+
+
+def _extremes(scenario: Scenario) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Return the classes with the fewest and with the most training images, and these numbers."""
+    counts = _trained(scenario).bincount(minlength=len(scenario.class_names)).tolist()
+    few, many = counts.index(min(counts)), counts.index(max(counts))
+    return (scenario.class_names[few], counts[few]), (scenario.class_names[many], counts[many])
+
+
+def _folder(scenario: Scenario) -> str:
+    return f" in {scenario.evaluation_folder}/" if scenario.evaluation_folder else ""
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return the names in a row, the first eight and the number of the others where there are many.
+
+    >>> shortened(["cat", "dog"])
+    'cat, dog'
+    """
+    if len(names) <= _MOST_NAMES + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} others"
