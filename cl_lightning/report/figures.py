@@ -39,6 +39,7 @@ from cl_lightning.report.numbers import (
     seen_classes,
     task_confusion,
 )
+from cl_lightning.report.words import hyphenated
 
 _FULL = 102
 """Upper end of an axis of accuracy in %: a point at 100 is whole."""
@@ -65,10 +66,12 @@ def _accuracy(run: ReportInput, wide: float, high: float) -> Figure:
     classes, main = seen_classes(run), run.results["protocol"]["evaluation"]
     lines: list[Line2D] = []
     colours, styles = cycle(COLOURS), cycle((":", "-."))  # dashes are the published curve's
-    for protocol in run.results["tasks"][-1]["accuracy"]:
+    evaluated = run.results["tasks"][-1]["accuracy"]
+    several = len({readout for readouts in evaluated.values() for readout in readouts}) > 1
+    for protocol in evaluated:
         style = "-" if protocol == main else next(styles)
         for index, (names, values) in enumerate(distinct_curves(run, protocol)):
-            label = name(f"{protocol.replace('_', '-')}, {names}")
+            label = name(hyphenated(protocol) + (f", {names}" if several else ""))
             marker = MARKERS[index % len(MARKERS)]
             lines += axes.plot(classes, values, style, marker=marker, color=next(colours), label=label, clip_on=False)
             lines[-1].set(linewidth=1.3 if lines[1:] else 2.2, zorder=2 if lines[1:] else 3)

@@ -61,7 +61,8 @@ def after_phases(run: ReportInput) -> dict[str, list[float]]:
     results = run.results
     protocol, main, num_tasks = results["protocol"]["evaluation"], results["protocol"]["readout"], len(results["tasks"])
     curves: dict[str, list[float]] = {}
-    for entry in results.get("phase_accuracy", []):
+    finished = [entry for entry in results.get("phase_accuracy", []) if entry["task"] < num_tasks]
+    for entry in finished:
         for readout, value in entry["accuracy"].get(protocol, {}).items():
             curves.setdefault(f"{entry['phase']}, {readout}", [math.nan] * num_tasks)[entry["task"]] = percent(value)
     if curves:

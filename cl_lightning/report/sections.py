@@ -12,7 +12,7 @@ from cl_lightning.report import figures, training_figures
 from cl_lightning.report.data import ReportInput
 from cl_lightning.report.drawing import Draw
 from cl_lightning.report.numbers import falls, main_curve, main_matrix, seen_classes, task_confusion
-from cl_lightning.report.words import COMPETING, counted, duration, hyphenated
+from cl_lightning.report.words import counted, duration, hyphenated
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class Section:
     """The same for a phone, of a figure that is wider than one column."""
 
 
+_COMPETING = {
+    "class_incremental": "all classes seen competing",
+    "task_incremental": "its own classes competing",
+}
 _PROTOCOLS = {
     "class_incremental": "Class-incremental: all classes learnt so far compete, nobody tells the task.",
     "task_incremental": "Task-incremental: an image's task is told, so that only its classes compete.",
@@ -47,10 +51,15 @@ def _accuracy_caption(run: ReportInput) -> str:
     return " ".join(parts)
 
 
-def _phases_caption(run: ReportInput) -> str:
+def competing(run: ReportInput) -> str:
+    """Return which classes an image may be taken for in the main protocol."""
     protocol = run.results["protocol"]["evaluation"]
+    return _COMPETING.get(protocol, hyphenated(protocol))
+
+
+def _phases_caption(run: ReportInput) -> str:
     return (
-        f"On all classes learnt so far, {COMPETING[protocol]}, when a phase had ended and the rest of its task "
+        f"On all classes learnt so far, {competing(run)}, when a phase had ended and the rest of its task "
         "was still to come; by the read-outs that existed by then."
     )
 
@@ -64,11 +73,10 @@ def _matrix_caption(run: ReportInput) -> str:
 
 
 def _tasks_caption(run: ReportInput) -> str:
-    competing = COMPETING[run.results["protocol"]["evaluation"]]
     now = {task: value for task, value in enumerate(main_matrix(run)[-1]) if not math.isnan(value)}
     lowest = min(now, key=lambda task: now[task]) if now else None
     seen = "" if lowest is None else f"Lowest now: task {lowest + 1} with {now[lowest]:.1f} %. "
-    return f"{seen}Each line is the accuracy on the test images of one task, {competing}."
+    return f"{seen}Each line is the accuracy on the test images of one task, {competing(run)}."
 
 
 def _forgetting_caption(run: ReportInput) -> str:
@@ -97,11 +105,11 @@ def _confusion_caption(run: ReportInput) -> str:
 
 
 def _calibration_caption(run: ReportInput) -> str:
-    competing = "" if run.results["protocol"]["evaluation"] == "class_incremental" else " Here all classes compete."
+    others = "" if run.results["protocol"]["evaluation"] == "class_incremental" else " Here all classes compete."
     return (
         "Answers in ten bins of confidence, the larger the point the more images; below the dashed line the network is "
         "surer than it is right. The error is the mean distance between confidence and accuracy."
-        f"{competing} {run.data.probabilities}"
+        f"{others} {run.data.probabilities}"
     ).strip()
 
 

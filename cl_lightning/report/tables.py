@@ -153,7 +153,7 @@ def equal_images(run: ReportInput) -> Table | None:
         [
             hyphenated(name).replace("-", " "),
             f"{equal['images']:,}",
-            ", ".join(f"{one} is {two}" for one, two in equal["examples"]),
+            ", ".join(" is ".join(pair) for pair in equal["examples"]),
         ]
         for name, equal in found.items()
     ]

@@ -7,12 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from cl_lightning.core.types import Plain
 
-COMPETING = {
-    "class_incremental": "all classes seen competing",
-    "task_incremental": "its own classes competing",
-}
-"""Protocol -> which classes an image may be taken for."""
-
 
 def number(value: float) -> str:
     """Return a number in %, or points, with one digit."""
