@@ -200,7 +200,7 @@ def _left_out(run: ReportInput) -> Card | None:
     table = tables.left_out(run)
     if table is None and run.results.get("left_out") is not None:
         return Card("left_out", heading, "Nothing: every file in it is an image that could be used.")
-    return _card("left_out", heading, "", table)
+    return _card("left_out", heading, "", table, size="all")
 
 
 def _memory(run: ReportInput) -> Card | None:

@@ -127,21 +127,19 @@ def images(run: ReportInput) -> Table | None:
     rows = []
     for part, counts in run.results["images"].items():
         known = {name: count for name, count in counts.items() if count is not None}
-        few, many = (end(known, key=lambda name: known[name]) for end in (min, max)) if known else ("", "")
-        numbers = (
-            [
-                f"{sum(known.values()):,}",
-                f"{len(known):,}",
-                f"{known[few]:,} ({shortened(few, _NAME)})",
-                f"{known[many]:,} ({shortened(many, _NAME)})",
-            ]
-            if known
-            else ["n/a"] * 4
-        )
+        numbers = [f"{sum(known.values()):,}", f"{len(known):,}", *_extremes(known)] if known else ["n/a"] * 4
         rows.append([part, *numbers, identities.get(part) or "not known"])
     columns = [Column("part", "name"), Column("images"), Column("classes")]
     columns += [Column(title, "text") for title in ("fewest a class", "most a class", "identity of the content")]
     return Table(columns, rows)
+
+
+def _extremes(counts: Mapping[str, int]) -> list[str]:
+    """Return the smallest and the largest number of images of a class, each with the class."""
+    few, many = (end(counts, key=lambda name: counts[name]) for end in (min, max))
+    if counts[few] == counts[many]:
+        return [f"{counts[few]:,} (every class)"] * 2
+    return [f"{counts[name]:,} ({shortened(name, _NAME)})" for name in (few, many)]
 
 
 def equal_images(run: ReportInput) -> Table | None:

@@ -8,7 +8,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatter
 from numpy.typing import NDArray
 
 from cl_lightning.report.data import ReportInput
@@ -33,6 +33,13 @@ _ATTENDED_TASKS = 10
 """Largest number of tasks whose attention is drawn: the first ones."""
 
 
+class _PlainLog(LogFormatter):
+    """Labels of a logarithmic axis as plain numbers, where matplotlib would write powers of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 @styled
 def losses(run: ReportInput) -> Figure | None:
     """Draw the terms of the loss over all phases, weighted as they are summed."""
@@ -44,12 +51,13 @@ def losses(run: ReportInput) -> Figure | None:
         points = np.array([(row["step"], row[term]) for row in run.curves if term in row])
         steps, values = _thinned(points)
         label = name(term.removeprefix("loss/"))
-        axes.plot(steps, values, label=label, marker=marker, markevery=0.1, linewidth=1.1)
+        axes.plot(steps, values, label=label, marker=marker, markevery=max(1, len(steps) // 10), linewidth=1.1)
     _mark_tasks(axes, run)
     axes.set(xlabel="optimiser steps of all phases", ylabel="loss")
     if all(value > 0 for row in run.curves for term in names if (value := row.get(term)) is not None):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(_PlainLog())
+        axes.yaxis.set_minor_formatter(_PlainLog(minor_thresholds=(1.5, 0.5)))
     key(axes)
     return figure
 

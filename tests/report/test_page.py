@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cl_lightning.report import drawing, figures
+from cl_lightning.report import drawing, figures, training_figures
 from cl_lightning.report.__main__ import main
 from cl_lightning.report.dashboard import panels
 from cl_lightning.report.data import ReportData, read_report_data, read_report_input
@@ -131,7 +131,7 @@ def test_numbers(outline: Outline, text: str) -> None:
 def test_images_are_counted_and_equal_ones_named(outline: Outline) -> None:
     told = " ".join(outline.sections["images"].split())
     assert "train 120 3 30 (dog) 50 (<b>lynx</b> & co) 0123abcd" in told
-    assert "test 200 4 50 (cat) 50 (cat) not known" in told
+    assert "test 200 4 50 (every class) 50 (every class) not known" in told
     assert "train and test 2 train/fox/1.png is val/fox/2.png" in told
     assert "two classes 0" in told
 
@@ -264,6 +264,13 @@ def test_phases_are_drawn_where_they_ended(run: Path) -> None:
     del shown.results["phase_accuracy"]
     assert figures.phases(shown) is None
     assert list(panels(shown).tables) == ["accuracy"]
+
+
+def test_a_term_of_the_loss_with_a_single_point_is_seen(run: Path) -> None:
+    """A short run has one row of a phase: without a marker, a line of one point is nothing."""
+    curves = ({"step": 5.0, "loss/a": 1.0}, {"step": 9.0, "loss/a": 0.5, "loss/b": 0.2})
+    (axes,) = training_figures.losses(dataclasses.replace(read_report_input(run), curves=curves)).axes
+    assert [line.get_markevery() for line in axes.lines] == [1, 1]
 
 
 def test_what_never_forgets_has_an_axis_that_starts_at_zero(run: Path) -> None:

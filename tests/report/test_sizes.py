@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
+from cl_lightning.report import training_figures
 from cl_lightning.report.data import ReportInput, read_report_input
 from cl_lightning.report.drawing import in_style
 from cl_lightning.report.sections import SECTIONS
@@ -65,6 +67,22 @@ def test_with_two_tasks_forgetting_is_a_bar_and_not_a_wall(tmp_path: Path) -> No
     (bar,) = axes.patches
     assert bar.get_width() <= (high - low) / 5  # type: ignore[attr-defined]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2"], "no task is invented"
+
+
+@pytest.mark.parametrize("decades", [0.2, 1, 4])
+def test_an_axis_of_losses_has_plain_numbers(decades: float, tmp_path: Path) -> None:
+    run = read_report_input(write_case(tmp_path, Case(1, 10)))
+    curves = tuple({"step": float(k), "loss/classification": 0.8 * 10 ** (-decades * k / 20)} for k in range(21))
+    figure = training_figures.losses(dataclasses.replace(run, curves=curves))
+    assert figure is not None
+    with in_style():
+        figure.draw_without_rendering()
+        axis = figure.axes[0].yaxis
+        low, high = axis.get_view_interval()
+        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        shown = [tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text()]
+    assert 2 <= len(shown) <= 12
+    assert all(low <= float(text) <= high for text in shown)
 
 
 def test_a_run_of_one_task_has_no_forgetting(tmp_path: Path) -> None:
