@@ -130,8 +130,9 @@ def tasks_over_time(run: ReportInput) -> Figure | None:
     if len(R) < 2:
         return None
     figure, axes = new_axes()
-    colours = mpl.colormaps["viridis"](np.linspace(0.15, 0.88, len(R)))
-    few = len(R) <= _LABELLED
+    few = len(R) <= len(COLOURS)
+    # The ends of the map would not be seen on black, or on white.
+    colours = COLOURS if few else mpl.colormaps["viridis"](np.linspace(0.3, 0.85, len(R)))
     lines: list[Line2D] = []
     for task in range(len(R)):
         after = range(task, len(R))
