@@ -106,7 +106,9 @@ def test_the_wheel_carries_every_configuration_and_data_file(wheel: zipfile.ZipF
         name = f"cl_lightning/conf/{path.relative_to(ROOT / 'conf').as_posix()}"
         assert wheel.read(name) == path.read_bytes()
     assert "cl_lightning/data/scenarios/class_orders.yaml" in shipped
-    for path in (ROOT / "cl_lightning").rglob("*.py"):
+    templates = list((ROOT / "cl_lightning/report/template").iterdir())
+    assert templates
+    for path in [*templates, *(ROOT / "cl_lightning").rglob("*.py")]:
         assert path.relative_to(ROOT).as_posix() in shipped
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cl_lightning.core.printable import printable
 from cl_lightning.report import figures
 from cl_lightning.report.data import ReportInput
-from cl_lightning.report.figures import main_matrix, percent
+from cl_lightning.report.numbers import main_matrix, percent
 from cl_lightning.report.panels import Panels, Picture, Table
 from cl_lightning.report.pictures import strip_png, to_png
 

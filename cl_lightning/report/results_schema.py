@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cl_lightning.core.json_schema import list_of, mapping_of, maybe, number, plain, record, text, whole
+from cl_lightning.core.json_schema import list_of, mapping_of, maybe, number, record, text, whole
 
 _SPEED = record({"index": whole(), "seconds": number, "images_per_second": number})
 _PHASE = record({"task": whole(), "phase": text, "steps": whole(), "images": whole(), "seconds": number})
@@ -49,12 +49,14 @@ _RESULTS = record(
         "parameters": whole(),
         "costs": maybe(record({"multiply_adds": whole(), "multiply_adds_by_task": list_of(maybe(whole()))})),
         "phase_accuracy": list_of(record({"task": whole(), "phase": text, "accuracy": _EACH}, more=True)),
-        "images": mapping_of(plain),
+        "images": mapping_of(mapping_of(maybe(whole()))),
+        "data_identity": mapping_of(maybe(text)),
+        "equal_images": mapping_of(record({"images": whole(), "examples": list_of(list_of(text))}, more=True)),
         "left_out": LEFT_OUT,
         "notes": list_of(text),
         "provenance": PROVENANCE,
     },
-    optional=("costs", "phase_accuracy", "images", "left_out", "notes"),
+    optional=("costs", "phase_accuracy", "images", "data_identity", "equal_images", "left_out", "notes"),
     more=True,
 )
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cl_lightning.report.figures import INK
+from cl_lightning.report.drawing import INK
 from cl_lightning.report.pictures import inline_svg, strip, strip_png, to_png, to_svg
 
 
@@ -37,7 +37,7 @@ def test_one_figure_is_always_the_same_bytes(svg: str) -> None:
 
 def test_a_png_is_on_white_and_large_enough_for_slides() -> None:
     image = Image.open(io.BytesIO(to_png(figure()))).convert("RGB")
-    assert image.size == (320, 160)
+    assert image.size == (400, 200)
     assert image.getpixel((0, 0)) == (255, 255, 255)
 
 

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from cl_lightning.report.costs import cost_texts
+from cl_lightning.report.data import ReportInput
+from cl_lightning.report.page import page
 from cl_lightning.report.results_schema import check_results_file
+from cl_lightning.report.sections import ACCURACY, MATRIX, TASKS
 from cl_lightning.report.table import headline, protocol_line, render_table
 from scripts.soak.bundles import change_value
+from tests.report.a_run import full_report_data, results
 
 EACH = {"class_incremental": {"linear": 0.5, "nme": 0.25}, "task_incremental": {"linear": 1.0}}
 WHOLE: dict[str, Any] = {
@@ -62,3 +66,13 @@ def test_of_what_passes_a_table_can_be_made(seed: int) -> None:
     else:
         assert len(told.splitlines()) == 1
         assert len(told) < 300
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_of_what_passes_a_page_can_be_made(seed: int) -> None:
+    """With what is known of images, and with some captions."""
+    content = json.loads(json.dumps(results()))
+    change_value(random.Random(seed), content)
+    if refusal(content) is None:
+        run = ReportInput(content, (), full_report_data())
+        page(run, {section.name: "<svg></svg>" for section in (ACCURACY, MATRIX, TASKS)})
