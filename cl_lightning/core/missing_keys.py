@@ -100,6 +100,7 @@ CHECKPOINT: tuple[Missing, ...] = (
     Missing("answers", None),
     Missing("commits", []),
     Missing("after_phases", []),
+    Missing("class_counts", {}),
 )
 """The state of a run, in ``checkpoints/`` and in a bundle."""
 
@@ -120,6 +121,10 @@ PROTOCOL: tuple[Missing, ...] = (
 RESULTS: tuple[Missing, ...] = (
     Missing("provenance.phases", []),
     Missing("provenance.tasks", []),
+    Missing("macro_accuracy", None),
+    Missing("last_macro_accuracy", None),
+    Missing("forward_transfer", None),
+    Missing("forward_transfer_reason", None),
 )
 """The rest of ``results.json``."""
 

@@ -189,6 +189,7 @@ def _head(run: ReportInput, title: str) -> str:
     tiles = [
         ("average incremental accuracy", _percent(results["average_incremental_accuracy"])),
         ("last accuracy", _percent(results["last_accuracy"])),
+        *_class_balanced(results),
         ("forgetting", _percent(results["forgetting"])),
         ("backward transfer", _percent(results["backward_transfer"])),
         ("parameters", f"{results['parameters']:,}"),
@@ -200,6 +201,14 @@ def _head(run: ReportInput, title: str) -> str:
         f'<header>\n<h1>{title}</h1>\n<p class="soft">{_escaped(conditions)}.{unfinished}</p>\n{notes}'
         f'<div class="tiles">{made}</div>\n</header>'
     )
+
+
+def _class_balanced(results: Mapping[str, Plain]) -> list[tuple[str, str]]:
+    """Return a tile where the classes' test images are unequal in number, so that their balance makes a difference."""
+    last, macro = results["last_accuracy"], results.get("last_macro_accuracy")
+    if last is None or macro is None or math.isclose(last, macro, rel_tol=1e-9):
+        return []
+    return [("last accuracy, each class weighing the same", _percent(macro))]
 
 
 def _figure(section: Section, run: ReportInput, svg: str) -> str:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from cl_lightning.core.printable import printable
 from cl_lightning.metrics import continual
+from cl_lightning.report.macro import macro_after_tasks
 
 if TYPE_CHECKING:  # it needs torch, a table does not
     from cl_lightning.core.types import Plain
@@ -25,6 +26,9 @@ _CELL = len("100.00") + 2
 _GAP_CELL = len(_GAP) + 2
 _FIXED = len("after") + 2 + len("all seen")
 _MAX_ROWS = 60
+_ROOM_FOR_MACRO = 64
+"""Smallest width with a column for it; ``results.json`` has it in any case."""
+_MACRO = "Macro: the last value with each class weighing the same, however many test images it has."
 _TASK_INFERENCE = "Task-inference: the share of images that were taken for a class of their own task."
 _NOT_EVALUATED = (
     "n/a in the matrix: not evaluated, the test images of that task were not at hand; what needs them is n/a too."
@@ -57,10 +61,12 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
         parts.append(
             Text(f"{len(shown)} of {len(R)} task columns fit; the full matrix is in {run_dir}/accuracy_matrix.csv")
         )
+    macro = width >= _ROOM_FOR_MACRO and bool(results.get("macro_accuracy"))
     parts += [
         Text(""),
-        _summary(results),
+        _summary(results, macro),
         Text("In %. Avg: mean over tasks of the accuracy on all classes seen. Last: its last value. *: main result."),
+        *([Text(_MACRO)] if macro else []),
         Text("BWT (backward transfer): mean over all pairs of an old task and a later one. n/a: nothing is old yet."),
         *([Text(_TASK_INFERENCE)] if "task_inference" in results["accuracy_matrix"] else []),
         *([Text(_NOT_EVALUATED)] if any(None in row for row in R) else []),
@@ -125,11 +131,11 @@ def _with_gap(cells: Sequence[str], shown: Sequence[int], total: int) -> list[st
     return [*cells[:middle], _GAP, *cells[middle:]]
 
 
-def _summary(results: Mapping[str, Plain]) -> Table:
+def _summary(results: Mapping[str, Plain], macro: bool) -> Table:
     protocol = results["protocol"]
     table = _table()
     table.add_column("protocol, read-out", overflow="fold")
-    for heading in ("Avg", "Last", "Forgetting", "BWT"):
+    for heading in ("Avg", "Last", *(["Macro"] if macro else []), "Forgetting", "BWT"):
         table.add_column(heading, justify="right", no_wrap=True)
     for evaluation, readouts in results["accuracy_matrix"].items():
         for readout, R in readouts.items():
@@ -137,7 +143,8 @@ def _summary(results: Mapping[str, Plain]) -> Table:
             main = (evaluation, readout) == (protocol["evaluation"], protocol["readout"])
             name = f"{_hyphenated(evaluation)}, {readout}{' *' if main else ''}"
             average = None if None in seen else sum(seen) / len(seen)
-            numbers = (average, seen[-1], continual.forgetting(R), continual.backward_transfer(R))
+            balanced = [macro_after_tasks(results, evaluation, readout)[-1]] if macro else []
+            numbers = (average, seen[-1], *balanced, continual.forgetting(R), continual.backward_transfer(R))
             table.add_row(name, *map(_percent, numbers))
     return table
 

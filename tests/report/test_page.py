@@ -287,3 +287,11 @@ def test_in_a_browser(run: Path, tmp_path: Path, width: int) -> None:
     assert np.ptp(levels[:, -8:]) == 0, "the right margin is empty"
     for band in np.array_split(levels[:2400], 8):
         assert np.ptp(band) > 60
+
+
+def test_the_class_balanced_accuracy_is_told_where_it_differs(tmp_path: Path) -> None:
+    run = read_report_input(write_run(tmp_path / "run"))
+    tile = "<b>50.0 %</b><span>last accuracy, each class weighing the same</span>"
+    for macro, shown in ((None, False), (run.results["last_accuracy"], False), (0.5, True)):
+        told = dataclasses.replace(run, results={**run.results, "last_macro_accuracy": macro})
+        assert (tile in page(told, {})) == shown
