@@ -74,7 +74,7 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
         Text(f"Protocol: {_protocol_line(results)}"),
         Text(f"Files: {run_dir}/ (results.json, accuracy_matrix.csv)"),
     ]
-    return _render(parts, width)
+    return plain_text(parts, width)
 
 
 def plain_console(stream: TextIO, width: int) -> Console:
@@ -91,7 +91,8 @@ def plain_console(stream: TextIO, width: int) -> Console:
     )
 
 
-def _render(parts: Sequence[RenderableType], width: int) -> str:
+def plain_text(parts: Sequence[RenderableType], width: int) -> str:
+    """Return the parts as lines of at most ``width`` characters, ending in a line break."""
     text = io.StringIO()
     console = plain_console(text, width)
     for part in parts:
