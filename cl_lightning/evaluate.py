@@ -90,7 +90,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     who = competition(model, given.readout, given.task)
     say(f"{model.source}: {model.protocol['method']} on {model.protocol['data']}, {model.stage}")
     images, unknown, batch = _images(given, model, who)
-    say(f"{len(images.labels)} images: {images.origin}")
+    say(f"{len(images.labels)} image{'' if len(images.labels) == 1 else 's'}: {images.origin}")
     evaluation = evaluate(model, images, who, given.batch or batch, watch(len(images.labels)))
     if not evaluation.images:
         say(f"error: none of {len(images.labels)} files could be read as an image")
@@ -128,7 +128,12 @@ def _images(
     if given.folder is None:
         assert config is not None, "an export has been refused"
         images = own_images(config, model)
-        return (images if given.task is None else images.of_labels(who.labels)), (), batch
+        images = images if given.task is None else images.of_labels(who.labels)
+        if not len(images.labels):
+            raise UserError(
+                f"no test image of task {given.task} is at hand: type a folder of pictures behind the run's"
+            )
+        return images, (), batch
     aside = Aside()
     found = labelled_folder(given.folder, model, who.labels, aside)
     for line in found.lines(model, who.labels):

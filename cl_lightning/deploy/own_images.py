@@ -53,7 +53,7 @@ def _scenario(config: Config) -> Scenario:
         return build_scenario(config)
     except (UserError, InvalidFileError, InvalidSettingError, OSError) as error:
         reason = str(error).partition(": type ")[0]
-        raise UserError(f"the images of {config.run_dir} are not at hand ({reason}): {_TYPE}") from error
+        raise UserError(f"the images of {config.run_dir} cannot be used ({reason}): {_TYPE}") from error
 
 
 def _reader(scenario: Scenario) -> Callable[[int], Tensor]:

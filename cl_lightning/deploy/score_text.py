@@ -103,7 +103,8 @@ def _star(score: Mapping[str, Plain], protocol: str, readout: str) -> str:
 def _summary(score: Mapping[str, Plain]) -> Iterator[RenderableType]:
     with_images = sum(each["images"] > 0 for each in score["classes"])
     of = with_images if with_images == len(score["classes"]) else f"{with_images} of {len(score['classes'])}"
-    yield Text(f"Accuracy in %, {score['images']['evaluated']} images of {of} classes")
+    count = score["images"]["evaluated"]
+    yield Text(f"Accuracy in %, {count} image{'' if count == 1 else 's'} of {of} classes")
     table = _table("protocol, read-out", right=["accuracy", "macro", f"top-{TOP}"])
     for protocol, readout in _pairs(score):
         numbers = [score[name][protocol][readout] for name in ("accuracy", "macro_accuracy", "top5")]
