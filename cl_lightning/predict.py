@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_lightning.core.cli import Parser, carried_out, positive, say
-from cl_lightning.core.errors import UserError
+from cl_lightning.core.cli import Parser, carried_out, make_room, positive, say
 from cl_lightning.core.exit_codes import DONE, PARTLY, WRONG_INPUT
 from cl_lightning.core.paths import typed_path
 from cl_lightning.core.printable import printable
 
 if TYPE_CHECKING:
-    from cl_lightning.deploy.model import TrainedModel
-    from cl_lightning.deploy.predictions import Classifier, Skipped
+    from cl_lightning.deploy.predictions import Classifier
 
 _EPILOG = """\
 task: the one that brought the predicted class, counted from 1. Nothing else is inferred of it.
@@ -59,20 +57,21 @@ def _parser() -> Parser:
 
 def _predict(given: argparse.Namespace) -> int:
     from cl_lightning.data.sources.skipped_files import Aside, in_words  # heavy, as those below
+    from cl_lightning.deploy.command import open_model, watch
     from cl_lightning.deploy.image_files import image_files
     from cl_lightning.deploy.listing import listing
     from cl_lightning.deploy.predictions import Classifier, classify
 
     if given.out is not None:
-        _make_room(given.out)
+        make_room(given.out)
     form = given.format or {".csv": "csv", ".json": "json"}.get(given.out.suffix if given.out else "", "table")
-    model, aside = _opened(given), Aside()
+    model, aside = open_model(given.model, given.checkpoint, given.device, given.max_pixels), Aside()
     files = image_files(given.images, model.preprocessing.files, aside)
     classifier = Classifier(model, model.readout(given.readout), model.classes_of(given.task), given.top)
     _explain(classifier, given.task)
     if aside.kinds():
         say(f"left out: {in_words(aside.kinds())}")
-    outcome = classify(classifier, files, given.batch, _watch(len(files)))
+    outcome = classify(classifier, files, given.batch, watch(len(files)))
     if not outcome.predictions:
         say(f"error: none of {len(files)} files could be read as an image")
         return WRONG_INPUT
@@ -83,35 +82,6 @@ def _predict(given: argparse.Namespace) -> int:
     )
     say(images + (f", {skipped} skipped" if skipped else ""))
     return PARTLY if skipped else DONE
-
-
-def _make_room(out: Path) -> None:
-    """Make the folder of the output file before anything is computed. Raises ``UserError`` if that fails."""
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: type the name of a file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written ({error.strerror}): type another file") from error
-
-
-def _opened(given: argparse.Namespace) -> TrainedModel:
-    from cl_lightning.deploy.exported import is_export, load_exported
-    from cl_lightning.deploy.run_model import open_run
-
-    device = _device(given.device)
-    if is_export(given.model) and given.checkpoint is None:
-        return load_exported(given.model, device).reading_at_most(given.max_pixels)
-    return open_run(given.model, given.checkpoint, device).reading_at_most(given.max_pixels)
-
-
-def _device(name: str) -> str:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``. Raises ``UserError`` if there is no GPU for ``cuda``."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda, but torch finds no GPU here: type --device cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _explain(classifier: Classifier, task: int | None) -> None:
@@ -130,22 +100,6 @@ def _explain(classifier: Classifier, task: int | None) -> None:
     else:
         names = ", ".join(printable(model.class_names[label]) for label in classifier.labels)
         say(f"task {task} was given: only {names} compete")
-
-
-def _watch(total: int) -> Callable[[int, list[Skipped]], None]:
-    """Return a callback that names skipped images, and counts images on a terminal."""
-    from cl_lightning.deploy.listing import name_of
-
-    on_terminal = sys.stderr.isatty()
-
-    def watch(done: int, skipped: list[Skipped]) -> None:
-        for each in skipped:
-            say(f"skipped {name_of(each.file)}: {each.reason}")
-        if on_terminal and total > done:
-            sys.stderr.write(f"{done} of {total} images\r")
-            sys.stderr.flush()
-
-    return watch
 
 
 def _write(text: str, out: Path | None) -> None:

@@ -17,6 +17,7 @@ _NOT_IN_STATE: dict[str, Any] = {
     "data_identity": mapping_of(maybe(text)),
     "images": mapping_of(plain),
     "equal_images": mapping_of(plain),
+    "forward_transfer_reason": maybe(text),
     "left_out": LEFT_OUT,
     "notes": list_of(text),
     "provenance": PROVENANCE,
@@ -40,8 +41,9 @@ def check_results(folder: Path, state: RunState, protocol: Mapping[str, Any]) ->
         raise ValueError("its results are of another evaluation than its state")
     parameters = state.records[-1].parameters
     made = build_results(
-        protocol, state.records, state.matrices, stated["readout"], parameters, {}, after_phases=state.after_phases
-    )
+        protocol, state.records, state.matrices, stated["readout"], parameters, {}, after_phases=state.after_phases,
+        class_counts=state.class_counts,
+    )  # fmt: skip
     made = json.loads(json.dumps(finite(made)))
     _check_protocol(complete_protocol(stated), made.pop("protocol"), state)
     for name in {**made, **written}:

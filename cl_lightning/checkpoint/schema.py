@@ -10,6 +10,7 @@ from typing import Any
 
 from cl_lightning.checkpoint.files import VERSION
 from cl_lightning.checkpoint.state_schema import (
+    CLASS_COUNTS,
     COUNTS,
     PART,
     SEQUENCE,
@@ -109,9 +110,10 @@ def _state(classes: int, sizes: list[int], done: int) -> Check:
             "answers": maybe(record({"confusion": _counts_of_answers(2), "reliability": _counts_of_answers(3)})),
             "after_phases": list_of(evaluation_check(task)),
             "matrices": _matrices(done),
+            "class_counts": CLASS_COUNTS,
             "commits": list_of(maybe(text)),
         },
-        optional=("phases", "answers", "commits", "after_phases"),
+        optional=("phases", "answers", "commits", "after_phases", "class_counts"),
         more=True,
     )
 

@@ -21,6 +21,7 @@ from cl_lightning.data.sources.base import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.metrics.class_balance import ClassCounts
 from cl_lightning.metrics.confusion import Answers
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
@@ -82,6 +83,8 @@ class RunState:
     """Answers of the last evaluation, by the main read-out, with all classes competing."""
     after_phases: list[PhaseAccuracy] = field(default_factory=list)
     """Accuracies after the phases that were evaluated when they had ended."""
+    class_counts: dict[str, dict[str, ClassCounts]] = field(default_factory=dict)
+    """protocol -> read-out -> counts of each class; empty for a run of a version that did not count them."""
 
     @property
     def position(self) -> Position:
@@ -139,6 +142,10 @@ def checkpoint_payload(
             protocol: {readout: matrix.to_plain() for readout, matrix in readouts.items()}
             for protocol, readouts in state.matrices.items()
         },
+        "class_counts": {
+            protocol: {readout: counts.to_plain() for readout, counts in readouts.items()}
+            for protocol, readouts in state.class_counts.items()
+        },
     }
 
 
@@ -177,7 +184,24 @@ def _state_of(payload: dict[str, Plain], source: ImageSource) -> RunState:
     phases = [PhaseRecord(**phase) for phase in payload["phases"]]
     answers = None if payload["answers"] is None else Answers.from_plain(payload["answers"])
     after = [PhaseAccuracy.from_plain(entry) for entry in payload["after_phases"]]
-    return RunState(memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers, after)
+    class_counts = _class_counts(payload["class_counts"], matrices, payload["identity"]["protocol"]["tasks"])
+    return RunState(
+        memory, payload["step_offset"], matrices, records, cursor, precisions, phases, answers, after, class_counts
+    )
+
+
+def _class_counts(
+    plain: Plain, matrices: Mapping[str, Mapping[str, AccuracyMatrix]], sizes: list[int]
+) -> dict[str, dict[str, ClassCounts]]:
+    """Return the counts of each class. Raises ``ValueError`` where they do not add up to those of the tasks."""
+    counts = {
+        protocol: {readout: ClassCounts.from_plain(rows) for readout, rows in readouts.items()}
+        for protocol, readouts in plain.items()
+    }
+    for protocol, readouts in counts.items():
+        for readout, of_classes in readouts.items():
+            of_classes.check(matrices.get(protocol, {}).get(readout, AccuracyMatrix()), sizes)
+    return counts
 
 
 def evaluated_images(payload: dict[str, Plain]) -> list[int]:

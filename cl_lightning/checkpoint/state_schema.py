@@ -50,6 +50,10 @@ def _tensor(dtype: torch.dtype | None = None, shape: tuple[int, ...] | None = No
 
 _NETWORK = record({"structure": mapping_of(plain), "weights": mapping_of(_tensor())})
 COUNTS = list_of(list_of(whole(), length=3, kinds=(list, tuple)), kinds=(list, tuple))
+CLASS_COUNTS = mapping_of(
+    mapping_of(list_of(maybe(list_of(list_of(whole(), length=2, kinds=(list, tuple)), kinds=(list, tuple))))),
+    key=one_of(*PROTOCOLS),
+)
 
 
 def _counts_after_a_phase(value: Any, where: str) -> None:
@@ -152,9 +156,10 @@ def state_check(classes: int, tasks: int) -> Check:
             ),
             "after_phases": list_of(evaluation_check(task)),
             "matrices": mapping_of(mapping_of(list_of(COUNTS, tasks)), key=one_of(*PROTOCOLS)),
+            "class_counts": CLASS_COUNTS,
             "commits": list_of(maybe(text)),
         },
-        optional=("phases", "answers", "commits", "after_phases"),
+        optional=("phases", "answers", "commits", "after_phases", "class_counts"),
     )
 
 

@@ -41,7 +41,8 @@ def deliver(comparison: Comparison, options: Options) -> None:
     """Print or write the text, and draw the figure. Raises ``OSError`` if the disk is full or may not be written to."""
     text = render(comparison, options.form, text_width(sys.stdout))
     if options.figure is not None:
-        from cl_lightning.compare.figure import draw, save
+        from cl_lightning.compare.figure import draw
+        from cl_lightning.report.figure_file import save
 
         save(draw(comparison.summaries), options.figure)
     if options.out is not None:

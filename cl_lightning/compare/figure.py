@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cl_lightning.compare.page import how_evaluated, question
 from cl_lightning.compare.statistics import Summary
-from cl_lightning.core.atomic_write import replace_file
 
 if TYPE_CHECKING:  # heavy
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUFFIXES = (".png", ".svg", ".pdf")
 FEW = 5
 """Largest group whose runs are drawn one by one."""
 
@@ -22,7 +19,6 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#
 """Okabe and Ito's palette, which colour-blind readers can distinguish."""
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_DOTS_PER_INCH = 160
 
 
 def draw(summaries: Sequence[Summary]) -> Figure:
@@ -65,17 +61,3 @@ def _draw(axes: Axes, summary: Summary, index: int) -> None:
             axes.plot(seen, run.curve, color=colour, linewidth=0.6, alpha=0.6)
     label = f"{summary.group.name} (n = {len(runs)})".replace("$", r"\$")  # a dollar would begin a formula
     axes.plot(seen, mean, color=colour, linestyle=line, marker=marker, markersize=5, linewidth=1.8, label=label)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure in the format of the suffix, atomically; the same numbers make the same file."""
-    from matplotlib import rc_context
-
-    suffix = path.suffix[1:].lower()
-    made_by = {
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-        "png": {"Software": None},
-    }[suffix]
-    with rc_context({"svg.hashsalt": "cl_lightning"}):
-        replace_file(path, lambda file: figure.savefig(file, format=suffix, dpi=_DOTS_PER_INCH, metadata=made_by))

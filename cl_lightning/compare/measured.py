@@ -13,14 +13,18 @@ from cl_lightning.compare.settings import format_value, from_config, from_images
 from cl_lightning.core.errors import UserError
 from cl_lightning.metrics import continual
 from cl_lightning.report.costs import costs_of
+from cl_lightning.report.macro import macro_after_tasks
 
-METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "backward_transfer": "BWT"}
+METRICS = {"avg": "Avg", "last": "Last", "macro": "Macro", "forgetting": "Forgetting", "backward_transfer": "BWT"}
 """Metric in % or points -> heading of its column."""
 
 
-_NO_ANSWER = ("provenance", "config", "data_identity", "images", "equal_images", "costs")
+_NO_ANSWER = (
+    *("provenance", "config", "data_identity", "images", "equal_images", "costs"),
+    *("macro_accuracy", "last_macro_accuracy", "forward_transfer", "forward_transfer_reason"),
+)
 """Entries of results in which two equal runs of a group may differ: the images have defined the group already, and
-a run that was started before they, or costs, were recorded has them once it was resumed.
+earlier versions recorded neither them, nor costs, nor what follows from the counts of classes.
 """
 
 
@@ -99,7 +103,7 @@ def measure(found: FoundRun, evaluation: str | None = None, readout: str | None 
         order=format_value("order", protocol["order"]),
         classes=tuple(name for task in results["tasks"] for name in task["names"]),
         curve=curve,
-        numbers=_numbers(curve, R),
+        numbers=_numbers(curve, R, macro_after_tasks(results, evaluation, readout)[-1]),
         parameters=results["parameters"],
         costs={name: value for name, value in costs_of(results).items() if value is not None},
         planned=len(protocol["tasks"]),
@@ -109,10 +113,11 @@ def measure(found: FoundRun, evaluation: str | None = None, readout: str | None 
     )
 
 
-def _numbers(curve: Sequence[float], R: continual.Matrix) -> dict[str, float]:
+def _numbers(curve: Sequence[float], R: continual.Matrix, macro: float | None) -> dict[str, float]:
     numbers = {
         "avg": sum(curve) / len(curve),
         "last": curve[-1],
+        "macro": None if macro is None else 100 * macro,
         "forgetting": continual.forgetting(R),
         "backward_transfer": continual.backward_transfer(R),
     }

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from cl_lightning.compare.figure import SUFFIXES
 from cl_lightning.compare.formats import FORMATS
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.paths import typed_path
+from cl_lightning.report.figure_file import SUFFIXES
 
 PROGRAM = "python -m cl_lightning.compare"
 

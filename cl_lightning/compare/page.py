@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
@@ -50,17 +51,25 @@ def _heading(groups: Sequence[Group]) -> str:
     return f"{how_evaluated(groups).capitalize()}. The same for all: {'; '.join(common)}."
 
 
+def _shown(summaries: Sequence[Summary]) -> list[str]:
+    """Return the metrics that have a column: Macro only where the balance of the test images makes a difference."""
+    pairs = [(summary.metrics["last"], summary.metrics["macro"]) for summary in summaries]
+    macro = any(a is not None and b is not None and not math.isclose(a.mean, b.mean, rel_tol=1e-9) for a, b in pairs)
+    return [metric for metric in METRICS if metric != "macro" or macro]
+
+
 def _numbers(summaries: Sequence[Summary]) -> Grid:
+    shown = _shown(summaries)
     lines = [
         [
             f"`{summary.group.name}`",
             str(len(summary.group.runs)),
-            *(_spread(summary.metrics[metric], "{:.2f}") for metric in METRICS),
+            *(_spread(summary.metrics[metric], "{:.2f}") for metric in shown),
             _spread(summary.parameters, _WHOLE),
         ]
         for summary in summaries
     ]
-    return Grid(["group", "runs", *METRICS.values(), "parameters"], lines)
+    return Grid(["group", "runs", *(METRICS[metric] for metric in shown), "parameters"], lines)
 
 
 def _costs(summaries: Sequence[Summary]) -> list[Block]:
@@ -80,6 +89,8 @@ def _reading(summaries: Sequence[Summary]) -> str:
         "In %, mean ± standard deviation (n - 1) over the runs of a group, which differ in seed and class order alone. "
         "Best Avg first."
     )
+    if "macro" in _shown(summaries):
+        text += " Macro: Last, each class weighing the same."
     single = [f"`{summary.group.name}`" for summary in summaries if len(summary.group.runs) == 1]
     return f"{text} A single run has no deviation: {', '.join(single)}." if single else text
 

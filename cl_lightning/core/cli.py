@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from cl_lightning.core.errors import UserError
@@ -61,6 +62,16 @@ def say(line: str) -> None:
     """Print a line to stderr: stdout is for results."""
     sys.stderr.write(printable_lines(line) + "\n")
     sys.stderr.flush()
+
+
+def make_room(out: Path) -> None:
+    """Make the folder of an output file before anything is computed. Raises ``UserError`` if that fails."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: type the name of a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error.strerror}): type another file") from error
 
 
 def positive(text: str) -> int:

@@ -103,6 +103,7 @@ CHECKPOINT: tuple[Missing, ...] = (
     Missing("records.*.multiply_adds", None),
     Missing("records.*.peak_memory", None),
     Missing("records.*.peak_gpu_memory", None),
+    Missing("class_counts", {}),
 )
 """The state of a run, in ``checkpoints/`` and in a bundle."""
 
@@ -127,6 +128,10 @@ RESULTS: tuple[Missing, ...] = (
     Missing("provenance.peak_memory", None),
     Missing("provenance.peak_gpu_memory", None),
     Missing("provenance.disk", None),
+    Missing("macro_accuracy", None),
+    Missing("last_macro_accuracy", None),
+    Missing("forward_transfer", None),
+    Missing("forward_transfer_reason", None),
 )
 """The rest of ``results.json``."""
 

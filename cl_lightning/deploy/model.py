@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -44,6 +44,8 @@ class TrainedModel:
     """Protocol that the model was trained under, with the main ``evaluation`` of its ``results.json``."""
     commit: str | None = None
     """Commit of the code that trained it, where it is known."""
+    trained_on: str | None = None
+    """Fingerprint of the table of its training images, where it is known."""
 
     def reading_at_most(self, max_pixels: int | None) -> TrainedModel:
         """Return the model with another limit to the pixels of an image that it decodes; None: with its own."""
@@ -98,14 +100,24 @@ class TrainedModel:
         """Return the task of a class, counted from 1."""
         return 1 + bisect_right(list(accumulate(self.task_sizes)), label)
 
-    @torch.inference_mode()
+    def complete_readouts(self) -> list[str]:
+        """Return the read-outs that know all classes: not class means of a run interrupted within a task."""
+        means = {name: readout.means for name, readout in self.readouts.items()}
+        return [name for name, each in means.items() if each is None or len(each) == len(self.class_names)]
+
     def scores(self, images: Tensor, readout: str) -> Tensor:
         """Return (B, C) float32 on the CPU, of uint8 images (B, channels, side, side) as ``preprocessing`` reads them.
 
         Raises ``UserError`` if a score is not a number: the training had diverged.
         """
+        return self.scores_by(images, [readout])[readout]
+
+    @torch.inference_mode()
+    def scores_by(self, images: Tensor, readouts: Sequence[str]) -> dict[str, Tensor]:
+        """Return :meth:`scores` for each of ``readouts``, of one pass through the network."""
         device = next(self.network.parameters()).device
-        scores = self.predict(self.preprocessing.normalised(images.to(device)))[readout].float().cpu()
-        if not scores.isfinite().all():
+        predicted = self.predict(self.preprocessing.normalised(images.to(device)))
+        scores = {name: predicted[name].float().cpu() for name in readouts}
+        if not all(each.isfinite().all() for each in scores.values()):
             raise UserError(f"{self.source} gives scores that are not finite: it had diverged, use another run")
         return scores

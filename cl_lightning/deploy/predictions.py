@@ -1,24 +1,17 @@
-"""Classification of image files in batches, with probabilities: threads decode while the network computes."""
+"""Classification of image files in batches, with probabilities."""
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from PIL import Image
 from torch import Tensor
 
-from cl_lightning.core.errors import Options, UnreadableImageError
 from cl_lightning.core.types import Readout
 from cl_lightning.deploy.model import TrainedModel
-
-_OPTIONS = Options(renamed={"max_pixels": "--max-pixels"})
+from cl_lightning.deploy.reading import Skipped, read_batches
 
 
 @dataclass(frozen=True)
@@ -40,14 +33,6 @@ class Prediction:
     file: Path
     guesses: tuple[Guess, ...]
     """The highest score first."""
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A file that could not be read as an image."""
-
-    file: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -94,47 +79,15 @@ def classify(
     predictions: list[Prediction] = []
     skipped: list[Skipped] = []
     done = 0
-    for images, read, unreadable in _batches(classifier.model.preprocessing.read, files, batch):
+    for images, read, unreadable in read_batches(classifier.model.preprocessing.read, files, batch):
         if read:
             guesses = classifier.guesses(images)
             predictions += [Prediction(file, best) for file, best in zip(read, guesses, strict=True)]
-        skipped += unreadable
-        done += len(read) + len(unreadable)
-        watch(done, unreadable)
+        left_out = [Skipped(file, reason) for file, reason in unreadable]
+        skipped += left_out
+        done += len(read) + len(left_out)
+        watch(done, left_out)
     return Outcome(predictions, skipped, time.perf_counter() - started)
-
-
-def _batches(
-    read: Callable[[Path], Tensor], files: Sequence[Path], size: int
-) -> Iterator[tuple[Tensor, list[Path], list[Skipped]]]:
-    """Yield images of ``size`` files at a time, while threads read the next ones."""
-    Image.init()  # or a thread could run before Pillow has registered its formats
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are the user's choice
-        try:
-            ahead: list[tuple[Path, Future[Tensor]]] = []
-            for start in range(0, len(files), size):
-                current, ahead = ahead, [(file, pool.submit(read, file)) for file in files[start : start + size]]
-                if current:
-                    yield _collect(current)
-            if ahead:
-                yield _collect(ahead)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _collect(reading: list[tuple[Path, Future[Tensor]]]) -> tuple[Tensor, list[Path], list[Skipped]]:
-    images: list[Tensor] = []
-    read: list[Path] = []
-    skipped: list[Skipped] = []
-    for file, future in reading:
-        try:
-            images.append(future.result())
-            read.append(file)
-        except UnreadableImageError as error:
-            skipped.append(Skipped(file, _OPTIONS.why(error)))
-    return torch.stack(images) if images else torch.empty(0), read, skipped
 
 
 def meaning(readout: Readout) -> str:

@@ -68,6 +68,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
         preprocessing=preprocessing,
         protocol={**identity["protocol"], "evaluation": method.protocol},
         commit=recorded_commit(run_dir),
+        trained_on=identity["train_fingerprint"],
     )
 
 

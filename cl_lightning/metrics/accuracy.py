@@ -24,7 +24,9 @@ Cell = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Correct predictions on each task's test images, ready for a sum over batches (``+``) and over processes."""
+    """Correct predictions on the test images of each task (or of each class, then T is their number), ready for a sum
+    over batches (``+``) and over processes.
+    """
 
     hits1: Int64[Tensor, " T"]
     """Images whose class (or task) has the highest score."""
@@ -52,6 +54,11 @@ class Counts:
         hits1, hits5, total = self.to_tensor().tolist()
         return tuple(zip(hits1, hits5, total, strict=True))
 
+    def by_task(self, offsets: Sequence[int]) -> Counts:
+        """Sum counts of classes into counts of tasks; ``offsets`` are the T + 1 class boundaries of the tasks."""
+        parts = self.to_tensor().split([high - low for low, high in pairwise(offsets)], dim=1)
+        return Counts.from_tensor(torch.stack([part.sum(dim=1) for part in parts], dim=1))
+
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.hits1 + other.hits1, self.hits5 + other.hits5, self.total + other.total)
 
@@ -62,7 +69,17 @@ def count(
     offsets: Sequence[int],
     protocol: str = CLASS_INCREMENTAL,
 ) -> Counts:
-    """Count correct predictions, task by task.
+    """Count correct predictions, task by task: the sums of :func:`count_by_class`, which explains the arguments."""
+    return count_by_class(logits_BC, labels_B, offsets, protocol).by_task(offsets)
+
+
+def count_by_class(
+    logits_BC: Float[Tensor, "B C"],
+    labels_B: Int64[Tensor, " B"],
+    offsets: Sequence[int],
+    protocol: str = CLASS_INCREMENTAL,
+) -> Counts:
+    """Count correct predictions, class by class.
 
     Of equal scores the lowest class wins. A row with a score that is not a number counts as wrong: a diverged network
     must not look right.
@@ -75,7 +92,7 @@ def count(
             (``PROTOCOLS``).
 
     Returns:
-        Counts of T tasks, on the logits' device, without a synchronisation.
+        Counts of C classes, on the logits' device, without a synchronisation.
 
     Raises:
         ValueError: offsets that do not go from 0 up to C, or another protocol.
@@ -98,9 +115,8 @@ def count(
             raise ValueError(f"there is no protocol {protocol}: ask for {', '.join(PROTOCOLS)}")
     rank_B = ahead.sum(dim=1)
     right_B = ~logits_BC.isnan().any(dim=1)
-    member_BT = tasks_B[:, None] == torch.arange(len(sizes), device=device)
-    hits1, hits5 = (((right_B & (rank_B < k))[:, None] & member_BT).sum(dim=0) for k in (1, 5))
-    return Counts(hits1, hits5, member_BT.sum(dim=0))
+    counted_3B = torch.stack([right_B & (rank_B < 1), right_B & (rank_B < 5), torch.ones_like(right_B)]).long()
+    return Counts.from_tensor(labels_B.new_zeros(3, logits_BC.shape[1]).index_add_(1, labels_B, counted_3B))
 
 
 def _best(

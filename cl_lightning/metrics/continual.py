@@ -2,8 +2,9 @@
 
 ``R[i][j]`` is the accuracy on task j after task i, for j <= i; its scale ([0, 1] or %) is that of the results. With one
 task there is nothing to forget: those metrics are None (not applicable) then, never 0. They are None too where they
-would need an evaluation that was not made (a None in R: the test images were not available). Forward transfer is
-missing on purpose: it needs a classifier for classes not seen yet.
+would need an evaluation that was not made (a None in R: the test images were not available). Forward transfer needs
+``R[i][j]`` for j > i too, the accuracy on tasks before they are learnt. No method here has it: a class gets its head
+when it is learnt, so nothing scores it before.
 
 The DyTox lineage logged forgetting and backward transfer with continuum <= 1.2.7, which leaves out the task learnt last
 but one. The ``legacy_continuum_*`` functions repeat that, to recognise published logs and for nothing else.
@@ -61,6 +62,25 @@ def final_backward_transfer(R: Matrix) -> float | None:
     """Average R[k][j] - R[j][j] over old tasks j after the *last* task k (Lopez-Paz & Ranzato 2017)."""
     _check(R)
     return _mean([_difference(R[-1][task], R[task][task]) for task in range(len(R) - 1)])
+
+
+def forward_transfer(R: Matrix) -> float | None:
+    """Average R[i][j] over all pairs j > i: the accuracy on tasks before they are learnt (Diaz-Rodriguez et al. 2018).
+
+    None where a row ends at its own task, as the rows of learners do that cannot score a class before learning it.
+    """
+    _check(R)
+    ahead = [(after, task) for after in range(len(R)) for task in range(after + 1, len(R))]
+    return _mean([R[after][task] if task < len(R[after]) else None for after, task in ahead])
+
+
+def next_task_transfer(R: Matrix, untrained: Sequence[float]) -> float | None:
+    """Average R[j-1][j] - untrained[j] over tasks j > 0, where ``untrained`` are the accuracies of the network before
+    any training (forward transfer of Lopez-Paz & Ranzato 2017). None as for :func:`forward_transfer`.
+    """
+    _check(R)
+    before = [R[task - 1][task] if task < len(R[task - 1]) else None for task in range(1, len(R))]
+    return _mean([_difference(value, chance) for value, chance in zip(before, untrained[1:], strict=True)])
 
 
 def legacy_continuum_forgetting(R: Sequence[Sequence[float]]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,11 +64,20 @@ def tiles(run: ReportInput) -> list[Tile]:
             "mean over tasks, on all classes seen",
         ),
         Tile("last accuracy", share(results["last_accuracy"]), "after the last task, on all classes"),
+        *_class_balanced(results),
         Tile("forgetting", share(results["forgetting"]), "points below the best, mean over old tasks"),
         Tile("backward transfer", share(results["backward_transfer"]), "change of old tasks by newer ones"),
         Tile("parameters", f"{results['parameters']:,}", "in the network, at the end"),
         Tile("time", duration(results["provenance"].get("seconds")), "of the whole run"),
     ]
+
+
+def _class_balanced(results: Mapping[str, Any]) -> list[Tile]:
+    """Return a tile where the classes' test images are unequal in number, so that their balance makes a difference."""
+    last, macro = results["last_accuracy"], results.get("last_macro_accuracy")
+    if last is None or macro is None or math.isclose(last, macro, rel_tol=1e-9):
+        return []
+    return [Tile("last accuracy by class", share(macro), "each class weighing the same")]
 
 
 def facts(run: ReportInput) -> list[Fact]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cl_lightning.core.types import TASK_INCREMENTAL, Plain
+from cl_lightning.report.macro import macro_after_tasks
 from cl_lightning.report.results import PhaseAccuracy
 
 
@@ -13,17 +14,22 @@ def task_scalars(results: Mapping[str, Plain]) -> dict[str, float]:
     last = results["tasks"][-1]
     scalars = {"accuracy": results["last_accuracy"]}
     scalars |= {name: results[name] for name in ("average_incremental_accuracy", "forgetting", "backward_transfer")}
-    scalars |= _by_name(last["accuracy"])
+    scalars |= _by_name("accuracy", last["accuracy"])
+    scalars["macro_accuracy"] = results.get("last_macro_accuracy")
+    macro = {p: {name: macro_after_tasks(results, p, name)[-1] for name in of} for p, of in last["accuracy"].items()}
+    scalars |= _by_name("macro_accuracy", macro)
     return {name: value for name, value in scalars.items() if value is not None}
 
 
 def phase_scalars(entry: PhaseAccuracy) -> dict[str, float]:
     """Return the accuracies on all classes seen, by protocol and read-out."""
-    return {name: value for name, value in _by_name(entry.to_results()["accuracy"]).items() if value is not None}
+    return {
+        name: value for name, value in _by_name("accuracy", entry.to_results()["accuracy"]).items() if value is not None
+    }
 
 
-def _by_name(accuracy: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
-    return {f"accuracy/{p}/{name}": value for p, readouts in accuracy.items() for name, value in readouts.items()}
+def _by_name(metric: str, values: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    return {f"{metric}/{p}/{name}": value for p, readouts in values.items() for name, value in readouts.items()}
 
 
 def task_line(results: Mapping[str, Plain], num_tasks: int) -> str:

@@ -20,10 +20,15 @@ from cl_lightning.core.file_type import read_file
 from cl_lightning.core.types import PhaseRecord, Plain, TaskRecord
 from cl_lightning.metrics import continual
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, accuracies_of_each, accuracy_of_all
+from cl_lightning.metrics.class_balance import ClassCounts
 
 AFTER_PHASES = "accuracy_after_phases.csv"
 Matrices = Mapping[str, Mapping[str, AccuracyMatrix]]
 """Protocol -> read-out -> accuracy matrix. The first protocol is the run's main one."""
+CountsOfClasses = Mapping[str, Mapping[str, ClassCounts]]
+"""Protocol -> read-out -> counts of each class."""
+NO_FORWARD_TRANSFER = "a class has no score before it is learnt: its head is added when its task begins"
+"""Reason why forward transfer is null."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,14 @@ def build_results(
     after_phases: Sequence[PhaseAccuracy] = (),
     data: Mapping[str, Plain] | None = None,
     notes: Sequence[str] = (),
+    class_counts: CountsOfClasses | None = None,
 ) -> dict[str, Plain]:
     """Assemble ``results.json``: plain values, accuracies in [0, 1], None for what does not apply.
 
     The numbers at the top level are those of the first protocol in ``matrices`` and of ``main_readout``; both are
     named in the result's ``protocol``, as ``evaluation`` and ``readout``. Without ``after_phases`` there is no key
     ``phase_accuracy``. ``data`` has further entries, of the images. ``notes`` are lines that say why the numbers mean
-    less than they seem to.
+    less than they seem to. Without ``class_counts``, which runs of earlier versions lack, ``macro_accuracy`` is None.
 
     Raises:
         ValueError: no such read-out, no evaluation, or matrices and tasks of different lengths.
@@ -99,6 +105,7 @@ def build_results(
     main = matrices[evaluation][main_readout]
     R = main.accuracies()
     measured = [entry.to_results() for entry in after_phases]
+    macro = _macro(matrices, class_counts) if class_counts else None
     return {
         "protocol": {**protocol, "evaluation": evaluation, "readout": main_readout},
         "tasks": [_task(record, matrices) for record in tasks],
@@ -107,6 +114,10 @@ def build_results(
         "last_accuracy": continual.last_accuracy(main),
         "forgetting": continual.forgetting(R),
         "backward_transfer": continual.backward_transfer(R),
+        "forward_transfer": continual.forward_transfer(R),
+        "forward_transfer_reason": NO_FORWARD_TRANSFER,
+        "macro_accuracy": macro,
+        "last_macro_accuracy": None if macro is None else macro[evaluation][main_readout][-1],
         "parameters": parameters,
         "costs": _costs(tasks),
         **({"phase_accuracy": measured} if measured else {}),
@@ -150,6 +161,17 @@ def _speed(record: TaskRecord) -> dict[str, Plain]:
 def _each(matrices: Matrices, of: Callable[[AccuracyMatrix], Plain]) -> dict[str, dict[str, Plain]]:
     return {
         protocol: {name: of(matrix) for name, matrix in readouts.items()} for protocol, readouts in matrices.items()
+    }
+
+
+def _macro(matrices: Matrices, class_counts: CountsOfClasses) -> dict[str, dict[str, list[float | None]]]:
+    """Return the class-balanced accuracy in [0, 1] on all classes seen, after each task."""
+    return {
+        protocol: {
+            name: [class_counts.get(protocol, {}).get(name, ClassCounts()).macro(after) for after in range(len(matrix))]
+            for name, matrix in readouts.items()
+        }
+        for protocol, readouts in matrices.items()
     }
 
 

@@ -46,6 +46,9 @@ _RESULTS = record(
         **dict.fromkeys(
             ("average_incremental_accuracy", "last_accuracy", "forgetting", "backward_transfer"), maybe(number)
         ),
+        **dict.fromkeys(("forward_transfer", "last_macro_accuracy"), maybe(number)),
+        "forward_transfer_reason": maybe(text),
+        "macro_accuracy": maybe(mapping_of(mapping_of(list_of(maybe(number))))),
         "parameters": whole(),
         "costs": maybe(record({"multiply_adds": whole(), "multiply_adds_by_task": list_of(maybe(whole()))})),
         "phase_accuracy": list_of(record({"task": whole(), "phase": text, "accuracy": _EACH}, more=True)),
@@ -56,7 +59,19 @@ _RESULTS = record(
         "notes": list_of(text),
         "provenance": PROVENANCE,
     },
-    optional=("costs", "phase_accuracy", "images", "data_identity", "equal_images", "left_out", "notes"),
+    optional=(
+        "costs",
+        "phase_accuracy",
+        "data_identity",
+        "equal_images",
+        "images",
+        "left_out",
+        "notes",
+        "forward_transfer",
+        "forward_transfer_reason",
+        "last_macro_accuracy",
+        "macro_accuracy",
+    ),
     more=True,
 )
 
@@ -78,6 +93,9 @@ def check_results_file(results: Any) -> None:
     for matrix in (matrix for readouts in matrices.values() for matrix in readouts.values()):
         if [len(row) for row in matrix] != list(range(1, len(tasks) + 1)):
             raise ValueError("it has an accuracy matrix of another size")
+    for values in (values for of in (results.get("macro_accuracy") or {}).values() for values in of.values()):
+        if len(values) != len(tasks):
+            raise ValueError("it has a macro_accuracy of another number of tasks")
 
 
 def _alike(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -18,6 +18,7 @@ from rich.text import Text
 from cl_lightning.core.printable import printable
 from cl_lightning.core.terminal import folded
 from cl_lightning.metrics import continual
+from cl_lightning.report.macro import macro_after_tasks
 
 if TYPE_CHECKING:  # it needs torch, a table does not
     from cl_lightning.core.types import Plain
@@ -32,6 +33,9 @@ _LEGEND = (
     "Avg: mean over tasks of the accuracy on all classes seen. Last: its last value. Forgetting and BWT (backward "
     "transfer) in points; n/a: nothing is old yet. *: main result."
 )
+_ROOM_FOR_MACRO = 64
+"""Smallest width with a column for it; ``results.json`` has it in any case."""
+_MACRO = "Macro: the last value with each class weighing the same, however many test images it has."
 _TASK_INFERENCE = "Task-inference: the share of images that were taken for a class of their own task."
 _NOT_EVALUATED = (
     "n/a in the matrix: not evaluated, the test images of that task were not at hand; what needs them is n/a too."
@@ -62,14 +66,16 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     ]
     if len(shown) < len(R) or len(R) > _MAX_ROWS:
         parts.append(Text(f"{_left_out(len(shown), len(R))}; the full matrix is in {run_dir}/accuracy_matrix.csv"))
+    macro = width >= _ROOM_FOR_MACRO and bool(results.get("macro_accuracy"))
     parts += [
         Text(""),
-        _summary(results),
+        _summary(results, macro),
         Text(_LEGEND),
+        *([Text(_MACRO)] if macro else []),
         *([Text(_TASK_INFERENCE)] if "task_inference" in results["accuracy_matrix"] else []),
         *([Text(_NOT_EVALUATED)] if any(None in row for row in R) else []),
     ]
-    return _render(parts, width)
+    return plain_text(parts, width)
 
 
 def headline(results: Mapping[str, Plain]) -> str:
@@ -117,7 +123,8 @@ def plain_console(stream: TextIO, width: int) -> Console:
     )
 
 
-def _render(parts: Sequence[RenderableType], width: int) -> str:
+def plain_text(parts: Sequence[RenderableType], width: int) -> str:
+    """Return the parts as lines of at most ``width`` characters, ending in a line break."""
     text = io.StringIO()
     console = plain_console(text, width)
     for part in parts:
@@ -164,11 +171,11 @@ def _with_gap(cells: Sequence[str], shown: Sequence[int], total: int) -> list[st
     return [*cells[:middle], _GAP, *cells[middle:]]
 
 
-def _summary(results: Mapping[str, Plain]) -> Table:
+def _summary(results: Mapping[str, Plain], macro: bool) -> Table:
     protocol = results["protocol"]
     table = _table()
     table.add_column("protocol, read-out", overflow="fold")
-    for heading in ("Avg", "Last", "Forgetting", "BWT"):
+    for heading in ("Avg", "Last", *(["Macro"] if macro else []), "Forgetting", "BWT"):
         table.add_column(heading, justify="right", no_wrap=True)
     for evaluation, readouts in results["accuracy_matrix"].items():
         for readout, R in readouts.items():
@@ -176,7 +183,8 @@ def _summary(results: Mapping[str, Plain]) -> Table:
             main = (evaluation, readout) == (protocol["evaluation"], protocol["readout"])
             name = f"{_hyphenated(evaluation)}, {readout}{' *' if main else ''}"
             average = None if None in seen else sum(seen) / len(seen)
-            numbers = (average, seen[-1], continual.forgetting(R), continual.backward_transfer(R))
+            balanced = [macro_after_tasks(results, evaluation, readout)[-1]] if macro else []
+            numbers = (average, seen[-1], *balanced, continual.forgetting(R), continual.backward_transfer(R))
             table.add_row(name, *map(_percent, numbers))
     return table
 

@@ -204,6 +204,7 @@ class RunDirectory:
             after_phases=after_phases,
             data={**self._data.results(), **_left_out(self._scenario)},
             notes=self._notes,
+            class_counts=state.class_counts,
         )
         if write:
             self._restore_configuration()

@@ -44,7 +44,8 @@ from cl_lightning.learning.finite_check import ScoresCheck, broken_network, brok
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
-from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts, count
+from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts, count_by_class
+from cl_lightning.metrics.class_balance import ClassCounts
 from cl_lightning.metrics.confusion import Answers, answers
 from cl_lightning.report.results import PhaseAccuracy
 from cl_lightning.resources.costs import forget_peaks, multiply_adds, peak_gpu_memory, peak_memory
@@ -229,10 +230,15 @@ class TaskLoop:
         shares = engine.gather([each.cpu().to_plain() for each in answered])
         answered_by_all = [Answers.from_plain(plain) for share in shares for plain in share]
         self.state.answers = sum(answered_by_all[1:], answered_by_all[0])
+        offsets = _offsets(self.scenario, task)
         for (protocol, readout), counts in counted.items():
             matrix = self.state.matrices.get(protocol, {}).get(readout, AccuracyMatrix())
             if len(matrix) >= task.index:  # else the run was begun before this was counted, and its first rows lack
-                self.state.matrices.setdefault(protocol, {})[readout] = matrix.with_row(task.index, counts)
+                self.state.matrices.setdefault(protocol, {})[readout] = matrix.with_row(
+                    task.index, counts.by_task(offsets)
+                )
+                of_classes = self.state.class_counts.setdefault(protocol, {})
+                of_classes[readout] = of_classes.get(readout, ClassCounts()).with_row(task.index, counts)
 
     def _evaluate_phase(self, plan: list[PlanItem], task: Task, engine: Engine, after_phase: AfterPhase) -> None:
         """Evaluate the phase before the next item, unless that has been done.
@@ -258,8 +264,9 @@ class TaskLoop:
             log.info("phase %s of task %d: no read-out knows all classes yet", item.phase.name, task.index + 1)
             return
         cells: dict[str, dict[str, tuple[Cell, ...]]] = {}
+        offsets = _offsets(self.scenario, task)
         for (protocol, readout), counts in counted.items():
-            cells.setdefault(protocol, {})[readout] = counts.cells()
+            cells.setdefault(protocol, {})[readout] = counts.by_task(offsets).cells()
         self.state.after_phases.append(PhaseAccuracy(task.index, index, item.phase.name, cells))
         log.debug("task %d: evaluation after %s took %.1f s", task.index + 1, _name(item), time.monotonic() - begun)
         after_phase(self.state.after_phases[-1])
@@ -270,7 +277,7 @@ class TaskLoop:
         processes.
         """
         tasks = self.scenario.tasks[: task.index + 1]
-        offsets = [t.classes[0] for t in tasks] + [task.num_seen]
+        offsets = _offsets(self.scenario, task)
         sums: Counted = {}
 
         def add(images: Images) -> None:  # batch by batch: the confusions of a thousand classes take 8 MB
@@ -286,7 +293,12 @@ class TaskLoop:
 
 
 Counted = dict[tuple[str, str], Counts]
-"""(protocol, read-out) -> counts, the main ones first."""
+"""(protocol, read-out) -> counts of each class, the main ones first."""
+
+
+def _offsets(scenario: Scenario, task: Task) -> list[int]:
+    """Return the first class of each task up to ``task``, then the number of classes seen."""
+    return [each.classes[0] for each in scenario.tasks[: task.index + 1]] + [task.num_seen]
 
 
 def evaluate_all(method: Method, images: Images, offsets: list[int], check: ScoresCheck) -> tuple[Counted, Answers]:
@@ -309,7 +321,7 @@ def evaluate_ready(method: Method, images: Images, offsets: list[int], check: Sc
 
 def _count(method: Method, scores: dict[str, Tensor], images: Images, offsets: list[int]) -> Counted:
     return {
-        (protocol, readout): count(logits, images.labels, offsets, protocol)
+        (protocol, readout): count_by_class(logits, images.labels, offsets, protocol)
         for protocol in sorted(PROTOCOLS, key=lambda protocol: protocol != method.protocol)
         for readout, logits in scores.items()
     }

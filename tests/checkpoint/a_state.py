@@ -28,6 +28,11 @@ def rows(done: int) -> list[Any]:
     return [[[1, 2, 0]] * (index + 1) for index in range(done)]
 
 
+def class_rows(done: int) -> list[Any]:
+    """(correct, of all) of each class seen after each task."""
+    return [[[0, 0], [1, 1]], [[0, 0], [1, 1], [1, 2]]][:done]
+
+
 def state(done: int = 2) -> dict[str, Any]:
     """The state of a run of two tasks after so many of them."""
     return {
@@ -57,6 +62,7 @@ def state(done: int = 2) -> dict[str, Any]:
         "after_phases": [
             {"task": 0, "item": 1, "phase": "main", "counts": {PROTOCOLS[0]: {"linear": [[1, 2, 0]]}}}
         ],
+        "class_counts": {protocol: {"linear": class_rows(done)} for protocol in PROTOCOLS},
         "matrices": {protocol: {"linear": rows(done)} for protocol in PROTOCOLS},
         "commits": ["abc", None],
     }  # fmt: skip

@@ -27,6 +27,8 @@ def test_the_state_in_a_bundle_is_that_of_a_finished_run() -> None:
         ("identity.later", 1, "it.identity has 'later', which nothing reads"),
         ("network.weights.head", torch.tensor([torch.nan]), "it.network.weights.'head' holds numbers that are not fin"),
         ("answers.confusion", torch.zeros(2, 2, dtype=torch.int64), "it.answers.confusion is a tensor (2, 2) torch.in"),
+        ("class_counts", {"later": {}}, "a key of it.class_counts is 'later', not class_incremental"),
+        ("class_counts.class_incremental.linear", [[[1]]], "it.class_counts.'class_incremental'.'linear'[0][0] has 1 "),
         ("answers.reliability", torch.zeros(2, BINS, 3), "it.answers.reliability is a tensor (2, "),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import yaml
 from cl_lightning.compare.collect import collect
 from cl_lightning.compare.measured import MeasuredRun, measure
 from cl_lightning.core.types import TaskRecord
-from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell
+from cl_lightning.metrics.class_balance import ClassCell, ClassCounts
 from cl_lightning.report.results import build_results, write_results
 
 NAMES = (("cat", "dog"), ("owl", "elk"), ("ape", "cow"))
@@ -42,10 +44,12 @@ def write_run(
     config: dict[str, Any] | None = None,
     images: tuple[str, str] | None = ("1234567890", "abcdefabcd"),
     multiply_adds: int | None = 2_000_000,
+    uneven: bool = False,
     **protocol: Any,
 ) -> Path:
     """A run that has all 10 test images of a task right when it is new, and ``last`` of them later. ``images``: digests
     of those that it was trained and tested on; None: as earlier versions wrote results. So is ``multiply_adds=None``.
+    ``uneven``: the first class of a task has 9 of its 10 images and all of the errors.
     """
     rows = tuple(tuple((10 if task == after else last, 10, 10) for task in range(after + 1)) for after in range(done))
     worse = tuple(tuple((hits - 1, 10, 10) for hits, _, _ in row) for row in rows)
@@ -68,14 +72,24 @@ def write_run(
         for task in range(done)
     ]
     data = {} if images is None else {"data_identity": {"train": images[0], "validation": None, "test": images[1]}}
+    counts = {
+        evaluation: {name: ClassCounts(tuple(map(_of_classes, matrix.rows))) for name, matrix in of.items()}
+        for evaluation, of in matrices.items()
+        if uneven
+    }
     results = build_results(
-        {**PROTOCOL, **protocol}, records, matrices, readouts[0], 1234, {"commit": commit}, data=data
-    )
+        {**PROTOCOL, **protocol}, records, matrices, readouts[0], 1234, {"commit": commit}, data=data,
+        class_counts=counts,
+    )  # fmt: skip
     folder.mkdir(parents=True)
     write_results(folder, results, matrices)
     if config is not None:
         (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return folder
+
+
+def _of_classes(row: Sequence[Cell]) -> tuple[ClassCell, ...]:
+    return tuple(cell for right, _, images in row for cell in ((right - 1, images - 1), (1, 1)))
 
 
 def measured(folder: Path) -> list[MeasuredRun]:

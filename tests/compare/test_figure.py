@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from cl_lightning.compare.figure import FEW, draw, save
+from cl_lightning.compare.figure import FEW, draw
 from cl_lightning.compare.groups import group
 from cl_lightning.compare.statistics import Summary, summarise
 from tests.compare.made import measured, write_run
@@ -38,23 +36,3 @@ def test_means_bands_and_single_runs(summaries: list[Summary]) -> None:
     assert len({line.get_linestyle() for line in means}) == len({line.get_marker() for line in means}) == 3
     assert axes.get_ylabel() == "accuracy in %, class-incremental"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [line.get_label() for line in means]
-
-
-@pytest.mark.parametrize(
-    ("name", "begins"),
-    [
-        ("a.svg", b"<?xml"),
-        pytest.param("a.png", b"\x89PNG", marks=pytest.mark.slow),
-        pytest.param("a.pdf", b"%PDF", marks=pytest.mark.slow),
-    ],
-)
-def test_formats_and_equal_files_for_equal_numbers(
-    summaries: list[Summary], tmp_path: Path, name: str, begins: bytes
-) -> None:
-    contents = []
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        save(draw(summaries), tmp_path / folder / name)
-        contents.append((tmp_path / folder / name).read_bytes())
-    assert contents[0].startswith(begins)
-    assert contents[0] == contents[1]

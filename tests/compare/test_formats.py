@@ -78,6 +78,19 @@ def test_what_runs_cost_is_shown_where_it_was_asked_for(tmp_path: Path) -> None:
     assert "multiply-adds" not in plain
 
 
+def test_macro_has_a_column_where_it_differs(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 4, uneven=True)
+    write_run(tmp_path / "b", 7, method="joint")
+    groups, _ = group(measured(tmp_path))
+    whole = Comparison(summarise(groups), [], groups[0])
+    text = render(whole, "markdown", 80)
+    assert "| group | runs | Avg | Last | Macro | Forgetting | BWT | parameters |" in text
+    assert "| `dytox` | 1 | 76.67 | 60.00 | 77.78 |" in text
+    assert "| `joint` | 1 | 88.33 | 80.00 | n/a |" in text, "an earlier version counted no classes"
+    assert "Macro: Last, each class weighing the same." in text
+    assert "77.777778" in render(whole, "csv", 80)
+
+
 def test_latex_is_balanced_and_escaped(comparison: Comparison) -> None:
     text = render(comparison, "latex", 80)
     for part in ("tabular", "itemize"):

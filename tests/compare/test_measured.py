@@ -30,6 +30,20 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
     assert found.repeat == (0, found.classes)
 
 
+def test_each_class_weighs_the_same_where_classes_were_counted(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", 7, uneven=True)
+    found = run(tmp_path)
+    assert found.numbers["macro"] == pytest.approx(100 * (2 * (6 / 9 + 1) + 9 / 9 + 1) / 6)
+    assert found.numbers["last"] == 80
+
+
+def test_a_run_that_counted_classes_computed_what_one_of_an_earlier_version_did(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 7)
+    write_run(tmp_path / "b", 7, uneven=True)
+    assert run(tmp_path / "a").content == run(tmp_path / "b").content
+    assert "macro" not in run(tmp_path / "a").numbers
+
+
 def test_of_one_task_nothing_is_forgotten(tmp_path: Path) -> None:
     write_run(tmp_path / "run", 7, done=1)
     found = run(tmp_path)

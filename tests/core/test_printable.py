@@ -104,6 +104,9 @@ def test_a_run_on_evil_names_sends_a_terminal_nothing(tmp_path: Path) -> None:
     for form in ("table", "csv", "json"):
         assert is_safe(told("cl_lightning.predict", str(run_dir), str(root), "--format", form))
     assert is_safe(told("cl_lightning.predict", str(run_dir), str(root), "--task", "1"))
+    for form in ("table", "csv", "json"):
+        assert is_safe(told("cl_lightning.evaluate", str(run_dir), str(root), "--format", form))
+    assert is_safe(told("cl_lightning.evaluate", str(run_dir)))
     assert is_safe(told("cl_lightning.compare", str(run_dir)))
     assert is_safe(told("cl_lightning.bundle", "export", str(run_dir), f"{tmp_path}/b{EVIL}"))
     assert is_safe(told("cl_lightning.bundle", "import", f"{tmp_path}/b{EVIL}", f"{tmp_path}/again{EVIL}"))

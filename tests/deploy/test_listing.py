@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cl_lightning.deploy.listing import listing, name_of
-from cl_lightning.deploy.predictions import Classifier, Guess, Outcome, Prediction, Skipped
+from cl_lightning.deploy.predictions import Classifier, Guess, Outcome, Prediction
+from cl_lightning.deploy.reading import Skipped
 from tests.deploy.test_model import model
 
 ODD = Path(os.fsdecode(b"a\xff\n.png"))

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cl_lightning.core.types import Readout
-from cl_lightning.deploy.predictions import Classifier, Skipped, classify, meaning
+from cl_lightning.deploy.predictions import Classifier, classify, meaning
+from cl_lightning.deploy.reading import Skipped
 from tests.deploy.runs import pictures, save_pictures
 from tests.deploy.test_model import model
 

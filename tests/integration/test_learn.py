@@ -283,7 +283,7 @@ def test_a_run_that_is_not_finished_is_refused(altered: Path, capsys: pytest.Cap
     found = last_checkpoint(altered / "checkpoints")
     assert found is not None
     counts = {protocol: {name: rows[:1] for name, rows in of.items()} for protocol, of in found[1]["matrices"].items()}
-    change(altered, records=found[1]["records"][:1], matrices=counts)
+    change(altered, records=found[1]["records"][:1], matrices=counts, class_counts={})
     assert f"{altered} is not finished (1 of 2 tasks are learnt): type resume={altered} first" in told(capsys, altered)
     assert bundle(["export", str(altered), str(altered.parent / "b")]) == 2
     assert "is not finished" in capsys.readouterr().err

@@ -137,11 +137,11 @@ def unfinished(one_task: Path, tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_a_run_that_was_moved_and_lost_its_results_goes_on(unfinished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between checkpoint and results, and found elsewhere; the CSV file lacks the task's line. And begun when
-    inferred tasks were not counted yet: they cannot be counted from the middle on.
+    neither inferred tasks nor classes were counted yet: the former cannot be counted from the middle on.
     """
     last = unfinished / "checkpoints" / "task_001.pt"
     payload = load_checkpoint(last)
-    del payload["matrices"]["task_inference"]
+    del payload["matrices"]["task_inference"], payload["class_counts"]
     payload["commits"] = ["0123456789ab"]
     save_whole(last, payload)
     (unfinished / "results.json").unlink()
@@ -151,6 +151,9 @@ def test_a_run_that_was_moved_and_lost_its_results_goes_on(unfinished: Path, mon
     results = json.loads((unfinished / "results.json").read_text())
     assert len(results["tasks"]) == 3
     assert list(results["accuracy_matrix"]) == ["class_incremental", "task_incremental"]
+    macro = results["macro_accuracy"]["class_incremental"]["linear"]
+    assert macro == [None, None, results["last_macro_accuracy"]]
+    assert macro[-1] == pytest.approx(results["last_accuracy"], abs=0.05)
     assert results["provenance"]["went_on_after_task"] == 2
     assert results["provenance"]["commit"] == f"0123456789ab, then {commit()}"
     assert results["provenance"]["seconds"] >= sum(task["seconds"] for task in results["provenance"]["tasks"])

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cl_lightning.core.rng import Key, integers, uniform
 from cl_lightning.core.types import PROTOCOLS, TASK_INCREMENTAL, TASK_INFERENCE
-from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count
+from cl_lightning.metrics.accuracy import AccuracyMatrix, Counts, count, count_by_class
 
 
 def slow_count(logits, labels, offsets, protocol):
@@ -164,3 +165,15 @@ def test_a_task_without_test_images_was_not_evaluated():
     assert AccuracyMatrix.from_plain(matrix.to_plain()) == matrix
     with pytest.raises(ValueError, match="task 1 has 0 and 0 right of 0 images"):
         matrix.with_row(1, counts_of((1, 2, 4), (0, 0, 0)))
+
+
+def test_counts_of_classes_add_up_to_those_of_tasks():
+    rows = torch.arange(300)
+    logits, labels = uniform(Key(5), rows[:, None], torch.arange(9)), integers(Key(6), rows, 9)
+    offsets = (0, 2, 3, 9)
+    for protocol in PROTOCOLS:
+        by_class = count_by_class(logits, labels, offsets, protocol)
+        assert by_class.total.tolist() == labels.bincount(minlength=9).tolist()
+        assert by_class.by_task(offsets).to_tensor().equal(count(logits, labels, offsets, protocol).to_tensor())
+        one = count_by_class(logits[labels == 4], labels[labels == 4], offsets, protocol)
+        assert by_class.hits1[4] == one.hits1.sum(), "of the images of the class alone"

@@ -12,10 +12,12 @@ from cl_lightning.metrics.continual import (
     final_backward_transfer,
     forgetting,
     forgetting_by_task,
+    forward_transfer,
     incremental_accuracies,
     last_accuracy,
     legacy_continuum_bwt,
     legacy_continuum_forgetting,
+    next_task_transfer,
 )
 
 LOGGED = [[92.5], [87.7, 83.4], [80.0, 74.0, 82.0]]
@@ -38,6 +40,20 @@ def test_backward_transfer_of_the_logged_run():
     assert backward_transfer(LOGGED[:2]) == pytest.approx(-4.8)
     assert backward_transfer(LOGGED) == pytest.approx(-8.9)
     assert final_backward_transfer(LOGGED) == pytest.approx(-10.95)
+
+
+def test_forward_transfer_by_hand():
+    """Above the diagonal: tasks that have not been learnt yet."""
+    R = [[0.9, 0.3, 0.2], [0.8, 0.9, 0.4], [0.7, 0.8, 0.9]]
+    assert forward_transfer(R) == pytest.approx((0.3 + 0.2 + 0.4) / 3)
+    assert next_task_transfer(R, [0.5, 0.1, 0.25]) == pytest.approx((0.3 - 0.1 + 0.4 - 0.25) / 2)
+
+
+def test_without_scores_of_classes_to_come_there_is_no_forward_transfer():
+    assert forward_transfer(LOGGED) is None
+    assert next_task_transfer(LOGGED, [10.0, 10.0, 10.0]) is None
+    assert forward_transfer([[0.9, None], [0.8, 0.9]]) is None
+    assert forward_transfer([[0.9]]) is None, "one task has none to come"
 
 
 def test_legacy_values_are_the_digits_of_the_log():

@@ -292,3 +292,10 @@ def test_a_folder_without_a_run_is_reported(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "results.json").write_text("{]")
     with pytest.raises(ValueError, match="no results.json of a run"):
         read_report_input(tmp_path)
+
+
+def test_the_class_balanced_accuracy_is_told_where_it_differs(tmp_path: Path) -> None:
+    run = read_report_input(write_run(tmp_path / "run"))
+    for macro, shown in ((None, False), (run.results["last_accuracy"], False), (0.5, True)):
+        told = dataclasses.replace(run, results={**run.results, "last_macro_accuracy": macro})
+        assert ("each class weighing the same" in page(told, {})) == shown

@@ -40,6 +40,13 @@ def test_a_task_s_line(found: dict[str, Any], line: str) -> None:
     assert task_line(found, 3) == line
 
 
+def test_a_task_s_points_have_the_class_balanced_accuracy_where_it_was_counted() -> None:
+    macro = {CLASS_INCREMENTAL: {"linear": [0.5, 0.25], "nme": [0.5, None]}}
+    points = task_scalars(results(macro_accuracy=macro, last_macro_accuracy=0.25))
+    assert points["macro_accuracy"] == points[f"macro_accuracy/{CLASS_INCREMENTAL}/linear"] == 0.25
+    assert f"macro_accuracy/{CLASS_INCREMENTAL}/nme" not in points
+
+
 def test_a_task_s_points_are_what_is_known() -> None:
     assert task_scalars(results()) == {
         "accuracy": 0.625,

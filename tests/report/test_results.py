@@ -8,8 +8,11 @@ import math
 
 import pytest
 
+from cl_lightning.core.missing_keys import complete_results
 from cl_lightning.core.types import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.metrics.class_balance import ClassCounts
+from cl_lightning.report.macro import macro_after_tasks
 from cl_lightning.report.progress import phase_line, phase_scalars
 from cl_lightning.report.results import (
     PhaseAccuracy,
@@ -28,6 +31,10 @@ KEYS = [
     "last_accuracy",
     "forgetting",
     "backward_transfer",
+    "forward_transfer",
+    "forward_transfer_reason",
+    "macro_accuracy",
+    "last_macro_accuracy",
     "parameters",
     "costs",
     "notes",
@@ -56,6 +63,39 @@ def test_results_have_the_promised_keys_and_numbers():
     assert r["forgetting"] == pytest.approx(0.2)
     assert r["backward_transfer"] == pytest.approx(-0.2)
     assert r["parameters"] == 110
+
+
+COUNTS = {
+    "class_incremental": {
+        "linear": ClassCounts((((30, 30), (10, 20)), ((30, 30), (0, 20), (9, 10)))),
+        "nearest_mean": ClassCounts((None, ((5, 30), (20, 20), (5, 10)))),
+    }
+}
+
+
+def test_each_class_weighs_the_same_in_the_macro_accuracy():
+    r = results(class_counts=COUNTS)
+    assert r["macro_accuracy"]["class_incremental"]["linear"] == pytest.approx([0.75, (1 + 0 + 0.9) / 3])
+    assert r["last_macro_accuracy"] == pytest.approx(1.9 / 3)
+    assert r["macro_accuracy"]["class_incremental"]["nearest_mean"] == [None, pytest.approx((5 / 30 + 1 + 0.5) / 3)]
+    assert r["macro_accuracy"]["task_incremental"]["linear"] == [None, None], "not counted"
+    assert macro_after_tasks(r, "class_incremental", "linear") == r["macro_accuracy"]["class_incremental"]["linear"]
+
+
+def test_results_of_an_earlier_version_have_no_macro_accuracy():
+    r = results()
+    assert (r["macro_accuracy"], r["last_macro_accuracy"]) == (None, None)
+    assert macro_after_tasks(r, "class_incremental", "linear") == [None, None]
+    older = {key: value for key, value in r.items() if "macro" not in key}
+    assert macro_after_tasks(older, "class_incremental", "linear") == [None, None]
+    completed = complete_results({**older, "protocol": {"method": "dytox"}})
+    assert (completed["macro_accuracy"], completed["last_macro_accuracy"]) == (None, None)
+
+
+def test_forward_transfer_does_not_apply_and_says_why():
+    r = results()
+    assert r["forward_transfer"] is None
+    assert r["forward_transfer_reason"].startswith("a class has no score before it is learnt")
 
 
 AFTER_MAIN = PhaseAccuracy(

@@ -6,6 +6,7 @@ import pytest
 
 from cl_lightning.core.types import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
+from cl_lightning.metrics.class_balance import ClassCounts
 from cl_lightning.report.results import build_results
 from cl_lightning.report.table import closing_lines, headline, protocol_line, render_table
 
@@ -44,6 +45,20 @@ def test_numbers_and_their_protocol():
         assert f"{key}={value}" in line
     for word in ("evaluation=class_incremental", "readout=linear", "commit=abc1234", "=10,733,584"):
         assert word in line
+
+
+def test_a_column_where_each_class_weighs_the_same():
+    tasks = [TaskRecord(0, (0, 1), ("a", "b"), 1.0, 1.0, 5)]
+    matrices = {"class_incremental": {"linear": AccuracyMatrix((((30, 30, 40),),))}}
+    counts = {"class_incremental": {"linear": ClassCounts((((30, 30), (0, 10)),))}}
+    results = build_results(PROTOCOL, tasks, matrices, "linear", 5, {}, class_counts=counts)
+    text = render_table(results, "run", 80)
+    assert cells(text, "protocol,")[2:] == ["Avg", "Last", "Macro", "Forgetting", "BWT"]
+    assert cells(text, "class-incremental,")[-5:] == ["75.00", "75.00", "50.00", "n/a", "n/a"]
+    assert "Macro: the last value with each class weighing the same" in text
+    assert "Macro" not in render_table(results, "run", 40), "there is no room"
+    assert max(map(len, render_table(results, "run", 64).splitlines())) <= 64
+    assert render_table(results, "run", 64).isascii()
 
 
 def test_total_forgetting_is_printed_as_100():

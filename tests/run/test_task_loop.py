@@ -192,7 +192,7 @@ def test_all_readouts_are_counted_by_all_protocols(method: Plotted) -> None:
     """Rows 0 to 12 without classes 3 and 4: of class 0 rows 0 5 10, of class 1 rows 1 6 11, of class 2 rows 2 7 12."""
     rows = torch.tensor([0, 5, 10, 1, 6, 11, 2, 7, 12])
     counted, answers = evaluate_all(method, images(rows, WRONG), [0, 2, 3], ScoresCheck())
-    cells = {name: counts.cells() for name, counts in counted.items()}
+    cells = {name: counts.by_task([0, 2, 3]).cells() for name, counts in counted.items()}
     assert next(iter(cells)) == (CLASS_INCREMENTAL, "linear"), "the main ones first"
     assert cells == {
         (CLASS_INCREMENTAL, "linear"): ((4, 6, 6), (2, 3, 3)),
@@ -202,6 +202,7 @@ def test_all_readouts_are_counted_by_all_protocols(method: Plotted) -> None:
         (TASK_INCREMENTAL, "always the first"): ((3, 6, 6), (3, 3, 3)),
         (TASK_INFERENCE, "always the first"): ((6, 6, 6), (0, 3, 3)),
     }
+    assert counted[CLASS_INCREMENTAL, "linear"].cells() == ((3, 3, 3), (1, 3, 3), (2, 3, 3)), "class by class"
     assert answers.confusion.tolist() == [[3, 0, 0], [2, 1, 0], [1, 0, 2]], "of the main read-out"
     assert answers.reliability[:, :, 0].sum(dim=1).tolist() == [6, 3], "of old and of new classes"
 
@@ -210,7 +211,7 @@ def test_a_readout_that_is_not_ready_is_not_counted_after_a_phase(method: Plotte
     method.pending = frozenset({"always the first"})
     counted = evaluate_ready(method, images(torch.tensor([0, 1, 2]), WRONG), [0, 2, 3], ScoresCheck())
     assert {readout for _, readout in counted} == {"linear"}
-    assert counted[CLASS_INCREMENTAL, "linear"].cells() == ((2, 2, 2), (1, 1, 1))
+    assert counted[CLASS_INCREMENTAL, "linear"].cells() == ((1, 1, 1), (1, 1, 1), (1, 1, 1))
     method.pending = frozenset({"linear", "always the first"})
     assert evaluate_ready(method, images(torch.tensor([0])), [0, 2, 3], ScoresCheck()) == {}
 
@@ -233,6 +234,9 @@ def test_the_matrix_of_a_run_by_hand() -> None:
     plot.run()
     matrix = plot.state.matrices[CLASS_INCREMENTAL]["linear"]
     assert [[cell[0] for cell in row] for row in matrix.rows] == [[22], [22, 11], [22, 11, 24]]
+    of_classes = plot.state.class_counts[CLASS_INCREMENTAL]["linear"]
+    assert of_classes.rows[1] == ((12, 12), (10, 12), (11, 12))
+    assert of_classes.macro(1) == 33 / 36, "as many images of each class: the accuracy on all of them"
     assert plot.state.answers is not None
     assert plot.state.answers.confusion[:, 0].tolist() == [12, 2, 1, 0, 0]
 
