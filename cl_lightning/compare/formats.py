@@ -39,6 +39,7 @@ _SETTINGS = (
     "epochs",
     "lr_scale",
     "augmentation",
+    "balance",
 )
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cl_lightning.config.check_bounds import check_values
-from cl_lightning.config.schedule_scales import phases_of, scale_name
+from cl_lightning.config.schedule_scales import phases_of, scale_name, trained_phases
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
@@ -50,6 +50,7 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
             f"{config.data.validation}, which sets training images aside: type data.validation=0, or leave it out"
         )
     _check_sets(config)
+    _check_balance(config)
     _check_strategy(config)
     _check_memory(config)
     _check_model(config, automatic_model)
@@ -105,6 +106,15 @@ def _check_sets(config: Config) -> None:
             )
         if entry.select is not None and (entry.classes is not None or entry.order != "identity"):
             raise UserError(f"{where}select names classes and their order: leave out classes and order, or select")
+
+
+def _check_balance(config: Config) -> None:
+    stored_order = config.recipe.finetuning_order == "sequential" and "finetuning" in trained_phases(config)
+    if config.data.balance == "sampling" and stored_order:
+        raise UserError(
+            "data.balance=sampling does not go with recipe.finetuning_order=sequential, which takes the memory in its "
+            "stored order: type recipe.finetuning_order=shuffled, or data.balance=loss"
+        )
 
 
 def _check_strategy(config: Config) -> None:

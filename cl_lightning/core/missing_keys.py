@@ -77,6 +77,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("data.sets.*.crop_padding", None),
     Missing("evaluate_phases", False),
     Missing("data.max_pixels", _PILLOWS_LIMIT),
+    Missing("data.balance", "none"),
     *(
         Missing(f"{parent}.{key}", value)
         for parent in ("data", "data.sets.*", "extends.folders.*")
@@ -112,6 +113,7 @@ TOKEN_NETWORK: tuple[Missing, ...] = (
 PROTOCOL: tuple[Missing, ...] = (
     Missing("method_options", {}),
     Missing("recipe_switches", {}),
+    Missing("balance", "none"),
 )
 """``protocol`` in ``results.json``, checkpoints and exports. Its ``method_options`` and ``recipe_switches`` are what
 :data:`CONFIGURATION` has as ``method`` and ``recipe``: they are completed from there.

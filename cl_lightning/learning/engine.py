@@ -104,9 +104,10 @@ class Engine:
         draws: PhaseSampler,
         key: Key,
         checkpoint: PhaseCheckpoint | None = None,
+        class_weights: Tensor | None = None,
     ) -> Fitted:
         """Train ``method`` for all steps of ``phase``, or for the rest after ``checkpoint``; ``key`` names the phase's
-        random stream.
+        random stream, ``class_weights`` (C,) weigh each image by its class.
         """
         processes = self._trainer.processes
         length = PhaseLength(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
@@ -114,7 +115,7 @@ class Engine:
         learner = Learner(
             method, task, phase, length, draws.replicas, key,
             processes=processes, resume_from=checkpoint, point_every=self.options.log_every,
-            cuda_graphs=self.options.cuda_graphs,
+            cuda_graphs=self.options.cuda_graphs, class_weights=class_weights,
         )  # fmt: skip
         data = TaskData(
             self._scenario.train,

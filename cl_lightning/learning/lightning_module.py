@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Batch, Phase, PhaseCheckpoint, Progress, Task
-from cl_lightning.data.augmentation.mixup import mix_ratio, mixup, one_hot
+from cl_lightning.data.augmentation.mixup import mix, mix_ratio, mixup, one_hot
 from cl_lightning.data.loading import Images
 from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from cl_lightning.learning.cuda_graph import CudaRecorder, GraphedStep, Recorder
@@ -72,6 +72,8 @@ class StepInputs(NamedTuple):
     labels: Tensor
     targets: Tensor | None
     """Mixed and smoothed; ``None``: the labels alone."""
+    weights: Tensor | None
+    """Weights of the images, mixed as they are; ``None``: all 1."""
     noise: Tensor | None
     """Random numbers of the network (``Network.noise``)."""
     noise_nearby: Tensor | None
@@ -94,12 +96,13 @@ class Learner(pl.LightningModule):
         resume_from: PhaseCheckpoint | None = None,
         point_every: int = 1,
         cuda_graphs: bool = True,
+        class_weights: Tensor | None = None,
     ) -> None:
         """Prepare a phase, or the rest of one if ``resume_from`` is given.
 
         ``replicas`` are all virtual replicas of the run, of which each of ``processes`` computes a share;
         ``point_every`` are the steps between two points of the curves; ``cuda_graphs`` allows steps to be replayed on a
-        GPU.
+        GPU; ``class_weights`` (C,) weigh each image by its class (``Batch.weights``).
         """
         super().__init__()
         self.automatic_optimization = False
@@ -119,6 +122,7 @@ class Learner(pl.LightningModule):
         self._resume_from = resume_from
         self._point_every = point_every
         self._cuda_graphs = cuda_graphs
+        self._class_weights = class_weights
         self._epoch_of_rate = -1
         self._run_step: Callable[..., Tensor] = self._recorded_step
         self._names: tuple[str, ...] = ()
@@ -157,6 +161,8 @@ class Learner(pl.LightningModule):
     def on_train_start(self) -> None:
         """Set batch norm's mode, and restore the state of mixed precision."""
         self.method.train_mode(self.phase)
+        if self._class_weights is not None:
+            self._class_weights = self._class_weights.to(self.device)
         self._statistics = running_statistics(self.network)
         if self._resume_from is not None and self._resume_from.precision:  # empty if saved with another precision
             self.trainer.precision_plugin.load_state_dict(self._resume_from.precision)
@@ -242,18 +248,20 @@ class Learner(pl.LightningModule):
 
     def _inputs_of(self, images: Images) -> StepInputs:
         """Return all tensors that differ from step to step."""
-        mixed, targets = self._mix(images)
+        weights = None if self._class_weights is None else self._class_weights[images.labels]
+        mixed, targets, weights = self._mix(images, weights)
         noise, nearby = (*images.scales, None, None)[:2]
-        return StepInputs(mixed, images.labels, targets, noise, nearby)
+        return StepInputs(mixed, images.labels, targets, weights, noise, nearby)
 
-    def _mix(self, images: Images) -> tuple[Tensor, Tensor | None]:
-        """Return images and, for a recipe with MixUp, mixed targets."""
+    def _mix(self, images: Images, weights: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return images and, for a recipe with MixUp, mixed targets; and the images' weights, mixed too."""
         mixing = self.phase.mixing
         if mixing is None:
-            return images.images, None
+            return images.images, None, weights
         key = self.key.fold("mixup", self.steps_done)
         ratios = [self.mix_ratio(key.fold(replica), mixing.alpha) for replica in self.replicas]
-        return mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
+        mixed, targets = mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
+        return mixed, targets, None if weights is None else mix(weights, ratios)
 
     def _recorded_step(self, *given: Tensor | None) -> Tensor:
         """Take a step from the fields of ``StepInputs`` and return the values that must be finite (``_names``), without
@@ -261,7 +269,7 @@ class Learner(pl.LightningModule):
         """
         inputs = StepInputs(*given)  # type: ignore[arg-type]
         targets = one_hot(inputs.labels, self.task.num_seen) if inputs.targets is None else inputs.targets
-        batch = Batch(inputs.images, inputs.labels, targets)
+        batch = Batch(inputs.images, inputs.labels, targets, inputs.weights)
         optimiser: Any = self.optimizers(use_pl_optimizer=True)
         optimiser.zero_grad()
         terms = self._backward(batch, inputs.noise)

@@ -37,6 +37,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "epochs": epochs(config),
         "lr_scale": lr_scale(config),
         "augmentation": config.data.augmentation,
+        "balance": config.data.balance,
         "method_options": method_options(config.method),
         "seed": config.seed,
         **({"sets": [_set_text(entry) for entry in config.data.sets]} if config.data.sets else {}),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,7 @@ from cl_lightning.core.types import (
     Task,
     TaskRecord,
 )
+from cl_lightning.data.class_balance import ClassDraws, class_counts, class_weights, is_even
 from cl_lightning.data.loading import Images
 from cl_lightning.data.phase_views import ViewKey, view_rows
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -60,6 +61,8 @@ class LoopOptions:
     replicas: int
     flips: bool
     """True if a mirrored image is one of the same class."""
+    balance: str = "none"
+    """Balance of the classes of a phase: ``none``, by the ``loss`` or by ``sampling``."""
 
 
 AfterPhase = Callable[[PhaseAccuracy], None]
@@ -154,7 +157,8 @@ class TaskLoop:
         entry = (task.index, phase.name, engine.precision)
         if entry not in state.precisions[-1:]:
             state.precisions.append(entry)
-        fitted = engine.fit(self.method, task, phase, sampler, self._key(task, phase.name), cursor.left)
+        key, weights = self._key(task, phase.name), self._class_weights(task, sampler)
+        fitted = engine.fit(self.method, task, phase, sampler, key, cursor.left, weights)
         display.finish()
         state.step_offset += fitted.steps
         state.phases.append(PhaseRecord(task.index, phase.name, fitted.steps, fitted.images, fitted.seconds))
@@ -179,7 +183,22 @@ class TaskLoop:
             for replica in range(self._settings.replicas)
         ]
         shortest = min(len(r) for r in rows)
-        return PhaseSampler([r[:shortest] for r in rows], phase.sampling, phase.epochs, self._settings.batch, key)
+        rows = [r[:shortest] for r in rows]
+        counts = self._uneven_counts("sampling", task, rows)
+        classes = None if counts is None else ClassDraws.of(rows, self.scenario.train_labels)
+        return PhaseSampler(rows, phase.sampling, phase.epochs, self._settings.batch, key, classes)
+
+    def _class_weights(self, task: Task, sampler: PhaseSampler) -> Tensor | None:
+        """Return the weights of the classes in a phase's loss; None where all are 1."""
+        counts = self._uneven_counts("loss", task, sampler.rows)
+        return None if counts is None else class_weights(counts)
+
+    def _uneven_counts(self, balance: str, task: Task, rows: Sequence[Tensor]) -> Tensor | None:
+        """Return a phase's numbers of images by class; None without this balance, or where all are the same."""
+        if self._settings.balance != balance:
+            return None
+        counts = class_counts(rows, self.scenario.train_labels, task.num_seen)
+        return None if is_even(counts) else counts
 
     def _data_access(self, engine: Engine) -> EngineDataAccess:
         memory = self.state.memory

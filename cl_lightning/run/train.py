@@ -165,7 +165,7 @@ def _start(parts: RunParts, state: RunState, resume: bool) -> StartedRun:
 
 
 def _loop_options(config: Config, key: Key) -> LoopOptions:
-    return LoopOptions(key, config.batch.size, config.batch.replicas, flips(config))
+    return LoopOptions(key, config.batch.size, config.batch.replicas, flips(config), config.data.balance)
 
 
 def _check_workers(config: Config, scenario: Scenario, processes: ProcessGroup) -> None:

@@ -91,6 +91,7 @@ def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch:
     expected = made | {
         "method_options": {"temperature": 2, "clip": True},
         "recipe_switches": {"herd": True, "lag": False},
+        "balance": "none",
     }
     assert complete_protocol(made) == expected
     assert complete_results({"protocol": made, "provenance": {}})["protocol"] == expected

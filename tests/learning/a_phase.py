@@ -86,7 +86,7 @@ class Toy(Method):
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         self.batches.append(batch)
-        return {"classification": self.broken * cross_entropy(outputs.logits, batch.targets)}
+        return {"classification": self.broken * cross_entropy(outputs.logits, batch.targets, batch.weights)}
 
     def after_step(self, progress: Progress) -> None:
         self.progress.append(progress)
@@ -143,12 +143,19 @@ class Bench:
         )
 
     def fit(
-        self, method: Method, task: Task, phase: Phase, rows: list[Tensor] | None = None, batch: int = 4, seed: int = 0
+        self,
+        method: Method,
+        task: Task,
+        phase: Phase,
+        rows: list[Tensor] | None = None,
+        batch: int = 4,
+        seed: int = 0,
+        class_weights: Tensor | None = None,
     ) -> tuple[Fitted, PhaseSampler]:
         """Train on the task's images, or on ``rows`` of each replica."""
         key = Key(seed).fold(task.index, phase.name)
         draws = PhaseSampler(rows or [task.train], phase.sampling, phase.epochs, batch, key)
         self.display.start(PhaseSpan(task.index, 1, phase.name, phase.epochs, draws.steps_per_epoch, 0))
-        fitted = self.engine.fit(method, task, phase, draws, key)
+        fitted = self.engine.fit(method, task, phase, draws, key, class_weights=class_weights)
         self.display.finish()
         return fitted, draws

@@ -132,6 +132,7 @@ class FakeEngine:
         self.events = events
         self.wrong = wrong
         self.fitted: dict[tuple[int, str], PhaseSampler] = {}
+        self.class_weights: dict[tuple[int, str], Tensor | None] = {}
         self.observers = Observers(NotedDisplay(events), Record(), NotedLeaving(events, then))  # type: ignore[arg-type]
 
     def fit(
@@ -142,7 +143,9 @@ class FakeEngine:
         draws: PhaseSampler,
         key: Key,
         left: PhaseCheckpoint | None = None,
+        class_weights: Tensor | None = None,
     ) -> Fitted:
+        self.class_weights[task.index, phase.name] = class_weights
         before = 0 if left is None else left.steps
         self.events.append(("fit", task.index, phase.name, before))
         self.fitted[task.index, phase.name] = draws
@@ -177,11 +180,12 @@ class Plot:
         state: RunState | None = None,
         wrong: Sequence[int] = (),
         then: Callable[[], None] = lambda: None,
+        balance: str = "none",
     ) -> None:
         self.events: list[Event] = []
         self.method = Plotted(self.events, plan)
         memory = RehearsalMemory(Budget(budget, size), scope, replicas)
-        settings = LoopOptions(Key(7), batch, replicas, flips=True)
+        settings = LoopOptions(Key(7), batch, replicas, flips=True, balance=balance)
         self.sequence = TaskSequence(SCENARIO, self.method, state or RunState(memory), settings)
         self.engine: Any = FakeEngine(self.events, wrong, then)
 

@@ -98,6 +98,38 @@ def test_a_run_goes_on_within_a_phase() -> None:
     assert plot.state.phases[0].images == 48 * 7 // 12, "since it was gone on with"
 
 
+# ---- balance of classes ----------------------------------------------------------------------------------------------
+
+
+def test_no_phase_is_balanced_unasked() -> None:
+    plot = Plot(balance="none")
+    plot.run()
+    assert set(plot.engine.class_weights.values()) == {None}
+    assert all(draws.classes is None for draws in plot.engine.fitted.values())
+
+
+def test_old_classes_weigh_as_much_as_new_ones_in_the_loss() -> None:
+    """Task 2: twelve images of the new class, ten exemplars of either old one; the memory itself is even."""
+    plot = Plot(balance="loss")
+    plot.run()
+    weights = plot.engine.class_weights[1, "main"]
+    assert weights.tolist() == pytest.approx([32 / 30, 32 / 30, 32 / 36])
+    assert plot.engine.class_weights[0, "main"] is None, "even as it is"
+    assert plot.engine.class_weights[1, "second"] is None
+    assert all(draws.classes is None for draws in plot.engine.fitted.values())
+
+
+def test_classes_are_drawn_alike_where_they_are_uneven() -> None:
+    plot, plain = Plot(balance="sampling"), Plot()
+    plot.run()
+    plain.run()
+    uneven = {key for key, draws in plot.engine.fitted.items() if draws.classes is not None}
+    assert uneven == {(1, "main"), (2, "main")}
+    assert set(plot.engine.class_weights.values()) == {None}
+    steps = {key: draws.total_steps for key, draws in plot.engine.fitted.items()}
+    assert steps == {key: draws.total_steps for key, draws in plain.engine.fitted.items()}
+
+
 # ---- phases ahead --------------------------------------------------------------------------------------------------
 
 

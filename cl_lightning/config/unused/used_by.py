@@ -162,7 +162,7 @@ method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 data data.name data.order data.classes data.initial data.increment data.validation data.image_size
-data.mean data.std data.orientation data.suggests data.suggests.models data.suggests.lr_scale
+data.balance data.mean data.std data.orientation data.suggests data.suggests.models data.suggests.lr_scale
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
