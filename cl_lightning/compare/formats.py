@@ -40,6 +40,7 @@ _SETTINGS = (
     "lr_scale",
     "augmentation",
     "balance",
+    "early_stopping",
 )
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -80,6 +80,8 @@ def measure(found: FoundRun, evaluation: str | None = None, readout: str | None 
     R = [[100 * value for value in row] for row in offered[evaluation][readout]]
     curve = tuple(100 * task["accuracy"][evaluation][readout] for task in results["tasks"])
     more = from_config(found.config or {})
+    if protocol.get("evaluates_on") == "test" and "data.validation" in more:
+        more["data.validation"] = 0.0  # a share that decides when to stop is not what is evaluated on
     finished = len(curve) == len(protocol["tasks"])
     return MeasuredRun(
         name=found.name,

@@ -58,7 +58,7 @@ _IN_PROTOCOL = (
     "data.sets",
 )  # fmt: skip
 _FIRST = ("method", "tasks_done", "readout", "trained_on", "memory", "memory_scope", "model", "recipe")
-_THEN = ("epochs", "lr_scale", "batch", "replicas", "precision", "augmentation", "balance")
+_THEN = ("epochs", "lr_scale", "batch", "replicas", "precision", "augmentation", "balance", "early_stopping")
 _EPOCHS = re.compile(r"method\.\w+\.epochs")
 """Option that every phase has, and no other group of a method's options."""
 _SET = "set"

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cl_lightning.config.check_bounds import check_values
+from cl_lightning.config.early_stopping import check_early_stopping, evaluates_share, stops_early
 from cl_lightning.config.schedule_scales import phases_of, scale_name, trained_phases
 from cl_lightning.config.schema import (
     CifarResNetConfig,
@@ -44,12 +45,13 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
     check_values(config)
     if not config.run_dir:
         raise UserError("run_dir= names no folder: type run_dir=DIR, or leave it out")
-    if config.data.validation and config.data.evaluate_on in ("val", "test"):
+    if config.data.validation and not stops_early(config) and config.data.evaluate_on in ("val", "test"):
         raise UserError(
             f"data.evaluate_on={config.data.evaluate_on} has no meaning beside data.validation="
             f"{config.data.validation}, which sets training images aside: type data.validation=0, or leave it out"
         )
     _check_sets(config)
+    check_early_stopping(config)
     _check_balance(config)
     _check_strategy(config)
     _check_memory(config)
@@ -99,7 +101,7 @@ def _check_sets(config: Config) -> None:
         )
     for place, entry in enumerate(data.sets, start=1):
         where = f"data.sets, entry {place} ({entry.name}): "
-        if data.validation and entry.evaluate_on in ("val", "test"):
+        if evaluates_share(config) and entry.evaluate_on in ("val", "test"):
             raise UserError(
                 f"{where}evaluate_on: {entry.evaluate_on} has no meaning beside data.validation={data.validation}, "
                 "which sets training images aside: type data.validation=0, or leave it out"

@@ -46,7 +46,10 @@ _OUTLINE = record(
         "data": record({"name": text, "sets": list_of(mapping_of(plain))}, more=True),
         "method": record({"name": text}, more=True),
         "model": record({"name": text, "kind": text}, more=True),
-        **{group: mapping_of(plain) for group in ("batch", "logger", "memory", "recipe", "report", "trainer")},
+        **{
+            group: mapping_of(plain)
+            for group in ("batch", "early_stopping", "logger", "memory", "recipe", "report", "trainer")
+        },
         "extends": maybe(mapping_of(plain)),
     },
     more=True,

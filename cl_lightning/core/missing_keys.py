@@ -78,6 +78,10 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("evaluate_phases", False),
     Missing("data.max_pixels", _PILLOWS_LIMIT),
     Missing("data.balance", "none"),
+    Missing(
+        "early_stopping",
+        {"patience": None, "monitor": "accuracy", "min_delta": 0.0, "allow_unfinished_schedule": False},
+    ),
     *(
         Missing(f"{parent}.{key}", value)
         for parent in ("data", "data.sets.*", "extends.folders.*")
@@ -101,6 +105,7 @@ CHECKPOINT: tuple[Missing, ...] = (
     Missing("answers", None),
     Missing("commits", []),
     Missing("after_phases", []),
+    Missing("cursor.left.stopping", None),
 )
 """The state of a run, in ``checkpoints/`` and in a bundle."""
 
@@ -114,6 +119,7 @@ PROTOCOL: tuple[Missing, ...] = (
     Missing("method_options", {}),
     Missing("recipe_switches", {}),
     Missing("balance", "none"),
+    Missing("early_stopping", "none"),
 )
 """``protocol`` in ``results.json``, checkpoints and exports. Its ``method_options`` and ``recipe_switches`` are what
 :data:`CONFIGURATION` has as ``method`` and ``recipe``: they are completed from there.

@@ -260,6 +260,8 @@ class PhaseCheckpoint:
     """Moments and counters of the optimiser."""
     precision: Plain
     """State that mixed precision carries from step to step (the loss scale in half precision)."""
+    stopping: Plain = None
+    """Checks of early stopping so far and the best network; None without it."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class PhaseSpan:
     steps_per_epoch: int
     images: int
     """Number of images that it trains on."""
+    may_stop: bool = False
+    """True if it may end before its last epoch."""
 
 
 class Display:
@@ -108,9 +110,10 @@ class Display:
         elapsed = max(1e-9, time.monotonic() - self._span_started)
         rate = (self._done_in_span - self._before) / elapsed
         epoch = min(max(0, steps_done - 1) // max(1, span.steps_per_epoch) + 1, span.epochs)  # of the step just taken
+        at_most = "at most " if any(each.may_stop for each in (span, *self._spans)) else ""
         return (
             f"task {span.task + 1}/{self._num_tasks} | {span.phase} | epoch {epoch}/{span.epochs} | "
-            f"{rate:,.0f} images/s | {clock(self._seconds_left(span, rate))} left"
+            f"{rate:,.0f} images/s | {at_most}{clock(self._seconds_left(span, rate))} left"
         )
 
     def _seconds_left(self, span: PhaseSpan, rate: float) -> float:

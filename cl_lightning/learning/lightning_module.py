@@ -25,6 +25,7 @@ from cl_lightning.learning.cuda_graph import CudaRecorder, GraphedStep, Recorder
 from cl_lightning.learning.finite_check import broken_network
 from cl_lightning.learning.non_finite import NonFiniteGuard
 from cl_lightning.learning.replicas import losses_by_replica
+from cl_lightning.learning.stopping_rule import StoppingState
 from cl_lightning.methods.base import Method
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
 from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
@@ -116,6 +117,11 @@ class Learner(pl.LightningModule):
         self.steps_done = 0 if resume_from is None else resume_from.steps
         self.report: Callable[[StepMetrics], None] = _no_report
         """Callback for the points of the curves, called some steps later, when they have come from the device."""
+        saved = None if resume_from is None else resume_from.stopping
+        self.stopping = None if saved is None else StoppingState.from_plain(saved)
+        """Checks of early stopping, part of the state that is resumed from."""
+        self.monitored: dict[str, float] = {}
+        """Values to plot beside the losses, from the next step on."""
         self.mix_ratio: Callable[[Key, float], float] = mix_ratio
         """Draw of a replica's MixUp ratio in a step; a callback that repeats a recorded run sets that run's ratios."""
         self._processes = processes
@@ -219,7 +225,8 @@ class Learner(pl.LightningModule):
             group["lr"] = float(group["lr"])
             if "capturable" in group:
                 group["capturable"] = False
-        return PhaseCheckpoint(self.steps_done, state, self.trainer.precision_plugin.state_dict())
+        stopping = None if self.stopping is None else self.stopping.to_plain()
+        return PhaseCheckpoint(self.steps_done, state, self.trainer.precision_plugin.state_dict(), stopping)
 
     def training_step(self, images: Images, batch_idx: int) -> None:
         """Take one optimiser step."""
@@ -228,7 +235,8 @@ class Learner(pl.LightningModule):
         names, self.steps_done = self._names, self.steps_done + 1
         if self._makes_point(self.steps_done):
             self._processes.average([values])
-            monitored_scalars = self.method.monitored_scalars()
+            added = {name: torch.tensor(value, device=values.device) for name, value in self.monitored.items()}
+            monitored_scalars = {**self.method.monitored_scalars(), **added}
             names = (*names, *monitored_scalars)
             values = torch.cat([values, *(value.detach().float().view(1) for value in monitored_scalars.values())])
         self._processes.average(self._statistics)

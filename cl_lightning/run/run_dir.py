@@ -271,8 +271,10 @@ def data_lines(scenario: Scenario) -> list[str]:
     few, many = (scenario.class_names[counts.index(extreme(counts))] for extreme in (min, max))
     each = f"{counts[0]} each" if min(counts) == max(counts) else f"{min(counts)} of {few} to {max(counts)} of {many}"
     evaluated = sum(len(task.test) for task in scenario.tasks)
+    aside = 0 if scenario.evaluates_on != "test" else len(scenario.validation_rows(range(len(counts))))
     return [
-        f"{sum(counts)} training images of {len(counts)} classes ({each}), {evaluated} {scenario.evaluates_on} images"
+        f"{sum(counts)} training images of {len(counts)} classes ({each})"
+        f"{f', {aside} set aside' if aside else ''}, {evaluated} {scenario.evaluates_on} images"
         f"{_folders(scenario)}",
         *left_out,
     ]

@@ -21,6 +21,7 @@ from cl_lightning.core.types import (
     View,
 )
 from cl_lightning.learning.finite_check import ScoresCheck
+from cl_lightning.learning.stopping_rule import StoppingRule
 from cl_lightning.run.task_loop import evaluate_all, evaluate_ready
 from tests.run.small_task_loop import LABELS, MAIN, PLAN, TASKS, Plot, Plotted, images, phase, until
 
@@ -128,6 +129,43 @@ def test_classes_are_drawn_alike_where_they_are_uneven() -> None:
     assert set(plot.engine.class_weights.values()) == {None}
     steps = {key: draws.total_steps for key, draws in plot.engine.fitted.items()}
     assert steps == {key: draws.total_steps for key, draws in plain.engine.fitted.items()}
+
+
+# ---- early stopping --------------------------------------------------------------------------------------------------
+
+RULE = StoppingRule("accuracy", 2)
+
+
+def test_no_phase_ends_early_unasked() -> None:
+    plot = Plot()
+    plot.run()
+    assert set(plot.engine.judges.values()) == {None}
+    assert not any(span.may_stop for span in Plot().sequence.forecast())
+
+
+def test_a_phase_is_judged_by_images_of_its_own_task_and_a_balanced_one_never() -> None:
+    """Images of earlier tasks are gone for a continual learner; those of the new one alone would judge a balanced
+    phase wrongly.
+    """
+    plot = Plot(stopping=RULE)
+    assert [span.may_stop for span in plot.sequence.forecast()] == [True, False] * 3
+    plot.run()
+    judged = {key: judges for key, judges in plot.engine.judges.items() if judges is not None}
+    assert set(judged) == {(0, "main"), (1, "main"), (2, "main")}
+    for (task, _), judges in judged.items():
+        assert set(LABELS[judges.rows].tolist()) == set(plot.sequence.scenario.tasks[task].classes)
+        assert judges.rule == RULE
+    said = [event[1] for event in plot.events if event[0] == "say"]
+    assert said[0] == (
+        "task 1, phase main: 2 of at most 2 epochs, kept the network of epoch 1 "
+        "(accuracy 75.0 % on 24 images set aside)"
+    )
+
+
+def test_joint_training_has_all_tasks_and_is_judged_by_them() -> None:
+    plot = Plot([Grow(), Fit(phase("main", View.CUMULATIVE)), Evaluate()], stopping=RULE)
+    plot.run()
+    assert [len(plot.engine.judges[task, "main"].rows) for task in range(3)] == [24, 36, 60]
 
 
 # ---- phases ahead --------------------------------------------------------------------------------------------------
