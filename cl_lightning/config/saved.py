@@ -39,7 +39,7 @@ _CHANGEABLE = (
 """Keys that may change when a run is resumed: hardware and folders, never what it computes."""
 _ROOT_OF_A_SET = re.compile(r"data\.sets\.\d+\.root=")
 """Pattern of an override of one data set's root in ``data=sequence``."""
-_CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb")}
+_CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb", "tensorboard")}
 """Keys that ``trainer=gpu`` or ``logger=wandb`` changes here; the rest of the group stays as saved."""
 _OUTLINE = record(
     {

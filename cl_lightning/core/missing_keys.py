@@ -78,6 +78,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("evaluate_phases", False),
     Missing("data.max_pixels", _PILLOWS_LIMIT),
     Missing("data.balance", "none"),
+    Missing("logger.tensorboard", False),
     Missing(
         "early_stopping",
         {"patience": None, "monitor": "accuracy", "min_delta": 0.0, "allow_unfinished_schedule": False},

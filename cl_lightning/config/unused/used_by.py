@@ -175,7 +175,7 @@ recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
 trainer.progress trainer.stop_after_task trainer.checkpoint_steps trainer.checkpoint_minutes
-logger logger.csv logger.wandb report report.page
+logger logger.csv logger.wandb logger.tensorboard report report.page
 """
 ALWAYS = frozenset(_NAMES.split())
 """Options, and groups of them, that are read by every run that has them."""
