@@ -23,9 +23,9 @@ class Series:
 
     name: str
     values: tuple[float, ...]
-    """Of the setting, ascending."""
+    """Values of the setting, ascending."""
     summaries: tuple[Summary, ...]
-    """Of the group at each of these."""
+    """Summary of the group at each of these."""
 
 
 @dataclass(frozen=True)
