@@ -33,6 +33,7 @@ ROOMS = {
     "omegaconf.grammar_parser": INTERNALS,
     "omegaconf.grammar_visitor": INTERNALS,
     "pytorch_lightning": LIGHTNING_ROOMS,
+    "tensorboard": (),  # Lightning's logger imports it
     "wandb": ("learning/loggers.py",),
 }
 """Library, or a module of it -> the files, and folders (with a slash), of the package that may import it; what is

@@ -56,11 +56,21 @@ _SETTING = either(maybe(number), text, one_of(True, False), list_of(number, kind
 _OPTIMISER = record(
     {"state": mapping_of(mapping_of(_SETTING), key=whole()), "param_groups": list_of(mapping_of(_SETTING))}
 )
+_STOPPING = record(
+    {
+        "checks": whole(),
+        "best": maybe(number),
+        "best_check": whole(),
+        "latest": maybe(number),
+        "weights": mapping_of(array),
+    }
+)
 _LEFT = record(
     {
         "steps": whole(1),
         "optimiser": _OPTIMISER,
         "precision": mapping_of(_SETTING),
+        "stopping": maybe(_STOPPING),
     }
 )
 

@@ -19,7 +19,7 @@ from cl_lightning.core.file_type import read_file
 from cl_lightning.core.missing_keys import complete_configuration, complete_results
 
 RESULTS = "results.json"
-_WITHOUT_RUNS = ("checkpoints", "wandb", "__pycache__")
+_WITHOUT_RUNS = ("checkpoints", "wandb", "tensorboard", "__pycache__")
 
 
 @dataclass(frozen=True)

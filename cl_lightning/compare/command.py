@@ -10,6 +10,7 @@ from cl_lightning.compare.formats import Comparison, render
 from cl_lightning.compare.groups import group
 from cl_lightning.compare.measured import measure
 from cl_lightning.compare.options import Options
+from cl_lightning.compare.over import along
 from cl_lightning.compare.select import refuse_mixture, select, without_unfinished
 from cl_lightning.compare.statistics import baseline_among, differences, summarise
 from cl_lightning.core.atomic_write import write_atomic
@@ -33,18 +34,24 @@ def compare(options: Options) -> tuple[Comparison, list[str]]:
     groups, more = group(runs, across, options.across)
     baseline = baseline_among(groups, options.baseline)
     summaries = summarise(groups)
+    over, further = (None, []) if options.over is None else along(options.over, summaries, options.across)
     ordered = [summary.group for summary in summaries]
-    return Comparison(summaries, differences(ordered, baseline), baseline, options.costs), [*notes, *more]
+    return Comparison(summaries, differences(ordered, baseline), baseline, options.costs, over), [
+        *notes,
+        *more,
+        *further,
+    ]
 
 
 def deliver(comparison: Comparison, options: Options) -> None:
     """Print or write the text, and draw the figure. Raises ``OSError`` if the disk is full or may not be written to."""
     text = render(comparison, options.form, text_width(sys.stdout))
     if options.figure is not None:
-        from cl_lightning.compare.figure import draw
+        from cl_lightning.compare.figure import draw, draw_over
         from cl_lightning.report.figure_file import save
 
-        save(draw(comparison.summaries), options.figure)
+        over = comparison.over
+        save(draw(comparison.summaries) if over is None else draw_over(over), options.figure)
     if options.out is not None:
         write_atomic(options.out, text)
     else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cl_lightning.compare.groups import Group
 from cl_lightning.compare.measured import METRICS
+from cl_lightning.compare.over import Over
 from cl_lightning.compare.page import page
 from cl_lightning.compare.settings import format_value, value_of
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
@@ -40,6 +41,8 @@ _SETTINGS = (
     "epochs",
     "lr_scale",
     "augmentation",
+    "balance",
+    "early_stopping",
 )
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -62,13 +65,16 @@ class Comparison:
     baseline: Group
     costs: bool = False
     """True to show what runs cost, too."""
+    over: Over | None = None
+    """The same groups along a numeric setting."""
 
 
 def render(comparison: Comparison, form: str, width: int) -> str:
     """Return the whole text in one of :data:`FORMATS`; ``width`` is that of the terminal."""
     if form == "csv":
         return as_csv(comparison)
-    blocks = page(comparison.summaries, comparison.differences, comparison.baseline, costs=comparison.costs)
+    summaries, differences = comparison.summaries, comparison.differences
+    blocks = page(summaries, differences, comparison.baseline, comparison.over, costs=comparison.costs)
     match form:
         case "markdown":
             return as_markdown(blocks)
@@ -137,7 +143,11 @@ def _cells(comparison: Comparison, summary: Summary) -> Iterator[tuple[str, str]
         width = None if value is None else value.half_width
         yield f"{metric}_difference_low", "" if value is None or width is None else _number(value.mean - width)
         yield f"{metric}_difference_high", "" if value is None or width is None else _number(value.mean + width)
+    if comparison.over is not None:
+        yield comparison.over.key, f"{comparison.over.value(group):g}"
     for key in dict.fromkeys((*_SETTINGS, *group.differs)):
+        if comparison.over is not None and key == comparison.over.key:
+            continue
         yield key, format_value(key, value_of(group.settings, key))
     yield "seeds", " ".join(map(str, sorted({run.seed for run in group.runs})))
     yield "orders", " ".join(sorted({run.order for run in group.runs}))

@@ -53,7 +53,7 @@ def group(
     for run in runs:
         members.setdefault(keys[run.name], []).append(run)
     settings = [by_run[members[key][0].name] for key in members]
-    names, differs = _names(settings, across), _differences(settings)
+    names, differs = group_names(settings, across), _differences(settings)
     groups = [
         Group(name, tuple(own), unlike) for name, unlike, own in zip(names, differs, members.values(), strict=True)
     ]
@@ -133,7 +133,7 @@ def _other_images(runs: Sequence[MeasuredRun], full: Mapping[str, Mapping[str, A
     ]
 
 
-def _names(settings: Sequence[Mapping[str, Any]], across: Sequence[str]) -> list[str]:
+def group_names(settings: Sequence[Mapping[str, Any]], across: Sequence[str] = ()) -> list[str]:
     """Name each group: its method, where the question differs, and where several groups share that as few differences
     as distinguish them, each where it deviates from the most common value.
     """

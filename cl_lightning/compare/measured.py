@@ -37,6 +37,8 @@ class MeasuredRun:
     """Flat settings, without seed and class order."""
     from_config: frozenset[str]
     """Keys of ``settings`` that only the run's configuration has."""
+    options: Mapping[str, Any]
+    """``settings``, and all numeric options of the run's configuration, as far as it is there."""
     seed: int
     order: str
     """Class order, as typed."""
@@ -87,18 +89,22 @@ def measure(found: FoundRun, evaluation: str | None = None, readout: str | None 
     R = [[100 * value for value in row] for row in offered[evaluation][readout]]
     curve = tuple(100 * task["accuracy"][evaluation][readout] for task in results["tasks"])
     more = from_config(found.config or {})
+    if protocol.get("evaluates_on") == "test" and "data.validation" in more:
+        more["data.validation"] = 0.0  # a share that decides when to stop is not what is evaluated on
     finished = len(curve) == len(protocol["tasks"])
+    settings = {
+        **from_protocol(protocol),
+        **more,
+        **_counted(found, finished),
+        **from_images(results),
+        "evaluation": evaluation,
+        "readout": readout,
+    }
     return MeasuredRun(
         name=found.name,
-        settings={
-            **from_protocol(protocol),
-            **more,
-            **_counted(found, finished),
-            **from_images(results),
-            "evaluation": evaluation,
-            "readout": readout,
-        },
+        settings=settings,
         from_config=frozenset(more),
+        options={**(found.config or {}), **settings},
         seed=protocol["seed"],
         order=format_value("order", protocol["order"]),
         classes=tuple(name for task in results["tasks"] for name in task["names"]),

@@ -29,6 +29,7 @@ class Options:
     readout: str | None
     baseline: str | None
     across: tuple[str, ...]
+    over: str | None
     only: Mapping[str, tuple[str, ...]]
     unfinished: bool
     leave_out: tuple[Path, ...]
@@ -71,6 +72,7 @@ def parse(arguments: Sequence[str]) -> Options:
         readout=typed.readout,
         baseline=typed.baseline,
         across=tuple(dict.fromkeys(typed.across)),
+        over=typed.over,
         only=_only(typed.only),
         unfinished=typed.unfinished,
         leave_out=tuple(typed.leave_out),
@@ -116,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--format", metavar="FORM", help=f"{', '.join(FORMATS)}; by default as --out's suffix says, else table")
     add("--out", type=typed_path, metavar="FILE", help="write it there instead of printing it")
     add("--figure", type=typed_path, metavar="FILE", help=f"draw the curves ({', '.join(SUFFIXES)})")
+    add("--over", metavar="KEY", help="show and draw accuracy over a numeric setting, such as memory.size")
     add("--baseline", metavar="GROUP", help="what differences are taken from; by default the first group by name")
     add(
         "--evaluation",

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from cl_lightning.compare.groups import Group
 from cl_lightning.compare.measured import METRICS
+from cl_lightning.compare.over import Over
 from cl_lightning.compare.settings import ABSENT, distinct, format_value, value_of
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
 from cl_lightning.metrics.spread import Spread
@@ -22,14 +23,21 @@ _WHOLE = "{:,.0f}"
 
 
 def page(
-    summaries: Sequence[Summary], differences: Sequence[Difference], baseline: Group, *, costs: bool = False
+    summaries: Sequence[Summary],
+    differences: Sequence[Difference],
+    baseline: Group,
+    over: Over | None = None,
+    *,
+    costs: bool = False,
 ) -> list[Block]:
-    """Return the protocol, numbers, differences, curves, and the settings in which the groups differ; with ``costs``
-    also what the runs cost.
+    """Return the protocol, numbers, numbers along a setting, differences, curves, and the settings in which the groups
+    differ; with ``costs`` also what the runs cost.
     """
     groups = [summary.group for summary in summaries]
     blocks: list[Block] = [_heading(groups), _numbers(summaries), _reading(summaries)]
     blocks += _costs(summaries) if costs else []
+    if over is not None:
+        blocks += _along(over)
     if differences:
         blocks += _differences(differences, baseline)
     blocks += ["Accuracy on all classes seen, after each task:", *_curves(summaries)]
@@ -101,6 +109,22 @@ def _spread(value: Spread | None, form: str) -> str:
     if value.std is None or (value.std == 0 and form == _WHOLE):
         return form.format(value.mean)
     return f"{form.format(value.mean)} ± {form.format(value.std)}"
+
+
+def _along(over: Over) -> list[Block]:
+    """Return a grid for Avg and one for Last: series as lines, values of the setting as columns."""
+    blocks: list[Block] = []
+    heads = [over.key, *(f"{value:g}" for value in over.values)]
+    for metric in PAIRED:
+        lines = []
+        for series in over.series:
+            cells = {
+                value: _spread(summary.metrics[metric], "{:.2f}")
+                for value, summary in zip(series.values, series.summaries, strict=True)
+            }
+            lines.append([f"`{series.name}`", *(cells.get(value, "") for value in over.values)])
+        blocks += [f"{METRICS[metric]} over {over.key}:", Grid(heads, lines)]
+    return blocks
 
 
 def _differences(differences: Sequence[Difference], baseline: Group) -> list[Block]:

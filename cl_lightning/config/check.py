@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cl_lightning.config.check_bounds import check_values
-from cl_lightning.config.schedule_scales import phases_of, scale_name
+from cl_lightning.config.early_stopping import check_early_stopping, evaluates_share, stops_early
+from cl_lightning.config.schedule_scales import phases_of, scale_name, trained_phases
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
@@ -44,12 +45,14 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
     check_values(config)
     if not config.run_dir:
         raise UserError("run_dir= names no folder: type run_dir=DIR, or leave it out")
-    if config.data.validation and config.data.evaluate_on in ("val", "test"):
+    if config.data.validation and not stops_early(config) and config.data.evaluate_on in ("val", "test"):
         raise UserError(
             f"data.evaluate_on={config.data.evaluate_on} has no meaning beside data.validation="
             f"{config.data.validation}, which sets training images aside: type data.validation=0, or leave it out"
         )
     _check_sets(config)
+    check_early_stopping(config)
+    _check_balance(config)
     _check_strategy(config)
     _check_memory(config)
     _check_model(config, automatic_model)
@@ -98,13 +101,22 @@ def _check_sets(config: Config) -> None:
         )
     for place, entry in enumerate(data.sets, start=1):
         where = f"data.sets, entry {place} ({entry.name}): "
-        if data.validation and entry.evaluate_on in ("val", "test"):
+        if evaluates_share(config) and entry.evaluate_on in ("val", "test"):
             raise UserError(
                 f"{where}evaluate_on: {entry.evaluate_on} has no meaning beside data.validation={data.validation}, "
                 "which sets training images aside: type data.validation=0, or leave it out"
             )
         if entry.select is not None and (entry.classes is not None or entry.order != "identity"):
             raise UserError(f"{where}select names classes and their order: leave out classes and order, or select")
+
+
+def _check_balance(config: Config) -> None:
+    stored_order = config.recipe.finetuning_order == "sequential" and "finetuning" in trained_phases(config)
+    if config.data.balance == "sampling" and stored_order:
+        raise UserError(
+            "data.balance=sampling does not go with recipe.finetuning_order=sequential, which takes the memory in its "
+            "stored order: type recipe.finetuning_order=shuffled, or data.balance=loss"
+        )
 
 
 def _check_strategy(config: Config) -> None:

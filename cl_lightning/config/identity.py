@@ -36,6 +36,7 @@ _WITHOUT = (
     "recipe.replicas",
     "recipe.precision",
     "batch.evaluation",
+    "early_stopping.allow_unfinished_schedule",
     "trainer.accelerator",
     "trainer.checkpoint_minutes",
     "trainer.checkpoint_steps",

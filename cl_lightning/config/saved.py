@@ -39,14 +39,17 @@ _CHANGEABLE = (
 """Keys that may change when a run is resumed: hardware and folders, never what it computes."""
 _ROOT_OF_A_SET = re.compile(r"data\.sets\.\d+\.root=")
 """Pattern of an override of one data set's root in ``data=sequence``."""
-_CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb")}
+_CHOSEN = {"trainer": ("accelerator", "devices", "strategy"), "logger": ("csv", "wandb", "tensorboard")}
 """Keys that ``trainer=gpu`` or ``logger=wandb`` changes here; the rest of the group stays as saved."""
 _OUTLINE = record(
     {
         "data": record({"name": text, "sets": list_of(mapping_of(plain))}, more=True),
         "method": record({"name": text}, more=True),
         "model": record({"name": text, "kind": text}, more=True),
-        **{group: mapping_of(plain) for group in ("batch", "logger", "memory", "recipe", "report", "trainer")},
+        **{
+            group: mapping_of(plain)
+            for group in ("batch", "early_stopping", "logger", "memory", "recipe", "report", "trainer")
+        },
         "extends": maybe(mapping_of(plain)),
     },
     more=True,

@@ -77,6 +77,12 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("data.sets.*.crop_padding", None),
     Missing("evaluate_phases", False),
     Missing("data.max_pixels", _PILLOWS_LIMIT),
+    Missing("data.balance", "none"),
+    Missing("logger.tensorboard", False),
+    Missing(
+        "early_stopping",
+        {"patience": None, "monitor": "accuracy", "min_delta": 0.0, "allow_unfinished_schedule": False},
+    ),
     *(
         Missing(f"{parent}.{key}", value)
         for parent in ("data", "data.sets.*", "extends.folders.*")
@@ -104,6 +110,7 @@ CHECKPOINT: tuple[Missing, ...] = (
     Missing("records.*.peak_memory", None),
     Missing("records.*.peak_gpu_memory", None),
     Missing("class_counts", {}),
+    Missing("cursor.left.stopping", None),
 )
 """The state of a run, in ``checkpoints/`` and in a bundle."""
 
@@ -116,6 +123,8 @@ TOKEN_NETWORK: tuple[Missing, ...] = (
 PROTOCOL: tuple[Missing, ...] = (
     Missing("method_options", {}),
     Missing("recipe_switches", {}),
+    Missing("balance", "none"),
+    Missing("early_stopping", "none"),
 )
 """``protocol`` in ``results.json``, checkpoints and exports. Its ``method_options`` and ``recipe_switches`` are what
 :data:`CONFIGURATION` has as ``method`` and ``recipe``: they are completed from there.

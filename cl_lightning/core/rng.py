@@ -91,8 +91,8 @@ def uniform(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:
     return ((bits(key, positions, slots) >> 40) & 0xFFFFFF).to(torch.float32) * (1.0 / (1 << 24))
 
 
-def integers(key: Key, positions: Tensor, high: int, slots: int | Tensor = 0) -> Tensor:
-    """Return int64 uniform on {0, ..., high - 1}; the bias is below high / 2^32."""
+def integers(key: Key, positions: Tensor, high: int | Tensor, slots: int | Tensor = 0) -> Tensor:
+    """Return int64 uniform on {0, ..., high - 1}; the bias is below high / 2^32. ``high`` broadcasts too."""
     return (((bits(key, positions, slots) >> 32) & 0xFFFFFFFF) * high) >> 32
 
 

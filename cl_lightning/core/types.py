@@ -119,6 +119,10 @@ class Batch:
     """(B,) int64 global labels (before mixing)."""
     targets: Tensor
     """(B, C) float, rows sum to one: one-hot, or smoothed and mixed."""
+    weights: Tensor | None = None
+    """(B,) float, weights of the images in what learns their classes, mean 1 over the phase's images; ``None``: all 1.
+    Those of mixed images are mixed.
+    """
     _made: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def cached(self, key: object, compute: Callable[[], T]) -> T:
@@ -256,6 +260,8 @@ class PhaseCheckpoint:
     """Moments and counters of the optimiser."""
     precision: Plain
     """State that mixed precision carries from step to step (the loss scale in half precision)."""
+    stopping: Plain = None
+    """Checks of early stopping so far and the best network; None without it."""
 
 
 @dataclass(frozen=True)

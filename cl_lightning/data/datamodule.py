@@ -130,6 +130,11 @@ class TaskData(pl.LightningDataModule):
         """Return the rows' chunks."""
         return self._loader()
 
+    def batches(self, device: torch.device) -> Iterator[Images]:
+        """Yield the rows' chunks on a device, without a Trainer. Raises an error that a worker sent."""
+        for batch in self.predict_dataloader():
+            yield self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)
+
     def transfer_batch_to_device(
         self, batch: RawBatch | Images | UnreadableImageError, device: torch.device, dataloader_idx: int
     ) -> RawBatch | Images:

@@ -17,6 +17,7 @@ from torch import Tensor
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Order, Sampling
+from cl_lightning.data.class_balance import ClassDraws
 
 
 class StepIndices(NamedTuple):
@@ -40,10 +41,13 @@ class PhaseSampler:
     epochs: int
     batch: int
     key: Key
+    classes: ClassDraws | None = None
+    """Class-balanced draws in place of each image once; the length of an epoch, and repeated copies, stay."""
 
     def __post_init__(self) -> None:
         sizes = {len(rows) for rows in self.rows}
         assert len(sizes) == 1, f"replicas of unequal length: {sizes}"
+        assert self.classes is None or self.sampling.order is not Order.SEQUENTIAL, "a stored order has no draws"
 
     @property
     def replicas(self) -> int:
@@ -89,7 +93,7 @@ class PhaseSampler:
         high = min(low + self.batch, self.draws_per_replica)
         order = self._order(epoch)
         wanted = range(self.replicas) if replicas is None else replicas
-        parts = [self.rows[r][order[r][low:high]] for r in wanted]
+        parts = [self.rows[r][self._places(r, epoch, order[r][low:high])] for r in wanted]
         offsets = torch.arange(high - low)
         positions = [(within * self.replicas + r) * self.batch + offsets for r in wanted]
         return StepIndices(torch.cat(parts), torch.cat(positions), epoch)
@@ -98,12 +102,24 @@ class PhaseSampler:
         """Return these replicas' part of every step."""
         return ReplicaShard(self, replicas)
 
+    def _places(self, replica: int, epoch: int, order: Tensor) -> Tensor:
+        """Return places in a replica's rows: the order's entries themselves, or the class-balanced draws that they
+        number.
+        """
+        if self.classes is None:
+            return order
+        key = Key(0) if self.sampling.ignore_seed else self.key
+        return self.classes.draw(replica, key.fold("class-balanced", epoch), order)
+
     def _order(self, epoch: int) -> list[Tensor]:
-        """Return, for each replica, indices into its rows."""
+        """Return, for each replica, indices into its rows, or numbers of class-balanced draws."""
         n = len(self.rows[0])
         if self.sampling.order is Order.SEQUENTIAL:
             return [torch.arange(n)] * self.replicas
-        indices = _permutation(None if self.sampling.ignore_seed else self.key, epoch, n)
+        if self.classes is None:
+            indices = _permutation(None if self.sampling.ignore_seed else self.key, epoch, n)
+        else:
+            indices = torch.arange(n)
         if self.sampling.order is Order.REPEATED:
             indices = repeated_order(indices, self.replicas)
         return [indices[r :: self.replicas][: self.draws_per_replica] for r in range(self.replicas)]

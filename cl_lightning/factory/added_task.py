@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from cl_lightning.checkpoint.state import RunState, evaluated_images, last_state, restore
+from cl_lightning.config.early_stopping import evaluates_share
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.option_names import LEARNT
 from cl_lightning.config.saved import load_saved
@@ -68,15 +69,15 @@ def _extended(config: Config, *, evaluated: bool) -> Scenario:
 
 def _folder_scenario(entry: LearntFolderConfig, config: Config) -> Scenario:
     """Return the folder's classes as the only task of a scenario of their own."""
-    data = config.data
+    data, on_share = config.data, evaluates_share(config)
     with worded(LEARNT):
         train, test = load_sources(
-            "image_folder", entry.folder, with_test=not data.validation, **reading(entry), max_pixels=data.max_pixels
+            "image_folder", entry.folder, with_test=not on_share, **reading(entry, on_share), max_pixels=data.max_pixels
         )
         number = len(train.class_names)
         return split_scenario(
             entry.folder, train, test, order=range(number), increment=number, validation=data.validation,
-            image_size=data.image_size,
+            evaluate_share=on_share, image_size=data.image_size,
         )  # fmt: skip
 
 
@@ -150,7 +151,7 @@ def _first_data(config: Config) -> Scenario:
     data = config.data
     if not at_hand(data.name, data.root):
         raise UserError(f"data.root={data.root} does not hold {data.name}")
-    return dataset_scenario(data)
+    return dataset_scenario(data, evaluate_share=evaluates_share(config))
 
 
 # ---- exemplars ---------------------------------------------------------------------------------------------------

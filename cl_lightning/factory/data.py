@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from cl_lightning.config.early_stopping import evaluates_share
 from cl_lightning.config.option_names import MEMORY
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
 from cl_lightning.core.errors import UserError, worded
@@ -23,7 +24,9 @@ _PUBLISHED_BRIGHTNESS = 63 / 255
 
 def build_scenario(config: Config) -> Scenario:
     """Return the tasks of ``config.data``, and those that were added to a finished run."""
-    return dataset_scenario(config.data) if config.extends is None else extended_scenario(config)
+    if config.extends is not None:
+        return extended_scenario(config)
+    return dataset_scenario(config.data, evaluate_share=evaluates_share(config))
 
 
 def build_memory(config: Config) -> RehearsalMemory:

@@ -18,16 +18,18 @@ from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, FOLDERS, Sources,
 from cl_lightning.data.sources.unicode_names import nfc
 
 
-def dataset_scenario(data: DataConfig) -> Scenario:
-    """Return the tasks of a data set, or of several that follow one another. Raises ``UserError`` if it has none."""
+def dataset_scenario(data: DataConfig, *, evaluate_share: bool = True) -> Scenario:
+    """Return the tasks of a data set, or of several that follow one another. With ``evaluate_share``, images that
+    ``data.validation`` sets aside are evaluated on, and test images not even read. Raises ``UserError`` if it has none.
+    """
+    on_share = data.validation > 0 and evaluate_share
     with worded(DATA):
-        return _several_sets(data) if data.sets else _one_set(data)
+        return _several_sets(data, on_share) if data.sets else _one_set(data, on_share)
 
 
-def _one_set(data: DataConfig) -> Scenario:
-    train, test = load_sources(
-        data.name, data.root, with_test=not data.validation, **reading(data), max_pixels=data.max_pixels
-    )
+def _one_set(data: DataConfig, on_share: bool) -> Scenario:
+    read = reading(data, on_share)
+    train, test = load_sources(data.name, data.root, with_test=not on_share, **read, max_pixels=data.max_pixels)
     scenario = split_scenario(
         data.name,
         train,
@@ -36,6 +38,7 @@ def _one_set(data: DataConfig) -> Scenario:
         increment=data.increment,
         initial=data.initial,
         validation=data.validation,
+        evaluate_share=on_share,
         image_size=data.image_size,
     )
     if scenario.image_size != data.image_size:
@@ -44,10 +47,14 @@ def _one_set(data: DataConfig) -> Scenario:
     return scenario
 
 
-def reading(given: DataConfig | SetConfig | LearntFolderConfig) -> dict[str, Any]:
-    """Return the options of a data set in files, as arguments of ``load_sources``."""
+def reading(given: DataConfig | SetConfig | LearntFolderConfig, on_share: bool = False) -> dict[str, Any]:
+    """Return the options of a data set in files, as arguments of ``load_sources``.
+
+    Where a share of the training images is evaluated on (``on_share``), ``evaluate_on=val`` is that, and no folder.
+    """
     names = ("evaluate_on", "test_share", "test_split", "files", "on_broken", "orientation")
-    return {name: getattr(given, name) for name in names}
+    options = {name: getattr(given, name) for name in names}
+    return {**options, "evaluate_on": "auto"} if on_share and given.evaluate_on == "val" else options
 
 
 def _classes(name: str, order: Any, number: int | None, class_names: Sequence[str]) -> tuple[int, ...]:
@@ -62,13 +69,15 @@ def _classes(name: str, order: Any, number: int | None, class_names: Sequence[st
 # ---- several data sets -------------------------------------------------------------------------------------------
 
 
-def _several_sets(data: DataConfig) -> Scenario:
-    read = cache(partial(load_sources, with_test=not data.validation))  # a set may be in several entries
+def _several_sets(data: DataConfig, on_share: bool) -> Scenario:
+    read = cache(partial(load_sources, with_test=not on_share))  # a set may be in several entries
     parts = []
     for number, entry in enumerate(data.sets, start=1):
         with worded(of_entry(number, entry.name)):
             parts.append(_dataset_tasks(entry, data, read))
-    return concat_scenarios(data.name, parts, image_size=data.image_size, validation=data.validation)
+    return concat_scenarios(
+        data.name, parts, image_size=data.image_size, validation=data.validation, evaluate_share=on_share
+    )
 
 
 def _dataset_tasks(entry: SetConfig, data: DataConfig, read: Callable[..., Sources]) -> DatasetTasks:

@@ -78,5 +78,5 @@ class CheckpointCallback(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Offer a checkpoint, after the step has been logged."""
         assert isinstance(pl_module, Learner)
-        if pl_module.steps_done < pl_module.length.total_steps:
+        if pl_module.steps_done < pl_module.length.total_steps and not trainer.should_stop:
             self._leaving.after_step(pl_module.steps_done, pl_module.leave)

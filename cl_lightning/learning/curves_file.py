@@ -24,8 +24,9 @@ Row = dict[str, str]
 STEP = "step"
 TASK = "task/index"
 PHASE = "phase/index"
+PHASE_TASK = "phase/task"
 """Names of the axes: every row has a step, a row of curves over tasks also a task, and a row of an evaluation after a
-phase its index. All are whole numbers.
+phase its index, and its task's. All are whole numbers.
 """
 
 
@@ -105,6 +106,14 @@ def read_curves(path: Path) -> tuple[list[Row], int]:
             "delete the file to go on without its rows",
             {"csv": False},
         ) from error
+
+
+def as_number(text: str) -> float:
+    """Return the value of a cell."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def _row(header: list[str], cells: list[str]) -> Row:

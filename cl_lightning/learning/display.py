@@ -35,6 +35,8 @@ class PhaseSpan:
     steps_per_epoch: int
     images: int
     """Number of images that it trains on."""
+    may_stop: bool = False
+    """True if it may end before its last epoch."""
 
 
 class Display:
@@ -118,8 +120,9 @@ class Display:
         elapsed = max(1e-9, time.monotonic() - self._span_started)
         rate = (self._done_in_span - self._before) / elapsed
         epoch = min(max(0, steps_done - 1) // max(1, span.steps_per_epoch) + 1, span.epochs)  # of the step just taken
+        at_most = "at most " if any(each.may_stop for each in (span, *self._spans)) else ""
         where = f"task {span.task + 1}/{self._num_tasks} | {span.phase} | epoch {epoch}/{span.epochs}"
-        speed, left = f"{rate:,.0f} images/s", f"{clock(self._seconds_left(span, rate))} left"
+        speed, left = f"{rate:,.0f} images/s", f"{at_most}{clock(self._seconds_left(span, rate))} left"
         whole = f"{where} | {speed} | {left}"
         return whole if width is None or len(whole) <= width else f"{where} | {left}"
 

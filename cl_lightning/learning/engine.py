@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -25,10 +26,12 @@ from cl_lightning.data.step_sampler import PhaseSampler
 from cl_lightning.data.workers import reason_of_end
 from cl_lightning.learning.callbacks import CheckpointCallback, CheckpointHook, ProgressCallback
 from cl_lightning.learning.display import Display
+from cl_lightning.learning.early_stopping import EarlyStopping, check_kept
 from cl_lightning.learning.feature_module import FeatureModule, evaluation_mode_restored
 from cl_lightning.learning.finite_check import ScoresCheck
 from cl_lightning.learning.lightning_module import Learner, PhaseLength
 from cl_lightning.learning.loggers import Curves
+from cl_lightning.learning.stopping_rule import StoppingRule, StoppingState
 from cl_lightning.learning.trainer import TrainerOptions, interruptible, make_trainer
 from cl_lightning.learning.trunk_compiler import TrunkCompiler
 from cl_lightning.methods.base import Method
@@ -45,6 +48,17 @@ class Fitted:
     images: int
     """Images since the phase was last resumed; ``seconds`` counts from there too."""
     seconds: float
+    stopping: StoppingState | None = None
+    """Checks of early stopping; None where the phase could not end early."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Images that decide when a phase ends early."""
+
+    rule: StoppingRule
+    rows: Tensor
+    """(n,) int64 rows of ``Scenario.validation``, at least one."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +118,12 @@ class Engine:
         draws: PhaseSampler,
         key: Key,
         checkpoint: PhaseCheckpoint | None = None,
+        class_weights: Tensor | None = None,
+        judges: Judges | None = None,
     ) -> Fitted:
         """Train ``method`` for all steps of ``phase``, or for the rest after ``checkpoint``; ``key`` names the phase's
-        random stream.
+        random stream, ``class_weights`` (C,) weigh each image by its class. With ``judges`` it may end early, and the
+        network is the best one at the end of an epoch.
         """
         processes = self._trainer.processes
         length = PhaseLength(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
@@ -114,7 +131,7 @@ class Engine:
         learner = Learner(
             method, task, phase, length, draws.replicas, key,
             processes=processes, resume_from=checkpoint, point_every=self.options.log_every,
-            cuda_graphs=self.options.cuda_graphs,
+            cuda_graphs=self.options.cuda_graphs, class_weights=class_weights,
         )  # fmt: skip
         data = TaskData(
             self._scenario.train,
@@ -128,16 +145,47 @@ class Engine:
         )
         look_on = self.observers
         monitor = ProgressCallback(look_on.display, look_on.curves, processes)
-        trainer = make_trainer(self._trainer, [monitor, *look_on.callbacks, CheckpointCallback(look_on.leaving)])
+        stoppers = [] if judges is None else [self._early_stopping(learner, judges)]
+        callbacks = [monitor, *look_on.callbacks, *stoppers, CheckpointCallback(look_on.leaving)]
+        trainer = make_trainer(self._trainer, callbacks)
         started = time.monotonic()
         networks = [method.network] if method.teacher is None else [method.network, method.teacher]
         compiled = self.options.trunks.compiled(networks, draws.batch * len(learner.replicas))
         with interruptible(trainer), _worker_errors_reported(), compiled, closing(learner):
             trainer.fit(learner, datamodule=data)
-        assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
+        stopping = learner.stopping
+        if stopping is None:
+            assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
+        else:
+            method.network.load_state_dict(stopping.weights, strict=True)
         self._check_answers(method, learner, draws.rows[0][: self.options.evaluation_batch])
-        images = draws.images * (draws.total_steps - before) // draws.total_steps
-        return Fitted(learner.steps_done, images, time.monotonic() - started)
+        images = draws.images * (learner.steps_done - before) // draws.total_steps
+        return Fitted(learner.steps_done, images, time.monotonic() - started, stopping)
+
+    def _early_stopping(self, learner: Learner, judges: Judges) -> EarlyStopping:
+        """Return the callback that ends the learner's phase early."""
+        scenario, processes = self._scenario, self._trainer.processes
+        assert scenario.validation is not None
+        assert scenario.validation_labels is not None
+        chunks = Chunks.of(judges.rows, self.options.evaluation_batch)
+        data = TaskData(
+            scenario.validation,
+            scenario.validation_labels,
+            chunks,
+            self._clean,
+            self._validation_pixels,
+            workers=self.options.workers,
+            wanted=processes.share(chunks.total_steps),
+        )
+        learner.stopping = learner.stopping or StoppingState()
+        check_kept(learner.stopping, learner.network)
+        return EarlyStopping(judges.rule, data, processes)
+
+    @cached_property
+    def _validation_pixels(self) -> PixelStore:
+        known = {id(self._scenario.test): self._test_pixels, id(self._scenario.train): self._train_pixels}
+        assert self._scenario.validation is not None
+        return known.get(id(self._scenario.validation)) or PixelStore(self._scenario.validation)
 
     def _check_answers(self, method: Method, learner: Learner, rows: Tensor) -> None:
         """Raise ``FloatingPointError`` if the network's outputs for some training images are not finite: finite weights

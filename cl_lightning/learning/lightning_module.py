@@ -18,13 +18,14 @@ from torch import Tensor
 
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Batch, Phase, PhaseCheckpoint, Progress, Task
-from cl_lightning.data.augmentation.mixup import mix_ratio, mixup, one_hot
+from cl_lightning.data.augmentation.mixup import mix, mix_ratio, mixup, one_hot
 from cl_lightning.data.loading import Images
 from cl_lightning.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from cl_lightning.learning.cuda_graph import CudaRecorder, GraphedStep, Recorder
 from cl_lightning.learning.finite_check import broken_network
 from cl_lightning.learning.non_finite import NonFiniteGuard
 from cl_lightning.learning.replicas import losses_by_replica
+from cl_lightning.learning.stopping_rule import StoppingState
 from cl_lightning.methods.base import Method
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
 from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
@@ -72,6 +73,8 @@ class StepInputs(NamedTuple):
     labels: Tensor
     targets: Tensor | None
     """Mixed and smoothed; ``None``: the labels alone."""
+    weights: Tensor | None
+    """Weights of the images, mixed as they are; ``None``: all 1."""
     noise: Tensor | None
     """Random numbers of the network (``Network.noise``)."""
     noise_nearby: Tensor | None
@@ -94,12 +97,13 @@ class Learner(pl.LightningModule):
         resume_from: PhaseCheckpoint | None = None,
         point_every: int = 1,
         cuda_graphs: bool = True,
+        class_weights: Tensor | None = None,
     ) -> None:
         """Prepare a phase, or the rest of one if ``resume_from`` is given.
 
         ``replicas`` are all virtual replicas of the run, of which each of ``processes`` computes a share;
         ``point_every`` are the steps between two points of the curves; ``cuda_graphs`` allows steps to be replayed on a
-        GPU.
+        GPU; ``class_weights`` (C,) weigh each image by its class (``Batch.weights``).
         """
         super().__init__()
         self.automatic_optimization = False
@@ -113,12 +117,18 @@ class Learner(pl.LightningModule):
         self.steps_done = 0 if resume_from is None else resume_from.steps
         self.report: Callable[[StepMetrics], None] = _no_report
         """Callback for the points of the curves, called some steps later, when they have come from the device."""
+        saved = None if resume_from is None else resume_from.stopping
+        self.stopping = None if saved is None else StoppingState.from_plain(saved)
+        """Checks of early stopping, part of the state that is resumed from."""
+        self.monitored: dict[str, float] = {}
+        """Values to plot beside the losses, from the next step on."""
         self.mix_ratio: Callable[[Key, float], float] = mix_ratio
         """Draw of a replica's MixUp ratio in a step; a callback that repeats a recorded run sets that run's ratios."""
         self._processes = processes
         self._resume_from = resume_from
         self._point_every = point_every
         self._cuda_graphs = cuda_graphs
+        self._class_weights = class_weights
         self._epoch_of_rate = -1
         self._run_step: Callable[..., Tensor] = self._recorded_step
         self._names: tuple[str, ...] = ()
@@ -157,6 +167,8 @@ class Learner(pl.LightningModule):
     def on_train_start(self) -> None:
         """Set batch norm's mode, and restore the state of mixed precision."""
         self.method.train_mode(self.phase)
+        if self._class_weights is not None:
+            self._class_weights = self._class_weights.to(self.device)
         self._statistics = running_statistics(self.network)
         if self._resume_from is not None and self._resume_from.precision:  # empty if saved with another precision
             self.trainer.precision_plugin.load_state_dict(self._resume_from.precision)
@@ -213,7 +225,8 @@ class Learner(pl.LightningModule):
             group["lr"] = float(group["lr"])
             if "capturable" in group:
                 group["capturable"] = False
-        return PhaseCheckpoint(self.steps_done, state, self.trainer.precision_plugin.state_dict())
+        stopping = None if self.stopping is None else self.stopping.to_plain()
+        return PhaseCheckpoint(self.steps_done, state, self.trainer.precision_plugin.state_dict(), stopping)
 
     def training_step(self, images: Images, batch_idx: int) -> None:
         """Take one optimiser step."""
@@ -222,7 +235,8 @@ class Learner(pl.LightningModule):
         names, self.steps_done = self._names, self.steps_done + 1
         if self._makes_point(self.steps_done):
             self._processes.average([values])
-            monitored_scalars = self.method.monitored_scalars()
+            added = {name: torch.tensor(value, device=values.device) for name, value in self.monitored.items()}
+            monitored_scalars = {**self.method.monitored_scalars(), **added}
             names = (*names, *monitored_scalars)
             values = torch.cat([values, *(value.detach().float().view(1) for value in monitored_scalars.values())])
         self._processes.average(self._statistics)
@@ -242,18 +256,20 @@ class Learner(pl.LightningModule):
 
     def _inputs_of(self, images: Images) -> StepInputs:
         """Return all tensors that differ from step to step."""
-        mixed, targets = self._mix(images)
+        weights = None if self._class_weights is None else self._class_weights[images.labels]
+        mixed, targets, weights = self._mix(images, weights)
         noise, nearby = (*images.scales, None, None)[:2]
-        return StepInputs(mixed, images.labels, targets, noise, nearby)
+        return StepInputs(mixed, images.labels, targets, weights, noise, nearby)
 
-    def _mix(self, images: Images) -> tuple[Tensor, Tensor | None]:
-        """Return images and, for a recipe with MixUp, mixed targets."""
+    def _mix(self, images: Images, weights: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return images and, for a recipe with MixUp, mixed targets; and the images' weights, mixed too."""
         mixing = self.phase.mixing
         if mixing is None:
-            return images.images, None
+            return images.images, None, weights
         key = self.key.fold("mixup", self.steps_done)
         ratios = [self.mix_ratio(key.fold(replica), mixing.alpha) for replica in self.replicas]
-        return mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
+        mixed, targets = mixup(images.images, one_hot(images.labels, self.task.num_seen, mixing.smoothing), ratios)
+        return mixed, targets, None if weights is None else mix(weights, ratios)
 
     def _recorded_step(self, *given: Tensor | None) -> Tensor:
         """Take a step from the fields of ``StepInputs`` and return the values that must be finite (``_names``), without
@@ -261,7 +277,7 @@ class Learner(pl.LightningModule):
         """
         inputs = StepInputs(*given)  # type: ignore[arg-type]
         targets = one_hot(inputs.labels, self.task.num_seen) if inputs.targets is None else inputs.targets
-        batch = Batch(inputs.images, inputs.labels, targets)
+        batch = Batch(inputs.images, inputs.labels, targets, inputs.weights)
         optimiser: Any = self.optimizers(use_pl_optimizer=True)
         optimiser.zero_grad()
         terms = self._backward(batch, inputs.noise)

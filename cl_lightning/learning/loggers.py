@@ -1,8 +1,9 @@
-"""Curves of a whole run on one continuous axis, in a CSV file and in Weights & Biases.
+"""Curves of a whole run on one continuous axis, in a CSV file, in Weights & Biases and in TensorBoard.
 
 Each phase has a Trainer of its own whose steps start at zero; the offset of the steps before it is added here, so that
 a run reads as one, also if it was stopped and resumed. The CSV file is the reference: it is written first and cut back
-to the checkpoint when a run is resumed, and Weights & Biases is then sent the points that it lacks.
+to the checkpoint when a run is resumed, and Weights & Biases is then sent the points that it lacks; TensorBoard's files
+are made anew from it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +26,8 @@ from pytorch_lightning.loggers import WandbLogger
 from cl_lightning.core.atomic_write import write_atomic
 from cl_lightning.core.errors import InvalidFileError, InvalidSettingError
 from cl_lightning.core.file_type import read_file
-from cl_lightning.learning.curves_file import PHASE, STEP, TASK, CurvesFile, Row, read_curves
+from cl_lightning.learning.curves_file import PHASE, PHASE_TASK, STEP, TASK, CurvesFile, Row, as_number, read_curves
+from cl_lightning.learning.tensorboard_run import TensorBoardRun, check_tensorboard
 from cl_lightning.learning.wandb_file import HEADER, read_records
 from cl_lightning.report.panels import Panels, Picture
 
@@ -45,6 +48,7 @@ class LoggerOptions:
     mode: str
     name: str
     group: str
+    tensorboard: bool = False
     quiet: bool = False
     """True if wandb may print nothing on the terminal."""
 
@@ -67,9 +71,15 @@ class ResumePoint:
 class Curves:
     """Logger of scalars of the current phase at (steps of earlier phases) + (steps in this one)."""
 
-    def __init__(self, file: CurvesFile | None = None, wandb: WandbRun | None = None) -> None:
+    def __init__(
+        self,
+        file: CurvesFile | None = None,
+        wandb: WandbRun | None = None,
+        tensorboard: TensorBoardRun | None = None,
+    ) -> None:
         self._file = file
         self._wandb = wandb
+        self._tensorboard = tensorboard
         self.offset = 0
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
@@ -99,29 +109,36 @@ class Curves:
             self._file.append(point, step)
         if self._wandb is not None:
             self._wandb.send(point, step, panels())
+        if self._tensorboard is not None:
+            self._tensorboard.send(point, step)
 
     def log_configuration(self, configuration: dict[str, Any]) -> None:
         """Log the configuration of the run."""
         if self._wandb is not None:
             self._wandb.send_configuration(configuration)
+        if self._tensorboard is not None:
+            self._tensorboard.send_configuration(configuration)
 
     def sync(self) -> None:
         """Wait until all rows of the file would survive a power cut."""
         if self._file is not None:
             self._file.sync()
+        if self._tensorboard is not None:
+            self._tensorboard.sync()
 
     def close(self, status: Status) -> None:
-        """End the wandb run, so that the next job of this process starts its own; the file needs no end."""
-        try:
-            self.sync()
-        finally:
+        """End the runs in wandb and TensorBoard, so that the next job of this process starts its own; the file needs
+        no end.
+        """
+        with ExitStack() as ends:  # each of them, whatever comes of the others
             if self._wandb is not None:
-                self._wandb.finish(status)
+                ends.callback(self._wandb.finish, status)
+            if self._tensorboard is not None:
+                ends.callback(self._tensorboard.finish, status)
+            self.sync()
 
 
 _NOTHING = Panels()
-PHASE_TASK = "phase/task"
-"""Name of the axis of evaluations after phases."""
 
 
 class WandbRun:
@@ -154,7 +171,7 @@ class WandbRun:
         self._tasks = before.tasks - sum(TASK in row for row in rows)  # tasks before the rows, in case rows are missing
         self._phases = before.phases - sum(PHASE in row for row in rows)
         for row in rows:
-            self.send({name: _number(value) for name, value in row.items() if name != STEP}, int(row[STEP]))
+            self.send({name: as_number(value) for name, value in row.items() if name != STEP}, int(row[STEP]))
 
     def send(self, point: Mapping[str, float], step: int, panels: Panels = _NOTHING) -> None:
         """Send one point and its panels, unless the run has it already."""
@@ -192,9 +209,14 @@ def make_curves(
     ``inherited`` is the extent of the curves of another run with which a new one begins.
 
     Raises:
-        ValueError: the file cannot be read, or wandb cannot start; one line for the user.
-        OSError: the file cannot be written.
+        ValueError: the file cannot be read, or a logger cannot start; one line for the user.
+        OSError: a file cannot be written.
     """
+    if options.tensorboard and not options.csv:
+        reason = "leaves out the file from which TensorBoard's are made"
+        raise InvalidSettingError("csv", False, reason, {"csv": True, "tensorboard": False})
+    if options.tensorboard:
+        check_tensorboard()
     rows: list[Row] = []
     file = None
     if options.csv:
@@ -206,7 +228,8 @@ def make_curves(
                 log.warning("%s has lost points of the curves: %s; what is left is kept", path, lost)
         file = CurvesFile(path, rows)
     to_wandb = options.wandb and options.mode != "disabled"
-    return Curves(file, WandbRun(options, run_dir, rows, resume, inherited) if to_wandb else None)
+    tensorboard = TensorBoardRun(run_dir, rows) if options.tensorboard else None
+    return Curves(file, WandbRun(options, run_dir, rows, resume, inherited) if to_wandb else None, tensorboard)
 
 
 def _lost(rows: Sequence[Row], resume: ResumePoint, damaged: int) -> str:
@@ -232,13 +255,6 @@ def _lost(rows: Sequence[Row], resume: ResumePoint, damaged: int) -> str:
 def silent_curves() -> Curves:
     """Return curves that log nothing, for a process other than the main one."""
     return Curves()
-
-
-def _number(text: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
 
 
 def _run_id(run_dir: Path, *, new: bool) -> str:

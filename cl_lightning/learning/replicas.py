@@ -29,7 +29,8 @@ def losses_by_replica(
 
 
 def _batch(batch: Batch, part: slice) -> Batch:
-    return Batch(batch.images[part], batch.labels[part], batch.targets[part])
+    weights = None if batch.weights is None else batch.weights[part]
+    return Batch(batch.images[part], batch.labels[part], batch.targets[part], weights)
 
 
 def _outputs(outputs: Outputs, part: slice) -> Outputs:

@@ -1,5 +1,8 @@
 """Classification losses on soft targets.
 
+Each takes weights of the images, (B,), by which a class with few images may count for more (``data.balance=loss``). The
+mean stays one over all images: weights have mean 1 over a phase, so equal parts of a batch may be averaged.
+
 Legend: B batch, C classes.
 """
 
@@ -11,26 +14,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def binary_cross_entropy(logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+def binary_cross_entropy(
+    logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"], weights_B: Float[Tensor, " B"] | None = None
+) -> Float[Tensor, ""]:
     """Return the sigmoid cross-entropy, mean over images *and* classes (DyTox, section 3.3; iCaRL, algorithm 3).
 
     The mean over classes makes each score's gradient shrink as 1 / C when classes arrive: it is part of the published
     recipe.
     """
-    return F.binary_cross_entropy_with_logits(logits_BC.float(), targets_BC.float())
+    weights_B1 = None if weights_B is None else weights_B[:, None]
+    return F.binary_cross_entropy_with_logits(logits_BC.float(), targets_BC.float(), weights_B1)
 
 
-def cross_entropy(logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+def cross_entropy(
+    logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"], weights_B: Float[Tensor, " B"] | None = None
+) -> Float[Tensor, ""]:
     """Return the softmax cross-entropy with soft targets, mean over images alone.
 
     The criterion of the baselines, and of DyTox+ and DyTox++ in the public code until 7 May 2022. A target may be one
     class, or smoothed and mixed (rows sum to one).
     """
-    return -(targets_BC.float() * logits_BC.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+    terms_B = (targets_BC.float() * logits_BC.float().log_softmax(dim=-1)).sum(dim=-1)
+    return -(terms_B if weights_B is None else weights_B * terms_B).mean()
 
 
 def own_cross_entropy(
-    logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"], own: slice
+    logits_BC: Float[Tensor, "B C"],
+    targets_BC: Float[Tensor, "B C"],
+    own: slice,
+    weights_B: Float[Tensor, " B"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return :func:`cross_entropy` among the classes ``own`` of one task, as if there were no others.
 
@@ -39,7 +51,7 @@ def own_cross_entropy(
     """
     targets_BO = targets_BC[:, own]
     elsewhere_B1 = 1 - targets_BO.sum(dim=-1, keepdim=True)
-    return cross_entropy(logits_BC[:, own], targets_BO + elsewhere_B1 / targets_BO.shape[1])
+    return cross_entropy(logits_BC[:, own], targets_BO + elsewhere_B1 / targets_BO.shape[1], weights_B)
 
 
 def group_old(targets_BC: Float[Tensor, "B C"], num_old: int) -> Float[Tensor, "B C-{num_old}+1"]:

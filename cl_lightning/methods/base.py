@@ -63,7 +63,9 @@ class Method(ABC):
 
     @abstractmethod
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
-        """Return named terms, already weighted: the training loss is their sum."""
+        """Return named terms, already weighted: the training loss is their sum. Terms that learn the images' classes
+        weigh each image by ``batch.weights``.
+        """
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Add the task's classes; ``look`` gives access to data for growth that needs it."""

@@ -108,11 +108,17 @@ class DER(Method):
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return the terms of section 3.2; in the second stage, classification at a temperature (section 3.4)."""
         if phase.name == self._second.name:
-            return {"classification": cross_entropy(outputs.logits / self._options.temperature, batch.targets)}
-        terms = {"classification": cross_entropy(outputs.logits, batch.targets)}
+            return {
+                "classification": cross_entropy(
+                    outputs.logits / self._options.temperature, batch.targets, batch.weights
+                )
+            }
+        terms = {"classification": cross_entropy(outputs.logits, batch.targets, batch.weights)}
         if outputs.auxiliary is not None:
             grouped = group_old(batch.targets, task.num_old)
-            terms["auxiliary"] = self._options.auxiliary_weight * cross_entropy(outputs.auxiliary, grouped)
+            terms["auxiliary"] = self._options.auxiliary_weight * cross_entropy(
+                outputs.auxiliary, grouped, batch.weights
+            )
         return terms
 
     def act(self, name: str, task: Task, look: DataAccess) -> None:

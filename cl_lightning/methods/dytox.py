@@ -165,7 +165,7 @@ def _outputs_without_grad(teacher: Network, images: Images) -> Outputs:
 
 def balanced_terms(batch: Batch, outputs: Outputs, options: DyToxOptions) -> dict[str, Float[Tensor, ""]]:
     """Return the loss terms of fine-tuning: classification alone."""
-    return {"classification": _classify(options)(outputs.logits, batch.targets)}
+    return {"classification": _classify(options)(outputs.logits, batch.targets, batch.weights)}
 
 
 def main_terms(
@@ -181,11 +181,11 @@ def main_terms(
         terms = {name: (1 - share_old) * term for name, term in terms.items()} | {"distillation": share_old * distilled}
     if outputs.auxiliary is not None and task.index > 0:
         grouped = group_old(batch.targets, task.num_old)
-        terms["divergence"] = options.divergence_weight * _classify(options)(outputs.auxiliary, grouped)
+        terms["divergence"] = options.divergence_weight * _classify(options)(outputs.auxiliary, grouped, batch.weights)
     return terms
 
 
-def _classify(options: DyToxOptions) -> Callable[[Tensor, Tensor], Tensor]:
+def _classify(options: DyToxOptions) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     return cross_entropy if options.softmax else binary_cross_entropy
 
 

@@ -33,4 +33,4 @@ class Finetune(Method):
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return the classification term."""
-        return {"classification": cross_entropy(outputs.logits, batch.targets)}
+        return {"classification": cross_entropy(outputs.logits, batch.targets, batch.weights)}

@@ -79,7 +79,7 @@ class ICaRL(Method):
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return the terms of algorithm 3: a mean over images and all seen classes, split into new and old classes."""
         old, share_old = task.num_old, task.num_old / task.num_seen
-        classification = binary_cross_entropy(outputs.logits[:, old:], batch.targets[:, old:])
+        classification = binary_cross_entropy(outputs.logits[:, old:], batch.targets[:, old:], batch.weights)
         if self.teacher is None:
             return {"classification": classification}
         with torch.no_grad():

@@ -82,7 +82,7 @@ class Individual(Method):
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return the cross-entropy of the task's own classes."""
         own = slice(task.num_old, task.num_seen)
-        return {"classification": own_cross_entropy(outputs.logits, batch.targets, own)}
+        return {"classification": own_cross_entropy(outputs.logits, batch.targets, own, batch.weights)}
 
 
 PARTS = ("transformer", "head")

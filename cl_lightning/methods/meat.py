@@ -131,7 +131,7 @@ class MEAT(Method):
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return the cross-entropy of the task's own classes, and the control of its token masks if it has any."""
         own = slice(task.num_old, task.num_seen)
-        terms = {"classification": own_cross_entropy(outputs.logits, batch.targets, own)}
+        terms = {"classification": own_cross_entropy(outputs.logits, batch.targets, own, batch.weights)}
         if outputs.features.maps:
             control = drop_control(outputs.features.maps, self._options.keep)
             terms["drop_control"] = self._options.drop_weight * control

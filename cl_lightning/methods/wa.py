@@ -80,7 +80,7 @@ class WA(Method):
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return classification of all classes and distillation of the old ones, for every image."""
-        classification = cross_entropy(outputs.logits, batch.targets)
+        classification = cross_entropy(outputs.logits, batch.targets, batch.weights)
         if self.teacher is None:
             return {"classification": classification}
         with torch.no_grad():

@@ -99,6 +99,7 @@ def _logger_options(config: Config) -> LoggerOptions:
     return LoggerOptions(
         csv=logger.csv,
         wandb=logger.wandb,
+        tensorboard=logger.tensorboard,
         project=logger.project,
         entity=logger.entity,
         mode=logger.mode,

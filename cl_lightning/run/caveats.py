@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cl_lightning.config.early_stopping import stops_early
 from cl_lightning.config.schedule_scales import epochs_of, scale_name, trained_phases
 from cl_lightning.config.schema import Config, JointConfig
 from cl_lightning.config.unused.conditions import has_no_split
@@ -23,7 +24,7 @@ def caveats(config: Config, scenario: Scenario) -> list[str]:
     """Return a line for each caveat, the most serious first."""
     return [
         line
-        for check in (_remembers_all, _single_task, _single_classes, _few_images, _one_epoch)
+        for check in (_remembers_all, _single_task, _single_classes, _few_images, _few_to_stop_by, _one_epoch)
         for line in check(config, scenario)
     ]
 
@@ -84,12 +85,27 @@ def _few_images(config: Config, scenario: Scenario) -> Iterator[str]:
         return
     data = config.data
     draws = scenario.evaluates_on == "test" and data.name == "image_folder" and has_no_split(data.root)
-    share = "data.validation" if data.validation else "data.test_share" if draws else None
+    on_share = data.validation > 0 and scenario.evaluates_on == "validation"
+    share = "data.validation" if on_share else "data.test_share" if draws else None
     mend = f"type a larger {share} than {getattr(data, share.removeprefix('data.')):g}, or " if share else ""
     yield (
         f"task {fewest.index + 1} is evaluated on {number} image{'s' if number > 1 else ''}, each of which is "
         f"{100 / number:.3g} points of its accuracy: {mend}add images"
     )
+
+
+def _few_to_stop_by(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Report the task with the fewest images to decide when to stop, if they are very few."""
+    newest = scenario.tasks if scenario.newest is None else scenario.tasks[-1:]
+    if not stops_early(config) or not newest:
+        return
+    number, task = min((len(scenario.validation_rows(task.classes)), task.index) for task in newest)
+    if number <= _FEW:
+        yield (
+            f"early stopping judges task {task + 1} by {number} image{'s' if number > 1 else ''}, mostly by chance: "
+            f"type a larger data.validation than {config.data.validation:g}, early_stopping.monitor=loss, or leave "
+            "early stopping out"
+        )
 
 
 def _one_epoch(config: Config, scenario: Scenario) -> Iterator[str]:

@@ -161,15 +161,21 @@ class DataRecord:
         equal = {f"train_and_{evaluated}": found.trained_on, "two_classes": found.two_classes}
         return {
             "data_identity": {part: self._joined(part) for part in WORDS},
-            "images": {part: self._images(part) for part in WORDS if part in ("train", evaluated)},
+            "images": {part: self._images(part) for part in self._parts},
             "equal_images": {name: _plain(one) for name, one in equal.items()},
         }
 
+    @property
+    def _parts(self) -> list[str]:
+        """Parts that this run reads; images set aside to decide when to stop too."""
+        aside = ["validation"] if self._scenario.validation is not None else []
+        return [part for part in WORDS if part in ("train", *aside, self._scenario.evaluates_on)]
+
     def _joined(self, part: str) -> str | None:
-        if part not in ("train", self._scenario.evaluates_on):
+        if part not in self._parts:
             return None
         digests = [None if identity is None else _digest(identity, part) for identity in self.identities]
-        if part != "train":
+        if part == self._scenario.evaluates_on:
             digests = [one if evaluated else "" for one, evaluated in zip(digests, self._evaluated(), strict=True)]
         return joined_digest(digests)
 
@@ -183,6 +189,8 @@ class DataRecord:
         names = self._scenario.class_names
         if part != "train":
             labels = self._scenario.test_labels
+            if part != self._scenario.evaluates_on and self._scenario.validation_labels is not None:
+                labels = self._scenario.validation_labels
             counts = labels[labels >= 0].bincount(minlength=len(names)).tolist()
             return dict(zip(names, counts, strict=True))
         known = {name: n for identity in self.identities if identity for name, n in identity["train"]["images"].items()}

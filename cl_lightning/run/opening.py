@@ -98,8 +98,14 @@ def _data(config: Config, scenario: Scenario) -> str:
     trained, evaluated = len(_trained(scenario)), sum(len(task.test) for task in scenario.tasks)
     return (
         f"{_data_name(config)}: {trained:,} training and {evaluated:,} {scenario.evaluates_on} images"
-        f"{_folder(scenario)}, {_classes(scenario)}"
+        f"{_folder(scenario)}{_set_aside(scenario)}, {_classes(scenario)}"
     )
+
+
+def _set_aside(scenario: Scenario) -> str:
+    """Return the number of images that decide when to stop, where they are not those that are evaluated on."""
+    count = 0 if scenario.evaluates_on != "test" else len(scenario.validation_rows(range(len(scenario.class_names))))
+    return f" ({_number(count, 'image')} set aside to decide when to stop)" if count else ""
 
 
 def _data_name(config: Config) -> str:
@@ -168,7 +174,8 @@ def _training(config: Config, spans: Sequence[PhaseSpan]) -> str:
     """Return the epochs of a task, and the steps that are ahead."""
     steps, images = sum(span.epochs * span.steps_per_epoch for span in spans), config.batch.size * config.batch.replicas
     length = f", {_number(steps, 'step')} of {_number(images, 'image')}" if steps else ""
-    return _epochs(config) + length
+    at_most = "at most " if config.early_stopping.patience is not None else ""
+    return at_most + _epochs(config) + length
 
 
 def _epochs(config: Config) -> str:

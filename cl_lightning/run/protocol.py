@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from cl_lightning.config.early_stopping import early_stopping_text, stoppable_phases, stops_early
 from cl_lightning.config.fill_auto import changed_switches
 from cl_lightning.config.schedule_scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
 from cl_lightning.config.schema import Config, DataConfig, MethodConfig, SetConfig
@@ -37,6 +38,8 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "epochs": epochs(config),
         "lr_scale": lr_scale(config),
         "augmentation": config.data.augmentation,
+        "balance": config.data.balance,
+        "early_stopping": early_stopping_text(config),
         "method_options": method_options(config.method),
         "seed": config.seed,
         **({"sets": [_set_text(entry) for entry in config.data.sets]} if config.data.sets else {}),
@@ -102,8 +105,14 @@ def _extended(config: Config, scenario: Scenario) -> list[str]:
 
 
 def epochs(config: Config) -> str:
-    """Return the scaled epochs of each phase: ``500 main + 20 finetuning``."""
-    return " + ".join(f"{epochs_of(name, phase, config)} {name}" for name, phase in trained_phases(config).items())
+    """Return the scaled epochs of each phase: ``500 main + 20 finetuning``; ``at most 500 main`` where it may end
+    early.
+    """
+    stoppable = stoppable_phases(config) if stops_early(config) else {}
+    return " + ".join(
+        f"{'at most ' if name in stoppable else ''}{epochs_of(name, phase, config)} {name}"
+        for name, phase in trained_phases(config).items()
+    )
 
 
 def lr_scale(config: Config) -> float | str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,15 +32,18 @@ from cl_lightning.core.types import (
     PlanItem,
     Task,
     TaskRecord,
+    View,
 )
+from cl_lightning.data.class_balance import ClassDraws, class_counts, class_weights, is_even
 from cl_lightning.data.loading import Images
 from cl_lightning.data.phase_views import ViewKey, view_rows
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.step_sampler import PhaseSampler
 from cl_lightning.learning.display import PhaseSpan
-from cl_lightning.learning.engine import Engine, EngineDataAccess
+from cl_lightning.learning.engine import Engine, EngineDataAccess, Judges
 from cl_lightning.learning.feature_module import evaluation_mode_restored
 from cl_lightning.learning.finite_check import ScoresCheck, broken_network, broken_state
+from cl_lightning.learning.stopping_rule import ACCURACY, StoppingRule, StoppingState
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
@@ -62,6 +65,10 @@ class LoopOptions:
     replicas: int
     flips: bool
     """True if a mirrored image is one of the same class."""
+    balance: str = "none"
+    """Balance of the classes of a phase: ``none``, by the ``loss`` or by ``sampling``."""
+    stopping: StoppingRule | None = None
+    """Rule by which a phase may end early; None: no phase does."""
 
 
 AfterPhase = Callable[[PhaseAccuracy], None]
@@ -96,7 +103,7 @@ class TaskLoop:
                 elif isinstance(item, Fit):
                     sampler = self._sampler(task, item.phase, memory)
                     _refuse_empty(task, item.phase, sampler)
-                    spans.append(_span(task, index, item.phase, sampler))
+                    spans.append(self._span(task, index, item.phase, sampler))
         return spans
 
     def run(self, engine: Engine, after_phase: AfterPhase | None = None) -> Iterator[Task]:
@@ -152,13 +159,19 @@ class TaskLoop:
         display, curves = engine.observers.display, engine.observers.curves
         sampler = self._sampler(task, phase, state.memory)
         done = 0 if cursor.left is None else cursor.left.steps
-        display.start(_span(task, cursor.items, phase, sampler), done)
+        display.start(self._span(task, cursor.items, phase, sampler), done)
         curves.offset = state.step_offset
         entry = (task.index, phase.name, engine.precision)
         if entry not in state.precisions[-1:]:
             state.precisions.append(entry)
-        fitted = engine.fit(self.method, task, phase, sampler, self._key(task, phase.name), cursor.left)
+        key, weights = self._key(task, phase.name), self._class_weights(task, sampler)
+        judges = self._judges(task, phase)
+        fitted = engine.fit(self.method, task, phase, sampler, key, cursor.left, weights, judges)
         display.finish()
+        if fitted.stopping is not None and judges is not None:
+            line = _stopped_line(task, phase, fitted.stopping, judges)
+            display.say(line)
+            log.info(line, extra={"displayed": True})
         state.step_offset += fitted.steps
         state.phases.append(PhaseRecord(task.index, phase.name, fitted.steps, fitted.images, fitted.seconds))
         curves.offset = state.step_offset
@@ -192,7 +205,38 @@ class TaskLoop:
             for replica in range(self._settings.replicas)
         ]
         shortest = min(len(r) for r in rows)
-        return PhaseSampler([r[:shortest] for r in rows], phase.sampling, phase.epochs, self._settings.batch, key)
+        rows = [r[:shortest] for r in rows]
+        counts = self._uneven_counts("sampling", task, rows)
+        classes = None if counts is None else ClassDraws.of(rows, self.scenario.train_labels)
+        return PhaseSampler(rows, phase.sampling, phase.epochs, self._settings.batch, key, classes)
+
+    def _span(self, task: Task, index: int, phase: Phase, sampler: PhaseSampler) -> PhaseSpan:
+        may_stop = self._judges(task, phase) is not None
+        return PhaseSpan(task.index, index, phase.name, phase.epochs, sampler.steps_per_epoch, sampler.images, may_stop)
+
+    def _judges(self, task: Task, phase: Phase) -> Judges | None:
+        """Return the images that may end a phase; None where it takes all its epochs.
+
+        Those of the phase's own tasks alone: images of earlier tasks, set aside or not, are no longer there for a
+        continual learner. Hence no phase on balanced data ends early: new images alone would judge it.
+        """
+        if self._settings.stopping is None or phase.view in (View.MEMORY, View.BALANCED, View.HELD_OUT):
+            return None
+        tasks = self.scenario.tasks[: task.index + 1] if phase.view is View.CUMULATIVE else [task]
+        rows = self.scenario.validation_rows([label for each in tasks for label in each.classes])
+        return Judges(self._settings.stopping, rows) if len(rows) else None
+
+    def _class_weights(self, task: Task, sampler: PhaseSampler) -> Tensor | None:
+        """Return the weights of the classes in a phase's loss; None where all are 1."""
+        counts = self._uneven_counts("loss", task, sampler.rows)
+        return None if counts is None else class_weights(counts)
+
+    def _uneven_counts(self, balance: str, task: Task, rows: Sequence[Tensor]) -> Tensor | None:
+        """Return a phase's numbers of images by class; None without this balance, or where all are the same."""
+        if self._settings.balance != balance:
+            return None
+        counts = class_counts(rows, self.scenario.train_labels, task.num_seen)
+        return None if is_even(counts) else counts
 
     def _data_access(self, engine: Engine) -> EngineDataAccess:
         memory = self.state.memory
@@ -331,6 +375,16 @@ def _name(item: PlanItem) -> str:
     return f"phase {item.phase.name}" if isinstance(item, Fit) else type(item).__name__.lower()
 
 
+def _stopped_line(task: Task, phase: Phase, stopping: StoppingState, judges: Judges) -> str:
+    """Return when a phase ended and which network was kept, as a line."""
+    value, images = stopping.best or 0.0, f"{len(judges.rows)} images set aside"
+    best = f"accuracy {100 * value:.1f} %" if judges.rule.monitor == ACCURACY else f"loss {value:.4g}"
+    return (
+        f"task {task.index + 1}, phase {phase.name}: {stopping.checks} of at most {phase.epochs} epochs, "
+        f"kept the network of epoch {stopping.best_check} ({best} on {images})"
+    )
+
+
 def _refuse_broken(engine: Engine, check: ScoresCheck, task: Task, item: PlanItem) -> None:
     """Raise ``FloatingPointError``, on all processes alike, if a score of some test image was not finite."""
     found = [name for names in engine.gather(check.broken()) for name in names]
@@ -342,10 +396,6 @@ def _diverged(what: str, task: Task, item: PlanItem) -> FloatingPointError:
     begins = task.index == 0 and isinstance(item, Grow)  # nothing has been learnt yet
     mend = "the weights that it begins with are broken, use others" if begins else "it has diverged, lower lr_scale"
     return FloatingPointError(f"{what} at task {task.index + 1}, {_name(item)}: {mend}")
-
-
-def _span(task: Task, index: int, phase: Phase, sampler: PhaseSampler) -> PhaseSpan:
-    return PhaseSpan(task.index, index, phase.name, phase.epochs, sampler.steps_per_epoch, sampler.images)
 
 
 def _refuse_empty(task: Task, phase: Phase, sampler: PhaseSampler) -> None:

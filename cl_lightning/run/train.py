@@ -31,6 +31,7 @@ from cl_lightning.factory.data import build_memory, build_pipeline, build_scenar
 from cl_lightning.factory.methods import build_method
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.loggers import silent_curves
+from cl_lightning.learning.stopping_rule import StoppingRule
 from cl_lightning.report.data import Published
 from cl_lightning.resources.memory_estimate import check_memory
 from cl_lightning.run.build_engine import build_curves, on_gpu
@@ -165,7 +166,9 @@ def _start(parts: RunParts, state: RunState, resume: bool) -> StartedRun:
 
 
 def _loop_options(config: Config, key: Key) -> LoopOptions:
-    return LoopOptions(key, config.batch.size, config.batch.replicas, flips(config))
+    given = config.early_stopping
+    rule = None if given.patience is None else StoppingRule(given.monitor, given.patience, given.min_delta)
+    return LoopOptions(key, config.batch.size, config.batch.replicas, flips(config), config.data.balance, rule)
 
 
 def _check_workers(config: Config, scenario: Scenario, processes: ProcessGroup) -> None:

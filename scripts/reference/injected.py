@@ -121,5 +121,6 @@ def _columns(terms: dict[str, Tensor]) -> Tensor:
 def _cut(batch: Batch, outputs: Outputs, part: slice) -> tuple[Batch, Outputs]:
     features = Features(outputs.features.embeddings[part])
     auxiliary = None if outputs.auxiliary is None else outputs.auxiliary[part]
-    images = Batch(batch.images[part], batch.labels[part], batch.targets[part])
+    weights = None if batch.weights is None else batch.weights[part]
+    images = Batch(batch.images[part], batch.labels[part], batch.targets[part], weights)
     return images, Outputs(outputs.logits[part], features, auxiliary)

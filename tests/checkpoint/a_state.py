@@ -72,7 +72,9 @@ def within(done: int = 1) -> dict[str, Any]:
     """The same in the middle of a phase."""
     made = state(done)
     optimiser = {"state": {0: {"step": 3.0, "exp_avg": torch.zeros(4)}}, "param_groups": [{"lr": 0.1, "betas": (0, 1)}]}
-    made["cursor"] |= {"items": 1, "left": {"steps": 7, "optimiser": optimiser, "precision": {"scale": 2.0}}}
+    stopping = {"checks": 3, "best": 0.5, "best_check": 2, "latest": 0.4, "weights": {"weight": torch.zeros(2, 3)}}
+    left = {"steps": 7, "optimiser": optimiser, "precision": {"scale": 2.0}, "stopping": stopping}
+    made["cursor"] |= {"items": 1, "left": left}
     return made
 
 

@@ -67,6 +67,8 @@ def test_what_is_not_of_a_finished_run_is_named(path: str, value: Any, line: str
 @pytest.mark.parametrize(
     ("path", "value", "line"),
     [
+        ("cursor.left.stopping.weights", [], "it.cursor.left.stopping.weights is a list of 0, not a mapping"),
+        ("cursor.left.stopping.best", "0.5", "it.cursor.left.stopping.best is '0.5', not a number"),
         ("cursor.left.steps", 0, "it.cursor.left.steps is 0, not a whole number from 1 on"),
         ("cursor.left.optimiser.state", {"a": {}}, "a key of it.cursor.left.optimiser.state is 'a'"),
         ("cursor.left.more", 1, "it.cursor.left has 'more', which nothing reads"),

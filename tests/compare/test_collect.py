@@ -19,7 +19,8 @@ def test_runs_of_any_depth_and_single_files_are_found_once_each(tmp_path: Path) 
     (tmp_path / "stored.json").write_text(json.dumps({**content, "config": {"model.dim": 64}}))
     found, notes = collect([tmp_path, two, tmp_path / "stored.json"])
     assert [run.name for run in found] == [str(one), str(two), str(tmp_path / "stored.json")]
-    assert found[2].config == {"model.dim": 64, "extends": None}, "as before there was learn="
+    before = {"early_stopping.monitor": "accuracy", "early_stopping.patience": None, "early_stopping.min_delta": 0.0}
+    assert found[2].config == {"model.dim": 64, "extends": None, **before}, "as before there was learn="
     assert [run.test_images for run in found] == [30, 30, None]
     assert notes == [f"{two}/results.json was found twice: it counts once"]
 

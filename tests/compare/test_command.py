@@ -117,3 +117,21 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_accuracy_over_a_setting_is_told_drawn_and_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for size in (20, 100):
+        for seed in (0, 1):
+            config = {"memory": {"size": size}}
+            write_run(Path(f"runs/{size}_{seed}"), size // 20 + seed, seed=seed, memory=f"{size}", config=config)
+    assert typed("runs", "--over", "memory.size", "--figure", "over.svg") == 0
+    told = capsys.readouterr().out
+    assert "Last over memory.size:" in told
+    assert ["memory.size", "20", "100"] in [line.split() for line in told.splitlines()]
+    assert Path("over.svg").read_bytes().startswith(b"<?xml")
+    assert typed("runs", "--over", "memory.size", "--out", "over.csv") == 0
+    rows = list(csv.DictReader(Path("over.csv").read_text(encoding="utf-8").splitlines()))
+    assert sorted(row["memory.size"] for row in rows) == ["100", "20"]

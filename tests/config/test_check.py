@@ -37,3 +37,12 @@ def test_a_memory_that_is_advised_is_possible(config: Config) -> None:
     batch = dataclasses.replace(config.batch, replicas=2)
     with pytest.raises(UserError, match=r"memory.size=1 is not divisible by batch.replicas=2: type memory.size=2$"):
         check(dataclasses.replace(config, memory=memory, batch=batch))
+
+
+def test_a_stored_order_is_not_balanced_by_sampling() -> None:
+    """Refused only where the memory is fine-tuned on in that order."""
+    stored = ["run_dir=run", "data.balance=sampling", "recipe=erratum_2022_06"]
+    with pytest.raises(UserError, match=r"data.balance=sampling does not go .* type recipe.finetuning_order=shuffled"):
+        check(compose_typed(stored))
+    check(compose_typed([*stored, "recipe.finetuning_order=shuffled"]))
+    check(compose_typed([*stored, "memory=none"]))

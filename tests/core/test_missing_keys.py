@@ -98,13 +98,20 @@ def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch:
     expected = made | {
         "method_options": {"temperature": 2, "clip": True},
         "recipe_switches": {"herd": True, "lag": False},
+        "balance": "none",
+        "early_stopping": "none",
     }
     assert complete_protocol(made) == expected
     assert complete_results({"protocol": made, "provenance": {}})["protocol"] == expected
     assert complete_checkpoint({"identity": {"protocol": made, "order": [1]}})["identity"]["protocol"] == expected
     assert complete_export({"protocol": made})["protocol"] == expected | {"evaluation": "class_incremental"}
     without: dict[str, Any] = {"method": "wa"}
-    assert complete_protocol(without) == without | {"method_options": {}, "recipe_switches": {}}
+    assert complete_protocol(without) == without | {
+        "method_options": {},
+        "recipe_switches": {},
+        "balance": "none",
+        "early_stopping": "none",
+    }
 
 
 def test_what_a_checkpoint_did_not_know_is_nothing() -> None:

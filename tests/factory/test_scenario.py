@@ -96,6 +96,20 @@ def test_test_images_are_not_even_read_where_a_share_is_held_out(asked: list[Any
     assert [len(task.test) for task in made.tasks] == [2, 2]
 
 
+def test_test_images_are_read_beside_a_share_that_decides_when_to_stop(asked: list[Any]) -> None:
+    made = dataset_scenario(digits(validation=0.5), evaluate_share=False)
+    assert asked[0][2]["with_test"] is True
+    assert made.evaluates_on == "test"
+    assert [len(made.validation_rows(task.classes)) for task in made.tasks] == [2, 2]
+    assert [len(task.test) for task in made.tasks] == [4, 4]
+
+
+def test_evaluate_on_val_means_the_share_where_there_is_one(asked: list[Any]) -> None:
+    """No folder of that name is looked for."""
+    dataset_scenario(digits(validation=0.5, evaluate_on="val"))
+    assert (asked[0][2]["with_test"], asked[0][2]["evaluate_on"]) == (False, "auto")
+
+
 @pytest.mark.parametrize(
     ("changed", "line"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cl_lightning.core.types import (
     Order,
     Outputs,
     Phase,
+    PhaseCheckpoint,
     PlanItem,
     Progress,
     Sampling,
@@ -30,7 +32,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.step_sampler import PhaseSampler
 from cl_lightning.learning.display import Display, PhaseSpan
-from cl_lightning.learning.engine import Engine, EngineOptions, Fitted, Observers
+from cl_lightning.learning.engine import Engine, EngineOptions, Fitted, Judges, Observers
 from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.learning.trunk_compiler import TrunkCompiler
@@ -86,7 +88,7 @@ class Toy(Method):
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         self.batches.append(batch)
-        return {"classification": self.broken * cross_entropy(outputs.logits, batch.targets)}
+        return {"classification": self.broken * cross_entropy(outputs.logits, batch.targets, batch.weights)}
 
     def after_step(self, progress: Progress) -> None:
         self.progress.append(progress)
@@ -128,9 +130,13 @@ class Bench:
         half: bool = False,
         trunks: TrunkCompiler | None = None,
         callbacks: Sequence[Callback] = (),
+        set_aside: Tensor | None = None,
     ) -> None:
         source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
         scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
+        if set_aside is not None:
+            labels = torch.where(torch.isin(torch.arange(len(LABELS)), set_aside), LABELS, -1)
+            scenario = dataclasses.replace(scenario, validation=source, validation_labels=labels)
         self.curves, self.display = Record(), Display([], len(TASKS), "none")
         precision = "bf16-mixed" if on_gpu or half else "32-true"
         options = TrainerOptions("gpu" if on_gpu else "cpu", precision, deterministic=False, run_dir=folder)
@@ -143,12 +149,21 @@ class Bench:
         )
 
     def fit(
-        self, method: Method, task: Task, phase: Phase, rows: list[Tensor] | None = None, batch: int = 4, seed: int = 0
+        self,
+        method: Method,
+        task: Task,
+        phase: Phase,
+        rows: list[Tensor] | None = None,
+        batch: int = 4,
+        seed: int = 0,
+        class_weights: Tensor | None = None,
+        checkpoint: PhaseCheckpoint | None = None,
+        judges: Judges | None = None,
     ) -> tuple[Fitted, PhaseSampler]:
         """Train on the task's images, or on ``rows`` of each replica."""
         key = Key(seed).fold(task.index, phase.name)
         draws = PhaseSampler(rows or [task.train], phase.sampling, phase.epochs, batch, key)
         self.display.start(PhaseSpan(task.index, 1, phase.name, phase.epochs, draws.steps_per_epoch, 0))
-        fitted = self.engine.fit(method, task, phase, draws, key)
+        fitted = self.engine.fit(method, task, phase, draws, key, checkpoint, class_weights, judges)
         self.display.finish()
         return fitted, draws

@@ -333,6 +333,29 @@ def test_each_replica_has_a_mixing_ratio_of_its_own(bench: Bench) -> None:
     assert all(0 <= ratio <= 1 for ratio in ratios)
 
 
+CLASS_WEIGHTS = torch.tensor([0.5, 1.5])
+
+
+def test_images_weigh_as_their_classes(bench: Bench) -> None:
+    method, unweighted = toy(2), toy(2)
+    bench.fit(method, TASKS[0], PHASE, class_weights=CLASS_WEIGHTS)
+    bench.fit(unweighted, TASKS[0], PHASE)
+    for batch in method.batches:
+        assert batch.weights is not None
+        assert torch.equal(batch.weights, CLASS_WEIGHTS[batch.labels])
+    assert all(batch.weights is None for batch in unweighted.batches)
+    assert not torch.equal(flat(method.network), flat(unweighted.network))
+
+
+def test_weights_are_mixed_with_the_images(bench: Bench) -> None:
+    method, rows = toy(2), TASKS[0].train
+    phase = dataclasses.replace(PHASE, sampling=LIST, mixing=Mixing(0.8, smoothing=0.0))
+    bench.fit(method, TASKS[0], phase, rows=[rows[:12], rows[12:]], class_weights=CLASS_WEIGHTS)
+    for batch in method.batches:
+        assert batch.weights is not None
+        torch.testing.assert_close(batch.weights, batch.targets @ CLASS_WEIGHTS)
+
+
 def test_a_callback_sees_every_step_and_may_put_ratios_in(tmp_path: Path) -> None:
     class Half(Callback):
         steps: ClassVar[list[tuple[int, list[int]]]] = []

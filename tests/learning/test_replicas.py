@@ -82,3 +82,12 @@ def test_gradients_reach_every_replica() -> None:
     found["largest"].backward()
     assert logits.grad is not None
     assert logits.grad.flatten().tolist() == [0, 0, 0.5, 0, 0, 0.5]
+
+
+def test_weights_are_cut_with_their_images() -> None:
+    method, (batch, outputs) = coupled(), example()
+    weighted = Batch(batch.images, batch.labels, batch.targets, torch.arange(SIZE) / 2)
+    losses_by_replica(method, TASKS[0], PHASE, weighted, outputs, 3)
+    assert [part.weights.tolist() for part, _ in method.shown if part.weights is not None] == [
+        [0.0, 0.5], [1.0, 1.5], [2.0, 2.5]
+    ]  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
-from cl_lightning.losses.classification import binary_cross_entropy, cross_entropy, group_old
+from cl_lightning.losses.classification import binary_cross_entropy, cross_entropy, group_old, own_cross_entropy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES = [binary_cross_entropy, cross_entropy]
@@ -106,3 +106,29 @@ def test_grouped_labels_are_the_published_ones() -> None:
     assert grouped.shape == (7, 4)
     assert grouped.argmax(dim=1).tolist() == [0, 0, 0, 0, 1, 2, 3]
     assert grouped.sum(dim=1).tolist() == [1.0] * 7
+
+
+# ---- weights of the images -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_weight_is_as_many_copies_of_an_image(loss: Loss) -> None:
+    logits, targets = scores(3, 4), soft_targets(3, 4)
+    copies = torch.tensor([0, 0, 0, 1, 2])
+    weighted = loss(logits, targets, torch.tensor([3.0, 1.0, 1.0]))  # type: ignore[call-arg]
+    torch.testing.assert_close(weighted * 3, loss(logits[copies], targets[copies]) * 5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_equal_parts_of_a_weighted_batch_may_be_averaged(loss: Loss) -> None:
+    """Their own sums of weights differ, and must not be divided by: processes would disagree with one."""
+    logits, targets, weights = scores(4, 3), soft_targets(4, 3), torch.tensor([0.5, 0.5, 2.0, 1.0])
+    halves = [loss(logits[part], targets[part], weights[part]) for part in (slice(0, 2), slice(2, 4))]  # type: ignore[call-arg]
+    torch.testing.assert_close(torch.stack(halves).mean(), loss(logits, targets, weights))  # type: ignore[call-arg]
+
+
+def test_the_loss_of_a_task_s_own_classes_is_weighted_too() -> None:
+    logits, targets, own = scores(2, 5), torch.eye(5)[[3, 4]], slice(3, 5)
+    alone = own_cross_entropy(logits[:1], targets[:1], own)
+    weighted = own_cross_entropy(logits, targets, own, torch.tensor([2.0, 0.0]))
+    torch.testing.assert_close(weighted, alone)

@@ -107,10 +107,10 @@ class MethodRun:
         for name, parameter in self.method.network.named_parameters():
             assert name not in frozen or torch.equal(parameter, frozen[name]), f"{name} is frozen and has changed"
 
-    def losses(self, current: Task, phase: Phase) -> dict[str, Tensor]:
+    def losses(self, current: Task, phase: Phase, weights: Tensor | None = None) -> dict[str, Tensor]:
         labels = torch.arange(12) % current.num_seen
         images, positions = pixels(1000 + torch.arange(12)), torch.arange(12)
-        batch = Batch(images, labels, one_hot(labels, current.num_seen, 0.1))
+        batch = Batch(images, labels, one_hot(labels, current.num_seen, 0.1), weights)
         scales = self.method.network.noise(Key(3), positions, torch.zeros_like(positions), frozenset())
         outputs = self.method.outputs(phase, images, scales)
         assert outputs.logits.shape == (12, current.num_seen)

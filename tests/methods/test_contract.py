@@ -134,10 +134,28 @@ def life(settings: Config, scenario: Scenario) -> MethodRun:
 IMAGES = pixels(torch.arange(5000, 5006))
 
 
+LEARNS_CLASSES = {"classification", "auxiliary", "divergence"}
+"""Terms of losses that read the labels of images; the others compare with a teacher, or look at masks."""
+
+
 def predict(method: Method) -> dict[str, Tensor]:
     method.network.eval()
     with torch.no_grad():
         return method.predict(IMAGES)
+
+
+def test_what_learns_the_classes_weighs_each_image(life: MethodRun) -> None:
+    """``data.balance=loss`` is for every method: a loss that takes no weights would be silently unbalanced."""
+    for current in (task(0), task(1), task(2)):
+        for item in life.method.plan(current):
+            life.carry_out(item, current)
+            if isinstance(item, Fit) and current.num_new > 1:
+                weights = (None, torch.ones(12), torch.full((12,), 2.0))
+                each = [life.losses(current, item.phase, of_all) for of_all in weights]
+                plain, ones, twice = ({name: term.item() for name, term in terms.items()} for terms in each)
+                learns = {name: 2.0 if name in LEARNS_CLASSES else 1.0 for name in plain}
+                assert ones == pytest.approx(plain, rel=1e-5)
+                assert twice == pytest.approx({name: learns[name] * plain[name] for name in plain}, rel=1e-5)
 
 
 def main_phase(method: Method, current: Task) -> Phase:

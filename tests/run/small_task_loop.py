@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -33,7 +34,8 @@ from cl_lightning.data.loading import Images
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.step_sampler import PhaseSampler
-from cl_lightning.learning.engine import Fitted, Observers
+from cl_lightning.learning.engine import Fitted, Judges, Observers
+from cl_lightning.learning.stopping_rule import StoppingRule, StoppingState
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.run.task_loop import LoopOptions
@@ -42,6 +44,8 @@ from tests.learning.a_phase import LABELS, PIXELS, TASKS, Record, toy
 
 SOURCE = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
 SCENARIO = Scenario("toy", SOURCE, SOURCE, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
+SET_ASIDE = dataclasses.replace(SCENARIO, validation=SOURCE, validation_labels=LABELS)
+"""With images set aside; here all of them."""
 Event = tuple[Any, ...]
 
 
@@ -110,6 +114,9 @@ class NotedDisplay:
     def finish(self) -> None:
         self.events.append(("finish",))
 
+    def say(self, text: str) -> None:
+        self.events.append(("say", text))
+
 
 class NotedLeaving(NoCheckpoints):
     """Notes every place where the state would be kept; calls ``then`` there."""
@@ -132,6 +139,8 @@ class FakeEngine:
         self.events = events
         self.wrong = wrong
         self.fitted: dict[tuple[int, str], PhaseSampler] = {}
+        self.class_weights: dict[tuple[int, str], Tensor | None] = {}
+        self.judges: dict[tuple[int, str], Judges | None] = {}
         self.observers = Observers(NotedDisplay(events), Record(), NotedLeaving(events, then))  # type: ignore[arg-type]
 
     def fit(
@@ -142,12 +151,17 @@ class FakeEngine:
         draws: PhaseSampler,
         key: Key,
         left: PhaseCheckpoint | None = None,
+        class_weights: Tensor | None = None,
+        judges: Judges | None = None,
     ) -> Fitted:
+        self.judges[task.index, phase.name] = judges
+        self.class_weights[task.index, phase.name] = class_weights
         before = 0 if left is None else left.steps
         self.events.append(("fit", task.index, phase.name, before))
         self.fitted[task.index, phase.name] = draws
         images = draws.images * (draws.total_steps - before) // draws.total_steps
-        return Fitted(draws.total_steps, images, 2.0)
+        stopping = None if judges is None else StoppingState(checks=2, best=0.75, best_check=1)
+        return Fitted(draws.total_steps, images, 2.0, stopping)
 
     def map_groups(self, network: Any, groups: Sequence[Tensor], embed: Any, function: Any, *, key: Any) -> list[Any]:
         self.events.append(("herd", [int(LABELS[rows[0]]) for rows in groups]))
@@ -177,12 +191,16 @@ class Plot:
         state: RunState | None = None,
         wrong: Sequence[int] = (),
         then: Callable[[], None] = lambda: None,
+        balance: str = "none",
+        stopping: StoppingRule | None = None,
     ) -> None:
         self.events: list[Event] = []
         self.method = Plotted(self.events, plan)
         memory = RehearsalMemory(Budget(budget, size), scope, replicas)
-        settings = LoopOptions(Key(7), batch, replicas, flips=True)
-        self.sequence = TaskSequence(SCENARIO, self.method, state or RunState(memory), settings)
+        settings = LoopOptions(Key(7), batch, replicas, flips=True, balance=balance, stopping=stopping)
+        self.sequence = TaskSequence(
+            SCENARIO if stopping is None else SET_ASIDE, self.method, state or RunState(memory), settings
+        )
         self.engine: Any = FakeEngine(self.events, wrong, then)
 
     @property

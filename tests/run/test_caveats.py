@@ -97,3 +97,15 @@ def test_an_epoch_is_all_that_is_left() -> None:
         "epochs_scale and balanced_epochs_scale"
     )
     assert told("method.main.epochs=1", sizes=[2, 2], each=200) == [], "who types one wants one"
+
+
+def test_few_images_to_decide_when_to_stop() -> None:
+    stops = filled("early_stopping.patience=3", "data.validation=0.1", "method.main.schedule=constant")
+    made = scenario([2, 2], each=200)
+    aside = dataclasses.replace(made, validation=made.train, validation_labels=torch.full_like(made.train_labels, -1))
+    assert aside.validation_labels is not None
+    aside.validation_labels[::20] = made.train_labels[::20]
+    (line,) = caveats(stops, aside)
+    assert line.startswith("early stopping judges task 1 by 20 images, mostly by chance: type a larger data.validation")
+    aside.validation_labels[::10] = made.train_labels[::10]
+    assert caveats(stops, aside) == []

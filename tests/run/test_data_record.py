@@ -49,3 +49,15 @@ def test_results_count_images_in_order_of_arrival(config: Config, scenario: Scen
     assert list(told["images"]["train"]) == ["b", "a"]
     assert [part for part, digest in told["data_identity"].items() if digest is None] == ["validation"]
     assert told["equal_images"]["train_and_test"] == {"images": 1, "examples": [["train/0", "test/1"]]}
+
+
+def test_images_that_decide_when_to_stop_are_told_of_too(config: Config) -> None:
+    pixels = torch.arange(8 * 4, dtype=torch.uint8).view(8, 1, 2, 2)
+    train = ArraySource("made/train", pixels[:6], torch.tensor([0, 0, 0, 1, 1, 1]), ("a", "b"))
+    test = ArraySource("made/test", pixels[6:], torch.tensor([0, 1]), ("a", "b"))
+    made = split_scenario(
+        "made", train, test, order=(0, 1), increment=1, image_size=2, validation=0.3, evaluate_share=False
+    )
+    told = DataRecord(config, made, Path("none")).results()
+    assert told["images"] == {"train": {"a": 2, "b": 2}, "validation": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}
+    assert None not in told["data_identity"].values()

@@ -59,7 +59,7 @@ def test_there_is_one_writer_at_a_time(tmp_path: Path) -> None:
     assert not entered(given)
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "exemplars", "report", "wandb", ".hydra"])
+@pytest.mark.parametrize("name", ["checkpoints", "exemplars", "report", "wandb", "tensorboard", ".hydra"])
 def test_nothing_is_written_through_a_link(name: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path)

@@ -21,6 +21,7 @@ from cl_lightning.core.types import (
     View,
 )
 from cl_lightning.learning.finite_check import ScoresCheck
+from cl_lightning.learning.stopping_rule import StoppingRule
 from cl_lightning.resources.costs import multiply_adds, peak_memory
 from cl_lightning.run.task_loop import evaluate_all, evaluate_ready
 from tests.run.small_task_loop import LABELS, MAIN, PLAN, SCENARIO, TASKS, Plot, Plotted, images, phase, until
@@ -101,6 +102,75 @@ def test_a_run_goes_on_within_a_phase() -> None:
     assert plot.events[:2] == [("start", 0, 1, "main", 5), ("fit", 0, "main", 5)]
     assert learnt(plot, "fit")[1] == ("fit", 0, "second", 0)
     assert plot.state.phases[0].images == 48 * 7 // 12, "since it was gone on with"
+
+
+# ---- balance of classes ----------------------------------------------------------------------------------------------
+
+
+def test_no_phase_is_balanced_unasked() -> None:
+    plot = Plot(balance="none")
+    plot.run()
+    assert set(plot.engine.class_weights.values()) == {None}
+    assert all(draws.classes is None for draws in plot.engine.fitted.values())
+
+
+def test_old_classes_weigh_as_much_as_new_ones_in_the_loss() -> None:
+    """Task 2: twelve images of the new class, ten exemplars of either old one; the memory itself is even."""
+    plot = Plot(balance="loss")
+    plot.run()
+    weights = plot.engine.class_weights[1, "main"]
+    assert weights.tolist() == pytest.approx([32 / 30, 32 / 30, 32 / 36])
+    assert plot.engine.class_weights[0, "main"] is None, "even as it is"
+    assert plot.engine.class_weights[1, "second"] is None
+    assert all(draws.classes is None for draws in plot.engine.fitted.values())
+
+
+def test_classes_are_drawn_alike_where_they_are_uneven() -> None:
+    plot, plain = Plot(balance="sampling"), Plot()
+    plot.run()
+    plain.run()
+    uneven = {key for key, draws in plot.engine.fitted.items() if draws.classes is not None}
+    assert uneven == {(1, "main"), (2, "main")}
+    assert set(plot.engine.class_weights.values()) == {None}
+    steps = {key: draws.total_steps for key, draws in plot.engine.fitted.items()}
+    assert steps == {key: draws.total_steps for key, draws in plain.engine.fitted.items()}
+
+
+# ---- early stopping --------------------------------------------------------------------------------------------------
+
+RULE = StoppingRule("accuracy", 2)
+
+
+def test_no_phase_ends_early_unasked() -> None:
+    plot = Plot()
+    plot.run()
+    assert set(plot.engine.judges.values()) == {None}
+    assert not any(span.may_stop for span in Plot().sequence.forecast())
+
+
+def test_a_phase_is_judged_by_images_of_its_own_task_and_a_balanced_one_never() -> None:
+    """Images of earlier tasks are gone for a continual learner; those of the new one alone would judge a balanced
+    phase wrongly.
+    """
+    plot = Plot(stopping=RULE)
+    assert [span.may_stop for span in plot.sequence.forecast()] == [True, False] * 3
+    plot.run()
+    judged = {key: judges for key, judges in plot.engine.judges.items() if judges is not None}
+    assert set(judged) == {(0, "main"), (1, "main"), (2, "main")}
+    for (task, _), judges in judged.items():
+        assert set(LABELS[judges.rows].tolist()) == set(plot.sequence.scenario.tasks[task].classes)
+        assert judges.rule == RULE
+    said = [event[1] for event in plot.events if event[0] == "say"]
+    assert said[0] == (
+        "task 1, phase main: 2 of at most 2 epochs, kept the network of epoch 1 "
+        "(accuracy 75.0 % on 24 images set aside)"
+    )
+
+
+def test_joint_training_has_all_tasks_and_is_judged_by_them() -> None:
+    plot = Plot([Grow(), Fit(phase("main", View.CUMULATIVE)), Evaluate()], stopping=RULE)
+    plot.run()
+    assert [len(plot.engine.judges[task, "main"].rows) for task in range(3)] == [24, 36, 60]
 
 
 # ---- phases ahead --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cl_lightning.config.schema.added_task import ExtendsConfig
 from cl_lightning.config.schema.bounds import choice, number, whole
 from cl_lightning.config.schema.data import MOST_IMAGES, MOST_THREADS, DataConfig, SetConfig, SuggestsConfig
+from cl_lightning.config.schema.early_stopping import EarlyStoppingConfig
 from cl_lightning.config.schema.fixed_names import chosen
 from cl_lightning.config.schema.method import (
     DAFormerConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "DERConfig",
     "DataConfig",
     "DyToxConfig",
+    "EarlyStoppingConfig",
     "ExtendsConfig",
     "FinetuneConfig",
     "ICaRLConfig",
@@ -164,6 +166,7 @@ class Config:
     memory: MemoryConfig
     recipe: RecipeConfig
     batch: BatchConfig
+    early_stopping: EarlyStoppingConfig
     trainer: TrainerConfig
     logger: LoggerConfig
     report: ReportConfig

@@ -24,6 +24,7 @@ TEST_SPLIT = ("per_class", "per_image")
 FILES = ("any", "by_suffix")
 ON_BROKEN = ("error", "skip")
 ORIENTATION = ("apply", "ignore")
+BALANCE = ("none", "loss", "sampling")
 
 
 @dataclass(kw_only=True)
@@ -85,6 +86,7 @@ class DataConfig:
     on_broken: str = choice(ON_BROKEN)
     orientation: str = choice(ORIENTATION)
     max_pixels: int = whole(at_least=1)
+    balance: str = choice(BALANCE)
     image_size: int = whole(at_least=1, at_most=MOST_PIXELS)
     crop_padding: int = whole(at_most=MOST_PADDING)
     flip: bool

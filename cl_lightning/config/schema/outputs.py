@@ -14,6 +14,7 @@ class LoggerConfig:
 
     csv: bool
     wandb: bool
+    tensorboard: bool
     project: str = text()
     entity: str | None = text()
     mode: str = choice(("online", "offline", "disabled"))

@@ -119,8 +119,13 @@ def _values(override: Override) -> float:
 
 def looks_at_test_images(config: DictConfig) -> str | None:
     """Return one line if the runs of a search would be chosen by test images, else ``None``."""
-    data = config.data
+    data, patience = config.data, config.early_stopping.patience
     sets = data.sets or [data]
+    if patience is not None and data.validation and data.get("evaluate_on") != "val":
+        return (
+            f"early_stopping.patience={patience} leaves the evaluation to the test images, which a search must not "
+            "look at: type data.evaluate_on=val, which evaluates on the images set aside"
+        )
     if data.validation or all(each.name == "image_folder" and each.get("evaluate_on") == "val" for each in sets):
         return None
     own = ", or data.evaluate_on=val where data.root has a folder val" if data.name == "image_folder" else ""

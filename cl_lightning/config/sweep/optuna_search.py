@@ -59,11 +59,13 @@ class Search(Sweeper):
         best = OmegaConf.load(Path(folder) / "optimization_results.yaml")
         found = " ".join(f"{name}={printable(str(value))}" for name, value in best.best_params.items())
         here = [number for number, value in self._values.items() if value == best.best_value]
+        stops = OmegaConf.select(self._config, "early_stopping.patience") is not None
+        without = "-m, sweep=search and data.evaluate_on=val" if stops else "-m and sweep=search"
         where = f"{folder}/{here[0]}" if here else "an earlier part of the search"
         sys.stdout.write(
             f"best: {100 * best.best_value:.2f} % average incremental accuracy on validation images, with {found} "
-            f"({where})\nfor its accuracy on the test images, type this instead of what was searched for, without -m "
-            "and sweep=search\n"
+            f"({where})\nfor its accuracy on the test images, type this instead of what was searched for, without "
+            f"{without}\n"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cl_lightning.config.early_stopping import evaluates_share, stops_early
 from cl_lightning.config.schedule_scales import all_phases, phases_of, trains_balanced
 from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig
 from cl_lightning.config.schema.phase_role import PhaseRole
@@ -67,7 +68,9 @@ _WANDB = Need(lambda f: f.config.logger.wandb, "logger=wandb")
 _SETS_OF_FILES = "data=image_folder or another set of files"
 _IN_ENTRY = "it within an entry of data.sets"
 _ONE_SET = Need(lambda f: not f.config.data.sets, _IN_ENTRY)
+_STOPS = Need(lambda f: stops_early(f.config), "early_stopping.patience=5")
 _NO_VALIDATION = Need(lambda f: not f.config.data.validation, "data.validation=0")
+_READS_TEST = Need(lambda f: not evaluates_share(f.config), "data.validation=0")
 _AUGMENTED = "data.augmentation=basic"
 _NO_SPLIT = "the root of a folder that is not sorted into train/ and val/ or test/"
 
@@ -161,8 +164,9 @@ method.divergence_weight method.independent_heads method.token_expansion method.
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
+early_stopping early_stopping.patience
 data data.name data.order data.classes data.initial data.increment data.validation data.image_size
-data.mean data.std data.orientation data.suggests data.suggests.models data.suggests.lr_scale
+data.balance data.mean data.std data.orientation data.suggests data.suggests.models data.suggests.lr_scale
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
@@ -171,7 +175,7 @@ recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
 trainer.progress trainer.stop_after_task trainer.checkpoint_steps trainer.checkpoint_minutes
-logger logger.csv logger.wandb report report.page
+logger logger.csv logger.wandb logger.tensorboard report report.page
 """
 ALWAYS = frozenset(_NAMES.split())
 """Options, and groups of them, that are read by every run that has them."""
@@ -220,9 +224,9 @@ LINES: tuple[Line, ...] = (
     ),
     _line(
         "data.evaluate_on",
-        _ONE_SET,
-        Need(lambda f: f.config.data.name == "image_folder", "data=image_folder"),
-        _NO_VALIDATION,
+        Need(lambda f: _STOPS.holds(f) or _ONE_SET.holds(f), _IN_ENTRY),
+        Need(lambda f: _STOPS.holds(f) or f.config.data.name == "image_folder", "data=image_folder"),
+        Need(lambda f: _STOPS.holds(f) or _NO_VALIDATION.holds(f), "data.validation=0"),
     ),
     _line(
         "data.max_pixels", Need(lambda f: bool(f.config.data.sets) or f.config.data.name not in ARRAYS, _SETS_OF_FILES)
@@ -252,9 +256,7 @@ LINES: tuple[Line, ...] = (
         Need(lambda f: _entry(f).name == "image_folder", "name: image_folder"),
         Need(lambda f: has_no_split(_entry(f).root), _NO_SPLIT),
     ),
-    _line(
-        "data.sets.evaluate_on", Need(lambda f: _entry(f).name == "image_folder", "name: image_folder"), _NO_VALIDATION
-    ),
+    _line("data.sets.evaluate_on", Need(lambda f: _entry(f).name == "image_folder", "name: image_folder"), _READS_TEST),
     _line("data.sets.files", Need(lambda f: _entry(f).name in LISTED, "name: image_folder")),
     _line("data.sets.orientation", Need(lambda f: _entry(f).name not in ARRAYS, "name: of a set that lies in files")),
     _line("data.sets.crop_padding", Need(lambda f: augments(f, _entry(f)), "augmentation: basic")),
@@ -264,6 +266,7 @@ LINES: tuple[Line, ...] = (
         "memory memory.budget", Need(lambda f: f.given.memory.budget == "none" or _REMEMBERS.holds(f), _REMEMBERS.type)
     ),
     _line("memory.size memory.scope", *_MEMORY),
+    _line("early_stopping.monitor early_stopping.min_delta early_stopping.allow_unfinished_schedule", _STOPS),
     # recipe
     _line(
         "recipe.schedule_lag",

@@ -39,13 +39,14 @@ def mixup(images: Tensor, targets: Tensor, ratios: Sequence[float] | Tensor) -> 
     ``ratios`` (R,) is the share of an image against its partner, one a replica; B is a multiple of R. On the host
     they are sent to the images' device without waiting for it.
     """
-    shares = torch.as_tensor(ratios, dtype=torch.float64)
     assert images.is_floating_point(), f"mixing {images.dtype} images would cut the ratios to 0: normalise first"
-    assert len(images) % len(shares) == 0, f"{len(images)} images have no {len(shares)} equal parts"
-    return _mix(images, shares), _mix(targets, shares)
+    return mix(images, ratios), mix(targets, ratios)
 
 
-def _mix(values: Tensor, shares: Tensor) -> Tensor:
+def mix(values: Tensor, ratios: Sequence[float] | Tensor) -> Tensor:
+    """Mix float values (B, ...) of images with their partners', as :func:`mixup` does."""
+    shares = torch.as_tensor(ratios, dtype=torch.float64)
+    assert len(values) % len(shares) == 0, f"{len(values)} images have no {len(shares)} equal parts"
     parts = values.unflatten(0, (len(shares), -1))
     # The partner's share is rounded from the exact one, so that both are as close to it as the type allows.
     own, other = (

@@ -57,6 +57,11 @@ def extend(
     train = _joined(f"{name}/train", [old, added], names, store)
     added = new_part(new.test, new.test_labels, bounds[-2], number)
     test = _joined(f"{name}/test", [*old_tests, added], names, store)
+    aside, aside_labels = None, None
+    if new.validation is not None and new.validation_labels is not None:
+        held_out = new_part(new.validation, new.validation_labels, bounds[-2], number)
+        aside = _joined(f"{name}/validation", [held_out], names, store)
+        aside_labels = aside.labels
     tasks = [
         Task(
             index, tuple(range(first, end)), names[first:end],
@@ -76,6 +81,8 @@ def extend(
         image_size=store.image_size,
         channels=store.channels,
         evaluates_on=new.evaluates_on,
+        validation=aside,
+        validation_labels=aside_labels,
         evaluation_folder=new.evaluation_folder,
         unused_folder=new.unused_folder,
         left_out=new.left_out,

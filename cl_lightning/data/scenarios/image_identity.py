@@ -49,9 +49,12 @@ def parts(scenario: Scenario) -> dict[str, tuple[ImageSource, Tensor]]:
     train = scenario.train
     if scenario.held_out is not None:
         rows = (torch.nonzero(chosen).flatten() for chosen in (~scenario.held_out, scenario.held_out))
-        return {part: (train, own) for part, own in zip(("train", "validation"), rows, strict=True)}
-    test = scenario.test
-    return {"train": (train, torch.arange(len(train))), scenario.evaluates_on: (test, torch.arange(len(test)))}
+        found = {part: (train, own) for part, own in zip(("train", "validation"), rows, strict=True)}
+        if scenario.test is train:
+            return found
+    else:
+        found = {"train": (train, torch.arange(len(train)))}
+    return {**found, scenario.evaluates_on: (scenario.test, torch.arange(len(scenario.test)))}
 
 
 def entries(source: ImageSource, rows: Tensor) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError
-from cl_lightning.data.scenarios.scenario import Scenario, split_scenario
+from cl_lightning.data.scenarios.scenario import Scenario, refuse_two_validations, split_scenario
 from cl_lightning.data.sources.base import FolderSource, Table
 from cl_lightning.data.sources.concat import join
 from cl_lightning.data.sources.skipped_files import LeftOut
@@ -32,11 +32,13 @@ class DatasetTasks:
     """Number of classes of each of its tasks."""
 
 
-def concat_scenarios(name: str, links: Sequence[DatasetTasks], *, image_size: int, validation: float = 0.0) -> Scenario:
+def concat_scenarios(
+    name: str, links: Sequence[DatasetTasks], *, image_size: int, validation: float = 0.0, evaluate_share: bool = True
+) -> Scenario:
     """Concatenate the tasks of all ``links``, in order. Images are ``image_size`` pixels square and in colour.
 
     Class ``apple`` of CIFAR-100 is called ``cifar100/apple``. A ``validation`` share is held out of each class of every
-    set, as :func:`~cl_lightning.data.scenarios.scenario.split_scenario` does it.
+    set, as :func:`~cl_lightning.data.scenarios.scenario.split_scenario` does it; ``evaluate_share`` as there.
 
     Raises ValueError if two links have a class of the same name, or a class lacks images.
     """
@@ -52,13 +54,16 @@ def concat_scenarios(name: str, links: Sequence[DatasetTasks], *, image_size: in
         order=range(number),
         increment=[size for link in links for size in link.sizes],
         validation=validation,
+        evaluate_share=evaluate_share,
         image_size=image_size,
     )
+    evaluated = {} if validation and evaluate_share else _evaluated(links)
+    refuse_two_validations(validation > 0 and evaluated.get("evaluates_on") == "validation")
     counts = [len(link.train.class_names) for link in links]
     return dataclasses.replace(
         scenario,
         set_of_class=tuple(k for k, count in enumerate(counts) for _ in range(count)),
-        **({} if validation else _evaluated(links)),
+        **evaluated,
         left_out=_left_out(links),
     )
 

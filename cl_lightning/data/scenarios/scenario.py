@@ -57,6 +57,10 @@ class Scenario:
     """
     newest: Scenario | None = None
     """Scenario of the last added task alone, if tasks were added to a finished run."""
+    validation: ImageSource | None = None
+    """Source of the images that were set aside by a validation share; None: there are none."""
+    validation_labels: Tensor | None = None
+    """(rows of ``validation``,) int64 global labels; -1 where a row is not set aside."""
     held_out: Tensor | None = None
     """(rows of ``train``,) bool, with a validation share: its images, those of classes that are left out too."""
     set_of_class: tuple[int, ...] = ()
@@ -71,6 +75,14 @@ class Scenario:
     def class_rows(self, label: int) -> Tensor:
         """Return (n,) int64, the training rows of a global class, ascending."""
         return torch.nonzero(self.train_labels == label).flatten()
+
+    def validation_rows(self, classes: Sequence[int]) -> Tensor:
+        """Return (n,) int64, the rows of ``validation`` that were set aside of these global classes, ascending; none
+        without a share.
+        """
+        if self.validation_labels is None:
+            return torch.empty(0, dtype=torch.int64)
+        return torch.nonzero(torch.isin(self.validation_labels, torch.tensor(classes))).flatten()
 
 
 def without_images(
@@ -95,6 +107,7 @@ def split_scenario(
     increment: int | Sequence[int],
     initial: int | None = None,
     validation: float = 0.0,
+    evaluate_share: bool = True,
     image_size: int | None = None,
 ) -> Scenario:
     """Split a data set into tasks of new classes.
@@ -103,9 +116,10 @@ def split_scenario(
       of classes that are left out belong to no task.
     - ``increment``: classes per task, or the list of all tasks' sizes; one task with every class is joint training.
     - ``initial``: classes of the first task; None or 0 for as many as in the others.
-    - ``validation``: share of each class's training images, in [0, 1), that is held out and evaluated on *instead of*
-      the test images, which the scenario then does not hold (``test`` may be None). At least one image a class; the
-      choice depends on the images' keys alone.
+    - ``validation``: share of each class's training images, in [0, 1), that is held out. At least one image a class;
+      the choice depends on the images' keys alone.
+    - ``evaluate_share``: evaluate on that share *instead of* the test images, which the scenario then does not hold
+      (``test`` may be None).
     - ``image_size``: side of the images that the network sees; arrays keep their own, folders default to 224.
 
     Raises ValueError if the tasks do not add up to the classes, or a class lacks images.
@@ -113,15 +127,15 @@ def split_scenario(
     sizes = task_sizes(name, len(order), increment, initial)
     held_out = _held_out(train, validation)
     trained_on = torch.where(held_out, -1, train.labels)
-    if validation:
-        evaluation, evaluated_on = train, torch.where(held_out, train.labels, -1)
-    else:
-        evaluation, evaluated_on = _same_classes(train, test)
+    share = torch.where(held_out, train.labels, -1)
+    on_share = validation > 0 and evaluate_share
+    evaluation, evaluated_on = (train, share) if on_share else _same_classes(train, test)
     train_rows, train_labels = _split(trained_on, order, sizes)
     test_rows, test_labels = _split(evaluated_on, order, sizes)
     names = tuple(train.class_names[own] for own in order)
     side, channels = _shape(name, train, image_size)
-    evaluated = evaluation.scanned if isinstance(evaluation, FolderSource) and not validation else Scanned()
+    evaluated = evaluation.scanned if isinstance(evaluation, FolderSource) and not on_share else Scanned()
+    refuse_two_validations(evaluated.is_validation and validation > 0)
     return Scenario(
         name=name,
         train=train,
@@ -133,7 +147,9 @@ def split_scenario(
         test_labels=test_labels,
         image_size=side,
         channels=channels,
-        evaluates_on="validation" if validation or evaluated.is_validation else "test",
+        evaluates_on="validation" if on_share or evaluated.is_validation else "test",
+        validation=train if validation else None,
+        validation_labels=_split(share, order, sizes)[1] if validation else None,
         held_out=held_out if validation else None,
         evaluation_folder=evaluated.evaluated,
         unused_folder=evaluated.unused,
@@ -220,6 +236,15 @@ def _held_out(train: ImageSource, share: float) -> Tensor:
         count = min(max(1, int(share * len(rows) + 0.5)), len(rows) - 1)
         chosen[rows[draws.argsort(stable=True)[:count]]] = True
     return chosen
+
+
+def refuse_two_validations(two: bool) -> None:
+    """Raise ValueError if a validation part is to be evaluated on, and a share to decide when to stop: both would be
+    called validation images, and there is no test result.
+    """
+    if two:
+        reason = "leaves no test images beside the share that data.validation sets aside"
+        raise InvalidSettingError("evaluate_on", NOT_GIVEN, reason, "val to evaluate on that share")
 
 
 def _same_classes(train: ImageSource, test: ImageSource | None) -> tuple[ImageSource, Tensor]:

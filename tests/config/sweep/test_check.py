@@ -10,9 +10,14 @@ from omegaconf import OmegaConf
 from cl_lightning.config.sweep.check import looks_at_test_images
 
 
-def told(**data: Any) -> str | None:
+def told(patience: int | None = None, **data: Any) -> str | None:
     return looks_at_test_images(
-        OmegaConf.create({"data": {"validation": 0.0, "evaluate_on": "auto", "sets": [], **data}})
+        OmegaConf.create(
+            {
+                "data": {"validation": 0.0, "evaluate_on": "auto", "sets": [], **data},
+                "early_stopping": {"patience": patience},
+            }
+        )
     )
 
 
@@ -41,3 +46,11 @@ def test_no_test_images_where_there_is_no_such_part_to_choose() -> None:
     )
     assert told(name="sequence", sets=[entry("val"), entry("auto")]) is not None
     assert told(name="sequence", sets=[entry("val"), entry("val", "digits")]) is not None
+
+
+def test_a_search_that_stops_early_is_evaluated_on_what_it_stopped_by() -> None:
+    assert told(5, name="digits", validation=0.1) == (
+        "early_stopping.patience=5 leaves the evaluation to the test images, which a search must not look at: "
+        "type data.evaluate_on=val, which evaluates on the images set aside"
+    )
+    assert told(5, name="digits", validation=0.1, evaluate_on="val") is None

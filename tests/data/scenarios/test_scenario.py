@@ -126,6 +126,29 @@ def test_validation_is_a_share_of_each_class_and_disjoint_from_training(
 
 
 @many
+@given(splits(), st.sampled_from([0.05, 0.3, 0.95]))
+def test_images_may_be_set_aside_beside_test_images(
+    case: tuple[list[int], list[int], list[int], list[int]], validation: float
+) -> None:
+    """The same images as are evaluated on otherwise, and the test images of a run that sets none aside."""
+    train, test, order, sizes = case
+    given_ = (source(train), source(test, "toy/test"))
+    both = split_scenario("toy", *given_, order=order, increment=sizes, validation=validation, evaluate_share=False)
+    share = split_scenario("toy", *given_, order=order, increment=sizes, validation=validation)
+    plain = split_scenario("toy", *given_, order=order, increment=sizes)
+    assert (both.evaluates_on, share.evaluates_on) == ("test", "validation")
+    assert torch.equal(both.train_labels, share.train_labels)
+    assert torch.equal(both.test_labels, plain.test_labels)
+    assert both.validation is both.train
+    assert both.validation_labels is not None
+    assert torch.equal(both.validation_labels, share.test_labels)
+    for task, other in zip(both.tasks, share.tasks, strict=True):
+        assert torch.equal(both.validation_rows(task.classes), other.test)
+    assert plain.validation is None
+    assert len(plain.validation_rows(range(len(order)))) == 0
+
+
+@many
 @given(splits(), st.integers(1, 3), st.sampled_from([0.0, 0.3]), st.integers(0, 99))
 def test_added_tasks_leave_the_earlier_ones_as_they_were(
     case: tuple[list[int], list[int], list[int], list[int]], added: int, validation: float, seed: int

@@ -109,3 +109,16 @@ def test_digits_come_out_alike_on_one_process_and_on_two(tmp_path: Path) -> None
     together = learn(2, tmp_path / "two", whole)
     assert together[0] == together[1]
     assert abs(together[0] - alone) < 0.05
+
+
+def test_all_processes_end_a_phase_at_the_same_step(tmp_path: Path) -> None:
+    """Else one would wait for the other for ever; each judges a share of the images set aside."""
+    stops = ["early_stopping.patience=1", "data.validation=0.2", "method.main.schedule=constant", "batch.evaluation=16"]
+    options = ["method=wa", "epochs_scale=0.1", *FOUR, *stops, "trainer.stop_after_task=0"]
+    learn(2, tmp_path / "two", options)
+    (phase,) = load_checkpoint(list_checkpoints(tmp_path / "two" / "checkpoints")[-1])["phases"]
+    learn(1, tmp_path / "one", options)
+    (alone,) = load_checkpoint(list_checkpoints(tmp_path / "one" / "checkpoints")[-1])["phases"]
+    steps = 577 // 32
+    assert 0 < phase["steps"] < 17 * steps
+    assert phase["steps"] % steps == alone["steps"] % steps == 0, "whole epochs"
