@@ -69,7 +69,7 @@ def count(
     offsets: Sequence[int],
     protocol: str = CLASS_INCREMENTAL,
 ) -> Counts:
-    """Count correct predictions, task by task: the sums of :func:`count_by_class`, which explains the arguments."""
+    """Count correct predictions, task by task: the sums of ``count_by_class``, which explains the arguments."""
     return count_by_class(logits_BC, labels_B, offsets, protocol).by_task(offsets)
 
 

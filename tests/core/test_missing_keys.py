@@ -117,5 +117,6 @@ def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch:
 def test_what_a_checkpoint_did_not_know_is_nothing() -> None:
     weights = object()
     known = complete_checkpoint({"network": weights})
-    assert known == {"network": weights, "phases": [], "answers": None, "commits": [], "after_phases": []}
+    lists = {"phases": [], "commits": [], "after_phases": []}
+    assert known == {"network": weights, "answers": None, "class_counts": {}, **lists}
     assert known["network"] is weights, "tensors are not copied"

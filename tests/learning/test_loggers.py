@@ -187,11 +187,11 @@ PART = """
 import os, signal, subprocess, sys
 from pathlib import Path
 import wandb  # once for all parts: it takes seconds
-from cl_lightning.learning.loggers import Kept
+from cl_lightning.learning.loggers import ResumePoint
 from tests.learning.test_loggers import CSV, log, make_curves, phases_at, points_of, replace
 
 def part(folder, mode, csv, steps, tasks, reach, end):
-    kept = None if steps == "-" else Kept(int(steps), int(tasks), phases_at(int(steps)))
+    kept = None if steps == "-" else ResumePoint(int(steps), int(tasks), phases_at(int(steps)))
     curves = make_curves(replace(CSV, csv=csv == "csv", wandb=True, mode=mode), Path(folder), kept)
     curves.log_configuration({"seed": 1})
     log(curves, points_of(int(reach))[len(points_of(int(steps), int(tasks))) if kept else 0 :])
