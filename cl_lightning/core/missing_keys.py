@@ -109,6 +109,9 @@ TOKEN_NETWORK: tuple[Missing, ...] = (
 )
 """The description of a network of kind ``token_network``, in checkpoints and exports."""
 
+EMBEDDING_NETWORK: tuple[Missing, ...] = (Missing("head", "linear"),)
+"""The description of a network of kind ``embedding_network``: ``linear`` heads are not named in it."""
+
 PROTOCOL: tuple[Missing, ...] = (
     Missing("method_options", {}),
     Missing("recipe_switches", {}),

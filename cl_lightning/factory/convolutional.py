@@ -1,15 +1,15 @@
-"""Methods on a convolutional backbone, from the configuration to objects: fine-tuning, joint, iCaRL, WA and DER."""
+"""Methods on a convolutional backbone, from configuration to objects: fine-tuning, joint, LwF, iCaRL, WA and DER."""
 
 from __future__ import annotations
 
-from cl_lightning.config.schema import Config, DERConfig, WAConfig
+from cl_lightning.config.schema import Config, DERConfig, LwFConfig, WAConfig
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import backbone_structure, embedding_network, named_network
 from cl_lightning.factory.phases import MAIN, build_phase
-from cl_lightning.methods import der, icarl, wa
+from cl_lightning.methods import der, icarl, lwf, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 
@@ -26,6 +26,37 @@ def build_joint(config: Config, scenario: Scenario, key: Key) -> Method:
     """Return training on all images of all tasks so far: an upper bound, not continual learning."""
     main = build_phase(MAIN, config.method.main, config, View.CUMULATIVE, _WHOLE_EMBEDDING_NETWORK)
     return Finetune(embedding_network(config, scenario, key), main, rehearsal=False)
+
+
+def build_lwf(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return LwF. Raises ``UserError`` where exemplars would have no class to be classified as."""
+    method, remembers = config.method, config.memory.budget != "none"
+    assert isinstance(method, LwFConfig)
+    if remembers and method.classify == "new":
+        raise UserError(
+            "method.classify=new: with memory images of old classes are trained on, which are none of the new classes; "
+            "type method.classify=all, or memory=none"
+        )
+    compete = method.classify == "all" or (method.classify == "auto" and remembers)
+    alone = [task.index + 1 for task in scenario.tasks if task.num_new == 1]
+    if alone and not compete:
+        raise UserError(
+            f"method=lwf has new classes compete with each other alone, and task {alone[0]} brings a single one, of "
+            "which nothing would be learnt: type method.classify=all, or larger tasks with data.increment=N"
+        )
+    frozen = method.old_rows == "frozen"
+    parts = lwf.PARTS_WITH_FROZEN_ROWS if frozen else lwf.PARTS
+    first = None if method.first is None else build_phase("first", method.first, config, View.MERGED, parts)
+    main = build_phase(MAIN, method.main, config, View.MERGED, parts)
+    options = lwf.LwFOptions(
+        method.temperature,
+        method.weight,
+        all_classes_compete=compete,
+        per_task=method.softmax == "per_task",
+        rehearsal=remembers,
+    )
+    head = "linear_by_task" if frozen else "linear"
+    return lwf.LwF(embedding_network(config, scenario, key, head=head), first, main, options)
 
 
 def build_icarl(config: Config, scenario: Scenario, key: Key) -> Method:

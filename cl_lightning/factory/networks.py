@@ -38,7 +38,8 @@ def backbone_structure(config: Config, scenario: Scenario) -> Structure:
     return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in ("convit", "timm_vit") else encoder
 
 
-def embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bool = True) -> Any:
+def embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bool = True, head: str = "linear") -> Any:
     """Return a backbone with one growing classifier, without classes yet."""
     backbone = backbone_structure(config, scenario)
-    return named_network({"kind": "embedding_network", "backbone": backbone, "bias": bias, "classes": []}, key)
+    structure = {"kind": "embedding_network", "backbone": backbone, "head": head, "bias": bias, "classes": []}
+    return named_network(structure, key)

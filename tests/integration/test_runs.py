@@ -25,6 +25,7 @@ SHORT = {
     "daformer_s": ["epochs_scale=0.06", "method.sam.rho=0.05"],
     "finetune": ["epochs_scale=0.05"],
     "joint": ["epochs_scale=0.05"],
+    "lwf": ["epochs_scale=0.04"],
     "icarl": ["epochs_scale=0.15", "lr_scale=0.25"],
     "wa": ["epochs_scale=0.06"],
     "der": ["epochs_scale=0.04"],

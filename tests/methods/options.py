@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from cl_lightning.config.schema import DAFormerConfig, DERConfig, DyToxConfig, MEATConfig, WAConfig
+from cl_lightning.config.schema import DAFormerConfig, DERConfig, DyToxConfig, LwFConfig, MEATConfig, WAConfig
 from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.methods.der import DEROptions
 from cl_lightning.methods.dytox import DyToxOptions
+from cl_lightning.methods.lwf import LwFOptions
 from cl_lightning.methods.meat import MEATOptions
 from cl_lightning.methods.wa import WAOptions
 from tests.config.made import filled
@@ -67,3 +68,16 @@ def neighbours(form: str, **changed: Any) -> Neighbours:
     given = method.neighbours
     options = {"k": given.k, "temperature": given.temperature, "margin": given.margin}
     return Neighbours(form, **{**options, **changed})
+
+
+def lwf_options(**changed: Any) -> LwFOptions:
+    """Return LwF's without a memory."""
+    method: LwFConfig = _method("lwf")
+    options: dict[str, Any] = {
+        "temperature": method.temperature,
+        "weight": method.weight,
+        "all_classes_compete": False,
+        "per_task": method.softmax == "per_task",
+        "rehearsal": method.rehearsal,
+    }
+    return LwFOptions(**{**options, **changed})

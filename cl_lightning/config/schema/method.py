@@ -142,6 +142,18 @@ class ICaRLConfig(MethodConfig):
 
 
 @dataclass(kw_only=True)
+class LwFConfig(MethodConfig):
+    """Learning without forgetting."""
+
+    temperature: float = _temperature()
+    weight: float = _weight()
+    classify: str = choice(("auto", "new", "all"))
+    softmax: str = choice(("joint", "per_task"))
+    old_rows: str = choice(("trained", "frozen"))
+    first: PhaseConfig | None = field(metadata=role(first_task_if="first"))
+
+
+@dataclass(kw_only=True)
 class WAConfig(MethodConfig):
     """Weight alignment."""
 

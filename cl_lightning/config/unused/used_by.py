@@ -72,16 +72,19 @@ _AUGMENTED = "data.augmentation=basic"
 _NO_SPLIT = "the root of a folder that is not sorted into train/ and val/ or test/"
 
 
-def _trained(role: PhaseRole) -> tuple[Need, ...]:
+def _trained(name: str, role: PhaseRole) -> tuple[Need, ...]:
     """Return the conditions for a phase to be trained."""
     if role.first_task_if is not None:
-        return (Need(has(role.first_task_if), f"method.{role.first_task_if}=true"),)
+        option = f"method.{role.first_task_if}"
+        return (
+            Need(has(role.first_task_if), f"{option}.epochs=N" if role.first_task_if == name else f"{option}=true"),
+        )
     return _MEMORY if role.balanced else ()
 
 
 def lines_of_phase(name: str, use: PhaseRole) -> list[Line]:
     """Return the lines of a phase's options."""
-    key, there = f"method.{name}", _trained(use)
+    key, there = f"method.{name}", _trained(name, use)
 
     def line(names: str, *needs: Need) -> Line:
         return Line(tuple(f"{key}.{field}" for field in names.split()), (*there, *needs))
@@ -160,6 +163,7 @@ method method.name method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
+method.weight method.classify method.softmax method.old_rows
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 data data.name data.order data.classes data.initial data.increment data.validation data.image_size
 data.mean data.std data.orientation data.suggests data.suggests.models data.suggests.lr_scale
