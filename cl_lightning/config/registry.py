@@ -27,6 +27,7 @@ from cl_lightning.config.schema import (
     ResNet18Config,
     TimmConfig,
     TrainerConfig,
+    UCIRConfig,
     ViTConfig,
     WAConfig,
 )
@@ -41,6 +42,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "joint": JointConfig,
         "icarl": ICaRLConfig,
         "lwf": LwFConfig,
+        "ucir": UCIRConfig,
         "wa": WAConfig,
         "der": DERConfig,
         "meat": MEATConfig,

@@ -1,15 +1,15 @@
-"""Methods on a convolutional backbone, from configuration to objects: fine-tuning, joint, LwF, iCaRL, WA and DER."""
+"""Methods on a convolutional backbone: fine-tuning, joint, LwF, iCaRL, UCIR, WA and DER, from the configuration."""
 
 from __future__ import annotations
 
-from cl_lightning.config.schema import Config, DERConfig, LwFConfig, WAConfig
+from cl_lightning.config.schema import Config, DERConfig, LwFConfig, UCIRConfig, WAConfig
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import backbone_structure, embedding_network, named_network
 from cl_lightning.factory.phases import MAIN, build_phase
-from cl_lightning.methods import der, icarl, lwf, wa
+from cl_lightning.methods import der, icarl, lwf, ucir, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 
@@ -65,6 +65,28 @@ def build_icarl(config: Config, scenario: Scenario, key: Key) -> Method:
         raise UserError("memory=none: method=icarl needs exemplars, type memory=total (or method=finetune)")
     main = build_phase(MAIN, config.method.main, config, View.MERGED, icarl.MAIN_PARTS)
     return icarl.ICaRL(embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
+
+
+def build_ucir(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return UCIR: cosines, and features that may be negative."""
+    method = config.method
+    assert isinstance(method, UCIRConfig)
+    main = build_phase(MAIN, method.main, config, View.MERGED, ucir.MAIN_PARTS)
+    finetuning = None
+    if method.finetune and config.memory.budget != "none":
+        finetuning = build_phase(
+            "balanced_finetuning", method.balanced_finetuning, config, View.MEMORY, ucir.FINETUNING_PARTS
+        )
+    options = ucir.UCIROptions(
+        method.less_forget_weight,
+        method.ranking_weight,
+        method.margin,
+        method.negatives,
+        imprint=method.imprint,
+        rehearsal=config.memory.budget != "none",
+    )
+    network = embedding_network(config, scenario, key, head="cosine_by_task", last_relu=False)
+    return ucir.UCIR(network, main, finetuning, options)
 
 
 def build_wa(config: Config, scenario: Scenario, key: Key) -> Method:

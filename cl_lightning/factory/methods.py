@@ -16,12 +16,21 @@ from cl_lightning.config.schema import (
     JointConfig,
     LwFConfig,
     MEATConfig,
+    UCIRConfig,
     WAConfig,
 )
 from cl_lightning.core.errors import worded
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
-from cl_lightning.factory.convolutional import build_der, build_finetune, build_icarl, build_joint, build_lwf, build_wa
+from cl_lightning.factory.convolutional import (
+    build_der,
+    build_finetune,
+    build_icarl,
+    build_joint,
+    build_lwf,
+    build_ucir,
+    build_wa,
+)
 from cl_lightning.factory.task_transformers import build_daformer, build_dytox
 from cl_lightning.factory.vit_methods import build_individual, build_meat
 from cl_lightning.methods.base import Method
@@ -33,6 +42,7 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     JointConfig: build_joint,
     ICaRLConfig: build_icarl,
     LwFConfig: build_lwf,
+    UCIRConfig: build_ucir,
     WAConfig: build_wa,
     DERConfig: build_der,
     MEATConfig: build_meat,

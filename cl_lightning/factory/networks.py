@@ -38,8 +38,15 @@ def backbone_structure(config: Config, scenario: Scenario) -> Structure:
     return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in ("convit", "timm_vit") else encoder
 
 
-def embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bool = True, head: str = "linear") -> Any:
-    """Return a backbone with one growing classifier, without classes yet."""
+def embedding_network(
+    config: Config, scenario: Scenario, key: Key, *, bias: bool = True, head: str = "linear", last_relu: bool = True
+) -> Any:
+    """Return a backbone with one growing classifier, without classes yet.
+
+    ``last_relu=False`` leaves out the last ReLU of a convolutional backbone; a transformer has none.
+    """
     backbone = backbone_structure(config, scenario)
+    if not last_relu and backbone["kind"] in ("cifar_resnet", "resnet18"):
+        backbone = {**backbone, "last_relu": False}
     structure = {"kind": "embedding_network", "backbone": backbone, "head": head, "bias": bias, "classes": []}
     return named_network(structure, key)

@@ -13,7 +13,7 @@ from cl_lightning.models.dual_attention import DualAttentionBlock
 from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingNetwork
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.extractor_network import ExtractorNetwork
-from cl_lightning.models.heads import GrowingClassifier, GrowingLinear, LinearByTask
+from cl_lightning.models.heads import CosineByTask, GrowingClassifier, GrowingLinear, LinearByTask
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
@@ -87,6 +87,7 @@ def _embedding_network(structure: Structure) -> EmbeddingNetwork:
     heads: dict[str, Callable[[], GrowingClassifier]] = {
         "linear": lambda: GrowingLinear(backbone.dim, bias=known["bias"]),
         "linear_by_task": lambda: LinearByTask(backbone.dim, bias=known["bias"]),
+        "cosine_by_task": lambda: CosineByTask(backbone.dim),
     }
     return EmbeddingNetwork(backbone, head=heads[known["head"]]())
 

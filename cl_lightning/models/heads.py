@@ -257,3 +257,50 @@ class LinearByTask(GrowingClassifier):
     def structure(self) -> dict[str, Plain]:
         """Return its kind, and whether it has biases."""
         return {"head": "linear_by_task", "bias": self.bias}
+
+
+class CosineByTask(GrowingClassifier):
+    """Cosines of the embedding and a row for each class, times one learnt scale (Hou et al., UCIR, CVPR 2019, equation
+    2).
+
+    There is no bias, and one scale for all classes, which starts at 1. The rows of a task are a tensor of their own, so
+    that old ones can be frozen.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.tasks = nn.ParameterList()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def grow(self, num_new: int) -> None:
+        """Add rows drawn from U(-1 / sqrt(D), 1 / sqrt(D))."""
+        bound = self.dim**-0.5
+        self.tasks.append(nn.Parameter(torch.empty(num_new, self.dim).uniform_(-bound, bound)))
+
+    def cosines(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Return the cosine of each embedding with each class's row, in [-1, 1], in float32 or float64."""
+        with torch.autocast(e_BD.device.type, enabled=False):  # differences of cosines near one are what is learnt
+            rows_CD = torch.cat(list(self.tasks))
+            return F.normalize(e_BD.to(rows_CD.dtype), dim=-1) @ F.normalize(rows_CD, dim=-1).T
+
+    def forward(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Return the scaled cosines."""
+        return self.scale * self.cosines(e_BD)
+
+    def old_rows(self) -> Float[Tensor, "old D"]:
+        """Return the rows of all tasks but the newest."""
+        return torch.cat([self.tasks[0][:0], *list(self.tasks)[:-1]])
+
+    def new_rows(self) -> nn.Parameter:
+        """Return the rows of the newest task."""
+        return self.tasks[-1]
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return the rows of all tasks but the newest, those of the newest, and the scale."""
+        rows = list(self.tasks)
+        return {"old_classes": rows[:-1], "new_classes": rows[-1:], "scale": [self.scale]}
+
+    def structure(self) -> dict[str, Plain]:
+        """Return its kind."""
+        return {"head": "cosine_by_task"}

@@ -64,6 +64,9 @@ def projection_shortcut(before: int, after: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(before, after, 1, stride=2, bias=False), ReplicaBatchNorm2d(after))
 
 
+_SHORTCUTS: dict[str, Shortcut] = {"padded": PaddedShortcut, "projection": projection_shortcut}
+
+
 class _ResNet(Backbone):
     """The common part of the two networks below: stem, stages, mean over positions."""
 
@@ -93,19 +96,22 @@ class _ResNet(Backbone):
 
 
 class CifarResNet(_ResNet):
-    """The CIFAR ResNet of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels, 64 features, option-A
-    shortcuts.
+    """The CIFAR ResNet of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels, 64 features.
 
-    Depth 32 has 0.46 M parameters. ``last_relu=False`` leaves out the very last ReLU, so that features may be negative
-    (UCIR, PODNet).
+    Depth 32 has 0.46 M parameters with ``padded`` shortcuts (option A), and 2,752 more with ``projection`` (option B).
+    ``last_relu=False`` leaves out the very last ReLU, so that features may be negative (UCIR, PODNet).
     """
 
-    def __init__(self, *, depth: int = 32, channels: int = 3, last_relu: bool = True) -> None:
+    def __init__(self, *, depth: int = 32, channels: int = 3, last_relu: bool = True, shortcut: str = "padded") -> None:
         """Build for images of any size from 1 pixel. Raises ``ValueError`` for a depth that is not 6n + 2."""
         if depth < 8 or depth % 6 != 2:
             raise InvalidSettingError("depth", depth, "is not 6n + 2 with n >= 1", "32 (or 8, 14, 20, ...)")
-        super().__init__(channels, [16, 32, 64], (depth - 2) // 6, PaddedShortcut, last_relu=last_relu)
+        if shortcut not in _SHORTCUTS:
+            raise InvalidSettingError("shortcut", shortcut, "is not a choice", tuple(_SHORTCUTS))
+        super().__init__(channels, [16, 32, 64], (depth - 2) // 6, _SHORTCUTS[shortcut], last_relu=last_relu)
         self._sizes: dict[str, Any] = {"depth": depth, "channels": channels, "last_relu": last_relu}
+        if shortcut != "padded":  # older checkpoints describe themselves without it
+            self._sizes["shortcut"] = shortcut
 
     def structure(self) -> dict[str, Any]:
         """Return the sizes to build it again."""
@@ -122,18 +128,20 @@ class ResNet18(_ResNet):
     at first every block is its shortcut.
     """
 
-    def __init__(self, *, width: int = 64, channels: int = 3, stem: str = "small") -> None:
+    def __init__(self, *, width: int = 64, channels: int = 3, stem: str = "small", last_relu: bool = True) -> None:
         """Build with ``width`` (>= 1) channels in the first stage and a ``small`` or ``large`` stem.
 
-        Raises ``ValueError`` for others.
+        ``last_relu=False`` leaves out the very last ReLU. Raises ``ValueError`` for other sizes and stems.
         """
         if stem not in ("small", "large"):
             raise InvalidSettingError("stem", stem, "is not a choice", ("small", "large"))
         if width < 1:
             raise InvalidSettingError("width", width, "is no number of channels", "64 (or any other from 1)")
         widths = [width, 2 * width, 4 * width, 8 * width]
-        super().__init__(channels, widths, 2, projection_shortcut, last_relu=True)
+        super().__init__(channels, widths, 2, projection_shortcut, last_relu=last_relu)
         self._sizes: dict[str, Any] = {"width": width, "channels": channels, "stem": stem}
+        if not last_relu:  # likewise
+            self._sizes["last_relu"] = False
         if stem == "large":
             self.conv = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")

@@ -5,12 +5,21 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from cl_lightning.config.schema import DAFormerConfig, DERConfig, DyToxConfig, LwFConfig, MEATConfig, WAConfig
+from cl_lightning.config.schema import (
+    DAFormerConfig,
+    DERConfig,
+    DyToxConfig,
+    LwFConfig,
+    MEATConfig,
+    UCIRConfig,
+    WAConfig,
+)
 from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.methods.der import DEROptions
 from cl_lightning.methods.dytox import DyToxOptions
 from cl_lightning.methods.lwf import LwFOptions
 from cl_lightning.methods.meat import MEATOptions
+from cl_lightning.methods.ucir import UCIROptions
 from cl_lightning.methods.wa import WAOptions
 from tests.config.made import filled
 
@@ -81,3 +90,17 @@ def lwf_options(**changed: Any) -> LwFOptions:
         "rehearsal": method.rehearsal,
     }
     return LwFOptions(**{**options, **changed})
+
+
+def ucir_options(**changed: Any) -> UCIROptions:
+    """Return UCIR's, with a memory."""
+    method: UCIRConfig = _method("ucir")
+    options: dict[str, Any] = {
+        "less_forget_weight": method.less_forget_weight,
+        "ranking_weight": method.ranking_weight,
+        "margin": method.margin,
+        "negatives": method.negatives,
+        "imprint": method.imprint,
+        "rehearsal": method.rehearsal,
+    }
+    return UCIROptions(**{**options, **changed})

@@ -90,6 +90,8 @@ CASES = {name: [f"method={name}", *MODELS[load_option("method", name)["encoder"]
     ],
     "lwf with frozen rows": ["method=lwf", "method.old_rows=frozen", "method.classify=all", *MODELS["cnn"]],
     "lwf with a memory": ["method=lwf", "method.rehearsal=true", "method.softmax=per_task", *MODELS["cnn"]],
+    "ucir with fine-tuning": ["method=ucir", "method.finetune=true", *MODELS["cnn"]],
+    "ucir without a memory": ["method=ucir", "memory=none", "method.imprint=false", *MODELS["cnn"]],
     "finetune with a resnet": ["method=finetune", *MODELS["cnn"]],
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],

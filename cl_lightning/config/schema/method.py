@@ -154,6 +154,19 @@ class LwFConfig(MethodConfig):
 
 
 @dataclass(kw_only=True)
+class UCIRConfig(MethodConfig):
+    """UCIR."""
+
+    less_forget_weight: float = _weight()
+    ranking_weight: float = _weight()
+    margin: float = number(at_most=2.0)
+    negatives: int = whole(at_least=1)
+    imprint: bool
+    finetune: bool
+    balanced_finetuning: PhaseConfig = field(metadata=role(balanced=True, only_if="finetune"))
+
+
+@dataclass(kw_only=True)
 class WAConfig(MethodConfig):
     """Weight alignment."""
 

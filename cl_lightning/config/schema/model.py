@@ -84,6 +84,7 @@ class CifarResNetConfig(ModelConfig):
 
     kind: str = constant("model", "cifar_resnet")
     depth: int = whole(at_least=8, at_most=_MOST_DEPTH)
+    shortcut: str = choice(("padded", "projection"))
 
 
 @dataclass(kw_only=True)

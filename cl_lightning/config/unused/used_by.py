@@ -79,7 +79,8 @@ def _trained(name: str, role: PhaseRole) -> tuple[Need, ...]:
         return (
             Need(has(role.first_task_if), f"{option}.epochs=N" if role.first_task_if == name else f"{option}=true"),
         )
-    return _MEMORY if role.balanced else ()
+    switched = () if role.only_if is None else (Need(has(role.only_if), f"method.{role.only_if}=true"),)
+    return (*(_MEMORY if role.balanced else ()), *switched)
 
 
 def lines_of_phase(name: str, use: PhaseRole) -> list[Line]:
@@ -163,6 +164,7 @@ method method.name method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
+method.less_forget_weight method.imprint method.finetune
 method.weight method.classify method.softmax method.old_rows
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 data data.name data.order data.classes data.initial data.increment data.validation data.image_size
@@ -170,7 +172,7 @@ data.mean data.std data.orientation data.suggests data.suggests.models data.sugg
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
-model.drop_path model.pretrained model.width model.stem
+model.drop_path model.pretrained model.width model.stem model.shortcut
 recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores_seed
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
@@ -199,6 +201,12 @@ LINES: tuple[Line, ...] = (
             "memory=total or memory=per_class",
         ),
         Need(lambda f: not isinstance(f.config.method, MEATConfig) or _MASKS.holds(f), _MASKS.type),
+    ),
+    _line("method.ranking_weight", *_MEMORY),
+    _line(
+        "method.margin method.negatives",
+        *_MEMORY,
+        Need(lambda f: getattr(f.config.method, "ranking_weight", 0) > 0, "method.ranking_weight=1"),
     ),
     _line("method.mixup.smoothing", _MIXES),
     _line("method.mixup.in_finetuning", *_FINETUNES, _MIXES),
