@@ -244,6 +244,8 @@ class Phase:
     """Part -> its learning rate relative to the optimiser's (1 if absent); the schedule's own rates, for warm-up and at
     the end, are the same for all parts.
     """
+    gradient_clamp: float | None = None
+    """Largest size of each element of the gradient, which is the mean over all processes; None: any."""
 
 
 @dataclass(frozen=True)
