@@ -280,6 +280,8 @@ class Herd:
     """Embed randomly augmented images (as published for DyTox), not clean ones."""
     distinct: bool = False
     """iCaRL's own rule: an image that was chosen cannot win again (``memory.herding.herd_distinct``)."""
+    again: bool = False
+    """The task's classes have been herded before, for a phase that trained on them: choose anew, in place of that."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cl_lightning.config.schema import (
     JointConfig,
     LwFConfig,
     MEATConfig,
+    PODNetConfig,
     UCIRConfig,
     WAConfig,
 )
@@ -28,6 +29,7 @@ from cl_lightning.factory.convolutional import (
     build_icarl,
     build_joint,
     build_lwf,
+    build_podnet,
     build_ucir,
     build_wa,
 )
@@ -42,6 +44,7 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     JointConfig: build_joint,
     ICaRLConfig: build_icarl,
     LwFConfig: build_lwf,
+    PODNetConfig: build_podnet,
     UCIRConfig: build_ucir,
     WAConfig: build_wa,
     DERConfig: build_der,

@@ -17,6 +17,7 @@ from cl_lightning.models.heads import CosineByTask, GrowingClassifier, GrowingLi
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
+from cl_lightning.models.proxies import ProxiesByTask
 from cl_lightning.models.resnet import CifarResNet, ResNet18
 from cl_lightning.models.separate_network import SeparateNetwork
 from cl_lightning.models.task_attention import TaskAttentionBlock
@@ -88,6 +89,7 @@ def _embedding_network(structure: Structure) -> EmbeddingNetwork:
         "linear": lambda: GrowingLinear(backbone.dim, bias=known["bias"]),
         "linear_by_task": lambda: LinearByTask(backbone.dim, bias=known["bias"]),
         "cosine_by_task": lambda: CosineByTask(backbone.dim),
+        "proxies_by_task": lambda: ProxiesByTask(backbone.dim, known["proxies"]),
     }
     return EmbeddingNetwork(backbone, head=heads[known["head"]]())
 

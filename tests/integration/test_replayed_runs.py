@@ -33,6 +33,7 @@ METHODS = {
     "icarl": [],
     "lwf": [],
     "ucir": ["method.finetune=true"],
+    "podnet": [],
     "wa": [],
     "der": [],
 }

@@ -25,6 +25,7 @@ METHODS = {
     "icarl": [],
     "lwf": [],
     "ucir": ["method.finetune=true"],
+    "podnet": [],
     "wa": [],
     "der": [],
     "finetune": ["memory=none"],
@@ -64,7 +65,12 @@ def resume(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
-PHASES = {"dytox": ["main", "finetuning"], "der": ["main", "classifier"], "ucir": ["main", "balanced_finetuning"]}
+PHASES = {
+    "dytox": ["main", "finetuning"],
+    "der": ["main", "classifier"],
+    "ucir": ["main", "balanced_finetuning"],
+    "podnet": ["main", "finetuning"],
+}
 """Of a task that is not the first; ``main`` alone where nothing is said."""
 
 

@@ -28,6 +28,7 @@ SHORT = {
     "lwf": ["epochs_scale=0.04"],
     "icarl": ["epochs_scale=0.15", "lr_scale=0.25"],
     "ucir": ["epochs_scale=0.08"],
+    "podnet": ["epochs_scale=0.08"],
     "wa": ["epochs_scale=0.06"],
     "der": ["epochs_scale=0.04"],
 }

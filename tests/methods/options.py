@@ -11,6 +11,7 @@ from cl_lightning.config.schema import (
     DyToxConfig,
     LwFConfig,
     MEATConfig,
+    PODNetConfig,
     UCIRConfig,
     WAConfig,
 )
@@ -19,6 +20,7 @@ from cl_lightning.methods.der import DEROptions
 from cl_lightning.methods.dytox import DyToxOptions
 from cl_lightning.methods.lwf import LwFOptions
 from cl_lightning.methods.meat import MEATOptions
+from cl_lightning.methods.podnet import PODNetOptions
 from cl_lightning.methods.ucir import UCIROptions
 from cl_lightning.methods.wa import WAOptions
 from tests.config.made import filled
@@ -104,3 +106,17 @@ def ucir_options(**changed: Any) -> UCIROptions:
         "rehearsal": method.rehearsal,
     }
     return UCIROptions(**{**options, **changed})
+
+
+def podnet_options(**changed: Any) -> PODNetOptions:
+    """Return PODNet's, with a memory."""
+    method: PODNetConfig = _method("podnet")
+    options: dict[str, Any] = {
+        "nca": method.nca,
+        "margin": method.margin,
+        "pod_flat": method.pod_flat,
+        "pod_spatial": method.pod_spatial,
+        "moving_statistics": method.finetuning_batch_norm == "training",
+        "rehearsal": method.rehearsal,
+    }
+    return PODNetOptions(**{**options, **changed})

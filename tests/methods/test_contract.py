@@ -92,6 +92,13 @@ CASES = {name: [f"method={name}", *MODELS[load_option("method", name)["encoder"]
     "lwf with a memory": ["method=lwf", "method.rehearsal=true", "method.softmax=per_task", *MODELS["cnn"]],
     "ucir with fine-tuning": ["method=ucir", "method.finetune=true", *MODELS["cnn"]],
     "ucir without a memory": ["method=ucir", "memory=none", "method.imprint=false", *MODELS["cnn"]],
+    "podnet in evaluation mode": [
+        "method=podnet",
+        "method.finetuning_batch_norm=evaluation",
+        "method.nca=public",
+        *MODELS["cnn"],
+    ],
+    "podnet without a memory": ["method=podnet", "memory=none", "method.nca=no_hinge", *MODELS["cnn"]],
     "finetune with a resnet": ["method=finetune", *MODELS["cnn"]],
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],

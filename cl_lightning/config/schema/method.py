@@ -167,6 +167,20 @@ class UCIRConfig(MethodConfig):
 
 
 @dataclass(kw_only=True)
+class PODNetConfig(MethodConfig):
+    """PODNet."""
+
+    proxies: int = whole(at_least=1, at_most=1000)
+    nca: str = choice(("paper", "public", "no_hinge"))
+    margin: float = number(at_most=4.0)
+    pod_flat: float = _weight()
+    pod_spatial: float = _weight()
+    gradient_clamp: float | None = number(above=0.0, at_most=MOST)
+    finetuning_batch_norm: str = choice(("training", "evaluation"))
+    finetuning: PhaseConfig | None = field(metadata=role(balanced=True))
+
+
+@dataclass(kw_only=True)
 class WAConfig(MethodConfig):
     """Weight alignment."""
 

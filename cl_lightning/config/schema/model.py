@@ -93,4 +93,4 @@ class ResNet18Config(ModelConfig):
 
     kind: str = constant("model", "resnet18")
     width: int = whole(at_least=1, at_most=1 << 14)
-    stem: Filled[str] = choice(("small", "large"))
+    stem: Filled[str] = choice(("small", "large", "pooled"))

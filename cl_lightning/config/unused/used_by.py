@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cl_lightning.config.schedule_scales import all_phases, phases_of, trains_balanced
-from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig
+from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig, UCIRConfig
 from cl_lightning.config.schema.phase_role import PhaseRole
 from cl_lightning.config.unused.conditions import (
     ARRAYS,
@@ -164,7 +164,8 @@ method method.name method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
-method.less_forget_weight method.imprint method.finetune
+method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
+method.imprint method.finetune
 method.weight method.classify method.softmax method.old_rows
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 data data.name data.order data.classes data.initial data.increment data.validation data.image_size
@@ -204,10 +205,20 @@ LINES: tuple[Line, ...] = (
     ),
     _line("method.ranking_weight", *_MEMORY),
     _line(
-        "method.margin method.negatives",
+        "method.margin",
+        Need(
+            lambda f: not isinstance(f.config.method, UCIRConfig) or keeps_exemplars(f),
+            "memory=total or memory=per_class",
+        ),
+        Need(lambda f: getattr(f.config.method, "ranking_weight", 1) > 0, "method.ranking_weight=1"),
+        Need(lambda f: getattr(f.config.method, "nca", "paper") != "public", "method.nca=paper"),
+    ),
+    _line(
+        "method.negatives",
         *_MEMORY,
         Need(lambda f: getattr(f.config.method, "ranking_weight", 0) > 0, "method.ranking_weight=1"),
     ),
+    _line("method.finetuning_batch_norm", *_MEMORY, Need(has("finetuning"), "method.finetuning.KEY=VALUE")),
     _line("method.mixup.smoothing", _MIXES),
     _line("method.mixup.in_finetuning", *_FINETUNES, _MIXES),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),

@@ -45,6 +45,7 @@ METHODS = {
     "dytox": ["memory.scope=per_replica", "recipe.herd_augmented=true", "method.finetuning=null"],
     "icarl": [],
     "ucir": [],
+    "podnet": [],
     "wa": [],
 }
 
