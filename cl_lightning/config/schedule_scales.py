@@ -108,7 +108,8 @@ def trains_balanced(config: Config) -> bool:
 def _is_trained(use: PhaseRole, config: Config) -> bool:
     if use.balanced and config.memory.budget == "none":
         return False
-    return use.first_task_if is None or bool(getattr(config.method, use.first_task_if))
+    switches = [option for option in (use.first_task_if, use.only_if) if option is not None]
+    return all(getattr(config.method, option) for option in switches)
 
 
 def as_typed(method: Method, typed: Collection[str], suggested: dict[str, float]) -> Method:

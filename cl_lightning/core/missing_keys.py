@@ -98,6 +98,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("recipe.precision", "32-true", null=True),
     Missing("batch.replicas", 1, null=True),
     Missing("trainer.precision", "32-true", null=True),
+    Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
 )
 """``config.yaml``, in the order in which the keys came."""
 
@@ -119,6 +120,9 @@ TOKEN_NETWORK: tuple[Missing, ...] = (
     Missing("independent_heads", True),
 )
 """The description of a network of kind ``token_network``, in checkpoints and exports."""
+
+EMBEDDING_NETWORK: tuple[Missing, ...] = (Missing("head", "linear"),)
+"""The description of a network of kind ``embedding_network``: ``linear`` heads are not named in it."""
 
 PROTOCOL: tuple[Missing, ...] = (
     Missing("method_options", {}),

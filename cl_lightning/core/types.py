@@ -248,6 +248,8 @@ class Phase:
     """Part -> its learning rate relative to the optimiser's (1 if absent); the schedule's own rates, for warm-up and at
     the end, are the same for all parts.
     """
+    gradient_clamp: float | None = None
+    """Largest size of each element of the gradient, which is the mean over all processes; None: any."""
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,8 @@ class Herd:
     """Embed randomly augmented images (as published for DyTox), not clean ones."""
     distinct: bool = False
     """iCaRL's own rule: an image that was chosen cannot win again (``memory.herding.herd_distinct``)."""
+    again: bool = False
+    """The task's classes have been herded before, for a phase that trained on them: choose anew, in place of that."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cl_lightning.core.types import Readout
-from cl_lightning.methods.icarl import minus_squared_distances
+from cl_lightning.methods.class_means import minus_squared_distances
 from cl_lightning.models.network import Network
 
 

@@ -1,18 +1,23 @@
-"""Methods on a convolutional backbone, from the configuration to objects: fine-tuning, joint, iCaRL, WA and DER."""
+"""Methods on a convolutional backbone: fine-tuning, joint, LwF, iCaRL, UCIR, PODNet, WA and DER, from options."""
 
 from __future__ import annotations
 
-from cl_lightning.config.schema import Config, DERConfig, WAConfig
+from cl_lightning.config.schema import Config, DERConfig, LwFConfig, PODNetConfig, UCIRConfig, WAConfig
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import backbone_structure, embedding_network, named_network
 from cl_lightning.factory.phases import MAIN, build_phase
-from cl_lightning.methods import der, icarl, wa
+from cl_lightning.methods import der, icarl, lwf, podnet, ucir, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 
+_PODNETS_BACKBONES = {
+    "cifar_resnet": {"stream_relu": False, "zero_residual": True, "final_stage": True},
+    "resnet18": {"stage_relu": False},
+}
+"""Kind of backbone -> options in which PODNet's differs."""
 _WHOLE_EMBEDDING_NETWORK = ("backbone", "classifier")
 
 
@@ -28,6 +33,37 @@ def build_joint(config: Config, scenario: Scenario, key: Key) -> Method:
     return Finetune(embedding_network(config, scenario, key), main, rehearsal=False)
 
 
+def build_lwf(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return LwF. Raises ``UserError`` where exemplars would have no class to be classified as."""
+    method, remembers = config.method, config.memory.budget != "none"
+    assert isinstance(method, LwFConfig)
+    if remembers and method.classify == "new":
+        raise UserError(
+            "method.classify=new: with memory images of old classes are trained on, which are none of the new classes; "
+            "type method.classify=all, or memory=none"
+        )
+    compete = method.classify == "all" or (method.classify == "auto" and remembers)
+    alone = [task.index + 1 for task in scenario.tasks if task.num_new == 1]
+    if alone and not compete:
+        raise UserError(
+            f"method=lwf has new classes compete with each other alone, and task {alone[0]} brings a single one, of "
+            "which nothing would be learnt: type method.classify=all, or larger tasks with data.increment=N"
+        )
+    frozen = method.old_rows == "frozen"
+    parts = lwf.PARTS_WITH_FROZEN_ROWS if frozen else lwf.PARTS
+    first = None if method.first is None else build_phase("first", method.first, config, View.MERGED, parts)
+    main = build_phase(MAIN, method.main, config, View.MERGED, parts)
+    options = lwf.LwFOptions(
+        method.temperature,
+        method.weight,
+        all_classes_compete=compete,
+        per_task=method.softmax == "per_task",
+        rehearsal=remembers,
+    )
+    head = {"head": "linear_by_task" if frozen else "linear", "bias": True}
+    return lwf.LwF(embedding_network(config, scenario, key, head=head), first, main, options)
+
+
 def build_icarl(config: Config, scenario: Scenario, key: Key) -> Method:
     """Return iCaRL. Raises ``UserError`` without a memory."""
     if config.memory.budget == "none":
@@ -36,12 +72,64 @@ def build_icarl(config: Config, scenario: Scenario, key: Key) -> Method:
     return icarl.ICaRL(embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
 
 
+def build_ucir(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return UCIR: cosines, and features that may be negative."""
+    method = config.method
+    assert isinstance(method, UCIRConfig)
+    main = build_phase(MAIN, method.main, config, View.MERGED, ucir.MAIN_PARTS)
+    finetuning = None
+    if method.finetune and config.memory.budget != "none":
+        finetuning = build_phase(
+            "balanced_finetuning", method.balanced_finetuning, config, View.MEMORY, ucir.FINETUNING_PARTS
+        )
+    options = ucir.UCIROptions(
+        method.less_forget_weight,
+        method.ranking_weight,
+        method.margin,
+        method.negatives,
+        imprint=method.imprint,
+        rehearsal=config.memory.budget != "none",
+    )
+    no_last = {"last_relu": False}
+    backbones = {"cifar_resnet": no_last, "resnet18": no_last}
+    network = embedding_network(config, scenario, key, head={"head": "cosine_by_task"}, backbones=backbones)
+    return ucir.UCIR(network, main, finetuning, options)
+
+
+def build_podnet(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return PODNet: proxies, no ReLU behind sums, four maps. Raises ``UserError`` for a network without maps."""
+    method, remembers = config.method, config.memory.budget != "none"
+    assert isinstance(method, PODNetConfig)
+    if backbone_structure(config, scenario)["kind"] not in _PODNETS_BACKBONES:
+        raise UserError(
+            f"model={config.model.name}: method=podnet compares maps of height and width, and a transformer has none; "
+            "type model=resnet32 or model=resnet18"
+        )
+    clamp = method.gradient_clamp
+    main = build_phase(MAIN, method.main, config, View.MERGED, podnet.MAIN_PARTS, gradient_clamp=clamp)
+    finetuning = None
+    if method.finetuning is not None and remembers:
+        parts = podnet.FINETUNING_PARTS
+        finetuning = build_phase("finetuning", method.finetuning, config, View.MEMORY, parts, gradient_clamp=clamp)
+    options = podnet.PODNetOptions(
+        method.nca,
+        method.margin,
+        method.pod_flat,
+        method.pod_spatial,
+        moving_statistics=method.finetuning_batch_norm == "training",
+        rehearsal=remembers,
+    )
+    head = {"head": "proxies_by_task", "proxies": method.proxies}
+    network = embedding_network(config, scenario, key, head=head, backbones=_PODNETS_BACKBONES)
+    return podnet.PODNet(network, main, finetuning, options)
+
+
 def build_wa(config: Config, scenario: Scenario, key: Key) -> Method:
     """Return WA; its classifier has no bias."""
     assert isinstance(config.method, WAConfig)
     main = build_phase(MAIN, config.method.main, config, View.MERGED, wa.MAIN_PARTS)
     options = wa.WAOptions(config.method.temperature, config.method.clip, rehearsal=config.memory.budget != "none")
-    return wa.WA(embedding_network(config, scenario, key, bias=False), main, options)
+    return wa.WA(embedding_network(config, scenario, key, head={"head": "linear", "bias": False}), main, options)
 
 
 def build_der(config: Config, scenario: Scenario, key: Key) -> Method:

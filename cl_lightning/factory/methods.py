@@ -14,13 +14,25 @@ from cl_lightning.config.schema import (
     ICaRLConfig,
     IndividualConfig,
     JointConfig,
+    LwFConfig,
     MEATConfig,
+    PODNetConfig,
+    UCIRConfig,
     WAConfig,
 )
 from cl_lightning.core.errors import worded
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
-from cl_lightning.factory.convolutional import build_der, build_finetune, build_icarl, build_joint, build_wa
+from cl_lightning.factory.convolutional import (
+    build_der,
+    build_finetune,
+    build_icarl,
+    build_joint,
+    build_lwf,
+    build_podnet,
+    build_ucir,
+    build_wa,
+)
 from cl_lightning.factory.task_transformers import build_daformer, build_dytox
 from cl_lightning.factory.vit_methods import build_individual, build_meat
 from cl_lightning.methods.base import Method
@@ -31,6 +43,9 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     FinetuneConfig: build_finetune,
     JointConfig: build_joint,
     ICaRLConfig: build_icarl,
+    LwFConfig: build_lwf,
+    PODNetConfig: build_podnet,
+    UCIRConfig: build_ucir,
     WAConfig: build_wa,
     DERConfig: build_der,
     MEATConfig: build_meat,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from cl_lightning.config.option_names import MODEL
@@ -11,6 +12,8 @@ from cl_lightning.core.errors import worded
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.models.build import Structure, build_network
+
+_LINEAR: Structure = {"head": "linear", "bias": True}
 
 
 def named_network(structure: Structure, key: Key) -> Any:
@@ -38,7 +41,24 @@ def backbone_structure(config: Config, scenario: Scenario) -> Structure:
     return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in ("convit", "timm_vit") else encoder
 
 
-def embedding_network(config: Config, scenario: Scenario, key: Key, *, bias: bool = True) -> Any:
-    """Return a backbone with one growing classifier, without classes yet."""
+def embedding_network(
+    config: Config,
+    scenario: Scenario,
+    key: Key,
+    *,
+    head: Structure | None = None,
+    backbones: Mapping[str, Structure] | None = None,
+) -> Any:
+    """Return a backbone with one growing classifier, without classes yet.
+
+    Args:
+        config: its model is the backbone.
+        scenario: sizes of the images.
+        key: of the initial weights.
+        head: description of the classifier; None: linear with biases.
+        backbones: kind of backbone -> options in which the method's differs from the model as it is.
+    """
     backbone = backbone_structure(config, scenario)
-    return named_network({"kind": "embedding_network", "backbone": backbone, "bias": bias, "classes": []}, key)
+    backbone = {**backbone, **(backbones or {}).get(backbone["kind"], {})}
+    structure = {"kind": "embedding_network", "backbone": backbone, **(head or _LINEAR), "classes": []}
+    return named_network(structure, key)

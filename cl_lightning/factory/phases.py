@@ -18,6 +18,7 @@ def build_phase(
     *,
     mixing: Mixing | None = None,
     sharpness: Sharpness | None = None,
+    gradient_clamp: float | None = None,
 ) -> Phase:
     """Return a phase with a paper's schedule, scaled, and the recipe's way of sampling."""
     recipe = config.recipe
@@ -49,4 +50,5 @@ def build_phase(
         mixing=mixing,
         sharpness=sharpness,
         drop_path_in_frozen=recipe.drop_path_in_frozen,
+        gradient_clamp=gradient_clamp,
     )

@@ -28,6 +28,7 @@ from cl_lightning.learning.replicas import losses_by_replica
 from cl_lightning.learning.stopping_rule import StoppingState
 from cl_lightning.methods.base import Method
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
+from cl_lightning.optim.gradients import clamp_gradients
 from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
 from cl_lightning.optim.optimiser_state import load_optimiser
 from cl_lightning.optim.sam import ascend, descend
@@ -288,6 +289,7 @@ class Learner(pl.LightningModule):
             self._backward(batch, inputs.noise_nearby)
             descend(moved)
         watched = self._guarded(terms)
+        self._clamp()
         optimiser.step()
         self._names = tuple(watched)
         return torch.stack([value.float() for value in watched.values()])
@@ -305,6 +307,14 @@ class Learner(pl.LightningModule):
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             return terms
         return {**terms, _GRADIENT: self._watch.guard(self._optimiser, self._trained)}
+
+    def _clamp(self) -> None:
+        """Clamp the gradient, where the phase asks for it; after the guard, which must see one that is infinite."""
+        if self.phase.gradient_clamp is None:
+            return
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
+        clamp_gradients(self._trained, self.phase.gradient_clamp, scale)
 
     def _rate_at(self, epoch: int, factor: float = 1.0) -> float:
         return learning_rate(self.phase.schedule, self._base_rate * factor, epoch, self.length.epochs)

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_lightning.losses.precision import at_least_float32
+
 
 def binary_cross_entropy(
     logits_BC: Float[Tensor, "B C"], targets_BC: Float[Tensor, "B C"], weights_B: Float[Tensor, " B"] | None = None
@@ -22,8 +24,8 @@ def binary_cross_entropy(
     The mean over classes makes each score's gradient shrink as 1 / C when classes arrive: it is part of the published
     recipe.
     """
-    weights_B1 = None if weights_B is None else weights_B[:, None]
-    return F.binary_cross_entropy_with_logits(logits_BC.float(), targets_BC.float(), weights_B1)
+    logits_BC, targets_BC = at_least_float32(logits_BC), at_least_float32(targets_BC)
+    return F.binary_cross_entropy_with_logits(logits_BC, targets_BC, None if weights_B is None else weights_B[:, None])
 
 
 def cross_entropy(
@@ -34,7 +36,7 @@ def cross_entropy(
     The criterion of the baselines, and of DyTox+ and DyTox++ in the public code until 7 May 2022. A target may be one
     class, or smoothed and mixed (rows sum to one).
     """
-    terms_B = (targets_BC.float() * logits_BC.float().log_softmax(dim=-1)).sum(dim=-1)
+    terms_B = (at_least_float32(targets_BC) * at_least_float32(logits_BC).log_softmax(dim=-1)).sum(dim=-1)
     return -(terms_B if weights_B is None else weights_B * terms_B).mean()
 
 
@@ -52,6 +54,19 @@ def own_cross_entropy(
     targets_BO = targets_BC[:, own]
     elsewhere_B1 = 1 - targets_BO.sum(dim=-1, keepdim=True)
     return cross_entropy(logits_BC[:, own], targets_BO + elsewhere_B1 / targets_BO.shape[1], weights_B)
+
+
+def new_class_cross_entropy(
+    logits_BC: Float[Tensor, "B C"],
+    targets_BC: Float[Tensor, "B C"],
+    num_old: int,
+    weights_B: Float[Tensor, " B"] | None = None,
+) -> Float[Tensor, ""]:
+    """Return :func:`cross_entropy` among the new classes alone, for images that are all of new classes.
+
+    Old classes neither win nor lose by it (LwF without a memory: Li & Hoiem 2016, section 3; PyCIL).
+    """
+    return cross_entropy(logits_BC[:, num_old:], targets_BC[:, num_old:], weights_B)
 
 
 def group_old(targets_BC: Float[Tensor, "B C"], num_old: int) -> Float[Tensor, "B C-{num_old}+1"]:

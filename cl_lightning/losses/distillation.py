@@ -5,8 +5,13 @@ Legend: B batch, C old classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from cl_lightning.losses.precision import at_least_float32
 
 Scores = Float[Tensor, "B C"]
 
@@ -17,9 +22,20 @@ def softmax_distillation(student: Scores, teacher: Scores, temperature: float) -
     The mean over classes is C times smaller than the usual mean over images (:func:`soft_cross_entropy`): it is what
     the published numbers were made with.
     """
-    log_student = (student.float() / temperature).log_softmax(dim=-1)
-    log_teacher = (teacher.float() / temperature).log_softmax(dim=-1)
+    log_student = (at_least_float32(student) / temperature).log_softmax(dim=-1)
+    log_teacher = (at_least_float32(teacher) / temperature).log_softmax(dim=-1)
     return temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).mean()
+
+
+def task_soft_cross_entropy(
+    student: Scores, teacher: Scores, sizes: Sequence[int], temperature: float
+) -> Float[Tensor, ""]:
+    """Return the sum over tasks of :func:`soft_cross_entropy` within the task's classes (Li & Hoiem 2016, equation 2).
+
+    ``sizes`` are the classes of each old task, in order of arrival.
+    """
+    pairs = zip(student.split(list(sizes), dim=1), teacher.split(list(sizes), dim=1), strict=True)
+    return torch.stack([soft_cross_entropy(ours, theirs, temperature) for ours, theirs in pairs]).sum()
 
 
 def soft_cross_entropy(student: Scores, teacher: Scores, temperature: float) -> Float[Tensor, ""]:
@@ -27,5 +43,5 @@ def soft_cross_entropy(student: Scores, teacher: Scores, temperature: float) -> 
 
     Li & Hoiem 2016; WA, equation 4.
     """
-    log_student = (student.float() / temperature).log_softmax(dim=-1)
-    return -((teacher.float() / temperature).softmax(dim=-1) * log_student).sum(dim=-1).mean()
+    log_student = (at_least_float32(student) / temperature).log_softmax(dim=-1)
+    return -((at_least_float32(teacher) / temperature).softmax(dim=-1) * log_student).sum(dim=-1).mean()

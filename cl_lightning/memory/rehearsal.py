@@ -142,6 +142,11 @@ class RehearsalMemory:
             raise ValueError(f"the memory would hold more classes than the {seen} seen: count the new classes in")
         return RehearsalMemory(self.budget, self.scope, self.replicas, lists)
 
+    def without(self, classes: Collection[int]) -> RehearsalMemory:
+        """Return the memory without these classes, which are to be herded anew."""
+        lists = tuple({label: rows for label, rows in kept.items() if label not in classes} for kept in self.lists)
+        return RehearsalMemory(self.budget, self.scope, self.replicas, lists)
+
     def state(self) -> Plain:
         """Return everything as dicts, lists, numbers and strings, for a checkpoint."""
         lists = [

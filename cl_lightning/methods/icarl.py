@@ -21,11 +21,10 @@ Legend: B batch, C classes seen, F feature size.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from cl_lightning.core.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
+from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     Act,
@@ -44,10 +43,15 @@ from cl_lightning.core.types import (
 )
 from cl_lightning.losses.classification import binary_cross_entropy
 from cl_lightning.methods.base import Method, frozen_copy
+from cl_lightning.methods.class_means import (
+    CLASS_MEANS,
+    mean_exemplars,
+    near_or_missing,
+    nearest_mean_scores,
+    restored_means,
+)
 from cl_lightning.models.embedding_network import EmbeddingNetwork
 from cl_lightning.models.tensor_types import Images
-
-CLASS_MEANS = "class_means"
 
 
 class ICaRL(Method):
@@ -91,26 +95,8 @@ class ICaRL(Method):
         """Recompute the means of all classes seen: features have moved, and lists of exemplars have shrunk."""
         if name != CLASS_MEANS:
             return super().act(name, task, look)
-        self.class_means = self._mean_exemplars(task.num_seen, look)
+        self.class_means = mean_exemplars(task.num_seen, look, self.embed, "iCaRL")
         return None
-
-    def _mean_exemplars(self, num_seen: int, look: DataAccess) -> Float[Tensor, "{num_seen} F"]:
-        rows = [look.exemplars.get(label, torch.empty(0, dtype=torch.int64)) for label in range(num_seen)]
-        empty = [label for label, its_rows in enumerate(rows) if len(its_rows) == 0]
-        if empty:
-            reason = f": iCaRL needs an exemplar of each class and has none of {len(empty)} of {num_seen}"
-            allowed = f"{num_seen} or more for all classes together, 1 or more for each of them"
-            raise InvalidSettingError("size", NOT_GIVEN, f"is too small{reason}", allowed)
-        # All classes pass together: a call a class would leave an accelerator waiting. Original and mirrored copy weigh
-        # the same, so their sum has the direction of their mean.
-        embedded = self._normalised(look, torch.cat(rows), flip=False)
-        if look.flips:
-            embedded = embedded + self._normalised(look, torch.cat(rows), flip=True)
-        means = [of_class.mean(dim=0) for of_class in embedded.split([len(its_rows) for its_rows in rows])]
-        return F.normalize(torch.stack(means), dim=-1)
-
-    def _normalised(self, look: DataAccess, rows: Int64[Tensor, " n"], *, flip: bool) -> Float[Tensor, "n F"]:
-        return F.normalize(look.embed(rows, self.embed, flip=flip), dim=-1)
 
     def predict(self, images: Images) -> dict[str, Float[Tensor, "B C"]]:
         """Score by the nearest mean of exemplars (the method's own), and by the classifier that it was trained with.
@@ -120,8 +106,7 @@ class ICaRL(Method):
         features = self.network(images)
         linear = self.network.logits(features)
         near = nearest_mean_scores(features.embeddings[:, 0], self.class_means.to(images.device))
-        missing = linear.shape[1] - near.shape[1]
-        return {"nme": F.pad(near, (0, missing), value=-torch.inf), "linear": linear}
+        return {"nme": near_or_missing(near, linear.shape[1]), "linear": linear}
 
     def readouts(self) -> dict[str, Readout]:
         """Describe the scores: ``linear`` was trained by sigmoids, ``nme`` was not trained. Softmax of minus squared
@@ -142,27 +127,7 @@ class ICaRL(Method):
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
         """Restore the class means. Raises ``ValueError`` for anything else than a value of :meth:`extra_state`."""
-        means: Plain = state.get(CLASS_MEANS)
-        dim = self.network.backbone.dim
-        fits = isinstance(means, Tensor) and means.ndim == 2 and means.shape[1] == dim
-        if not fits or set(state) != {CLASS_MEANS}:
-            given = ", ".join(state) or "nothing"
-            reason = f"is not class means of {dim} features"
-            raise InvalidFileError(f"state of {given}", reason, "resume a run of method=icarl")
-        self.class_means = means.float().cpu()
-
-
-def nearest_mean_scores(e_BF: Float[Tensor, "B F"], means_CF: Float[Tensor, "C F"]) -> Float[Tensor, "B C"]:
-    """Return minus the squared distance between normalised features and class means, always in float32."""
-    with torch.autocast(e_BF.device.type, enabled=False):
-        return minus_squared_distances(e_BF.float(), means_CF)
-
-
-def minus_squared_distances(e_BF: Float[Tensor, "B F"], means_CF: Float[Tensor, "C F"]) -> Float[Tensor, "B C"]:
-    """Compute :func:`nearest_mean_scores` of float32 features outside autocast, which an export cannot express."""
-    unit_BF = F.normalize(e_BF, dim=-1)
-    squares_BC = unit_BF.square().sum(-1, keepdim=True) + means_CF.square().sum(-1)
-    return 2 * unit_BF @ means_CF.T - squares_BC
+        self.class_means = restored_means(state, self.network.backbone.dim, "icarl")
 
 
 MAIN_PARTS = ("backbone", "classifier")

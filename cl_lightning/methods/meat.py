@@ -59,7 +59,7 @@ from cl_lightning.core.types import (
 from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.losses.drop_control import drop_control
 from cl_lightning.methods.base import Method
-from cl_lightning.methods.icarl import CLASS_MEANS, nearest_mean_scores
+from cl_lightning.methods.class_means import CLASS_MEANS, nearest_mean_scores
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.plain_vit import Weights
 from cl_lightning.models.tensor_types import Images, Noise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cl_lightning.core.missing_keys import TOKEN_NETWORK, complete
+from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, complete
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.convit import ConViT
@@ -13,9 +13,11 @@ from cl_lightning.models.dual_attention import DualAttentionBlock
 from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingNetwork
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.extractor_network import ExtractorNetwork
+from cl_lightning.models.heads import CosineByTask, GrowingClassifier, GrowingLinear, LinearByTask
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
+from cl_lightning.models.proxies import ProxiesByTask
 from cl_lightning.models.resnet import CifarResNet, ResNet18
 from cl_lightning.models.separate_network import SeparateNetwork
 from cl_lightning.models.task_attention import TaskAttentionBlock
@@ -80,6 +82,18 @@ def _token_network(structure: Structure) -> TaskNetwork:
     return _task_network({**known, "decoder": decoder})
 
 
+def _embedding_network(structure: Structure) -> EmbeddingNetwork:
+    known = complete(structure, EMBEDDING_NETWORK)
+    backbone = build_backbone(known["backbone"])
+    heads: dict[str, Callable[[], GrowingClassifier]] = {
+        "linear": lambda: GrowingLinear(backbone.dim, bias=known["bias"]),
+        "linear_by_task": lambda: LinearByTask(backbone.dim, bias=known["bias"]),
+        "cosine_by_task": lambda: CosineByTask(backbone.dim),
+        "proxies_by_task": lambda: ProxiesByTask(backbone.dim, known["proxies"]),
+    }
+    return EmbeddingNetwork(backbone, head=heads[known["head"]]())
+
+
 def _extractor_network(structure: Structure) -> ExtractorNetwork:
     """Build from ``backbone`` (the extractor to grow), or from the existing ``backbones``."""
     if "backbones" in structure:
@@ -101,7 +115,7 @@ def _masked_network(structure: Structure) -> MaskedNetwork:
 _NETWORKS: dict[str, Callable[[Structure], Network]] = {
     "task_network": _task_network,
     "token_network": _token_network,
-    "embedding_network": lambda s: EmbeddingNetwork(build_backbone(s["backbone"]), bias=s["bias"]),
+    "embedding_network": _embedding_network,
     "extractor_network": _extractor_network,
     "masked_network": _masked_network,
     "separate_network": lambda s: SeparateNetwork(PlainViT(**_without_kind(s["vit"]))),

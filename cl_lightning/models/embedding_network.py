@@ -19,7 +19,7 @@ from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.encoder import Encoder
-from cl_lightning.models.heads import GrowingLinear
+from cl_lightning.models.heads import GrowingClassifier, GrowingLinear
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.tensor_types import Images, Maps, Scales
@@ -54,13 +54,18 @@ class ClassTokenBackbone(Backbone):
 
 
 class EmbeddingNetwork(Network):
-    """A backbone and one growing linear classifier."""
+    """A backbone and one growing classifier, linear unless another is given."""
 
-    def __init__(self, backbone: Backbone, *, bias: bool = True) -> None:
+    def __init__(self, backbone: Backbone, *, bias: bool = True, head: GrowingClassifier | None = None) -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = GrowingLinear(backbone.dim, bias=bias)
+        self.classifier: Any = head or GrowingLinear(backbone.dim, bias=bias)
         self._classes: list[int] = []
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Number of classes of each task, in order of arrival."""
+        return tuple(self._classes)
 
     def grow(self, num_new: int, key: Key) -> None:
         """Add rows to the classifier."""
@@ -82,14 +87,14 @@ class EmbeddingNetwork(Network):
         return self.classifier(features.embeddings[:, 0])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Return the parameters of backbone and classifier."""
-        return {"backbone": list(self.backbone.parameters()), "classifier": list(self.classifier.parameters())}
+        """Return the parameters of the backbone, and of the classifier's parts."""
+        return {"backbone": list(self.backbone.parameters()), **self.classifier.parts()}
 
     def structure(self) -> dict[str, Any]:
         """Return the backbone's sizes and the classes of each task."""
         return {
             "kind": "embedding_network",
             "backbone": self.backbone.structure(),
-            "bias": self.classifier.bias is not None,
+            **self.classifier.structure(),
             "classes": list(self._classes),
         }

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Plain
 from cl_lightning.models.layers import trunc_normal_linear
 
 Embeddings = Float[Tensor, "B T D"]
@@ -179,7 +180,27 @@ def _keep_rows(old: Head, new: Head) -> None:
     new.head.bias[: old.head.out_features] = old.head.bias.to(new.head.bias)
 
 
-class GrowingLinear(nn.Module):
+class GrowingClassifier(nn.Module, ABC):
+    """The interface of classifiers of one embedding, to which the classes of a task are added."""
+
+    @abstractmethod
+    def grow(self, num_new: int) -> None:
+        """Add ``num_new`` classes; draws from torch's current stream."""
+
+    @abstractmethod
+    def forward(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Score all classes seen."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return all parameters in the groups in which phases train and freeze them."""
+
+    @abstractmethod
+    def structure(self) -> dict[str, Plain]:
+        """Return what tells how it is built, beside width and classes."""
+
+
+class GrowingLinear(GrowingClassifier):
     """A linear classifier to which rows are added: the head of methods that expand nothing else."""
 
     def __init__(self, dim: int, bias: bool = True) -> None:
@@ -198,3 +219,88 @@ class GrowingLinear(nn.Module):
     def forward(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """Classify each embedding."""
         return F.linear(e_BD, self.weight, self.bias)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return one part: all rows."""
+        return {"classifier": list(self.parameters())}
+
+    def structure(self) -> dict[str, Plain]:
+        """Return whether it has biases."""
+        return {"bias": self.bias is not None}
+
+
+class LinearByTask(GrowingClassifier):
+    """The same classifier with a tensor for the rows of each task, so that old rows can be frozen."""
+
+    def __init__(self, dim: int, bias: bool = True) -> None:
+        super().__init__()
+        self.dim = dim
+        self.bias = bias
+        self.tasks = nn.ModuleList()
+
+    def grow(self, num_new: int) -> None:
+        """Add rows drawn as ``nn.Linear`` draws its own."""
+        self.tasks.append(nn.Linear(self.dim, num_new, bias=self.bias))
+
+    def forward(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Classify each embedding; the scores of the tasks stand in order of arrival."""
+        return torch.cat([task(e_BD) for task in self.tasks], dim=-1)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return the rows of all tasks but the newest, and of the newest."""
+        old, new = list(self.tasks)[:-1], list(self.tasks)[-1:]
+        return {
+            "old_classes": [p for task in old for p in task.parameters()],
+            "new_classes": [p for task in new for p in task.parameters()],
+        }
+
+    def structure(self) -> dict[str, Plain]:
+        """Return its kind, and whether it has biases."""
+        return {"head": "linear_by_task", "bias": self.bias}
+
+
+class CosineByTask(GrowingClassifier):
+    """Cosines of the embedding and a row for each class, times one learnt scale (Hou et al., UCIR, CVPR 2019, equation
+    2).
+
+    There is no bias, and one scale for all classes, which starts at 1. The rows of a task are a tensor of their own, so
+    that old ones can be frozen.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.tasks = nn.ParameterList()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def grow(self, num_new: int) -> None:
+        """Add rows drawn from U(-1 / sqrt(D), 1 / sqrt(D))."""
+        bound = self.dim**-0.5
+        self.tasks.append(nn.Parameter(torch.empty(num_new, self.dim).uniform_(-bound, bound)))
+
+    def cosines(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Return the cosine of each embedding with each class's row, in [-1, 1], in float32 or float64."""
+        with torch.autocast(e_BD.device.type, enabled=False):  # differences of cosines near one are what is learnt
+            rows_CD = torch.cat(list(self.tasks))
+            return F.normalize(e_BD.to(rows_CD.dtype), dim=-1) @ F.normalize(rows_CD, dim=-1).T
+
+    def forward(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Return the scaled cosines."""
+        return self.scale * self.cosines(e_BD)
+
+    def old_rows(self) -> Float[Tensor, "old D"]:
+        """Return the rows of all tasks but the newest."""
+        return torch.cat([self.tasks[0][:0], *list(self.tasks)[:-1]])
+
+    def new_rows(self) -> nn.Parameter:
+        """Return the rows of the newest task."""
+        return self.tasks[-1]
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return the rows of all tasks but the newest, those of the newest, and the scale."""
+        rows = list(self.tasks)
+        return {"old_classes": rows[:-1], "new_classes": rows[-1:], "scale": [self.scale]}
+
+    def structure(self) -> dict[str, Plain]:
+        """Return its kind."""
+        return {"head": "cosine_by_task"}

@@ -64,23 +64,38 @@ def projection_shortcut(before: int, after: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(before, after, 1, stride=2, bias=False), ReplicaBatchNorm2d(after))
 
 
+STEMS = ("small", "large", "pooled")
+"""Stems of ResNet-18."""
+_SHORTCUTS: dict[str, Shortcut] = {"padded": PaddedShortcut, "projection": projection_shortcut}
+
+
 class _ResNet(Backbone):
     """The common part of the two networks below: stem, stages, mean over positions."""
 
-    def __init__(self, channels: int, widths: list[int], blocks: int, shortcut: Shortcut, *, last_relu: bool) -> None:
-        super().__init__(dim=widths[-1])
+    def __init__(self, channels: int, stages: list[tuple[int, int]], shortcut: Shortcut) -> None:
+        """``stages`` are the width and the number of blocks of each; the first has the width of the stem."""
+        super().__init__(dim=stages[-1][0])
+        widths = [width for width, _ in stages]
         self.conv = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.norm = ReplicaBatchNorm2d(widths[0])
         self.pool: nn.Module = nn.Identity()
         self.stages = nn.ModuleList()
-        chain: list[BasicBlock] = []
-        for before, after in zip([widths[0], *widths], widths, strict=False):
+        for before, (after, blocks) in zip([widths[0], *widths], stages, strict=False):
             chain = [BasicBlock(before if k == 0 else after, after, shortcut) for k in range(blocks)]
             self.stages.append(nn.Sequential(*chain))
-        chain[-1].relu = last_relu
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _blocks(self) -> list[BasicBlock]:
+        return [module for module in self.modules() if isinstance(module, BasicBlock)]
+
+    def _start_from_shortcuts(self) -> None:
+        """Let the last batch norm of each residual branch start from zero (Goyal et al. 2017): every block is its
+        shortcut.
+        """
+        for block in self._blocks():
+            nn.init.zeros_(block.norm2.weight)
 
     def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B D"], Maps]:
         """Return vectors and the output of each stage; there are no branches to scale."""
@@ -93,19 +108,62 @@ class _ResNet(Backbone):
 
 
 class CifarResNet(_ResNet):
-    """The CIFAR ResNet of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels, 64 features, option-A
-    shortcuts.
+    """The CIFAR ResNet of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels, 64 features.
 
-    Depth 32 has 0.46 M parameters. ``last_relu=False`` leaves out the very last ReLU, so that features may be negative
-    (UCIR, PODNet).
+    Depth 32 has 0.46 M parameters with ``padded`` shortcuts (option A), and 2,752 more with ``projection`` (option B).
+    UCIR leaves out the very last ReLU, so that features may be negative. PODNet has none behind any sum, branches that
+    start from zero, and its last block as a stage of its own.
     """
 
-    def __init__(self, *, depth: int = 32, channels: int = 3, last_relu: bool = True) -> None:
-        """Build for images of any size from 1 pixel. Raises ``ValueError`` for a depth that is not 6n + 2."""
+    def __init__(
+        self,
+        *,
+        depth: int = 32,
+        channels: int = 3,
+        width: int = 16,
+        shortcut: str = "padded",
+        last_relu: bool = True,
+        stream_relu: bool = True,
+        zero_residual: bool = False,
+        final_stage: bool = False,
+    ) -> None:
+        """Build for images of any size from 1 pixel.
+
+        Args:
+            depth: 6n + 2 with n >= 1.
+            channels: channels of the images.
+            width: channels of the first stage.
+            shortcut: ``padded`` or ``projection``, where the width changes.
+            last_relu: False leaves out the very last ReLU.
+            stream_relu: False leaves out the ReLU behind every sum.
+            zero_residual: True lets residual branches start from zero.
+            final_stage: True makes the last block a stage, and so a map, of its own.
+
+        Raises ``ValueError`` for a depth that is not 6n + 2, and for another shortcut.
+        """
         if depth < 8 or depth % 6 != 2:
             raise InvalidSettingError("depth", depth, "is not 6n + 2 with n >= 1", "32 (or 8, 14, 20, ...)")
-        super().__init__(channels, [16, 32, 64], (depth - 2) // 6, PaddedShortcut, last_relu=last_relu)
+        if shortcut not in _SHORTCUTS:
+            raise InvalidSettingError("shortcut", shortcut, "is not a choice", tuple(_SHORTCUTS))
+        blocks = (depth - 2) // 6
+        stages = [(width, blocks), (2 * width, blocks), (4 * width, blocks)]
+        if final_stage and blocks > 1:
+            stages[2:] = [(4 * width, blocks - 1), (4 * width, 1)]
+        super().__init__(channels, stages, _SHORTCUTS[shortcut])
+        for block in self._blocks():
+            block.relu = stream_relu
+        self._blocks()[-1].relu = stream_relu and last_relu
+        if zero_residual:
+            self._start_from_shortcuts()
         self._sizes: dict[str, Any] = {"depth": depth, "channels": channels, "last_relu": last_relu}
+        further = {
+            "width": (width, 16),
+            "shortcut": (shortcut, "padded"),
+            "stream_relu": (stream_relu, True),
+            "zero_residual": (zero_residual, False),
+            "final_stage": (final_stage, False),
+        }  # older checkpoints describe themselves without these
+        self._sizes.update({name: value for name, (value, usual) in further.items() if value != usual})
 
     def structure(self) -> dict[str, Any]:
         """Return the sizes to build it again."""
@@ -122,25 +180,44 @@ class ResNet18(_ResNet):
     at first every block is its shortcut.
     """
 
-    def __init__(self, *, width: int = 64, channels: int = 3, stem: str = "small") -> None:
-        """Build with ``width`` (>= 1) channels in the first stage and a ``small`` or ``large`` stem.
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        channels: int = 3,
+        stem: str = "small",
+        last_relu: bool = True,
+        stage_relu: bool = True,
+    ) -> None:
+        """Build for images of any size from 1 pixel.
 
-        Raises ``ValueError`` for others.
+        Args:
+            width: channels of the first stage, >= 1.
+            channels: channels of the images.
+            stem: ``small`` (3 x 3), ``large`` (7 x 7 of stride 2, pooled) or ``pooled`` (3 x 3, pooled: PODNet's).
+            last_relu: False leaves out the very last ReLU (UCIR).
+            stage_relu: False leaves out the last ReLU of each stage (PODNet).
+
+        Raises ``ValueError`` for other sizes and stems.
         """
-        if stem not in ("small", "large"):
-            raise InvalidSettingError("stem", stem, "is not a choice", ("small", "large"))
+        if stem not in STEMS:
+            raise InvalidSettingError("stem", stem, "is not a choice", STEMS)
         if width < 1:
             raise InvalidSettingError("width", width, "is no number of channels", "64 (or any other from 1)")
-        widths = [width, 2 * width, 4 * width, 8 * width]
-        super().__init__(channels, widths, 2, projection_shortcut, last_relu=True)
+        super().__init__(channels, [(width << stage, 2) for stage in range(4)], projection_shortcut)
         self._sizes: dict[str, Any] = {"width": width, "channels": channels, "stem": stem}
+        self._sizes.update(
+            {name: False for name, has in (("last_relu", last_relu), ("stage_relu", stage_relu)) if not has}
+        )
+        for stage in self.stages:
+            stage[-1].relu = stage_relu  # type: ignore[index]
+        self._blocks()[-1].relu = stage_relu and last_relu
         if stem == "large":
             self.conv = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        if stem != "small":
             self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        for module in self.modules():
-            if isinstance(module, BasicBlock):
-                nn.init.zeros_(module.norm2.weight)
+        self._start_from_shortcuts()
 
     def structure(self) -> dict[str, Any]:
         """Return the sizes to build it again."""

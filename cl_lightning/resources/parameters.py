@@ -121,6 +121,8 @@ def _cifar_resnet(model: CifarResNetConfig, image_size: int, channels: int) -> _
     weights = 9 * channels * 16 + 2 * 16
     for before, after in pairwise(widths):
         weights += _residual_block(before, after) + (blocks - 1) * _residual_block(after, after)
+        if before != after and model.shortcut == "projection":
+            weights += (before + 2) * after
     return _Trunk(weights)
 
 

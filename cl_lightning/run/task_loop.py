@@ -99,7 +99,8 @@ class TaskLoop:
                     continue
                 if isinstance(item, Herd):
                     first = {label: self.scenario.class_rows(label) for label in task.classes}
-                    memory = memory.update([first] * memory.num_lists, task.num_seen)
+                    before = _herded_before(memory, task, item)
+                    memory = before.update([first] * memory.num_lists, task.num_seen)
                 elif isinstance(item, Fit):
                     sampler = self._sampler(task, item.phase, memory)
                     _refuse_empty(task, item.phase, sampler)
@@ -246,7 +247,7 @@ class TaskLoop:
 
     def _herd(self, engine: Engine, task: Task, item: Herd) -> None:
         """Rank the new classes' images, on each replica's own augmentations if each has a memory of its own."""
-        memory, chosen = self.state.memory, []
+        memory, chosen = _herded_before(self.state.memory, task, item), []
         quota = memory.quota(task.num_seen)
         rank = herd_distinct if item.distinct else herd
         groups = [self.scenario.class_rows(label) for label in task.classes]
@@ -396,6 +397,11 @@ def _diverged(what: str, task: Task, item: PlanItem) -> FloatingPointError:
     begins = task.index == 0 and isinstance(item, Grow)  # nothing has been learnt yet
     mend = "the weights that it begins with are broken, use others" if begins else "it has diverged, lower lr_scale"
     return FloatingPointError(f"{what} at task {task.index + 1}, {_name(item)}: {mend}")
+
+
+def _herded_before(memory: RehearsalMemory, task: Task, item: Herd) -> RehearsalMemory:
+    """Return the memory that the new exemplars are added to: without an earlier choice, where one is made again."""
+    return memory.without(task.classes) if item.again else memory
 
 
 def _refuse_empty(task: Task, phase: Phase, sampler: PhaseSampler) -> None:

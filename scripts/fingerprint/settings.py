@@ -57,7 +57,7 @@ GROUPS = (
             "lr_scale=8", "epochs_scale=0.02", "method.main.epochs=200", "method.main.warmup_epochs=50",
         ),
     ),
-    Group(("icarl", "wa"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
+    Group(("lwf", "icarl", "ucir", "podnet", "wa"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
     Group(("der",), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
     Group(
         ("dytox", "dytox_plusplus"),

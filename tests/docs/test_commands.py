@@ -28,11 +28,7 @@ RUNS = [
     for command in ALL
     if command.after("-m", "cl_lightning") is not None and not set(EXAMPLES) & set(command.words)
 ]
-OTHERS = [
-    command
-    for command in ALL
-    if re.match(r"cl_lightning\.\w+$", " ".join(command.words[2:3]))
-]
+OTHERS = [command for command in ALL if re.match(r"cl_lightning\.\w+$", " ".join(command.words[2:3]))]
 TARGETS = {
     target
     for line in re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -31,6 +31,9 @@ METHODS = {
     "individual": [*SGD, *BACKBONE],
     "finetune": [*SGD, "method.main.lr=0.04"],
     "icarl": [],
+    "lwf": [],
+    "ucir": ["method.finetune=true"],
+    "podnet": [],
     "wa": [],
     "der": [],
 }

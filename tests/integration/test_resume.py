@@ -23,6 +23,9 @@ SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3
 METHODS = {
     "dytox": ["memory.scope=per_replica", "batch.replicas=2", "batch.size=16", "recipe.herd_augmented=true"],
     "icarl": [],
+    "lwf": [],
+    "ucir": ["method.finetune=true"],
+    "podnet": [],
     "wa": [],
     "der": [],
     "finetune": ["memory=none"],
@@ -62,7 +65,12 @@ def resume(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
-PHASES = {"dytox": ["main", "finetuning"], "der": ["main", "classifier"]}
+PHASES = {
+    "dytox": ["main", "finetuning"],
+    "der": ["main", "classifier"],
+    "ucir": ["main", "balanced_finetuning"],
+    "podnet": ["main", "finetuning"],
+}
 """Of a task that is not the first; ``main`` alone where nothing is said."""
 
 

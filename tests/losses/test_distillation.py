@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cl_lightning.config.yaml_files import load_option
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
-from cl_lightning.losses.distillation import soft_cross_entropy, softmax_distillation
+from cl_lightning.losses.distillation import soft_cross_entropy, softmax_distillation, task_soft_cross_entropy
 
 Loss = Callable[[Tensor, Tensor, float], Tensor]
 LOSSES = [softmax_distillation, soft_cross_entropy]
@@ -108,3 +108,15 @@ def test_a_certain_teacher_is_no_infinity(loss: Loss, expected: float) -> None:
     value = loss(student, torch.tensor([[400.0, -400.0, 0.0]]), 1.0)
     assert value.item() == pytest.approx(expected)
     assert torch.autograd.grad(value, student)[0].isfinite().all()
+
+
+def test_one_softmax_for_each_task_is_their_sum() -> None:
+    student, teacher = scores(0), scores(1)
+    parts = [slice(0, 3), slice(3, 4), slice(4, 7)]
+    expected = sum(soft_cross_entropy(student[:, part], teacher[:, part], 2.0).item() for part in parts)
+    assert task_soft_cross_entropy(student, teacher, (3, 1, 3), 2.0).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_double_precision_stays(loss: Loss) -> None:
+    assert loss(scores(0).double(), scores(1).double(), 2.0).dtype == torch.float64

@@ -5,11 +5,23 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from cl_lightning.config.schema import DAFormerConfig, DERConfig, DyToxConfig, MEATConfig, WAConfig
+from cl_lightning.config.schema import (
+    DAFormerConfig,
+    DERConfig,
+    DyToxConfig,
+    LwFConfig,
+    MEATConfig,
+    PODNetConfig,
+    UCIRConfig,
+    WAConfig,
+)
 from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.methods.der import DEROptions
 from cl_lightning.methods.dytox import DyToxOptions
+from cl_lightning.methods.lwf import LwFOptions
 from cl_lightning.methods.meat import MEATOptions
+from cl_lightning.methods.podnet import PODNetOptions
+from cl_lightning.methods.ucir import UCIROptions
 from cl_lightning.methods.wa import WAOptions
 from tests.config.made import filled
 
@@ -67,3 +79,44 @@ def neighbours(form: str, **changed: Any) -> Neighbours:
     given = method.neighbours
     options = {"k": given.k, "temperature": given.temperature, "margin": given.margin}
     return Neighbours(form, **{**options, **changed})
+
+
+def lwf_options(**changed: Any) -> LwFOptions:
+    """Return LwF's without a memory."""
+    method: LwFConfig = _method("lwf")
+    options: dict[str, Any] = {
+        "temperature": method.temperature,
+        "weight": method.weight,
+        "all_classes_compete": False,
+        "per_task": method.softmax == "per_task",
+        "rehearsal": method.rehearsal,
+    }
+    return LwFOptions(**{**options, **changed})
+
+
+def ucir_options(**changed: Any) -> UCIROptions:
+    """Return UCIR's, with a memory."""
+    method: UCIRConfig = _method("ucir")
+    options: dict[str, Any] = {
+        "less_forget_weight": method.less_forget_weight,
+        "ranking_weight": method.ranking_weight,
+        "margin": method.margin,
+        "negatives": method.negatives,
+        "imprint": method.imprint,
+        "rehearsal": method.rehearsal,
+    }
+    return UCIROptions(**{**options, **changed})
+
+
+def podnet_options(**changed: Any) -> PODNetOptions:
+    """Return PODNet's, with a memory."""
+    method: PODNetConfig = _method("podnet")
+    options: dict[str, Any] = {
+        "nca": method.nca,
+        "margin": method.margin,
+        "pod_flat": method.pod_flat,
+        "pod_spatial": method.pod_spatial,
+        "moving_statistics": method.finetuning_batch_norm == "training",
+        "rehearsal": method.rehearsal,
+    }
+    return PODNetOptions(**{**options, **changed})

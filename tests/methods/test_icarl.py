@@ -23,7 +23,8 @@ from cl_lightning.core.types import (
     Task,
     View,
 )
-from cl_lightning.methods.icarl import CLASS_MEANS, MAIN_PARTS, ICaRL, nearest_mean_scores
+from cl_lightning.methods.class_means import CLASS_MEANS, nearest_mean_scores
+from cl_lightning.methods.icarl import MAIN_PARTS, ICaRL
 from cl_lightning.models.embedding_network import EmbeddingNetwork
 from cl_lightning.models.resnet import CifarResNet
 

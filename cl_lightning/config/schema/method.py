@@ -142,6 +142,45 @@ class ICaRLConfig(MethodConfig):
 
 
 @dataclass(kw_only=True)
+class LwFConfig(MethodConfig):
+    """Learning without forgetting."""
+
+    temperature: float = _temperature()
+    weight: float = _weight()
+    classify: str = choice(("auto", "new", "all"))
+    softmax: str = choice(("joint", "per_task"))
+    old_rows: str = choice(("trained", "frozen"))
+    first: PhaseConfig | None = field(metadata=role(first_task_if="first"))
+
+
+@dataclass(kw_only=True)
+class UCIRConfig(MethodConfig):
+    """UCIR."""
+
+    less_forget_weight: float = _weight()
+    ranking_weight: float = _weight()
+    margin: float = number(at_most=2.0)
+    negatives: int = whole(at_least=1)
+    imprint: bool
+    finetune: bool
+    balanced_finetuning: PhaseConfig = field(metadata=role(balanced=True, only_if="finetune"))
+
+
+@dataclass(kw_only=True)
+class PODNetConfig(MethodConfig):
+    """PODNet."""
+
+    proxies: int = whole(at_least=1, at_most=1000)
+    nca: str = choice(("paper", "public", "no_hinge"))
+    margin: float = number(at_most=4.0)
+    pod_flat: float = _weight()
+    pod_spatial: float = _weight()
+    gradient_clamp: float | None = number(above=0.0, at_most=MOST)
+    finetuning_batch_norm: str = choice(("training", "evaluation"))
+    finetuning: PhaseConfig | None = field(metadata=role(balanced=True))
+
+
+@dataclass(kw_only=True)
 class WAConfig(MethodConfig):
     """Weight alignment."""
 

@@ -84,6 +84,7 @@ class CifarResNetConfig(ModelConfig):
 
     kind: str = constant("model", "cifar_resnet")
     depth: int = whole(at_least=8, at_most=_MOST_DEPTH)
+    shortcut: str = choice(("padded", "projection"))
 
 
 @dataclass(kw_only=True)
@@ -92,4 +93,4 @@ class ResNet18Config(ModelConfig):
 
     kind: str = constant("model", "resnet18")
     width: int = whole(at_least=1, at_most=1 << 14)
-    stem: Filled[str] = choice(("small", "large"))
+    stem: Filled[str] = choice(("small", "large", "pooled"))

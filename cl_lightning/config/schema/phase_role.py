@@ -18,6 +18,8 @@ class PhaseRole:
     """
     first_task_if: str | None = None
     """Option of the method that has the first task train this phase in place of its main one; no other task does."""
+    only_if: str | None = None
+    """Option of the method that switches it on; None: it is always trained."""
 
     @property
     def scale(self) -> str:
@@ -25,9 +27,9 @@ class PhaseRole:
         return "balanced_epochs_scale" if self.balanced else "epochs_scale"
 
 
-def role(*, balanced: bool = False, first_task_if: str | None = None) -> dict[str, Any]:
+def role(*, balanced: bool = False, first_task_if: str | None = None, only_if: str | None = None) -> dict[str, Any]:
     """Return the metadata of a phase's field; a phase without any is trained in every task, on all of its images."""
-    return {_USE: PhaseRole(balanced, first_task_if)}
+    return {_USE: PhaseRole(balanced, first_task_if, only_if)}
 
 
 def role_of(field: dataclasses.Field[Any]) -> PhaseRole:

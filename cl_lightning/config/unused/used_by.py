@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cl_lightning.config.early_stopping import evaluates_share, stops_early
 from cl_lightning.config.schedule_scales import all_phases, phases_of, trains_balanced
-from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig
+from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig, UCIRConfig
 from cl_lightning.config.schema.phase_role import PhaseRole
 from cl_lightning.config.unused.conditions import (
     ARRAYS,
@@ -75,16 +75,20 @@ _AUGMENTED = "data.augmentation=basic"
 _NO_SPLIT = "the root of a folder that is not sorted into train/ and val/ or test/"
 
 
-def _trained(role: PhaseRole) -> tuple[Need, ...]:
+def _trained(name: str, role: PhaseRole) -> tuple[Need, ...]:
     """Return the conditions for a phase to be trained."""
     if role.first_task_if is not None:
-        return (Need(has(role.first_task_if), f"method.{role.first_task_if}=true"),)
-    return _MEMORY if role.balanced else ()
+        option = f"method.{role.first_task_if}"
+        return (
+            Need(has(role.first_task_if), f"{option}.epochs=N" if role.first_task_if == name else f"{option}=true"),
+        )
+    switched = () if role.only_if is None else (Need(has(role.only_if), f"method.{role.only_if}=true"),)
+    return (*(_MEMORY if role.balanced else ()), *switched)
 
 
 def lines_of_phase(name: str, use: PhaseRole) -> list[Line]:
     """Return the lines of a phase's options."""
-    key, there = f"method.{name}", _trained(use)
+    key, there = f"method.{name}", _trained(name, use)
 
     def line(names: str, *needs: Need) -> Line:
         return Line(tuple(f"{key}.{field}" for field in names.split()), (*there, *needs))
@@ -163,6 +167,9 @@ method method.name method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
+method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
+method.imprint method.finetune
+method.weight method.classify method.softmax method.old_rows
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 early_stopping early_stopping.patience
 data data.name data.order data.classes data.initial data.increment data.validation data.image_size
@@ -170,7 +177,7 @@ data.balance data.mean data.std data.orientation data.suggests data.suggests.mod
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
-model.drop_path model.pretrained model.width model.stem
+model.drop_path model.pretrained model.width model.stem model.shortcut
 recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores_seed
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
@@ -200,6 +207,22 @@ LINES: tuple[Line, ...] = (
         ),
         Need(lambda f: not isinstance(f.config.method, MEATConfig) or _MASKS.holds(f), _MASKS.type),
     ),
+    _line("method.ranking_weight", *_MEMORY),
+    _line(
+        "method.margin",
+        Need(
+            lambda f: not isinstance(f.config.method, UCIRConfig) or keeps_exemplars(f),
+            "memory=total or memory=per_class",
+        ),
+        Need(lambda f: getattr(f.config.method, "ranking_weight", 1) > 0, "method.ranking_weight=1"),
+        Need(lambda f: getattr(f.config.method, "nca", "paper") != "public", "method.nca=paper"),
+    ),
+    _line(
+        "method.negatives",
+        *_MEMORY,
+        Need(lambda f: getattr(f.config.method, "ranking_weight", 0) > 0, "method.ranking_weight=1"),
+    ),
+    _line("method.finetuning_batch_norm", *_MEMORY, Need(has("finetuning"), "method.finetuning.KEY=VALUE")),
     _line("method.mixup.smoothing", _MIXES),
     _line("method.mixup.in_finetuning", *_FINETUNES, _MIXES),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),

@@ -44,6 +44,8 @@ def counted(run_dir: Path) -> dict[str, Any]:
 METHODS = {
     "dytox": ["memory.scope=per_replica", "recipe.herd_augmented=true", "method.finetuning=null"],
     "icarl": [],
+    "ucir": [],
+    "podnet": [],
     "wa": [],
 }
 

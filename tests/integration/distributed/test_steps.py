@@ -94,6 +94,7 @@ PHASES = {
     ),
     "batch norm": (dataclasses.replace(PHASE, optimiser=Optimiser("sgd", 0.05, momentum=0.9)), "resnet"),
     "coupled": (PHASE, "coupled"),
+    "clamped gradients": (dataclasses.replace(PHASE, gradient_clamp=1e-3), "transformer"),
 }
 
 
