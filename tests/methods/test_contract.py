@@ -145,7 +145,7 @@ def life(settings: Config, scenario: Scenario) -> MethodRun:
 IMAGES = pixels(torch.arange(5000, 5006))
 
 
-LEARNS_CLASSES = {"classification", "auxiliary", "divergence"}
+LEARNS_CLASSES = {"classification", "auxiliary", "divergence", "ranking"}
 """Terms of losses that read the labels of images; the others compare with a teacher, or look at masks."""
 
 
