@@ -29,6 +29,7 @@ from cl_lightning.config.sweep.check import mistake_of_job, typed_for
 from cl_lightning.config.sweep.multirun import Failed, as_job, is_elsewhere, sweep_group, watch
 from cl_lightning.config.sweep.parallel import has_left
 from cl_lightning.config.yaml_files import config_dir
+from cl_lightning.core.cli import discard_output
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED
 from cl_lightning.core.paths import let_any_name_be_printed, typed_path
@@ -190,6 +191,8 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except UserError as error:
         report_error(str(error))
+    except BrokenPipeError:  # of what Hydra prints; a run has its own way to end
+        discard_output()
     except Exception as error:
         line = None if WANTS_TRACEBACK else explain(error, arguments)
         if line is None:

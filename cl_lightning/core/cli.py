@@ -38,6 +38,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_INPUT, f"error: {printable(' '.join(message.split()))}: type {self.prog} --help\n")
 
 
+def discard_output() -> None:
+    """Send the rest of the output nowhere: whoever read it (``head``, ``less``) has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def carried_out(command: Callable[[], int]) -> int:
     """Return the exit code of ``command``; report what the user can mend in one line."""
     let_any_name_be_printed()
@@ -49,8 +54,8 @@ def carried_out(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         say("\nstopped")
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        discard_output()
         return DONE
     except OSError as error:
         where = f"{printable(str(error.filename))}: " if error.filename else ""

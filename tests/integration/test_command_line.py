@@ -245,6 +245,18 @@ def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    """``python -m cl_lightning --help | head -1``"""
+    line = [sys.executable, "-u", "-m", "cl_lightning", "--help"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")
+
+
+@pytest.mark.slow
 def test_help_names_the_choices_and_the_options(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "cl_lightning", "--help"], tmp_path)
     assert done.returncode == 0

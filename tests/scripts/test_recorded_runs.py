@@ -50,6 +50,7 @@ def test_the_first_tasks_of_a_published_run_are_ours(name: str, tasks: int) -> N
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "lines"), WHOLE.items())
 def test_a_published_run_is_ours_from_the_first_step_to_the_last(
     name: str, lines: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
