@@ -246,7 +246,7 @@ def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
-    """``python -m cl_lightning --help | head -1``"""
+    """Typed is ``python -m cl_lightning --help | head -1``."""
     line = [sys.executable, "-u", "-m", "cl_lightning", "--help"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
         assert process.stdout is not None
