@@ -21,7 +21,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.config.schema.added_task import ExtendsConfig, LearntFolderConfig
 from cl_lightning.config.unused.check import refuse_unread
 from cl_lightning.core.errors import UserError, as_user_error
-from cl_lightning.core.paths import absolute
+from cl_lightning.core.paths import absolute, to_type
 from cl_lightning.distributed.run_lock import holds_no_run
 
 _FREE = (
@@ -126,9 +126,8 @@ def _target(typed: str | None, run_dir: Path, folder: Path) -> Path:
     if target.is_dir() and holds_no_run(target):
         return target
     if (target / "config.yaml").is_file():
-        raise UserError(
-            f"run_dir={target} holds a run already: type resume={target} to go on with it, or another run_dir=NEW"
-        )
+        word = to_type("resume", target)
+        raise UserError(f"run_dir={target} holds a run already: type {word} to go on with it, or another run_dir=NEW")
     if target.exists():
         raise UserError(f"run_dir={target} exists already: type another run_dir=NEW")
     return target

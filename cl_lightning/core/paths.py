@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,11 @@ def writing(what: Path | str, mend: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(cannot_be_written(error, what, mend)) from error
+
+
+def to_type(option: str, path: Path | str) -> str:
+    """Return ``option=path`` as it is typed in a shell: in quotes where the path has spaces or the like."""
+    return shlex.quote(f"{option}={path}")
 
 
 def cannot_be_written(error: OSError, what: Path | str, mend: str) -> str:

@@ -14,6 +14,7 @@ from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.file_type import read_file
+from cl_lightning.core.paths import to_type
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Plain
 from cl_lightning.data.scenarios.scenario import Scenario, without_images
@@ -80,10 +81,12 @@ def _newest(run_dir: Path) -> Path:
         return ends[-1]
     if saved:
         raise UserError(
-            f"{run_dir} has not finished a task yet: type resume={run_dir} to go on with it, or "
+            f"{run_dir} has not finished a task yet: type {to_type('resume', run_dir)} to go on with it, or "
             f"--checkpoint {saved[-1].name} to use it as it is"
         )
-    raise UserError(f"{run_dir} has no checkpoint: type resume={run_dir} to go on with the run, or another folder")
+    raise UserError(
+        f"{run_dir} has no checkpoint: type {to_type('resume', run_dir)} to go on with the run, or another folder"
+    )
 
 
 def _named(run_dir: Path, checkpoint: Path) -> Path:

@@ -16,6 +16,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import RunAbortedError, UserError
 from cl_lightning.core.exit_codes import FAILED, INTERRUPTED, STOPPED, TERMINATED, WRONG_INPUT
 from cl_lightning.core.file_type import read_file
+from cl_lightning.core.paths import to_type
 from cl_lightning.core.printable import printable
 from cl_lightning.distributed.launcher import supervise
 from cl_lightning.distributed.rank import RankInfo, rank_from_environment
@@ -158,7 +159,7 @@ def _interrupted(config: Config | None) -> str:
     """Return the message of an interrupted run: what it has saved, and how to resume it."""
     if config is None or not list(Path(config.run_dir).glob("checkpoints/task_*.pt")):
         return "nothing had been saved yet"
-    return f"what was saved last is in {config.run_dir}; type resume={config.run_dir} to go on"
+    return f"what was saved last is in {config.run_dir}; type {to_type('resume', config.run_dir)} to go on"
 
 
 def _last_line(error: BaseException) -> str:

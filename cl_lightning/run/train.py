@@ -18,7 +18,7 @@ from cl_lightning.config.option_names import RUN, TRAINER
 from cl_lightning.config.saved import load_plain, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import LostWorkerError, RunAbortedError, UserError, as_user_error, worded
-from cl_lightning.core.paths import display_path, writing
+from cl_lightning.core.paths import display_path, to_type, writing
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
@@ -221,12 +221,10 @@ def _check_run_dir(config: Config, run_dir: Path, resume: bool) -> None:
     begun = list_checkpoints(run_dir / "checkpoints")
     with as_user_error():  # a file that may not be looked at
         if not resume and ((run_dir / "results.json").exists() or begun):
-            raise UserError(
-                f"run_dir={run_dir} holds a run already: type resume={display_path(run_dir)} to go on with it, or "
-                "another run_dir"
-            )
+            typed = to_type("resume", display_path(run_dir))
+            raise UserError(f"run_dir={run_dir} holds a run already: type {typed} to go on with it, or another run_dir")
         if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-            raise UserError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer.accelerator=cpu")
+            raise UserError("trainer.accelerator=gpu, but torch finds no GPU here: type trainer=cpu")
         if config.trainer.precision == "16-mixed" and _accelerator(config) == "cpu":
             raise UserError("trainer.precision=16-mixed needs a GPU: type trainer.precision=bf16-mixed")
         if not (resume and begun):
@@ -236,7 +234,7 @@ def _check_run_dir(config: Config, run_dir: Path, resume: bool) -> None:
 @contextmanager
 def _resume_hint(run_dir: Path) -> Iterator[None]:
     """Append the command that resumes the run to the message of whatever ends it from outside."""
-    hint = f"type resume={display_path(run_dir)} to go on"
+    hint = f"type {to_type('resume', display_path(run_dir))} to go on"
     try:
         yield
     except StoppedError as stopped:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.core.errors import UserError
-from cl_lightning.core.paths import absolute, display_path, typed_path, writing
+from cl_lightning.core.paths import absolute, display_path, to_type, typed_path, writing
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,19 @@ def test_a_path_is_shown_as_it_would_be_typed_from_here(tmp_path: Path, monkeypa
     assert display_path(tmp_path / "runs" / "0") == Path("runs/0")
     assert display_path(tmp_path) == tmp_path, "resume=. would be true from one folder alone"
     assert display_path(tmp_path.parent / "other") == tmp_path.parent / "other"
+
+
+@pytest.mark.parametrize(
+    ("path", "typed"),
+    [
+        ("/tmp/run", "resume=/tmp/run"),
+        ("a b", "'resume=a b'"),
+        ("drei tür", "'resume=drei tür'"),
+        ("$x", "'resume=$x'"),
+    ],
+)
+def test_what_is_to_be_typed_is_one_word_of_the_shell(path: str, typed: str) -> None:
+    assert to_type("resume", Path(path)) == typed
 
 
 def test_arguments_of_commands_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
