@@ -84,9 +84,15 @@ def along(key: str, summaries: Sequence[Summary], across: Sequence[str] = ()) ->
             f"--over {key}: no two groups differ in it and are alike in the rest: type --only KEY=VALUE to leave some "
             "out, or make runs with -m that differ in it"
         )
-    also = sorted(follow - {key, *_words(key)})
+    varies = {name for one in unique for name in follow if len(distinct(_of(one, keys, settings), name)) > 1}
+    also = sorted(varies - {key, *_words(key)})  # what differs between series alone is in their names
     notes = [f"with {key} these change too, and are not told apart from it: {', '.join(also)}"] if also else []
     return Over(key, tuple(made)), notes
+
+
+def _of(series: str, keys: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the settings of the groups of a series."""
+    return [one for one, key in zip(settings, keys, strict=True) if key == series]
 
 
 def _followers(values: Sequence[float], settings: Sequence[Mapping[str, Any]]) -> set[str]:
