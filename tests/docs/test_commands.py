@@ -21,7 +21,7 @@ from cl_lightning.config.saved import to_plain
 from tests.config.made import filled
 from tests.docs.pages import ALL, ROOT, Typed
 
-EXAMPLES = ("method=lwf",)
+EXAMPLES = ("method=lfl",)
 """What EXTENDING.md shows how to add."""
 RUNS = [
     command

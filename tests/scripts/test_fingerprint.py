@@ -49,8 +49,8 @@ def test_settings_are_possible_for_each_method_alone(group: Group) -> None:
 def test_parts_are_chosen_and_overrides_replaced() -> None:
     assert chosen(TINY, ("wa",), ["seed=3"]) == [Group(("wa",), ("data=digits", "seed=3"))]
     assert chosen(TINY, ("dytox-twice",)) == [TINY[1]]
-    with pytest.raises(ValueError, match="--only lwf is no run: type --only with some of dytox,wa,dytox-twice"):
-        chosen(TINY, ("lwf",))
+    with pytest.raises(ValueError, match="--only lfl is no run: type --only with some of dytox,wa,dytox-twice"):
+        chosen(TINY, ("lfl",))
 
 
 def test_totals_do_not_depend_on_names_but_on_every_number() -> None:
@@ -245,7 +245,7 @@ def test_what_was_written_before_is_compared_and_not_replaced(
     ("typed", "told"),
     [
         (["--against", "nowhere"], "nowhere is no commit of this repository: type AGAINST=HEAD, or a hash or branch"),
-        (["--only", "lwf"], "--only lwf is no run"),
+        (["--only", "lfl"], "--only lfl is no run"),
         (["--compare", "missing.json"], "missing.json: No such file or directory"),
         (["--compare", "a", "--against", "b"], "not allowed with argument"),
         (["--jobs", "0"], "0 is not a whole number, 1 or more"),

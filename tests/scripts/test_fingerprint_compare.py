@@ -119,14 +119,14 @@ def test_weights_are_compared_by_sum_and_norm() -> None:
 
 def test_a_method_that_one_lacks_or_that_failed_is_named_and_the_others_are_compared() -> None:
     broken = Run(RUN.overrides, failed="exit code 1 and no results.json")
-    old, new = ledger(dytox=RUN, wa=RUN, der=RUN, icarl=broken), ledger(dytox=RUN, wa=broken, lwf=RUN, icarl=broken)
+    old, new = ledger(dytox=RUN, wa=RUN, der=RUN, icarl=broken), ledger(dytox=RUN, wa=broken, lfl=RUN, icarl=broken)
     found = compare(old, new)
     assert found.equal == ["dytox"]
     assert {name: [one.how for one in differ] for name, differ in found.differ.items()} == {
         "wa": ["went well -> failed, exit code 1 and no results.json"],
         "der": ["only in the older"],
         "icarl": ["failed, exit code 1 and no results.json -> failed, exit code 1 and no results.json"],
-        "lwf": ["only in the newer"],
+        "lfl": ["only in the newer"],
     }
     assert compare(old, new, only=["dytox"]).differ == {}
 
