@@ -129,8 +129,8 @@ def _along(over: Over) -> list[Block]:
 
 def _differences(differences: Sequence[Difference], baseline: Group) -> list[Block]:
     intro = (
-        f"Difference from `{baseline.name}`, in points: mean ± standard deviation over pairs of runs with the same seed "
-        "and class order, and the 95 % interval of the mean by Student's t, each by itself."
+        f"Difference from `{baseline.name}`, in points: mean ± standard deviation over pairs of runs with the same "
+        "seed and class order, and the 95 % interval of the mean by Student's t, each by itself."
     )
     heads = ["group", "pairs", *(heading for metric in PAIRED for heading in (METRICS[metric], "95 % interval"))]
     lines = []
