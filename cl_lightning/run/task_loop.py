@@ -21,7 +21,6 @@ from cl_lightning.checkpoint.state import Cursor, RunState
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
-    PROTOCOLS,
     Act,
     Evaluate,
     Fit,
@@ -47,11 +46,12 @@ from cl_lightning.learning.stopping_rule import ACCURACY, StoppingRule, Stopping
 from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
-from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts, count_by_class
+from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts
 from cl_lightning.metrics.class_balance import ClassCounts
-from cl_lightning.metrics.confusion import Answers, answers
+from cl_lightning.metrics.confusion import Answers
 from cl_lightning.report.results import PhaseAccuracy
 from cl_lightning.resources.costs import forget_peaks, multiply_adds, peak_gpu_memory, peak_memory
+from cl_lightning.run.evaluation import Counted, evaluate_all, evaluate_ready, first_classes
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +275,7 @@ class TaskLoop:
         shares = engine.gather([each.cpu().to_plain() for each in answered])
         answered_by_all = [Answers.from_plain(plain) for share in shares for plain in share]
         self.state.answers = sum(answered_by_all[1:], answered_by_all[0])
-        offsets = _offsets(self.scenario, task)
+        offsets = first_classes(self.scenario, task)
         for (protocol, readout), counts in counted.items():
             matrix = self.state.matrices.get(protocol, {}).get(readout, AccuracyMatrix())
             if len(matrix) >= task.index:  # else the run was begun before this was counted, and its first rows lack
@@ -309,7 +309,7 @@ class TaskLoop:
             log.info("phase %s of task %d: no read-out knows all classes yet", item.phase.name, task.index + 1)
             return
         cells: dict[str, dict[str, tuple[Cell, ...]]] = {}
-        offsets = _offsets(self.scenario, task)
+        offsets = first_classes(self.scenario, task)
         for (protocol, readout), counts in counted.items():
             cells.setdefault(protocol, {})[readout] = counts.by_task(offsets).cells()
         self.state.after_phases.append(PhaseAccuracy(task.index, index, item.phase.name, cells))
@@ -322,7 +322,7 @@ class TaskLoop:
         processes.
         """
         tasks = self.scenario.tasks[: task.index + 1]
-        offsets = _offsets(self.scenario, task)
+        offsets = first_classes(self.scenario, task)
         sums: Counted = {}
 
         def add(images: Images) -> None:  # batch by batch: the confusions of a thousand classes take 8 MB
@@ -335,41 +335,6 @@ class TaskLoop:
             name: Counts.from_tensor(torch.stack([share[name] for share in shares if share]).sum(dim=0))
             for name in shares[0]
         }
-
-
-Counted = dict[tuple[str, str], Counts]
-"""(protocol, read-out) -> counts of each class, the main ones first."""
-
-
-def _offsets(scenario: Scenario, task: Task) -> list[int]:
-    """Return the first class of each task up to ``task``, then the number of classes seen."""
-    return [each.classes[0] for each in scenario.tasks[: task.index + 1]] + [task.num_seen]
-
-
-def evaluate_all(method: Method, images: Images, offsets: list[int], check: ScoresCheck) -> tuple[Counted, Answers]:
-    """Return the counts of one batch and the answers of the main read-out; ``check`` inspects the scores."""
-    scores = method.predict(images.images)
-    pending = method.pending_readouts()
-    check.look({name: logits for name, logits in scores.items() if name not in pending})
-    main, logits = next(iter(scores.items()))
-    answered = answers(method.readouts()[main].probabilities(logits), images.labels, num_old=offsets[-2])
-    return _count(method, scores, images, offsets), answered
-
-
-def evaluate_ready(method: Method, images: Images, offsets: list[int], check: ScoresCheck) -> Counted:
-    """Return the counts of one batch by the read-outs that know all classes by now; ``check`` inspects their scores."""
-    pending = method.pending_readouts()
-    scores = {name: logits for name, logits in method.predict(images.images).items() if name not in pending}
-    check.look(scores)
-    return _count(method, scores, images, offsets)
-
-
-def _count(method: Method, scores: dict[str, Tensor], images: Images, offsets: list[int]) -> Counted:
-    return {
-        (protocol, readout): count_by_class(logits, images.labels, offsets, protocol)
-        for protocol in sorted(PROTOCOLS, key=lambda protocol: protocol != method.protocol)
-        for readout, logits in scores.items()
-    }
 
 
 def _name(item: PlanItem) -> str:

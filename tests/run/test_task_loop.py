@@ -23,7 +23,7 @@ from cl_lightning.core.types import (
 from cl_lightning.learning.finite_check import ScoresCheck
 from cl_lightning.learning.stopping_rule import StoppingRule
 from cl_lightning.resources.costs import multiply_adds, peak_memory
-from cl_lightning.run.task_loop import evaluate_all, evaluate_ready
+from cl_lightning.run.evaluation import evaluate_all, evaluate_ready
 from tests.run.small_task_loop import LABELS, MAIN, PLAN, SCENARIO, TASKS, Plot, Plotted, images, phase, until
 
 FIRST_TASK = [
