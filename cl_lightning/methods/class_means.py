@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cl_lightning.core.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
-from cl_lightning.core.types import DataAccess, Embed, Plain
+from cl_lightning.core.types import DataAccess, Embed, Plain, Readout
 
 CLASS_MEANS = "class_means"
 """Name of the plan item that takes the means, and of them in a method's state."""
@@ -74,3 +74,51 @@ def restored_means(state: dict[str, Plain], dim: int, method: str) -> Float[Tens
             f"state of {given}", f"is not class means of {dim} features", f"resume a run of method={method}"
         )
     return means.float().cpu()
+
+
+class MeansReadout:
+    """Nearest mean of exemplars as the second read-out, ``nme``, of a method that has a memory; without one there is no
+    such read-out.
+    """
+
+    def __init__(self, dim: int, method: str, *, kept: bool) -> None:
+        """``method`` is the name that is typed; ``kept``: there is a memory."""
+        self._dim = dim
+        self._method = method
+        self._kept = kept
+        self.class_means = torch.empty(0, dim)
+        """(C, F), float32 on the CPU, rows of length one."""
+
+    def take(self, num_seen: int, look: DataAccess, embed: Embed) -> None:
+        """Take the means of all classes' exemplars. Raises ``InvalidSettingError`` where a class has none."""
+        self.class_means = mean_exemplars(num_seen, look, embed, f"method={self._method}")
+
+    def scores(self, linear: Float[Tensor, "B C"], embeddings_BF: Float[Tensor, "B F"]) -> dict[str, Tensor]:
+        """Return the classifier's scores, and those by the nearest mean."""
+        if not self._kept:
+            return {"linear": linear}
+        near = nearest_mean_scores(embeddings_BF, self.class_means.to(embeddings_BF.device))
+        return {"linear": linear, "nme": near_or_missing(near, linear.shape[1])}
+
+    def readouts(self) -> dict[str, Readout]:
+        """Describe both: the classifier's softmax, as trained; ``nme`` ranks the classes, and no more."""
+        found = {"linear": Readout()}
+        if self._kept:
+            found["nme"] = Readout("softmax", means=self.class_means)
+        return found
+
+    def pending(self, num_seen: int) -> frozenset[str]:
+        """Return ``nme`` from growth to the new class means."""
+        return frozenset() if not self._kept or len(self.class_means) == num_seen else frozenset({"nme"})
+
+    def state(self) -> dict[str, Plain]:
+        """Return the class means, where there is a memory."""
+        return {CLASS_MEANS: self.class_means} if self._kept else {}
+
+    def load(self, state: dict[str, Plain]) -> None:
+        """Restore the class means. Raises ``InvalidFileError`` for anything else."""
+        if self._kept:
+            self.class_means = restored_means(state, self._dim, self._method)
+        elif state:
+            reason = f"holds {', '.join(state)}, which method={self._method} without a memory does not know"
+            raise InvalidFileError("the state", reason, "resume its own run")

@@ -51,13 +51,7 @@ from cl_lightning.core.types import (
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.losses.cosine import imprinted_rows, less_forget, margin_ranking
 from cl_lightning.methods.base import Method, frozen_copy
-from cl_lightning.methods.class_means import (
-    CLASS_MEANS,
-    mean_exemplars,
-    near_or_missing,
-    nearest_mean_scores,
-    restored_means,
-)
+from cl_lightning.methods.class_means import CLASS_MEANS, MeansReadout
 from cl_lightning.models.embedding_network import EmbeddingNetwork
 from cl_lightning.models.tensor_types import Images
 
@@ -97,8 +91,7 @@ class UCIR(Method):
         self._main = main
         self._finetuning = finetuning
         self._options = options
-        self.class_means = torch.empty(0, network.backbone.dim)
-        """Class means (C, D), float32 on the CPU, rows of length one."""
+        self.means = MeansReadout(network.backbone.dim, "ucir", kept=options.rehearsal)
 
     def plan(self, task: Task) -> list[PlanItem]:
         """Plan: grow, learn, herd, fine-tune where it is asked for, average, evaluate."""
@@ -153,37 +146,26 @@ class UCIR(Method):
         """Take the means of all classes' exemplars."""
         if name != CLASS_MEANS:
             return super().act(name, task, look)
-        self.class_means = mean_exemplars(task.num_seen, look, self.embed, "UCIR")
+        self.means.take(task.num_seen, look, self.embed)
         return None
 
     def predict(self, images: Images) -> dict[str, Float[Tensor, "B C"]]:
-        """Score by scaled cosines and, with a memory, by the nearest mean of exemplars."""
+        """Score by the classifier and, with a memory, by the nearest mean of exemplars."""
         features = self.network(images)
-        linear = self.network.logits(features)
-        if not self._options.rehearsal:
-            return {"linear": linear}
-        near = nearest_mean_scores(features.embeddings[:, 0], self.class_means.to(images.device))
-        return {"linear": linear, "nme": near_or_missing(near, linear.shape[1])}
+        return self.means.scores(self.network.logits(features), features.embeddings[:, 0])
 
     def readouts(self) -> dict[str, Readout]:
-        """Describe the scores: softmax of scaled cosines, as trained; ``nme`` ranks the classes, and no more."""
-        found = {"linear": Readout()}
-        if self._options.rehearsal:
-            found["nme"] = Readout("softmax", means=self.class_means)
-        return found
+        """Describe the scores of both."""
+        return self.means.readouts()
 
     def pending_readouts(self) -> frozenset[str]:
         """Return ``nme`` from growth to the new class means."""
-        complete = not self._options.rehearsal or len(self.class_means) == sum(self.network.classes)
-        return frozenset() if complete else frozenset({"nme"})
+        return self.means.pending(sum(self.network.classes))
 
     def extra_state(self) -> dict[str, Plain]:
         """Return the class means, where there is a memory."""
-        return {CLASS_MEANS: self.class_means} if self._options.rehearsal else {}
+        return self.means.state()
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
         """Restore the class means. Raises ``InvalidFileError`` for anything else."""
-        if not self._options.rehearsal:
-            return super().load_extra_state(state)
-        self.class_means = restored_means(state, self.network.backbone.dim, "ucir")
-        return None
+        self.means.load(state)
