@@ -1,4 +1,4 @@
-"""What early stopping needs, what it does not go with, and what is evaluated on then."""
+"""Early stopping: its needs, its limits, and the images that are evaluated on then."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Typed:
         return f"{self.page}: {shlex.join(self.words)}"
 
     def after(self, *words: str) -> tuple[str, ...] | None:
-        """What follows these words, ``None`` if they are not there."""
+        """Return the words behind these, ``None`` if they are not there."""
         for index in range(len(self.words) - len(words) + 1):
             if self.words[index : index + len(words)] == words:
                 return self.words[index + len(words) :]

@@ -1,4 +1,4 @@
-"""What the pages tell users to type: composed and checked, read by the command's own parser, or there."""
+"""Commands that the pages tell users to type: composed and checked, read by the command's own parser, or there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.config.made import filled
 from tests.docs.pages import ALL, ROOT, Typed
 
 EXAMPLES = ("method=lfl",)
-"""What EXTENDING.md shows how to add."""
+"""Names that EXTENDING.md shows how to add."""
 RUNS = [
     command
     for command in ALL

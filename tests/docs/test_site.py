@@ -15,7 +15,7 @@ from tests.docs.pages import PAGES, ROOT, blocks, links
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make docs` builds."""
+    """The site as `make docs` builds it."""
     folder = tmp_path_factory.mktemp("site")
     options = ["--fail-on-warning", "--nitpicky", "--keep-going", "--quiet", "--doctree-dir", str(folder / "trees")]
     command = [sys.executable, "-m", "sphinx", *options, str(ROOT / "docs"), str(folder / "html")]
@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Loaded(HTMLParser):
-    """What a browser loads without being asked to: scripts, styles, fonts, images, frames."""
+    """Return all that a browser loads without being asked to: scripts, styles, fonts, images, frames."""
 
     def __init__(self) -> None:
         super().__init__()

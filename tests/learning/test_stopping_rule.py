@@ -1,4 +1,4 @@
-"""What counts as better, and when it has not been for long enough."""
+"""A better value, and an end where none has come for long enough."""
 
 from __future__ import annotations
 

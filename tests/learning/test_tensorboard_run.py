@@ -90,7 +90,7 @@ def test_curves_over_steps_and_curves_over_tasks(noted: list[Noted], tmp_path: P
 
 
 def test_a_resumed_run_has_every_point_once(noted: list[Noted], tmp_path: Path) -> None:
-    """What was logged after the checkpoint is made again, not added to."""
+    """Points logged after the checkpoint are made again, not added to."""
     learn(tmp_path, None, range(2))
     learn(tmp_path, ResumePoint(10, 1, 1), range(1, 2))
     assert noted[1].scalars[:6] == OF_TWO_TASKS[:6]

@@ -26,7 +26,7 @@ def drawn(count: int, **changed: Any) -> Figure:
 
 
 def inside(figure: Figure) -> bool:
-    """Whether every text lies in the figure."""
+    """Return whether every text lies in the figure."""
     whole = figure.bbox
     texts = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts,
                                                        *axes.get_xticklabels(), *axes.get_yticklabels())]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a network and a process cost: counts by hand, and nothing changed by counting."""
+"""Costs of a network and of a process: counts by hand, and nothing changed by counting."""
 
 from __future__ import annotations
 

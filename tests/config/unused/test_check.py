@@ -1,4 +1,4 @@
-"""What is told of options that nobody reads: in a command, in a multirun, beside a run that exists."""
+"""Lines on options that nobody reads: in a command, in a multirun, beside a run that exists."""
 
 from __future__ import annotations
 
