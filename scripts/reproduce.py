@@ -6,9 +6,11 @@
     python scripts/reproduce.py keep table=NAME              store results in docs/results, write REPRODUCIBILITY.md
     python scripts/reproduce.py docs                         write docs/REPRODUCIBILITY.md from docs/results
 
-Options of this script: rows=, columns= and runs= choose a part (names separated by commas), jobs=N runs N at a time,
-out=DIR is where the runs go (outputs/reproduce), dry_run=true prints the commands. Every other key=value goes to each
-run: data.root=DIR trainer=gpu. What changes a number (trainer.precision=bf16-mixed) is shown as a deviation.
+Options of this script: rows=, columns= and runs= choose a part, to run and to show (names separated by commas), jobs=N
+runs N at a time, out=DIR is where the runs go (outputs/reproduce), dry_run=true prints the commands. keep leaves a
+stored result that is better than the run: finished, or under the table's own settings; force=true replaces it. Every
+other key=value goes to each run: data.root=DIR trainer=gpu. What changes a number (trainer.precision=bf16-mixed) is
+shown as a deviation; such runs are in no mean with others.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,69 +31,27 @@ from typing import Any, TextIO
 import yaml
 
 from cl_lightning.config.compose import compose_one_of_many
+from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import may_change
 from cl_lightning.config.unused.check import Unread, told
+from cl_lightning.core.cli import discard_output
 from cl_lightning.core.errors import UserError, as_user_error
-from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED, WRONG_INPUT
+from cl_lightning.core.exit_codes import DONE, INTERRUPTED, PARTLY, STOPPED, WRONG_INPUT
+from cl_lightning.core.paths import let_any_name_be_printed
 from cl_lightning.published.page import count_cells, page
 from cl_lightning.published.stored_results import StoredRun, condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job, Table, load_table, table_names
 from cl_lightning.published.verdict import Status
 from cl_lightning.report.layout import Block, Grid, as_markdown, as_text
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `scripts` is, wherever this is typed
+from scripts.reproduction.request import Request, parse, wants_help
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "REPRODUCIBILITY.md"
-COMMANDS = ("run", "show", "keep", "docs")
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of a command line."""
-
-    command: str = "run"
-    table: str | None = None
-    rows: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
-    jobs: int = 1
-    out: Path = field(default_factory=lambda: Path("outputs/reproduce"))
-    dry_run: bool = False
-    overrides: tuple[str, ...] = ()
-    """Overrides of each run."""
-
-
-def parse(arguments: Sequence[str]) -> Request:
-    """Parse the command line. Raises UserError for what is not possible."""
-    command = arguments[0] if arguments and "=" not in arguments[0] else "run"
-    if command not in COMMANDS:
-        raise UserError(f"{command} is no command of this script: type one of {', '.join(COMMANDS)}")
-    options: dict[str, Any] = {}
-    overrides = []
-    for argument in arguments[1:] if command in arguments[:1] else arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise UserError(f"{argument} cannot be read: type key=value, such as table=cifar100")
-        match key:
-            case "table":
-                options[key] = value
-            case "rows" | "columns" | "runs":
-                options[key] = tuple(value.split(","))
-            case "jobs":
-                if not value.isdigit() or int(value) < 1:
-                    raise UserError(f"jobs={value} is not possible: type jobs=1 or more")
-                options[key] = int(value)
-            case "out":
-                options[key] = Path(value)
-            case "dry_run":
-                if value not in ("true", "false"):
-                    raise UserError(f"dry_run={value} is not possible: type dry_run=true or dry_run=false")
-                options[key] = value == "true"
-            case _:
-                overrides.append(argument)
-    return Request(command, overrides=tuple(overrides), **options)
-
 
 _OF_A_RUN = ("seed", "data.order")
 """Keys in which the runs of a cell differ, and that no other setting depends on: one composition serves all."""
@@ -126,6 +85,16 @@ def unread_by(job: Job, overrides: Sequence[str]) -> tuple[Unread, ...]:
 def differ(run: StoredRun, job: Job) -> list[str]:
     """Return the settings in which a stored run deviates from its job."""
     return differences(run.science, expected(job))
+
+
+def worse(new: StoredRun, stored: StoredRun, job: Job) -> str | None:
+    """Return why a run must not take the place of the stored one of its job, None if it may."""
+    deviations = differ(new, job)
+    if deviations and not differ(stored, job):
+        return f"it was made with {'; '.join(deviations)}, the stored one as the table says"
+    if stored.finished and not new.finished:
+        return f"{len(new.curve)} of {new.tasks} tasks are done, the stored one is finished"
+    return None
 
 
 def call(command: Sequence[str], console: TextIO | None) -> int:
@@ -258,7 +227,13 @@ def _say(line: str, to: TextIO | None = None) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry out a command line; returns the exit code: 1 if a run failed, 2 for a wrong command, 130 after Ctrl-C."""
+    """Carry out a command line; returns the exit code: 1 if a run failed or was not kept, 2 for a wrong command, 130
+    after Ctrl-C.
+    """
+    if wants_help(arguments):
+        print(__doc__, end="")
+        return DONE
+    let_any_name_be_printed()
     try:
         with as_user_error():
             return _carry_out(parse(arguments))
@@ -268,6 +243,15 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\nstopped: type the same command to go on", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        discard_output()
+        return DONE
+    except Exception as error:
+        line = explain(error, arguments)  # an override that Hydra cannot carry out
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return WRONG_INPUT
 
 
 def _carry_out(request: Request) -> int:
@@ -287,14 +271,26 @@ def _carry_out(request: Request) -> int:
             return 0
         failed = runs.go()
     if request.command == "keep":
-        for job in runs.jobs:
-            content = runs.content(job)
-            if content is not None:
-                print(f"kept {store(RESULTS, job, content).relative_to(ROOT)}")
-        write_page()
-        return 0
+        return keep(runs, force=request.force)
     print(as_text(page(table, runs.read(table.jobs()), differ), shutil.get_terminal_size((120, 40)).columns))
     return int(bool(failed))
+
+
+def keep(runs: Runs, *, force: bool) -> int:
+    """Store the results of runs and write the page; returns 1 if a stored result was better and stayed."""
+    stored, left = read_stored(RESULTS, runs.jobs), 0
+    for job in runs.jobs:
+        content = runs.content(job)
+        if content is None:
+            continue
+        why = worse(parse_stored(content), stored[job], job) if job in stored and not force else None
+        if why:
+            left += 1
+            print(f"not kept {job.path}: {why}; type force=true as well to replace it", file=sys.stderr)
+        else:
+            print(f"kept {store(RESULTS, job, content).relative_to(ROOT)}")
+    write_page()
+    return PARTLY if left else DONE
 
 
 # ---- docs/REPRODUCIBILITY.md -----------------------------------------------------------------------------------------

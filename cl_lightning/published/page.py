@@ -22,6 +22,7 @@ from cl_lightning.published.verdict import (
     judge_contrast,
 )
 from cl_lightning.report.layout import Block, Grid, Items
+from cl_lightning.report.words import counted
 
 
 def page(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> list[Block]:
@@ -63,8 +64,7 @@ def _cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> Grid
     for key, row in table.rows.items():
         for column, cell in row.cells.items():
             verdict = judge_cell(table, key, column, found, differ)
-            jobs = table.jobs([key], [column])
-            runs = f"{sum(job in found and found[job].finished for job in jobs)} of {len(jobs)}"
+            runs = f"{verdict.runs} of {len(table.jobs([key], [column]))}"
             line = [row.title, table.columns[column], _ours(verdict), runs, _status(verdict)]
             if banded:
                 line[2:2] = [_published(cell), _band(cell)]
@@ -125,7 +125,7 @@ def _status(verdict: CellVerdict) -> str:
     named = f"**{verdict.status}**" if verdict.status is not Status.NOT_RUN else str(verdict.status)
     few = [reason for reason in verdict.reasons if ":" not in reason]
     changed = len(verdict.reasons) - len(few)
-    notes = few + ([f"{changed} deviations, see below"] if changed else [])
+    notes = few + ([f"{counted(changed, 'deviation')}, see below"] if changed else [])
     return named + (f" ({'; '.join(notes)})" if notes else "")
 
 

@@ -48,11 +48,13 @@ class CellVerdict:
 
     status: Status
     ours: Mapping[str, Spread]
-    """Metric -> mean and spread of the finished runs; empty where there is none."""
+    """Metric -> mean and spread of the finished runs under one configuration; empty where there is none."""
     inside: Mapping[str, bool]
     """Metric -> True if the mean lies in its band."""
     reasons: Sequence[str]
     """Reasons why it is partial."""
+    runs: int = 0
+    """Number of runs in the mean."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def judge_cell(table: Table, row: str, column: str, found: Mapping[Job, StoredRu
     """Judge a cell of ``table`` by the stored runs."""
     cell = table.rows[row].cells[column]
     jobs = table.jobs([row], [column])
-    reasons, finished = [], []
+    reasons: list[str] = []
+    groups: dict[tuple[str, ...], list[StoredRun]] = {}
     for job in jobs:
         if job not in found:
             continue
@@ -79,16 +82,23 @@ def judge_cell(table: Table, row: str, column: str, found: Mapping[Job, StoredRu
         if not run.finished:
             reasons.append(f"{job.run}: {len(run.curve)} of {run.tasks} tasks")
             continue
-        finished.append(run)
-        reasons += [f"{job.run}: {difference}" for difference in differ(run, job)]
-    if not finished and not reasons:
+        deviations = tuple(differ(run, job))
+        groups.setdefault(deviations, []).append(run)
+        reasons += [f"{job.run}: {difference}" for difference in deviations]
+    if not groups and not reasons:
         return CellVerdict(Status.NOT_RUN, {}, {}, [])
-    if len(finished) < len(jobs):
-        reasons.insert(0, f"{len(finished)} of {len(jobs)} runs")
+    alike = _alike(groups)
+    if len(alike) < len(jobs):
+        reasons.insert(0, f"{len(alike)} of {len(jobs)} runs")
     metrics = list(cell.band) or ["avg", "last"]
-    ours = {metric: spread([run.metrics[metric] for run in finished]) for metric in metrics} if finished else {}
+    ours = {metric: spread([run.metrics[metric] for run in alike]) for metric in metrics} if alike else {}
     inside = {metric: low <= ours[metric].mean <= high for metric, (low, high) in cell.band.items() if metric in ours}
-    return CellVerdict(_status(reasons, inside), ours, inside, reasons)
+    return CellVerdict(_status(reasons, inside), ours, inside, reasons, len(alike))
+
+
+def _alike(groups: Mapping[tuple[str, ...], list[StoredRun]]) -> list[StoredRun]:
+    """Return the runs that a mean may be taken of: those without a deviation, else most that have the same ones."""
+    return groups.get((), []) or max(groups.values(), key=len, default=[])
 
 
 def _status(reasons: Sequence[str], inside: Mapping[str, bool]) -> Status:

@@ -77,6 +77,18 @@ def test_what_is_missing_is_reported() -> None:
     assert verdict.ours["avg"].mean == 60.0
 
 
+def test_a_mean_is_never_over_runs_with_different_deviations() -> None:
+    """Runs that follow the table count, the others are named; without any, the largest group of equal deviations."""
+    good, short, shorter = run(70.0, 50.0), run(20.0, 10.0, epochs_scale=0.1), run(12.0, 8.0, epochs_scale=0.05)
+    mixed = judge_cell(TABLE, "banded", "x", found("banded", short, good, good), deviating)
+    assert (mixed.status, mixed.runs, mixed.ours["avg"].mean) == (Status.PARTIAL, 2, 60.0)
+    assert mixed.reasons == ["2 of 3 runs", "one: epochs_scale=0.1"]
+    one = judge_cell(TABLE, "banded", "x", found("banded", good, short, short), deviating)
+    assert (one.runs, one.ours["avg"].mean) == (1, 60.0)
+    none = judge_cell(TABLE, "banded", "x", found("banded", shorter, short, short), deviating)
+    assert (none.status, none.runs, none.ours["avg"].mean) == (Status.PARTIAL, 2, 15.0)
+
+
 def contrast(more: list[float], less: list[float], **config: Any) -> tuple[Outcome, Any]:
     runs = {**found("banded", *[run(v, v, **config) for v in more]), **found("free", *[run(v, v) for v in less])}
     verdict = judge_contrast(TABLE, TABLE.contrasts["c"], "x", runs, deviating)
