@@ -34,6 +34,7 @@ from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import may_change
+from cl_lightning.config.schema import Config
 from cl_lightning.config.unused.check import Unread, told
 from cl_lightning.core.cli import discard_output
 from cl_lightning.core.errors import UserError, as_user_error
@@ -44,9 +45,11 @@ from cl_lightning.published.stored_results import StoredRun, condense, parse_sto
 from cl_lightning.published.tables import Job, Table, load_table, table_names
 from cl_lightning.published.verdict import Status
 from cl_lightning.report.layout import Block, Grid, as_markdown, as_text
+from cl_lightning.report.words import counted
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `scripts` is, wherever this is typed
+from scripts.reproduction.data import check_data
 from scripts.reproduction.request import Request, parse, wants_help
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +72,11 @@ def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread,
     """Return the numeric settings of a configuration, and the overrides that it does not read."""
     config, idle = compose_one_of_many(["run_dir=none", *overrides])
     return numeric_settings(dataclasses.asdict(config)), tuple(idle)
+
+
+def configuration(job: Job, overrides: Sequence[str]) -> Config:
+    """Return the whole configuration of the job with further overrides."""
+    return compose_one_of_many(["run_dir=none", *job.overrides, *overrides])[0]
 
 
 def asked(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
@@ -108,8 +116,12 @@ class Runs:
     def __init__(self, request: Request, table: Table) -> None:
         self._request = request
         self.jobs = table.jobs(request.rows, request.columns, request.runs)
+        if not self.jobs:
+            raise UserError(
+                f"no run of table {table.name} is in all of the rows, columns and runs typed: leave out one"
+            )
         self._stopped = threading.Event()
-        self._failed: list[Job] = []
+        self._failed: list[str] = []
 
     def folder(self, job: Job) -> Path:
         """Return the folder of the job's files."""
@@ -138,11 +150,14 @@ class Runs:
             return None
         return numeric_settings(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
+    def _goes_on(self, job: Job) -> bool:
+        return any(self.folder(job).glob("checkpoints/task_*.pt"))
+
     def command(self, job: Job) -> list[str]:
         """Return the command line of a job: to start it, or to resume it."""
         python = [sys.executable, "-m", "cl_lightning"]
         folder = self.folder(job)
-        if any(folder.glob("checkpoints/task_*.pt")):
+        if self._goes_on(job):
             # The others are what the run was begun with: `wanted` has compared them.
             return [*python, f"resume={folder}", *filter(may_change, self._read(job, self._request.overrides))]
         return [*python, *self._read(job, (*job.overrides, *self._request.overrides)), f"hydra.run.dir={folder}"]
@@ -180,10 +195,16 @@ class Runs:
                 )
         return [job for job in self.jobs if job not in found or not found[job].finished]
 
-    def go(self) -> list[Job]:
-        """Run what is wanted; returns what failed. Ctrl-C ends it after the running jobs have stopped."""
+    def go(self) -> list[str]:
+        """Run what is wanted; returns a line for each that failed. Ctrl-C ends it after the running jobs have stopped.
+
+        Raises:
+            UserError: as :meth:`wanted` does, and for data that cannot be read.
+        """
         wanted = self.wanted()
         print(f"{len(self.jobs) - len(wanted)} of {len(self.jobs)} runs are finished, {len(wanted)} to go", flush=True)
+        first = {job.column: job for job in reversed(wanted) if not self._goes_on(job)}  # a column is a setting of data
+        check_data(configuration(job, self._request.overrides) for job in first.values())
         with ThreadPoolExecutor(self._request.jobs) as pool:
             try:
                 for _ in pool.map(self._run, wanted):
@@ -197,7 +218,7 @@ class Runs:
         if self._stopped.is_set():
             return
         command, folder = self.command(job), self.folder(job)
-        fresh = not any(folder.glob("checkpoints/task_*.pt"))
+        fresh = not self._goes_on(job)
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)  # what a run left that did not reach its first checkpoint
             folder.mkdir(parents=True)
@@ -208,8 +229,9 @@ class Runs:
         if code in (INTERRUPTED, STOPPED):
             self._stopped.set()
         elif code:
-            self._failed.append(job)
-            _say(f"{job.path}: failed with exit code {code}, see {folder}", sys.stderr)
+            line = f"{job.path}: failed with exit code {code}, see {folder}{_last_error(folder / 'console.txt')}"
+            self._failed.append(line)
+            _say(line, sys.stderr)
         else:
             _say(f"{job.path}: {self.told(job)}")
 
@@ -217,6 +239,12 @@ class Runs:
         """Return the result of a run in a line."""
         run = self.read([job])[job]
         return f"Avg {run.metrics['avg']:.2f}, Last {run.metrics['last']:.2f}"
+
+
+def _last_error(console: Path) -> str:
+    """Return what the last error in the output of a run says; empty if it went to the terminal."""
+    lines = console.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((f": {line}" for line in reversed(lines) if line.startswith("error:")), "")
 
 
 def _say(line: str, to: TextIO | None = None) -> None:
@@ -264,7 +292,7 @@ def _carry_out(request: Request) -> int:
         return 0
     table = load_table(request.table)
     runs = Runs(request, table)
-    failed: list[Job] = []
+    failed: list[str] = []
     if request.command == "run":
         if request.dry_run:
             print("\n".join(shlex.join(runs.command(job)) for job in runs.wanted()))
@@ -272,8 +300,20 @@ def _carry_out(request: Request) -> int:
         failed = runs.go()
     if request.command == "keep":
         return keep(runs, force=request.force)
-    print(as_text(page(table, runs.read(table.jobs()), differ), shutil.get_terminal_size((120, 40)).columns))
-    return int(bool(failed))
+    show(request, table, runs)
+    for line in failed:  # again, where it is seen
+        _say(line, sys.stderr)
+    return PARTLY if failed else DONE
+
+
+def show(request: Request, table: Table, runs: Runs) -> None:
+    """Print the chosen part of the table, and where results are that it does not show."""
+    part = table.part(request.rows, request.columns)
+    print(as_text(page(part, runs.read(runs.jobs), differ), shutil.get_terminal_size((120, 40)).columns))
+    stored = read_stored(RESULTS, runs.jobs)
+    if request.command == "show" and stored:
+        page_of = PAGE.relative_to(ROOT)
+        print(f"These are the runs in {request.out}. {counted(len(stored), 'stored result')}: {page_of}")
 
 
 def keep(runs: Runs, *, force: bool) -> int:

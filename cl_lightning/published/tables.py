@@ -9,6 +9,7 @@ Everything is in percent or points of accuracy.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -125,6 +126,21 @@ class Table:
             and run in row.runs
             and all(not given or one in given for one, given in ((name, rows), (column, columns), (run, runs)))
         ]
+
+    def part(self, rows: Collection[str] = (), columns: Collection[str] = ()) -> Table:
+        """Return the table with the rows and columns named alone (empty: all), and the contrasts between them.
+
+        Its runs are all those of the table: part of them verifies no cell.
+        """
+        wanted = {name: title for name, title in self.columns.items() if not columns or name in columns}
+        left = {
+            name: dataclasses.replace(row, cells={key: row.cells[key] for key in row.cells if key in wanted})
+            for name, row in self.rows.items()
+            if not rows or name in rows
+        }
+        kept = {name: row for name, row in left.items() if row.cells}
+        contrasts = {name: c for name, c in self.contrasts.items() if c.more in kept and c.less in kept}
+        return dataclasses.replace(self, columns=wanted, rows=kept, contrasts=contrasts)
 
     def settings(self, column: str) -> tuple[str, ...]:
         """Return the overrides that all rows of a column share."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from cl_lightning.config.command_line.literals import literal
 from cl_lightning.config.hydra_internals import Sweep, as_typed
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError
@@ -89,8 +90,8 @@ def _check_read(command: str, argument: str) -> None:
 
 def _check_override(argument: str) -> None:
     """Raise ``UserError`` for an option of this script that was misspelt, several values, and the folder of a run."""
-    key, _, value = argument.partition("=")
-    if isinstance(as_typed(value), Sweep):
+    key = argument.partition("=")[0]
+    if isinstance(as_typed(literal(argument).partition("=")[2]), Sweep):
         raise UserError(f"{argument} are several values: type one, which is given to every run")
     if key in ("run_dir", "hydra.run.dir"):
         raise UserError(f"{argument} would be one folder for all runs: type out=DIR, below which each has its own")

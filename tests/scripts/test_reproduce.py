@@ -149,6 +149,50 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert code == 1
     assert "tiny/banded/2/seed1: failed with exit code 2" in err
     assert "tiny/plain/2/seed1: done" in out
+    assert err.splitlines()[-1] == err.splitlines()[0], "again behind the table"
+
+
+def test_the_error_of_a_run_whose_output_is_in_a_file_is_told(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(command: list[str], console: Any) -> int:
+        console.write("after task 1/2\nerror: it diverged\n")
+        return 1
+
+    monkeypatch.setattr(reproduce, "call", fails)
+    code, _, err = told(capfd, "table=tiny", "runs=seed1", "rows=plain", "jobs=2")
+    assert code == 1
+    line = "tiny/plain/2/seed1: failed with exit code 1, see outputs/reproduce/tiny/plain/2/seed1: error: it diverged\n"
+    assert err == 2 * line
+
+
+def test_missing_data_are_one_error_before_the_first_run(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+    monkeypatch.setattr(reproduce, "call", lambda command, console: begun.append(command) or 0)
+    code, out, err = told(capfd, "table=imagenet", "data.root=nowhere")
+    assert (code, begun, err.count("\n")) == (2, [], 1)
+    assert err.startswith(f"error: data.root={tmp_path}/nowhere")
+    assert "starts" not in out
+
+
+def test_a_part_of_a_table_is_shown_and_stored_results_are_mentioned(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for row, run in (("banded", "seed0"), ("banded", "seed1"), ("plain", "seed0")):
+        made(tmp_path / f"outputs/reproduce/tiny/{row}/2/{run}", 0.99, 0.98)
+    code, out, _ = told(capfd, "show", "table=tiny", "rows=banded", "runs=seed0")
+    assert code == 0
+    assert "DyTox" in out
+    assert "without memory" not in out
+    assert "1 of 2" in out
+    assert "verified" not in out, "some of the runs verify nothing"
+    assert "Why?" not in out, "the contrast needs both rows"
+    assert "stored" not in out
+    assert told(capfd, "keep", "table=tiny")[0] == 0
+    out = told(capfd, "show", "table=tiny", "out=other")[1]
+    assert out.endswith("\nThese are the runs in other. 3 stored results: PAGE.md\n")
 
 
 def test_other_overrides_than_those_of_the_runs_are_refused(
@@ -220,7 +264,8 @@ def test_a_good_result_is_not_replaced_by_a_worse_one(
         (["table=digits", "sed=1"], "sed is not an option (did you mean seed?)"),
         (["table=digits", "method=dytx"], "method=dytx does not exist (did you mean method=dytox?)"),
         (["table=digits", "lr_scale=fast"], "lr_scale=fast is not possible: type lr_scale= a number"),
-        (["table=digits", "seed=0,1"], "seed=0,1 are several values"),
+        (["table=digits", "seed=0,1"], "seed=0,1 are several values: type one, which is given to every run"),
+        (["table=cifar100", "rows=wa", "columns=joint"], "no run of table cifar100 is in all of the rows, columns"),
     ],
 )
 def test_wrong_commands_are_one_line(arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
