@@ -48,8 +48,12 @@ def count_cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) ->
 _CONTRASTS = (
     "Differences in points, `more` minus `less`, paired over the runs; the interval is Student's, 95 %, each by "
     "itself. Confirmed: it leaves out zero and the difference lies in the range that was expected beforehand; "
-    "unresolved: it holds zero."
+    "resolved, either direction was expected: the same, but zero was within that range; unresolved: the interval holds zero."
 )
+
+
+def _reference(table: Table) -> str:
+    return table.reference or "published"
 
 
 def _cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> Grid:
@@ -57,7 +61,7 @@ def _cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> Grid
     referred = any(row.reference for row in table.rows.values())
     heads = ["row", "setting", "ours", "runs", "status"]
     if banded:
-        heads[2:2] = ["published", "expected band"]
+        heads[2:2] = [_reference(table), "expected band"]
     elif referred:
         heads[2:2] = ["published under another protocol"]
     lines = []
@@ -172,7 +176,7 @@ def _curves(table: Table, found: Mapping[Job, StoredRun]) -> list[Block]:
             runs = [(job.run, found[job].curve) for job in table.jobs([key], [column]) if job in found]
             if not runs or not cell.band:
                 continue
-            published = [(f"published ({cell.curve_source})", cell.curve)] if cell.curve else []
+            published = [(f"{_reference(table)} ({cell.curve_source})", cell.curve)] if cell.curve else []
             lines += [
                 [row.title, table.columns[column], name, " ".join(f"{value:.1f}" for value in curve)]
                 for name, curve in published + runs
@@ -186,7 +190,7 @@ def _protocols(table: Table) -> Items:
     """Return the published protocols with our commands."""
     items = []
     for row in table.rows.values():
-        published = f"published: {row.protocol}. Source: {row.source} " if row.protocol else ""
+        published = f"{_reference(table)}: {row.protocol}. Source: {row.source} " if row.protocol else ""
         items.append(f"**{row.title}**: {published}Ours: {_typed(row.overrides)}")
     settings = [f"{title}: {_typed(table.settings(column))}" for column, title in table.columns.items()]
     runs = "; ".join(f"{run}: {_typed(overrides)}" for run, overrides in table.variations.items())

@@ -96,6 +96,8 @@ class Table:
     contrasts: Mapping[str, Contrast]
     no_target: tuple[tuple[str, str], ...]
     """(published value, reason) pairs that must not be compared with."""
+    reference: str
+    """Source of the cells' values that are not published ones: an earlier version of this project."""
     variations: Mapping[str, tuple[str, ...]]
     """Run -> its overrides: a class order, a seed."""
     _overrides: tuple[str, ...]
@@ -166,7 +168,7 @@ def load_table(name: str) -> Table:
 
 def parse_table(name: str, content: Mapping[str, Any]) -> Table:
     """Build a table from its file's content."""
-    _known(name, content, "title about overrides columns runs rows contrasts no_target")
+    _known(name, content, "title about reference overrides columns runs rows contrasts no_target")
     columns, runs = content["columns"], {key: tuple(value) for key, value in content["runs"].items()}
     rows = {key: _row(f"{name}.{key}", row, tuple(columns), tuple(runs)) for key, row in content["rows"].items()}
     contrasts = {}
@@ -182,6 +184,7 @@ def parse_table(name: str, content: Mapping[str, Any]) -> Table:
         rows=rows,
         contrasts=contrasts,
         no_target=tuple((entry["what"], entry["why"]) for entry in content.get("no_target", [])),
+        reference=content.get("reference", ""),
         _overrides=tuple(content["overrides"]),
         _column_overrides={key: tuple(column["overrides"]) for key, column in columns.items()},
         variations=runs,
