@@ -48,7 +48,8 @@ def count_cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) ->
 _CONTRASTS = (
     "Differences in points, `more` minus `less`, paired over the runs; the interval is Student's, 95 %, each by "
     "itself. Confirmed: it leaves out zero and the difference lies in the range that was expected beforehand; "
-    "resolved, either direction was expected: the same, but zero was within that range; unresolved: the interval holds zero."
+    "resolved, either direction was expected: the same, but zero was within that range; unresolved: the "
+    "interval holds zero."
 )
 
 
