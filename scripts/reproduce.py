@@ -6,9 +6,11 @@
     python scripts/reproduce.py keep table=NAME              store results in docs/results, write REPRODUCIBILITY.md
     python scripts/reproduce.py docs                         write docs/REPRODUCIBILITY.md from docs/results
 
-Options of this script: rows=, columns= and runs= choose a part (names separated by commas), jobs=N runs N at a time,
-out=DIR is where the runs go (outputs/reproduce), dry_run=true prints the commands. Every other key=value goes to each
-run: data.root=DIR trainer=gpu. What changes a number (trainer.precision=bf16-mixed) is shown as a deviation.
+Options of this script: rows=, columns= and runs= choose a part, to run and to show (names separated by commas), jobs=N
+runs N at a time, out=DIR is where the runs go (outputs/reproduce), dry_run=true prints the commands. keep leaves a
+stored result that is better than the run: finished, or under the table's own settings; force=true replaces it. Every
+other key=value goes to each run: data.root=DIR trainer=gpu. What changes a number (trainer.precision=bf16-mixed) is
+shown as a deviation; such runs are in no mean with others.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,69 +31,30 @@ from typing import Any, TextIO
 import yaml
 
 from cl_lightning.config.compose import compose_one_of_many
+from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.identity import differences, numeric_settings
 from cl_lightning.config.saved import may_change
+from cl_lightning.config.schema import Config
 from cl_lightning.config.unused.check import Unread, told
+from cl_lightning.core.cli import discard_output
 from cl_lightning.core.errors import UserError, as_user_error
-from cl_lightning.core.exit_codes import INTERRUPTED, STOPPED, WRONG_INPUT
+from cl_lightning.core.exit_codes import DONE, INTERRUPTED, PARTLY, STOPPED, WRONG_INPUT
+from cl_lightning.core.paths import let_any_name_be_printed
 from cl_lightning.published.page import count_cells, page
 from cl_lightning.published.stored_results import StoredRun, condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job, Table, load_table, table_names
 from cl_lightning.published.verdict import Status
 from cl_lightning.report.layout import Block, Grid, as_markdown, as_text
+from cl_lightning.report.words import counted
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `scripts` is, wherever this is typed
+from scripts.reproduction.data import check_data
+from scripts.reproduction.request import Request, parse, wants_help
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "REPRODUCIBILITY.md"
-COMMANDS = ("run", "show", "keep", "docs")
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of a command line."""
-
-    command: str = "run"
-    table: str | None = None
-    rows: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
-    jobs: int = 1
-    out: Path = field(default_factory=lambda: Path("outputs/reproduce"))
-    dry_run: bool = False
-    overrides: tuple[str, ...] = ()
-    """Overrides of each run."""
-
-
-def parse(arguments: Sequence[str]) -> Request:
-    """Parse the command line. Raises UserError for what is not possible."""
-    command = arguments[0] if arguments and "=" not in arguments[0] else "run"
-    if command not in COMMANDS:
-        raise UserError(f"{command} is no command of this script: type one of {', '.join(COMMANDS)}")
-    options: dict[str, Any] = {}
-    overrides = []
-    for argument in arguments[1:] if command in arguments[:1] else arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise UserError(f"{argument} cannot be read: type key=value, such as table=cifar100")
-        match key:
-            case "table":
-                options[key] = value
-            case "rows" | "columns" | "runs":
-                options[key] = tuple(value.split(","))
-            case "jobs":
-                if not value.isdigit() or int(value) < 1:
-                    raise UserError(f"jobs={value} is not possible: type jobs=1 or more")
-                options[key] = int(value)
-            case "out":
-                options[key] = Path(value)
-            case "dry_run":
-                if value not in ("true", "false"):
-                    raise UserError(f"dry_run={value} is not possible: type dry_run=true or dry_run=false")
-                options[key] = value == "true"
-            case _:
-                overrides.append(argument)
-    return Request(command, overrides=tuple(overrides), **options)
-
 
 _OF_A_RUN = ("seed", "data.order")
 """Keys in which the runs of a cell differ, and that no other setting depends on: one composition serves all."""
@@ -112,6 +74,11 @@ def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread,
     return numeric_settings(dataclasses.asdict(config)), tuple(idle)
 
 
+def configuration(job: Job, overrides: Sequence[str]) -> Config:
+    """Return the whole configuration of the job with further overrides."""
+    return compose_one_of_many(["run_dir=none", *job.overrides, *overrides])[0]
+
+
 def asked(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the numeric settings of the job with further overrides."""
     return _composed((*job.overrides, *overrides))[0]
@@ -128,6 +95,16 @@ def differ(run: StoredRun, job: Job) -> list[str]:
     return differences(run.science, expected(job))
 
 
+def worse(new: StoredRun, stored: StoredRun, job: Job) -> str | None:
+    """Return why a run must not take the place of the stored one of its job, None if it may."""
+    deviations = differ(new, job)
+    if deviations and not differ(stored, job):
+        return f"it was made with {'; '.join(deviations)}, the stored one as the table says"
+    if stored.finished and not new.finished:
+        return f"{len(new.curve)} of {new.tasks} tasks are done, the stored one is finished"
+    return None
+
+
 def call(command: Sequence[str], console: TextIO | None) -> int:
     """Run a command, its output in ``console`` (None: where ours is), to its exit code."""
     return subprocess.run(command, stdout=console, stderr=console, check=False).returncode
@@ -139,8 +116,12 @@ class Runs:
     def __init__(self, request: Request, table: Table) -> None:
         self._request = request
         self.jobs = table.jobs(request.rows, request.columns, request.runs)
+        if not self.jobs:
+            raise UserError(
+                f"no run of table {table.name} is in all of the rows, columns and runs typed: leave out one"
+            )
         self._stopped = threading.Event()
-        self._failed: list[Job] = []
+        self._failed: list[str] = []
 
     def folder(self, job: Job) -> Path:
         """Return the folder of the job's files."""
@@ -169,11 +150,14 @@ class Runs:
             return None
         return numeric_settings(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
+    def _goes_on(self, job: Job) -> bool:
+        return any(self.folder(job).glob("checkpoints/task_*.pt"))
+
     def command(self, job: Job) -> list[str]:
         """Return the command line of a job: to start it, or to resume it."""
         python = [sys.executable, "-m", "cl_lightning"]
         folder = self.folder(job)
-        if any(folder.glob("checkpoints/task_*.pt")):
+        if self._goes_on(job):
             # The others are what the run was begun with: `wanted` has compared them.
             return [*python, f"resume={folder}", *filter(may_change, self._read(job, self._request.overrides))]
         return [*python, *self._read(job, (*job.overrides, *self._request.overrides)), f"hydra.run.dir={folder}"]
@@ -211,10 +195,16 @@ class Runs:
                 )
         return [job for job in self.jobs if job not in found or not found[job].finished]
 
-    def go(self) -> list[Job]:
-        """Run what is wanted; returns what failed. Ctrl-C ends it after the running jobs have stopped."""
+    def go(self) -> list[str]:
+        """Run what is wanted; returns a line for each that failed. Ctrl-C ends it after the running jobs have stopped.
+
+        Raises:
+            UserError: as :meth:`wanted` does, and for data that cannot be read.
+        """
         wanted = self.wanted()
         print(f"{len(self.jobs) - len(wanted)} of {len(self.jobs)} runs are finished, {len(wanted)} to go", flush=True)
+        first = {job.column: job for job in reversed(wanted) if not self._goes_on(job)}  # a column is a setting of data
+        check_data(configuration(job, self._request.overrides) for job in first.values())
         with ThreadPoolExecutor(self._request.jobs) as pool:
             try:
                 for _ in pool.map(self._run, wanted):
@@ -228,7 +218,7 @@ class Runs:
         if self._stopped.is_set():
             return
         command, folder = self.command(job), self.folder(job)
-        fresh = not any(folder.glob("checkpoints/task_*.pt"))
+        fresh = not self._goes_on(job)
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)  # what a run left that did not reach its first checkpoint
             folder.mkdir(parents=True)
@@ -239,8 +229,9 @@ class Runs:
         if code in (INTERRUPTED, STOPPED):
             self._stopped.set()
         elif code:
-            self._failed.append(job)
-            _say(f"{job.path}: failed with exit code {code}, see {folder}", sys.stderr)
+            line = f"{job.path}: failed with exit code {code}, see {folder}{_last_error(folder / 'console.txt')}"
+            self._failed.append(line)
+            _say(line, sys.stderr)
         else:
             _say(f"{job.path}: {self.told(job)}")
 
@@ -248,6 +239,12 @@ class Runs:
         """Return the result of a run in a line."""
         run = self.read([job])[job]
         return f"Avg {run.metrics['avg']:.2f}, Last {run.metrics['last']:.2f}"
+
+
+def _last_error(console: Path) -> str:
+    """Return what the last error in the output of a run says; empty if it went to the terminal."""
+    lines = console.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((f": {line}" for line in reversed(lines) if line.startswith("error:")), "")
 
 
 def _say(line: str, to: TextIO | None = None) -> None:
@@ -258,7 +255,13 @@ def _say(line: str, to: TextIO | None = None) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry out a command line; returns the exit code: 1 if a run failed, 2 for a wrong command, 130 after Ctrl-C."""
+    """Carry out a command line; returns the exit code: 1 if a run failed or was not kept, 2 for a wrong command, 130
+    after Ctrl-C.
+    """
+    if wants_help(arguments):
+        print(__doc__, end="")
+        return DONE
+    let_any_name_be_printed()
     try:
         with as_user_error():
             return _carry_out(parse(arguments))
@@ -268,6 +271,15 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\nstopped: type the same command to go on", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        discard_output()
+        return DONE
+    except Exception as error:
+        line = explain(error, arguments)  # an override that Hydra cannot carry out
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return WRONG_INPUT
 
 
 def _carry_out(request: Request) -> int:
@@ -280,21 +292,45 @@ def _carry_out(request: Request) -> int:
         return 0
     table = load_table(request.table)
     runs = Runs(request, table)
-    failed: list[Job] = []
+    failed: list[str] = []
     if request.command == "run":
         if request.dry_run:
             print("\n".join(shlex.join(runs.command(job)) for job in runs.wanted()))
             return 0
         failed = runs.go()
     if request.command == "keep":
-        for job in runs.jobs:
-            content = runs.content(job)
-            if content is not None:
-                print(f"kept {store(RESULTS, job, content).relative_to(ROOT)}")
-        write_page()
-        return 0
-    print(as_text(page(table, runs.read(table.jobs()), differ), shutil.get_terminal_size((120, 40)).columns))
-    return int(bool(failed))
+        return keep(runs, force=request.force)
+    show(request, table, runs)
+    for line in failed:  # again, where it is seen
+        _say(line, sys.stderr)
+    return PARTLY if failed else DONE
+
+
+def show(request: Request, table: Table, runs: Runs) -> None:
+    """Print the chosen part of the table, and where results are that it does not show."""
+    part = table.part(request.rows, request.columns)
+    print(as_text(page(part, runs.read(runs.jobs), differ), shutil.get_terminal_size((120, 40)).columns))
+    stored = read_stored(RESULTS, runs.jobs)
+    if request.command == "show" and stored:
+        page_of = PAGE.relative_to(ROOT)
+        print(f"These are the runs in {request.out}. {counted(len(stored), 'stored result')}: {page_of}")
+
+
+def keep(runs: Runs, *, force: bool) -> int:
+    """Store the results of runs and write the page; returns 1 if a stored result was better and stayed."""
+    stored, left = read_stored(RESULTS, runs.jobs), 0
+    for job in runs.jobs:
+        content = runs.content(job)
+        if content is None:
+            continue
+        why = worse(parse_stored(content), stored[job], job) if job in stored and not force else None
+        if why:
+            left += 1
+            print(f"not kept {job.path}: {why}; type force=true as well to replace it", file=sys.stderr)
+        else:
+            print(f"kept {store(RESULTS, job, content).relative_to(ROOT)}")
+    write_page()
+    return PARTLY if left else DONE
 
 
 # ---- docs/REPRODUCIBILITY.md -----------------------------------------------------------------------------------------

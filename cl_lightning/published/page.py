@@ -22,6 +22,7 @@ from cl_lightning.published.verdict import (
     judge_contrast,
 )
 from cl_lightning.report.layout import Block, Grid, Items
+from cl_lightning.report.words import counted
 
 
 def page(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> list[Block]:
@@ -47,8 +48,13 @@ def count_cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) ->
 _CONTRASTS = (
     "Differences in points, `more` minus `less`, paired over the runs; the interval is Student's, 95 %, each by "
     "itself. Confirmed: it leaves out zero and the difference lies in the range that was expected beforehand; "
-    "unresolved: it holds zero."
+    "resolved, either direction was expected: the same, but zero was within that range; unresolved: the "
+    "interval holds zero."
 )
+
+
+def _reference(table: Table) -> str:
+    return table.reference or "published"
 
 
 def _cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> Grid:
@@ -56,15 +62,14 @@ def _cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> Grid
     referred = any(row.reference for row in table.rows.values())
     heads = ["row", "setting", "ours", "runs", "status"]
     if banded:
-        heads[2:2] = ["published", "expected band"]
+        heads[2:2] = [_reference(table), "expected band"]
     elif referred:
         heads[2:2] = ["published under another protocol"]
     lines = []
     for key, row in table.rows.items():
         for column, cell in row.cells.items():
             verdict = judge_cell(table, key, column, found, differ)
-            jobs = table.jobs([key], [column])
-            runs = f"{sum(job in found and found[job].finished for job in jobs)} of {len(jobs)}"
+            runs = f"{verdict.runs} of {len(table.jobs([key], [column]))}"
             line = [row.title, table.columns[column], _ours(verdict), runs, _status(verdict)]
             if banded:
                 line[2:2] = [_published(cell), _band(cell)]
@@ -125,7 +130,7 @@ def _status(verdict: CellVerdict) -> str:
     named = f"**{verdict.status}**" if verdict.status is not Status.NOT_RUN else str(verdict.status)
     few = [reason for reason in verdict.reasons if ":" not in reason]
     changed = len(verdict.reasons) - len(few)
-    notes = few + ([f"{changed} deviations, see below"] if changed else [])
+    notes = few + ([f"{counted(changed, 'deviation')}, see below"] if changed else [])
     return named + (f" ({'; '.join(notes)})" if notes else "")
 
 
@@ -172,7 +177,7 @@ def _curves(table: Table, found: Mapping[Job, StoredRun]) -> list[Block]:
             runs = [(job.run, found[job].curve) for job in table.jobs([key], [column]) if job in found]
             if not runs or not cell.band:
                 continue
-            published = [(f"published ({cell.curve_source})", cell.curve)] if cell.curve else []
+            published = [(f"{_reference(table)} ({cell.curve_source})", cell.curve)] if cell.curve else []
             lines += [
                 [row.title, table.columns[column], name, " ".join(f"{value:.1f}" for value in curve)]
                 for name, curve in published + runs
@@ -186,7 +191,7 @@ def _protocols(table: Table) -> Items:
     """Return the published protocols with our commands."""
     items = []
     for row in table.rows.values():
-        published = f"published: {row.protocol}. Source: {row.source} " if row.protocol else ""
+        published = f"{_reference(table)}: {row.protocol}. Source: {row.source} " if row.protocol else ""
         items.append(f"**{row.title}**: {published}Ours: {_typed(row.overrides)}")
     settings = [f"{title}: {_typed(table.settings(column))}" for column, title in table.columns.items()]
     runs = "; ".join(f"{run}: {_typed(overrides)}" for run, overrides in table.variations.items())

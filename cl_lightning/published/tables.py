@@ -9,6 +9,7 @@ Everything is in percent or points of accuracy.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -95,6 +96,8 @@ class Table:
     contrasts: Mapping[str, Contrast]
     no_target: tuple[tuple[str, str], ...]
     """(published value, reason) pairs that must not be compared with."""
+    reference: str
+    """Source of the cells' values that are not published ones: an earlier version of this project."""
     variations: Mapping[str, tuple[str, ...]]
     """Run -> its overrides: a class order, a seed."""
     _overrides: tuple[str, ...]
@@ -126,6 +129,21 @@ class Table:
             and all(not given or one in given for one, given in ((name, rows), (column, columns), (run, runs)))
         ]
 
+    def part(self, rows: Collection[str] = (), columns: Collection[str] = ()) -> Table:
+        """Return the table with the rows and columns named alone (empty: all), and the contrasts between them.
+
+        Its runs are all those of the table: part of them verifies no cell.
+        """
+        wanted = {name: title for name, title in self.columns.items() if not columns or name in columns}
+        left = {
+            name: dataclasses.replace(row, cells={key: row.cells[key] for key in row.cells if key in wanted})
+            for name, row in self.rows.items()
+            if not rows or name in rows
+        }
+        kept = {name: row for name, row in left.items() if row.cells}
+        contrasts = {name: c for name, c in self.contrasts.items() if c.more in kept and c.less in kept}
+        return dataclasses.replace(self, columns=wanted, rows=kept, contrasts=contrasts)
+
     def settings(self, column: str) -> tuple[str, ...]:
         """Return the overrides that all rows of a column share."""
         return (*self._overrides, *self._column_overrides[column])
@@ -150,7 +168,7 @@ def load_table(name: str) -> Table:
 
 def parse_table(name: str, content: Mapping[str, Any]) -> Table:
     """Build a table from its file's content."""
-    _known(name, content, "title about overrides columns runs rows contrasts no_target")
+    _known(name, content, "title about reference overrides columns runs rows contrasts no_target")
     columns, runs = content["columns"], {key: tuple(value) for key, value in content["runs"].items()}
     rows = {key: _row(f"{name}.{key}", row, tuple(columns), tuple(runs)) for key, row in content["rows"].items()}
     contrasts = {}
@@ -166,6 +184,7 @@ def parse_table(name: str, content: Mapping[str, Any]) -> Table:
         rows=rows,
         contrasts=contrasts,
         no_target=tuple((entry["what"], entry["why"]) for entry in content.get("no_target", [])),
+        reference=content.get("reference", ""),
         _overrides=tuple(content["overrides"]),
         _column_overrides={key: tuple(column["overrides"]) for key, column in columns.items()},
         variations=runs,

@@ -1,7 +1,7 @@
 """Verdicts of stored runs on a table: each cell against its band, each contrast against its expected range.
 
 A cell is *verified* only if all its runs are finished, were made under exactly the cell's own configuration, and the
-mean of every metric lies in its band; anything less has another status.
+mean of every metric lies in its band, which is of published values; anything less has another status.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ class Status(StrEnum):
 
     VERIFIED = "verified"
     """Complete, and inside every band."""
+    AS_BEFORE = "as before"
+    """Complete, and inside every band of values that were not published: they are from an earlier version."""
     OUTSIDE = "outside its band"
     """Complete, and outside a band."""
     COMPLETE = "complete"
@@ -33,7 +35,9 @@ class Outcome(StrEnum):
     """The outcome of a contrast."""
 
     CONFIRMED = "confirmed"
-    """The interval leaves out zero and the difference lies in the expected range."""
+    """The interval leaves out zero and the difference lies in the expected range, which allows one direction alone."""
+    ALLOWED = "resolved, either direction was expected"
+    """The same, where zero lies within the expected range: the direction was not foretold."""
     OTHER_SIZE = "resolved, not in the expected range"
     UNRESOLVED = "unresolved"
     """The interval holds zero, or there is one pair, which has no spread."""
@@ -48,11 +52,13 @@ class CellVerdict:
 
     status: Status
     ours: Mapping[str, Spread]
-    """Metric -> mean and spread of the finished runs; empty where there is none."""
+    """Metric -> mean and spread of the finished runs under one configuration; empty where there is none."""
     inside: Mapping[str, bool]
     """Metric -> True if the mean lies in its band."""
     reasons: Sequence[str]
     """Reasons why it is partial."""
+    runs: int = 0
+    """Number of runs in the mean."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,8 @@ def judge_cell(table: Table, row: str, column: str, found: Mapping[Job, StoredRu
     """Judge a cell of ``table`` by the stored runs."""
     cell = table.rows[row].cells[column]
     jobs = table.jobs([row], [column])
-    reasons, finished = [], []
+    reasons: list[str] = []
+    groups: dict[tuple[str, ...], list[StoredRun]] = {}
     for job in jobs:
         if job not in found:
             continue
@@ -79,24 +86,33 @@ def judge_cell(table: Table, row: str, column: str, found: Mapping[Job, StoredRu
         if not run.finished:
             reasons.append(f"{job.run}: {len(run.curve)} of {run.tasks} tasks")
             continue
-        finished.append(run)
-        reasons += [f"{job.run}: {difference}" for difference in differ(run, job)]
-    if not finished and not reasons:
+        deviations = tuple(differ(run, job))
+        groups.setdefault(deviations, []).append(run)
+        reasons += [f"{job.run}: {difference}" for difference in deviations]
+    if not groups and not reasons:
         return CellVerdict(Status.NOT_RUN, {}, {}, [])
-    if len(finished) < len(jobs):
-        reasons.insert(0, f"{len(finished)} of {len(jobs)} runs")
+    alike = _alike(groups)
+    if len(alike) < len(jobs):
+        reasons.insert(0, f"{len(alike)} of {len(jobs)} runs")
     metrics = list(cell.band) or ["avg", "last"]
-    ours = {metric: spread([run.metrics[metric] for run in finished]) for metric in metrics} if finished else {}
+    ours = {metric: spread([run.metrics[metric] for run in alike]) for metric in metrics} if alike else {}
     inside = {metric: low <= ours[metric].mean <= high for metric, (low, high) in cell.band.items() if metric in ours}
-    return CellVerdict(_status(reasons, inside), ours, inside, reasons)
+    return CellVerdict(_status(reasons, inside, table.reference), ours, inside, reasons, len(alike))
 
 
-def _status(reasons: Sequence[str], inside: Mapping[str, bool]) -> Status:
+def _alike(groups: Mapping[tuple[str, ...], list[StoredRun]]) -> list[StoredRun]:
+    """Return the runs that a mean may be taken of: those without a deviation, else most that have the same ones."""
+    return groups.get((), []) or max(groups.values(), key=len, default=[])
+
+
+def _status(reasons: Sequence[str], inside: Mapping[str, bool], reference: str) -> Status:
     if reasons:
         return Status.PARTIAL
     if not inside:
         return Status.COMPLETE
-    return Status.VERIFIED if all(inside.values()) else Status.OUTSIDE
+    if not all(inside.values()):
+        return Status.OUTSIDE
+    return Status.AS_BEFORE if reference else Status.VERIFIED
 
 
 def judge_contrast(
@@ -131,4 +147,6 @@ def _outcome(difference: Spread | None, expected: Range, whole: bool) -> Outcome
     if width is None or abs(difference.mean) <= width:
         return Outcome.UNRESOLVED
     low, high = expected
-    return Outcome.CONFIRMED if low <= difference.mean <= high else Outcome.OTHER_SIZE
+    if not low <= difference.mean <= high:
+        return Outcome.OTHER_SIZE
+    return Outcome.ALLOWED if low < 0 < high else Outcome.CONFIRMED

@@ -109,9 +109,19 @@ def _few_to_stop_by(config: Config, scenario: Scenario) -> Iterator[str]:
 
 
 def _one_epoch(config: Config, scenario: Scenario) -> Iterator[str]:
-    """Report schedules that were shortened to one epoch, as ``debug=smoke`` does."""
-    short = {n: phase for n, phase in trained_phases(config).items() if epochs_of(n, phase, config) == 1 < phase.epochs}
-    if short:
-        left = ", ".join(f"{name} (of {phase.epochs})" for name, phase in short.items())
-        scales = " and ".join(dict.fromkeys(scale_name(config.method, name) for name in short))
-        yield f"a single epoch is left of {left}: its numbers mean little, type a larger {scales}"
+    """Report schedules that were shortened to one epoch, as ``debug=smoke`` does, and phases with another scale."""
+    trained = trained_phases(config)
+    short = {name: phase for name, phase in trained.items() if epochs_of(name, phase, config) == 1 < phase.epochs}
+    if not short:
+        return
+    left = ", ".join(f"{name} (of {phase.epochs})" for name, phase in short.items())
+    scales = list(dict.fromkeys(scale_name(config.method, name) for name in short))
+    others = [
+        f"; {name} has {epochs_of(name, phase, config)} of {phase.epochs} epochs by {scale}"
+        for name, phase in trained.items()
+        if phase.epochs_scale is None and (scale := scale_name(config.method, name)) not in scales
+    ]
+    yield (
+        f"a single epoch is left of {left}: its numbers mean little, type a larger {' and '.join(scales)}"
+        f"{''.join(others)}"
+    )

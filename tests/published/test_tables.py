@@ -58,6 +58,16 @@ def test_parts_are_chosen_by_name_and_wrong_names_told() -> None:
         load_table("cifar")
 
 
+def test_a_part_has_its_rows_columns_and_contrasts() -> None:
+    table = parse_table("small", SMALL)
+    assert table.part() == table
+    second = table.part(["second"], ["b"])
+    assert (list(second.rows), list(second.columns), second.contrasts) == (["second"], ["b"], {})
+    assert [job.path for job in second.jobs()] == ["small/second/b/one", "small/second/b/two"]
+    assert list(table.part(columns=["b"]).rows) == ["second"], "the first row has no such cell"
+    assert list(table.part(columns=["a"]).contrasts) == ["c"]
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [

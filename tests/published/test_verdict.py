@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -62,6 +63,13 @@ def test_verified_needs_everything() -> None:
     assert status(good, good, good, row="free") is Status.COMPLETE
 
 
+def test_values_of_an_earlier_version_verify_nothing() -> None:
+    ours = dataclasses.replace(TABLE, reference="earlier version of this project")
+    for last, expected in ((50.0, Status.AS_BEFORE), (40.0, Status.OUTSIDE)):
+        runs = found("banded", *[run(70.0, last)] * 3, table=ours)
+        assert judge_cell(ours, "banded", "x", runs, deviating).status is expected
+
+
 def test_the_mean_of_each_metric_must_lie_in_its_band() -> None:
     assert status(run(70.0, 50.0), run(70.0, 45.0), run(70.0, 55.0)) is Status.VERIFIED, "single runs may stray"
     verdict = judge_cell(TABLE, "banded", "x", found("banded", *[run(71.0, 52.5)] * 3), deviating)
@@ -75,6 +83,18 @@ def test_what_is_missing_is_reported() -> None:
     verdict = judge_cell(TABLE, "banded", "x", runs, deviating)
     assert verdict.reasons == ["1 of 3 runs", "one: seed=7", "two: 1 of 2 tasks"]
     assert verdict.ours["avg"].mean == 60.0
+
+
+def test_a_mean_is_never_over_runs_with_different_deviations() -> None:
+    """Runs that follow the table count, the others are named; without any, the largest group of equal deviations."""
+    good, short, shorter = run(70.0, 50.0), run(20.0, 10.0, epochs_scale=0.1), run(12.0, 8.0, epochs_scale=0.05)
+    mixed = judge_cell(TABLE, "banded", "x", found("banded", short, good, good), deviating)
+    assert (mixed.status, mixed.runs, mixed.ours["avg"].mean) == (Status.PARTIAL, 2, 60.0)
+    assert mixed.reasons == ["2 of 3 runs", "one: epochs_scale=0.1"]
+    one = judge_cell(TABLE, "banded", "x", found("banded", good, short, short), deviating)
+    assert (one.runs, one.ours["avg"].mean) == (1, 60.0)
+    none = judge_cell(TABLE, "banded", "x", found("banded", shorter, short, short), deviating)
+    assert (none.status, none.runs, none.ours["avg"].mean) == (Status.PARTIAL, 2, 15.0)
 
 
 def contrast(more: list[float], less: list[float], **config: Any) -> tuple[Outcome, Any]:
@@ -106,6 +126,17 @@ def test_contrasts_are_paired_differences_with_students_interval() -> None:
 )
 def test_outcomes(more: list[float], less: list[float], outcome: Outcome) -> None:
     assert contrast(more, less)[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("expected", "outcome"),
+    [((-1, 6), Outcome.ALLOWED), ((0, 6), Outcome.CONFIRMED), ((-1, 3), Outcome.OTHER_SIZE)],
+)
+def test_a_direction_that_was_not_foretold_is_not_confirmed(expected: tuple[float, float], outcome: Outcome) -> None:
+    more, less = ([run(v, v) for v in values] for values in ((54.0, 64.5, 73.5), (50.0, 60.0, 70.0)))
+    runs = {**found("banded", *more), **found("free", *less)}
+    asked = dataclasses.replace(TABLE.contrasts["c"], expected={"avg": expected})
+    assert judge_contrast(TABLE, asked, "x", runs, deviating).outcomes["avg"] is outcome
 
 
 def test_runs_under_another_configuration_are_no_pairs() -> None:

@@ -96,6 +96,13 @@ def test_an_epoch_is_all_that_is_left() -> None:
         "a single epoch is left of main (of 500), finetuning (of 20): its numbers mean little, type a larger "
         "epochs_scale and balanced_epochs_scale"
     )
+    (line,) = told("epochs_scale=0.001", "balanced_epochs_scale=0.5", sizes=[2, 2], each=200)
+    assert line == (
+        "a single epoch is left of main (of 500): its numbers mean little, type a larger epochs_scale; finetuning has "
+        "10 of 20 epochs by balanced_epochs_scale"
+    )
+    (line,) = told("epochs_scale=0.001", "method=finetune", "memory=none", sizes=[2, 2], each=200)
+    assert line.endswith("type a larger epochs_scale"), "it has no other phase"
     assert told("method.main.epochs=1", sizes=[2, 2], each=200) == [], "who types one wants one"
 
 

@@ -130,6 +130,15 @@ def unfinish(folder: Path) -> None:
     (folder / "results.json").write_text(json.dumps(results))
 
 
+def made(folder: Path, *accuracies: float, config: str = "") -> None:
+    """Write what a run of two tasks leaves in its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    task = [{"accuracy": {"e": {"r": one}}, "top5": {"e": {"r": one}}} for one in accuracies]
+    protocol = {"evaluation": "e", "readout": "r", "tasks": [5, 5], "precision": "32-true"}
+    (folder / "results.json").write_text(json.dumps({"protocol": protocol, "tasks": task, "provenance": {}}))
+    (folder / "config.yaml").write_text(f"seed: 0\n{config}")
+
+
 def test_a_run_that_fails_is_named_and_the_others_go_on(
     tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,27 +149,93 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert code == 1
     assert "tiny/banded/2/seed1: failed with exit code 2" in err
     assert "tiny/plain/2/seed1: done" in out
+    assert err.splitlines()[-1] == err.splitlines()[0], "again behind the table"
+
+
+def test_the_error_of_a_run_whose_output_is_in_a_file_is_told(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(command: list[str], console: Any) -> int:
+        console.write("after task 1/2\nerror: it diverged\n")
+        return 1
+
+    monkeypatch.setattr(reproduce, "call", fails)
+    code, _, err = told(capfd, "table=tiny", "runs=seed1", "rows=plain", "jobs=2")
+    assert code == 1
+    line = "tiny/plain/2/seed1: failed with exit code 1, see outputs/reproduce/tiny/plain/2/seed1: error: it diverged\n"
+    assert err == 2 * line
+
+
+def test_missing_data_are_one_error_before_the_first_run(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+    monkeypatch.setattr(reproduce, "call", lambda command, console: begun.append(command) or 0)
+    code, out, err = told(capfd, "table=imagenet", "data.root=nowhere")
+    assert (code, begun, err.count("\n")) == (2, [], 1)
+    assert err.startswith(f"error: data.root={tmp_path}/nowhere")
+    assert "starts" not in out
+
+
+def test_a_part_of_a_table_is_shown_and_stored_results_are_mentioned(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for row, run in (("banded", "seed0"), ("banded", "seed1"), ("plain", "seed0")):
+        made(tmp_path / f"outputs/reproduce/tiny/{row}/2/{run}", 0.99, 0.98)
+    code, out, _ = told(capfd, "show", "table=tiny", "rows=banded", "runs=seed0")
+    assert code == 0
+    assert "DyTox" in out
+    assert "without memory" not in out
+    assert "1 of 2" in out
+    assert "verified" not in out, "some of the runs verify nothing"
+    assert "Why?" not in out, "the contrast needs both rows"
+    assert "stored" not in out
+    assert told(capfd, "keep", "table=tiny")[0] == 0
+    out = told(capfd, "show", "table=tiny", "out=other")[1]
+    assert out.endswith("\nThese are the runs in other. 3 stored results: PAGE.md\n")
 
 
 def test_other_overrides_than_those_of_the_runs_are_refused(
     tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "outputs/reproduce/tiny/banded/2/seed0"
-    folder.mkdir(parents=True)
-    (folder / "results.json").write_text(
-        json.dumps(
-            {
-                "protocol": {"evaluation": "e", "readout": "r", "tasks": [5, 5]},
-                "tasks": [{"accuracy": {"e": {"r": 0.5}}, "top5": {"e": {"r": 0.5}}}],
-                "provenance": {},
-            }
-        )
-    )
-    (folder / "config.yaml").write_text("seed: 0\nlr_scale: 3.0\n")
+    made(folder, 0.5, config="lr_scale: 3.0\n")
     code, _, err = told(capfd, "table=tiny", "rows=banded")
     assert code == 2
     assert err.count("\n") == 1
     assert "holds a run with lr_scale=3.0 (not 4.0): type the same overrides as then, or out=ANOTHER_FOLDER" in err
+
+
+def kept(tmp_path: Path) -> float:
+    stored = json.loads((tmp_path / "kept/tiny/banded/2/seed0.json").read_text())
+    return float(stored["tasks"][-1]["accuracy"]["e"]["r"])
+
+
+def test_a_good_result_is_not_replaced_by_a_worse_one(
+    tiny: Table, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, typed = tmp_path / "outputs/reproduce/tiny/banded/2/seed0", ("keep", "table=tiny")
+    made(folder, 0.9, 0.8)
+    assert told(capfd, *typed)[0] == 0
+    for worse, why in (
+        (((0.3, 0.2), "lr_scale: 3.0\n"), "it was made with lr_scale=3.0 (not 4.0), the stored one as the table says"),
+        (((0.7,), ""), "1 of 2 tasks are done, the stored one is finished"),
+    ):
+        made(folder, *worse[0], config=worse[1])
+        code, out, err = told(capfd, *typed)
+        assert (code, kept(tmp_path)) == (1, 0.8)
+        assert err == f"not kept tiny/banded/2/seed0: {why}; type force=true as well to replace it\n"
+        assert "kept tiny" not in out
+    assert told(capfd, *typed, "force=true")[0] == 0
+    assert kept(tmp_path) == 0.7
+    made(folder, 0.3, 0.2, config="lr_scale: 3.0\n")
+    assert told(capfd, *typed, "force=true")[0] == 0
+    made(folder, 0.4, 0.1, config="lr_scale: 3.0\n")
+    assert told(capfd, *typed)[0] == 0, "one that deviates may take the place of another that does"
+    assert kept(tmp_path) == 0.1
+    made(folder, 0.9, 0.8)
+    assert told(capfd, *typed)[0] == 0
+    assert kept(tmp_path) == 0.8
 
 
 @pytest.mark.parametrize(
@@ -172,6 +247,25 @@ def test_other_overrides_than_those_of_the_runs_are_refused(
         (["table=cifar100", "rows=dytx"], "rows=dytx is not in table cifar100"),
         (["table=digits", "jobs=0"], "jobs=0 is not possible: type jobs=1 or more"),
         (["table=digits", "dry_run=yes"], "dry_run=yes is not possible"),
+        (["table=cifar100", "row=dytox_global"], "row=dytox_global is no option of this script or of a run (did you"),
+        (["table=cifar100", "row=dytox_global"], "(did you mean rows=?)"),
+        (["tabel=cifar100"], "tabel=cifar100 is no option of this script or of a run (did you mean table=?)"),
+        (["data.root=DIR"], "data.root=DIR says nothing without a table: type table=NAME as well"),
+        (["rows=dytox"], "rows=dytox says nothing without a table"),
+        (["show"], "show says nothing without a table"),
+        (["keep"], "keep says nothing without a table"),
+        (["docs", "table=digits"], "table=digits is not read by docs, only by run or show or keep: leave it out"),
+        (["docs", "seed=1"], "docs is about all tables: leave out seed=1"),
+        (["show", "table=digits", "jobs=2"], "jobs=2 is not read by show, only by run: leave it out"),
+        (["keep", "table=digits", "dry_run=true"], "dry_run=true is not read by keep, only by run: leave it out"),
+        (["table=digits", "force=true"], "force=true is not read by run, only by keep: leave it out"),
+        (["keep", "table=digits", "seed=1"], "seed=1 is for runs, and keep makes none: leave it out"),
+        (["table=digits", "run_dir=x"], "run_dir=x would be one folder for all runs: type out=DIR"),
+        (["table=digits", "sed=1"], "sed is not an option (did you mean seed?)"),
+        (["table=digits", "method=dytx"], "method=dytx does not exist (did you mean method=dytox?)"),
+        (["table=digits", "lr_scale=fast"], "lr_scale=fast is not possible: type lr_scale= a number"),
+        (["table=digits", "seed=0,1"], "seed=0,1 are several values: type one, which is given to every run"),
+        (["table=cifar100", "rows=wa", "columns=joint"], "no run of table cifar100 is in all of the rows, columns"),
     ],
 )
 def test_wrong_commands_are_one_line(arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +273,11 @@ def test_wrong_commands_are_one_line(arguments: list[str], message: str, capfd: 
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("typed", [["--help"], ["-h"], ["help"], ["show", "table=digits", "--help"]])
+def test_the_usage_is_printed(typed: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert told(capfd, *typed) == (0, reproduce.__doc__, "")
 
 
 def test_dry_run_prints_commands_that_can_be_typed(
