@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.fill_auto import changed_switches
+from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config, MethodConfig, RecipeConfig
 from cl_lightning.config.yaml_files import config_dir, options
 
@@ -49,7 +52,22 @@ def test_every_option_composes_and_is_accepted(group: str, name: str) -> None:
     assert config.recipe.name != "auto"
     assert config.model.name != "auto"
     if group in ("method", "model", "recipe") and name not in ("auto", "timm"):
-        assert getattr(config, group).name == name
+        given = getattr(config, group).name
+        assert given == name, (
+            f"conf/{group}/{name}.yaml has name: {given}, and runs are named by it: write name: {name}"
+        )
+
+
+@pytest.mark.parametrize("path", sorted((config_dir() / "data").glob("*.yaml")), ids=lambda p: p.stem)
+def test_what_a_data_set_leaves_to_the_user_is_missing_until_it_is_typed(path: Path) -> None:
+    """``???`` gives way to whatever the file starts from: it must start from a type, not from another data set."""
+    asked = re.findall(r"^(\w+): \?\?\?", path.read_text(encoding="utf-8"), re.MULTILINE)
+    register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        missing = OmegaConf.missing_keys(compose("config", overrides=[f"data={path.stem}"]).data)
+    assert missing == {f"data.{key}" for key in asked}, (
+        f"conf/data/{path.name}: ??? replaces no value of the files in its defaults"
+    )
 
 
 @pytest.mark.parametrize("method", options("method"))

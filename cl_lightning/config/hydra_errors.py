@@ -110,6 +110,10 @@ def _missing_option(error: MissingConfigException) -> str | None:
     group, _, value = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return None
+    if value.startswith("schema_"):
+        name = value.removeprefix("schema_")
+        where = f'SCHEMAS["{group}"] of cl_lightning/config/registry.py'
+        return f'{group}={value} does not exist: {where} has no line "{name}", add it, or choose another in the file'
     if value in _PLUGINS.get(group, ()):
         return f'{group}={value} needs packages that are not installed: type pip install "cl-lightning[sweep]"'
     allowed = ["basic", *_PLUGINS[group]] if group in _PLUGINS else options(group) or error.options or ["(nothing)"]

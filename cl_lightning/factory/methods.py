@@ -55,6 +55,13 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
 
 
 def build_method(config: Config, scenario: Scenario, key: Key) -> Method:
-    """Return the method with its network, before the first task."""
+    """Return the method with its network, before the first task.
+
+    Raises:
+        NotImplementedError: the type of the method's options has no builder, which is its author's to mend.
+    """
+    kind = type(config.method)
+    if kind not in _METHODS:
+        raise NotImplementedError(f"{kind.__name__} has no builder: give it a line in _METHODS of factory/methods.py")
     with worded(METHOD):
-        return _METHODS[type(config.method)](config, scenario, key)
+        return _METHODS[kind](config, scenario, key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import ConfigAttributeError
 
 from cl_lightning.config.compose import compose_typed
@@ -57,6 +57,15 @@ def test_a_mistake_in_a_file_is_told_by_hydra_which_names_the_file() -> None:
         compose_typed(["run_dir=none", "method=wa", "method.temprature=2"])
     said = "Could not override 'method.temprature'. To append to your config use +method.temprature=2"
     assert explain(raised.value, ["method=wa"]) == said, "nobody typed it, so it is in a file"
+
+
+def test_a_type_without_a_line_in_the_registry_is_told_where_the_line_goes() -> None:
+    """Whoever adds ``conf/method/lfl.yaml`` has typed ``method=lfl``, and no method is near what is missing."""
+    told = explain(MissingConfigException("", missing_cfg_file="method/schema_lfl", options=["wa"]), ["method=lfl"])
+    assert told == (
+        'method=schema_lfl does not exist: SCHEMAS["method"] of cl_lightning/config/registry.py has no line "lfl", '
+        "add it, or choose another in the file"
+    )
 
 
 def test_of_two_overrides_of_a_group_the_wrong_one_is_named() -> None:

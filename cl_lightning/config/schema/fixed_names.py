@@ -7,20 +7,36 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from cl_lightning.config.command_line.overrides import Assignment, assignments
-from cl_lightning.config.schema.bounds import Choice, bounded
+from cl_lightning.config.schema.bounds import Named, bounded
 from cl_lightning.config.yaml_files import options
 
 _GROUP = "chosen by"
 
 
+@dataclass(frozen=True)
+class Written:
+    """One of some words, which a file of ``conf/`` gives: it cannot be typed."""
+
+    allowed: tuple[str, ...]
+
+    def refusal(self, named: Named, value: Any) -> str | None:
+        """Return what is wrong with a word, and what to write into the file."""
+        if value in self.allowed:
+            return None
+        key = named.key.rpartition(".")[2]
+        words = " or ".join(f"{key}: {each}" for each in self.allowed)
+        return f"{named.given(value)}, which a file brings, is not a choice: write {words} into it"
+
+
 def chosen(group: str, allowed: tuple[str, ...] = ()) -> Any:
     """Return a field that a file of ``conf/`` fills in; ``group`` is typed to choose another value."""
-    bounds = bounded(Choice(allowed)) if allowed else {}
+    bounds = bounded(Written(allowed)) if allowed else {}
     return dataclasses.field(metadata={_GROUP: group, **bounds})
 
 

@@ -15,6 +15,8 @@ MOST_EPOCHS = 10**6
 """Largest number of epochs of a phase, scaled or not."""
 MOST = 1e6
 """Largest factor, weight or temperature."""
+ENCODERS = ("transformer", "cnn", "vit")
+"""Kinds of encoders that data suggest models for."""
 AUGMENTATIONS = ("none", "basic", "brightness", "randaugment")
 
 
@@ -79,7 +81,7 @@ class MethodConfig:
     """Options of all methods."""
 
     name: str = chosen("method")
-    encoder: str = chosen("model")
+    encoder: str = chosen("model", ENCODERS)
     recipe: str | None = chosen("recipe")
     augmentation: str = choice(AUGMENTATIONS)
     rehearsal: bool

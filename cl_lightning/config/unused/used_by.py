@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 from cl_lightning.config.early_stopping import evaluates_share, stops_early
 from cl_lightning.config.schedule_scales import all_phases, phases_of, trains_balanced
-from cl_lightning.config.schema import DERConfig, MEATConfig, PhaseConfig, SetConfig, TaskTransformerConfig, UCIRConfig
+from cl_lightning.config.schema import (
+    DERConfig,
+    JointConfig,
+    MEATConfig,
+    PhaseConfig,
+    SetConfig,
+    TaskTransformerConfig,
+    UCIRConfig,
+    ViTMethodConfig,
+)
+from cl_lightning.config.schema.method import ENCODERS
 from cl_lightning.config.schema.phase_role import PhaseRole
 from cl_lightning.config.unused.conditions import (
     ARRAYS,
@@ -57,8 +67,12 @@ class Line:
 # ---- what to type -------------------------------------------------------------------------------------------------
 
 _OF_DYTOX = Need(is_method(TaskTransformerConfig), "method=dytox or method=daformer_m")
-_REMEMBERS = Need(lambda f: f.config.method.rehearsal, "a method that keeps exemplars, such as method=dytox")
-_MEMORY = (_REMEMBERS, Need(keeps_exemplars, "memory=total or memory=per_class"))
+_CAN_REMEMBER = Need(
+    lambda f: not isinstance(f.config.method, JointConfig | ViTMethodConfig),
+    "a method that keeps exemplars, such as method=dytox",
+)
+_REMEMBERS = Need(lambda f: f.config.method.rehearsal, "method.rehearsal=true")
+_MEMORY = (_CAN_REMEMBER, _REMEMBERS, Need(keeps_exemplars, "memory=total or memory=per_class"))
 _FINETUNES = (_OF_DYTOX, *_MEMORY, Need(has("finetuning"), "method.finetuning.KEY=VALUE"))
 _DISTILS = (_OF_DYTOX, Need(has("distillation"), "method.distillation=true"))
 _MIXES = Need(has("mixup"), "method.mixup.alpha=0.8")
@@ -117,6 +131,11 @@ def _line(keys: str, *needs: Need) -> Line:
     return Line(tuple(keys.split()), needs)
 
 
+def _unless_none(need: Need) -> Need:
+    """Return the condition for a memory that is to hold something."""
+    return Need(lambda f: f.given.memory.budget == "none" or need.holds(f), need.type)
+
+
 def _of_form(*forms: str) -> Need:
     return Need(
         lambda f: getattr(getattr(f.config.method, "neighbours", None), "form", "none") in forms,
@@ -140,7 +159,7 @@ def _suggestions() -> list[Line]:
     for name in ("epochs_scale", "balanced_epochs_scale"):
         left = Need(is_open(name), f"{name}=null")
         found.append(_line(f"data.suggests.{name}", *_SCALED[name], left))
-    for encoder in ("transformer", "cnn", "vit"):
+    for encoder in ENCODERS:
         own = Need(lambda f, kind=encoder: f.config.method.encoder == kind, f"a method with encoder: {encoder}")  # type: ignore[misc]
         found += [_line(f"data.suggests.models.{encoder}", own, auto)]
         found += [_line(f"data.suggests.lr_scale.{encoder}", own, rate, *_SCALED["lr_scale"])]
@@ -285,9 +304,7 @@ LINES: tuple[Line, ...] = (
     _line("data.sets.crop_padding", Need(lambda f: augments(f, _entry(f)), "augmentation: basic")),
     _line("data.sets.flip", Need(lambda f: mirrors(f, _entry(f)), "augmentation: basic")),
     # memory
-    _line(
-        "memory memory.budget", Need(lambda f: f.given.memory.budget == "none" or _REMEMBERS.holds(f), _REMEMBERS.type)
-    ),
+    _line("memory memory.budget", *map(_unless_none, (_CAN_REMEMBER, _REMEMBERS))),
     _line("memory.size memory.scope", *_MEMORY),
     _line("early_stopping.monitor early_stopping.min_delta early_stopping.allow_unfinished_schedule", _STOPS),
     # recipe

@@ -100,7 +100,7 @@ def at_hand(name: str, root: str | Path | None) -> bool:
     """Return True if :func:`load_sources` could find a data set at its root, without a download."""
     if name == "digits":
         return True
-    return name in READERS and root is not None and (Path(root).expanduser() / FOLDERS.get(name, "")).is_dir()
+    return name in READERS and root is not None and (Path(root).expanduser() / FOLDERS.get(name, "")).exists()
 
 
 def _digits(_root: Path | None, with_test: bool, _reading: Reading) -> Sources:

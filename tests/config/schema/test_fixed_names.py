@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from cl_lightning.config.check_bounds import check_values
 from cl_lightning.config.compose import compose_typed
+from cl_lightning.core.errors import UserError
 from scripts.soak.command_lines import outcome
+from tests.config.made import filled
 from tests.integration.commands import typed
+
+
+def test_a_word_of_a_file_that_is_no_choice_is_told_with_those_that_are() -> None:
+    config = filled("method=wa")
+    config = dataclasses.replace(config, method=dataclasses.replace(config.method, encoder="cnnn"))
+    with pytest.raises(UserError) as raised:
+        check_values(config)
+    assert str(raised.value) == (
+        "method.encoder=cnnn, which a file brings, is not a choice: "
+        "write encoder: transformer or encoder: cnn or encoder: vit into it"
+    )
+
 
 REFUSED = {
     "method.name=wa": "method.name=wa is not possible, the choice brings method.name: type method=wa",

@@ -136,7 +136,8 @@ def test_its_options_are_read_under_the_conditions_of_its_kind() -> None:
     done = subprocess.run([sys.executable, "-c", READERS], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert set(found) == {"method.bias", *(f"method.bias.{option.name}" for option in dataclasses.fields(PhaseConfig))}
-    memory = ["a method that keeps exemplars, such as method=dytox", "memory=total or memory=per_class"]
+    keeps = ["a method that keeps exemplars, such as method=dytox", "method.rehearsal=true"]
+    memory = [*keeps, "memory=total or memory=per_class"]
     assert found["method.bias.epochs"] == memory
     assert found["method.bias.gamma"] == [*memory, "method.bias.schedule=steps", "method.bias.milestones=[0.5,0.8]"]
 

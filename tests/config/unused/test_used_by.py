@@ -55,13 +55,14 @@ def options_of(schema: type, prefix: str) -> Iterator[str]:
 
 
 def test_every_option_is_in_the_table_once() -> None:
-    """A new option fails here: say in ``config/readers.py`` under which condition it is read."""
+    """A new option fails here: say in ``config/unused/used_by.py`` under which condition it is read."""
     schema = set(options_of(Config, ""))
     listed = [*ALWAYS, *(key for line in LINES for key in line.keys)]
     assert {"data.sets.root", "method.backbone.min_lr", "model.stem", "method.sam.adaptive"} <= schema
-    assert sorted(schema - set(listed)) == [], "in no line of the table"
-    assert sorted(set(listed) - schema) == [], "no option any more"
-    assert len(listed) == len(set(listed)), "in several lines"
+    table = "config/unused/used_by.py"
+    assert sorted(schema - set(listed)) == [], f"in no line of {table}: add them to ALWAYS, or to a line of LINES"
+    assert sorted(set(listed) - schema) == [], f"no option any more: take them out of {table}"
+    assert len(listed) == len(set(listed)), f"in several lines of {table}"
 
 
 READ_WITH = {
@@ -84,6 +85,8 @@ READ_WITH = {
     "lr_scale=2": ("method=wa method.main.lr_scale=1", ""),
     "memory=per_class": ("method=joint", "method=wa"),
     "memory.size=20": ("memory=none", "memory=per_class"),
+    "memory=total": ("method=lwf", "method=lwf method.rehearsal=true"),
+    "memory.scope=per_replica": ("method=wa method.rehearsal=false", "method=wa"),
     "memory.scope=global": ("method=meat", ""),
     "method.augmentation=none": ("", "data=cifar100_10steps"),
     "method.encoder=transformer": ("model=convit_tiny lr_scale=1", "model=convit_tiny"),

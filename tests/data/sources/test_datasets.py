@@ -32,6 +32,8 @@ def test_data_sets_in_files_are_known_by_name(tmp_path: Path) -> None:
 def test_what_would_have_to_be_downloaded_is_not_at_hand(tmp_path: Path) -> None:
     assert at_hand("digits", None)
     assert at_hand("image_folder", tmp_path)
+    (tmp_path / "a.npz").touch()
+    assert at_hand("image_folder", tmp_path / "a.npz"), "a set may be one file"
     assert not at_hand("image_folder", tmp_path / "nowhere")
     assert not at_hand("cifar100", tmp_path)
     assert not at_hand("cifar100", None)
