@@ -149,7 +149,7 @@ def position_in_run(finished: int, grown: int, sizes: list[int]) -> str:
         return f"interrupted within task {grown} of {len(sizes)}, {classes}"
     if finished < len(sizes):
         return f"unfinished: used as it was after task {finished} of {len(sizes)}, {classes}"
-    return f"all {len(sizes)} tasks, {sum(sizes)} classes"
+    return f"{'its only task' if len(sizes) == 1 else f'all {len(sizes)} tasks'}, {sum(sizes)} classes"
 
 
 def recorded_commit(run_dir: Path) -> str | None:

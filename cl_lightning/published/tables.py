@@ -152,6 +152,17 @@ class Table:
         return (*self.settings(column), *row.overrides, *self.variations[run])
 
 
+def has_curve(data: str) -> bool:
+    """Return whether a table has a published curve on this data set, cut into tasks in any way."""
+    return any(
+        override.startswith(f"data={data}")
+        for table in map(load_table, table_names())
+        for job in table.jobs()
+        if table.rows[job.row].cells[job.column].curve
+        for override in job.overrides
+    )
+
+
 def table_names() -> list[str]:
     """Return the names of all tables."""
     folder = files("cl_lightning.published") / "tables"

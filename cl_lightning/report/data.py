@@ -44,6 +44,10 @@ class Published:
 class ReportData:
     """Network, memory and answers after the last task; None for what a run does not have."""
 
+    folder: str = ""
+    """Name of the folder that the images come from, where they are somebody's own; else empty."""
+    has_published: bool = False
+    """True if there are published curves on these data, of this protocol or another one."""
     published: Published | None = None
     probabilities: str = ""
     """Sentence that says how a confidence is computed."""
@@ -84,6 +88,8 @@ def write_report_data(run_dir: Path, data: ReportData) -> None:
     arrays |= {f"exemplars/{label}": images for label, images in data.exemplars.items()}
     published = data.published
     plain: dict[str, Plain] = {
+        "folder": data.folder,
+        "has_published": data.has_published,
         "published": None if published is None else {**vars(published), "accuracy": list(published.accuracy)},
         "probabilities": data.probabilities,
         "exemplar_counts": {str(label): count for label, count in data.exemplar_counts.items()},
@@ -106,6 +112,8 @@ def read_report_data(run_dir: Path) -> ReportData:
     published = plain["published"]
     return ReportData(
         published=None if published is None else Published(**{**published, "accuracy": tuple(published["accuracy"])}),
+        folder=plain.get("folder", ""),
+        has_published=plain.get("has_published", True),  # earlier versions said so of all data
         probabilities=plain["probabilities"],
         exemplars=exemplars,
         exemplar_counts={int(label): count for label, count in plain["exemplar_counts"].items()},

@@ -33,7 +33,7 @@ class Fact:
 def title(run: ReportInput) -> str:
     """Return the page's title."""
     protocol = run.results["protocol"]
-    return f"{protocol['method']} on {protocol['data']}"
+    return f"{protocol['method']} on {run.data.folder or protocol['data']}"
 
 
 def subtitle(run: ReportInput) -> str:
@@ -85,7 +85,7 @@ def facts(run: ReportInput) -> list[Fact]:
     protocol, provenance = run.results["protocol"], run.results["provenance"]
     lines = {
         "Method": _joined(protocol, "method", recipe="recipe {}"),
-        "Data": f"{protocol['data']}{_images(run)}",
+        "Data": f"{_data(run)}{_images(run)}",
         "Tasks": _sizes(protocol["tasks"]),
         "Network": _joined(protocol, "model"),
         "Memory": _joined(protocol, "memory"),
@@ -97,6 +97,12 @@ def facts(run: ReportInput) -> list[Fact]:
         ),
     }
     return [Fact(name, value) for name, value in lines.items() if value]
+
+
+def _data(run: ReportInput) -> str:
+    """Return the name of the data, and that of their folder where they are somebody's own."""
+    name: str = run.results["protocol"]["data"]
+    return f"{run.data.folder} ({name})" if run.data.folder else name
 
 
 def _joined(values: Mapping[str, Any], first: str, **others: str) -> str:
@@ -113,7 +119,8 @@ def _sizes(tasks: Sequence[int]) -> str:
     if len(set(tasks)) == 1:
         return f"{len(tasks)} tasks of {counted(tasks[0], 'class', 'classes')}"
     if len(set(tasks[1:])) == 1:
-        return f"{len(tasks)} tasks: {counted(tasks[0], 'class', 'classes')}, then {tasks[1]} each"
+        each = " each" if len(tasks) > 2 else ""
+        return f"{len(tasks)} tasks: {counted(tasks[0], 'class', 'classes')}, then {tasks[1]}{each}"
     return f"{len(tasks)} tasks of {min(tasks)} to {max(tasks)} classes"
 
 

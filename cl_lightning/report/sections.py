@@ -44,9 +44,9 @@ def _accuracy_caption(run: ReportInput) -> str:
     parts = [f"After each task, the share of right answers to the test images of all classes learnt so far.{now}"]
     parts += [_PROTOCOLS[name] for name in run.results["tasks"][-1]["accuracy"] if name in _PROTOCOLS]
     published = run.data.published
-    if published is None:
+    if published is None and run.data.has_published:
         parts.append("No published curve of this very protocol is known.")
-    else:
+    elif published is not None:
         parts.append(f"Dashed: published, {published.name} ({published.source}).")
     return " ".join(parts)
 

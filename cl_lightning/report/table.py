@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, RenderableType
@@ -24,18 +25,22 @@ if TYPE_CHECKING:  # it needs torch, a table does not
     from cl_lightning.core.types import Plain
 
 _GAP = "..."
+_HEADINGS = {1: "protocol, read-out", 2: "protocol, read-out", 3: "read-out"}
 _CELL = len("100.00") + 2
 _GAP_CELL = len(_GAP) + 2
 _FIXED = len("after") + 2 + len("all seen")
 _MAX_ROWS = 25
 """Rows of the matrix at most: a screen should hold the first and last ones and the averages."""
-_LEGEND = (
-    "Avg: mean over tasks of the accuracy on all classes seen. Last: its last value. Forgetting and BWT (backward "
-    "transfer) in points; n/a: nothing is old yet. *: main result."
-)
-_ROOM_FOR_MACRO = 64
-"""Smallest width with a column for it; ``results.json`` has it in any case."""
-_MACRO = "Macro: the last value with each class weighing the same, however many test images it has."
+_AVERAGE, _LAST, _ACCURACY, _MACRO, _FORGETTING, _BWT = "Avg", "Last", "Accuracy", "Macro", "Forgetting", "BWT"
+_LEGEND = "Avg: mean over tasks of the accuracy on all classes seen. Last: its last value."
+_IN_POINTS = {
+    (_FORGETTING, _BWT): "Forgetting and BWT (backward transfer) in points; n/a: nothing is old yet.",
+    (_FORGETTING,): "Forgetting in points; n/a: nothing is old yet.",
+}
+_WEIGHING = "with each class weighing the same, however many test images it has."
+_BALANCED = {False: f"Macro: the last value {_WEIGHING}", True: f"Macro: the accuracy {_WEIGHING}"}
+"""Its meaning in a run of several tasks, and of one."""
+_SHORT = {"class_incremental": "class-inc.", "task_incremental": "task-inc.", "task_inference": "task-inf."}
 _TASK_INFERENCE = "Task-inference: the share of images that were taken for a class of their own task."
 _NOT_EVALUATED = (
     "n/a in the matrix: not evaluated, the test images of that task were not at hand; what needs them is n/a too."
@@ -56,26 +61,31 @@ def render_table(results: Mapping[str, Plain], run_dir: str, width: int = 100) -
     width = max(width, 40)
     protocol = results["protocol"]
     R = results["accuracy_matrix"][protocol["evaluation"]][protocol["readout"]]
-    shown = _visible(len(R), (width - _FIXED) // _CELL, (width - _FIXED - _GAP_CELL) // _CELL)
+    single = len(protocol["tasks"]) == 1
+    layout = _layout(results, width)
     parts: list[RenderableType] = [
-        Text(
-            "Accuracy in % after task (row) on task (column), "
-            f"{_hyphenated(protocol['evaluation'])}, {protocol['readout']}"
-        ),
-        _matrix(results, R, shown),
-    ]
-    if len(shown) < len(R) or len(R) > _MAX_ROWS:
-        parts.append(Text(f"{_left_out(len(shown), len(R))}; the full matrix is in {run_dir}/accuracy_matrix.csv"))
-    macro = width >= _ROOM_FOR_MACRO and bool(results.get("macro_accuracy"))
-    parts += [
-        Text(""),
-        _summary(results, macro),
-        Text(_LEGEND),
-        *([Text(_MACRO)] if macro else []),
-        *([Text(_TASK_INFERENCE)] if "task_inference" in results["accuracy_matrix"] else []),
+        *([] if single else _matrix_parts(results, R, run_dir, width)),
+        _summary(results, layout),
+        *_legend(layout),
+        *([Text(_BALANCED[single])] if _MACRO in layout.columns else []),
+        *([Text(_TASK_INFERENCE)] if "task_inference" in layout.protocols else []),
         *([Text(_NOT_EVALUATED)] if any(None in row for row in R) else []),
     ]
     return plain_text(parts, width)
+
+
+def _matrix_parts(
+    results: Mapping[str, Plain], R: continual.Matrix, run_dir: str, width: int
+) -> Iterator[RenderableType]:
+    """Yield the accuracy matrix under its title, and how much of it is shown."""
+    protocol = results["protocol"]
+    shown = _visible(len(R), (width - _FIXED) // _CELL, (width - _FIXED - _GAP_CELL) // _CELL)
+    how = f"{_hyphenated(protocol['evaluation'])}, {protocol['readout']}"
+    yield Text(f"Accuracy in % after task (row) on task (column), {how}")
+    yield _matrix(results, R, shown)
+    if len(shown) < len(R) or len(R) > _MAX_ROWS:
+        yield Text(f"{_left_out(len(shown), len(R))}; the full matrix is in {run_dir}/accuracy_matrix.csv")
+    yield Text("")
 
 
 def headline(results: Mapping[str, Plain]) -> str:
@@ -171,22 +181,106 @@ def _with_gap(cells: Sequence[str], shown: Sequence[int], total: int) -> list[st
     return [*cells[:middle], _GAP, *cells[middle:]]
 
 
-def _summary(results: Mapping[str, Plain], macro: bool) -> Table:
-    protocol = results["protocol"]
+@dataclass(frozen=True)
+class _Layout:
+    """The rows and columns of the summary, as they fit a width."""
+
+    columns: tuple[str, ...]
+    protocols: tuple[str, ...]
+    names: Mapping[tuple[str, str], str]
+    """The name of the row of each protocol and read-out, in one line or two."""
+    heading: str
+    """Heading of the names."""
+
+
+def _layout(results: Mapping[str, Plain], width: int) -> _Layout:
+    """Return the first layout that fits, the fullest first.
+
+    Names take two lines before a column is left out. The first to go is Macro where it says no more than Last, then
+    BWT; names are shortened before Forgetting goes too.
+    """
+    protocol, single = results["protocol"], len(results["protocol"]["tasks"]) == 1
+    # with a single task the protocols are the same
+    protocols = (protocol["evaluation"],) if single else tuple(results["accuracy_matrix"])
+    rows = [(each, readout) for each in protocols for readout in results["accuracy_matrix"][each]]
+    kept = (_MACRO,) if _macro_differs(results, rows) else ()
+    macro = (_MACRO,) if results.get("macro_accuracy") else ()
+    column_sets: list[tuple[tuple[str, ...], tuple[int, ...]]]
+    if single:
+        column_sets = [((_ACCURACY, *macro), (1, 2)), ((_ACCURACY, *kept), (2, 3))]
+    else:
+        column_sets = [
+            ((_AVERAGE, _LAST, *macro, _FORGETTING, _BWT), (1, 2)),
+            ((_AVERAGE, _LAST, *kept, _FORGETTING, _BWT), (1, 2)),
+            ((_AVERAGE, _LAST, *kept, _FORGETTING), (1, 2, 3)),
+            ((_AVERAGE, _LAST, *kept), (3,)),
+        ]
+    main = None if single and len(rows) == 1 else (protocol["evaluation"], protocol["readout"])
+    layouts = [
+        _Layout(columns, protocols, {row: _row_name(*row, row == main, form) for row in rows}, _HEADINGS[form])
+        for columns, forms in column_sets
+        for form in forms
+    ]
+    return next((layout for layout in layouts if _needed(layout) <= width), layouts[-1])
+
+
+def _row_name(evaluation: str, readout: str, main: bool, form: int) -> str:
+    """Return the name of a row: in one line (1), in two (2), or in two with a short protocol (3)."""
+    protocol = _SHORT.get(evaluation, _hyphenated(evaluation)) if form == 3 else _hyphenated(evaluation)
+    between = " " if form == 1 else "\n"
+    return f"{protocol},{between}{readout}{' *' if main else ''}"
+
+
+def _needed(layout: _Layout) -> int:
+    """Return the characters a line that a layout needs."""
+    widest = {_BWT: len("-100.00")}
+    numbers = sum(2 + max(len(name), widest.get(name, len("100.00"))) for name in layout.columns)
+    return numbers + max(len(line) for name in (layout.heading, *layout.names.values()) for line in name.split("\n"))
+
+
+def _macro_differs(results: Mapping[str, Plain], rows: Sequence[tuple[str, str]]) -> bool:
+    """Return whether a row's class-balanced accuracy is another number than its last accuracy, as printed."""
+    return any(
+        balanced is not None and _percent(balanced) != _percent(_seen(results, *row)[-1])
+        for row in rows
+        for balanced in macro_after_tasks(results, *row)[-1:]
+    )
+
+
+def _seen(results: Mapping[str, Plain], evaluation: str, readout: str) -> list[float | None]:
+    """Return the accuracy on all classes seen, after each task."""
+    return [task["accuracy"][evaluation][readout] for task in results["tasks"]]
+
+
+def _summary(results: Mapping[str, Plain], layout: _Layout) -> Table:
     table = _table()
-    table.add_column("protocol, read-out", overflow="fold")
-    for heading in ("Avg", "Last", *(["Macro"] if macro else []), "Forgetting", "BWT"):
+    table.add_column(layout.heading, overflow="fold")
+    for heading in layout.columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    for evaluation, readouts in results["accuracy_matrix"].items():
-        for readout, R in readouts.items():
-            seen = [task["accuracy"][evaluation][readout] for task in results["tasks"]]
-            main = (evaluation, readout) == (protocol["evaluation"], protocol["readout"])
-            name = f"{_hyphenated(evaluation)}, {readout}{' *' if main else ''}"
-            average = None if None in seen else sum(seen) / len(seen)
-            balanced = [macro_after_tasks(results, evaluation, readout)[-1]] if macro else []
-            numbers = (average, seen[-1], *balanced, continual.forgetting(R), continual.backward_transfer(R))
-            table.add_row(name, *map(_percent, numbers))
+    for row, name in layout.names.items():
+        seen, R = _seen(results, *row), results["accuracy_matrix"][row[0]][row[1]]
+        known = [accuracy for accuracy in seen if accuracy is not None]
+        numbers = {
+            _AVERAGE: sum(known) / len(known) if len(known) == len(seen) else None,
+            _LAST: seen[-1],
+            _ACCURACY: seen[-1],
+            _MACRO: macro_after_tasks(results, *row)[-1],
+            _FORGETTING: continual.forgetting(R),
+            _BWT: continual.backward_transfer(R),
+        }
+        table.add_row(name, *(_percent(numbers[column]) for column in layout.columns))
     return table
+
+
+def _legend(layout: _Layout) -> Iterator[Text]:
+    """Yield what the columns mean that are shown."""
+    in_points = tuple(column for column in layout.columns if column in (_FORGETTING, _BWT))
+    words = [
+        *([_LEGEND] if _AVERAGE in layout.columns else ["Accuracy in % on all classes."]),
+        *([_IN_POINTS[in_points]] if in_points else []),
+        *(["*: main result."] if any(name.endswith(" *") for name in layout.names.values()) else []),
+    ]
+    yield Text(" ".join(words))
 
 
 def _table() -> Table:

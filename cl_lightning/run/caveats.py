@@ -12,6 +12,7 @@ from cl_lightning.config.schedule_scales import epochs_of, scale_name, trained_p
 from cl_lightning.config.schema import Config, JointConfig
 from cl_lightning.config.unused.conditions import has_no_split
 from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.run.protocol import own_pictures
 
 _NEARLY_ALL = 0.9
 """Share of the old training images that a memory may hold before a run is hardly continual any more."""
@@ -44,20 +45,32 @@ def _remembers_all(config: Config, scenario: Scenario) -> Iterator[str]:
     smaller = max(lists * len(counts), round(_A_TENTH * sum(counts)))
     if config.memory.budget == "per_class":
         smaller = max(lists, smaller // len(counts))
-    share, left = ("all", "nothing") if stored == images else (str(stored), "hardly anything")
+    share = "all" if stored == images else str(stored)
+    if own_pictures(config):
+        yield (
+            f"memory.size={size} keeps {share} of the {images} training images of earlier tasks: good for use, no test "
+            f"of continual learning; for one type memory.size={smaller}, for example"
+        )
+        return
     yield (
-        f"memory.size={size} keeps {share} of the {images} training images of earlier tasks: there is {left} to "
-        f"forget, as in joint training; type memory.size={smaller}, for example, or memory=none"
+        f"memory.size={size} keeps {share} of the {images} training images of earlier tasks: this is close to joint "
+        f"training; type memory.size={smaller}, for example, or memory=none"
     )
 
 
 def _single_task(config: Config, scenario: Scenario) -> Iterator[str]:
-    """Report a run of one task that is not meant as joint training."""
-    if len(scenario.tasks) == 1 and not isinstance(config.method, JointConfig):
-        yield (
-            "all classes come in a single task: this is joint training, and nothing can be forgotten; type "
-            "data.increment=N with fewer classes a task"
-        )
+    """Report a run of one task that is not meant as joint training: for somebody's own pictures a plain classifier is
+    a fine thing to want.
+    """
+    if len(scenario.tasks) > 1 or isinstance(config.method, JointConfig):
+        return
+    if own_pictures(config):
+        yield "all classes are learnt at once, as by any classifier; to add more later, type learn=RUN_DIR data.new=DIR"
+        return
+    yield (
+        "all classes come in a single task: this is joint training, and nothing can be forgotten; type "
+        "data.increment=N with fewer classes a task"
+    )
 
 
 def _single_classes(config: Config, scenario: Scenario) -> Iterator[str]:
@@ -84,7 +97,7 @@ def _few_images(config: Config, scenario: Scenario) -> Iterator[str]:
     if number > _FEW:
         return
     data = config.data
-    draws = scenario.evaluates_on == "test" and data.name == "image_folder" and has_no_split(data.root)
+    draws = scenario.evaluates_on == "test" and own_pictures(config) and has_no_split(data.root)
     on_share = data.validation > 0 and scenario.evaluates_on == "validation"
     share = "data.validation" if on_share else "data.test_share" if draws else None
     mend = f"type a larger {share} than {getattr(data, share.removeprefix('data.')):g}, or " if share else ""

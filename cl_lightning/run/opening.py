@@ -7,7 +7,7 @@ details, in ``config.yaml`` and in ``results.json``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,21 @@ from cl_lightning.data.sources.skipped_files import in_words
 from cl_lightning.learning.display import PhaseSpan
 from cl_lightning.resources.parameters import count
 from cl_lightning.run.build_engine import on_gpu
-from cl_lightning.run.protocol import epochs, memory_name
+from cl_lightning.run.protocol import epochs, memory_name, own_pictures
 
 _UNEVEN = 2
 """Ratio of the largest class to the smallest one from which the opening says so."""
+_BALANCED = {
+    "none": "",
+    "loss": ", classes weighted by data.balance=loss",
+    "sampling": ", classes drawn evenly by data.balance=sampling",
+}
+_LARGE_SIDE, _SMALL_SIDE = 128, 32
+"""Sides of pictures in pixels: from the first on they are for a GPU, the second one is for a CPU."""
+_LARGE_NETWORK = 4_000_000
+"""Number of parameters from which a network is for a GPU."""
+_SMALL_NETWORKS = {"transformer": "convit_tiny", "vit": "vit_tiny", "cnn": "resnet32"}
+"""Network for a CPU, by the kind of encoder."""
 _MOST_NAMES = 8
 _LABEL = 9
 """Width of the column of labels."""
@@ -69,15 +80,16 @@ def opening(
         "data": _data(config, scenario),
         "method": _method(config),
         "network": _network(config, scenario),
-        "memory": _memory(config),
-        "training": _training(config, spans),
+        "memory": _memory(config, single=len(scenario.tasks) == 1),
+        "training": _training(config, spans, single=len(scenario.tasks) == 1),
         "files": str(display_path(run_dir)),
     }
     all_notes = [
         *([f"going on with {resumed_at}"] if resumed_at else []),
         *_extension_notes(config, scenario),
         *notes,
-        *_data_notes(scenario),
+        *([] if resumed_at else _slow_notes(config, scenario)),
+        *_data_notes(config, scenario),
     ]
     return Opening(
         tuple(f"{label:<{_LABEL}} {text}" for label, text in lines.items()),
@@ -110,7 +122,7 @@ def _set_aside(scenario: Scenario) -> str:
 
 def _data_name(config: Config) -> str:
     data = config.data
-    if data.name == "image_folder":
+    if own_pictures(config):
         return str(display_path(Path(data.root)))
     return ", then ".join(entry.name for entry in data.sets) or data.name
 
@@ -139,13 +151,15 @@ def _method(config: Config) -> str:
 
 def _network(config: Config, scenario: Scenario) -> str:
     weights = count(config, scenario.image_size, scenario.channels).weights
-    loaded = (isinstance(config.model, TimmConfig) and config.model.pretrained) or getattr(
-        config.method, "backbone_file", None
-    )
     return (
         f"{config.model.name}, {count_text(weights)} parameters in the first task"
-        f"{', pretrained' if loaded else ''}, on {_device(config)}"
+        f"{', pretrained' if _pretrained(config) else ''}, on {_device(config)}"
     )
+
+
+def _pretrained(config: Config) -> bool:
+    timm = isinstance(config.model, TimmConfig) and config.model.pretrained
+    return timm or bool(getattr(config.method, "backbone_file", None))
 
 
 def _device(config: Config) -> str:
@@ -156,9 +170,11 @@ def _device(config: Config) -> str:
     return name if trainer.precision == "32-true" else f"{name} in {trainer.precision}"
 
 
-def _memory(config: Config) -> str:
+def _memory(config: Config, *, single: bool) -> str:
     """Return how many images of earlier classes are kept."""
     memory = config.memory
+    if single:
+        return f"none needed: a single task{_for_later(config)}"
     if isinstance(config.method, JointConfig):
         return "none needed: every task trains on all images so far"
     if not config.method.rehearsal:
@@ -170,17 +186,33 @@ def _memory(config: Config) -> str:
     return f"{memory.size:,} training images {each} (exemplars){lists}"
 
 
-def _training(config: Config, spans: Sequence[PhaseSpan]) -> str:
+def _for_later(config: Config) -> str:
+    """Return what a run of one task keeps for the tasks that ``learn=`` may add."""
+    if not config.method.rehearsal or config.memory.budget == "none":
+        return ""
+    each = " of each class" if config.memory.budget == "per_class" else ""
+    return f"; up to {config.memory.size:,} images{each} (exemplars) are kept for learn="
+
+
+def _training(config: Config, spans: Sequence[PhaseSpan], *, single: bool) -> str:
     """Return the epochs of a task, and the steps that are ahead."""
     steps, images = sum(span.epochs * span.steps_per_epoch for span in spans), config.batch.size * config.batch.replicas
     length = f", {_number(steps, 'step')} of {_number(images, 'image')}" if steps else ""
     at_most = "at most " if config.early_stopping.patience is not None else ""
-    return at_most + _epochs(config) + length
+    only = {span.phase for span in spans} if single else set()
+    return f"{at_most}{_epochs(config, only)}{length}{_BALANCED[config.data.balance]}"
 
 
-def _epochs(config: Config) -> str:
-    """Return the epochs of each phase: ``500 + 20 epochs a task (main + finetuning)``."""
+def _epochs(config: Config, only: Collection[str]) -> str:
+    """Return the epochs of each phase: ``500 + 20 epochs a task (main + finetuning)``.
+
+    Args:
+        config: of the run.
+        only: phases of its single task; empty for a run of several.
+    """
     lengths = {name: epochs_of(name, phase, config) for name, phase in trained_phases(config).items()}
+    if only:
+        return _sum_of_epochs(lengths, [name for name in lengths if name in only])
     first = [name for name in lengths if uses_of(config.method)[name].first_task_if]
     later = [name for name in lengths if name not in first]
     if not first:
@@ -201,12 +233,40 @@ def _number(number: int, of: str) -> str:
 # ---- notes and details ---------------------------------------------------------------------------------------------
 
 
-def _data_notes(scenario: Scenario) -> Iterator[str]:
+def _slow_notes(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Yield a note on a network that is meant for a GPU where there is none, with the options of a small one.
+
+    Large are pictures of 128 pixels, whatever the network, and networks of some millions of parameters on pictures
+    that are not tiny. A run that extends another one has its network already.
+    """
+    size = scenario.image_size
+    weights = count(config, size, scenario.channels).weights
+    large = size >= _LARGE_SIDE or (size >= _SMALL_SIDE and weights >= _LARGE_NETWORK)
+    if not large or on_gpu(config.trainer) or config.extends is not None:
+        return
+    known = config.method.encoder in _SMALL_NETWORKS and not _pretrained(config)
+    smaller = ", or type " + " ".join(_small_network(config, size)) if known else ""
+    yield (f"{config.model.name} at {size} pixels is meant for a GPU, and learns slowly on a CPU: use a GPU{smaller}")
+
+
+def _small_network(config: Config, size: int) -> Iterator[str]:
+    """Yield the options of a network for a CPU, as far as they are not those of the run."""
+    model = _SMALL_NETWORKS[config.method.encoder]
+    if size > _SMALL_SIDE:
+        yield f"data.image_size={_SMALL_SIDE}"
+    if config.model.name != model:
+        yield f"model={model}"
+    if size > _SMALL_SIDE and config.method.encoder != "cnn":
+        yield "model.patch_size=8"
+
+
+def _data_notes(config: Config, scenario: Scenario) -> Iterator[str]:
     """Yield notes on uneven classes, a folder that is not read, and files that were left out."""
     if not scenario.fingerprints:
         few, many = _extremes(scenario)
         if many[1] >= _UNEVEN * few[1]:
-            yield f"uneven classes: {few[1]:,} training images of {few[0]} to {many[1]:,} of {many[0]}"
+            mend = "; to weigh them alike, type data.balance=loss" if config.data.balance == "none" else ""
+            yield f"uneven classes: {few[1]:,} training images of {few[0]} to {many[1]:,} of {many[0]}{mend}"
     if scenario.unused_folder:
         yield f"{scenario.unused_folder}/ is not used"
     if scenario.left_out:

@@ -47,6 +47,11 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
     }
 
 
+def own_pictures(config: Config) -> bool:
+    """Return whether the data are a folder of somebody's own, and no published set."""
+    return config.data.name == "image_folder"
+
+
 def comparable(identity: Any) -> Any:
     """Return a part of a checkpoint's identity without what may differ in one and the same run.
 

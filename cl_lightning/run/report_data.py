@@ -19,8 +19,10 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource, ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
+from cl_lightning.published.tables import has_curve
 from cl_lightning.report.data import Published, ReportData, ReportInput, write_report_data
 from cl_lightning.report.panels import Panels
+from cl_lightning.run.protocol import own_pictures
 
 _ATTENDED = 4
 """Number of images whose attention is shown."""
@@ -85,6 +87,8 @@ class ReportBuilder:
         tokens = self._method.network.task_vectors()
         return dataclasses.replace(
             answers_and_exemplars(self._config, self._scenario, self._method, state),
+            folder=Path(self._config.data.root).resolve().name if own_pictures(self._config) else "",
+            has_published=has_curve(self._config.data.name),
             published=self._published,
             tokens=None if tokens is None else tokens.float().cpu().numpy(),
             attended=attended,

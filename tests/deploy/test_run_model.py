@@ -33,6 +33,7 @@ def test_names_and_tasks_are_those_learnt(dytox: Run) -> None:
 
 def test_where_a_checkpoint_was_written_is_reported() -> None:
     assert position_in_run(3, 3, [4, 3, 3]) == "all 3 tasks, 10 classes"
+    assert position_in_run(1, 1, [5]) == "its only task, 5 classes"
     assert position_in_run(1, 1, [4, 3, 3]) == "unfinished: used as it was after task 1 of 3, 4 of 10 classes"
     assert position_in_run(1, 2, [4, 3, 3]) == "interrupted within task 2 of 3, 7 of 10 classes"
 

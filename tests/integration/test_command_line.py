@@ -59,7 +59,10 @@ WRONG = {
     "method.main=[1]": ["method.main=[1] is not possible", "method.main.KEY=VALUE"],
     "--cfg job --resolve": ["--resolve asks for a run_dir", "type run_dir=DIR"],
     "--muti seed=0,1": ["--muti does not exist", "--multirun"],
-    "data.root=DIR data.increment=2": ["data.root=DIR is read by nobody here", "type data=image_folder"],
+    "data.root=DIR data.increment=2": [
+        "data.root=DIR is read by nobody here (the default data, digits, have no folder)",
+        "type data=image_folder",
+    ],
     "~seed": ["~seed is not possible, every option has a value: type seed=VALUE"],
     "~debug=[inf,1]": ["~debug=[inf,1] takes away what is not there: type ~debug alone"],
     "++extends.run=x": ["extends is written by learn=, not typed"],

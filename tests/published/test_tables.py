@@ -8,7 +8,7 @@ import pytest
 
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.core.errors import UserError
-from cl_lightning.published.tables import METRICS, load_table, parse_table, table_names
+from cl_lightning.published.tables import METRICS, has_curve, load_table, parse_table, table_names
 
 SMALL: dict[str, Any] = {
     "title": "a table",
@@ -142,3 +142,8 @@ def test_published_numbers_of_the_erratum() -> None:
     curve = table.rows["dytox_global"].cells["10"].curve
     assert sum(curve) / len(curve) == pytest.approx(67.6, abs=0.05)
     assert METRICS.keys() == {"avg", "last", "avg5", "last5"}
+
+
+@pytest.mark.parametrize(("data", "found"), [("cifar100", True), ("image_folder", False), ("digits", False)])
+def test_data_that_somebody_published_a_curve_on(data: str, found: bool) -> None:
+    assert has_curve(data) == found

@@ -70,6 +70,7 @@ def full_report_data() -> ReportData:
     reliability[0, 8] = (100, 60, 85 * 65536)
     reliability[1, 9] = (50, 45, 48 * 65536)
     return ReportData(
+        has_published=True,
         published=Published("DyTox, somewhere", "Table 9", (91.0, 80.0, 70.0)),
         probabilities="Confidence: the sigmoid of the score.",
         confusion=CONFUSION,

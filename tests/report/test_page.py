@@ -16,7 +16,8 @@ from PIL import Image
 from cl_lightning.report import drawing, figures, training_figures
 from cl_lightning.report.__main__ import main
 from cl_lightning.report.dashboard import panels
-from cl_lightning.report.data import ReportData, read_report_data, read_report_input
+from cl_lightning.report.data import ReportData, ReportInput, read_report_data, read_report_input, write_report_data
+from cl_lightning.report.heading import facts
 from cl_lightning.report.page import page
 from cl_lightning.report.sections import SECTIONS
 from cl_lightning.report.write import write_report
@@ -181,6 +182,9 @@ def test_report_data_survives_its_files(tmp_path: Path) -> None:
     assert found.exemplar_counts == given.exemplar_counts
     for name in ("confusion", "reliability", "tokens", "attended", "attention"):
         np.testing.assert_array_equal(getattr(found, name), getattr(given, name))
+    write_report_data(folder, dataclasses.replace(given, folder="pets", has_published=False))
+    again = read_report_data(folder)
+    assert (again.folder, again.has_published) == ("pets", False)
     np.testing.assert_array_equal(found.exemplars[3], given.exemplars[3])
 
 
@@ -195,7 +199,40 @@ def test_a_run_with_little_to_show_has_a_page_too(tmp_path: Path) -> None:
         "accuracy", "facts", "matrix", "tasks", "forgetting", "speed", "numbers", "each_class", "images", "costs",
         "protocol", "provenance"
     } == set(outline.sections)  # fmt: skip
-    assert "No published curve" in outline.sections["accuracy"]
+    assert "No published curve" not in outline.sections["accuracy"], "it is not known whether there could be one"
+
+
+def test_no_published_curve_is_missed_where_nothing_was_published(run: Path) -> None:
+    shown = read_report_input(run)
+    for there_are in (True, False):
+        data = dataclasses.replace(shown.data, published=None, has_published=there_are)
+        text = page(dataclasses.replace(shown, data=data), {"accuracy": "<svg viewBox='0 0 9 9'></svg>"})
+        assert ("No published curve of this very protocol is known" in text) == there_are
+
+
+def test_own_pictures_are_called_by_their_folder(run: Path) -> None:
+    shown = read_report_input(run)
+    results = {**shown.results, "protocol": {**shown.results["protocol"], "data": "image_folder"}}
+    text = page(ReportInput(results, (), dataclasses.replace(shown.data, folder="my <i>pets")), {})
+    assert "<title>dytox on my &lt;i&gt;pets" in text
+    assert "my &lt;i&gt;pets (image_folder)" in text
+    assert "dytox on image_folder" in page(ReportInput(results, (), ReportData()), {}), "a page of an earlier version"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "words"),
+    [
+        ([5, 1], "2 tasks: 5 classes, then 1"),
+        ([5, 1, 1], "3 tasks: 5 classes, then 1 each"),
+        ([2, 2], "2 tasks of 2 classes"),
+        ([4], "1 task of 4 classes"),
+    ],
+)
+def test_tasks_in_words(run: Path, tasks: list[int], words: str) -> None:
+    shown = read_report_input(run)
+    results = {**shown.results, "protocol": {**shown.results["protocol"], "tasks": tasks}}
+    (found,) = [fact.value for fact in facts(dataclasses.replace(shown, results=results)) if fact.name == "Tasks"]
+    assert found == words
 
 
 def test_tasks_without_test_images_have_no_numbers(tmp_path: Path) -> None:

@@ -47,18 +47,69 @@ def test_numbers_and_their_protocol():
         assert word in line
 
 
-def test_a_column_where_each_class_weighs_the_same():
+def balanced_results(uneven, readouts=("linear",)):
+    """Two tasks of a class each; the second has 40 test images, or 10 with ``uneven``."""
+    tasks = [TaskRecord(t, (t,), (name,), 1.0, 1.0, 5) for t, name in enumerate("ab")]
+    rows = (((40, 40, 40),), ((20, 20, 40), (0, 0, 10 if uneven else 40)))
+    counts = ClassCounts((((40, 40),), ((20, 40), (0, 10 if uneven else 40))))
+    protocols = ("class_incremental", "task_incremental")
+    return build_results(
+        PROTOCOL | {"tasks": [1, 1]},
+        tasks,
+        {protocol: dict.fromkeys(readouts, AccuracyMatrix(rows)) for protocol in protocols},
+        readouts[0],
+        5,
+        {},
+        class_counts={protocol: dict.fromkeys(readouts, counts) for protocol in protocols},
+    )
+
+
+@pytest.mark.parametrize(
+    ("uneven", "width", "columns"),
+    [
+        (True, 80, ["Avg", "Last", "Macro", "Forgetting", "BWT"]),
+        (True, 60, ["Avg", "Last", "Macro", "Forgetting"]),
+        (True, 50, ["Avg", "Last", "Macro", "Forgetting"]),
+        (True, 40, ["Avg", "Last", "Macro"]),
+        (False, 80, ["Avg", "Last", "Macro", "Forgetting", "BWT"]),
+        (False, 60, ["Avg", "Last", "Forgetting", "BWT"]),
+        (False, 40, ["Avg", "Last", "Forgetting"]),
+    ],
+)
+def test_a_narrow_table_keeps_the_columns_that_say_most(uneven, width, columns):
+    """Macro is one of them where classes have unequally many test images, and goes first where they do not."""
+    text = render_table(balanced_results(uneven), "run", width)
+    assert next(line.split("read-out")[1].split() for line in text.splitlines() if "read-out" in line) == columns
+    assert ("Macro: the last value with each class weighing the same" in " ".join(text.split())) == ("Macro" in columns)
+    assert ("BWT (backward transfer)" in " ".join(text.split())) == ("BWT" in columns)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.isascii()
+
+
+@pytest.mark.parametrize("width", [40, 44, 50, 55, 60, 64, 70, 80])
+def test_the_star_of_the_main_row_stands_beside_its_read_out(width):
+    lines = render_table(balanced_results(True, ("nearest_mean", "linear")), "run", width).splitlines()
+    assert "*" not in [line.strip() for line in lines]
+    assert sum("nearest_mean *" in line for line in lines) == 1
+
+
+def test_the_table_of_a_single_task_is_its_accuracy():
+    """Its protocols are all the same, and nothing is old yet."""
     tasks = [TaskRecord(0, (0, 1), ("a", "b"), 1.0, 1.0, 5)]
-    matrices = {"class_incremental": {"linear": AccuracyMatrix((((30, 30, 40),),))}}
+    matrices = {
+        protocol: {"linear": AccuracyMatrix((((30, 30, 40),),))}
+        for protocol in ("class_incremental", "task_incremental", "task_inference")
+    }
     counts = {"class_incremental": {"linear": ClassCounts((((30, 30), (0, 10)),))}}
-    results = build_results(PROTOCOL, tasks, matrices, "linear", 5, {}, class_counts=counts)
-    text = render_table(results, "run", 80)
-    assert cells(text, "protocol,")[2:] == ["Avg", "Last", "Macro", "Forgetting", "BWT"]
-    assert cells(text, "class-incremental,")[-5:] == ["75.00", "75.00", "50.00", "n/a", "n/a"]
-    assert "Macro: the last value with each class weighing the same" in text
-    assert "Macro" not in render_table(results, "run", 40), "there is no room"
-    assert max(map(len, render_table(results, "run", 64).splitlines())) <= 64
-    assert render_table(results, "run", 64).isascii()
+    results = build_results(PROTOCOL | {"tasks": [2]}, tasks, matrices, "linear", 5, {}, class_counts=counts)
+    for width in (40, 80):
+        text = render_table(results, "run", width)
+        assert cells(text, "protocol,")[2:] == ["Accuracy", "Macro"]
+        assert sum("75.00" in line for line in text.splitlines()) == 1
+        assert cells(text, "class-incremental,")[-2:] == ["75.00", "50.00"]
+        assert "n/a" not in text
+        assert "*" not in text
+        assert "ask-inc" not in text
 
 
 def test_total_forgetting_is_printed_as_100():
@@ -68,14 +119,16 @@ def test_total_forgetting_is_printed_as_100():
         assert "100.00  -100.00" in render_table(results_of(rows), "run", 100)
 
 
-def test_one_task_prints_not_applicable():
-    assert cells(render_table(results_of(falling(1)), "run", 100), "class-incremental,")[-2:] == ["n/a", "n/a"]
+def test_before_anything_is_old_there_is_nothing_to_forget():
+    text = render_table(results_of(falling(1), planned=5), "run", 100)
+    assert cells(text, "class-incremental,")[-2:] == ["n/a", "n/a"]
+    assert "n/a: nothing is old yet" in text
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160, 500])
 @pytest.mark.parametrize("tasks", [1, 2, 10, 11, 20, 50, 100, 150])
 def test_any_number_of_tasks_fits_any_width(tasks, width):
-    text = render_table(results_of(falling(tasks)), "run", width)
+    text = render_table(results_of(falling(tasks), planned=max(tasks, 2)), "run", width)
     assert max(map(len, text.splitlines())) <= width
     assert text.isascii()
     assert "\x1b" not in text

@@ -57,8 +57,30 @@ def test_a_memory_that_holds_what_there_is_to_forget(
     lines = told(*overrides, sizes=[2, 2, 2], each=each)
     assert len(lines) == (share is not None)
     if share is not None:
-        assert f" keeps {share} training images of earlier tasks: there is " in lines[0]
+        assert f" keeps {share} training images of earlier tasks: this is close to joint training; " in lines[0]
         assert f"type memory.size={smaller}, for example, or memory=none" in lines[0]
+
+
+OWN = ["data=image_folder", "data.root=/nowhere", "data.increment=2"]
+
+
+def test_own_pictures_are_kept_for_use() -> None:
+    (line,) = told(*OWN, "memory.size=2000", sizes=[2, 2, 2])
+    assert line == (
+        "memory.size=2000 keeps all of the 400 training images of earlier tasks: good for use, no test of continual "
+        "learning; for one type memory.size=60, for example"
+    )
+
+
+def test_own_pictures_may_come_all_at_once() -> None:
+    (line,) = told(*OWN, sizes=[4])
+    assert line.startswith("all classes are learnt at once, as by any classifier; to add more later, type learn=")
+    assert told(*OWN, "method=joint", sizes=[4]) == []
+
+
+@pytest.mark.parametrize("data", [[], OWN])
+def test_what_reports_forgetting_is_not_said_to_forget_nothing(data: list[str]) -> None:
+    assert "forget" not in " ".join(told(*data, "memory.size=2000", sizes=[2, 2]))
 
 
 def test_what_a_task_of_learn_finds_in_the_memory_is_not_judged() -> None:

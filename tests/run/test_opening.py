@@ -108,6 +108,88 @@ def test_how_long_it_trains(overrides: list[str], training: str) -> None:
     assert line(told(*overrides), "training") == training
 
 
+@pytest.mark.parametrize(
+    ("balance", "words"),
+    [
+        ("loss", "a task, classes weighted by data.balance=loss"),
+        ("sampling", "a task, classes drawn evenly by data.balance=sampling"),
+    ],
+)
+def test_a_balance_that_was_set_is_told(balance: str, words: str) -> None:
+    assert line(told(f"data.balance={balance}"), "training").endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "memory"),
+    [
+        ([], "none needed: a single task; up to 200 images (exemplars) are kept for learn="),
+        (
+            ["memory=per_class", "memory.size=20"],
+            "none needed: a single task; up to 20 images of each class (exemplars) are kept for learn=",
+        ),
+        (["memory=none"], "none needed: a single task"),
+        (["method=meat"], "none needed: a single task"),
+        (["method=joint"], "none needed: a single task"),
+    ],
+)
+def test_a_single_task_needs_no_memory(overrides: list[str], memory: str) -> None:
+    assert line(told(*overrides, tasks=scenario([4])), "memory") == memory
+
+
+@pytest.mark.parametrize(
+    ("overrides", "phases", "training"),
+    [
+        (["method=dytox", "epochs_scale=1"], ["main"], "500 epochs, 500 steps of 32 images"),
+        (
+            ["method=dytox", "epochs_scale=1", "balanced_epochs_scale=1", "recipe.finetune_joint=true"],
+            ["main", "finetuning"],
+            "500 + 20 epochs (main + finetuning), 520 steps of 32 images",
+        ),
+        (["method=meat", "epochs_scale=1"], ["backbone"], "500 epochs, 500 steps of 32 images"),
+    ],
+)
+def test_a_single_task_has_the_phases_that_it_trains(overrides: list[str], phases: list[str], training: str) -> None:
+    lengths = {"main": 500, "backbone": 500, "finetuning": 20}
+    spans = [PhaseSpan(0, item, name, lengths[name], 1, 32) for item, name in enumerate(phases)]
+    found = told(*overrides, "batch.size=32", tasks=scenario([4]), spans=spans)
+    assert line(found, "training") == training
+
+
+OWN = ["data=image_folder", "data.root=/nowhere", "data.increment=2", "trainer.accelerator=cpu"]
+
+
+def sized(side: int, channels: int = 3) -> Scenario:
+    """Two tasks of pictures of ``side`` pixels."""
+    return dataclasses.replace(scenario([2, 2]), image_size=side, channels=channels)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "side", "options"),
+    [
+        (OWN, 224, "data.image_size=32 model=convit_tiny model.patch_size=8"),
+        ([*OWN, "model=convit_tiny"], 224, "data.image_size=32 model.patch_size=8"),
+        ([*OWN, "method=icarl"], 224, "data.image_size=32 model=resnet32"),
+        (["data=cifar100", "model=convit_cifar", "trainer.accelerator=cpu"], 32, "model=convit_tiny"),
+        (["data=cifar100", "model=vit_cifar", "method=meat", "trainer.accelerator=cpu"], 32, "model=vit_tiny"),
+    ],
+)
+def test_a_network_for_a_gpu_is_noted_on_a_cpu(overrides: list[str], side: int, options: str) -> None:
+    (note,) = told(*overrides, tasks=sized(side)).notes
+    assert f" at {side} pixels is meant for a GPU, and learns slowly on a CPU: " in note
+    assert note.endswith(f"use a GPU, or type {options}")
+
+
+def test_a_small_network_is_none_of_them_nor_one_that_there_is_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ["data.image_size=32", "model=convit_tiny", "model.patch_size=8"]
+    assert told(*OWN, *small, tasks=sized(32)).notes == ()
+    assert told("model=resnet18", "method=icarl", tasks=sized(8, 1)).notes == ()
+    (going_on,) = told(*OWN, tasks=sized(224), resumed_at="task 2/2, phase main").notes
+    assert "GPU" not in going_on
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    assert told(*OWN[:-1], tasks=sized(224)).notes == ()
+
+
 def test_a_single_step_is_one() -> None:
     tiny = told("method=icarl", "method.main.epochs=1", "batch.size=1", spans=[PhaseSpan(0, 1, "main", 1, 1, 1)])
     assert line(tiny, "training") == "1 epoch a task, 1 step of 1 image"
@@ -126,7 +208,9 @@ def test_uneven_classes_and_what_is_left_out_are_noted() -> None:
         scenario([2, 2], [50, 99, 49, 100]), unused_folder="val", left_out=(LeftOut(".txt files", 2, "cat/a.txt"),)
     )
     uneven, unused, left_out = told(tasks=odd).notes
-    assert uneven.endswith("uneven classes: 49 training images of class2 to 100 of class3")
+    counts = "uneven classes: 49 training images of class2 to 100 of class3"
+    assert uneven.endswith(f"{counts}; to weigh them alike, type data.balance=loss")
+    assert told("data.balance=loss", tasks=odd).notes[0].endswith(counts), "it is done"
     assert unused.endswith("val/ is not used")
     assert "left out: " in left_out
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import pytest
 import torch
 
 from cl_lightning.checkpoint.state import RunState
@@ -32,7 +33,9 @@ PIPELINE = Pipeline(8, (0.5,), (0.5,), None)
 MEMORY = RehearsalMemory(Budget("per_class", 2), "global", 1).update(
     [{0: torch.tensor([0, 4]), 3: torch.tensor([3, 7])}], 4
 )
-CONFIG: Any = SimpleNamespace(report=SimpleNamespace(attention=True, exemplars=1, page=True))
+CONFIG: Any = SimpleNamespace(
+    report=SimpleNamespace(attention=True, exemplars=1, page=True), data=SimpleNamespace(name="toy", root="unused")
+)
 
 
 class Unasked(Toy):
@@ -70,6 +73,17 @@ def test_a_page_shows_the_published_curve_that_was_handed_in(tmp_path: Path) -> 
     for given in (curve, None):
         ReportBuilder(CONFIG, SCENARIO, toy(4), PIPELINE, given).report(after_three_tasks(), tmp_path)
         assert read_report_data(tmp_path).published == given
+
+
+@pytest.mark.parametrize(
+    ("data", "folder", "has_published"),
+    [("image_folder", "pets", False), ("cifar100", "", True), ("digits", "", False)],
+)
+def test_a_page_knows_what_its_data_are(tmp_path: Path, data: str, folder: str, has_published: bool) -> None:
+    config = SimpleNamespace(**{**vars(CONFIG), "data": SimpleNamespace(name=data, root=str(tmp_path / "pets"))})
+    ReportBuilder(cast(Any, config), SCENARIO, toy(4), PIPELINE).report(after_three_tasks(), tmp_path)
+    found = read_report_data(tmp_path)
+    assert (found.folder, found.has_published) == (folder, has_published)
 
 
 def of_classes(pixels: torch.Tensor, *lists: dict[int, torch.Tensor]) -> ReportData:

@@ -45,7 +45,7 @@ def unread_by_all(hydra: Any) -> str | None:
         waiting = {one.key: one for one in idle if job is jobs[0] or one.key in waiting}
         if not waiting:
             return None
-    found = [Unread(key, typed.get(key, one.text), one.type) for key, one in waiting.items()]
+    found = [Unread(key, typed.get(key, one.text), one.type, one.why) for key, one in waiting.items()]
     return told(found, "none of the jobs")
 
 

@@ -14,7 +14,7 @@ from cl_lightning.config.command_line.overrides import Assignment, plain_assignm
 from cl_lightning.config.schema import Config
 from cl_lightning.config.schema.open_options import Open
 from cl_lightning.config.unused.conditions import Facts
-from cl_lightning.config.unused.used_by import BY_KEY
+from cl_lightning.config.unused.used_by import BY_KEY, Need
 from cl_lightning.core.errors import UserError
 
 _ENTRY = re.compile(r"data\.sets\.(\d+)\.")
@@ -31,6 +31,8 @@ class Unread:
     """Override as typed."""
     type: str
     """Overrides to type as well for it to be read."""
+    why: str = ""
+    """Reason why nothing reads it, where that is not plain from what reads it."""
 
 
 def unread(typed: Iterable[Assignment], config: Config, given: Open[Config] | None = None) -> list[Unread]:
@@ -43,13 +45,17 @@ def unread(typed: Iterable[Assignment], config: Config, given: Open[Config] | No
     """
     typed = list(typed)
     facts = Facts(config, given or config)
-    found = [Unread(one.key, one.text, need) for one in typed if (need := _missing(one.key, facts)) is not None]
+    found = [
+        Unread(one.key, one.text, need.type, need.why)
+        for one in typed
+        if (need := _missing(one.key, facts)) is not None
+    ]
     texts = [one.text for one in typed]
     return [one for one in found if not any(f"${{{one.key}}}" in text for text in texts)]
 
 
-def _missing(key: str, facts: Facts) -> str | None:
-    """Return what to type for the option to be read; None if it is."""
+def _missing(key: str, facts: Facts) -> Need | None:
+    """Return the first condition that does not hold for the option to be read; None if it is read."""
     entry = _ENTRY.match(key)
     if entry is not None:
         index, sets = int(entry[1]), facts.config.data.sets
@@ -58,7 +64,7 @@ def _missing(key: str, facts: Facts) -> str | None:
         facts = Facts(facts.config, facts.given, sets[index])
     line = BY_KEY.get(_ENTRY.sub("data.sets.", key))
     needs = () if line is None else line.needs
-    return next((need.type for need in needs if not need.holds(facts)), None)
+    return next((need for need in needs if not need.holds(facts)), None)
 
 
 def is_conditional(key: str) -> bool:
@@ -68,7 +74,10 @@ def is_conditional(key: str) -> bool:
 
 def told(found: Sequence[Unread], nobody: str = "nobody here") -> str:
     """Return one line on options that are read by ``nobody``."""
-    shown = [f"{_short(one)} is read by {nobody}: type {one.type} as well, or leave it out" for one in found[:_SHOWN]]
+    shown = [
+        f"{_short(one)} is read by {nobody}{one.why and f' ({one.why})'}: type {one.type} as well, or leave it out"
+        for one in found[:_SHOWN]
+    ]
     return "; ".join(shown) + _more(found)
 
 

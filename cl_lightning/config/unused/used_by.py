@@ -53,6 +53,8 @@ class Need:
     holds: Holds
     type: str
     """Overrides to type to meet it."""
+    why: str = ""
+    """Reason why the option is not read else, where that is not plain."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,7 @@ LINES: tuple[Line, ...] = (
     # data
     _line(
         "data.root",
+        Need(lambda f: f.config.data.name != "digits", _SETS_OF_FILES, "the default data, digits, have no folder"),
         Need(lambda f: bool(f.config.data.sets) or looks_below_root(f), _SETS_OF_FILES),
         Need(looks_below_root, _IN_ENTRY),
     ),

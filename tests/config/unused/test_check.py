@@ -23,7 +23,8 @@ def test_each_is_named_with_what_reads_it_in_one_line() -> None:
     line = told(compose(typed)[1])
     assert line.startswith(
         "method.mixup.smoothing (in method.mixup={smoothing: 0.2}) is read by nobody here: type method.mixup.alpha=0.8 "
-        "as well, or leave it out; data.root=DIR is read by nobody here: type data=image_folder"
+        "as well, or leave it out; data.root=DIR is read by nobody here (the default data, digits, have no "
+        "folder): type data=image_folder"
     )
     assert line.endswith("type memory=total or memory=per_class as well, or leave it out (and 1 more)")
     assert "\n" not in line
