@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from cl_lightning.compare.formats import FORMATS
+from cl_lightning.core.cli import nearest_option
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.paths import typed_path
 from cl_lightning.report.figure_file import SUFFIXES
@@ -41,10 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UserError``."""
-        known = [option for action in self._actions for option in action.option_strings]
-        strange = message.removeprefix("unrecognized arguments: ")
-        near = difflib.get_close_matches(strange.split()[0].partition("=")[0], known, 1) if strange != message else []
-        raise UserError(f"{message}{f' (did you mean {near[0]}?)' if near else ''}: {PROGRAM} --help lists the options")
+        raise UserError(f"{message}{nearest_option(self, message)}: {PROGRAM} --help lists the options")
 
 
 def parse(arguments: Sequence[str]) -> Options:

@@ -15,6 +15,7 @@ from cl_lightning.config.check import check
 from cl_lightning.config.command_line.literals import filled_in
 from cl_lightning.config.fill_auto import suggested_scales
 from cl_lightning.config.identity import differences, numeric_settings
+from cl_lightning.config.option_names import COMMON_WORDS
 from cl_lightning.config.saved import as_tree, change, load_plain, may_change, read_saved, to_plain
 from cl_lightning.config.schedule_scales import all_phases, as_typed, scaled_anew
 from cl_lightning.config.schema import Config
@@ -28,6 +29,7 @@ _FREE = (
     "balanced_epochs_scale",
     "batch.size",
     "data.augmentation",
+    "data.balance",
     "epochs_scale",
     "lr_scale",
     "memory.size",
@@ -60,7 +62,7 @@ def load_learn(run_dir: Path, overrides: Sequence[str]) -> Config:
     given = {name: _last(overrides, name) for name in _OWN}
     folder = _folder(given["data.new"], f"learn={run_dir}")
     free = [name for name in free_keys() if _has(saved, name)]
-    changes = [_change(override, free) for override in overrides if override.partition("=")[0] not in _OWN]
+    changes = [_change(override, free, saved) for override in overrides if override.partition("=")[0] not in _OWN]
     try:
         before = load_plain(saved)
         config = _rescaled(load_plain(saved, *changes), before, {override.partition("=")[0] for override in overrides})
@@ -158,20 +160,38 @@ def _has(saved: Mapping[str, Any], name: str) -> bool:
     return group != "method" or (key in saved[group] and not (name.endswith(".") and saved[group][key] is None))
 
 
-def _change(override: str, free: Sequence[str]) -> DictConfig:
+def _change(override: str, free: Sequence[str], saved: Mapping[str, Any]) -> DictConfig:
     key = override.partition("=")[0]
     if any(key == name or (name.endswith(".") and key.startswith(name)) for name in free):
         return as_tree(override)
     if may_change(override):
         return change(override)
     names = (*free, *_OF_THE_FOLDER, "run_dir")
-    near = difflib.get_close_matches(key, [name for name in names if not name.endswith(".")], n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    hint = "" if _is_option(key, saved) else _meant(key, names)
     listed = ", ".join(f"{name}KEY=..." if name.endswith(".") else f"{name}=..." for name in names)
     raise UserError(
         f"{override} is not possible beside learn={hint}: network and method are those of the run, "
         f"type {listed}, logger.KEY=..., trainer.KEY=... or start a new run"
     )
+
+
+def _is_option(key: str, saved: Mapping[str, Any]) -> bool:
+    """Return whether the run has the option ``key``: it is no slip then, and nothing else is meant."""
+    node: Any = saved
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _meant(key: str, names: Sequence[str]) -> str:
+    """Return a question for a word of other programs, or a slip in one of ``names``, else an empty text."""
+    common = COMMON_WORDS.get(key, "")
+    if any(common == name or (name.endswith(".") and common.startswith(name)) for name in names):
+        return f" (did you mean {common}?)"
+    near = difflib.get_close_matches(key, [name for name in names if not name.endswith(".")], n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str], run_dir: Path) -> str:

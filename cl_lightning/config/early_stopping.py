@@ -41,24 +41,31 @@ def check_early_stopping(config: Config) -> None:
     if not stops_early(config):
         return
     given = f"early_stopping.patience={config.early_stopping.patience}"
+    cut = [] if config.early_stopping.allow_unfinished_schedule else _cut_off(config)
+    constant = [f"method.{name}.schedule=constant" for name in cut]
     if not config.data.validation:
+        words = " ".join(["data.validation=0.1", *constant])
+        rate = " and keeps the learning rate constant, as a falling one would be cut off" if cut else ""
         raise UserError(
-            f"{given} needs images that are not trained on, to judge by: type data.validation=0.1 as well, which sets "
-            "a tenth of each class's training images aside"
+            f"{given} needs images that are not trained on, to judge by: type {words} as well, which sets "
+            f"a tenth of each class's training images aside{rate}"
         )
     if isinstance(config.method, MEATConfig) and "linear" not in config.method.readouts:
         raise UserError(
             f"{given} reads the scores within a phase, which the read-outs {list(config.method.readouts)} do not have: "
             "type 'method.readouts=[...,linear]'"
         )
-    cut = [name for name, phase in stoppable_phases(config).items() if _needs_its_end(phase)]
-    if cut and not config.early_stopping.allow_unfinished_schedule:
-        constant = " ".join(f"method.{name}.schedule=constant" for name in cut)
+    if cut:
         schedules = " and ".join(f"method.{name}.schedule={getattr(config.method, name).schedule}" for name in cut)
         raise UserError(
-            f"{given} would end {schedules} before the rate has come down: type {constant}, or "
+            f"{given} would end {schedules} before the rate has come down: type {' '.join(constant)}, or "
             "early_stopping.allow_unfinished_schedule=true to do so all the same"
         )
+
+
+def _cut_off(config: Config) -> list[str]:
+    """Return the names of the phases whose learning rate would not come down to its end."""
+    return [name for name, phase in stoppable_phases(config).items() if _needs_its_end(phase)]
 
 
 def _needs_its_end(phase: PhaseConfig) -> bool:

@@ -24,6 +24,7 @@ from cl_lightning.config.command_line.arguments import wants_many
 from cl_lightning.config.command_line.keys import SEVERAL
 from cl_lightning.config.command_line.literals import holds_list, unresolved
 from cl_lightning.config.hydra_internals import Glob, Sweep, as_typed, merges_into_null
+from cl_lightning.config.option_names import COMMON_WORDS
 from cl_lightning.config.schema import ModelConfig, SetConfig
 from cl_lightning.config.schema.open_options import schema_of
 from cl_lightning.config.yaml_files import options
@@ -149,7 +150,7 @@ def _unknown_key(error: OmegaConfBaseException, arguments: Sequence[str]) -> str
         hint = _nearest(str(error.key), allowed, "")
         return f"data.sets: {error.key} is not an option of an entry{hint}: it has {', '.join(allowed)}"
     parent = key.rpartition(".")[0]
-    hint = _nearest(str(error.key), allowed, f"{parent}." if parent else "")
+    hint = _meant(str(error.key), allowed, parent)
     where = f"{parent} has" if parent else "there is"
     mend = " (model=auto has no options: choose a model by name, such as model=convit_tiny)"
     return f"{key} is not an option{hint}: {where} {', '.join(sorted(allowed))}{mend if has is ModelConfig else ''}"
@@ -247,6 +248,17 @@ def _added(node: DictConfig, prefix: str) -> list[str]:
         if isinstance(child, DictConfig):
             found += _added(child, f"{prefix}{key}.")
     return found
+
+
+def _meant(word: str, allowed: Sequence[str], parent: str) -> str:
+    """Return a question for an unknown key: a word of other programs, or a slip. A group that has the option that is
+    meant, as for ``method.finetuning.optimizer``, means its own.
+    """
+    common = COMMON_WORDS.get(word)
+    if common and common.rpartition(".")[2] not in allowed:
+        return f" (did you mean {common}?)"
+    prefix = f"{parent}." if parent else ""
+    return f" (did you mean {prefix}{common.rpartition('.')[2]}?)" if common else _nearest(word, allowed, prefix)
 
 
 def _nearest(value: str, allowed: Sequence[str], prefix: str) -> str:

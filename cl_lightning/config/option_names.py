@@ -1,4 +1,4 @@
-"""Names that the command line has for the arguments of the library."""
+"""Names that the command line has for the arguments of the library, and for words that people type."""
 
 from __future__ import annotations
 
@@ -20,6 +20,48 @@ RUN = Options(
     | {"kind": "memory", "replicas": "batch.replicas", "scope": "memory.scope", "size": "memory.size"}
 )
 """Names for errors that only a whole run, or one that has begun, can meet."""
+
+COMMON_WORDS = {
+    "aug": "data.augmentation",
+    "augmentation": "data.augmentation",
+    "backbone": "model",
+    "batch_size": "batch.size",
+    "bs": "batch.size",
+    "dataset": "data",
+    "device": "trainer.accelerator",
+    "devices": "trainer.devices",
+    "epoch": "method.main.epochs",
+    "epochs": "method.main.epochs",
+    "gpus": "trainer.devices",
+    "image_size": "data.image_size",
+    "img_size": "data.image_size",
+    "learning_rate": "method.main.lr",
+    "lr": "method.main.lr",
+    "max_epochs": "method.main.epochs",
+    "memory_size": "memory.size",
+    "n_epochs": "method.main.epochs",
+    "network": "model",
+    "num_epochs": "method.main.epochs",
+    "num_workers": "trainer.workers",
+    "optim": "method.main.optimiser",
+    "optimiser": "method.main.optimiser",
+    "optimizer": "method.main.optimiser",
+    "out": "run_dir",
+    "output": "run_dir",
+    "output_dir": "run_dir",
+    "patience": "early_stopping.patience",
+    "precision": "trainer.precision",
+    "root": "data.root",
+    "schedule": "method.main.schedule",
+    "scheduler": "method.main.schedule",
+    "val_split": "data.validation",
+    "validation": "data.validation",
+    "warmup_epochs": "method.main.warmup_epochs",
+    "wd": "method.main.weight_decay",
+    "weight_decay": "method.main.weight_decay",
+    "workers": "trainer.workers",
+}
+"""Words of other programs that people type, and the option that is meant."""
 
 _OF_AN_ENTRY = frozenset(each.name for each in dataclasses.fields(SetConfig))
 

@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -35,7 +36,19 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line to stderr and exit with code 2."""
-        self.exit(WRONG_INPUT, f"error: {printable(' '.join(message.split()))}: type {self.prog} --help\n")
+        told = f"{' '.join(message.split())}{nearest_option(self, message)}"
+        self.exit(WRONG_INPUT, f"error: {printable(told)}: type {self.prog} --help\n")
+
+
+def nearest_option(parser: argparse.ArgumentParser, message: str) -> str:
+    """Return a question where argparse's ``message`` is about an option that does not exist but nearly does, else an
+    empty text.
+    """
+    _, unknown, typed = message.partition("unrecognized arguments: ")
+    strange = next((word for word in typed.split() if word.startswith("-")), None) if unknown else None
+    known = [option for action in parser._actions for option in action.option_strings]
+    near = difflib.get_close_matches(strange.partition("=")[0], known, 1) if strange else []
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def discard_output() -> None:

@@ -30,7 +30,7 @@ from cl_lightning.data.scenarios.image_identity import WORDS, Identity, identity
 from cl_lightning.data.scenarios.image_list import LISTING, how_it_differs, is_listed, named, read_listing
 from cl_lightning.data.scenarios.scenario import Scenario, split_scenario
 from cl_lightning.data.sources.base import ArraySource, FolderSource
-from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, at_hand, load_sources
+from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, at_hand, load_sources, read_again
 from cl_lightning.data.sources.exemplar_reading import read_exemplar_store
 from cl_lightning.data.sources.exemplar_store import INDEX, ExemplarStore
 from cl_lightning.factory.scenario import dataset_scenario, reading
@@ -239,7 +239,8 @@ def _train_source(config: Config, identity: Mapping[str, Any], keys: Sequence[in
         "put its data back, type data.root=DIR beside learn=, or take it from a bundle (python -m cl_lightning.bundle)"
     )
     try:
-        scenario = _first_data(config) if config.extends is None else _extended(config, evaluated=False)
+        with read_again():  # for test images too, see _old_tests
+            scenario = _first_data(config) if config.extends is None else _extended(config, evaluated=False)
     except (UserError, InvalidFileError, OSError) as error:
         raise UserError(f"{where} ({error}): {mend}") from error
     listings = [Path(config.run_dir) / LISTING]

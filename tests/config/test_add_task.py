@@ -66,6 +66,13 @@ def test_how_long_and_how_a_task_is_learnt_may_change_and_is_noted(run: Path) ->
     ]  # fmt: skip
 
 
+def test_the_balance_of_the_new_task_may_differ_and_is_noted(run: Path) -> None:
+    config = load_learn(run, [f"data.new={run.parent}/pets", "data.balance=loss"])
+    assert config.data.balance == "loss"
+    assert config.extends is not None
+    assert config.extends.folders[0].changed == ["data.balance=loss (not none)"]
+
+
 @pytest.mark.slow
 def test_how_the_folder_is_read_is_the_folder_s_alone(run: Path) -> None:
     config = load_learn(run, [f"data.new={run.parent}/pets", "data.test_share=0.5", "data.on_broken=skip"])
@@ -77,6 +84,8 @@ def test_how_the_folder_is_read_is_the_folder_s_alone(run: Path) -> None:
 MISTAKES = {
     "epochs_scal=2": r"epochs_scal=2 is not possible beside learn= \(did you mean epochs_scale\?\)",
     "method.token_rat=2": r"method.token_rat=2 is not possible beside learn=: network .* type (?!.*token_rate)",
+    "epochs=2": r"epochs=2 is not possible beside learn= \(did you mean method.main.epochs\?\)",
+    "data.validation=0.1": "data.validation=0.1 is not possible beside learn=: network",
     "method=wa": "network and method are those of the run",
     "method.token_expansion=false": "network and method are those of the run",
     "epochs_scale=many": "epochs_scale=many is not possible .*could not be converted to Float",

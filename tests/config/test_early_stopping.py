@@ -20,6 +20,11 @@ CONSTANT = "method.main.schedule=constant"
             "early_stopping.patience=5 needs images that are not trained on, to judge by: type data.validation=0.1 as",
         ),
         (
+            [STOPS[1]],
+            "early_stopping.patience=5 needs images that are not trained on, to judge by: type data.validation=0.1 "
+            "method.main.schedule=constant as well, which sets",
+        ),
+        (
             STOPS,
             "early_stopping.patience=5 would end method.main.schedule=cosine before the rate has come down: type "
             "method.main.schedule=constant, or early_stopping.allow_unfinished_schedule=true to do so all the same",

@@ -10,6 +10,7 @@ from omegaconf.errors import ConfigAttributeError
 
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.hydra_errors import explain
+from cl_lightning.config.option_names import COMMON_WORDS
 from cl_lightning.config.yaml_files import config_dir
 
 
@@ -86,3 +87,30 @@ def test_explaining_leaves_a_job_of_hydra_alone() -> None:
         job = GlobalHydra.instance().hydra
         assert explain(raised.value, ["method.main=3"]) is not None
         assert GlobalHydra.instance().hydra is job
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("epochs=3", "epochs is not an option (did you mean method.main.epochs?): there is "),
+        ("method.epochs=3", "method.epochs is not an option (did you mean method.main.epochs?): method has "),
+        ("lr=0.1", "lr is not an option (did you mean method.main.lr?): there is "),
+        ("batch_size=8", "batch_size is not an option (did you mean batch.size?): there is "),
+        ("data.batch_size=8", "data.batch_size is not an option (did you mean batch.size?): data has "),
+        (
+            "method.finetuning.optimizer=sgd",
+            "method.finetuning.optimizer is not an option (did you mean method.finetuning.optimiser?): method.",
+        ),
+        ("sed=1", "sed is not an option (did you mean seed?): there is "),
+    ],
+)
+def test_a_word_of_other_programs_is_answered_with_the_option_that_is_meant(typed: str, meant: str) -> None:
+    assert (explained(typed) or "").startswith(meant)
+
+
+def test_every_option_that_a_word_stands_for_exists() -> None:
+    config = compose_typed(["run_dir=none", "data=image_folder", "data.root=x", "data.increment=2"])
+    for meant in set(COMMON_WORDS.values()):
+        node: object = config
+        for part in meant.split("."):
+            node = getattr(node, part)

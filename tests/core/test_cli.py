@@ -54,6 +54,26 @@ def test_a_mistake_is_one_line_with_code_2(typed: list[str], capsys: pytest.Capt
     assert line.endswith(": type python -m cl_lightning.predict --help")
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["--topp", "3"], "unrecognized arguments: --topp 3 (did you mean --top?)"),
+        (["--topp=3"], "unrecognized arguments: --topp=3 (did you mean --top?)"),
+        (["more", "--topp=3"], "unrecognized arguments: more --topp=3 (did you mean --top?)"),
+        (["--xyz"], "unrecognized arguments: --xyz"),
+        (["--top", "x"], "argument --top: x is not a whole number from 1 to 1000000"),
+    ],
+)
+def test_an_option_that_is_nearly_there_is_named(
+    typed: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = Parser("predict", "Predict.", "")
+    parser.add_argument("--top", type=positive, default=1)
+    with pytest.raises(SystemExit):
+        parser.parse_args(typed)
+    assert capsys.readouterr().err == f"error: {told}: type python -m cl_lightning.predict --help\n"
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", "", "1000001"])
 def test_counts_are_whole_numbers_from_1_to_a_million(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number from 1 to 1000000"):

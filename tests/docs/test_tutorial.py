@@ -55,6 +55,12 @@ def test_every_command_does_what_the_page_says(folder: Path) -> None:
         "cloth/stripes/001.png",
     ]
     assert predicted[2][1] == "plain", "the class that was added"
+    told = [line.split() for line in TUTORIAL.read_text(encoding="utf-8").splitlines() if line.startswith("cloth/")]
+    shown = [words for words in told if len(words) == 4]
+    assert len(shown) == 2
+    for words, page in zip(predicted, shown, strict=False):
+        assert (words[1], words[3]) == (page[1], page[3])
+        assert float(words[2]) == pytest.approx(float(page[2]), abs=0.2), "what the page says of other processors"
 
 
 def test_the_matrix_on_the_page_adds_up() -> None:

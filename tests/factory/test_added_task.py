@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from cl_lightning.checkpoint import files
 from cl_lightning.config.schema import Config, SetConfig
@@ -81,6 +82,26 @@ def test_exemplars_are_read_from_the_data_class_by_class_best_first(
     assert (kept.sizes, kept.image_size, kept.channels) == ((1, 1), 8, 1)
     assert kept.fingerprints == (data["train"].fingerprint,)
     assert kept.source.class_names == ("ant", "bee")
+
+
+def test_files_that_do_not_decode_are_not_told_again_where_exemplars_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are told where the old test images are read."""
+    for name in ("ant", "bee"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (SIZE, SIZE), (number, 0, 0)).save(tmp_path / "pets" / name / f"{number}.png")
+    (tmp_path / "pets" / "ant" / "broken.png").write_bytes(b"nothing")
+    folder = ("data=image_folder", f"data.root={tmp_path}/pets", f"data.image_size={SIZE}", "data.on_broken=skip")
+    run = config(tmp_path, *folder)
+    finished = payload(run, [])
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    key = scenario.dataset_scenario(run.data).train.key(0)
+    caplog.clear()
+    finished["memory"]["lists"] = [{0: [key]}]
+    assert len(exemplars_of(run, finished).source) == 1
+    assert caplog.records == []
 
 
 def test_a_run_without_memory_remembers_no_image_and_needs_no_data(

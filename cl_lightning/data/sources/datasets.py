@@ -11,7 +11,9 @@ import logging
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,18 @@ FOLDERS = {"cifar100": _CIFAR, **fine_grained.FOLDERS}
 """Folders below the root of the data sets that may share a root."""
 _FIRST_HUNDRED = ("n01440764", "n01855672")
 """First and last of the hundred ImageNet classes that come first in alphabetical order."""
+
+_READ_AGAIN: ContextVar[bool] = ContextVar("_READ_AGAIN", default=False)
+
+
+@contextmanager
+def read_again() -> Iterator[None]:
+    """Let :func:`load_sources` warn of nothing: the same files are read elsewhere in the run, which warns."""
+    token = _READ_AGAIN.set(True)
+    try:
+        yield
+    finally:
+        _READ_AGAIN.reset(token)
 
 
 def load_sources(
@@ -233,7 +247,8 @@ def _decodable(sources: Sequence[FolderSource], root: Path, *, skip: bool) -> li
             mends["max_pixels"] = f"{largest} to read those that are large"
         raise InvalidSettingError("root", root, f"{holds} ({shown})", mends, "repair or remove them")
     whole = [_without(source, rows) for source, rows in zip(sources, broken, strict=True)]
-    log.warning("%s %s: %s; they are left out", root, holds, shown)
+    level = logging.INFO if _READ_AGAIN.get() else logging.WARNING
+    log.log(level, "%s %s: %s; they are left out", root, holds, shown)
     return whole
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.data.sources.base import FolderSource
-from cl_lightning.data.sources.datasets import load_sources
+from cl_lightning.data.sources.datasets import load_sources, read_again
 from tests.data.folders import cache, refusal, touch
 
 __all__ = ["cache"]  # a fixture that works by being here
@@ -53,6 +53,10 @@ class TestBroken:
         assert record.levelname == "WARNING"
         assert f"{tmp_path} holds 16 images, of which 3 cannot be decoded: train/a/2" in record.getMessage()
         assert record.getMessage().endswith("they are left out")
+        caplog.clear()
+        with caplog.at_level(logging.INFO), read_again():
+            load_sources("image_folder", tmp_path, on_broken="skip")
+        assert [record.levelname for record in caplog.records] == ["INFO"], "it has been told"
         for name in ("train/a/2.png", "train/b/0.png", "val/b/3.png"):
             (tmp_path / name).unlink()
         removed, removed_test = load_sources("image_folder", tmp_path)
