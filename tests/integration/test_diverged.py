@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cl_lightning.checkpoint.files import list_checkpoints
+from cl_lightning.methods import icarl
 from cl_lightning.methods.dytox import DyTox
-from cl_lightning.methods.icarl import ICaRL
 from cl_lightning.methods.wa import WA
 from cl_lightning.models.embedding_network import EmbeddingNetwork
 from tests.integration.commands import typed
@@ -72,8 +72,8 @@ def broken_teacher(method: Any, task: Any, key: Any, look: Any) -> None:
         spoil(method.teacher)
 
 
-def broken_means(method: ICaRL, num_seen: int, look: Any) -> Tensor:
-    return torch.full((num_seen, method.network.backbone.dim), math.nan)
+def broken_means(num_seen: int, look: Any, embed: Any, name: str) -> Tensor:
+    return torch.full((num_seen, 64), math.nan)
 
 
 def broken_scores(method: Any, images: Tensor) -> dict[str, Tensor]:
@@ -86,10 +86,10 @@ def broken_scores(method: Any, images: Tensor) -> dict[str, Tensor]:
 
 WA_GROW, DYTOX_PREDICT = WA.grow, DyTox.predict
 EVALUATION = 50
-ITEMS: dict[str, tuple[type, str, Callable[..., Any], str, str]] = {
+ITEMS: dict[str, tuple[Any, str, Callable[..., Any], str, str]] = {
     "wa": (WA, "act", broken_alignment, "the weight classifier.weight is nan at task 2, act", "task_001_item_02.pt"),
     "wa, teacher": (WA, "grow", broken_teacher, "the weight classifier.weight is nan at task 2, grow", "task_000.pt"),
-    "icarl": (ICaRL, "_mean_exemplars", broken_means, "the class means is nan at task 1, act", "task_000_item_03.pt"),
+    "icarl": (icarl, "mean_exemplars", broken_means, "the class means is nan at task 1, act", "task_000_item_03.pt"),
     "dytox": (
         DyTox,
         "predict",
