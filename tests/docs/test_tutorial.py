@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.slow
+@pytest.mark.long  # .ci/run has it
 @pytest.mark.timeout(600)
 def test_every_command_does_what_the_page_says(folder: Path) -> None:
     printed = (folder / "printed").read_text()

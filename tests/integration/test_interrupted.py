@@ -89,6 +89,7 @@ def test_several_processes_are_left_together_and_one_may_go_on_alone(tmp_path: P
     assert results["protocol"]["replicas"] == 2
 
 
+@pytest.mark.long
 def test_the_same_command_again_goes_on_where_that_is_wanted(
     whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,7 +63,7 @@ def test_the_second_ends_at_once_and_touches_nothing(
     assert told.count("\n") == 1, told
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_first_goes_on_when_a_scheduler_has_started_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

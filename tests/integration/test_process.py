@@ -23,6 +23,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
 
+@pytest.mark.long
 def test_multirun_gives_each_job_its_folder_and_what_it_gives_alone(tmp_path: Path) -> None:
     assert typed("-m", *SMOKE, "method=dytox,finetune", "seed=1", "hydra.sweep.dir=sweep") == 0
     folders = sorted(path for path in (tmp_path / "sweep").iterdir() if path.is_dir())
@@ -95,7 +96,13 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("words", [[], ["trainer=ddp_cpu", "batch.replicas=2"]], ids=["one process", "two processes"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([], marks=pytest.mark.long, id="one process"),
+        pytest.param(["trainer=ddp_cpu", "batch.replicas=2"], id="two processes"),
+    ],
+)
 def test_a_run_whose_terminal_is_closed_keeps_its_state(words: list[str], tmp_path: Path) -> None:
     """As when the connection to another machine breaks off."""
     typed_there = ["method=finetune", "model=resnet8", "run_dir=run", "trainer.checkpoint_minutes=null", *words]

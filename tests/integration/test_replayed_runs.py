@@ -38,7 +38,7 @@ METHODS = {
     "der": [],
 }
 """Each is recorded anew for every phase of every task."""
-OFTEN = ("dytox_plusplus", "meat", "der")
+OFTEN = ("meat", "der")
 
 
 def learn(run_dir: Path, method: str, *overrides: str) -> tuple[Tensor, Any]:

@@ -36,7 +36,6 @@ METHODS = {
 MARKS = {
     "dytox": [pytest.mark.slow],
     "icarl": [pytest.mark.slow],
-    "der": [pytest.mark.slow],
 }
 """The others are killed again and again in tests/scripts/test_kill_test.py."""
 

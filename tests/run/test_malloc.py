@@ -29,7 +29,7 @@ print(faults() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_second_step_finds_the_pages_of_the_first() -> None:
     plain, kept = (
         int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
