@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 
 from scripts import check_tests
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ("build", "dev", "run")

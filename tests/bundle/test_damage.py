@@ -14,6 +14,8 @@ from cl_lightning.bundle.__main__ import main as bundle
 from scripts.soak.bundles import damage, packed, unpacked
 from tests.integration.commands import typed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TINY = ["epochs_scale=0.004", "trainer.progress=none", "logger=none", "report.page=false", "data.classes=4"]
 

@@ -12,6 +12,8 @@ from tests.compatibility.cases import CASES
 from tests.compatibility.kept import RUNS, deviations, recorded, unpack
 from tests.compatibility.operations import OPERATIONS, carry_out
 
+pytestmark = pytest.mark.slow
+
 SLOW = ("resume", "learn", "export", "report")
 DRAWN = ("finished",)
 """Whose report is made in `make test`: it has every figure, others show the same with other numbers."""

@@ -8,6 +8,8 @@ from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.early_stopping import early_stopping_text, evaluates_share, stoppable_phases
 from cl_lightning.core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 STOPS = ["run_dir=run", "early_stopping.patience=5", "data.validation=0.1"]
 CONSTANT = "method.main.schedule=constant"
 

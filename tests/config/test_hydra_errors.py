@@ -13,6 +13,8 @@ from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.option_names import COMMON_WORDS
 from cl_lightning.config.yaml_files import config_dir
 
+pytestmark = pytest.mark.slow
+
 
 def explained(*arguments: str) -> str | None:
     try:

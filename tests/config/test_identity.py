@@ -13,6 +13,8 @@ import pytest
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.identity import checkpoint_settings, differences, numeric_settings, refuse_edits
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def of(*overrides: str) -> dict[str, object]:

@@ -15,6 +15,8 @@ from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.reading import Skipped
 from tests.deploy.test_model import model
 
+pytestmark = pytest.mark.slow
+
 TAKEN_FOR = [0, 1, 1, 2, 0, 4, 3]
 LABELS = [0, 0, 1, 2, 2, 4, 4]
 """Of tasks (a b), (c d) and (e)."""

@@ -16,6 +16,8 @@ from cl_lightning.factory.data import build_scenario
 from tests.deploy.test_model import model
 from tests.integration.commands import write_digits
 
+pytestmark = pytest.mark.slow
+
 DIGITS = tuple(map(str, range(10)))
 
 

@@ -14,6 +14,8 @@ from cl_lightning.core.types import CLASS_INCREMENTAL, PROTOCOLS
 from cl_lightning.deploy.score_text import as_csv, as_json, as_table
 from tests.deploy.test_score import score
 
+pytestmark = pytest.mark.slow
+
 CALIBRATION = {
     "expected_calibration_error": 0.125,
     "confidence": "made up",

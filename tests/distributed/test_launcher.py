@@ -25,6 +25,8 @@ from cl_lightning.distributed.rank import RankInfo, rank_from_environment
 from cl_lightning.distributed.rendezvous import loopback
 from cl_lightning.distributed.verdict import Patience
 
+pytestmark = pytest.mark.slow
+
 HURRIED = Patience(settle_after=0.2, kill_after=0.2)
 """For ranks that are not going to say anything more."""
 PATIENCE = 30.0  # seconds for what takes milliseconds on an idle machine

@@ -17,6 +17,8 @@ from cl_lightning.config.yaml_files import options
 from cl_lightning.distributed.messages import decode, encode
 from tests.core.test_serialization import STATE, same
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "value",

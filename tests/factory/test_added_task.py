@@ -26,6 +26,8 @@ from cl_lightning.factory.added_task import EXEMPLARS, exemplars_of, inherited_e
 from cl_lightning.factory.methods import build_method
 from tests.config.made import filled
 
+pytestmark = pytest.mark.slow
+
 SIZE = 8
 
 

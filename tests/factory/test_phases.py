@@ -18,6 +18,8 @@ from cl_lightning.methods.base import Method
 from cl_lightning.run.opening import opening
 from cl_lightning.run.run_dir import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 
 def built(*overrides: str) -> tuple[Method, list[PlanItem]]:
     """A method on digits as a run builds it, and its plan of the last task."""

@@ -14,6 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from cl_lightning.__main__ import main
 from tests.integration.commands import a_few_and_the_rest
 
+pytestmark = pytest.mark.slow
+
 WRONG = {
     "method=dytx": ["method=dytx", "did you mean method=dytox", "finetune"],
     "method.temprature=2": ["method.temprature", "did you mean method.temperature"],

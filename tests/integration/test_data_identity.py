@@ -11,6 +11,8 @@ from cl_lightning.data.scenarios.image_list import LISTING
 from tests.integration.changing_pictures import CLASSES, SMALL, copied, forget, picture, pictures, results, swap
 from tests.integration.commands import typed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:

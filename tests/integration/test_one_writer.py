@@ -16,6 +16,8 @@ import pytest
 from cl_lightning.distributed.run_lock import only_writer
 from tests.integration.commands import SHORT, outcome, typed
 
+pytestmark = pytest.mark.slow
+
 FAST = ["method=finetune", "model=resnet8", *(word for word in SHORT if not word.startswith("balanced"))]
 PROGRAM = [sys.executable, "-m", "cl_lightning"]
 

@@ -11,6 +11,8 @@ import pytest
 from cl_lightning.data.sources import datasets
 from tests.integration.commands import typed
 
+pytestmark = pytest.mark.slow
+
 ERRORS = (ValueError, KeyError, TypeError, RuntimeError, AttributeError, AssertionError, IndexError, MemoryError)
 PLANTS = {
     "a method's constructor": "cl_lightning.methods.wa.WA.__init__",

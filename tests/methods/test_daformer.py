@@ -32,6 +32,8 @@ from scripts.reference.vectors import VectorFile
 from tests.golden import GOLDEN
 from tests.methods.options import dytox_options, neighbours
 
+pytestmark = pytest.mark.slow
+
 ADAMW = Optimiser("adamw", lr=1e-3, weight_decay=1e-6, decay_vectors=False)
 MAIN = Phase("main", View.MERGED, 1, ADAMW, Schedule("constant"), MAIN_PARTS)
 FINETUNING = Phase("finetuning", View.MEMORY, 1, ADAMW, Schedule("constant"), FINETUNING_PARTS)

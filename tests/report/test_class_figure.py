@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from cl_lightning.report.class_figure import ClassScores, draw
 
+pytestmark = pytest.mark.slow
+
 
 def drawn(count: int, **changed: Any) -> Figure:
     """Each class has (label % 10) of its ten images right, but for the second, which has no images."""

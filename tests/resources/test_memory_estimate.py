@@ -19,6 +19,8 @@ from cl_lightning.resources.memory_estimate import check_memory, forecast
 from tests.config.made import filled
 from tests.integration.commands import typed
 
+pytestmark = pytest.mark.slow
+
 GIB = 2**30
 
 

@@ -23,6 +23,8 @@ from scripts.fingerprint.making import Ended, make_ledger
 from scripts.fingerprint.numbers import read_run, totals
 from scripts.fingerprint.settings import GROUPS, Group, chosen, names
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TINY = (Group(("dytox", "wa"), ("data=digits", "seed=0")), Group(("dytox",), ("data=digits",), suffix="-twice"))
 

@@ -17,6 +17,8 @@ from cl_lightning.published import tables
 from cl_lightning.published.tables import Table, parse_table
 from scripts import reproduce
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "title": "Tiny",
     "about": "Runs of seconds.",

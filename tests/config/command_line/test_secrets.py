@@ -19,6 +19,8 @@ from cl_lightning.config.saved import load_learnt, load_saved, to_plain
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hunter2"
 FORMS = ("${oc.env:PASSWORD}", "a/${oc.env:PASSWORD}/b", r"\${oc.env:PASSWORD}", "${oc.env:${oc.env:NAME}}")
 

@@ -14,6 +14,8 @@ from scripts.soak.command_lines import outcome
 from tests.config.made import filled
 from tests.integration.commands import typed
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_word_of_a_file_that_is_no_choice_is_told_with_those_that_are() -> None:
     config = filled("method=wa")

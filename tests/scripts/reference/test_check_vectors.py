@@ -18,6 +18,8 @@ from scripts.reference.vector_settings import Settings
 from scripts.reference.vectors import VectorFile
 from tests.golden import GOLDEN, plain
 
+pytestmark = pytest.mark.slow
+
 Arrays = dict[str, np.ndarray]
 
 
