@@ -47,7 +47,8 @@ def build_lwf(config: Config, scenario: Scenario, key: Key) -> Method:
     if alone and not compete:
         raise UserError(
             f"method=lwf has new classes compete with each other alone, and task {alone[0]} brings a single one, of "
-            "which nothing would be learnt: type method.classify=all, or larger tasks with data.increment=N"
+            "which nothing would be learnt: type method.classify=all, or larger tasks with data.increment=N; a "
+            "finished run that is to learn more wants two class folders or more in data.new"
         )
     frozen = method.old_rows == "frozen"
     parts = lwf.PARTS_WITH_FROZEN_ROWS if frozen else lwf.PARTS

@@ -1,4 +1,4 @@
-"""What the guide prints, pasted into a copy of the checkout: the new method and the new data set are whole."""
+"""Code that the guide prints, pasted into a copy of the checkout: the new method and the new data set are whole."""
 
 from __future__ import annotations
 

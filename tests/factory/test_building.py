@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from cl_lightning.config.schema import SetConfig, WAConfig
+from cl_lightning.config.schema import SetConfig
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
@@ -36,17 +36,6 @@ from tests.config.made import filled
 
 TINY = {"transformer": "convit_tiny", "cnn": "resnet8", "vit": "vit_tiny"}
 """Networks that are built at once: schedules and parts do not depend on their sizes."""
-
-
-def test_options_without_a_builder_are_a_bug_that_names_the_table() -> None:
-    @dataclasses.dataclass(kw_only=True)
-    class LFLConfig(WAConfig):
-        """A method whose builder was forgotten."""
-
-    config = filled("method=wa")
-    forgotten = dataclasses.replace(config, method=LFLConfig(**vars(config.method)))
-    with pytest.raises(NotImplementedError, match=r"LFLConfig has no builder: .* in _METHODS of factory/methods\.py"):
-        build_method(forgotten, tasks(), Key(0))
 
 
 def tasks(sizes: Sequence[int] = (2, 2, 2), image_size: int = 32, channels: int = 3) -> Scenario:

@@ -44,16 +44,12 @@ def encoder_of(method: str) -> str:
 
 MODELS = {
     "transformer": [
-        "model=convit_tiny",
-        "model.dim=16",
-        "model.num_heads=4",
-        "model.depth=2",
-        "model.patch_size=4",
+        "model=convit_tiny", "model.dim=16", "model.num_heads=4", "model.depth=2", "model.patch_size=4",
         "model.drop_path=0.2",
     ],
     "cnn": ["model=resnet8"],
     "vit": ["model=vit_tiny", "model.dim=16", "model.depth=2", "model.patch_size=4", "model.drop_path=0.2"],
-}
+}  # fmt: skip
 CASES = {name: [f"method={name}", *MODELS.get(encoder_of(name), [])] for name in options("method")} | {
     "dytox without memory": ["method=dytox", "memory=none", *MODELS["transformer"]],
     "dytox without divergence": ["method=dytox", "method.divergence_weight=0", *MODELS["transformer"]],
