@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 
 from cl_lightning.config.hydra_internals import keep_types_apart
 from cl_lightning.config.schema import (
+    BiCConfig,
     CifarResNetConfig,
     Config,
     ConViTConfig,
@@ -43,6 +44,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "joint": JointConfig,
         "icarl": ICaRLConfig,
         "lwf": LwFConfig,
+        "bic": BiCConfig,
         "podnet": PODNetConfig,
         "ucir": UCIRConfig,
         "wa": WAConfig,
