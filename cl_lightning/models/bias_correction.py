@@ -39,8 +39,8 @@ class BiasCorrectedLinear(GrowingClassifier):
         self._sizes.append(num_new)
 
     @property
-    def newest(self) -> Float[Tensor, 2]:
-        """The pair (beta, gamma) of the newest task."""
+    def newest(self) -> nn.Parameter:
+        """(2,): beta and gamma of the newest task."""
         return self.pairs[-1]
 
     def forward(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
