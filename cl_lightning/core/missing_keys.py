@@ -14,6 +14,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from cl_lightning.core.origins import origin_of_run
+
 Plain = Any
 """A value that JSON, YAML or a checkpoint holds."""
 
@@ -59,6 +61,21 @@ _SWITCHES = (
 )
 """Switches of a recipe that null turned off."""
 
+_ORIGINS = {
+    "published": ("dytox", "dytox_plus", "dytox_plusplus", "der"),
+    "published recipe": ("icarl", "podnet", "ucir", "wa"),
+    "reconstruction": ("daformer_m", "daformer_s", "meat"),
+    "adaptation": ("lwf", "piggyback"),
+    "reference": ("classifier_only", "finetune", "individual", "joint"),
+}
+"""Label -> methods of versions without labels."""
+
+_MODELS = {
+    "transformer": ("convit_cifar", "convit_imagenet", "convit_tiny"),
+    "cnn": ("resnet18", "resnet32", "resnet8"),
+}
+"""Kind -> models of these versions; all others were plain vision transformers, of timm under names of its own."""
+
 CONFIGURATION: tuple[Missing, ...] = (
     Missing("if_exists", "refuse"),
     Missing("data.on_broken", "error"),
@@ -99,6 +116,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("batch.replicas", 1, null=True),
     Missing("trainer.precision", "32-true", null=True),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
+    *(Missing("method.origin", label, only=methods, in_protocol=False) for label, methods in _ORIGINS.items()),
 )
 """``config.yaml``, in the order in which the keys came."""
 
@@ -213,7 +231,18 @@ def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
             with_name = {"name": completed.get(group), **completed[key]}
             filled = complete({group: with_name}, table)[group]
             completed[key] = {name: value for name, value in filled.items() if name != "name"}
+    completed.setdefault("origin", _origin_before(completed))
     return completed
+
+
+def _origin_before(protocol: Mapping[str, Plain]) -> str | None:
+    """Return the label of a run from before there were labels; None for a method that this package never had."""
+    label = next((label for label, methods in _ORIGINS.items() if protocol.get("method") in methods), None)
+    options, model = protocol["method_options"], protocol.get("model")
+    if label is None or model is None or not isinstance(options, Mapping) or "encoder" not in options:
+        return label
+    kind = next((kind for kind, models in _MODELS.items() if model in models), "vit")
+    return origin_of_run(label, options["encoder"], kind)
 
 
 def complete_results(results: Mapping[str, Plain]) -> dict[str, Plain]:
