@@ -70,11 +70,16 @@ _ORIGINS = {
 }
 """Label -> methods of versions without labels."""
 
-_MODELS = {
-    "transformer": ("convit_cifar", "convit_imagenet", "convit_tiny"),
-    "cnn": ("resnet18", "resnet32", "resnet8"),
+_KINDS = {
+    "transformer": (
+        *("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s"),
+        *("convit_cifar", "convit_imagenet", "convit_tiny"),
+    ),
+    "cnn": ("der", "icarl", "lwf", "podnet", "ucir", "wa", "resnet18", "resnet32", "resnet8"),
 }
-"""Kind -> models of these versions; all others were plain vision transformers, of timm under names of its own."""
+"""Kind of network -> methods that were for it, and models of it. All others were plain vision transformers, timm's
+under names of its own.
+"""
 
 CONFIGURATION: tuple[Missing, ...] = (
     Missing("if_exists", "refuse"),
@@ -237,12 +242,12 @@ def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
 
 def _origin_before(protocol: Mapping[str, Plain]) -> str | None:
     """Return the label of a run from before there were labels; None for a method that this package never had."""
-    label = next((label for label, methods in _ORIGINS.items() if protocol.get("method") in methods), None)
-    options, model = protocol["method_options"], protocol.get("model")
-    if label is None or model is None or not isinstance(options, Mapping) or "encoder" not in options:
+    method, model = protocol.get("method"), protocol.get("model")
+    label = next((label for label, methods in _ORIGINS.items() if method in methods), None)
+    if label is None or model is None:
         return label
-    kind = next((kind for kind, models in _MODELS.items() if model in models), "vit")
-    return origin_of_run(label, options["encoder"], kind)
+    of_method, of_model = (next((kind for kind in _KINDS if name in _KINDS[kind]), "vit") for name in (method, model))
+    return origin_of_run(label, of_method, of_model)
 
 
 def complete_results(results: Mapping[str, Plain]) -> dict[str, Plain]:

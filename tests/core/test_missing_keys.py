@@ -131,10 +131,14 @@ def test_a_configuration_without_a_label_has_that_of_its_method() -> None:
 
 @pytest.mark.parametrize("model", [name for name in options("model") if name != "auto"])
 def test_a_protocol_without_a_label_has_the_one_that_its_configuration_leads_to(model: str) -> None:
-    for method in ("icarl", "finetune", "dytox", "lwf"):
+    for method in OF_EARLIER_VERSIONS:
         config = filled(f"method={method}", f"model={model}")
-        made = {"method": method, "model": config.model.name, "method_options": {"encoder": config.method.encoder}}
+        made = {"method": method, "model": config.model.name}
         assert complete_protocol(made)["origin"] == origin_of(config), method
+
+
+def test_where_no_model_is_told_it_is_the_methods() -> None:
+    assert complete_protocol({"method": "icarl"})["origin"] == "published recipe"
 
 
 def test_a_label_stays_and_a_method_of_ones_own_has_none() -> None:

@@ -140,3 +140,12 @@ def test_the_path_of_weights_that_are_in_the_checkpoint_makes_no_other_run() -> 
     assert comparable(protocol("w.pth")) == comparable(protocol("/there/me/w.pth"))
     assert comparable(protocol("w.pth")) != comparable(protocol("w.pth", 2.0))
     assert comparable(["a"]) == ["a"]
+
+
+def test_a_label_is_told_and_makes_no_other_run() -> None:
+    """One that is put right must not stop a run that goes on."""
+    found = told(filled("method=icarl", "model=convit_tiny"))
+    assert found["origin"] == "adaptation"
+    assert "origin" not in found["method_options"]
+    assert comparable(found) == comparable({**found, "origin": "published recipe"})
+    assert comparable(found) == comparable({key: value for key, value in found.items() if key != "origin"})
