@@ -6,9 +6,9 @@ another kind of network than its authors' is an adaptation, whatever its file sa
 
 from __future__ import annotations
 
-ADAPTATION, REFERENCE = "adaptation", "reference"
+PUBLISHED, ADAPTATION, REFERENCE = "published", "adaptation", "reference"
 ORIGINS = {
-    "published": "the authors' method; its defaults are their network and schedule, as far as these are known",
+    PUBLISHED: "the authors' method; its defaults are their network and schedule, as far as these are known",
     "published recipe": "the authors' method and published recipe; how the papers' tables were made is not known",
     "reconstruction": "rebuilt from text or partial code: there is no complete source that runs",
     ADAPTATION: "the authors' idea in another network or setting than theirs",
@@ -29,3 +29,14 @@ def origin_of_run(of_method: str, encoder: str, model: str) -> str:
     'adaptation'
     """
     return of_method if of_method == REFERENCE or encoder == model else ADAPTATION
+
+
+def caution(origin: str) -> str:
+    """Return a label in brackets for behind the name of a run's method; nothing for ``published``.
+
+    A run of a published method need not be what was published: its size, epochs and options are its own.
+
+    >>> caution("adaptation")
+    ' (adaptation)'
+    """
+    return "" if origin == PUBLISHED else f" ({origin})"
