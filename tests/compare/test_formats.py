@@ -159,8 +159,8 @@ def test_methods_that_are_not_of_one_origin_are_told_apart(tmp_path: Path) -> No
 
 
 def test_of_one_origin_is_said_once(tmp_path: Path) -> None:
-    write_run(tmp_path / "wa", 5, method="wa")
-    write_run(tmp_path / "icarl", 5, method="icarl")
+    write_run(tmp_path / "wa", 5, method="wa", model="resnet8")
+    write_run(tmp_path / "icarl", 5, method="icarl", model="resnet18")
     text = told(tmp_path)
     assert "; origin=published recipe." in text
     assert "What the methods are" not in text
