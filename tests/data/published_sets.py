@@ -19,7 +19,9 @@ BIRDS = [
 ]
 TERRIER, PUG = "n02085620-Terrier", "n02086240-Pug"
 GOLDFISH, SHARK = "n01443537", "n01484850"
-RENDITIONS = [f"{wnid}/{kind}_{number}.jpg" for wnid in (GOLDFISH, SHARK) for kind in ("art", "toy") for number in range(4)]
+RENDITIONS = [
+    f"{wnid}/{kind}_{number}.jpg" for wnid in (GOLDFISH, SHARK) for kind in ("art", "toy") for number in range(4)
+]
 COLOURS = ((200, 10, 10), (10, 10, 200))
 
 
@@ -106,7 +108,9 @@ def tiny(root: Path, form: str = "val/images/{file}", *, annotated: bool = True,
             lines.append(f"{file}\t{wnid}\t0\t1\t2\t3\n")
         (top / "train" / wnid / f"{wnid}_boxes.txt").write_text("")
     (top / "wnids.txt").write_text(f"{SHARK}\n{GOLDFISH}\n")
-    (top / "words.txt").write_text(f"n00001740\tentity\n{GOLDFISH}\tgoldfish, Carassius auratus\n{SHARK}\tshark, fish\n")
+    (top / "words.txt").write_text(
+        f"n00001740\tentity\n{GOLDFISH}\tgoldfish, Carassius auratus\n{SHARK}\tshark, fish\n"
+    )
     if annotated:
         (top / "val" / "val_annotations.txt").write_text("".join(lines))
     picture(top / "test" / "images" / "test_0.JPEG", 0, side)

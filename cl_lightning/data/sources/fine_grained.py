@@ -40,7 +40,9 @@ def _cars(top: Path, train: bool) -> Listing:
 
 def _cub200(top: Path, train: bool) -> Listing:
     """Read CUB-200-2011 (Wah et al. 2011): 200 birds, named as their folders are."""
-    paths, labels, split = (_table(top / f"{file}.txt") for file in ("images", "image_class_labels", "train_test_split"))
+    paths, labels, split = (
+        _table(top / f"{file}.txt") for file in ("images", "image_class_labels", "train_test_split")
+    )
     for table, file in ((labels, "image_class_labels.txt"), (split, "train_test_split.txt")):
         if missing := next((image for image in paths if image not in table), None):
             raise DamagedError(top / file, f"has no line for image {missing}")
@@ -118,35 +120,35 @@ SETS = {
     "aircraft": PublishedSet(
         "fgvc-aircraft-2013b",
         "data/images, data/variants.txt, data/images_variant_{trainval,test}.txt",
-        "data",
+        "data/variants.txt",
         "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
         _aircraft,
     ),
     "cars": PublishedSet(
         "stanford_cars",
         "cars_train, cars_test, devkit/{cars_meta,cars_train_annos}.mat, cars_test_annos_withlabels.mat",
-        "devkit",
+        "devkit/cars_meta.mat",
         "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
         _cars,
     ),
     "cub200": PublishedSet(
         "CUB_200_2011",
         "images, images.txt, image_class_labels.txt, train_test_split.txt",
-        "images.txt",
+        "train_test_split.txt",
         "https://www.vision.caltech.edu/datasets/cub_200_2011/",
         _cub200,
     ),
     "flowers102": PublishedSet(
         "flowers-102",
         "jpg, imagelabels.mat, setid.mat",
-        "jpg",
+        "jpg/image_*.jpg",
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
         _flowers102,
     ),
     "stanford_dogs": PublishedSet(
         "stanford_dogs",
         "Images, and train_list.mat and test_list.mat beside it or in lists",
-        "Images",
+        "Images/n*-*",
         "http://vision.stanford.edu/aditya86/ImageNetDogs/",
         _stanford_dogs,
     ),

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 _CLASSES = 200
 _WNID = re.compile(r"n\d{8}")
 """Name of a class's folder: its number in WordNet."""
+_FIRST = "n01443537"
+"""First class of ImageNet-R."""
 _ANNOTATIONS = "val/val_annotations.txt"
 _BESIDE = "folders beside the classes"
 
@@ -111,7 +113,9 @@ def _sorted_folder(top: Path, part: str, wnid: str) -> str | None:
 def _names(file: Path, wnids: Sequence[str]) -> list[str]:
     """Return the first word for each class; all its words where two classes have the same first one."""
     wanted = set(wnids)
-    words = {wnid: text.strip() for wnid, _, text in (line.partition("\t") for line in lines_of(file)) if wnid in wanted}
+    words = {
+        wnid: text.strip() for wnid, _, text in (line.partition("\t") for line in lines_of(file)) if wnid in wanted
+    }
     for wnid in wnids:
         if not words.get(wnid):
             raise DamagedError(file, f"has no words for {wnid}, which wnids.txt lists")
@@ -135,13 +139,17 @@ def _imagenet_r(top: Path, train: bool) -> Listing:
         if not _WNID.fullmatch(name):
             aside.add(_BESIDE, name)
     classes = [name for name in folders if _WNID.fullmatch(name)]
+    if not classes:
+        require(top / _FIRST)
     if train:
         _warn_of_a_part(top, len(classes))
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         found = class_images(top, folders[name], ANY, aside)
-        chosen = [path for path, is_test in zip(found, for_testing(list(map(nfc, found))), strict=True) if is_test != train]
+        chosen = [
+            path for path, is_test in zip(found, for_testing(list(map(nfc, found))), strict=True) if is_test != train
+        ]
         paths += chosen
         labels += [label] * len(chosen)
     if train:
@@ -178,8 +186,8 @@ def _file(path: str) -> str:
 SETS = {
     "imagenet_r": PublishedSet(
         "imagenet-r",
-        "a folder for each of 200 classes, n01443537 and others",
-        "n[0-9]*[0-9]",
+        f"a folder for each of 200 classes, {_FIRST} and others",
+        "n[0-9]*[0-9]/*.jpg",
         "https://github.com/hendrycks/imagenet-r",
         _imagenet_r,
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -47,14 +48,14 @@ class PublishedSet:
     folder: str
     """Name of its folder below the data root."""
     holds: str
-    """Content of that folder, in words."""
+    """Content of that folder, for messages."""
     mark: str
-    """Pattern of an entry by which the folder is known, wherever it lies."""
+    """Pattern of a path in it by which the folder is known where it lies elsewhere."""
     page: str
     """Page of the authors that has the set."""
     read: Callable[[Path, bool], Listing]
-    """Function of the set's folder and a flag for training. Raises ``DamagedError`` for a file that is not as published,
-    and OSError for one that is not there.
+    """Function of the set's folder and a flag for training. Raises ``DamagedError`` for a file that is not as
+    published, and OSError for one that is not there.
     """
 
 
@@ -115,24 +116,22 @@ def _located(published: PublishedSet, root: Path | None) -> Path:
     folder = published.folder
     top = root / folder
     if not top.is_dir():
-        if root.is_dir() and _is_marked(root, published.mark):
-            reason = f"is the set's own folder, and that of {folder} is meant"
-            above = root.resolve().parent
-            if root.resolve().name == folder:
-                raise InvalidSettingError("root", root, reason, str(above))
-            raise InvalidSettingError("root", root, reason, str(above), f"call it {above / folder}")
+        if _is_marked(root, published.mark):
+            own, above = root.resolve().name, root.resolve().parent
+            reason = f"holds the set itself, and the folder above is meant, which holds {folder}"
+            where = f"{above}" if own == folder else f"{above} when {own} is renamed {folder}"
+            raise InvalidSettingError("root", root, reason, where)
         raise InvalidSettingError("root", root, f"has no {folder}", _wanted(published))
     if not _is_marked(top, published.mark):
-        deeper = next((each for each in sorted(top.iterdir()) if _is_marked(each, published.mark)), None)
-        if deeper is None:
-            raise _not_whole(published, root, f"it has no {published.mark}")
-        reason = f"is one folder too deep, it should be {top}"
-        raise InvalidFileError(deeper, reason, f"move what is in {deeper} to {top}", kind="the folder")
+        for inner in sorted(top.iterdir()):
+            if _is_marked(inner, published.mark):
+                mend = f"move what is in it to {top}"
+                raise InvalidFileError(inner, f"is one folder too deep, it should be {top}", mend, kind="the folder")
     return top
 
 
 def _is_marked(folder: Path, mark: str) -> bool:
-    return folder.is_dir() and not folder.name.startswith(".") and next(folder.glob(mark), None) is not None
+    return folder.is_dir() and next(folder.glob(mark), None) is not None
 
 
 def _not_whole(published: PublishedSet, root: Path, reason: str) -> InvalidSettingError:
@@ -150,7 +149,7 @@ def _part(name: str, published: PublishedSet, top: Path, *, train: bool) -> Fold
         raise InvalidFileError(error.file, error.reason, _anew(published)) from error
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise _not_whole(published, top.parent, _reason(error, top)) from error
-    _check_paths(published, top, listing)
+    _check(published, top, listing)
     return FolderSource(
         f"{name}/{'train' if train else 'test'}",
         top,
@@ -168,8 +167,11 @@ def _reason(error: Exception, top: Path) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _check_paths(published: PublishedSet, top: Path, listing: Listing) -> None:
-    """Raise ValueError for an image that is listed twice, or lies outside of the set's folder."""
+def _check(published: PublishedSet, top: Path, listing: Listing) -> None:
+    """Raise ValueError for classes of one name, and for an image that is listed twice or outside of the folder."""
+    for name, count in Counter(listing.class_names).items():
+        if count > 1:
+            raise InvalidFileError(top / listing.index, f"has {count} classes called {name}", _anew(published))
     met: set[str] = set()
     for path in listing.paths:
         if path in met:

@@ -82,7 +82,11 @@ def test_what_lies_beside_the_classes_is_counted(tmp_path: Path) -> None:
 
 ODD = {
     "unknown": ("val/val_annotations.txt", "a.JPEG\tn99\t0", "says in line 2 that a.JPEG is of class n99, which wnids"),
-    "no tabs": ("val/val_annotations.txt", "a.JPEG n99", "says in line 2 that a.JPEG n99 is of class nothing, which wn"),
+    "no tabs": (
+        "val/val_annotations.txt",
+        "a.JPEG n99",
+        "says in line 2 that a.JPEG n99 is of class nothing, which wn",
+    ),
     "twice": ("val/val_annotations.txt", f"val_0.JPEG\t{GOLDFISH}", "lists val/images/val_0.JPEG twice"),
     "words": ("wnids.txt", "n99999999", "words.txt has no words for n99999999, which wnids.txt lists"),
     "folder": ("wnids.txt", "n00001740", "not whole (it has no train/n00001740)"),

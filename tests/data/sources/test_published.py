@@ -108,13 +108,15 @@ def test_a_set_that_lies_one_folder_too_deep_or_too_high_is_found(name: str, tmp
     MAKE[name](tmp_path / "deep" / folder)
     deep = tmp_path / "deep" / folder / folder
     assert refusal(name, tmp_path / "deep") == (
-        f"the folder {deep} is one folder too deep, it should be {deep.parent}: "
-        f"move what is in {deep} to {deep.parent}"
+        f"the folder {deep} is one folder too deep, it should be {deep.parent}: move what is in it to {deep.parent}"
     )
-    assert refusal(name, deep).endswith(f"is meant: pass root={deep.parent}")
+    assert refusal(name, deep) == (
+        f"root={deep} holds the set itself, and the folder above is meant, which holds {folder}: "
+        f"pass root={deep.parent}"
+    )
     read(name, deep.parent)
     other = deep.rename(deep.parent / "other")
-    assert refusal(name, other).endswith(f"is meant: call it {other.parent / folder}, or pass root={other.parent}")
+    assert refusal(name, other).endswith(f": pass root={other.parent} when other is renamed {folder}")
 
 
 def test_a_table_of_the_options_names_the_same_sets() -> None:
@@ -174,6 +176,12 @@ ODD = {
 }
 
 
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    rows = [("001.Wren/a.jpg", 1, 1), ("001.Wren/b.jpg", 2, 1)]
+    birds(tmp_path, rows)
+    assert "images.txt has 2 classes called 001.Wren: unpack the set anew, from " in refusal("cub200", tmp_path)
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_list_is_named(odd: str, tmp_path: Path) -> None:
     rows, told = ODD[odd]
@@ -184,7 +192,7 @@ def test_an_odd_list_is_named(odd: str, tmp_path: Path) -> None:
 def test_a_published_picture_lies_as_it_is_unless_it_is_to_be_turned(tmp_path: Path) -> None:
     birds(tmp_path)
     read_as = [load_sources("cub200", tmp_path, orientation=each)[0] for each in ("ignore", "apply")]
-    assert [source.upright for source in read_as if isinstance(source, FolderSource)] == [False, True]
+    assert [isinstance(source, FolderSource) and source.upright for source in read_as] == [False, True]
 
 
 def test_names_are_one_however_their_accents_are_written(tmp_path: Path) -> None:
