@@ -6,7 +6,6 @@ Splits that a data set does not define itself are functions of the images' stabl
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import http.client
 import logging
 import os
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError
+from cl_lightning.core.nearest_name import nearest_name
 from cl_lightning.data.sources import fine_grained, imagenet_variants
 from cl_lightning.data.sources.base import ArraySource, FolderSource, Scanned, Table
 from cl_lightning.data.sources.class_folders import ANY, class_folders
@@ -100,8 +100,8 @@ def load_sources(
     (``on_broken="error"``), or no file of a class does.
     """
     if name not in READERS:
-        near = difflib.get_close_matches(name, READERS, n=1)
-        reason = f"is unknown (did you mean {near[0]}?)" if near else "is unknown"
+        near = nearest_name(name, READERS)
+        reason = f"is unknown (did you mean {near}?)" if near else "is unknown"
         raise InvalidSettingError("name", name, reason, ", ".join(READERS))
     top = None if root is None else Path(root).expanduser()
     train, test = READERS[name](top, with_test, Reading(files, evaluate_on, test_share, test_split))
