@@ -36,7 +36,8 @@ def picture(file: Path, label: int = 0, side: int = 8) -> None:
 def birds(root: Path, rows: Sequence[tuple[str, int, int]] = BIRDS) -> None:
     top = root / "CUB_200_2011"
     for path, number, _ in rows:
-        picture(top / "images" / path, number - 1)
+        if "\0" not in path:
+            picture(top / "images" / path, number - 1)
     for column, name in enumerate(("images", "image_class_labels", "train_test_split")):
         lines = [f"{number} {row[column]}\n" for number, row in enumerate(rows, start=1)]
         (top / f"{name}.txt").write_text("".join(lines))

@@ -173,10 +173,10 @@ def _check(published: PublishedSet, top: Path, listing: Listing) -> None:
         if count > 1:
             raise InvalidFileError(top / listing.index, f"has {count} classes called {name}", _anew(published))
     met: set[str] = set()
-    for path in listing.paths:
-        if path in met:
-            raise InvalidFileError(top / listing.index, f"lists {path} twice", _anew(published))
-        if path.startswith("/") or ".." in path.split("/"):
-            reason = f"lists {path}, which is not in {top}"
+    for path, key in zip(listing.paths, listing.keys or listing.paths, strict=True):
+        if key in met:
+            raise InvalidFileError(top / listing.index, f"lists {key} twice", _anew(published))
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            reason = f"lists {path}, which is no file in {top}"
             raise InvalidFileError(top / listing.index, reason, _anew(published))
-        met.add(path)
+        met.add(key)

@@ -105,6 +105,12 @@ def test_odd_indices_are_named_with_the_mend(odd: str, tmp_path: Path) -> None:
     assert message.endswith(("unpack the set anew, from http://cs231n.stanford.edu/tiny-imagenet-200.zip", ".zip"))
 
 
+def test_a_test_image_in_two_class_folders_is_named(tmp_path: Path) -> None:
+    tiny(tmp_path, "val/{wnid}/{file}", annotated=False)
+    picture(tmp_path / "tiny-imagenet-200" / "val" / SHARK / "val_0.JPEG")
+    assert "lists val/images/val_0.JPEG twice: unpack the set anew" in refusal("tiny_imagenet", tmp_path)
+
+
 def test_no_classes_and_no_text_are_told(tmp_path: Path) -> None:
     tiny(tmp_path)
     file = tmp_path / "tiny-imagenet-200" / "wnids.txt"

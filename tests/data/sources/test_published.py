@@ -172,7 +172,8 @@ def read_whole(name: str, root: Path) -> FolderSource:
 ODD = {
     "twice": ([*BIRDS, BIRDS[0]], r"images\.txt lists images/001\.Albatross/a\.jpg twice: unpack"),
     "both parts": ([*BIRDS, (*BIRDS[0][:2], 0)], r"lists images/001\.Albatross/a\.jpg among the training images and"),
-    "outside": ([*BIRDS, ("../../x.jpg", 1, 1)], r"images\.txt lists images/\.\./\.\./x\.jpg, which is not in "),
+    "outside": ([*BIRDS, ("../../x.jpg", 1, 1)], r"images\.txt lists images/\.\./\.\./x\.jpg, which is no file in "),
+    "no path": ([*BIRDS, ("a\0.jpg", 1, 1)], r"images\.txt lists images/a.*, which is no file in "),
 }
 
 
