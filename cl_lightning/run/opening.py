@@ -185,7 +185,9 @@ def _memory(config: Config, *, single: bool) -> str:
         return "none: no image of an earlier class is kept"
     each = "of each earlier class" if memory.budget == "per_class" else "of all earlier classes together"
     lists = f", by each of {config.batch.replicas} replicas" if memory.scope == "per_replica" else ""
-    return f"{memory.size:,} training images {each} (exemplars){lists}"
+    share = getattr(config.method, "held_out", 0.0)
+    held = f", {100 * share:g} % of them held out of training" if share else ""
+    return f"{memory.size:,} training images {each} (exemplars){held}{lists}"
 
 
 def _for_later(config: Config) -> str:

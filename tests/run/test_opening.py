@@ -67,6 +67,10 @@ def test_switches_are_for_the_log() -> None:
     ("overrides", "memory"),
     [
         (["memory=none"], "none: no image of an earlier class is kept"),
+        (
+            ["method=bic"],
+            "200 training images of all earlier classes together (exemplars), 10 % of them held out of training",
+        ),
         (["memory=per_class", "memory.size=20"], "20 training images of each earlier class (exemplars)"),
         (["method=meat"], "none: meat keeps no images"),
         (["method=joint"], "none needed: every task trains on all images so far"),
