@@ -56,7 +56,7 @@ def check_run(folder: Path, payload: Any, store: ExemplarStore) -> None:
     whole = learnt == set(range(tasks))  # earlier versions did not record them
     _check(steps == payload["step_offset"] if whole else steps <= payload["step_offset"], "its steps do not add up")
     scenario = without_images(
-        config.data.name, store.source.class_names, store.sizes, config.data.image_size, store.channels
+        config.data.name, store.source.class_names, store.sizes, config.data.preprocess.size, store.channels
     )
     for task, recorded in zip(scenario.tasks, payload["records"], strict=True):
         same = (recorded["index"], tuple(recorded["classes"]), tuple(recorded["names"])) == (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cl_lightning.config.check_bounds import check_values
 from cl_lightning.config.early_stopping import check_early_stopping, evaluates_share, stops_early
+from cl_lightning.config.preprocess import check_preprocess, size_option
 from cl_lightning.config.schedule_scales import phases_of, scale_name, trained_phases
 from cl_lightning.config.schema import (
     CifarResNetConfig,
@@ -151,14 +152,14 @@ def _check_memory(config: Config) -> None:
 
 
 def _check_model(config: Config, automatic: bool) -> None:
-    model, size = config.model, config.data.image_size
+    model, size, side = config.model, config.data.preprocess.size, size_option(config.data)
     if isinstance(model, ConViTConfig | TimmConfig | ViTConfig) and model.patch_size and size % model.patch_size:
         by_name = f"model={model.name} " if automatic else ""
         allowed = " or ".join(f"{by_name}model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise UserError(
-            f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: "
-            f"type {allowed or 'another data.image_size'}"
+            f"{side}={size} is not divisible by model.patch_size={model.patch_size}: type {allowed or f'another {side}'}"
         )
+    check_preprocess(config.data, model)
     if isinstance(model, ConViTConfig | ViTConfig) and model.dim % model.num_heads:
         allowed = ", ".join(f"model.num_heads={d}" for d in _divisors(model.dim) if d <= 16)
         raise UserError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")

@@ -17,6 +17,8 @@ from cl_lightning.config.schema import Config
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource, ImageSource
+from cl_lightning.data.sources.decoding import Scaling
+from cl_lightning.factory.preprocessing import scaling
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.published.tables import has_curve
@@ -107,7 +109,7 @@ def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, st
         confusion=None if answers is None else answers.confusion.numpy(),
         reliability=None if answers is None else answers.reliability.numpy(),
         exemplars={
-            label: _small(_pixels(scenario.train, rows[:shown], scenario.image_size))
+            label: _small(_pixels(scenario.train, rows[:shown], scenario.read_size, scaling(config.data)))
             for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]
             if shown
         },
@@ -124,12 +126,12 @@ def _different(memory: RehearsalMemory) -> dict[int, Tensor]:
     return {label: torch.tensor(list(of_class)) for label, of_class in rows.items() if of_class}
 
 
-def _pixels(source: ImageSource, rows: Tensor, size: int) -> NDArray[np.uint8]:
-    """Return (n, H, W, channels) images, as evaluation sees them before they are normalised."""
+def _pixels(source: ImageSource, rows: Tensor, size: int, scaling: Scaling) -> NDArray[np.uint8]:
+    """Return (n, H, W, channels) images, as evaluation reads them: before they are resized and normalised."""
     if isinstance(source, ArraySource):
         images = source.pixels[rows]
     else:
-        images = torch.stack([source.load_test(row, size) for row in rows.tolist()])
+        images = torch.stack([source.load_test(row, size, scaling) for row in rows.tolist()])
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -152,7 +154,8 @@ def _attention(
     if not done:
         return None, None
     chosen = sorted({round(index) for index in np.linspace(0, len(done) - 1, min(_ATTENDED, len(done)))})
-    pixels = _pixels(scenario.test, torch.stack([done[task].test[0] for task in chosen]), scenario.image_size)
+    rows = torch.stack([done[task].test[0] for task in chosen])
+    pixels = _pixels(scenario.test, rows, scenario.read_size, pipeline.scaling)
     clean = dataclasses.replace(pipeline, augmentation=None)
     images = clean.on_device(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.arange(len(pixels)), 0)
     network = method.network.eval()
