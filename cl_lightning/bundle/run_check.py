@@ -12,6 +12,7 @@ from cl_lightning.checkpoint.state import restored_state
 from cl_lightning.checkpoint.state_schema import state_check
 from cl_lightning.config.command_line.literals import kind_of_key
 from cl_lightning.config.identity import refuse_edits
+from cl_lightning.config.preprocess import preprocess_text
 from cl_lightning.config.saved import load_learnt, to_plain
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
@@ -33,6 +34,7 @@ _IN_FORCE = {
     "replicas": lambda config: config.batch.replicas,
     "batch": lambda config: config.batch.size,
     "seed": lambda config: config.seed,
+    "preprocess": lambda config: preprocess_text(config.data),
 }
 """Entries of the protocol that equal a value of the configuration."""
 _MAY_DIFFER = ("data.sets", "model.pretrained", "trainer.stop_after_task")

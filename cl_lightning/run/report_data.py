@@ -18,7 +18,6 @@ from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource, ImageSource
 from cl_lightning.data.sources.decoding import Scaling
-from cl_lightning.factory.preprocessing import scaling
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.published.tables import has_curve
@@ -61,9 +60,7 @@ class ReportBuilder:
         from cl_lightning.report.dashboard import panels  # brings matplotlib
 
         try:
-            return panels(
-                ReportInput(results, (), answers_and_exemplars(self._config, self._scenario, self._method, state))
-            )
+            return panels(ReportInput(results, (), self._answers_and_exemplars(state)))
         except Exception as error:
             log.warning("the dashboard's pictures could not be made (%s)", error)
             log.debug("the dashboard's pictures", exc_info=True)
@@ -88,7 +85,7 @@ class ReportBuilder:
             attended, attention = _attention(self._scenario, self._method, state, self._pipeline)
         tokens = self._method.network.task_vectors()
         return dataclasses.replace(
-            answers_and_exemplars(self._config, self._scenario, self._method, state),
+            self._answers_and_exemplars(state),
             folder=Path(self._config.data.root).resolve().name if own_pictures(self._config) else "",
             has_published=has_curve(self._config.data.name),
             published=self._published,
@@ -97,9 +94,15 @@ class ReportBuilder:
             attention=attention,
         )
 
+    def _answers_and_exemplars(self, state: RunState) -> ReportData:
+        way = self._pipeline.scaling
+        return answers_and_exemplars(self._config, self._scenario, self._method, state, way)
 
-def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, state: RunState) -> ReportData:
-    """Return what a dashboard draws after every task: the counts of answers, and exemplars' pixels."""
+
+def answers_and_exemplars(
+    config: Config, scenario: Scenario, method: Method, state: RunState, way: Scaling
+) -> ReportData:
+    """Return what a dashboard draws after every task: the counts of answers, and exemplars' pixels, read this way."""
     answers = state.answers
     readout = next(iter(method.readouts().values()))
     counts = _different(state.memory)
@@ -109,7 +112,7 @@ def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, st
         confusion=None if answers is None else answers.confusion.numpy(),
         reliability=None if answers is None else answers.reliability.numpy(),
         exemplars={
-            label: _small(_pixels(scenario.train, rows[:shown], scenario.read_size, scaling(config.data)))
+            label: _small(_pixels(scenario.train, rows[:shown], scenario.read_size, way))
             for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]
             if shown
         },

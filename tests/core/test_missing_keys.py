@@ -100,6 +100,7 @@ def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch:
         "recipe_switches": {"herd": True, "lag": False},
         "balance": "none",
         "early_stopping": "none",
+        "preprocess": "usual",
     }
     assert complete_protocol(made) == expected
     assert complete_results({"protocol": made, "provenance": {}})["protocol"] == expected
@@ -111,6 +112,7 @@ def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch:
         "recipe_switches": {},
         "balance": "none",
         "early_stopping": "none",
+        "preprocess": "usual",
     }
 
 

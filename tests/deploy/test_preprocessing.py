@@ -12,12 +12,12 @@ from PIL import Image
 
 from cl_lightning.core.errors import Options, UnreadableImageError
 from cl_lightning.data.sources.base import FolderSource
-from cl_lightning.data.sources.decoding import evaluated_short_side
+from cl_lightning.data.sources.decoding import USUAL
 from cl_lightning.deploy.preprocessing import Preprocessing
 from tests.deploy.runs import pictures
 
 GREY = Preprocessing(8, 8, 1, (0.5,), (0.25,))
-COLOUR = Preprocessing(16, evaluated_short_side(16), 3, (0.5,) * 3, (0.25,) * 3)
+COLOUR = Preprocessing(16, USUAL.short_side(16), 3, (0.5,) * 3, (0.25,) * 3)
 
 
 def colourful(width: int, height: int) -> Image.Image:
