@@ -20,6 +20,7 @@ from cl_lightning.config.schema import (
     RecipeConfig,
     ResNet18Config,
     TaskTransformerConfig,
+    TimmBackboneConfig,
     TimmConfig,
     ViTMethodConfig,
 )
@@ -159,6 +160,11 @@ def unread_switches(method: MethodConfig) -> tuple[str, ...]:
     return () if isinstance(method, TaskTransformerConfig) else _OF_TASK_TRANSFORMERS
 
 
+def _has_own_patches(model: Open[ModelConfig], image_size: int) -> bool:
+    """Return whether null means the patches of a name: vit_tiny_patch16_224 has patches of 16."""
+    return isinstance(model, TimmBackboneConfig) or (isinstance(model, TimmConfig) and image_size > _SMALL)
+
+
 def _fill_model(model: Open[ModelConfig], suggested: str, data: Open[DataConfig]) -> ModelConfig:
     if model.name == "auto":
         if suggested not in options("model"):
@@ -167,8 +173,7 @@ def _fill_model(model: Open[ModelConfig], suggested: str, data: Open[DataConfig]
         chosen = load_option("model", suggested)
         schema = SCHEMAS["model"][schema_name("model", suggested)]
         model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(opened(schema)), chosen))  # type: ignore[assignment]
-    of_its_name = isinstance(model, TimmConfig) and data.image_size > _SMALL  # vit_tiny_patch16_224 has patches of 16
-    if getattr(model, "patch_size", 0) is None and not of_its_name:
+    if getattr(model, "patch_size", 0) is None and not _has_own_patches(model, data.image_size):
         model = dataclasses.replace(model, patch_size=data.suggests.patch_size)  # type: ignore[call-arg]
     if isinstance(model, ResNet18Config):
         model = dataclasses.replace(model, stem=_or(model.stem, "large" if data.image_size > _SMALL else "small"))

@@ -40,6 +40,7 @@ from cl_lightning.config.schema.model import (
     ConViTConfig,
     ModelConfig,
     ResNet18Config,
+    TimmBackboneConfig,
     TimmConfig,
     ViTConfig,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "SetConfig",
     "SuggestsConfig",
     "TaskTransformerConfig",
+    "TimmBackboneConfig",
     "TimmConfig",
     "TrainerConfig",
     "UCIRConfig",

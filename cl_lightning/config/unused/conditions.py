@@ -16,6 +16,7 @@ from cl_lightning.config.schema import (
     MethodConfig,
     PhaseConfig,
     SetConfig,
+    TimmBackboneConfig,
     TimmConfig,
 )
 from cl_lightning.config.schema.open_options import Open
@@ -118,7 +119,7 @@ def has_no_split(root: str | None) -> bool:
 def patch_size_is_open(f: Facts) -> bool:
     """Return whether the model leaves its patches to the data."""
     model, data = f.given.model, f.config.data
-    if isinstance(model, TimmConfig) and data.image_size > SMALL:
+    if isinstance(model, TimmBackboneConfig) or (isinstance(model, TimmConfig) and data.image_size > SMALL):
         return False
     if model.name == "auto":
         name = data.suggests.models.get(f.config.method.encoder, "")
