@@ -16,10 +16,12 @@ from cl_lightning.config.schema import (
     Config,
     ConViTConfig,
     DAFormerConfig,
+    DERConfig,
     JointConfig,
     MEATConfig,
     PhaseConfig,
     TaskTransformerConfig,
+    TimmBackboneConfig,
     TimmConfig,
     ViTConfig,
     ViTMethodConfig,
@@ -75,9 +77,12 @@ def check_begin(config: Config) -> None:
     """Check what a run needs that starts with nothing learnt, and not one that resumes. Raises ``UserError`` as
     :func:`check` does.
     """
-    file = config.method.backbone_file if isinstance(config.method, ViTMethodConfig) else None
-    if file is not None and config.extends is None and not Path(file).is_file():
-        raise UserError(f"method.backbone_file={file} is no file: type method.backbone_file=FILE.safetensors or .pth")
+    if config.extends is not None:
+        return
+    for key, options in (("method.backbone_file", config.method), ("model.weights_file", config.model)):
+        file = getattr(options, key.partition(".")[2], None)
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"{key}={file} is no file: type {key}=FILE.safetensors or .pth")
 
 
 def _check_sets(config: Config) -> None:
@@ -163,22 +168,41 @@ def _check_model(config: Config, automatic: bool) -> None:
     if isinstance(model, ConViTConfig | ViTConfig) and model.dim % model.num_heads:
         allowed = ", ".join(f"model.num_heads={d}" for d in _divisors(model.dim) if d <= 16)
         raise UserError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")
+    if isinstance(model, TimmBackboneConfig):
+        _check_timm_backbone(config, model)
     if isinstance(model, CifarResNetConfig) and (model.depth - 2) % 6:
         raise UserError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
     if isinstance(config.method, TaskTransformerConfig) and not isinstance(model, ConViTConfig | TimmConfig):
         raise UserError(
-            f"model={model.name} has no patch tokens for method={config.method.name}: "
+            f"{model.typed()} has no patch tokens for method={config.method.name}: "
             "type model=convit_cifar, model=convit_tiny or model=timm"
         )
     if isinstance(config.method, ViTMethodConfig) and not isinstance(model, ViTConfig | TimmConfig):
         raise UserError(
-            f"model={model.name} has no class token that passes all blocks, for method={config.method.name}: "
+            f"{model.typed()} has no class token that passes all blocks, for method={config.method.name}: "
             "type model=vit_tiny, model=vit_cifar or model=timm"
         )
     if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig):
         raise UserError(
             f"model={model.name} is read by its own class token, as MEAT does: type method=meat "
             f"or method=individual, or model=convit_tiny or model=timm for method={config.method.name}"
+        )
+
+
+def _check_timm_backbone(config: Config, model: TimmBackboneConfig) -> None:
+    if model.pretrained and model.weights_file is not None:
+        raise UserError(
+            f"model.weights_file={model.weights_file} and model.pretrained=true both give weights: leave out one"
+        )
+    if model.frozen and isinstance(config.method, DERConfig):
+        raise UserError(
+            f"model.frozen=true leaves method={config.method.name} nothing to learn, whose tasks each bring a network: "
+            "type model.frozen=false"
+        )
+    if model.frozen and not model.pretrained and model.weights_file is None:
+        raise UserError(
+            "model.frozen=true needs a network that has been trained: type model.pretrained=true, "
+            "model.weights_file=FILE or model.frozen=false"
         )
 
 

@@ -21,6 +21,7 @@ from cl_lightning.config.schema import (
     RecipeConfig,
     ResNet18Config,
     TaskTransformerConfig,
+    TimmBackboneConfig,
     TimmConfig,
     ViTMethodConfig,
 )
@@ -162,6 +163,11 @@ def unread_switches(method: MethodConfig) -> tuple[str, ...]:
     return () if isinstance(method, TaskTransformerConfig) else _OF_TASK_TRANSFORMERS
 
 
+def _has_own_patches(model: Open[ModelConfig], size: int) -> bool:
+    """Return whether null means the patches of a name: vit_tiny_patch16_224 has patches of 16."""
+    return isinstance(model, TimmBackboneConfig) or (isinstance(model, TimmConfig) and size > _SMALL)
+
+
 def _chosen_model(model: Open[ModelConfig], suggested: str) -> Open[ModelConfig]:
     if model.name != "auto":
         return model
@@ -175,8 +181,7 @@ def _chosen_model(model: Open[ModelConfig], suggested: str) -> Open[ModelConfig]
 
 def _fill_model(model: Open[ModelConfig], data: DataConfig) -> ModelConfig:
     size = data.preprocess.size
-    of_its_name = isinstance(model, TimmConfig) and size > _SMALL  # vit_tiny_patch16_224 has patches of 16
-    if getattr(model, "patch_size", 0) is None and not of_its_name:
+    if getattr(model, "patch_size", 0) is None and not _has_own_patches(model, size):
         model = dataclasses.replace(model, patch_size=data.suggests.patch_size)  # type: ignore[call-arg]
     if isinstance(model, ResNet18Config):
         model = dataclasses.replace(model, stem=_or(model.stem, "large" if size > _SMALL else "small"))

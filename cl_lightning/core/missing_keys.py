@@ -120,6 +120,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("batch.replicas", 1, null=True),
     Missing("trainer.precision", "32-true", null=True),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
+    Missing("model.weights_file", None, only=("resnet18", "resnet32", "resnet8")),
     Missing("data.preprocess", _as_stored),
 )
 """``config.yaml``, in the order in which the keys came."""

@@ -16,7 +16,7 @@ import torch
 from cl_lightning.config.fill_auto import unread_switches
 from cl_lightning.config.preprocess import USUAL, preprocess_text, size_option
 from cl_lightning.config.schedule_scales import epochs_of, trained_phases, uses_of
-from cl_lightning.config.schema import Config, JointConfig, TimmConfig
+from cl_lightning.config.schema import Config, JointConfig
 from cl_lightning.core.paths import display_path
 from cl_lightning.core.quantities import count_text
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -165,8 +165,9 @@ def _network(config: Config, scenario: Scenario) -> str:
 
 
 def _pretrained(config: Config) -> bool:
-    timm = isinstance(config.model, TimmConfig) and config.model.pretrained
-    return timm or bool(getattr(config.method, "backbone_file", None))
+    model = config.model
+    given = getattr(model, "pretrained", False) or getattr(model, "weights_file", None)
+    return bool(given or getattr(config.method, "backbone_file", None))
 
 
 def _device(config: Config) -> str:

@@ -47,6 +47,7 @@ from cl_lightning.config.schema.model import (
     ConViTConfig,
     ModelConfig,
     ResNet18Config,
+    TimmBackboneConfig,
     TimmConfig,
     ViTConfig,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "SetConfig",
     "SuggestsConfig",
     "TaskTransformerConfig",
+    "TimmBackboneConfig",
     "TimmConfig",
     "TrainerConfig",
     "UCIRConfig",

@@ -17,6 +17,7 @@ from cl_lightning.config.schema import (
     MethodConfig,
     PhaseConfig,
     SetConfig,
+    TimmBackboneConfig,
     TimmConfig,
 )
 from cl_lightning.config.schema.open_options import Open
@@ -134,7 +135,8 @@ def has_no_split(root: str | None) -> bool:
 def patch_size_is_open(f: Facts) -> bool:
     """Return whether the model leaves its patches to the data."""
     model, data = f.given.model, f.config.data
-    if isinstance(model, TimmConfig) and data.preprocess.size > SMALL:
+    own_name = isinstance(model, TimmConfig) and data.preprocess.size > SMALL
+    if isinstance(model, TimmBackboneConfig) or own_name:
         return False
     if model.name == "auto":
         name = data.suggests.models.get(f.config.method.encoder, "")
