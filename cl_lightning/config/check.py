@@ -164,7 +164,8 @@ def _check_model(config: Config, automatic: bool) -> None:
         raise UserError(
             f"{side}={size} is not divisible by model.patch_size={model.patch_size}: type {allowed or f'another {side}'}"
         )
-    check_preprocess(config.data, model)
+    file = getattr(model, "weights_file", None) or getattr(config.method, "backbone_file", None)
+    check_preprocess(config.data, model, file)
     if isinstance(model, ConViTConfig | ViTConfig) and model.dim % model.num_heads:
         allowed = ", ".join(f"model.num_heads={d}" for d in _divisors(model.dim) if d <= 16)
         raise UserError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")

@@ -9,7 +9,7 @@ from cl_lightning.core.errors import Options
 
 DATA = Options("data.", {"name": "data"})
 MEMORY = Options("memory.", {"kind": "memory", "replicas": "batch.replicas"})
-MODEL = Options("model.", {"image_size": "data.image_size", "path": "method.backbone_file"})
+MODEL = Options("model.", {"image_size": "data.preprocess.size", "path": "method.backbone_file"})
 METHOD = Options("method.")
 TRAINER = Options("trainer.")
 LOGGER = Options("logger.")

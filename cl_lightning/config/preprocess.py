@@ -1,8 +1,8 @@
 """Preprocessing that was left open: filled in from the weights that a network starts from, else from the data.
 
 Weights were trained on images of one size and normalisation; features of other images are worse for no reason that a
-curve would show. Where a network starts from weights by timm's name, ``null`` means theirs. ``model=timm`` is the
-exception: it keeps what MEAT was published with, and what its runs have always done.
+curve would show. Where ``model=timm_backbone`` starts from weights by timm's name, ``null`` means theirs. ``model=timm``
+keeps what MEAT was published with, and what its runs have always done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from cl_lightning.config.option_names import MODEL
-from cl_lightning.config.schema import DataConfig, ModelConfig, PreprocessConfig, TimmConfig
+from cl_lightning.config.schema import DataConfig, ModelConfig, PreprocessConfig, TimmBackboneConfig, TimmConfig
 from cl_lightning.config.schema.data import INTERPOLATION
 from cl_lightning.config.schema.open_options import Open
 from cl_lightning.config.unused.conditions import all_arrays
@@ -28,6 +28,8 @@ USUAL = "usual"
 """The word for what is not unusual."""
 _MOST_CROP = 1.0
 """Some weights want more than the image, with a black rim: they get the whole of it."""
+_NAMED = (TimmBackboneConfig, TimmConfig)
+"""Models whose name is one of timm's."""
 _PATCH = re.compile(r"_patch(\d+)_")
 
 
@@ -40,9 +42,11 @@ def fill_preprocess(data: Open[DataConfig], model: Open[ModelConfig], typed: Col
         typed: options that the user has set, which win: a size of files, a mean.
     """
     given = data.preprocess
-    asked, of_weights = _is_set_apart(model), named_weights(model) is not None
-    own = expected(model) if of_weights and (asked or given.normalise == "weights") else None
-    images = own if asked else None  # else the weights were asked for mean and deviation alone
+    follows = isinstance(model, TimmBackboneConfig)
+    unasked = follows and _is_trained(model)
+    asked = isinstance(model, _NAMED) and given.normalise == "weights"  # of weights in a file nobody knows, unless told
+    own = expected(model) if unasked or asked else None
+    images = own if follows else None  # model=timm is asked for mean and deviation alone
     normalise = given.normalise or _normalisation(images, typed)
     filled = PreprocessConfig(
         size=_size(data, images, typed),
@@ -53,16 +57,6 @@ def fill_preprocess(data: Open[DataConfig], model: Open[ModelConfig], typed: Col
     )
     means = {"mean": list(own.mean), "std": list(own.std)} if own is not None and normalise == "weights" else {}
     return dataclasses.replace(data, preprocess=filled, **means)
-
-
-def _is_set_apart(model: Open[ModelConfig]) -> bool:
-    """Return whether images follow the weights of this model unasked."""
-    return named_weights(model) is not None and not isinstance(model, TimmConfig)
-
-
-def named_weights(model: Open[ModelConfig]) -> str | None:
-    """Return timm's name of the weights that a network starts from; None if it starts from none of those."""
-    return model.name if getattr(model, "pretrained", False) else None
 
 
 def expected(model: Open[ModelConfig]) -> ExpectedPreprocessing:
@@ -114,13 +108,14 @@ def size_option(data: DataConfig) -> str:
     return "data.image_size" if data.preprocess.size == data.image_size else "data.preprocess.size"
 
 
-def check_preprocess(data: DataConfig, model: ModelConfig) -> None:
-    """Raise ``UserError`` for preprocessing that does not go with the model: one line with what to type."""
-    if data.preprocess.normalise == "weights" and named_weights(model) is None:
+def check_preprocess(data: DataConfig, model: ModelConfig, file: str | None) -> None:
+    """Raise ``UserError`` for preprocessing that does not go with the model, which may start from weights in a
+    ``file``: one line with what to type.
+    """
+    if data.preprocess.normalise == "weights" and not (_is_trained(model) or (file and isinstance(model, _NAMED))):
         raise UserError(
-            f"data.preprocess.normalise=weights needs weights by timm's name, and model={model.name} starts from none: "
-            "type model.pretrained=true (with a model of timm's), or data.preprocess.normalise=data with data.mean and "
-            "data.std"
+            f"data.preprocess.normalise=weights needs weights by timm's name, and {model.typed()} starts from none: "
+            "type model.pretrained=true with model=timm_backbone or model=timm, or data.preprocess.normalise=data"
         )
     size, patch = data.preprocess.size, _patch_of(model)
     if size != data.image_size and patch and size % patch:
@@ -131,9 +126,13 @@ def check_preprocess(data: DataConfig, model: ModelConfig) -> None:
         )
 
 
+def _is_trained(model: Open[ModelConfig]) -> bool:
+    return isinstance(model, _NAMED) and model.pretrained
+
+
 def _patch_of(model: ModelConfig) -> int | None:
     """Return the side of the patches of one of timm's transformers, where its name alone says it."""
-    if not hasattr(model, "pretrained") or getattr(model, "patch_size", None) is not None:
+    if not isinstance(model, _NAMED) or model.patch_size is not None:
         return None
     found = _PATCH.search(model.name)
     return None if found is None else int(found[1])

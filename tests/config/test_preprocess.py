@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from cl_lightning.config.check import check
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.preprocess import fill_preprocess, preprocess_text, size_option
-from cl_lightning.config.schema import DataConfig, ModelConfig, PreprocessConfig, SetConfig
+from cl_lightning.config.schema import DataConfig, ModelConfig, PreprocessConfig, SetConfig, TimmBackboneConfig
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.missing_keys import complete_configuration
 from tests.config.made import filled, given, idle
@@ -21,16 +20,12 @@ CIFAR = ["data=cifar100_10steps"]
 OF_DATA = {"crop_share": 0.875, "interpolation": "bicubic", "normalise": "data"}
 
 
-@dataclass(kw_only=True)
-class Named(ModelConfig):
-    """A network of timm's whose images follow its weights."""
-
-    name: str = "vit_base_patch16_224"
-    pretrained: bool = True
-
-
-def fill(*overrides: str, model: ModelConfig | None = None, typed: tuple[str, ...] = ()) -> DataConfig:
-    return fill_preprocess(given(overrides).data, model or Named(), typed)
+def fill(
+    *overrides: str, name: str = "vit_base_patch16_224", pretrained: bool = True, typed: tuple[str, ...] = ()
+) -> DataConfig:
+    """Return data for a network of timm's whose images follow its weights."""
+    model = TimmBackboneConfig(name=name, patch_size=None, pretrained=pretrained, weights_file=None, frozen=True)
+    return fill_preprocess(given(overrides).data, model, typed)
 
 
 # ---- without weights by name -------------------------------------------------------------------------------------
@@ -96,8 +91,7 @@ def test_weights_by_name_have_their_own() -> None:
 
 
 def test_files_are_cropped_as_their_weights_were() -> None:
-    model = Named(name="vit_base_patch16_384")
-    data = fill(*FOLDER, model=model)
+    data = fill(*FOLDER, name="vit_base_patch16_384")
     assert (data.preprocess.size, data.preprocess.resize, data.preprocess.crop_share) == (384, "crop", 1.0)
     assert preprocess_text(data) == "384 px, crop 1, the weights' own mean"
 
@@ -124,7 +118,7 @@ def test_a_mean_or_a_size_of_files_that_is_typed_wins_too() -> None:
 
 
 def test_a_network_without_its_weights_has_the_data_s() -> None:
-    data, usual = fill(*CIFAR, model=Named(pretrained=False)), filled(*CIFAR).data
+    data, usual = fill(*CIFAR, pretrained=False), filled(*CIFAR).data
     assert (data.preprocess, data.mean) == (usual.preprocess, usual.mean)
 
 
@@ -147,8 +141,7 @@ def test_more_than_the_image_is_the_whole_of_it(monkeypatch: pytest.MonkeyPatch)
         (
             ["data.preprocess.normalise=weights"],
             "data.preprocess.normalise=weights needs weights by timm's name, and model=convit_tiny starts from none: "
-            "type model.pretrained=true (with a model of timm's), or data.preprocess.normalise=data with data.mean and "
-            "data.std",
+            "type model.pretrained=true with model=timm_backbone or model=timm, or data.preprocess.normalise=data",
         ),
         (
             ["data.preprocess.size=15"],
@@ -227,3 +220,15 @@ def test_a_saved_configuration_may_be_checked_again() -> None:
     """As ``learn=`` does."""
     config: Any = filled(*CIFAR, "data.preprocess.size=64", "data.preprocess.resize=crop")
     check(config)
+
+
+def test_a_network_of_timm_s_follows_its_weights_from_the_command_line() -> None:
+    config = filled(*CIFAR, "method=finetune", "model=timm_backbone", "model.pretrained=true")
+    assert (config.data.preprocess.size, config.data.preprocess.normalise) == (224, "weights")
+    assert config.data.mean == [0.485, 0.456, 0.406]
+    drawn = filled(*CIFAR, "method=finetune", "model=timm_backbone")
+    assert drawn.data == filled(*CIFAR, "method=finetune").data
+    file = ["model=timm_backbone", "model.weights_file=w.pth", "data.preprocess.normalise=weights"]
+    from_file = filled(*CIFAR, "method=finetune", *file)
+    check(from_file)
+    assert (from_file.data.preprocess.size, from_file.data.mean) == (224, [0.485, 0.456, 0.406])
