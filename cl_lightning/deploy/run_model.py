@@ -55,7 +55,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
     with as_user_error():
         method = build_method(config, scenario, Key(config.seed))
         restore_learnt(payload, method)
-        preprocessing = _preprocessing(config, scenario)
+        preprocessing = preprocessing_of(config, scenario)
     method.network.to(device)
     return TrainedModel(
         source=str(file),
@@ -131,7 +131,8 @@ def _find(plain: Plain, name: str) -> Plain:
     return next((found for value in inner if (found := _find(value, name)) is not None), None)
 
 
-def _preprocessing(config: Config, scenario: Scenario) -> Preprocessing:
+def preprocessing_of(config: Config, scenario: Scenario) -> Preprocessing:
+    """Return how a file is brought to the network of a run, which is what the run's evaluation does."""
     pipeline = build_pipeline(config, scenario, Key(config.seed))
     size, way = pipeline.image_size, pipeline.scaling
     joins_arrays = only_arrays(config.data)  # as ``FolderSource.load_as`` reads a picture
