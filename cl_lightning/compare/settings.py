@@ -59,7 +59,9 @@ _IN_PROTOCOL = (
     "data.preprocess.interpolation", "data.preprocess.normalise",
 )  # fmt: skip
 _FIRST = ("method", "tasks_done", "readout", "trained_on", "memory", "memory_scope", "model", "recipe")
-_THEN = ("epochs", "lr_scale", "batch", "replicas", "precision", "augmentation", "preprocess", "balance", "early_stopping")
+_THEN = (
+    "epochs", "lr_scale", "batch", "replicas", "precision", "augmentation", "preprocess", "balance", "early_stopping",
+)  # fmt: skip
 _EPOCHS = re.compile(r"method\.\w+\.epochs")
 """Option that every phase has, and no other group of a method's options."""
 _SET = "set"

@@ -162,7 +162,8 @@ def _check_model(config: Config, automatic: bool) -> None:
         by_name = f"model={model.name} " if automatic else ""
         allowed = " or ".join(f"{by_name}model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise UserError(
-            f"{side}={size} is not divisible by model.patch_size={model.patch_size}: type {allowed or f'another {side}'}"
+            f"{side}={size} is not divisible by model.patch_size={model.patch_size}: "
+            f"type {allowed or f'another {side}'}"
         )
     file = getattr(model, "weights_file", None) or getattr(config.method, "backbone_file", None)
     check_preprocess(config.data, model, file)

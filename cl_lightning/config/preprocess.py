@@ -1,8 +1,8 @@
 """Preprocessing that was left open: filled in from the weights that a network starts from, else from the data.
 
 Weights were trained on images of one size and normalisation; features of other images are worse for no reason that a
-curve would show. Where ``model=timm_backbone`` starts from weights by timm's name, ``null`` means theirs. ``model=timm``
-keeps what MEAT was published with, and what its runs have always done.
+curve would show. Where ``model=timm_backbone`` starts from weights by timm's name, ``null`` means theirs.
+``model=timm`` keeps what MEAT was published with, and what its runs have always done.
 """
 
 from __future__ import annotations
@@ -49,14 +49,16 @@ def fill_preprocess(data: Open[DataConfig], model: Open[ModelConfig], typed: Col
     images = own if follows else None  # model=timm is asked for mean and deviation alone
     normalise = given.normalise or _normalisation(images, typed)
     filled = PreprocessConfig(
-        size=_size(data, images, typed),
+        size=given.size or _size(data, images, typed),
         resize=given.resize or ("whole" if all_arrays(data) else "crop"),
         crop_share=given.crop_share or (USUAL_CROP if images is None else min(images.crop_share, _MOST_CROP)),
         interpolation=given.interpolation or _interpolation(images),
         normalise=normalise,
     )
-    means = {"mean": list(own.mean), "std": list(own.std)} if own is not None and normalise == "weights" else {}
-    return dataclasses.replace(data, preprocess=filled, **means)
+    data = dataclasses.replace(data, preprocess=filled)
+    if own is None or normalise != "weights":
+        return data
+    return dataclasses.replace(data, mean=list(own.mean), std=list(own.std))
 
 
 def expected(model: Open[ModelConfig]) -> ExpectedPreprocessing:
@@ -68,8 +70,6 @@ def expected(model: Open[ModelConfig]) -> ExpectedPreprocessing:
 
 
 def _size(data: Open[DataConfig], own: ExpectedPreprocessing | None, typed: Collection[str]) -> int:
-    if data.preprocess.size is not None:
-        return data.preprocess.size
     # The size of arrays is their own; of files it is what to read them at.
     if own is None or ("data.image_size" in typed and not all_arrays(data)):
         return data.image_size

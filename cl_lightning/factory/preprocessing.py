@@ -55,7 +55,5 @@ def mean_and_std(data: DataConfig, channels: int) -> tuple[tuple[float, ...], tu
         given = {name: (sum(values) / len(values),) for name, values in given.items()}
     for name, values in given.items():
         if len(values) != channels:
-            raise UserError(
-                f"data.{name}={list(values)} needs {channels} values, one a channel: type data.{name}=null"
-            )
+            raise UserError(f"data.{name}={list(values)} needs {channels} values, one a channel: type data.{name}=null")
     return given["mean"], given["std"]

@@ -194,7 +194,9 @@ def test_a_mean_beside_that_of_weights_is_read_by_nobody() -> None:
 
 
 def test_a_name_that_timm_does_not_know_is_told() -> None:
-    with pytest.raises(UserError, match=r"^model\.name=vit_bose_patch16_224 is not a timm model: type model\.name=vit_"):
+    with pytest.raises(
+        UserError, match=r"^model\.name=vit_bose_patch16_224 is not a timm model: type model\.name=vit_"
+    ):
         compose_typed(
             [
                 "run_dir=run", "method=meat", "model=timm", "model.pretrained=true", "model.name=vit_bose_patch16_224",
@@ -207,8 +209,16 @@ def test_a_name_that_timm_does_not_know_is_told() -> None:
     ("typed", "told", "option"),
     [
         (["data.preprocess.crop_share=0.9"], "crop 0.9", "data.image_size"),
-        (["data.preprocess.resize=whole", "data.preprocess.interpolation=bilinear"], "whole, bilinear", "data.image_size"),
-        (["data.preprocess.size=96", "data.preprocess.normalise=none"], "96 px, pixels in [0, 1]", "data.preprocess.size"),
+        (
+            ["data.preprocess.resize=whole", "data.preprocess.interpolation=bilinear"],
+            "whole, bilinear",
+            "data.image_size",
+        ),
+        (
+            ["data.preprocess.size=96", "data.preprocess.normalise=none"],
+            "96 px, pixels in [0, 1]",
+            "data.preprocess.size",
+        ),
     ],
 )
 def test_what_is_unusual_about_files(typed: list[str], told: str, option: str) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cl_lightning.data import datamodule
-from cl_lightning.data.datamodule import TaskData
 from cl_lightning.data.augmentation.resizing import Resize
+from cl_lightning.data.datamodule import TaskData
 from cl_lightning.data.loading import (
     Chunks,
     Images,

@@ -84,7 +84,9 @@ def test_a_file_of_a_folder(options: list[str], tmp_path: Path) -> None:
 
 def test_an_export_sees_as_its_run(tmp_path: Path) -> None:
     write_run(tmp_path / "run", "method=wa", *CNN, "data.preprocess.size=20", "data.preprocess.resize=crop")
-    assert export([str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--formats", "safetensors", "torch_export"]) == 0
+    assert (
+        export([str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--formats", "safetensors", "torch_export"]) == 0
+    )
     described = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
     assert described["preprocessing"]["resize"] == {"size": 20, "short_side": 22, "interpolation": "bicubic"}
     assert described["graph"]["input"]["shape"] == ["batch", 1, 20, 20]

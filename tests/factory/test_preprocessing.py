@@ -104,7 +104,9 @@ def test_what_normalises() -> None:
     digits, cifar = changed("digits"), changed("cifar100_10steps", normalise="none")
     assert mean_and_std(digits, 1) == ((0.3053,), (0.376,))
     assert mean_and_std(cifar, 3) == ((0.0,) * 3, (1.0,) * 3)
-    weights = dataclasses.replace(changed("digits", normalise="weights"), mean=[0.25, 0.5, 0.75], std=[0.25, 0.25, 0.25])
+    weights = dataclasses.replace(
+        changed("digits", normalise="weights"), mean=[0.25, 0.5, 0.75], std=[0.25, 0.25, 0.25]
+    )
     assert mean_and_std(weights, 1) == ((0.5,), (0.25,)), "grey images take the mean of the colours"
     assert mean_and_std(weights, 3) == ((0.25, 0.5, 0.75), (0.25,) * 3)
     with pytest.raises(UserError, match=r"^data.mean=\[0.3053\] needs 3 values, one a channel: type data.mean=null$"):

@@ -60,7 +60,11 @@ def test_it_learns_one_task_more(place: Path, tmp_path: Path) -> None:
     for old in sorted(folder.iterdir()):
         old.rename(folder / f"again {old.name}")
     extended = tmp_path / "extended"
-    assert typed(f"learn={place / 'whole'}", f"data.new={folder}", f"run_dir={extended}", "data.allow_similar=true") == 0
+    assert (
+        typed(f"learn={place / 'whole'}", f"data.new={folder}", f"run_dir={extended}", "data.allow_similar=true") == 0
+    )
     assert results(extended)["protocol"]["preprocess"].startswith("8 -> 12 px")
     assert len(results(extended)["tasks"]) == 3
-    assert typed(f"learn={place / 'whole'}", f"data.new={folder}", "data.preprocess.size=8") == 2, "the network is fixed"
+    assert typed(f"learn={place / 'whole'}", f"data.new={folder}", "data.preprocess.size=8") == 2, (
+        "the network is fixed"
+    )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 _BITS = 22
 """Bits behind the point of Pillow's weights for images of eight bits."""
-_AT_A_TIME = {"cpu": 1 << 21, "cuda": 1 << 25}
+LEVELS_TOGETHER = {"cpu": 1 << 21, "cuda": 1 << 25}
 """Largest number of levels of the result at a time: intermediate results are in float64."""
 SUPPORT = {"bicubic": 2.0, "bilinear": 1.0}
 """Reach of each filter, in pixels of the coarser image."""
@@ -41,7 +41,7 @@ class Resize:
         if side == self.size or len(images) == 0:
             return images.new_empty(0, channels, self.size, self.size) if len(images) == 0 else images
         weights_PS = _weights(side, self.short_side, self.size, self.interpolation).to(images.device, non_blocking=True)
-        most = _AT_A_TIME.get(images.device.type, _AT_A_TIME["cpu"])
+        most = LEVELS_TOGETHER.get(images.device.type, LEVELS_TOGETHER["cpu"])
         together = max(1, most // (channels * self.size**2))
         return torch.cat([_resized(part, weights_PS) for part in images.split(together)])
 

@@ -53,7 +53,7 @@ def test_an_image_is_the_same_in_any_batch(channels: int, monkeypatch: pytest.Mo
     together = resize(images)
     assert together.shape == (9, channels, 20, 20)
     assert torch.equal(together, torch.cat([resize(image[None]) for image in images]))
-    monkeypatch.setitem(resizing._AT_A_TIME, "cpu", 1)
+    monkeypatch.setitem(resizing.LEVELS_TOGETHER, "cpu", 1)
     assert torch.equal(together, resize(images)), "one at a time"
 
 

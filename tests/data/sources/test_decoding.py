@@ -33,7 +33,9 @@ def gradient(width: int, height: int) -> Image.Image:
 
 def test_the_published_ratio_of_scaling_and_cutting() -> None:
     assert [USUAL.short_side(size) for size in (224, 32, 8, 1)] == [256, 36, 9, 1]
-    assert all(USUAL.short_side(size) == size * 256 // 224 for size in range(1, 1 << 14)), "as before there was a choice"
+    assert all(USUAL.short_side(size) == size * 256 // 224 for size in range(1, 1 << 14)), (
+        "as before there was a choice"
+    )
     assert [Scaling(crop_share=share).short_side(224) for share in (0.9, 0.95, 1.0)] == [248, 235, 224], "as timm's"
 
 
