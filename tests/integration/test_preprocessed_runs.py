@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cl_lightning.bundle.__main__ import main as bundle
 from cl_lightning.evaluate import main as evaluate
 from tests.integration.commands import outcome, typed, write_digits
 
@@ -53,6 +54,18 @@ def test_its_score_is_that_of_its_evaluation(place: Path, capsys: pytest.Capture
     assert evaluate([str(place / "whole"), "--format", "json"]) == 0
     score = json.loads(capsys.readouterr().out)
     assert score["accuracy"]["class_incremental"]["linear"] == results(place / "whole")["last_accuracy"]
+
+
+def test_a_bundle_of_it_is_what_it_was(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exemplars are packed at their own size."""
+    assert bundle(["export", str(place / "whole"), str(place / "file")]) == 0
+    assert bundle(["import", str(place / "file"), str(place / "unpacked")]) == 0
+    capsys.readouterr()
+    scores = []
+    for run_dir in (place / "whole", place / "unpacked"):
+        assert evaluate([str(run_dir), "--format", "json"]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["accuracy"])
+    assert scores[0] == scores[1]
 
 
 def test_it_learns_one_task_more(place: Path, tmp_path: Path) -> None:
