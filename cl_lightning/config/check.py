@@ -157,7 +157,8 @@ def _check_memory(config: Config) -> None:
 
 def _check_model(config: Config, automatic: bool) -> None:
     model, size = config.model, config.data.image_size
-    if isinstance(model, ConViTConfig | TimmConfig | ViTConfig) and model.patch_size and size % model.patch_size:
+    patched = isinstance(model, ConViTConfig | TimmConfig | TimmBackboneConfig | ViTConfig)
+    if patched and model.patch_size and size % model.patch_size:
         by_name = f"model={model.name} " if automatic else ""
         allowed = " or ".join(f"{by_name}model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise UserError(

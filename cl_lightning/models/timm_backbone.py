@@ -27,7 +27,7 @@ from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.replica_norm import by_replica
 from cl_lightning.models.tensor_types import Images, Maps, Scales
-from cl_lightning.models.timm_names import check_name, pretrained_config
+from cl_lightning.models.timm_names import check_name, expected_size, pretrained_config
 from cl_lightning.models.weights_file import Weights
 
 _NET = "net."
@@ -162,7 +162,7 @@ def _without_draws(net: Any) -> Any:
 
 
 def _does_not_fit(name: str, image_size: int, error: Exception) -> InvalidSettingError:
-    expected = pretrained_config(name).input_size[-1]
+    expected = expected_size(name)
     said = " ".join(str(error).split())[:120]
     reason = f"does not go with {name}, which was made for {expected}{f' ({said})' if said else ''}"
     allowed: dict[str, Any] = {"image_size": expected} if image_size != expected else {}

@@ -83,6 +83,14 @@ def count(config: Config, image_size: int, channels: int) -> Counts:
     return Counts(trunk.weights + read, trunk.weights + read, trunk.fixed, stored)
 
 
+def model_size(model: ModelConfig, image_size: int, channels: int) -> tuple[int, int]:
+    """Return the number of parameters of a model without its read-out, and of the values that it computes when it is
+    built. Raises ``ValueError`` for a model that there is not.
+    """
+    trunk = MODELS[type(model)](model, image_size, channels)
+    return trunk.weights, trunk.fixed
+
+
 # ---- models --------------------------------------------------------------------------------------------------------
 
 
