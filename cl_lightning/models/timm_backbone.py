@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.core.rng import Key, torch_seeded
@@ -68,7 +68,7 @@ class TimmBackbone(Backbone):
         """Return vectors, and no maps; there are no branches to scale."""
         features = self.net.forward_head(self.net.forward_features(images), pre_logits=True)
         for module in self._caching:  # LeViT and others keep what they made of their weights, which change
-            module.attention_bias_cache = {}  # type: ignore[assignment]
+            module.attention_bias_cache = {}
         return features, ()
 
     def train(self, mode: bool = True) -> TimmBackbone:
@@ -120,9 +120,7 @@ def timm_shapes(name: str, image_size: int, channels: int, patch_size: int | Non
     return Shapes(found.shape[1], weights, sum(buffer.numel() for buffer in net.buffers()))
 
 
-def open_network(
-    name: str, image_size: int, channels: int, patch_size: int | None, *, pretrained: bool = False
-) -> Any:
+def open_network(name: str, image_size: int, channels: int, patch_size: int | None, *, pretrained: bool = False) -> Any:
     """Build timm's network without a classifier and without random draws in training, told the image size if its
     family asks for it. ``pretrained`` loads timm's weights: a download, or its cache.
 

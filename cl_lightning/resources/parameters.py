@@ -73,8 +73,9 @@ def count(config: Config, image_size: int, channels: int) -> Counts:
         try:
             trunk = MODELS[type(config.model)](config.model, image_size, channels)
         except NotPlainError as error:
-            takes_any = not isinstance(method, TaskTransformerConfig | ViTMethodConfig)
-            raise error.with_mend("take model=timm_backbone, which reads any of timm's networks") if takes_any else error
+            if isinstance(method, TaskTransformerConfig | ViTMethodConfig):
+                raise
+            raise error.with_mend("take model=timm_backbone, which reads any of timm's networks") from error
     own = _class_token if not isinstance(method, ViTMethodConfig) and trunk.patches else _nothing
     read = READERS.get(type(method), own)(method, trunk)
     stored = trunk.depth * trunk.patches * trunk.dim
