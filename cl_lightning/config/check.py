@@ -40,6 +40,10 @@ _REFUSED_STRATEGIES = {
 """Prefix of the names of strategies that cannot carry growth -> reason."""
 
 
+_PATCHED = (ConViTConfig, TimmConfig, TimmBackboneConfig, ViTConfig)
+"""Models with an option for the side of a patch."""
+
+
 def check(config: Config, *, automatic_model: bool = False) -> None:
     """Raise ``UserError`` naming the value, what is allowed and the override to type.
 
@@ -158,7 +162,7 @@ def _check_memory(config: Config) -> None:
 
 def _check_model(config: Config, automatic: bool) -> None:
     model, size, side = config.model, config.data.preprocess.size, size_option(config.data)
-    if isinstance(model, ConViTConfig | TimmConfig | ViTConfig) and model.patch_size and size % model.patch_size:
+    if isinstance(model, _PATCHED) and model.patch_size and size % model.patch_size:
         by_name = f"model={model.name} " if automatic else ""
         allowed = " or ".join(f"{by_name}model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise UserError(

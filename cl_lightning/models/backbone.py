@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from cl_lightning.models.tensor_types import Images, Maps, Scales
 from cl_lightning.models.weights_file import Weights
 
-
 Fill = Callable[["Backbone"], None]
 """Function that puts weights from elsewhere into a backbone."""
 

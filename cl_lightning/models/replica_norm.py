@@ -92,7 +92,7 @@ def by_replica(module: nn.Module) -> None:
     """Let every batch norm within ``module`` take its statistics within each replica; parameters and names stay."""
     for layer in module.modules():
         if isinstance(layer, _BatchNorm) and not isinstance(layer, _NORMS):
-            layer.__class__ = _of_replicas(type(layer))
+            layer.__class__ = _of_replicas(type(layer))  # type: ignore[arg-type]
             layer.replicas = 1  # type: ignore[assignment]
 
 

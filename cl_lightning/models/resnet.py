@@ -177,11 +177,17 @@ _TORCHVISIONS = "layer1.0.conv1.weight"
 _NAMES = (
     (r"^conv1\.", "conv."),
     (r"^bn1\.", "norm."),
-    (r"^layer(\d)\.", lambda match: f"stages.{int(match[1]) - 1}."),
+    *((rf"^layer{stage + 1}\.", f"stages.{stage}.") for stage in range(4)),
     (r"\.bn(\d)\.", r".norm\1."),
     (r"\.downsample\.", ".shortcut."),
 )
 """Patterns of torchvision's names, and what they are here."""
+
+
+def _ours(key: str) -> str:
+    for theirs, ours in _NAMES:
+        key = re.sub(theirs, ours, key)
+    return key
 
 
 class ResNet18(_ResNet):
@@ -237,12 +243,7 @@ class ResNet18(_ResNet):
         """Return the weights of torchvision's or timm's ``resnet18`` under our names, without their classifier."""
         if _TORCHVISIONS not in weights:
             return dict(weights)
-        renamed = {}
-        for key, value in weights.items():
-            for theirs, ours in _NAMES:
-                key = re.sub(theirs, ours, key)  # noqa: PLW2901
-            renamed[key] = value
-        return {key: value for key, value in renamed.items() if not key.startswith("fc.")}
+        return {_ours(key): value for key, value in weights.items() if not key.startswith("fc.")}
 
     def structure(self) -> dict[str, Any]:
         """Return the sizes to build it again."""

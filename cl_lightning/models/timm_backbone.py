@@ -20,14 +20,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.replica_norm import by_replica
 from cl_lightning.models.tensor_types import Images, Maps, Scales
-from cl_lightning.models.timm_names import check_name, pretrained_config
+from cl_lightning.models.timm_names import check_name, expected_size, pretrained_config
 from cl_lightning.models.weights_file import Weights
 
 _NET = "net."
@@ -68,7 +68,7 @@ class TimmBackbone(Backbone):
         """Return vectors, and no maps; there are no branches to scale."""
         features = self.net.forward_head(self.net.forward_features(images), pre_logits=True)
         for module in self._caching:  # LeViT and others keep what they made of their weights, which change
-            module.attention_bias_cache = {}  # type: ignore[assignment]
+            module.attention_bias_cache = {}
         return features, ()
 
     def train(self, mode: bool = True) -> TimmBackbone:
@@ -120,9 +120,7 @@ def timm_shapes(name: str, image_size: int, channels: int, patch_size: int | Non
     return Shapes(found.shape[1], weights, sum(buffer.numel() for buffer in net.buffers()))
 
 
-def open_network(
-    name: str, image_size: int, channels: int, patch_size: int | None, *, pretrained: bool = False
-) -> Any:
+def open_network(name: str, image_size: int, channels: int, patch_size: int | None, *, pretrained: bool = False) -> Any:
     """Build timm's network without a classifier and without random draws in training, told the image size if its
     family asks for it. ``pretrained`` loads timm's weights: a download, or its cache.
 
@@ -162,7 +160,7 @@ def _without_draws(net: Any) -> Any:
 
 
 def _does_not_fit(name: str, image_size: int, error: Exception) -> InvalidSettingError:
-    expected = pretrained_config(name).input_size[-1]
+    expected = expected_size(name)
     said = " ".join(str(error).split())[:120]
     reason = f"does not go with {name}, which was made for {expected}{f' ({said})' if said else ''}"
     allowed: dict[str, Any] = {"image_size": expected} if image_size != expected else {}

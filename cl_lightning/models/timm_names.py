@@ -29,6 +29,11 @@ def check_name(name: str) -> None:
         raise InvalidSettingError("name", name, f"has a tag that timm's {architecture} does not", known)
 
 
+def expected_size(name: str) -> int:
+    """Return the side of the images that ``name`` was made for. Raises ``ValueError`` as :func:`check_name` does."""
+    return int(max(pretrained_config(name).input_size[1:]))
+
+
 def pretrained_config(name: str) -> Any:
     """Return what timm knows about the weights of ``name``. Raises ``ValueError`` as :func:`check_name` does."""
     import timm

@@ -73,14 +73,23 @@ def count(config: Config, image_size: int, channels: int) -> Counts:
         try:
             trunk = MODELS[type(config.model)](config.model, image_size, channels)
         except NotPlainError as error:
-            takes_any = not isinstance(method, TaskTransformerConfig | ViTMethodConfig)
-            raise error.with_mend("take model=timm_backbone, which reads any of timm's networks") if takes_any else error
+            if isinstance(method, TaskTransformerConfig | ViTMethodConfig):
+                raise
+            raise error.with_mend("take model=timm_backbone, which reads any of timm's networks") from error
     own = _class_token if not isinstance(method, ViTMethodConfig) and trunk.patches else _nothing
     read = READERS.get(type(method), own)(method, trunk)
     stored = trunk.depth * trunk.patches * trunk.dim
     if getattr(config.model, "frozen", False) or (isinstance(method, MEATConfig) and not method.backbone_task):
         return Counts(trunk.weights + read, read, trunk.fixed)
     return Counts(trunk.weights + read, trunk.weights + read, trunk.fixed, stored)
+
+
+def model_size(model: ModelConfig, image_size: int, channels: int) -> tuple[int, int]:
+    """Return the number of parameters of a model without its read-out, and of the values that it computes when it is
+    built. Raises ``ValueError`` for a model that there is not.
+    """
+    trunk = MODELS[type(model)](model, image_size, channels)
+    return trunk.weights, trunk.fixed
 
 
 # ---- models --------------------------------------------------------------------------------------------------------
