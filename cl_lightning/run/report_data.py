@@ -159,8 +159,11 @@ def _attention(
     chosen = sorted({round(index) for index in np.linspace(0, len(done) - 1, min(_ATTENDED, len(done)))})
     rows = torch.stack([done[task].test[0] for task in chosen])
     pixels = _pixels(scenario.test, rows, scenario.read_size, pipeline.scaling)
+    levels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    seen = levels if pipeline.resize is None else pipeline.resize(levels)  # the maps are of what the network sees
     clean = dataclasses.replace(pipeline, augmentation=None)
-    images = clean.on_device(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.arange(len(pixels)), 0)
+    images = clean.on_device(seen, torch.arange(len(pixels)), 0)
     network = method.network.eval()
     attention = network.attention(images.to(next(network.parameters()).device))
-    return (None, None) if attention is None else (pixels, attention.float().cpu().numpy())
+    shown = seen.permute(0, 2, 3, 1).contiguous().numpy()
+    return (None, None) if attention is None else (shown, attention.float().cpu().numpy())
