@@ -30,6 +30,7 @@ NEEDS = {
     "model=resnet8": ["method=wa"],
     "model=resnet18": ["method=wa"],
     "model=resnet32": ["method=wa"],
+    "model=timm_backbone": ["method=wa"],
     "model=convit_imagenet": ["data=imagenet100_10steps"],
     "model=vit_cifar": ["method=meat"],
     "model=vit_tiny": ["method=meat"],
@@ -51,7 +52,7 @@ def test_every_option_composes_and_is_accepted(group: str, name: str) -> None:
     assert config.memory.size is not None
     assert config.recipe.name != "auto"
     assert config.model.name != "auto"
-    if group in ("method", "model", "recipe") and name not in ("auto", "timm"):
+    if group in ("method", "model", "recipe") and name not in ("auto", "timm", "timm_backbone"):
         given = getattr(config, group).name
         assert given == name, (
             f"conf/{group}/{name}.yaml has name: {given}, and runs are named by it: write name: {name}"

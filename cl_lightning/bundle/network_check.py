@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cl_lightning.config.schema import Config
+from cl_lightning.config.schema import Config, TimmBackboneConfig, TimmConfig
 from cl_lightning.core.json_schema import list_of, whole
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -20,9 +20,15 @@ from cl_lightning.factory.networks import encoder_structure
 from cl_lightning.methods.base import Method
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
+from cl_lightning.models.timm_names import expected_size
+from cl_lightning.resources.parameters import model_size
 
 _GROWN = ("classes", "packed")
 """Keys of a description that grow with tasks; all others are as before the first task."""
+_MOST_TIMES = 8
+"""Largest factor of the image size over that of a name of timm's."""
+_MOST_FIXED = 16
+"""Largest number of computed values for each weight stored, in a network of timm's; usual are less than one."""
 _OLD_KIND = ("kind", "token_network")
 
 Leaf = tuple[str, Any]
@@ -36,6 +42,8 @@ def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str
     """
     structure = encoder_structure(config, scenario)
     _check_size(structure, payload["network"]["weights"])
+    if isinstance(config.model, TimmConfig | TimmBackboneConfig):
+        _check_timm(config.model, scenario, payload["network"]["weights"])
     method = build_method(config, scenario, Key(config.seed))
     method.network.grow(scenario.tasks[0].num_new, Key(0))  # some are described in full only then
     allowed = {*_leaves(structure), *_leaves(method.network.structure()), _OLD_KIND}
@@ -62,6 +70,21 @@ def _check_size(structure: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     for name, count in needed.items():
         if count > total:
             raise ValueError(f"model.{name}={structure.get(name)} is not that of its {total} weights")
+
+
+def _check_timm(model: TimmConfig | TimmBackboneConfig, scenario: Scenario, weights: Mapping[str, Tensor]) -> None:
+    """Raise ``ValueError`` for a name that is none of timm's, or whose network is far larger than the weights stored.
+
+    The network is counted without its memory. Some families list all pairs of positions even then, so that its images
+    may not be far larger than those that the name was made for.
+    """
+    size, total = scenario.image_size, sum(tensor.numel() for tensor in weights.values())
+    made_for = expected_size(model.name)
+    if size > _MOST_TIMES * made_for:
+        raise ValueError(f"data.image_size={size} is far more than the {made_for} pixels of model.name={model.name}")
+    weights_needed, fixed = model_size(model, size, scenario.channels)
+    if weights_needed > total or fixed > _MOST_FIXED * total:
+        raise ValueError(f"model.name={model.name} at {size} pixels is not that of its {total} weights")
 
 
 def _rebuilt(part: Mapping[str, Any], allowed: set[Leaf], tasks: Sequence[int], what: str) -> Network:

@@ -13,6 +13,7 @@ from cl_lightning.checkpoint.state_schema import state_check
 from cl_lightning.config.command_line.literals import kind_of_key
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.origin import origin_of
+from cl_lightning.config.preprocess import preprocess_text
 from cl_lightning.config.saved import load_learnt, to_plain
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
@@ -34,6 +35,7 @@ _IN_FORCE = {
     "replicas": lambda config: config.batch.replicas,
     "batch": lambda config: config.batch.size,
     "seed": lambda config: config.seed,
+    "preprocess": lambda config: preprocess_text(config.data),
 }
 """Entries of the protocol that equal a value of the configuration."""
 _MAY_DIFFER = ("data.sets", "model.pretrained", "trainer.stop_after_task")
@@ -60,7 +62,7 @@ def check_run(folder: Path, payload: Any, store: ExemplarStore) -> None:
     whole = learnt == set(range(tasks))  # earlier versions did not record them
     _check(steps == payload["step_offset"] if whole else steps <= payload["step_offset"], "its steps do not add up")
     scenario = without_images(
-        config.data.name, store.source.class_names, store.sizes, config.data.image_size, store.channels
+        config.data.name, store.source.class_names, store.sizes, config.data.preprocess.size, store.channels
     )
     for task, recorded in zip(scenario.tasks, payload["records"], strict=True):
         same = (recorded["index"], tuple(recorded["classes"]), tuple(recorded["names"])) == (

@@ -57,10 +57,13 @@ _ELSEWHERE = (
 )  # fmt: skip
 _IN_PROTOCOL = (
     "data.name", "data.order", "data.classes", "data.initial", "data.increment", "data.augmentation", "data.balance",
-    "data.sets",
+    "data.sets", "data.preprocess.size", "data.preprocess.resize", "data.preprocess.crop_share",
+    "data.preprocess.interpolation", "data.preprocess.normalise",
 )  # fmt: skip
 _FIRST = ("method", "tasks_done", "readout", "trained_on", "memory", "memory_scope", "model", "recipe")
-_THEN = ("epochs", "lr_scale", "batch", "replicas", "precision", "augmentation", "balance", "early_stopping")
+_THEN = (
+    "epochs", "lr_scale", "batch", "replicas", "precision", "augmentation", "preprocess", "balance", "early_stopping",
+)  # fmt: skip
 _EPOCHS = re.compile(r"method\.\w+\.epochs")
 """Option that every phase has, and no other group of a method's options."""
 _SET = "set"

@@ -9,16 +9,19 @@ from pathlib import Path
 
 from cl_lightning.config.check_bounds import check_values
 from cl_lightning.config.early_stopping import check_early_stopping, evaluates_share, stops_early
+from cl_lightning.config.preprocess import check_preprocess, size_option
 from cl_lightning.config.schedule_scales import phases_of, scale_name, trained_phases
 from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
     ConViTConfig,
     DAFormerConfig,
+    DERConfig,
     JointConfig,
     MEATConfig,
     PhaseConfig,
     TaskTransformerConfig,
+    TimmBackboneConfig,
     TimmConfig,
     ViTConfig,
     ViTMethodConfig,
@@ -35,6 +38,10 @@ _REFUSED_STRATEGIES = {
     "deepspeed": "it partitions what a task's growth changes, and has never been tried here",
 }
 """Prefix of the names of strategies that cannot carry growth -> reason."""
+
+
+_PATCHED = (ConViTConfig, TimmConfig, TimmBackboneConfig, ViTConfig)
+"""Models with an option for the side of a patch."""
 
 
 def check(config: Config, *, automatic_model: bool = False) -> None:
@@ -74,9 +81,12 @@ def check_begin(config: Config) -> None:
     """Check what a run needs that starts with nothing learnt, and not one that resumes. Raises ``UserError`` as
     :func:`check` does.
     """
-    file = config.method.backbone_file if isinstance(config.method, ViTMethodConfig) else None
-    if file is not None and config.extends is None and not Path(file).is_file():
-        raise UserError(f"method.backbone_file={file} is no file: type method.backbone_file=FILE.safetensors or .pth")
+    if config.extends is not None:
+        return
+    for key, options in (("method.backbone_file", config.method), ("model.weights_file", config.model)):
+        file = getattr(options, key.partition(".")[2], None)
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"{key}={file} is no file: type {key}=FILE.safetensors or .pth")
 
 
 def _check_sets(config: Config) -> None:
@@ -151,33 +161,54 @@ def _check_memory(config: Config) -> None:
 
 
 def _check_model(config: Config, automatic: bool) -> None:
-    model, size = config.model, config.data.image_size
-    if isinstance(model, ConViTConfig | TimmConfig | ViTConfig) and model.patch_size and size % model.patch_size:
+    model, size, side = config.model, config.data.preprocess.size, size_option(config.data)
+    if isinstance(model, _PATCHED) and model.patch_size and size % model.patch_size:
         by_name = f"model={model.name} " if automatic else ""
         allowed = " or ".join(f"{by_name}model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise UserError(
-            f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: "
-            f"type {allowed or 'another data.image_size'}"
+            f"{side}={size} is not divisible by model.patch_size={model.patch_size}: "
+            f"type {allowed or f'another {side}'}"
         )
+    file = getattr(model, "weights_file", None) or getattr(config.method, "backbone_file", None)
+    check_preprocess(config.data, model, file)
     if isinstance(model, ConViTConfig | ViTConfig) and model.dim % model.num_heads:
         allowed = ", ".join(f"model.num_heads={d}" for d in _divisors(model.dim) if d <= 16)
         raise UserError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")
+    if isinstance(model, TimmBackboneConfig):
+        _check_timm_backbone(config, model)
     if isinstance(model, CifarResNetConfig) and (model.depth - 2) % 6:
         raise UserError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
     if isinstance(config.method, TaskTransformerConfig) and not isinstance(model, ConViTConfig | TimmConfig):
         raise UserError(
-            f"model={model.name} has no patch tokens for method={config.method.name}: "
+            f"{model.typed()} has no patch tokens for method={config.method.name}: "
             "type model=convit_cifar, model=convit_tiny or model=timm"
         )
     if isinstance(config.method, ViTMethodConfig) and not isinstance(model, ViTConfig | TimmConfig):
         raise UserError(
-            f"model={model.name} has no class token that passes all blocks, for method={config.method.name}: "
+            f"{model.typed()} has no class token that passes all blocks, for method={config.method.name}: "
             "type model=vit_tiny, model=vit_cifar or model=timm"
         )
     if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig):
         raise UserError(
             f"model={model.name} is read by its own class token, as MEAT does: type method=meat "
             f"or method=individual, or model=convit_tiny or model=timm for method={config.method.name}"
+        )
+
+
+def _check_timm_backbone(config: Config, model: TimmBackboneConfig) -> None:
+    if model.pretrained and model.weights_file is not None:
+        raise UserError(
+            f"model.weights_file={model.weights_file} and model.pretrained=true both give weights: leave out one"
+        )
+    if model.frozen and isinstance(config.method, DERConfig):
+        raise UserError(
+            f"model.frozen=true leaves method={config.method.name} nothing to learn, whose tasks each bring a network: "
+            "type model.frozen=false"
+        )
+    if model.frozen and not model.pretrained and model.weights_file is None:
+        raise UserError(
+            "model.frozen=true needs a network that has been trained: type model.pretrained=true, "
+            "model.weights_file=FILE or model.frozen=false"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
+from cl_lightning.config.preprocess import fill_preprocess
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schedule_scales import as_typed
 from cl_lightning.config.schema import (
@@ -20,6 +21,7 @@ from cl_lightning.config.schema import (
     RecipeConfig,
     ResNet18Config,
     TaskTransformerConfig,
+    TimmBackboneConfig,
     TimmConfig,
     ViTMethodConfig,
 )
@@ -41,7 +43,9 @@ def fill_in(config: Open[Config], typed: Collection[str] = ()) -> Config:
     """
     data = config.data.suggests
     recipe = _fill_recipe(config.recipe, data.recipe or config.method.recipe)
-    model = _fill_model(config.model, data.models.get(config.method.encoder, ""), config.data)
+    chosen = _chosen_model(config.model, data.models.get(config.method.encoder, ""))
+    data_filled = fill_preprocess(_fill_data(config.data, config.method.augmentation), chosen, typed)
+    model = _fill_model(chosen, data_filled)
     memory = config.memory if config.method.rehearsal else MemoryConfig(budget="none", size=0, scope="global")
     size = {"total": data.memory, "per_class": data.memory_per_class}.get(memory.budget, 0)
     suggested = suggested_scales(config)
@@ -52,7 +56,7 @@ def fill_in(config: Open[Config], typed: Collection[str] = ()) -> Config:
         recipe=recipe,
         model=model,
         memory=dataclasses.replace(memory, size=_or(memory.size, size)),
-        data=_fill_data(config.data, config.method.augmentation),
+        data=data_filled,
         batch=dataclasses.replace(
             config.batch,
             size=_or(config.batch.size, data.batch_size),
@@ -81,7 +85,7 @@ def _left_open(config: Open[Config], scales: dict[str, float]) -> dict[str, floa
     return {name: scale for name, scale in scales.items() if getattr(config, name) is None}
 
 
-def _fill_data(data: Open[DataConfig], augmentation: str) -> DataConfig:
+def _fill_data(data: Open[DataConfig], augmentation: str) -> Open[DataConfig]:
     sets = [
         dataclasses.replace(
             entry,
@@ -159,17 +163,26 @@ def unread_switches(method: MethodConfig) -> tuple[str, ...]:
     return () if isinstance(method, TaskTransformerConfig) else _OF_TASK_TRANSFORMERS
 
 
-def _fill_model(model: Open[ModelConfig], suggested: str, data: Open[DataConfig]) -> ModelConfig:
-    if model.name == "auto":
-        if suggested not in options("model"):
-            allowed = ", ".join(f"model={name}" for name in options("model") if name != "auto")
-            raise UserError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
-        chosen = load_option("model", suggested)
-        schema = SCHEMAS["model"][schema_name("model", suggested)]
-        model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(opened(schema)), chosen))  # type: ignore[assignment]
-    of_its_name = isinstance(model, TimmConfig) and data.image_size > _SMALL  # vit_tiny_patch16_224 has patches of 16
-    if getattr(model, "patch_size", 0) is None and not of_its_name:
+def _has_own_patches(model: Open[ModelConfig], size: int) -> bool:
+    """Return whether null means the patches of a name: vit_tiny_patch16_224 has patches of 16."""
+    return isinstance(model, TimmBackboneConfig) or (isinstance(model, TimmConfig) and size > _SMALL)
+
+
+def _chosen_model(model: Open[ModelConfig], suggested: str) -> Open[ModelConfig]:
+    if model.name != "auto":
+        return model
+    if suggested not in options("model"):
+        allowed = ", ".join(f"model={name}" for name in options("model") if name != "auto")
+        raise UserError(f"the data suggest no encoder for this method ({suggested!r}): type {allowed}")
+    chosen = load_option("model", suggested)
+    schema = SCHEMAS["model"][schema_name("model", suggested)]
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(opened(schema)), chosen))  # type: ignore[return-value]
+
+
+def _fill_model(model: Open[ModelConfig], data: DataConfig) -> ModelConfig:
+    size = data.preprocess.size
+    if getattr(model, "patch_size", 0) is None and not _has_own_patches(model, size):
         model = dataclasses.replace(model, patch_size=data.suggests.patch_size)  # type: ignore[call-arg]
     if isinstance(model, ResNet18Config):
-        model = dataclasses.replace(model, stem=_or(model.stem, "large" if data.image_size > _SMALL else "small"))
+        model = dataclasses.replace(model, stem=_or(model.stem, "large" if size > _SMALL else "small"))
     return model

@@ -92,6 +92,8 @@ _NOT_IN_CHECKPOINT = (
     "trainer",  # may change from one part of a run to the next; results name each phase's precision
     "extends",  # the folders that were learnt have fingerprints
     "method.backbone_file",  # the weights are in the state
+    "model.weights_file",  # likewise
+    "model.pretrained",  # likewise; a run that is only read says false where true would download
 )
 """Parts of :func:`numeric_settings` that a checkpoint does not store."""
 

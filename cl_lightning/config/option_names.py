@@ -9,7 +9,7 @@ from cl_lightning.core.errors import Options
 
 DATA = Options("data.", {"name": "data"})
 MEMORY = Options("memory.", {"kind": "memory", "replicas": "batch.replicas"})
-MODEL = Options("model.", {"image_size": "data.image_size", "path": "method.backbone_file"})
+MODEL = Options("model.", {"image_size": "data.preprocess.size", "path": "method.backbone_file"})
 METHOD = Options("method.")
 TRAINER = Options("trainer.")
 LOGGER = Options("logger.")
@@ -27,6 +27,7 @@ COMMON_WORDS = {
     "backbone": "model",
     "batch_size": "batch.size",
     "bs": "batch.size",
+    "crop_pct": "data.preprocess.crop_share",
     "dataset": "data",
     "device": "trainer.accelerator",
     "devices": "trainer.devices",
@@ -35,12 +36,16 @@ COMMON_WORDS = {
     "gpus": "trainer.devices",
     "image_size": "data.image_size",
     "img_size": "data.image_size",
+    "input_size": "data.preprocess.size",
+    "interpolation": "data.preprocess.interpolation",
     "learning_rate": "method.main.lr",
     "lr": "method.main.lr",
     "max_epochs": "method.main.epochs",
     "memory_size": "memory.size",
     "n_epochs": "method.main.epochs",
     "network": "model",
+    "normalise": "data.preprocess.normalise",
+    "normalize": "data.preprocess.normalise",
     "num_epochs": "method.main.epochs",
     "num_workers": "trainer.workers",
     "optim": "method.main.optimiser",
@@ -51,6 +56,7 @@ COMMON_WORDS = {
     "output_dir": "run_dir",
     "patience": "early_stopping.patience",
     "precision": "trainer.precision",
+    "resize": "data.preprocess.resize",
     "root": "data.root",
     "schedule": "method.main.schedule",
     "scheduler": "method.main.schedule",

@@ -16,7 +16,7 @@ from cl_lightning.config.command_line.literals import escaped_all, filled_in, ki
 from cl_lightning.config.compose import typed
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.saved_file import read_configuration
-from cl_lightning.config.schema import Config
+from cl_lightning.config.schema import Config, TimmConfig, ViTMethodConfig
 from cl_lightning.config.schema.open_options import opened
 from cl_lightning.config.schema.path_options import relative_paths
 from cl_lightning.config.unused.check import refuse_unread
@@ -155,12 +155,19 @@ def load_learnt(run_dir: Path) -> Config:
         saved = read_configuration(file)
         _OUTLINE(saved, "it")
         saved["run_dir"] = str(run_dir)
-        if "pretrained" in saved["model"]:
-            saved["model"]["pretrained"] = False  # weights that would only be replaced, and a download
-        return load_plain(saved)
+        return _without_download(load_plain(saved))
     except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{file} cannot be read by this version ({line}): use the version that made the run") from error
+
+
+def _without_download(config: Config) -> Config:
+    """Return the configuration whose network is built without timm's weights, which would only be replaced. Other
+    models and methods load them when the first task begins.
+    """
+    if isinstance(config.model, TimmConfig) and not isinstance(config.method, ViTMethodConfig):
+        return dataclasses.replace(config, model=dataclasses.replace(config.model, pretrained=False))
+    return config
 
 
 def _missing(run_dir: Path, word: str) -> str:

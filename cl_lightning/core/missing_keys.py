@@ -9,7 +9,7 @@ Checkpoints of formats 1 and 2 are refused, so nothing here is older than format
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,8 @@ class Missing:
     """Dotted; ``*`` stands for every entry of a list, or of a group. Nothing is added where the parent is missing or
     null.
     """
-    value: Plain
+    value: Plain | Callable[[Mapping[str, Plain]], Plain]
+    """The value, or a function that derives it from what is beside the key."""
     only: tuple[str, ...] = ()
     """Names of the methods (or models ...) that have the key, compared with ``name`` beside it. Empty: all."""
     beside: str = ""
@@ -81,6 +82,27 @@ _KINDS = {
 under names of its own.
 """
 
+
+_ARRAYS = ("digits", "cifar100")
+"""Data sets that were arrays, and not files, when there came to be a choice of preprocessing."""
+
+
+def _as_stored(data: Mapping[str, Plain]) -> dict[str, Plain]:
+    """Return preprocessing as it was when there was no choice: arrays kept their pixels, the short side of a file was
+    scaled to 256/224 of the size.
+    """
+    sets = data.get("sets")
+    entries = [entry for entry in sets if isinstance(entry, Mapping)] if isinstance(sets, list) else []
+    names = [entry.get("name") for entry in entries] or [data.get("name")]
+    return {
+        "size": data.get("image_size"),
+        "resize": "whole" if all(name in _ARRAYS for name in names) else "crop",
+        "crop_share": 0.875,
+        "interpolation": "bicubic",
+        "normalise": "data",
+    }
+
+
 CONFIGURATION: tuple[Missing, ...] = (
     Missing("if_exists", "refuse"),
     Missing("data.on_broken", "error"),
@@ -122,6 +144,8 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("trainer.precision", "32-true", null=True),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
     *(Missing("method.origin", label, only=methods, in_protocol=False) for label, methods in _ORIGINS.items()),
+    Missing("model.weights_file", None, only=("resnet18", "resnet32", "resnet8")),
+    Missing("data.preprocess", _as_stored),
 )
 """``config.yaml``, in the order in which the keys came."""
 
@@ -152,6 +176,7 @@ PROTOCOL: tuple[Missing, ...] = (
     Missing("recipe_switches", {}),
     Missing("balance", "none"),
     Missing("early_stopping", "none"),
+    Missing("preprocess", "usual"),
 )
 """``protocol`` in ``results.json``, checkpoints and exports. Its ``method_options`` and ``recipe_switches`` are what
 :data:`CONFIGURATION` has as ``method`` and ``recipe``: they are completed from there.
@@ -174,6 +199,9 @@ RESULTS: tuple[Missing, ...] = (
 EXPORT: tuple[Missing, ...] = (
     Missing("protocol.evaluation", "class_incremental"),
     Missing("preprocessing.max_pixels", _PILLOWS_LIMIT),
+    Missing("preprocessing.whole", False),
+    Missing("preprocessing.interpolation", "bicubic"),
+    Missing("preprocessing.resize", None),
 )
 """``model.json``."""
 
@@ -192,7 +220,7 @@ def _add(node: dict[str, Plain], path: list[str], missing: Missing) -> None:
     if not rest:
         lacks = name in node and node[name] is None if missing.null else name not in node
         if lacks and _belongs(missing, node):
-            node[name] = deepcopy(missing.value)
+            node[name] = missing.value(node) if callable(missing.value) else deepcopy(missing.value)
         return
     inner = node.get(name)
     if isinstance(inner, Mapping) and rest[0] == "*":

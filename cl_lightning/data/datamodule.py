@@ -54,7 +54,7 @@ class PreparedBatches:
 
     def __iter__(self) -> Iterator[Images]:
         together: list[RawBatch] = []
-        images, room = 0, max(1, self._levels() // self._pixels.levels)
+        images, room = 0, max(1, self._levels() // self._pixels.largest(self._pipeline.resize))
         for step in self._wanted:
             batch = self._dataset.batch(step)
             if together and (batch.epoch != together[0].epoch or images + len(batch.rows) > room):

@@ -1,7 +1,7 @@
 """From step numbers to uint8 images: data sets whose items are whole batches, so that a loader can start at any step.
 
 Arrays stay where training runs and are indexed there; files are decoded and cropped by the loader's workers.
-Augmentation follows on the device.
+Augmentation follows on the device, then resizing for a network that sees arrays at another size, then normalisation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from cl_lightning.core.errors import UnreadableImageError
 from cl_lightning.core.rng import Key
 from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, augment, augment_per_dataset, normalise
+from cl_lightning.data.augmentation.resizing import Resize
 from cl_lightning.data.sources.base import ArraySource, ImageSource
+from cl_lightning.data.sources.decoding import USUAL, Scaling
 from cl_lightning.data.step_sampler import StepIndices
 from cl_lightning.data.workers import start_worker
 
@@ -96,6 +98,7 @@ class Pipeline:
     """Processing of images between file or array and network."""
 
     image_size: int
+    """Side of the images that are read one by one, and of those that are augmented."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation | PerDataset | None
@@ -105,10 +108,14 @@ class Pipeline:
     """Mirror every image (for features of mirrored copies)."""
     no_flip: Tensor | None = None
     """(classes,) bool, on the host, by global label: classes whose images ``flip`` does not mirror. None: no class."""
+    scaling: Scaling = USUAL
+    """Scaling of images that are read one by one."""
+    resize: Resize | None = None
+    """Resizing of augmented images to what the network sees. None: it sees them as they are."""
 
     def on_device(self, images: Tensor, positions: Tensor, epoch: int, labels: Tensor | None = None) -> Tensor:
-        """Augment and normalise uint8 images (B, channels, size, size); ``labels`` (B,), on the host, are needed with
-        several data sets.
+        """Augment, resize and normalise uint8 images (B, channels, size, size); ``labels`` (B,), on the host, are
+        needed with several data sets.
         """
         key = self.key.fold("augment", epoch)
         if isinstance(self.augmentation, PerDataset):
@@ -117,7 +124,7 @@ class Pipeline:
             images = augment(images, self.augmentation, key, positions)
         if self.flip:
             images = _mirrored(images, None if self.no_flip is None else self.no_flip[_known(labels)])
-        return normalise(images, self.mean, self.std)
+        return normalise(images if self.resize is None else self.resize(images), self.mean, self.std)
 
     def decode(self, source: ImageSource, draw: StepIndices, labels: Tensor) -> Tensor:
         """Read the images of ``draw`` one by one, of these ``labels`` (B,): files as random resized crops if they are
@@ -127,9 +134,9 @@ class Pipeline:
         drawn = zip(draw.rows.tolist(), draw.positions.tolist(), labels.tolist(), strict=True)
         return torch.stack(
             [
-                source.load_train(row, self.image_size, key, position)
+                source.load_train(row, self.image_size, key, position, self.scaling)
                 if self._augments(label)
-                else source.load_test(row, self.image_size)
+                else source.load_test(row, self.image_size, self.scaling)
                 for row, position, label in drawn
             ]
         )
@@ -220,6 +227,12 @@ class PixelStore:
         self._pixels = source.pixels if isinstance(source, ArraySource) else None
         self.levels = 0 if self._pixels is None else self._pixels[0].numel()
         """Number of grey levels of an image; 0 if images are read one by one."""
+
+    def largest(self, resize: Resize | None) -> int:
+        """Return the number of grey levels of an image where it has most, before or after it was resized."""
+        if self._pixels is None or resize is None:
+            return self.levels
+        return max(self.levels, resize.levels(self._pixels.shape[1]))
 
     def images(self, batch: RawBatch) -> Tensor:
         """Return the uint8 images of ``batch``, on its device."""

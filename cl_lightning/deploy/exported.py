@@ -38,7 +38,7 @@ def is_export(folder: Path) -> bool:
 
 def describe(model: TrainedModel, readout: str) -> dict[str, Plain]:
     """Return ``model.json`` without its list of files; ``readout`` is the one in graph formats."""
-    side, channels = model.preprocessing.image_size, model.preprocessing.channels
+    side, channels = model.preprocessing.network_size, model.preprocessing.channels
     return {
         "format": FORMAT,
         "from": "/".join(Path(model.source).parts[-3:]),  # no path above the run, which is this machine's

@@ -94,7 +94,7 @@ def _read_onnx(model: TrainedModel, readout: str, file: Path) -> Scores:
 
 def _example(model: TrainedModel) -> Tensor:
     """Return two images: torch takes a batch of one for a constant."""
-    side = model.preprocessing.image_size
+    side = model.preprocessing.network_size
     return torch.zeros(2, model.preprocessing.channels, side, side)
 
 

@@ -13,9 +13,11 @@ from cl_lightning.core.cli import say
 from cl_lightning.core.errors import InvalidFileError, InvalidSettingError, UserError
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource, FolderSource, ImageSource
+from cl_lightning.data.sources.decoding import Scaling
 from cl_lightning.deploy.evaluation import LabelledImages
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.factory.data import build_scenario
+from cl_lightning.factory.preprocessing import scaling
 from cl_lightning.factory.scenario import all_at_hand
 
 
@@ -38,7 +40,7 @@ def own_images(config: Config, model: TrainedModel) -> LabelledImages:
     if len(rows) == 0:
         raise UserError(f"no {scenario.evaluates_on} image of {config.run_dir} is at hand: {_TYPE}")
     names = [_name(scenario.test, row) for row in rows.tolist()]
-    read = _reader(scenario)
+    read = _reader(scenario, scaling(config.data))
     origin = f"{scenario.evaluates_on} images of {config.data.name}, the run's own"
     return LabelledImages(names, scenario.test_labels[rows], lambda number: read(int(rows[number])), origin)
 
@@ -56,11 +58,11 @@ def _scenario(config: Config) -> Scenario:
         raise UserError(f"the images of {config.run_dir} cannot be used ({reason}): {_TYPE}") from error
 
 
-def _reader(scenario: Scenario) -> Callable[[int], Tensor]:
-    source, size = scenario.test, scenario.image_size
+def _reader(scenario: Scenario, way: Scaling) -> Callable[[int], Tensor]:
+    source, size = scenario.test, scenario.read_size
     if isinstance(source, ArraySource):
         return lambda row: source.pixels[row]
-    return lambda row: source.load_test(row, size)
+    return lambda row: source.load_test(row, size, way)
 
 
 def _name(source: ImageSource, row: int) -> Path:

@@ -8,25 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cl_lightning.core.errors import UnreadableImageError
 from cl_lightning.core.types import Plain
 from cl_lightning.data.augmentation.pipeline import normalise
+from cl_lightning.data.augmentation.resizing import Resize
 from cl_lightning.data.sources.class_folders import BY_SUFFIX
-from cl_lightning.data.sources.decoding import centre, decode, reason
+from cl_lightning.data.sources.decoding import centre, decode, reason, squashed
 from cl_lightning.data.sources.image_formats import MAX_PIXELS, TooLargeError
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """The preprocessing: decode to RGB (alpha is dropped, sixteen bits become eight), apply the EXIF orientation where
-    training did, scale the short side bicubically, crop the central square, take the luma where there is one
-    channel, normalise.
+    training did, scale the short side and crop the central square (or scale the whole), take the luma where there is
+    one channel, resize where the network sees another size than that of stored images, normalise.
     """
 
     image_size: int
-    """Side of the square, in pixels."""
+    """Side of the square that is read, in pixels."""
     short_side: int
     """Length of the scaled short side, in pixels: 256/224 of ``image_size`` for a data set in files, ``image_size``
     for one of small images of one size.
@@ -42,13 +44,23 @@ class Preprocessing:
     """Rule for the files of a folder that are images, ``any`` or ``by_suffix``, as for the run's own data."""
     max_pixels: int = MAX_PIXELS
     """Limit to the pixels of an image that is decoded."""
+    whole: bool = False
+    """True: the whole picture becomes the square, whatever its sides, and ``short_side`` is not used."""
+    interpolation: str = "bicubic"
+    """Way of scaling a picture to the square: ``bicubic`` or ``bilinear``."""
+    resize: Resize | None = None
+    """Resizing of that square, for a network that sees stored images at another size; None: it sees the square."""
+
+    @property
+    def network_size(self) -> int:
+        """Side of the square that the network sees, in pixels."""
+        return self.image_size if self.resize is None else self.resize.size
 
     def read(self, path: Path) -> Tensor:
         """Return (channels, side, side) uint8. Raises ``UnreadableImageError``."""
         try:
             image = decode(path, turned=self.orientation == "apply", max_pixels=self.max_pixels)
-            square = centre(image, self.image_size, self.short_side)
-            pixels = torch.from_numpy(np.array(square if self.channels == 3 else square.convert("L")))
+            pixels = torch.from_numpy(np.array(self._square(image).convert("RGB" if self.channels == 3 else "L")))
             return pixels.reshape(self.image_size, self.image_size, self.channels).permute(2, 0, 1).contiguous()
         except TooLargeError as error:
             larger = {"max_pixels": f"{error.pixels} to read it"}
@@ -59,9 +71,16 @@ class Preprocessing:
         except Exception as error:  # Pillow's readers raise almost anything
             raise UnreadableImageError(path, f": {reason(error)}") from error
 
+    def _square(self, image: Image.Image) -> Image.Image:
+        if self.whole:
+            return squashed(image, self.image_size, self.interpolation)
+        return centre(image, self.image_size, self.short_side, self.interpolation)
+
     def normalised(self, images: Tensor) -> Tensor:
-        """Return float32 of the shape of the uint8 ``images`` (B, channels, side, side), on their device."""
-        return normalise(images, self.mean, self.std)
+        """Return float32 (B, channels, side, side) as the network sees the uint8 ``images`` that were read, on their
+        device.
+        """
+        return normalise(images if self.resize is None else self.resize(images), self.mean, self.std)
 
     def to_plain(self) -> dict[str, Plain]:
         """Return plain values for ``model.json``."""
@@ -70,4 +89,5 @@ class Preprocessing:
     @staticmethod
     def from_plain(plain: dict[str, Plain]) -> Preprocessing:
         """Invert :meth:`to_plain`."""
-        return Preprocessing(**{**plain, "mean": tuple(plain["mean"]), "std": tuple(plain["std"])})
+        resize = None if plain.get("resize") is None else Resize(**plain["resize"])
+        return Preprocessing(**{**plain, "mean": tuple(plain["mean"]), "std": tuple(plain["std"]), "resize": resize})

@@ -18,7 +18,6 @@ from cl_lightning.core.paths import to_type
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Plain
 from cl_lightning.data.scenarios.scenario import Scenario, without_images
-from cl_lightning.data.sources.decoding import evaluated_short_side
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.preprocessing import Preprocessing
 from cl_lightning.factory.data import build_pipeline
@@ -51,12 +50,12 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
     sizes: tuple[int, ...] = tuple(structure["classes"])
     names = tuple(identity["class_names"])
     scenario = without_images(
-        config.data.name, names, identity["protocol"]["tasks"], config.data.image_size, _channels(structure)
+        config.data.name, names, identity["protocol"]["tasks"], config.data.preprocess.size, _channels(structure)
     )
     with as_user_error():
         method = build_method(config, scenario, Key(config.seed))
         restore_learnt(payload, method)
-        preprocessing = _preprocessing(config, scenario)
+        preprocessing = preprocessing_of(config, scenario)
     method.network.to(device)
     return TrainedModel(
         source=str(file),
@@ -132,13 +131,23 @@ def _find(plain: Plain, name: str) -> Plain:
     return next((found for value in inner if (found := _find(value, name)) is not None), None)
 
 
-def _preprocessing(config: Config, scenario: Scenario) -> Preprocessing:
+def preprocessing_of(config: Config, scenario: Scenario) -> Preprocessing:
+    """Return how a file is brought to the network of a run, which is what the run's evaluation does."""
     pipeline = build_pipeline(config, scenario, Key(config.seed))
-    size = pipeline.image_size
-    short = evaluated_short_side(size) if not only_arrays(config.data) else size
-    turns, files = orientation(config), config.data.files
+    size, way = pipeline.image_size, pipeline.scaling
+    joins_arrays = only_arrays(config.data)  # as ``FolderSource.load_as`` reads a picture
     return Preprocessing(
-        size, short, scenario.channels, pipeline.mean, pipeline.std, turns, files, config.data.max_pixels
+        size,
+        size if joins_arrays else way.short_side(size),
+        scenario.channels,
+        pipeline.mean,
+        pipeline.std,
+        orientation(config),
+        config.data.files,
+        config.data.max_pixels,
+        way.whole,
+        way.interpolation,
+        pipeline.resize if size != scenario.image_size else None,
     )
 
 

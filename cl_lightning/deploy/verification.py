@@ -20,6 +20,7 @@ from cl_lightning.data.sources.image_folder import evaluated_part, find_parts
 from cl_lightning.deploy.formats import Scores
 from cl_lightning.deploy.image_files import image_files
 from cl_lightning.deploy.model import TrainedModel
+from cl_lightning.factory.preprocessing import scaling
 from cl_lightning.factory.scenario import all_at_hand, dataset_scenario
 
 T = TypeVar("T")
@@ -93,7 +94,8 @@ def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
         except (UserError, OSError):  # the folder exists, not all that it should hold
             return None
         size = model.preprocessing.image_size
-        images = torch.stack([source.load_test(row, size) for row in _spread(range(len(source)))])
+        way = scaling(data)
+        images = torch.stack([source.load_test(row, size, way) for row in _spread(range(len(source)))])
         return Sample(images, f"{len(images)} images of {data.name}")
     if data.name not in ARRAY_CHANNELS:
         root = Path(data.root).expanduser()

@@ -101,10 +101,12 @@ def build_podnet(config: Config, scenario: Scenario, key: Key) -> Method:
     """Return PODNet: proxies, no ReLU behind sums, four maps. Raises ``UserError`` for a network without maps."""
     method, remembers = config.method, config.memory.budget != "none"
     assert isinstance(method, PODNetConfig)
-    if backbone_structure(config, scenario)["kind"] not in _PODNETS_BACKBONES:
+    kind = backbone_structure(config, scenario)["kind"]
+    if kind not in _PODNETS_BACKBONES:
         raise UserError(
-            f"model={config.model.name}: method=podnet compares maps of height and width, and a transformer has none; "
-            "type model=resnet32 or model=resnet18"
+            f"{config.model.typed()}: method=podnet compares maps of height and width, and "
+            f"{'it gives none' if kind == 'timm_backbone' else 'a transformer has none'}; type model=resnet32 or "
+            "model=resnet18"
         )
     clamp = method.gradient_clamp
     main = build_phase(MAIN, method.main, config, View.MERGED, podnet.MAIN_PARTS, gradient_clamp=clamp)

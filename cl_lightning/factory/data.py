@@ -9,12 +9,13 @@ import torch
 from cl_lightning.config.early_stopping import evaluates_share
 from cl_lightning.config.option_names import MEMORY
 from cl_lightning.config.schema import Config, DataConfig, SetConfig
-from cl_lightning.core.errors import UserError, worded
+from cl_lightning.core.errors import worded
 from cl_lightning.core.rng import Key
 from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, RandAugment
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.added_task import extended_scenario
+from cl_lightning.factory.preprocessing import as_seen, mean_and_std, read_size, resizing, scaling
 from cl_lightning.factory.scenario import dataset_scenario
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 
@@ -23,10 +24,12 @@ _PUBLISHED_BRIGHTNESS = 63 / 255
 
 
 def build_scenario(config: Config) -> Scenario:
-    """Return the tasks of ``config.data``, and those that were added to a finished run."""
+    """Return the tasks of ``config.data``, and those that were added to a finished run, as the network sees them."""
     if config.extends is not None:
-        return extended_scenario(config)
-    return dataset_scenario(config.data, evaluate_share=evaluates_share(config))
+        scenario = extended_scenario(config)
+    else:
+        scenario = dataset_scenario(config.data, evaluate_share=evaluates_share(config))
+    return as_seen(scenario, config.data)
 
 
 def build_memory(config: Config) -> RehearsalMemory:
@@ -43,21 +46,17 @@ def flips(config: Config) -> bool:
 
 
 def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
-    """Return the augmentation and normalisation of training images."""
+    """Return the augmentation, resizing and normalisation of training images."""
     data = config.data
-    mean, std = (tuple(v) if v is not None else (0.5,) * scenario.channels for v in (data.mean, data.std))
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != scenario.channels:
-            raise UserError(
-                f"data.{name}={list(values)} needs {scenario.channels} values, one a channel: type data.{name}=null"
-            )
+    mean, std = mean_and_std(data, scenario.channels)
+    clean = Pipeline(read_size(data), mean, std, None, key, scaling=scaling(data), resize=resizing(data))
     if not data.sets:
         augmentation = _augmentation(data.augmentation, data.crop_padding, data.flip)
-        return Pipeline(scenario.image_size, mean, std, augmentation, key)
+        return dataclasses.replace(clean, augmentation=augmentation)
     each = tuple(_augmentation_of(entry, data) for entry in data.sets)
     set_of_class = torch.tensor(scenario.set_of_class, dtype=torch.int64)  # empty where no data are at hand
     no_flip = torch.tensor([not entry.flip for entry in data.sets])[set_of_class]
-    return Pipeline(scenario.image_size, mean, std, PerDataset(each, set_of_class), key, no_flip=no_flip)
+    return dataclasses.replace(clean, augmentation=PerDataset(each, set_of_class), no_flip=no_flip)
 
 
 def _augmentation_of(entry: SetConfig, data: DataConfig) -> Augmentation | None:

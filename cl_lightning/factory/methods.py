@@ -35,6 +35,7 @@ from cl_lightning.factory.convolutional import (
     build_ucir,
     build_wa,
 )
+from cl_lightning.factory.networks import starting_weights
 from cl_lightning.factory.task_transformers import build_daformer, build_dytox
 from cl_lightning.factory.vit_methods import build_individual, build_meat
 from cl_lightning.methods.base import Method
@@ -67,4 +68,6 @@ def build_method(config: Config, scenario: Scenario, key: Key) -> Method:
     if kind not in _METHODS:
         raise NotImplementedError(f"{kind.__name__} has no builder: give it a line in _METHODS of factory/methods.py")
     with worded(METHOD):
-        return _METHODS[kind](config, scenario, key)
+        method = _METHODS[kind](config, scenario, key)
+    method.fill = starting_weights(config, scenario)
+    return method

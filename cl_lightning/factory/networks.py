@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from cl_lightning.config.option_names import MODEL
-from cl_lightning.config.schema import Config
-from cl_lightning.core.errors import worded
+from cl_lightning.config.schema import CifarResNetConfig, Config, ResNet18Config, TimmBackboneConfig
+from cl_lightning.core.errors import as_user_error, worded
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.models.backbone import Backbone, Fill
+from cl_lightning.models.backbone_weights import backbone_file_weights, timm_backbone_weights
 from cl_lightning.models.build import Structure, build_network
+from cl_lightning.models.weights_file import Weights
 
 _LINEAR: Structure = {"head": "linear", "bias": True}
+_NOT_DESCRIBED = ("name", "pretrained", "weights_file")
+"""Options of models that say nothing about shapes."""
+_FROM_FILE = (CifarResNetConfig, ResNet18Config, TimmBackboneConfig)
 
 
 def named_network(structure: Structure, key: Key) -> Any:
@@ -24,13 +31,13 @@ def named_network(structure: Structure, key: Key) -> Any:
 
 def encoder_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of the encoder or backbone that ``config.model`` names."""
-    options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in ("name", "pretrained")}
+    options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in _NOT_DESCRIBED}
     options["channels"] = scenario.channels
-    if options["kind"] in ("convit", "timm_vit"):
+    if options["kind"] in ("convit", "timm_vit", "timm_backbone"):
         options["image_size"] = scenario.image_size
-    if options["kind"] == "timm_vit":
+    if options["kind"] in ("timm_vit", "timm_backbone"):
         options["name"] = config.model.name
-    if getattr(config.model, "pretrained", False):
+    if options["kind"] == "timm_vit" and getattr(config.model, "pretrained", False):
         options["pretrained"] = True
     return options
 
@@ -39,6 +46,25 @@ def backbone_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of a backbone; a transformer is read at its class token."""
     encoder = encoder_structure(config, scenario)
     return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in ("convit", "timm_vit") else encoder
+
+
+def starting_weights(config: Config, scenario: Scenario) -> Fill | None:
+    """Return a function that reads the weights which a backbone starts from, when it is called; None: it starts as it
+    was drawn. The function raises ``UserError`` where they are not to be had, although the run has begun.
+    """
+    model = config.model
+    file = model.weights_file if isinstance(model, _FROM_FILE) else None
+    if file is not None:
+        return lambda backbone: _fill(backbone, lambda: backbone_file_weights(Path(file), backbone))
+    if isinstance(model, TimmBackboneConfig) and model.pretrained:
+        sizes = (model.name, scenario.image_size, scenario.channels, model.patch_size)
+        return lambda backbone: _fill(backbone, lambda: timm_backbone_weights(backbone, *sizes))
+    return None
+
+
+def _fill(backbone: Backbone, read: Callable[[], Weights]) -> None:
+    with as_user_error(MODEL):
+        backbone.load_state_dict(read(), strict=True)
 
 
 def embedding_network(

@@ -21,8 +21,12 @@ def build_phase(
     gradient_clamp: float | None = None,
     augmented: bool = True,
 ) -> Phase:
-    """Return a phase with a paper's schedule, scaled, and the recipe's way of sampling."""
+    """Return a phase with a paper's schedule, scaled, and the recipe's way of sampling. A model that is frozen is left
+    out of what it trains.
+    """
     recipe = config.recipe
+    if getattr(config.model, "frozen", False):
+        trains = tuple(part for part in trains if part != "backbone")
     epochs, lr = epochs_of(name, phase, config), rate_of(phase, config)
     order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED
     return Phase(

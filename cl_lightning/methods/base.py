@@ -29,6 +29,7 @@ from cl_lightning.core.types import (
     Readout,
     Task,
 )
+from cl_lightning.models.backbone import Fill
 from cl_lightning.models.network import Network
 from cl_lightning.models.tensor_types import Images, Noise
 
@@ -56,6 +57,8 @@ class Method(ABC):
         self.network = network
         self.teacher: Network | None = None
         """Frozen copy of the network before the current task's growth, for methods that have one."""
+        self.fill: Fill | None = None
+        """Function that puts weights from elsewhere into the network's backbone; None: it starts as it was drawn."""
 
     @abstractmethod
     def plan(self, task: Task) -> list[PlanItem]:
@@ -66,6 +69,13 @@ class Method(ABC):
         """Return named terms, already weighted: the training loss is their sum. Terms that learn the images' classes
         weigh each image by ``batch.weights``.
         """
+
+    def begin(self) -> None:
+        """Put weights from elsewhere into the network, once, before the first task's growth: a run that is resumed
+        later has them in its checkpoint.
+        """
+        if self.fill is not None:
+            self.network.fill(self.fill)
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
         """Add the task's classes; ``look`` gives access to data for growth that needs it."""

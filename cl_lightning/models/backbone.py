@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.models.tensor_types import Images, Maps, Scales
+from cl_lightning.models.weights_file import Weights
+
+Fill = Callable[["Backbone"], None]
+"""Function that puts weights from elsewhere into a backbone."""
 
 
 class Backbone(nn.Module, ABC):
@@ -25,6 +30,12 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def structure(self) -> dict[str, Any]:
         """Return a plain mapping with the ``kind`` and the sizes of this backbone."""
+
+    def renamed(self, weights: Weights) -> dict[str, Tensor]:
+        """Return weights of such a network from elsewhere under our names, without their classifier; those of others
+        are left as they are.
+        """
+        return dict(weights)
 
     def drop_rates(self) -> list[float]:
         """Return the stochastic-depth rate of each residual branch; empty where there is none."""

@@ -24,6 +24,7 @@ from cl_lightning.models.separate_network import SeparateNetwork
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_decoder import TaskDecoder
 from cl_lightning.models.task_network import TaskNetwork
+from cl_lightning.models.timm_backbone import TimmBackbone
 from cl_lightning.models.timm_vit import TimmViT
 
 Structure = dict[str, Any]
@@ -52,7 +53,11 @@ def build_backbone(structure: Structure) -> Backbone:
     """Build a network from images to one vector."""
     if structure["kind"] == "class_token":
         return ClassTokenBackbone(build_encoder(structure["encoder"]))
-    kinds: dict[str, Callable[..., Backbone]] = {"cifar_resnet": CifarResNet, "resnet18": ResNet18}
+    kinds: dict[str, Callable[..., Backbone]] = {
+        "cifar_resnet": CifarResNet,
+        "resnet18": ResNet18,
+        "timm_backbone": TimmBackbone,
+    }
     return kinds[structure["kind"]](**_without_kind(structure))
 
 

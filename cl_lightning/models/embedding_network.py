@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features
-from cl_lightning.models.backbone import Backbone
+from cl_lightning.models.backbone import Backbone, Fill
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import GrowingClassifier, GrowingLinear
 from cl_lightning.models.network import Branch, Network
@@ -72,6 +72,10 @@ class EmbeddingNetwork(Network):
         with rng.torch_seeded(key.fold("embedding network", len(self._classes))):
             self.classifier.grow(num_new)
         self._classes.append(num_new)
+
+    def fill(self, fill: Fill) -> None:
+        """Fill the backbone."""
+        fill(self.backbone)
 
     def branches(self) -> list[Branch]:
         """Return the backbone's residual branches."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features
-from cl_lightning.models.backbone import Backbone
+from cl_lightning.models.backbone import Backbone, Fill
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.tensor_types import Images, Scales
 
@@ -37,6 +37,7 @@ class ExtractorNetwork(Network):
         """Build without any class; ``make_backbone``, called at the first growth, draws from torch's current stream."""
         super().__init__()
         self._make_backbone = make_backbone
+        self._fill: Fill | None = None
         self._classes: list[int] = []
         self.extractors = nn.ModuleList()
         self.classifier: nn.Linear | None = None
@@ -77,9 +78,16 @@ class ExtractorNetwork(Network):
         if old is not None and self.classifier is not None:
             self.classifier.weight.data[: old.out_features, : old.in_features] = old.weight.data
 
+    def fill(self, fill: Fill) -> None:
+        """Fill the first extractor, which the first growth makes; later ones are copies of the one before them."""
+        self._fill = fill
+
     def _next_extractor(self) -> Backbone:
         if not self._classes:
-            return self._make_backbone()
+            first = self._make_backbone()
+            if self._fill is not None:
+                self._fill(first)
+            return first
         newest = copy.deepcopy(self.extractors[-1])
         assert isinstance(newest, Backbone)
         return newest.requires_grad_(True)  # its model may be frozen already

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features, Plain
+from cl_lightning.models.backbone import Fill
 from cl_lightning.models.tensor_types import Images, Noise, Scales
 
 
@@ -60,6 +61,10 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def structure(self) -> dict[str, Plain]:
         """Return a plain mapping with the ``kind`` of network and all that is needed to build its shapes again."""
+
+    def fill(self, fill: Fill) -> None:
+        """Let ``fill`` put weights from elsewhere into the backbone that the first task starts from."""
+        raise NotImplementedError(f"{type(self).__name__} has no backbone to fill")
 
     def trunks(self) -> list[str]:
         """Return the names of the methods that may be compiled: they take images first, and no growth changes their

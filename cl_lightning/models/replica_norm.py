@@ -10,10 +10,13 @@ Legend: B batch, R replicas, C channels, H height, W width.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class ReplicaBatchNorm2d(nn.BatchNorm2d):
@@ -53,11 +56,56 @@ class ReplicaBatchNorm2d(nn.BatchNorm2d):
         return normalised.unflatten(1, (replicas, -1)).transpose(0, 1).flatten(0, 1)
 
 
+class ReplicaStatistics(_BatchNorm):
+    """The same for batch norms of other libraries: put before their class (:func:`by_replica`), it calls their own
+    ``forward`` for each replica's images. Slower than :class:`ReplicaBatchNorm2d`, with any shape and activation.
+    """
+
+    replicas: int
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name in torch)
+        """Normalise as the layer does; in training mode the length of ``input`` is a multiple of ``replicas``."""
+        if not self.training or self.replicas == 1 or self.running_mean is None or self.running_var is None:
+            return super().forward(input)
+        replicas, own = self.replicas, (self.running_mean, self.running_var)
+        assert len(input) % replicas == 0, f"a batch of {len(input)} rows has no {replicas} equal parts"
+        counted = None if self.num_batches_tracked is None else self.num_batches_tracked.clone()
+        parts, moved = [], []
+        for part in input.chunk(replicas):
+            # Copies: autograd keeps what a pass was given, and it must not change before the backward pass.
+            self.running_mean, self.running_var = own[0].clone(), own[1].clone()
+            parts.append(super().forward(part))
+            moved.append((self.running_mean, self.running_var))
+        self.running_mean, self.running_var = own
+        with torch.no_grad():
+            for statistic, of_replicas in zip(own, zip(*moved, strict=True), strict=True):
+                statistic.copy_(torch.stack(of_replicas).mean(dim=0))
+            if counted is not None and self.num_batches_tracked is not None:
+                self.num_batches_tracked.copy_(counted + 1)
+        return torch.cat(parts)
+
+
+_NORMS = (ReplicaBatchNorm2d, ReplicaStatistics)
+
+
+def by_replica(module: nn.Module) -> None:
+    """Let every batch norm within ``module`` take its statistics within each replica; parameters and names stay."""
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm) and not isinstance(layer, _NORMS):
+            layer.__class__ = _of_replicas(type(layer))  # type: ignore[arg-type]
+            layer.replicas = 1  # type: ignore[assignment]
+
+
+@cache
+def _of_replicas(kind: type[_BatchNorm]) -> type[_BatchNorm]:
+    return type(f"Replica{kind.__name__}", (ReplicaStatistics, kind), {"__doc__": kind.__doc__})
+
+
 def set_replicas(module: nn.Module, replicas: int) -> None:
-    """Set the number of replicas (>= 1) of a training batch in every :class:`ReplicaBatchNorm2d` within ``module``."""
+    """Set the number of replicas (>= 1) of a training batch in every batch norm of this module within ``module``."""
     assert replicas >= 1, replicas
     for layer in module.modules():
-        if isinstance(layer, ReplicaBatchNorm2d):
+        if isinstance(layer, _NORMS):
             layer.replicas = replicas
 
 
@@ -66,5 +114,5 @@ def running_statistics(module: nn.Module) -> list[Float[Tensor, " _channels"]]:
 
     Where replicas are spread over processes, their mean over processes is what one process would have.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, ReplicaBatchNorm2d) and layer.training]
+    layers = [layer for layer in module.modules() if isinstance(layer, _NORMS) and layer.training]
     return [s for layer in layers for s in (layer.running_mean, layer.running_var) if s is not None]

@@ -10,6 +10,7 @@ Weights are drawn from torch's current stream: build within ``rng.torch_seeded``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.replica_norm import ReplicaBatchNorm2d
 from cl_lightning.models.tensor_types import Images, Maps, Scales
+from cl_lightning.models.weights_file import Weights
 
 Shortcut = Callable[[int, int], nn.Module]
 """(channels before, channels after) -> the shortcut of a block that halves the resolution."""
@@ -170,6 +172,24 @@ class CifarResNet(_ResNet):
         return {"kind": "cifar_resnet", **self._sizes}
 
 
+_TORCHVISIONS = "layer1.0.conv1.weight"
+"""Name that tells torchvision's weights from ours."""
+_NAMES = (
+    (r"^conv1\.", "conv."),
+    (r"^bn1\.", "norm."),
+    *((rf"^layer{stage + 1}\.", f"stages.{stage}.") for stage in range(4)),
+    (r"\.bn(\d)\.", r".norm\1."),
+    (r"\.downsample\.", ".shortcut."),
+)
+"""Patterns of torchvision's names, and what they are here."""
+
+
+def _ours(key: str) -> str:
+    for theirs, ours in _NAMES:
+        key = re.sub(theirs, ours, key)
+    return key
+
+
 class ResNet18(_ResNet):
     """ResNet-18: four stages of two blocks with w, 2w, 4w and 8w channels, 8w features, projection shortcuts.
 
@@ -218,6 +238,12 @@ class ResNet18(_ResNet):
         if stem != "small":
             self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self._start_from_shortcuts()
+
+    def renamed(self, weights: Weights) -> dict[str, Tensor]:
+        """Return the weights of torchvision's or timm's ``resnet18`` under our names, without their classifier."""
+        if _TORCHVISIONS not in weights:
+            return dict(weights)
+        return {_ours(key): value for key, value in weights.items() if not key.startswith("fc.")}
 
     def structure(self) -> dict[str, Any]:
         """Return the sizes to build it again."""

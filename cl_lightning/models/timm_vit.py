@@ -17,6 +17,7 @@ from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.layers import residual
 from cl_lightning.models.tensor_types import Images, Maps, Scales
+from cl_lightning.models.timm_names import check_name
 
 
 class TimmViT(Encoder):
@@ -70,6 +71,14 @@ class TimmViT(Encoder):
         return {"kind": "timm_vit", **self._sizes}
 
 
+class NotPlainError(InvalidSettingError):
+    """A name of timm's whose network is no plain vision transformer."""
+
+    def with_mend(self, mend: str) -> NotPlainError:
+        """Return the same with what else helps."""
+        return NotPlainError(self.name, self.value, self.reason, self.allowed, mend)
+
+
 def open_plain_vit(
     name: str,
     image_size: int,
@@ -86,9 +95,7 @@ def open_plain_vit(
     import timm
     from timm.models.vision_transformer import Block, VisionTransformer
 
-    if not timm.is_model(name):
-        close = timm.list_models(f"{name.split('_')[0]}*")[:4] or ["vit_tiny_patch16_224", "deit_tiny_patch16_224"]
-        raise InvalidSettingError("name", name, "is not a timm model", tuple(close))
+    check_name(name)
     entry = timm.model_entrypoint(name).__module__
     refusal = f"(from {entry}) is not a plain vision transformer, it has no grid of patch tokens of one width"
     plain = "vit_tiny_patch16_224 or another vit_* or deit_* name"
@@ -97,11 +104,11 @@ def open_plain_vit(
         options |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
     options |= {"in_chans": channels} | ({} if patch_size is None else {"patch_size": patch_size})
     if not entry.endswith((".vision_transformer", ".deit")):
-        raise InvalidSettingError("name", name, refusal, plain)
+        raise NotPlainError("name", name, refusal, plain)
     try:
         vit = timm.create_model(name, pretrained=pretrained, **options)
     except (TypeError, AssertionError) as error:
-        raise InvalidSettingError("name", name, f"{refusal} ({error})", plain) from error
+        raise NotPlainError("name", name, f"{refusal} ({error})", plain) from error
     if type(vit) is not VisionTransformer or any(type(block) is not Block for block in vit.blocks):
-        raise InvalidSettingError("name", name, refusal, plain)
+        raise NotPlainError("name", name, refusal, plain)
     return vit

@@ -12,12 +12,9 @@ import torch
 from torch import Tensor
 
 from cl_lightning.core.errors import InvalidSettingError
-from cl_lightning.core.file_type import foreign_kind
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.timm_vit import open_plain_vit
-
-_WRAPPERS = ("model", "state_dict", "model_state_dict")
-"""Keys under which published files hold the weights."""
+from cl_lightning.models.weights_file import fitting, not_to_be_had, read_weights
 
 
 def timm_sizes(name: str, image_size: int, channels: int, patch_size: int | None) -> dict[str, Any]:
@@ -59,11 +56,8 @@ def timm_weights(name: str, image_size: int, channels: int, patch_size: int | No
     """
     try:
         vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=True, class_token=True)
-    except Exception as error:  # no network, no such file there, ...: each library on the way has errors of its own
-        first = str(error).strip().split("\n")[0][:120]
-        reason = f": timm's weights of {name} are not to be had ({first})"
-        mend = "go on where there is a network"
-        raise InvalidSettingError("pretrained", True, reason, {"path": "FILE"}, mend) from error
+    except Exception as error:
+        raise not_to_be_had(name, error, "path") from error
     return {key: value for key, value in vit.state_dict().items() if not _is_head(key)}
 
 
@@ -72,44 +66,8 @@ def file_weights(path: Path, vit: PlainViT) -> dict[str, Tensor]:
 
     Raises ``ValueError`` where the file is missing, cannot be read, or has other names or shapes.
     """
-    weights = _read(path)
-    wanted = {key: tuple(value.shape) for key, value in vit.state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in weights.items() if not _is_head(key)}
-    odd = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
-    if odd:
-        here, there = (str(list(shapes[odd[0]])) if odd[0] in shapes else "none" for shapes in (wanted, given))
-        reason = f"is not of this model: {odd[0]} is {there} there and {here} here ({len(odd)} differ)"
-        mend = "take the model that it is of (its kind, name, patch size and image size)"
-        raise InvalidSettingError("path", path, reason, mend=mend)
-    return {key: weights[key] for key in wanted}
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InvalidSettingError("path", path, "is no file", "FILE.safetensors or .pth")
-    try:
-        known = foreign_kind(path)
-    except OSError as error:
-        mend = "permit it, or take another file"
-        raise InvalidSettingError("path", path, f"cannot be read ({error.strerror})", mend=mend) from error
-    if known:
-        raise InvalidSettingError("path", path, f"is {known}", "FILE, with the weights")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # readers raise almost anything for a file that is not theirs
-        first = str(error).strip().split("\n")[0][:120]
-        mend = "take a file of tensors, .safetensors or .pth"
-        raise InvalidSettingError("path", path, f"cannot be read ({first})", mend=mend) from error
-    for name in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InvalidSettingError("path", path, "holds no weights by name", mend="take a file of a state dict")
-    return content
+    weights = read_weights(path)
+    return fitting({key: value for key, value in weights.items() if not _is_head(key)}, vit, path)
 
 
 def _is_head(key: str) -> bool:

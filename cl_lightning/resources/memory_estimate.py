@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cl_lightning.config.preprocess import size_option
 from cl_lightning.config.schedule_scales import trained_phases
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError
@@ -57,7 +58,7 @@ def forecast(config: Config, scenario: Scenario) -> Need:
     images = _images_of_a_step(config, scenario)
     padded = 0
     if config.data.augmentation != "none" and not config.data.sets:
-        padded = scenario.channels * (scenario.image_size + 2 * config.data.crop_padding) ** 2
+        padded = scenario.channels * (scenario.read_size + 2 * config.data.crop_padding) ** 2
     return Need(
         weights=_FLOAT * counts.weights,
         learning=_FLOAT * (1 + moments) * counts.trained,
@@ -86,17 +87,18 @@ def _images_of_a_step(config: Config, scenario: Scenario) -> int:
 
 def _too_much(config: Config, scenario: Scenario, need: Need, needed: int, available: str) -> str:
     """Return the message: the largest cause, and what to type."""
-    pixels, batch = scenario.image_size, config.batch.size
+    batch = config.batch.size
+    side = size_option(config.data)
     model = f"model={config.model.name} with {need.counts.weights:,} parameters"
     causes = {
         need.weights + need.learning: (model, f"{_sizes(config)}, or another model=NAME"),
         need.fixed: (
-            f"data.image_size={pixels} in so many patches",
-            "a smaller data.image_size=N, or a larger model.patch_size=N",
+            f"{side}={scenario.image_size} in so many patches",
+            f"a smaller {side}=N, or a larger model.patch_size=N",
         ),
         need.images: (
-            f"batch.size={batch} of data.image_size={pixels}",
-            "a smaller batch.size=N, data.image_size=N or data.crop_padding=N",
+            f"batch.size={batch} of {side}={scenario.image_size}",
+            f"a smaller batch.size=N, {side}=N or data.crop_padding=N",
         ),
     }
     cause, instead = causes[max(causes)]

@@ -26,12 +26,16 @@ from cl_lightning.config.schema import (
     MethodConfig,
     ModelConfig,
     ResNet18Config,
+    TaskTransformerConfig,
+    TimmBackboneConfig,
     TimmConfig,
     ViTConfig,
     ViTMethodConfig,
 )
 from cl_lightning.core.errors import worded
-from cl_lightning.models.timm_vit import open_plain_vit
+from cl_lightning.models.backbone_weights import check_pretrained
+from cl_lightning.models.timm_backbone import timm_shapes
+from cl_lightning.models.timm_vit import NotPlainError, open_plain_vit
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,28 @@ class _Trunk:
 
 def count(config: Config, image_size: int, channels: int) -> Counts:
     """Return the sizes of the network of ``config``. Raises ``UserError`` for a model that there is not."""
-    with worded(MODEL):  # it is the first that looks at timm's models
-        trunk = MODELS[type(config.model)](config.model, image_size, channels)
     method = config.method
+    with worded(MODEL):  # it is the first that looks at timm's models
+        try:
+            trunk = MODELS[type(config.model)](config.model, image_size, channels)
+        except NotPlainError as error:
+            if isinstance(method, TaskTransformerConfig | ViTMethodConfig):
+                raise
+            raise error.with_mend("take model=timm_backbone, which reads any of timm's networks") from error
     own = _class_token if not isinstance(method, ViTMethodConfig) and trunk.patches else _nothing
     read = READERS.get(type(method), own)(method, trunk)
     stored = trunk.depth * trunk.patches * trunk.dim
-    if isinstance(method, MEATConfig) and not method.backbone_task:
+    if getattr(config.model, "frozen", False) or (isinstance(method, MEATConfig) and not method.backbone_task):
         return Counts(trunk.weights + read, read, trunk.fixed)
     return Counts(trunk.weights + read, trunk.weights + read, trunk.fixed, stored)
+
+
+def model_size(model: ModelConfig, image_size: int, channels: int) -> tuple[int, int]:
+    """Return the number of parameters of a model without its read-out, and of the values that it computes when it is
+    built. Raises ``ValueError`` for a model that there is not.
+    """
+    trunk = MODELS[type(model)](model, image_size, channels)
+    return trunk.weights, trunk.fixed
 
 
 # ---- models --------------------------------------------------------------------------------------------------------
@@ -112,6 +129,13 @@ def _named(name: str, image_size: int, channels: int, patch_size: int | None) ->
     return _Trunk(weights, 0, vit.embed_dim, heads, vit.patch_embed.num_patches, len(vit.blocks), hidden)
 
 
+def _timm_backbone(model: TimmBackboneConfig, image_size: int, channels: int) -> _Trunk:
+    if model.pretrained:
+        check_pretrained(model.name)
+    shapes = timm_shapes(model.name, image_size, channels, model.patch_size)
+    return _Trunk(shapes.weights, shapes.fixed)
+
+
 def _residual_block(before: int, after: int) -> int:
     return 9 * before * after + 9 * after**2 + 4 * after
 
@@ -140,6 +164,7 @@ MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {
     ConViTConfig: _convit,
     ViTConfig: _vit,
     TimmConfig: _timm,
+    TimmBackboneConfig: _timm_backbone,
     CifarResNetConfig: _cifar_resnet,
     ResNet18Config: _resnet18,
 }

@@ -15,8 +15,9 @@ import torch
 
 from cl_lightning.config.fill_auto import unread_switches
 from cl_lightning.config.origin import origin_of
+from cl_lightning.config.preprocess import USUAL, preprocess_text, size_option
 from cl_lightning.config.schedule_scales import epochs_of, trained_phases, uses_of
-from cl_lightning.config.schema import Config, JointConfig, TimmConfig
+from cl_lightning.config.schema import Config, JointConfig
 from cl_lightning.core.origins import caution
 from cl_lightning.core.paths import display_path
 from cl_lightning.core.quantities import count_text
@@ -108,12 +109,18 @@ def _data(config: Config, scenario: Scenario) -> str:
     if config.extends is not None:
         task, folder = scenario.tasks[-1], display_path(Path(config.extends.folders[-1].folder))
         images = f"{len(task.train):,} images to train on, {len(task.test):,} to evaluate on{_folder(scenario)}"
-        return f"learns {shortened(task.names)} from {folder} ({images})"
+        return f"learns {shortened(task.names)} from {folder} ({images}){_preprocessing(config)}"
     trained, evaluated = len(_trained(scenario)), sum(len(task.test) for task in scenario.tasks)
     return (
         f"{_data_name(config)}: {trained:,} training and {evaluated:,} {scenario.evaluates_on} images"
-        f"{_folder(scenario)}{_set_aside(scenario)}, {_classes(scenario)}"
+        f"{_folder(scenario)}{_set_aside(scenario)}, {_classes(scenario)}{_preprocessing(config)}"
     )
+
+
+def _preprocessing(config: Config) -> str:
+    """Return how images are brought to the network, where that is unusual."""
+    text = preprocess_text(config.data)
+    return "" if text == USUAL else f"; preprocessing: {text}"
 
 
 def _set_aside(scenario: Scenario) -> str:
@@ -160,8 +167,9 @@ def _network(config: Config, scenario: Scenario) -> str:
 
 
 def _pretrained(config: Config) -> bool:
-    timm = isinstance(config.model, TimmConfig) and config.model.pretrained
-    return timm or bool(getattr(config.method, "backbone_file", None))
+    model = config.model
+    given = getattr(model, "pretrained", False) or getattr(model, "weights_file", None)
+    return bool(given or getattr(config.method, "backbone_file", None))
 
 
 def _device(config: Config) -> str:
@@ -257,7 +265,7 @@ def _small_network(config: Config, size: int) -> Iterator[str]:
     """Yield the options of a network for a CPU, as far as they are not those of the run."""
     model = _SMALL_NETWORKS[config.method.encoder]
     if size > _SMALL_SIDE:
-        yield f"data.image_size={_SMALL_SIDE}"
+        yield f"{size_option(config.data)}={_SMALL_SIDE}"
     if config.model.name != model:
         yield f"model={model}"
     if size > _SMALL_SIDE and config.method.encoder != "cnn":

@@ -8,6 +8,7 @@ from typing import Any
 from cl_lightning.config.early_stopping import early_stopping_text, stoppable_phases, stops_early
 from cl_lightning.config.fill_auto import changed_switches
 from cl_lightning.config.origin import origin_of
+from cl_lightning.config.preprocess import preprocess_text
 from cl_lightning.config.schedule_scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
 from cl_lightning.config.schema import Config, DataConfig, MethodConfig, SetConfig
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -40,6 +41,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "epochs": epochs(config),
         "lr_scale": lr_scale(config),
         "augmentation": config.data.augmentation,
+        "preprocess": preprocess_text(config.data),
         "balance": config.data.balance,
         "early_stopping": early_stopping_text(config),
         "method_options": method_options(config.method),

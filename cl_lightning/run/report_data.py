@@ -17,6 +17,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource, ImageSource
+from cl_lightning.data.sources.decoding import Scaling
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.published.tables import has_curve
@@ -59,9 +60,7 @@ class ReportBuilder:
         from cl_lightning.report.dashboard import panels  # brings matplotlib
 
         try:
-            return panels(
-                ReportInput(results, (), answers_and_exemplars(self._config, self._scenario, self._method, state))
-            )
+            return panels(ReportInput(results, (), self._answers_and_exemplars(state)))
         except Exception as error:
             log.warning("the dashboard's pictures could not be made (%s)", error)
             log.debug("the dashboard's pictures", exc_info=True)
@@ -86,7 +85,7 @@ class ReportBuilder:
             attended, attention = _attention(self._scenario, self._method, state, self._pipeline)
         tokens = self._method.network.task_vectors()
         return dataclasses.replace(
-            answers_and_exemplars(self._config, self._scenario, self._method, state),
+            self._answers_and_exemplars(state),
             folder=Path(self._config.data.root).resolve().name if own_pictures(self._config) else "",
             has_published=has_curve(self._config.data.name),
             published=self._published,
@@ -95,9 +94,15 @@ class ReportBuilder:
             attention=attention,
         )
 
+    def _answers_and_exemplars(self, state: RunState) -> ReportData:
+        way = self._pipeline.scaling
+        return answers_and_exemplars(self._config, self._scenario, self._method, state, way)
 
-def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, state: RunState) -> ReportData:
-    """Return what a dashboard draws after every task: the counts of answers, and exemplars' pixels."""
+
+def answers_and_exemplars(
+    config: Config, scenario: Scenario, method: Method, state: RunState, way: Scaling
+) -> ReportData:
+    """Return what a dashboard draws after every task: the counts of answers, and exemplars' pixels, read this way."""
     answers = state.answers
     readout = next(iter(method.readouts().values()))
     counts = _different(state.memory)
@@ -107,7 +112,7 @@ def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, st
         confusion=None if answers is None else answers.confusion.numpy(),
         reliability=None if answers is None else answers.reliability.numpy(),
         exemplars={
-            label: _small(_pixels(scenario.train, rows[:shown], scenario.image_size))
+            label: _small(_pixels(scenario.train, rows[:shown], scenario.read_size, way))
             for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]
             if shown
         },
@@ -124,12 +129,12 @@ def _different(memory: RehearsalMemory) -> dict[int, Tensor]:
     return {label: torch.tensor(list(of_class)) for label, of_class in rows.items() if of_class}
 
 
-def _pixels(source: ImageSource, rows: Tensor, size: int) -> NDArray[np.uint8]:
-    """Return (n, H, W, channels) images, as evaluation sees them before they are normalised."""
+def _pixels(source: ImageSource, rows: Tensor, size: int, scaling: Scaling) -> NDArray[np.uint8]:
+    """Return (n, H, W, channels) images, as evaluation reads them: before they are resized and normalised."""
     if isinstance(source, ArraySource):
         images = source.pixels[rows]
     else:
-        images = torch.stack([source.load_test(row, size) for row in rows.tolist()])
+        images = torch.stack([source.load_test(row, size, scaling) for row in rows.tolist()])
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -152,9 +157,13 @@ def _attention(
     if not done:
         return None, None
     chosen = sorted({round(index) for index in np.linspace(0, len(done) - 1, min(_ATTENDED, len(done)))})
-    pixels = _pixels(scenario.test, torch.stack([done[task].test[0] for task in chosen]), scenario.image_size)
+    rows = torch.stack([done[task].test[0] for task in chosen])
+    pixels = _pixels(scenario.test, rows, scenario.read_size, pipeline.scaling)
+    levels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    seen = levels if pipeline.resize is None else pipeline.resize(levels)  # the maps are of what the network sees
     clean = dataclasses.replace(pipeline, augmentation=None)
-    images = clean.on_device(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.arange(len(pixels)), 0)
+    images = clean.on_device(seen, torch.arange(len(pixels)), 0)
     network = method.network.eval()
     attention = network.attention(images.to(next(network.parameters()).device))
-    return (None, None) if attention is None else (pixels, attention.float().cpu().numpy())
+    shown = seen.permute(0, 2, 3, 1).contiguous().numpy()
+    return (None, None) if attention is None else (shown, attention.float().cpu().numpy())

@@ -131,6 +131,8 @@ class TaskLoop:
     def _carry_out(self, item: PlanItem, task: Task, engine: Engine) -> None:
         match item:
             case Grow():
+                if task.index == 0:
+                    self.method.begin()
                 self.method.grow(task, self._key(task, "grow"), self._data_access(engine))
                 self._check_finite(item, task)
             case Fit(phase):

@@ -177,7 +177,7 @@ def _check_workers(config: Config, scenario: Scenario, processes: ProcessGroup) 
     trained = batch.size * len(processes.replicas(batch.replicas))
     images = min(max(trained, batch.evaluation), max(len(scenario.train), len(scenario.test)))
     with worded(TRAINER):
-        check_workers(config.trainer.workers, images, scenario.image_size, processes.local_world_size)
+        check_workers(config.trainer.workers, images, scenario.read_size, processes.local_world_size)
 
 
 def _last_task(config: Config, scenario: Scenario) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,3 +103,31 @@ def test_a_network_that_is_far_too_large_is_refused_before_it_is_built(
     with pytest.raises(ValueError, match=rf"{size.replace('.', '[.]')} is not that of its \d+ weights"):
         method_with_network(huge, SCENARIO, payload)
     assert built == []
+
+
+TIMM = ("method=wa", "model=timm_backbone", "model.name=test_resnet")
+
+
+def test_a_network_of_timms_is_one_of_its_names_and_no_larger_than_its_weights() -> None:
+    config = filled(*TIMM)
+    network = build_method(config, SCENARIO, Key(0)).network
+    network.grow(2, Key(1))
+    payload = {"network": part(network), "teacher": None}
+    assert method_with_network(config, SCENARIO, payload).network.structure() == network.structure()
+    for name, line in {
+        "hf-hub:timm/test_resnet": "is not a timm model",
+        "regnety_1280": "at 8 pixels is not that of its",
+        "resnet10t": "model.name=resnet10t at 8 pixels is not that of its",
+    }.items():
+        with pytest.raises(ValueError, match=line):
+            method_with_network(filled(*TIMM[:2], f"model.name={name}"), SCENARIO, payload)
+    far = without_images("digits", list("abcd"), (2, 2), 16384, 1)
+    with pytest.raises(ValueError, match=r"data\.image_size=16384 is far more than the 160 pixels"):
+        method_with_network(config, far, payload)
+
+
+def test_a_file_of_weights_that_a_configuration_names_is_not_read(tmp_path: Path) -> None:
+    config = filled(*TIMM, f"model.weights_file={tmp_path / 'none.pth'}")
+    network = build_method(config, SCENARIO, Key(0)).network
+    network.grow(2, Key(1))
+    method_with_network(config, SCENARIO, {"network": part(network), "teacher": None})

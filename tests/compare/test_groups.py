@@ -66,6 +66,7 @@ def test_methods_are_groups_and_seeds_and_orders_their_runs(tmp_path: Path) -> N
             ["dytox recipe.finetuning_order=sequential", "dytox recipe.finetuning_order=shuffled"],
         ),
         ({"precision": "bf16-mixed"}, ["dytox precision=bf16-mixed", "dytox precision=not recorded"]),
+        ({"preprocess": "8 -> 16 px, whole"}, ["dytox preprocess=8 -> 16 px, whole", "dytox preprocess=usual"]),
     ],
 )
 def test_what_differs_is_in_the_names_and_never_averaged(tmp_path: Path, changed: Any, names: list[str]) -> None:

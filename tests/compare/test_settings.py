@@ -94,6 +94,10 @@ def test_of_a_configuration_what_the_protocol_does_not_tell() -> None:
         "data.orientation": "ignore",
     }  # fmt: skip
     assert from_config(config) == {"data.image_size": 8, "model.dim": 64}
+    preprocess = {
+        f"data.preprocess.{name}": 1 for name in ("size", "resize", "crop_share", "interpolation", "normalise")
+    }
+    assert from_config(preprocess) == {}, "the protocol has it in words"
     assert from_config({"data.orientation": "apply"}) == {"data.orientation": "apply"}
 
 

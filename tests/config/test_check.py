@@ -26,7 +26,8 @@ def config() -> Config:
     ],
 )
 def test_a_model_is_named_only_where_it_was_not(automatic: bool, advice: str, config: Config) -> None:
-    odd = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=15))
+    seen = dataclasses.replace(config.data.preprocess, size=15)
+    odd = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=15, preprocess=seen))
     with pytest.raises(UserError, match=f"data.image_size=15 is not divisible by model.patch_size=2: {advice}$"):
         check(odd, automatic_model=automatic)
 

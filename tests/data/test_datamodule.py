@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.data import datamodule
+from cl_lightning.data.augmentation.resizing import Resize
 from cl_lightning.data.datamodule import TaskData
 from cl_lightning.data.loading import (
     Chunks,
@@ -79,6 +80,29 @@ def test_steps_of_an_epoch_are_augmented_together_within_bounds(
     assert [len(batch.rows) for batch in loader] == [len(phase.step(step).rows) for step in range(12)]
     assert len(seen) == calls
     assert max(seen) <= room * batch
+
+
+def test_resized_images_are_what_has_to_have_room(array: ArraySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored images of twelve pixels would fit together for an epoch, not what the network sees."""
+    larger = replace(AUGMENTED, resize=Resize(24, 24, "bicubic"))
+    phase, alike = steps(), Pipeline.on_device
+    most = len(phase.step(0).rows)
+    seen: list[int] = []
+
+    def on_device(pipeline: Pipeline, images: Tensor, positions: Tensor, epoch: int, labels: Tensor) -> Tensor:
+        seen.append(len(images))
+        return alike(pipeline, images, positions, epoch, labels)
+
+    monkeypatch.setattr(Pipeline, "on_device", on_device)
+    monkeypatch.setitem(datamodule.LEVELS_TOGETHER, "cpu", most * 3 * 24 * 24)
+    data = TaskData(array, LABELS, phase, larger, PixelStore(array))
+    data.trainer = on_cpu()
+    batches = list(data.train_dataloader())
+    assert max(seen) <= most
+    for batch, plain in zip(batches, raw(array), strict=True):
+        assert batch.images.shape[1:] == (3, 24, 24)
+        expected = alike(larger, PIXELS[plain.rows], plain.positions, plain.epoch, plain.labels)
+        assert torch.equal(batch.images, expected)
 
 
 def test_prediction_goes_through_the_same_rows(array: ArraySource) -> None:

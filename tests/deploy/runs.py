@@ -34,7 +34,7 @@ def write_run(run_dir: Path, *overrides: str, finished: int = 2, within: bool = 
     ``within`` the next one; returns its method.
     """
     config = compose_typed([f"run_dir={run_dir}", "data=digits", *overrides])
-    scenario = without_images("digits", NAMES, [2] * 5, config.data.image_size, 1)
+    scenario = without_images("digits", NAMES, [2] * 5, config.data.preprocess.size, 1)
     method = build_method(config, scenario, Key(0))
     state = RunState(build_memory(config))
     run_dir.mkdir(parents=True)

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 from cl_lightning.core.errors import Options, UnreadableImageError
+from cl_lightning.data.augmentation.resizing import Resize
 from cl_lightning.data.sources.base import FolderSource
-from cl_lightning.data.sources.decoding import evaluated_short_side
+from cl_lightning.data.sources.decoding import USUAL, Scaling
 from cl_lightning.deploy.preprocessing import Preprocessing
 from tests.deploy.runs import pictures
 
 GREY = Preprocessing(8, 8, 1, (0.5,), (0.25,))
-COLOUR = Preprocessing(16, evaluated_short_side(16), 3, (0.5,) * 3, (0.25,) * 3)
+COLOUR = Preprocessing(16, USUAL.short_side(16), 3, (0.5,) * 3, (0.25,) * 3)
 
 
 def colourful(width: int, height: int) -> Image.Image:
@@ -60,9 +61,11 @@ def test_an_orientation_tag_is_applied_or_ignored_as_in_training(tmp_path: Path)
 
 
 def test_exports_from_before_are_of_models_that_were_trained_without_it() -> None:
-    plain = {name: value for name, value in COLOUR.to_plain().items() if name not in ("orientation", "files")}
+    later = ("orientation", "files", "whole", "interpolation", "resize")
+    plain = {name: value for name, value in COLOUR.to_plain().items() if name not in later}
     read = Preprocessing.from_plain(plain)
     assert (read.orientation, read.files) == ("ignore", "by_suffix")
+    assert (read.whole, read.interpolation, read.resize, read.network_size) == (False, "bicubic", None, 16)
 
 
 def test_grey_images_of_the_networks_size_pass_unchanged(tmp_path: Path) -> None:
@@ -84,6 +87,28 @@ def test_the_centre_is_kept_of_an_oblong_image(tmp_path: Path) -> None:
     wide[:, 16:24] = 255
     Image.fromarray(wide).save(tmp_path / "wide.png")
     assert GREY.read(tmp_path / "wide.png").unique().tolist() == [255]
+
+
+@pytest.mark.parametrize("scaling", [Scaling(True), Scaling(False, 1.0), Scaling(True, interpolation="bilinear")])
+def test_a_file_is_scaled_as_the_run_s_files_were(scaling: Scaling, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    colourful(30, 21).save(tmp_path / "a" / "1.png")
+    as_run = dataclasses.replace(
+        COLOUR, short_side=scaling.short_side(16), whole=scaling.whole, interpolation=scaling.interpolation
+    )
+    seen = as_run.read(tmp_path / "a" / "1.png")
+    assert torch.equal(seen, FolderSource.scan(tmp_path, "folder").load_test(0, 16, scaling))
+    assert not torch.equal(seen, COLOUR.read(tmp_path / "a" / "1.png"))
+    assert Preprocessing.from_plain(as_run.to_plain()) == as_run
+
+
+def test_stored_images_are_resized_for_the_network() -> None:
+    resizing = dataclasses.replace(GREY, resize=Resize(20, 22, "bicubic"))
+    images = torch.stack([image[:1] for image in pictures(2)])
+    assert torch.equal(resizing.normalised(images), GREY.normalised(Resize(20, 22, "bicubic")(images)))
+    assert (resizing.image_size, resizing.network_size) == (8, 20)
+    assert resizing.to_plain()["resize"] == {"size": 20, "short_side": 22, "interpolation": "bicubic"}
+    assert Preprocessing.from_plain(resizing.to_plain()) == resizing
 
 
 def test_normalising_takes_mean_and_deviation() -> None:

@@ -8,9 +8,16 @@ import pytest
 import torch
 
 from cl_lightning.checkpoint.files import load_checkpoint, save_whole
+from cl_lightning.checkpoint.state import Cursor, RunState
+from cl_lightning.config.compose import compose_typed
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Readout
+from cl_lightning.data.scenarios.scenario import without_images
 from cl_lightning.deploy.run_model import open_run, position_in_run
+from cl_lightning.factory.data import build_memory
+from cl_lightning.factory.methods import build_method
+from cl_lightning.run.run_dir import RunDirectory
 from tests.deploy.conftest import Run
 from tests.deploy.runs import CNN, NAMES, live_scores, pictures, write_run
 
@@ -138,3 +145,27 @@ def test_questions_that_the_model_cannot_answer(dytox: Run) -> None:
         model.classes_of(3)
     with pytest.raises(UserError, match="--readout nme does not exist: .* has linear, type --readout linear"):
         model.readout("nme")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("method=wa", "model=timm_backbone", "model.name=test_resnet"),
+        ("method=wa", "model=timm_backbone", "model.name=test_resnet", "model.frozen=true"),
+        ("method=classifier_only", "model=timm", "model.name=test_vit", "model.patch_size=4"),
+    ],
+)
+def test_a_run_from_pretrained_weights_is_used_without_them(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    """Nothing is downloaded: what the run has learnt is in its checkpoint."""
+    config = compose_typed([f"run_dir={tmp_path}/run", *overrides, "model.pretrained=true"])
+    scenario = without_images("digits", NAMES, [2] * 5, 8, 1)
+    method = build_method(config, scenario, Key(0))
+    writer = RunDirectory(config, scenario, method, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    writer.start()
+    method.network.grow(2, Key(1))
+    state = RunState(build_memory(config), cursor=Cursor(items=1))
+    writer.save_checkpoint(state)
+    weights = open_run(tmp_path / "run", tmp_path / "run/checkpoints/task_000_item_01.pt").network.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in method.network.state_dict().items())

@@ -153,7 +153,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
         return herd(features, count)
 
     with monkeypatch.context() as patched:
-        patched.setattr("cl_lightning.run.task_loop.herd", herd_and_stop)
+        patched.setattr("cl_lightning.run.memory_items.herd", herd_and_stop)
         assert typed(f"learn={before}", f"data.new={finished.parent}/more", f"run_dir={run_dir}") == 75
     assert len(results(run_dir)["tasks"]) == 2
     shutil.rmtree(before)

@@ -13,6 +13,7 @@ import torch
 from cl_lightning.config.schema import Config
 from cl_lightning.core.errors import UserError
 from cl_lightning.data.scenarios.scenario import Scenario
+from cl_lightning.factory.preprocessing import as_seen
 from cl_lightning.factory.scenario import dataset_scenario
 from cl_lightning.resources import memory_estimate
 from cl_lightning.resources.memory_estimate import check_memory, forecast
@@ -77,6 +78,20 @@ def test_what_fits_is_let_pass(options: str) -> None:
 def test_a_batch_is_no_more_than_the_first_task_has() -> None:
     small, large = (forecast(*_config(f"batch.size={size}")) for size in (100_000, 1_000_000))
     assert small.images == large.images
+
+
+@pytest.mark.usefixtures("machine")
+def test_stored_images_count_as_the_network_sees_them() -> None:
+    config, scenario = _config("method=wa", "data.preprocess.size=4000", "batch.size=1000000")
+    seen = as_seen(scenario, config.data)
+    assert (seen.image_size, seen.read_size) == (4000, 8)
+    with pytest.raises(
+        UserError, match=r"batch.size=1000000 of data.preprocess.size=4000 needs .* data.preprocess.size="
+    ):
+        check_memory(config, seen)
+    small = forecast(*_config("method=wa", "data.augmentation=none"))
+    config, scenario = _config("method=wa", "data.augmentation=none", "data.preprocess.size=16")
+    assert forecast(config, as_seen(scenario, config.data)).images > 3 * small.images
 
 
 def test_the_way_of_learning_counts(machine: None) -> None:

@@ -36,6 +36,8 @@ CASES = [
     "method=der model=resnet18",
     "method=der model=convit_tiny",
     "method=finetune model=resnet18 model.width=16 model.stem=large",
+    "method=icarl model=timm_backbone model.name=resnet10t",
+    "method=der model=timm_backbone model.name=vit_tiny_patch16_224 model.patch_size=4",
     "method=meat",
     "method=meat method.backbone_file=given",
     "method=classifier_only method.backbone_file=given",

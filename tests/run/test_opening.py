@@ -159,6 +159,19 @@ def test_a_single_task_has_the_phases_that_it_trains(overrides: list[str], phase
     assert line(found, "training") == training
 
 
+@pytest.mark.parametrize(
+    ("overrides", "told_of"),
+    [
+        (["data.preprocess.size=16"], "; preprocessing: 8 -> 16 px, whole, bicubic"),
+        (["data.preprocess.normalise=none"], "; preprocessing: pixels in [0, 1]"),
+        (["data.preprocess.size=8"], ""),
+    ],
+)
+def test_unusual_preprocessing_is_told_with_the_data(overrides: list[str], told_of: str) -> None:
+    expected = f"digits: 1,000 training and 300 test images, 10 classes in 5 tasks of 2{told_of}"
+    assert line(told(*overrides), "data") == expected
+
+
 OWN = ["data=image_folder", "data.root=/nowhere", "data.increment=2", "trainer.accelerator=cpu"]
 
 
@@ -174,6 +187,11 @@ def sized(side: int, channels: int = 3) -> Scenario:
         ([*OWN, "model=convit_tiny"], 224, "data.image_size=32 model.patch_size=8"),
         ([*OWN, "method=icarl"], 224, "data.image_size=32 model=resnet32"),
         (["data=cifar100", "model=convit_cifar", "trainer.accelerator=cpu"], 32, "model=convit_tiny"),
+        (
+            ["data=cifar100", "data.preprocess.size=224", "model=resnet32", "method=wa", "trainer.accelerator=cpu"],
+            224,
+            "data.preprocess.size=32",
+        ),
         (["data=cifar100", "model=vit_cifar", "method=meat", "trainer.accelerator=cpu"], 32, "model=vit_tiny"),
     ],
 )

@@ -32,7 +32,8 @@ def test_all_that_a_number_depends_on() -> None:
         "order": "seed:1", "evaluates_on": "test",
         "model": "resnet8", "memory": "50 in total", "memory_scope": "global", "recipe": "clean",
         "recipe_changes": "none", "replicas": 2, "batch": 32, "precision": "32-true", "epochs": "14 main",
-        "lr_scale": 1.0, "augmentation": "basic", "balance": "none", "early_stopping": "none", "seed": 3,
+        "lr_scale": 1.0, "augmentation": "basic", "preprocess": "usual", "balance": "none", "early_stopping": "none",
+        "seed": 3,
     }  # fmt: skip
 
 

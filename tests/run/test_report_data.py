@@ -93,7 +93,7 @@ def of_classes(pixels: torch.Tensor, *lists: dict[int, torch.Tensor]) -> ReportD
     memory = RehearsalMemory(Budget("total", 12), "per_replica", len(lists)).update(list(lists), 1)
     scenario = dataclasses.replace(SCENARIO, train=source, test=source)
     config: Any = SimpleNamespace(report=SimpleNamespace(exemplars=3))
-    return answers_and_exemplars(config, scenario, toy(4), RunState(memory))
+    return answers_and_exemplars(config, scenario, toy(4), RunState(memory), PIPELINE.scaling)
 
 
 def test_large_exemplars_are_made_small_and_small_ones_stay() -> None:

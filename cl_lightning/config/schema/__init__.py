@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from cl_lightning.config.schema.added_task import ExtendsConfig
 from cl_lightning.config.schema.bounds import choice, number, whole
-from cl_lightning.config.schema.data import MOST_IMAGES, MOST_THREADS, DataConfig, SetConfig, SuggestsConfig
+from cl_lightning.config.schema.data import (
+    MOST_IMAGES,
+    MOST_THREADS,
+    DataConfig,
+    PreprocessConfig,
+    SetConfig,
+    SuggestsConfig,
+)
 from cl_lightning.config.schema.early_stopping import EarlyStoppingConfig
 from cl_lightning.config.schema.fixed_names import chosen
 from cl_lightning.config.schema.method import (
@@ -41,6 +48,7 @@ from cl_lightning.config.schema.model import (
     ConViTConfig,
     ModelConfig,
     ResNet18Config,
+    TimmBackboneConfig,
     TimmConfig,
     ViTConfig,
 )
@@ -74,6 +82,7 @@ __all__ = [
     "NeighboursConfig",
     "PODNetConfig",
     "PhaseConfig",
+    "PreprocessConfig",
     "RecipeConfig",
     "ReportConfig",
     "ResNet18Config",
@@ -81,6 +90,7 @@ __all__ = [
     "SetConfig",
     "SuggestsConfig",
     "TaskTransformerConfig",
+    "TimmBackboneConfig",
     "TimmConfig",
     "TrainerConfig",
     "UCIRConfig",

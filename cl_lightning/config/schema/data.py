@@ -25,6 +25,9 @@ FILES = ("any", "by_suffix")
 ON_BROKEN = ("error", "skip")
 ORIENTATION = ("apply", "ignore")
 BALANCE = ("none", "loss", "sampling")
+RESIZE = ("crop", "whole")
+INTERPOLATION = ("bicubic", "bilinear")
+NORMALISE = ("data", "weights", "none")
 
 
 @dataclass(kw_only=True)
@@ -68,6 +71,17 @@ class SetConfig:
 
 
 @dataclass(kw_only=True)
+class PreprocessConfig:
+    """The way of a clean image from its source to the network."""
+
+    size: Filled[int] = whole(at_least=1, at_most=MOST_PIXELS)
+    resize: Filled[str] = choice(RESIZE)
+    crop_share: Filled[float] = number(at_least=0.1, at_most=1.0)
+    interpolation: Filled[str] = choice(INTERPOLATION)
+    normalise: Filled[str] = choice(NORMALISE)
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """A data set and how it is cut into tasks."""
 
@@ -93,4 +107,5 @@ class DataConfig:
     augmentation: Filled[str] = choice(AUGMENTATIONS)
     mean: list[float] | None = field(metadata=bounded(Each(Range(-1000.0, 1000.0), "null or [0.5,0.5,0.5]")))
     std: list[float] | None = field(metadata=bounded(Each(Range(1e-6, 1000.0), "null or [0.5,0.5,0.5]")))
+    preprocess: PreprocessConfig
     suggests: SuggestsConfig

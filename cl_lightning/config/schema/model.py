@@ -13,6 +13,7 @@ from cl_lightning.config.schema.bounds import choice, number, share, whole
 from cl_lightning.config.schema.data import MOST_PIXELS
 from cl_lightning.config.schema.fixed_names import chosen, constant
 from cl_lightning.config.schema.open_options import Filled
+from cl_lightning.config.schema.path_options import file
 
 _MOST_DEPTH = 2000
 
@@ -40,6 +41,10 @@ class ModelConfig:
     encoder: ClassVar[str] = ""
     """Kind of network, one of ``method.ENCODERS``, in each model that can be built."""
     name: str = chosen("model")
+
+    def typed(self) -> str:
+        """Return what is typed to choose the model, for messages."""
+        return f"model={self.name}"
 
 
 @dataclass(kw_only=True)
@@ -70,6 +75,23 @@ class TimmConfig(ModelConfig):
 
 
 @dataclass(kw_only=True)
+class TimmBackboneConfig(ModelConfig):
+    """Any of timm's networks, as a feature extractor."""
+
+    encoder: ClassVar[str] = "any of timm's"
+    name: str
+    kind: str = constant("model", "timm_backbone")
+    patch_size: int | None = _patch()
+    pretrained: bool
+    weights_file: str | None = file()
+    frozen: bool
+
+    def typed(self) -> str:
+        """Return what is typed to choose the model, for messages."""
+        return f"model=timm_backbone model.name={self.name}"
+
+
+@dataclass(kw_only=True)
 class ViTConfig(ModelConfig):
     """A plain vision transformer with a class token."""
 
@@ -91,6 +113,7 @@ class CifarResNetConfig(ModelConfig):
     kind: str = constant("model", "cifar_resnet")
     depth: int = whole(at_least=8, at_most=_MOST_DEPTH)
     shortcut: str = choice(("padded", "projection"))
+    weights_file: str | None = file()
 
 
 @dataclass(kw_only=True)
@@ -101,3 +124,4 @@ class ResNet18Config(ModelConfig):
     kind: str = constant("model", "resnet18")
     width: int = whole(at_least=1, at_most=1 << 14)
     stem: Filled[str] = choice(("small", "large", "pooled"))
+    weights_file: str | None = file()

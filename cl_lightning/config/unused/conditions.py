@@ -10,12 +10,14 @@ from pathlib import Path
 from cl_lightning.config.schedule_scales import scale_name, trained_phases, trains_balanced
 from cl_lightning.config.schema import (
     Config,
+    DataConfig,
     DERConfig,
     ICaRLConfig,
     MEATConfig,
     MethodConfig,
     PhaseConfig,
     SetConfig,
+    TimmBackboneConfig,
     TimmConfig,
 )
 from cl_lightning.config.schema.open_options import Open
@@ -109,6 +111,21 @@ def looks_below_root(f: Facts) -> bool:
     return any(entry.root is None and entry.name in BELOW_ROOT for entry in data.sets)
 
 
+def all_arrays(data: Open[DataConfig]) -> bool:
+    """Return whether no image of the data is in a file."""
+    return all(name in ARRAYS for name in [entry.name for entry in data.sets] or [data.name])
+
+
+def reads_at_image_size(f: Facts) -> bool:
+    """Return whether images are read, or stored, at ``data.image_size``: files are read at the network's size."""
+    return all_arrays(f.config.data) or f.config.data.preprocess.size == f.config.data.image_size
+
+
+def scales_images(f: Facts) -> bool:
+    """Return whether images are scaled: files always, arrays if the network sees another size."""
+    return not all_arrays(f.config.data) or f.config.data.preprocess.size != f.config.data.image_size
+
+
 def has_no_split(root: str | None) -> bool:
     """Return whether a folder of images is not sorted into training and test images already."""
     from cl_lightning.data.sources.image_folder import find_parts  # heavy
@@ -122,7 +139,8 @@ def has_no_split(root: str | None) -> bool:
 def patch_size_is_open(f: Facts) -> bool:
     """Return whether the model leaves its patches to the data."""
     model, data = f.given.model, f.config.data
-    if isinstance(model, TimmConfig) and data.image_size > SMALL:
+    own_name = isinstance(model, TimmConfig) and data.preprocess.size > SMALL
+    if isinstance(model, TimmBackboneConfig) or own_name:
         return False
     if model.name == "auto":
         name = data.suggests.models.get(f.config.method.encoder, "")

@@ -42,7 +42,9 @@ from cl_lightning.config.unused.conditions import (
     looks_below_root,
     mirrors,
     patch_size_is_open,
+    reads_at_image_size,
     scales_epochs,
+    scales_images,
 )
 
 
@@ -88,6 +90,7 @@ _STOPS = Need(lambda f: stops_early(f.config), "early_stopping.patience=5")
 _NO_VALIDATION = Need(lambda f: not f.config.data.validation, "data.validation=0")
 _READS_TEST = Need(lambda f: not evaluates_share(f.config), "data.validation=0")
 _AUGMENTED = "data.augmentation=basic"
+_SCALES = Need(scales_images, "data.preprocess.size=N", "arrays keep their pixels")
 _NO_SPLIT = "the root of a folder that is not sorted into train/ and val/ or test/"
 
 
@@ -194,12 +197,13 @@ method.correction_batch_norm
 method.weight method.classify method.softmax method.old_rows
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 early_stopping early_stopping.patience
-data data.name data.order data.classes data.initial data.increment data.validation data.image_size
-data.balance data.mean data.std data.orientation data.suggests data.suggests.models data.suggests.lr_scale
+data data.name data.order data.classes data.initial data.increment data.validation
+data.preprocess data.preprocess.size data.preprocess.normalise
+data.balance data.orientation data.suggests data.suggests.models data.suggests.lr_scale
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
-model.drop_path model.pretrained model.width model.stem model.shortcut
+model.drop_path model.pretrained model.weights_file model.frozen model.width model.stem model.shortcut
 recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores_seed
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
@@ -291,6 +295,17 @@ LINES: tuple[Line, ...] = (
         "data.flip",
         Need(lambda f: bool(f.given.data.sets) or mirrors(f), _AUGMENTED),
         Need(lambda f: not f.given.data.sets or is_left_to_data("flip")(f), _IN_ENTRY),
+    ),
+    _line("data.image_size", Need(reads_at_image_size, "data.preprocess.size=null")),
+    _line("data.preprocess.resize data.preprocess.interpolation", _SCALES),
+    _line(
+        "data.preprocess.crop_share",
+        _SCALES,
+        Need(lambda f: f.config.data.preprocess.resize == "crop", "data.preprocess.resize=crop"),
+    ),
+    _line(
+        "data.mean data.std",
+        Need(lambda f: f.config.data.preprocess.normalise == "data", "data.preprocess.normalise=data"),
     ),
     *_suggestions(),
     _line("data.sets.root", Need(lambda f: _entry(f).name != "digits", "name: of a set that lies in files")),

@@ -41,7 +41,7 @@ class Scenario:
     test_labels: Tensor
     """(rows of ``test``,) int64 global labels; -1 where a row is not evaluated on."""
     image_size: int
-    """Side of the square images that the network sees."""
+    """Side of the square images that the network sees; see ``read_size``."""
     channels: int
     evaluates_on: Literal["test", "validation"]
     """``validation`` if images were held out for it, or a validation part was asked for or preferred to no test part:
@@ -71,6 +71,15 @@ class Scenario:
     """An existing part of such data that is not read."""
     left_out: tuple[LeftOut, ...] | None = None
     """Files beside the images that are not read; None if there are no folders."""
+    stored_size: int | None = None
+    """Side of the arrays that the images are stored and augmented as, where they are resized for the network. None:
+    ``image_size``.
+    """
+
+    @property
+    def read_size(self) -> int:
+        """Side at which images are read: that of arrays, and the network's of files."""
+        return self.image_size if self.stored_size is None else self.stored_size
 
     def class_rows(self, label: int) -> Tensor:
         """Return (n,) int64, the training rows of a global class, ascending."""

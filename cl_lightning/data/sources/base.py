@@ -24,12 +24,14 @@ from cl_lightning.core.rng import Key
 from cl_lightning.data.sources.class_folders import ANY, class_folders, class_images, keys_of
 from cl_lightning.data.sources.content_digest import DIGEST_SIZE, as_table, digest
 from cl_lightning.data.sources.decoding import (
+    USUAL,
+    Scaling,
     centre,
     decode,
-    evaluated_short_side,
     random_crop,
     reason,
     resized,
+    squashed,
     to_tensor,
 )
 from cl_lightning.data.sources.image_formats import MAX_PIXELS, TooLargeError
@@ -76,13 +78,13 @@ class ImageSource(Protocol):
         """Return the present row of the image with this key. Raises ValueError, naming the key, if there is none."""
         ...
 
-    def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
+    def load_train(self, row: int, size: int, key: Key, position: int, scaling: Scaling = USUAL) -> Tensor:
         """Return (channels, size, size) uint8, the training image before augmentation, at ``position`` of the epoch of
         ``key``.
         """
         ...
 
-    def load_test(self, row: int, size: int) -> Tensor:
+    def load_test(self, row: int, size: int, scaling: Scaling = USUAL) -> Tensor:
         """Return (channels, size, size) uint8, the evaluation image."""
         ...
 
@@ -132,13 +134,13 @@ class ArraySource:
     def _rows(self) -> dict[int | str, int]:
         return {key: row for row, key in enumerate(self.keys or ())}
 
-    def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
+    def load_train(self, row: int, size: int, key: Key, position: int, scaling: Scaling = USUAL) -> Tensor:
         """Return (C, size, size) uint8: the whole image, resized if it has another size; nothing is random."""
-        return resized(self.pixels[row], size)
+        return resized(self.pixels[row], size, scaling.interpolation)
 
-    def load_test(self, row: int, size: int) -> Tensor:
+    def load_test(self, row: int, size: int, scaling: Scaling = USUAL) -> Tensor:
         """Return the same as :meth:`load_train`."""
-        return resized(self.pixels[row], size)
+        return resized(self.pixels[row], size, scaling.interpolation)
 
     @property
     def fingerprint(self) -> str:
@@ -291,15 +293,19 @@ class FolderSource:
     def _contents(self) -> Tensor:
         return as_table(digest((self.root / path).read_bytes()) for path in self.paths)
 
-    def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
-        """Return (3, size, size) uint8: a random crop, scaled bicubically; see :func:`random_crop`."""
+    def load_train(self, row: int, size: int, key: Key, position: int, scaling: Scaling = USUAL) -> Tensor:
+        """Return (3, size, size) uint8: a random crop, scaled; see :func:`random_crop`."""
         image = self._decode(row)
         box = random_crop(image.width, image.height, key, position)
-        return to_tensor(image.crop(box).resize((size, size), Image.Resampling.BICUBIC))
+        return to_tensor(squashed(image.crop(box), size, scaling.interpolation))
 
-    def load_test(self, row: int, size: int) -> Tensor:
-        """Return (3, size, size) uint8: short side scaled to 256/224 of ``size``, bicubically, then the centre."""
-        return to_tensor(self._centre(row, size, evaluated_short_side(size)))
+    def load_test(self, row: int, size: int, scaling: Scaling = USUAL) -> Tensor:
+        """Return (3, size, size) uint8: the whole picture, or its short side scaled (usually to 256/224 of ``size``),
+        then the centre.
+        """
+        if scaling.whole:
+            return to_tensor(squashed(self._decode(row), size, scaling.interpolation))
+        return to_tensor(self._centre(row, size, scaling.short_side(size), scaling.interpolation))
 
     def load_as(self, row: int, size: int, channels: int) -> Tensor:
         """Return (channels, size, size) uint8, to join an array's images: short side scaled to ``size``, then the
@@ -309,10 +315,10 @@ class FolderSource:
         image = self._centre(row, size, size)
         return to_tensor(image) if channels == 3 else torch.from_numpy(np.array(image.convert("L")))[None]
 
-    def _centre(self, row: int, size: int, short: int) -> Image.Image:
+    def _centre(self, row: int, size: int, short: int, interpolation: str = "bicubic") -> Image.Image:
         image = self._decode(row)
         try:
-            return centre(image, size, short)
+            return centre(image, size, short, interpolation)
         except ValueError as error:
             path = self.root / self.paths[row]
             raise UnreadableImageError(path, f"cannot be used ({error})", "cut or remove the file") from error

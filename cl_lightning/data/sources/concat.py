@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cl_lightning.core.rng import Key
 from cl_lightning.data.sources.base import ArraySource, ImageSource
-from cl_lightning.data.sources.decoding import resized
+from cl_lightning.data.sources.decoding import USUAL, Scaling, resized
 
 KEPT_AT_MOST = 1 << 30
 """Bytes of resized arrays that are stored; larger ones are resized anew each time."""
@@ -96,15 +96,15 @@ class ConcatSource:
         except KeyError:
             raise ValueError(f"image {key!r} is not in {self.name}, which holds {len(self)} images") from None
 
-    def load_train(self, row: int, size: int, key: Key, position: int) -> Tensor:
+    def load_train(self, row: int, size: int, key: Key, position: int, scaling: Scaling = USUAL) -> Tensor:
         """Return (3, size, size) uint8: the part's training image."""
         part, own = self._part_of(row)
-        return _in_colour(self.parts[part].load_train(own, size, key, position))
+        return _in_colour(self.parts[part].load_train(own, size, key, position, scaling))
 
-    def load_test(self, row: int, size: int) -> Tensor:
+    def load_test(self, row: int, size: int, scaling: Scaling = USUAL) -> Tensor:
         """Return (3, size, size) uint8: the part's evaluation image."""
         part, own = self._part_of(row)
-        return _in_colour(self.parts[part].load_test(own, size))
+        return _in_colour(self.parts[part].load_test(own, size, scaling))
 
     def _part_of(self, row: int) -> tuple[int, int]:
         """Return the index of a row's part, and its row there."""

@@ -7,6 +7,7 @@ function of the key of the random stream and of the image's position in the epoc
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,15 +26,45 @@ _MOST_SCALED = 1 << 28
 """Largest number of pixels of a scaled image: a strip of one pixel's width would otherwise fill the memory."""
 
 
-def resized(pixels: Tensor, size: int) -> Tensor:
-    """Return (C, size, size) uint8 of an image (C, H, W) uint8, bicubically; shrinking smooths first.
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The way from a picture to a square of pixels."""
+
+    whole: bool = False
+    """True: the whole picture is scaled to the square, whatever its sides; False: a crop is."""
+    crop_share: float = 224 / 256
+    """Side of the central square that is evaluated, over the scaled short side; in (0, 1]."""
+    interpolation: str = "bicubic"
+    """``bicubic`` or ``bilinear``; shrinking smooths first."""
+
+    def short_side(self, size: int) -> int:
+        """Return the length to which the short side of a file is scaled before its centre of ``size`` pixels is
+        evaluated; cut down, not rounded, as timm does.
+        """
+        return int(size / self.crop_share)
+
+
+USUAL = Scaling()
+"""Scaling of files: 256/224, bicubically."""
+
+
+def resized(pixels: Tensor, size: int, interpolation: str = "bicubic") -> Tensor:
+    """Return (C, size, size) uint8 of an image (C, H, W) uint8; shrinking smooths first.
 
     Pillow computes it in whole numbers, one image at a time: no batch, device or machine changes a level.
     """
     if pixels.shape[1:] == (size, size):
         return pixels
-    planes = [Image.fromarray(plane.numpy()).resize((size, size), Image.Resampling.BICUBIC) for plane in pixels]
+    planes = [squashed(Image.fromarray(plane.numpy()), size, interpolation) for plane in pixels]
     return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])
+
+
+def squashed(image: Image.Image, size: int, interpolation: str = "bicubic") -> Image.Image:
+    """Return the whole image, scaled to a square of ``size`` pixels."""
+    return image.resize((size, size), _FILTERS[interpolation])
 
 
 def decode(path: Path | BinaryIO, *, turned: bool = False, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
@@ -46,21 +77,14 @@ def decode(path: Path | BinaryIO, *, turned: bool = False, max_pixels: int | Non
         return upright(picture, image) if turned else picture
 
 
-def evaluated_short_side(size: int) -> int:
-    """Return the length to which the short side of a file is scaled before its centre of ``size`` pixels is
-    evaluated.
-    """
-    return size * 256 // 224
-
-
-def centre(image: Image.Image, size: int, short: int) -> Image.Image:
-    """Return the central square of ``size`` pixels, after the short side was scaled to ``short``, bicubically."""
+def centre(image: Image.Image, size: int, short: int, interpolation: str = "bicubic") -> Image.Image:
+    """Return the central square of ``size`` pixels, after the short side was scaled to ``short``."""
     width, height = image.size
     # The long side is cut down, not rounded, as torchvision does.
     scaled = (short, short * height // width) if width <= height else (short * width // height, short)
     if scaled[0] * scaled[1] > _MOST_SCALED:
         raise ValueError(f"{width} x {height} pixels are too long a strip to be scaled to {short}")
-    image = image.resize(scaled, Image.Resampling.BICUBIC)
+    image = image.resize(scaled, _FILTERS[interpolation])
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     return image.crop((left, top, left + size, top + size))
 

@@ -12,9 +12,10 @@ from PIL import Image
 
 from cl_lightning.core.rng import Key
 from cl_lightning.data.sources.decoding import (
+    USUAL,
+    Scaling,
     centre,
     decode,
-    evaluated_short_side,
     random_crop,
     reason,
     resized,
@@ -31,7 +32,11 @@ def gradient(width: int, height: int) -> Image.Image:
 
 
 def test_the_published_ratio_of_scaling_and_cutting() -> None:
-    assert [evaluated_short_side(size) for size in (224, 32, 8, 1)] == [256, 36, 9, 1]
+    assert [USUAL.short_side(size) for size in (224, 32, 8, 1)] == [256, 36, 9, 1]
+    assert all(USUAL.short_side(size) == size * 256 // 224 for size in range(1, 1 << 14)), (
+        "as before there was a choice"
+    )
+    assert [Scaling(crop_share=share).short_side(224) for share in (0.9, 0.95, 1.0)] == [248, 235, 224], "as timm's"
 
 
 @pytest.mark.parametrize(("width", "height", "left", "top"), [(20, 10, 6, 1), (10, 21, 1, 6), (10, 10, 1, 1)])

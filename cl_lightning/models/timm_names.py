@@ -1,0 +1,42 @@
+"""Names of timm's networks: a name is that of an architecture, with or without the tag of its weights (``NAME.TAG``).
+
+Only names in timm's own registry are taken, never an address (``hf-hub:...``): a name in a file cannot fetch anything.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from cl_lightning.core.errors import InvalidSettingError
+
+_COMMON = ("resnet50", "vit_base_patch16_224", "convnext_tiny")
+"""Names to offer where nothing is near."""
+
+
+def check_name(name: str) -> None:
+    """Raise ``ValueError`` for a name that timm does not know, with the nearest that it does."""
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=4) or _COMMON
+        raise InvalidSettingError("name", name, "is not a timm model", tuple(close))
+    tags = [given.partition(".")[2] for given in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if tag and tag not in tags:
+        close = difflib.get_close_matches(tag, tags, n=3) or tags[:3]
+        known = (architecture, *(f"{architecture}.{other}" for other in close))
+        raise InvalidSettingError("name", name, f"has a tag that timm's {architecture} does not", known)
+
+
+def expected_size(name: str) -> int:
+    """Return the side of the images that ``name`` was made for. Raises ``ValueError`` as :func:`check_name` does."""
+    return int(max(pretrained_config(name).input_size[1:]))
+
+
+def pretrained_config(name: str) -> Any:
+    """Return what timm knows about the weights of ``name``. Raises ``ValueError`` as :func:`check_name` does."""
+    import timm
+
+    check_name(name)
+    return timm.get_pretrained_cfg(name)

@@ -1,0 +1,122 @@
+"""Weights that networks start from: loaded once, when the first task begins, and frozen where that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cl_lightning.config.check import check, check_begin
+from cl_lightning.core.errors import UserError
+from cl_lightning.core.missing_keys import complete_configuration
+from cl_lightning.core.rng import Key, torch_seeded
+from cl_lightning.core.types import Fit
+from cl_lightning.data.scenarios.scenario import without_images
+from cl_lightning.factory.methods import build_method
+from cl_lightning.methods.base import Method
+from cl_lightning.models.resnet import CifarResNet
+from cl_lightning.models.timm_backbone import TimmBackbone
+from tests.config.made import filled
+
+SCENARIO = without_images("digits", list("abcd"), (2, 2), 8, 1)
+TIMM = ("model=timm_backbone", "model.name=test_resnet")
+METHODS = ("finetune", "joint", "lwf", "icarl", "ucir", "wa", "der")
+"""All that read a vector of a backbone that timm may give."""
+
+
+def trained(folder: Path) -> Path:
+    """A file of the weights of timm's network, as it is drawn from another key."""
+    with torch_seeded(Key(7)):
+        backbone = TimmBackbone(name="test_resnet", image_size=8, channels=1)
+    torch.save(backbone.net.state_dict(), folder / "trained.pth")
+    return folder / "trained.pth"
+
+
+def built(*overrides: str) -> Method:
+    config = filled(*overrides)
+    check(config)
+    return build_method(config, SCENARIO, Key(config.seed))
+
+
+def first_backbone(method: Method) -> Any:
+    network: Any = method.network
+    return network.extractors[0] if hasattr(network, "extractors") else network.backbone
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_starts_from_a_file_when_the_first_task_begins(method: str, tmp_path: Path) -> None:
+    file = tmp_path / "trained.pth"
+    made = built(f"method={method}", *TIMM, f"model.weights_file={file}")  # not read yet
+    trained(tmp_path)
+    made.begin()
+    made.network.grow(2, Key(0))
+    expected = torch.load(file, weights_only=True)
+    found = first_backbone(made).net.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    made.network.grow(2, Key(1))
+    structure = made.network.structure()
+    assert "pretrained" not in str(structure)
+    assert "weights" not in str(structure)
+
+
+def test_a_network_of_ours_starts_from_a_file_too(tmp_path: Path) -> None:
+    with torch_seeded(Key(7)):
+        weights = CifarResNet(depth=8, channels=1).state_dict()
+    torch.save(weights, tmp_path / "w.pth")
+    made = built("method=wa", "model=resnet8", f"model.weights_file={tmp_path}/w.pth")
+    made.begin()
+    found = first_backbone(made).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in weights.items())
+
+
+def test_a_run_without_a_file_starts_as_it_was_drawn() -> None:
+    made, again = (built("method=wa", "model=resnet8") for _ in range(2))
+    made.begin()
+    state = again.network.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in made.network.state_dict().items())
+
+
+def test_a_file_that_does_not_fit_is_told_by_its_option(tmp_path: Path) -> None:
+    file = trained(tmp_path)
+    made = built("method=wa", "model=resnet8", f"model.weights_file={file}")
+    with pytest.raises(UserError, match=rf"^model\.weights_file={file} is not of this model: "):
+        made.begin()
+    missing = filled("method=wa", "model=resnet8", "model.weights_file=nix.pth")
+    with pytest.raises(UserError, match=r"^model\.weights_file=nix\.pth is no file: type model\.weights_file=FILE"):
+        check_begin(missing)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "der"])
+def test_a_frozen_network_is_trained_by_no_phase(method: str, tmp_path: Path) -> None:
+    made = built(f"method={method}", *TIMM, "model.frozen=true", f"model.weights_file={trained(tmp_path)}")
+    phases = [item.phase for task in SCENARIO.tasks for item in made.plan(task) if isinstance(item, Fit)]
+    assert phases
+    assert all(phase.trains and "backbone" not in phase.trains for phase in phases)
+    made.network.train()
+    assert not first_backbone(made).net.training
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("method=dytox", r"model=timm_backbone model\.name=test_resnet has no patch tokens for method=dytox"),
+        ("method=daformer_m", "has no patch tokens for method=daformer_m"),
+        ("method=meat", "has no class token that passes all blocks, for method=meat"),
+        ("method=podnet", "method=podnet compares maps of height and width, and it gives none; type model=resnet32"),
+        ("method=der model.frozen=true", "type model.frozen=false"),
+        ("method=wa model.frozen=true", r"needs a network that has been trained: type model\.pretrained=true"),
+        ("method=wa model.pretrained=true model.weights_file=F", "both give weights: leave out one"),
+        ("method=wa model.patch_size=3", "data.image_size=8 is not divisible by model.patch_size=3"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(overrides: str, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        built(*TIMM, *overrides.split())
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet32"])
+def test_runs_from_before_started_as_they_were_drawn(name: str) -> None:
+    completed = complete_configuration({"model": {"name": name, "shortcut": "padded"}})
+    assert completed["model"]["weights_file"] is None
