@@ -15,6 +15,7 @@ from cl_lightning.config.schema import (
     Config,
     ConViTConfig,
     DAFormerConfig,
+    FrozenConfig,
     JointConfig,
     MEATConfig,
     PhaseConfig,
@@ -64,8 +65,10 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
         _check_task_transformer(config, config.method)
     if isinstance(config.method, DAFormerConfig):
         _check_neighbours(config.method)
-    if isinstance(config.method, ViTMethodConfig):
-        _check_vit_method(config, config.method)
+    if isinstance(config.method, ViTMethodConfig | FrozenConfig):
+        _check_backbone(config, config.method)
+    if isinstance(config.method, FrozenConfig):
+        _check_frozen(config.method)
     if isinstance(config.method, MEATConfig):
         _check_meat(config.method)
 
@@ -74,7 +77,7 @@ def check_begin(config: Config) -> None:
     """Check what a run needs that starts with nothing learnt, and not one that resumes. Raises ``UserError`` as
     :func:`check` does.
     """
-    file = config.method.backbone_file if isinstance(config.method, ViTMethodConfig) else None
+    file = getattr(config.method, "backbone_file", None)
     if file is not None and config.extends is None and not Path(file).is_file():
         raise UserError(f"method.backbone_file={file} is no file: type method.backbone_file=FILE.safetensors or .pth")
 
@@ -174,10 +177,10 @@ def _check_model(config: Config, automatic: bool) -> None:
             f"model={model.name} has no class token that passes all blocks, for method={config.method.name}: "
             "type model=vit_tiny, model=vit_cifar or model=timm"
         )
-    if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig):
+    if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig | FrozenConfig):
         raise UserError(
-            f"model={model.name} is read by its own class token, as MEAT does: type method=meat "
-            f"or method=individual, or model=convit_tiny or model=timm for method={config.method.name}"
+            f"model={model.name} is read by its own class token, as MEAT does: type method=meat, method=individual, "
+            f"method=simplecil or method=ranpac, or model=convit_tiny or model=timm for method={config.method.name}"
         )
 
 
@@ -199,7 +202,7 @@ def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> No
         )
 
 
-def _check_vit_method(config: Config, method: ViTMethodConfig) -> None:
+def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> None:
     if method.rehearsal:
         raise UserError(
             f"method.rehearsal=true has no meaning for method={method.name}, which never forgets: "
@@ -211,12 +214,20 @@ def _check_vit_method(config: Config, method: ViTMethodConfig) -> None:
         and not getattr(config.model, "pretrained", False)
     ):
         raise UserError(
-            "method.backbone_task=false needs a transformer that has been trained: type model.pretrained=true "
+            "method.backbone_task=false needs a backbone that has been trained: type model.pretrained=true "
             "(with model=timm), method.backbone_file=FILE or method.backbone_task=true"
         )
     if method.backbone_file is not None and getattr(config.model, "pretrained", False):
         raise UserError(
             f"method.backbone_file={method.backbone_file} and model.pretrained=true both give weights: leave out one"
+        )
+
+
+def _check_frozen(method: FrozenConfig) -> None:
+    if method.main is not None:
+        raise UserError(
+            f"method.main has no meaning for method={method.name}, which trains in the first task alone: type "
+            "method.backbone.KEY=..., such as method.backbone.epochs=N"
         )
 
 

@@ -17,6 +17,8 @@ from cl_lightning.config.schema import (
     LwFConfig,
     MEATConfig,
     PODNetConfig,
+    RanPACConfig,
+    SimpleCILConfig,
     UCIRConfig,
     WAConfig,
 )
@@ -33,6 +35,7 @@ from cl_lightning.factory.convolutional import (
     build_ucir,
     build_wa,
 )
+from cl_lightning.factory.frozen import build_ranpac, build_simplecil
 from cl_lightning.factory.task_transformers import build_daformer, build_dytox
 from cl_lightning.factory.vit_methods import build_individual, build_meat
 from cl_lightning.methods.base import Method
@@ -48,6 +51,8 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     UCIRConfig: build_ucir,
     WAConfig: build_wa,
     DERConfig: build_der,
+    SimpleCILConfig: build_simplecil,
+    RanPACConfig: build_ranpac,
     MEATConfig: build_meat,
     IndividualConfig: build_individual,
 }

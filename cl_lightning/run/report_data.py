@@ -31,6 +31,7 @@ _MOST_EXEMPLARS, _SIDE = 800, 48
 _PROBABILITIES = {
     "sigmoid": "Confidence: the sigmoid of the score; those of all classes do not sum to one.",
     "softmax": "Confidence: the softmax of the scores.",
+    "none": "",
 }
 
 
@@ -105,7 +106,7 @@ def answers_and_exemplars(config: Config, scenario: Scenario, method: Method, st
     return ReportData(
         probabilities=_PROBABILITIES[readout.probability],
         confusion=None if answers is None else answers.confusion.numpy(),
-        reliability=None if answers is None else answers.reliability.numpy(),
+        reliability=None if answers is None or readout.ranks_only else answers.reliability.numpy(),
         exemplars={
             label: _small(_pixels(scenario.train, rows[:shown], scenario.image_size))
             for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]
