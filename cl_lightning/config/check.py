@@ -67,8 +67,6 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
         _check_neighbours(config.method)
     if isinstance(config.method, ViTMethodConfig | FrozenConfig):
         _check_backbone(config, config.method)
-    if isinstance(config.method, FrozenConfig):
-        _check_frozen(config.method)
     if isinstance(config.method, MEATConfig):
         _check_meat(config.method)
 
@@ -220,14 +218,6 @@ def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> N
     if method.backbone_file is not None and getattr(config.model, "pretrained", False):
         raise UserError(
             f"method.backbone_file={method.backbone_file} and model.pretrained=true both give weights: leave out one"
-        )
-
-
-def _check_frozen(method: FrozenConfig) -> None:
-    if method.main is not None:
-        raise UserError(
-            f"method.main has no meaning for method={method.name}, which trains in the first task alone: type "
-            "method.backbone.KEY=..., such as method.backbone.epochs=N"
         )
 
 

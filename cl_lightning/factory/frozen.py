@@ -67,7 +67,7 @@ def _backbone(config: Config, scenario: Scenario) -> Structure:
 
 
 def _source(config: Config, scenario: Scenario) -> Source:
-    """Return where the features come from: the first task where it is to train them, else the weights given."""
+    """Return where the features come from: weights that are given, or the first task."""
     method = config.method
     assert isinstance(method, FrozenConfig)
     main = build_phase(BACKBONE, method.backbone, config, View.NEW, MAIN_PARTS) if method.backbone_task else None

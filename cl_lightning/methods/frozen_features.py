@@ -32,12 +32,12 @@ READOUTS = {"linear": Readout("none")}
 
 @dataclass(frozen=True)
 class Source:
-    """Where the features come from: exactly one of the two is given."""
+    """Where the features come from: trained weights, the first task, or both in this order."""
 
     main: Phase | None
-    """Phase of the first task, which trains the backbone."""
+    """Phase of the first task, which trains the backbone; None where it is not trained."""
     load: Callable[[Backbone], None] | None
-    """Function that puts trained weights into the backbone, called when the first task begins."""
+    """Function that puts trained weights into the backbone, called when the first task begins; None without any."""
 
     def plan(self, task: Task) -> list[PlanItem]:
         """Plan: grow, learn the features in the first task if they are to be learnt, add up, evaluate."""

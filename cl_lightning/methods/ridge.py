@@ -31,7 +31,7 @@ class Sums:
     """Sums over images, in float64."""
 
     gram: Float[Tensor, "M M"]
-    """G = H'H."""
+    """G = H'H, symmetric to the bit."""
     cross: Float[Tensor, "C M"]
     """Q' = Y'H: the sum of each class's rows of H."""
     count: int
@@ -60,6 +60,8 @@ def sums_of(
         rows_nM = project(part_nD.double())
         gram.addmm_(rows_nM.T, rows_nM)
         cross.index_add_(0, labels, rows_nM)
+    for index in range(width):  # a product of matrices rounds both halves in its own way, and only one of them is saved
+        gram[index + 1 :, index] = gram[index, index + 1 :]
     return Sums(gram, cross, len(labels_n))
 
 

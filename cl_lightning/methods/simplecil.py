@@ -63,9 +63,10 @@ class SimpleCIL(Method):
             return super().act(name, task, look)
         found = task_features(task, look, self.embed)
         sums = torch.zeros(task.num_seen, self.sums.shape[1], dtype=torch.float64)
-        sums[: task.num_old] = self.sums
+        sums[: task.num_old] = self.sums[: task.num_old]
         self.sums = sums.index_add_(0, found.labels, found.features.double())
-        self.counts = torch.cat([self.counts, found.labels.bincount(minlength=task.num_seen)[task.num_old :]])
+        new = found.labels.bincount(minlength=task.num_seen)[task.num_old :]
+        self.counts = torch.cat([self.counts[: task.num_old], new])
         self.network.classifier.fill(self.sums / self.counts[:, None])
         return None
 

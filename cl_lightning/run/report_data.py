@@ -31,7 +31,7 @@ _MOST_EXEMPLARS, _SIDE = 800, 48
 _PROBABILITIES = {
     "sigmoid": "Confidence: the sigmoid of the score; those of all classes do not sum to one.",
     "softmax": "Confidence: the softmax of the scores.",
-    "none": "",
+    "none": "The scores rank the classes and are no probabilities, so no confidence is drawn.",
 }
 
 

@@ -40,11 +40,14 @@ def kinds() -> dict[str, Kind]:
 
 @cache
 def _lists() -> frozenset[str]:
-    return frozenset(
-        name
-        for name, _, hint in _options()
-        if hint is Any or any(get_origin(each) is list for each in (hint, *get_args(hint)))
-    )
+    lists, groups = set(), set()
+    for name, _, hint in _options():
+        kinds_of_value = (hint, *get_args(hint))
+        if hint is Any or any(get_origin(each) is list for each in kinds_of_value):
+            lists.add(name)
+        if any(dataclasses.is_dataclass(each) for each in kinds_of_value):
+            groups.add(name)
+    return frozenset(lists - groups)  # method.main is a phase of most methods, and nothing of the others
 
 
 def holds_list(key: str) -> bool:
