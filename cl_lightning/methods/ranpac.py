@@ -103,13 +103,16 @@ class RanPAC(Method):
     def _add(self, found: TaskFeatures, fits: Bool[Tensor, " n"], task: Task) -> None:
         """Add the task to the sums; its own images choose lambda, by whichever eigendecomposition is smaller."""
         of_task = [self._sums(found, part, task) for part in (fits, ~fits)]
-        few = int(fits.sum()) < self._head.width
         if fits.any():
-            losses = self._losses_by_rows(found, fits, task) if few else ridge.losses_by_sums(*of_task)
+            losses = self._losses_by_rows(found, fits, task) if self._few(fits) else ridge.losses_by_sums(*of_task)
             self.lambdas.append(ridge.best_lambda(losses))
         else:
             self._keep_lambda()
         self.sums = [self.sums[0] + (of_task[0] + of_task[1])]
+
+    def _few(self, fits: Bool[Tensor, " n"]) -> bool:
+        """Return whether fewer images are fitted to than there are features."""
+        return int(fits.sum()) < self._head.width
 
     def _add_apart(self, found: TaskFeatures, fits: Bool[Tensor, " n"], task: Task) -> None:
         """Add the two parts of the task to the sums of theirs, which choose lambda."""
