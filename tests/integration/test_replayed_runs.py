@@ -36,6 +36,8 @@ METHODS = {
     "podnet": [],
     "wa": [],
     "der": [],
+    "simplecil": [],
+    "ranpac": ["method.projection=200"],
 }
 """Each is recorded anew for every phase of every task."""
 OFTEN = ("meat", "der")

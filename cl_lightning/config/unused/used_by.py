@@ -171,7 +171,10 @@ def _suggestions() -> list[Line]:
 
 
 _SCALED = {
-    "epochs_scale": (_TRAINS, Need(scales_epochs("epochs_scale"), "method.main.epochs_scale=null"),),
+    "epochs_scale": (
+        _TRAINS,
+        Need(scales_epochs("epochs_scale"), "method.main.epochs_scale=null"),
+    ),
     "balanced_epochs_scale": (
         *_MEMORY,
         Need(
@@ -180,7 +183,10 @@ _SCALED = {
         ),
         Need(scales_epochs("balanced_epochs_scale"), "the phase's own epochs_scale=null"),
     ),
-    "lr_scale": (_TRAINS, Need(any_phase(lambda phase: phase.lr_scale is None), "method.main.lr_scale=null"),),
+    "lr_scale": (
+        _TRAINS,
+        Need(any_phase(lambda phase: phase.lr_scale is None), "method.main.lr_scale=null"),
+    ),
 }
 """Scale of the run -> conditions for it to apply to a phase."""
 
