@@ -32,7 +32,7 @@ READOUTS = {"linear": Readout("none")}
 
 @dataclass(frozen=True)
 class Source:
-    """Where the features come from: trained weights, the first task, or both in this order."""
+    """Source of the features: trained weights, the first task, or both in this order."""
 
     main: Phase | None
     """Phase of the first task, which trains the backbone; None where it is not trained."""

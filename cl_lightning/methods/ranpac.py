@@ -4,13 +4,14 @@ McDonnell, Gong, Parvaneh, Abbasnejad & van den Hengel, "RanPAC: Random Projecti
 Learning" (NeurIPS 2023), algorithm 1. Once, W ~ N(0, 1)^(D x M) is drawn; h = relu(f W). In a task:
 
 1. **grow**: rows for the new classes;
-2. where no trained weights are given, the first task trains the backbone (``frozen_features.py``; not the paper's, which
-   starts from trained transformers, and may adapt them to the first task: not here);
+2. where no trained weights are given, the first task trains the backbone (``frozen_features.py``; not the paper's,
+   which starts from trained transformers, and may adapt them to the first task: not here);
 3. **accumulate** G <- G + H'H and Q <- Q + H'Y over the task's clean images; choose lambda of 10^-8 ... 10^8 by the
    squared error on a fifth of them; W_o = (G + lambda I)^-1 Q. Scores are h W_o, for old classes too.
 
 Where the authors' code is another: float64 in place of float32, one eigendecomposition in place of 17 systems
-(``ridge.py``), the fifth is chosen by the run's seed, and the number of classes to come is not known: columns are added.
+(``ridge.py``), the fifth is chosen by the run's seed, and the number of classes to come is not known: columns are
+added.
 ``ridge=task`` chooses lambda by the newest task alone, as published, although G is of all tasks, so that it becomes
 weaker as they add up; ``ridge=all`` (ours) keeps the sums of both parts of all tasks, and chooses by them. A task of a
 single image has nothing to set aside: the lambda before it stays, 1 where there is none.

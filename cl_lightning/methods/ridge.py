@@ -66,7 +66,7 @@ def sums_of(
 
 
 def losses_by_sums(fit: Sums, held: Sums) -> list[float]:
-    """Return the mean squared error on the images of ``held`` of the ridge on those of ``fit``, for each lambda: primal.
+    """Return the mean squared error on the images of ``held``, of the ridge on those of ``fit`` by each lambda: primal.
 
     With A = V (c / (s + lambda)), G_fit = V S V' and c = V'Q_fit, the sum of squares is tr(A'G_held A) - 2 tr(A'Q_held)
     + the sum of the squares of Y. Both have at least one image.

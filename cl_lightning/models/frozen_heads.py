@@ -1,8 +1,8 @@
 """Classifiers of frozen features: their rows are computed from sums over the training images, and never trained.
 
 Cosines to class means (SimpleCIL: Zhou, Cai, Ye, Zhan & Liu, IJCV 2024) and a ridge regression on a random projection
-(RanPAC: McDonnell, Gong, Parvaneh, Abbasnejad & van den Hengel, NeurIPS 2023). Where the first task trains the backbone,
-it trains a linear classifier with it, which is dropped once the rows are known.
+(RanPAC: McDonnell, Gong, Parvaneh, Abbasnejad & van den Hengel, NeurIPS 2023). Where the first task trains the
+backbone, it trains a linear classifier with it, which is dropped once the rows are known.
 
 Legend: B batch, D width of the features, M width that the rows read, C classes.
 """
@@ -38,7 +38,7 @@ class FrozenFeaturesHead(GrowingClassifier):
         """Score all classes by the rows."""
 
     def grow(self, num_new: int) -> None:
-        """Add rows of zeros; in a first task that trains a linear classifier, draw it as ``nn.Linear`` draws its own."""
+        """Add rows of zeros; in a first task that trains a linear classifier, draw that as ``nn.Linear`` does."""
         if self._begins_linear:
             self.linear, self._begins_linear = nn.Linear(self.dim, num_new), False
         new = self.rows.new_zeros(num_new, self.rows.shape[1])

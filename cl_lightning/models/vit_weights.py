@@ -68,7 +68,8 @@ def timm_weights(name: str, image_size: int, channels: int, patch_size: int | No
 
 
 def file_weights(path: Path, vit: nn.Module) -> dict[str, Tensor]:
-    """Load weights for ``vit``, or for another network, from a ``.safetensors`` file, or one of ``torch.save`` (tensors alone, never code).
+    """Load weights for ``vit``, or for another network, from a ``.safetensors`` file, or one of ``torch.save`` (tensors
+    alone, never code).
 
     Raises ``ValueError`` where the file is missing, cannot be read, or has other names or shapes.
     """
