@@ -36,7 +36,7 @@ def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str
     """
     structure = encoder_structure(config, scenario)
     _check_size(structure, payload["network"]["weights"])
-    _check_sums(config, payload["extra"])
+    _check_sums(config, payload.get("extra", {}))
     method = build_method(config, scenario, Key(config.seed))
     method.network.grow(scenario.tasks[0].num_new, Key(0))  # some are described in full only then
     allowed = {*_leaves(structure), *_leaves(method.network.structure()), _OLD_KIND}

@@ -99,7 +99,7 @@ def _fill_method(method: Open[MethodConfig], model: ModelConfig) -> MethodConfig
     ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null. A
     backbone that comes from nowhere else is trained by the first task.
     """
-    if method.main is None and not isinstance(method, FrozenConfig):
+    if getattr(method, "main", None) is None and not isinstance(method, FrozenConfig):
         raise UserError(f"method.main=null leaves method={method.name} nothing to train: type method.main.epochs=N")
     if isinstance(method, TaskTransformerConfig):
         sam = None if method.sam is not None and method.sam.rho == 0 else method.sam

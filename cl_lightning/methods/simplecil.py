@@ -84,7 +84,8 @@ class SimpleCIL(Method):
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
         """Restore them. Raises ``InvalidFileError`` for anything else than a value of :meth:`extra_state`."""
-        sums, counts = state.get("sums"), state.get("counts")
+        sums: Plain = state.get("sums")
+        counts: Plain = state.get("counts")
         dim = self.network.backbone.dim
         fits = set(state) == {"sums", "counts"} and isinstance(sums, Tensor) and isinstance(counts, Tensor)
         if not fits or sums.shape != (len(counts), dim):
