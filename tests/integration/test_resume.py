@@ -26,6 +26,7 @@ METHODS = {
     "lwf": [],
     "ucir": ["method.finetune=true"],
     "podnet": [],
+    "bic": [],
     "wa": [],
     "der": [],
     "finetune": ["memory=none"],
@@ -72,6 +73,7 @@ PHASES = {
     "der": ["main", "classifier"],
     "ucir": ["main", "balanced_finetuning"],
     "podnet": ["main", "finetuning"],
+    "bic": ["main", "bias_correction"],
     "simplecil": [],
     "ranpac": [],
 }
