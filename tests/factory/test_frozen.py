@@ -13,6 +13,7 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Act, Evaluate, Fit, Grow, Optimiser, Phase, Schedule, View
 from cl_lightning.data.scenarios.scenario import Scenario, without_images
+from cl_lightning.factory import frozen
 from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.ranpac import RanPAC
@@ -56,6 +57,18 @@ def test_with_weights_nothing_is_trained(name: str, tmp_path: Path) -> None:
     assert method.network.structure()["linear"] is False
     both = built(name, *VIT, f"method.backbone_file={tmp_path}/vit.pth", "method.backbone_task=true")
     assert any(isinstance(item, Fit) for item in both.plan(first)), "trained on, where that is asked for"
+
+
+def test_timm_s_weights_are_loaded_when_the_first_task_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = ("model=timm", "model.pretrained=true", "model.patch_size=4")
+    method = built("ranpac", *timm, "method.projection=10")
+    vit: Any = method.network.backbone.vit  # type: ignore[union-attr]
+    weights = {name: torch.full_like(value, 0.5) for name, value in vit.state_dict().items()}
+    monkeypatch.setattr(frozen, "timm_weights", lambda *asked: weights)
+    first = scenario().tasks[0]
+    assert method.plan(first) == [Grow(), Act("accumulate"), Evaluate()]
+    method.grow(first, Key(0), NOTHING)
+    assert all(bool((value == 0.5).all()) for value in vit.state_dict().values())
 
 
 def test_a_resnet_s_own_weights_are_loaded_and_those_of_another_are_refused(tmp_path: Path) -> None:
