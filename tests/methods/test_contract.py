@@ -394,11 +394,12 @@ def test_a_method_restored_in_the_middle_of_a_task_goes_on_the_same(
 ) -> None:
     life.learn(task(0))
     plan = life.method.plan(task(1))
-    main = next(index for index, item in enumerate(plan) if isinstance(item, Fit))
-    for item in plan[: main + 1]:
+    main = next((index for index, item in enumerate(plan) if isinstance(item, Fit)), None)
+    done, rest = (plan[:1], plan[1:]) if main is None else (plan[: main + 1], plan[main:])
+    for item in done:
         life.carry_out(item, task(1))
     again = restored(life, settings, scenario, tmp_path)
-    for item in plan[main:]:
+    for item in rest:
         life.carry_out(item, task(1))
         again.carry_out(item, task(1))
         expect_same(life, again)
