@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from cl_lightning.bundle.__main__ import main as bundle
 from cl_lightning.checkpoint.files import load_checkpoint
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.saved import load_saved
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.run.train import execute
+from tests.integration.commands import typed
+from tests.integration.test_learn import write_digits
 
 pytestmark = pytest.mark.slow
 VIT = {"image_size": 8, "channels": 1, "patch_size": 4, "dim": 16, "depth": 1, "num_heads": 2}
@@ -60,3 +63,25 @@ def test_a_run_that_trains_nothing_is_a_run(method: list[str], weights: Path, tm
     (tmp_path / "parts" / "checkpoints" / "task_000.pt").unlink()  # so that it goes on between the items of a task
     execute(load_saved(tmp_path / "parts", ["trainer.stop_after_task=null"]), resume=True)
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(["ranpac", "method.projection=50"], marks=pytest.mark.long), ["simplecil"]]
+)
+def test_a_finished_run_is_taught_a_class_by_sums_alone(method: list[str], weights: Path, tmp_path: Path) -> None:
+    """From its data, and from a bundle that has none of its images: the same sums, and a mean never moves."""
+    name, *own = method
+    learn(tmp_path / "run", weights, f"method={name}", *own, "data.classes=7", "data.increment=[4,3]")
+    folder = write_digits(tmp_path / "more", seven=7)
+    assert bundle(["export", str(tmp_path / "run"), str(tmp_path / "run.zip")]) == 0
+    assert bundle(["import", str(tmp_path / "run.zip"), str(tmp_path / "elsewhere")]) == 0
+    for start in ("run", "elsewhere"):
+        assert typed(f"learn={tmp_path / start}", f"data.new={folder}", f"run_dir={tmp_path / start}_more") == 0
+    one, other = outcome(tmp_path / "run_more"), outcome(tmp_path / "elsewhere_more")
+    assert one["extra"] == other["extra"]
+    assert one["accuracy"]["class_incremental"]["linear"][2][2] is not None
+    before = load_checkpoint(tmp_path / "run" / "checkpoints" / "task_001.pt")["extra"]
+    if name == "simplecil":
+        assert one["extra"]["sums"][:7] == before["sums"].tolist()
+    else:
+        assert one["extra"]["images"] > before["images"]
