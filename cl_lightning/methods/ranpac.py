@@ -105,14 +105,17 @@ class RanPAC(Method):
 
     def _add(self, found: TaskFeatures, fits: Bool[Tensor, " n"], task: Task) -> None:
         """Add the task to the sums; its own images choose lambda, by whichever eigendecomposition is smaller."""
-        of_task = [self._sums(found, part, task) for part in (fits, ~fits)]
-        few = int(fits.sum()) < self._head.width
-        if fits.any():
-            losses = self._losses_by_rows(found, fits, task) if few else ridge.losses_by_sums(*of_task)
-            self.lambdas.append(ridge.best_lambda(losses))
+        if int(fits.sum()) >= self._head.width:
+            fit, held = (self._sums(found, part, task) for part in (fits, ~fits))
+            self.lambdas.append(ridge.best_lambda(ridge.losses_by_sums(fit, held)))
+            of_task = fit + held
         else:
-            self._keep_lambda()
-        self.sums = [self.sums[0] + (of_task[0] + of_task[1])]
+            of_task = self._sums(found, torch.ones_like(fits), task)
+            if fits.any():
+                self.lambdas.append(ridge.best_lambda(self._losses_by_rows(found, fits, task)))
+            else:
+                self._keep_lambda()
+        self.sums = [self.sums[0] + of_task]
 
     def _add_apart(self, found: TaskFeatures, fits: Bool[Tensor, " n"], task: Task) -> None:
         """Add the two parts of the task to the sums of theirs, which choose lambda."""
