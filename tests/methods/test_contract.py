@@ -7,13 +7,10 @@ those that follow, so none can know how many there will be, or of which sizes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 from cl_lightning.checkpoint.files import load_checkpoint, save_whole
 from cl_lightning.checkpoint.state import RunState, checkpoint_payload, restore_memory, restore_network
@@ -27,7 +24,6 @@ from cl_lightning.core.types import (
     Grow,
     HoldOut,
     Phase,
-    Plain,
     Progress,
     Task,
 )
@@ -36,7 +32,7 @@ from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.factory.data import build_memory
 from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method, frozen_copy
-from tests.methods.lives import IMAGES_A_CLASS, SIZES, MethodRun, pixels, task
+from tests.methods.lives import IMAGES_A_CLASS, SIZES, MethodRun, Operators, expect_plain, pixels, task
 
 
 def encoder_of(method: str) -> str:
@@ -295,27 +291,6 @@ def test_growth_moves_no_old_score(life: MethodRun, case: str) -> None:
             life.fit(task(index), main_phase(life.method, task(index)))
 
 
-class Operators(TorchDispatchMode):
-    """What is computed, tensors left out, and what of it the host would wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done: list[tuple[str, str]] = []
-        self.waits: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, of_host = func._overloadpacket.__name__, tree_map(_without_tensor, (args, kwargs or {}))
-        self.done.append((name, str(of_host)))
-        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
-        if by_mask or name in {"_local_scalar_dense", "nonzero", "masked_select", "_unique2"}:
-            self.waits.add(name)
-        return func(*args, **(kwargs or {}))
-
-
-def _without_tensor(value: object) -> object:
-    return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else value
-
-
 @pytest.mark.slow
 def test_steps_that_may_be_replayed_differ_in_nothing_but_tensors_and_wait_for_no_device(life: MethodRun) -> None:
     """What a recorded step reads of the host stays as it was (``Method.cuda_graph_safe``)."""
@@ -403,17 +378,6 @@ def test_a_method_restored_in_the_middle_of_a_task_goes_on_the_same(
         life.carry_out(item, task(1))
         again.carry_out(item, task(1))
         expect_same(life, again)
-
-
-def expect_plain(value: Plain) -> None:
-    if isinstance(value, dict):
-        assert all(type(key) in (str, int) for key in value)
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for entry in value:
-            expect_plain(entry)
-        return
-    assert value is None or type(value) in (bool, int, float, str), repr(value)
 
 
 def test_structure_is_plain_and_grows_with_the_tasks(life: MethodRun) -> None:
