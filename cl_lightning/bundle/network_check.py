@@ -44,10 +44,12 @@ def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str
     _check_size(structure, payload["network"]["weights"])
     if isinstance(config.model, TimmConfig | TimmBackboneConfig):
         _check_timm(config.model, scenario, payload["network"]["weights"])
+    _check_sums(config, payload.get("extra", {}))
     method = build_method(config, scenario, Key(config.seed))
     method.network.grow(scenario.tasks[0].num_new, Key(0))  # some are described in full only then
     allowed = {*_leaves(structure), *_leaves(method.network.structure()), _OLD_KIND}
     allowed |= {("token_expansion", value) for key, value in allowed if key == "expansion"}
+    allowed |= {(key, False) for key, _ in allowed if key == "linear"}  # a first task drops it at its end
     tasks = [task.num_new for task in scenario.tasks]
     method.network = _rebuilt(payload["network"], allowed, tasks, "its network")
     if payload["teacher"] is not None:
@@ -85,6 +87,14 @@ def _check_timm(model: TimmConfig | TimmBackboneConfig, scenario: Scenario, weig
     weights_needed, fixed = model_size(model, size, scenario.channels)
     if weights_needed > total or fixed > _MOST_FIXED * total:
         raise ValueError(f"model.name={model.name} at {size} pixels is not that of its {total} weights")
+
+
+def _check_sums(config: Config, extra: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for a projection whose sums would be far larger than those stored."""
+    width = getattr(config.method, "projection", 0)
+    total = sum(each.numel() for each in extra.values() if isinstance(each, Tensor))
+    if width**2 > 2 * total:
+        raise ValueError(f"method.projection={width} is not that of its {total} sums")
 
 
 def _rebuilt(part: Mapping[str, Any], allowed: set[Leaf], tasks: Sequence[int], what: str) -> Network:

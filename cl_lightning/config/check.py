@@ -17,6 +17,7 @@ from cl_lightning.config.schema import (
     ConViTConfig,
     DAFormerConfig,
     DERConfig,
+    FrozenConfig,
     JointConfig,
     MEATConfig,
     PhaseConfig,
@@ -28,6 +29,7 @@ from cl_lightning.config.schema import (
 )
 from cl_lightning.config.schema.bounds import Choice, Named
 from cl_lightning.config.schema.method import MOST_EPOCHS
+from cl_lightning.config.starting_weights import starts_trained
 from cl_lightning.core.errors import UserError
 
 _REFUSED_STRATEGIES = {
@@ -71,8 +73,8 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
         _check_task_transformer(config, config.method)
     if isinstance(config.method, DAFormerConfig):
         _check_neighbours(config.method)
-    if isinstance(config.method, ViTMethodConfig):
-        _check_vit_method(config, config.method)
+    if isinstance(config.method, ViTMethodConfig | FrozenConfig):
+        _check_backbone(config, config.method)
     if isinstance(config.method, MEATConfig):
         _check_meat(config.method)
 
@@ -188,10 +190,10 @@ def _check_model(config: Config, automatic: bool) -> None:
             f"{model.typed()} has no class token that passes all blocks, for method={config.method.name}: "
             "type model=vit_tiny, model=vit_cifar or model=timm"
         )
-    if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig):
+    if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig | FrozenConfig):
         raise UserError(
-            f"model={model.name} is read by its own class token, as MEAT does: type method=meat "
-            f"or method=individual, or model=convit_tiny or model=timm for method={config.method.name}"
+            f"model={model.name} is read by its own class token, as MEAT does: type method=meat, method=individual, "
+            f"method=simplecil or method=ranpac, or model=convit_tiny or model=timm for method={config.method.name}"
         )
 
 
@@ -230,20 +232,23 @@ def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> No
         )
 
 
-def _check_vit_method(config: Config, method: ViTMethodConfig) -> None:
+def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> None:
     if method.rehearsal:
         raise UserError(
             f"method.rehearsal=true has no meaning for method={method.name}, which never forgets: "
             "type method.rehearsal=false"
         )
-    if (
-        method.backbone_task is False
-        and method.backbone_file is None
-        and not getattr(config.model, "pretrained", False)
-    ):
+    has_file = hasattr(config.model, "weights_file")
+    file = "model.weights_file" if has_file else "method.backbone_file"
+    if method.backbone_task is False and not starts_trained(method, config.model):
         raise UserError(
-            "method.backbone_task=false needs a transformer that has been trained: type model.pretrained=true "
-            "(with model=timm), method.backbone_file=FILE or method.backbone_task=true"
+            "method.backbone_task=false needs a backbone that has been trained: type model.pretrained=true "
+            f"(with model={'timm_backbone' if has_file else 'timm'}), {file}=FILE or method.backbone_task=true"
+        )
+    if method.backbone_file is not None and has_file:
+        raise UserError(
+            f"method.backbone_file={method.backbone_file} is for a vision transformer with a class token: type "
+            f"{file}={method.backbone_file} for model={config.model.name}"
         )
     if method.backbone_file is not None and getattr(config.model, "pretrained", False):
         raise UserError(

@@ -41,6 +41,8 @@ def check_early_stopping(config: Config) -> None:
     if not stops_early(config):
         return
     given = f"early_stopping.patience={config.early_stopping.patience}"
+    if not stoppable_phases(config):
+        raise UserError(f"{given} has no phase to end, method={config.method.name} trains none here: leave it out")
     cut = [] if config.early_stopping.allow_unfinished_schedule else _cut_off(config)
     constant = [f"method.{name}.schedule=constant" for name in cut]
     if not config.data.validation:

@@ -14,6 +14,7 @@ from cl_lightning.config.schedule_scales import as_typed
 from cl_lightning.config.schema import (
     Config,
     DataConfig,
+    FrozenConfig,
     MemoryConfig,
     MethodConfig,
     MixupConfig,
@@ -26,6 +27,7 @@ from cl_lightning.config.schema import (
     ViTMethodConfig,
 )
 from cl_lightning.config.schema.open_options import Open, closed, opened
+from cl_lightning.config.starting_weights import starts_trained
 from cl_lightning.config.yaml_files import load_option, options, schema_name
 from cl_lightning.core.errors import UserError
 
@@ -100,15 +102,17 @@ def _fill_data(data: Open[DataConfig], augmentation: str) -> Open[DataConfig]:
 def _fill_method(method: Open[MethodConfig], model: ModelConfig) -> MethodConfig:
     """Replace MixUp with alpha 0 and sharpness-aware steps of radius 0 by null. Their options exist anyway, so that
     ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null. A
-    transformer that comes from nowhere else is trained by the first task.
+    backbone that comes from nowhere else is trained by the first task.
     """
+    if getattr(method, "main", None) is None and not isinstance(method, FrozenConfig):
+        raise UserError(f"method.main=null leaves method={method.name} nothing to train: type method.main.epochs=N")
     if isinstance(method, TaskTransformerConfig):
         sam = None if method.sam is not None and method.sam.rho == 0 else method.sam
         return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), sam=sam)
+    if isinstance(method, ViTMethodConfig | FrozenConfig):
+        method = dataclasses.replace(method, backbone_task=_or(method.backbone_task, not starts_trained(method, model)))
     if isinstance(method, ViTMethodConfig):
-        given = method.backbone_file is not None or getattr(model, "pretrained", False)
-        task = _or(method.backbone_task, not given)
-        return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), backbone_task=task)
+        return dataclasses.replace(method, mixup=_fill_mixup(method.mixup))
     return method
 
 

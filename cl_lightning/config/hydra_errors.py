@@ -139,6 +139,9 @@ def _inside_null(arguments: Sequence[str]) -> str:
     deep = [a for a in arguments if a.partition("=")[0].count(".") >= 2 or "={" in a] or ["the override"]
     key = deep[-1].partition("=")[0]
     parent = key if "={" in deep[-1] else key.rpartition(".")[0]
+    if parent == "method.main":
+        instead = deep[-1].replace("method.main", "method.backbone", 1)
+        return f"{deep[-1]} is not possible: this method trains in the first task alone, type {instead}"
     return f"{deep[-1]} is not possible: {parent} is null here, choose an option that has it"
 
 

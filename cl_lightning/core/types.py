@@ -90,7 +90,8 @@ class Readout:
 
     probability: str = "softmax"
     """``softmax``: over all scores together, so that the probabilities of an image sum to one. ``sigmoid``: over each
-    score by itself, for scores trained as one yes-or-no question a class; they need not sum to one.
+    score by itself, for scores trained as one yes-or-no question a class; they need not sum to one. ``none``: the
+    scores rank the classes, and nothing makes probabilities of them.
     """
     temperature: float = 1.0
     """Divisor of the scores before that, > 0: the temperature of training."""
@@ -103,8 +104,17 @@ class Readout:
     exported graph has this read-out.
     """
 
+    @property
+    def ranks_only(self) -> bool:
+        """True if there are no probabilities."""
+        return self.probability == "none"
+
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Return probabilities (B, C) in [0, 1] of scores (B, C): a softmax is over the given classes alone."""
+        """Return probabilities (B, C) in [0, 1] of scores (B, C): a softmax is over the given classes alone. Raises
+        ``ValueError`` where there are none (:attr:`ranks_only`).
+        """
+        if self.ranks_only:
+            raise ValueError("these scores rank the classes: there are no probabilities, take the highest score")
         scaled = scores.float() / self.temperature
         return scaled.sigmoid() if self.probability == "sigmoid" else scaled.softmax(dim=-1)
 

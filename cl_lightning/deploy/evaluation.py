@@ -15,7 +15,7 @@ from cl_lightning.core.types import CLASS_INCREMENTAL, PROTOCOLS, TASK_INCREMENT
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.reading import Skipped, read_batches
 from cl_lightning.metrics.accuracy import Counts, count_by_class
-from cl_lightning.metrics.confusion import Answers, answers
+from cl_lightning.metrics.confusion import Answers, answers_by
 
 K = TypeVar("K")
 Sum = TypeVar("Sum", Counts, Answers)
@@ -108,7 +108,7 @@ def evaluate(
             labels = images.labels[read] - who.labels.start
             for name, scores in model.scores_by(pixels, who.readouts).items():
                 competing = scores[:, who.labels.start : who.labels.stop]
-                _add(answered, name, answers(model.readouts[name].probabilities(competing), labels, who.offsets[-2]))
+                _add(answered, name, answers_by(model.readouts[name], competing, labels, who.offsets[-2]))
                 for protocol in who.protocols:
                     # Of one task alone, all of its classes compete.
                     among = protocol if len(who.protocols) > 1 else CLASS_INCREMENTAL

@@ -35,12 +35,16 @@ def _exact(file: Path) -> str:
 
 
 def _table(predictions: Sequence[Prediction]) -> str:
-    """Return the table: columns as wide as needed, further guesses for an image below its first one."""
-    rows = [("file", "class", "probability", "task")]
+    """Return the table: columns as wide as needed, further guesses for an image below its first one; scores where there
+    are no probabilities.
+    """
+    ranks_only = any(guess.probability is None for each in predictions for guess in each.guesses)
+    rows = [("file", "class", "score" if ranks_only else "probability", "task")]
     for prediction in predictions:
         for rank, guess in enumerate(prediction.guesses):
             name = "" if rank else name_of(prediction.file)
-            rows.append((name, printable(guess.name), f"{guess.probability:.4f}", str(guess.task)))
+            number = guess.score if guess.probability is None else guess.probability
+            rows.append((name, printable(guess.name), f"{number:.4f}", str(guess.task)))
     widths = [max(cell_len(row[column]) for row in rows) for column in range(2)]
     return "".join(
         f"{_padded(file, widths[0])}  {_padded(name, widths[1])}  {probability:>11}  {task:>4}\n"
@@ -59,7 +63,8 @@ def _csv(predictions: Sequence[Prediction]) -> str:
     writer.writerow(["file", "rank", "class", "probability", "task", "score"])
     for prediction in predictions:
         for rank, guess in enumerate(prediction.guesses, start=1):
-            row = [cell(printable(guess.name)), f"{guess.probability:.6g}", guess.task, f"{guess.score:.6g}"]
+            probability = "" if guess.probability is None else f"{guess.probability:.6g}"
+            row = [cell(printable(guess.name)), probability, guess.task, f"{guess.score:.6g}"]
             writer.writerow([file_cell(name_of(prediction.file)), rank, *row])
     return text.getvalue()
 

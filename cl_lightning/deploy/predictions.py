@@ -19,8 +19,8 @@ class Guess:
     """A predicted class of an image."""
 
     name: str
-    probability: float
-    """Probability in [0, 1]; its meaning depends on the read-out (:func:`meaning`)."""
+    probability: float | None
+    """Probability in [0, 1]; its meaning depends on the read-out (:func:`meaning`). None where scores rank only."""
     task: int
     """Task of the class, counted from 1."""
     score: float
@@ -49,12 +49,18 @@ class Classifier:
     def guesses(self, images: Tensor) -> list[tuple[Guess, ...]]:
         """Predict uint8 images (B, channels, side, side). Of equal scores the class that arrived first wins."""
         scores = self.model.scores(images, self.readout)[:, self.labels.start : self.labels.stop]
-        probabilities = self.model.readouts[self.readout].probabilities(scores)
         best = scores.argsort(dim=1, descending=True, stable=True)[:, : self.top]
-        rows = zip(best.tolist(), probabilities.gather(1, best).tolist(), scores.gather(1, best).tolist(), strict=True)
+        rows = zip(best.tolist(), self._probabilities(scores, best), scores.gather(1, best).tolist(), strict=True)
         return [tuple(self._guess(*triple) for triple in zip(*row, strict=True)) for row in rows]
 
-    def _guess(self, index: int, probability: float, score: float) -> Guess:
+    def _probabilities(self, scores: Tensor, best: Tensor) -> Sequence[Sequence[float | None]]:
+        readout = self.model.readouts[self.readout]
+        if readout.ranks_only:
+            return [[None] * best.shape[1]] * len(best)
+        found: list[list[float | None]] = readout.probabilities(scores).gather(1, best).tolist()
+        return found
+
+    def _guess(self, index: int, probability: float | None, score: float) -> Guess:
         label = self.labels[index]
         return Guess(self.model.class_names[label], probability, self.model.task_of(label), score)
 
@@ -92,6 +98,8 @@ def classify(
 
 def meaning(readout: Readout) -> str:
     """Return a sentence on how probabilities are computed from scores."""
+    if readout.ranks_only:
+        return "none, the scores rank the classes and nothing makes probabilities of them"
     if readout.means is not None:
         return (
             "softmax of minus the squared distance to each class mean; nothing was trained to make these probabilities,"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from cl_lightning.core.types import CLASS_INCREMENTAL, TASK_INFERENCE, Plain
+from cl_lightning.core.types import CLASS_INCREMENTAL, TASK_INFERENCE, Plain, Readout
 from cl_lightning.deploy.evaluation import Evaluation
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.predictions import meaning
@@ -65,7 +65,7 @@ def score_of(evaluation: Evaluation, model: TrainedModel, origin: str, unknown: 
         "right_by_class": each(lambda _, counts: counts.hits1.tolist()),
         "confusion": {name: answered.confusion.tolist() for name, answered in evaluation.answers.items()},
         "calibration": {
-            name: {**_calibration(answered), "confidence": meaning(model.readouts[name])}
+            name: {**_calibration(model.readouts[name], answered), "confidence": meaning(model.readouts[name])}
             for name, answered in evaluation.answers.items()
         },
     }
@@ -88,8 +88,12 @@ def _share(right: int, images: int) -> float | None:
     return right / images if images else None
 
 
-def _calibration(answered: Answers) -> dict[str, Plain]:
-    """Return the expected calibration error (Guo et al. 2017, eq. 3) in [0, 1], and its bins."""
+def _calibration(readout: Readout, answered: Answers) -> dict[str, Plain]:
+    """Return the expected calibration error (Guo et al. 2017, eq. 3) in [0, 1], and its bins: none where scores rank
+    only.
+    """
+    if readout.ranks_only:
+        return {"expected_calibration_error": None, "bins": []}
     found = reliability(answered.reliability.sum(dim=0))
     bins = zip(found.images, found.confidence, found.accuracy, strict=True)
     return {

@@ -118,6 +118,9 @@ def _summary(score: Mapping[str, Plain]) -> Iterator[RenderableType]:
     if TASK_INFERENCE in score["accuracy"]:
         yield Text("Task-inference: the share of images that were taken for a class of their own task.")
     calibration = score["calibration"][score["readout"]]
+    if not calibration["bins"]:
+        yield Text(f"Confidence: {calibration['confidence']}.")
+        return
     error = calibration["expected_calibration_error"]
     yield Text(
         f"Expected calibration error: {_percent(error)} points, {len(calibration['bins'])} bins of confidence, all "

@@ -18,6 +18,8 @@ from cl_lightning.config.schema import (
     LwFConfig,
     MEATConfig,
     PODNetConfig,
+    RanPACConfig,
+    SimpleCILConfig,
     UCIRConfig,
     WAConfig,
 )
@@ -35,6 +37,7 @@ from cl_lightning.factory.convolutional import (
     build_ucir,
     build_wa,
 )
+from cl_lightning.factory.frozen import build_ranpac, build_simplecil
 from cl_lightning.factory.networks import starting_weights
 from cl_lightning.factory.task_transformers import build_daformer, build_dytox
 from cl_lightning.factory.vit_methods import build_individual, build_meat
@@ -52,6 +55,8 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     BiCConfig: build_bic,
     WAConfig: build_wa,
     DERConfig: build_der,
+    SimpleCILConfig: build_simplecil,
+    RanPACConfig: build_ranpac,
     MEATConfig: build_meat,
     IndividualConfig: build_individual,
 }

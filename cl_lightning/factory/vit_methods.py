@@ -33,7 +33,7 @@ def build_meat(config: Config, scenario: Scenario, key: Key) -> Method:
     """Return MEAT, or MEAT without some of its masks."""
     method = config.method
     assert isinstance(method, MEATConfig)
-    vit = _vit_structure(config, scenario)
+    vit = vit_structure(config, scenario)
     structure: Structure = {
         "kind": "masked_network",
         "vit": vit,
@@ -59,7 +59,7 @@ def build_individual(config: Config, scenario: Scenario, key: Key) -> Method:
     """Return individual models: a transformer for each task."""
     method = config.method
     assert isinstance(method, IndividualConfig)
-    structure = {"kind": "separate_network", "vit": _vit_structure(config, scenario), "classes": []}
+    structure = {"kind": "separate_network", "vit": vit_structure(config, scenario), "classes": []}
     network: Any = named_network(structure, key)
     main = build_phase(MAIN, method.main, config, View.NEW, individual.PARTS, mixing=_mixing(method))
     backbone = _backbone_phase(config, method, individual.PARTS)
@@ -78,7 +78,7 @@ def _backbone_phase(config: Config, method: ViTMethodConfig, parts: tuple[str, .
     return build_phase(BACKBONE, method.backbone, config, View.NEW, parts, mixing=_mixing(method))
 
 
-def _vit_structure(config: Config, scenario: Scenario) -> Structure:
+def vit_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the sizes of a vision transformer; its weights are loaded when the first task begins, if at all."""
     model = config.model
     assert isinstance(model, ViTConfig | TimmConfig)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cl_lightning.core.types import Plain
+from cl_lightning.core.types import Plain, Readout
 
 BINS = 10
 """Equal bins of confidence in [0, 1]."""
@@ -30,7 +30,9 @@ class Answers:
     confusion: Int64[Tensor, "C C"]
     """Images of class i that were taken for class j."""
     reliability: Int64[Tensor, "2 K 3"]
-    """Old and new classes, by confidence: images, correct predictions, sum of confidences (2^-16)."""
+    """Old and new classes, by confidence: images, correct predictions, sum of confidences (2^-16). Zeros where scores
+    rank only.
+    """
 
     def __add__(self, other: Answers) -> Answers:
         return Answers(self.confusion + other.confusion, self.reliability + other.reliability)
@@ -66,6 +68,16 @@ def answers(probabilities_BC: Float[Tensor, "B C"], labels_B: Int64[Tensor, " B"
     counts_B3 = torch.stack([ones_B, (answer_B == labels_B).long(), (confidence_B * _UNIT).round().long()], dim=1)
     reliability = labels_B.new_zeros(2 * BINS, 3).index_add_(0, bin_B, counts_B3)
     return Answers(confusion.view(classes, classes), reliability.view(2, BINS, 3))
+
+
+def answers_by(
+    readout: Readout, scores_BC: Float[Tensor, "B C"], labels_B: Int64[Tensor, " B"], num_old: int
+) -> Answers:
+    """Count the predictions of one batch of scores; without confidences, where ``readout`` has no probabilities."""
+    if not readout.ranks_only:
+        return answers(readout.probabilities(scores_BC), labels_B, num_old)
+    ranked = answers(scores_BC, labels_B, num_old)
+    return Answers(ranked.confusion, torch.zeros_like(ranked.reliability))
 
 
 def between_tasks(confusion_CC: Int64[Tensor, "C C"], offsets: Sequence[int]) -> Int64[Tensor, "T T"]:

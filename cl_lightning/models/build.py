@@ -14,6 +14,7 @@ from cl_lightning.models.dual_attention import DualAttentionBlock
 from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingNetwork
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.extractor_network import ExtractorNetwork
+from cl_lightning.models.frozen_heads import MeanCosines, ProjectedRidge
 from cl_lightning.models.heads import CosineByTask, GrowingClassifier, GrowingLinear, LinearByTask
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
@@ -26,6 +27,7 @@ from cl_lightning.models.task_decoder import TaskDecoder
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.models.timm_backbone import TimmBackbone
 from cl_lightning.models.timm_vit import TimmViT
+from cl_lightning.models.vit_backbone import PlainViTBackbone
 
 Structure = dict[str, Any]
 
@@ -57,6 +59,7 @@ def build_backbone(structure: Structure) -> Backbone:
         "cifar_resnet": CifarResNet,
         "resnet18": ResNet18,
         "timm_backbone": TimmBackbone,
+        "plain_vit": PlainViTBackbone,
     }
     return kinds[structure["kind"]](**_without_kind(structure))
 
@@ -97,6 +100,10 @@ def _embedding_network(structure: Structure) -> EmbeddingNetwork:
         "bias_corrected": lambda: BiasCorrectedLinear(backbone.dim, every=known["every_pair"]),
         "cosine_by_task": lambda: CosineByTask(backbone.dim),
         "proxies_by_task": lambda: ProxiesByTask(backbone.dim, known["proxies"]),
+        "mean_cosines": lambda: MeanCosines(backbone.dim, linear=known["linear"]),
+        "projected_ridge": lambda: ProjectedRidge(
+            backbone.dim, known["projection"], known["seed"], linear=known["linear"]
+        ),
     }
     return EmbeddingNetwork(backbone, head=heads[known["head"]]())
 

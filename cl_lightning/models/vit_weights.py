@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.models.plain_vit import PlainViT
@@ -61,8 +61,9 @@ def timm_weights(name: str, image_size: int, channels: int, patch_size: int | No
     return {key: value for key, value in vit.state_dict().items() if not _is_head(key)}
 
 
-def file_weights(path: Path, vit: PlainViT) -> dict[str, Tensor]:
-    """Load weights for ``vit`` from a ``.safetensors`` file, or one of ``torch.save`` (tensors alone, never code).
+def file_weights(path: Path, vit: nn.Module) -> dict[str, Tensor]:
+    """Load weights for ``vit``, or for another network, from a ``.safetensors`` file, or one of ``torch.save`` (tensors
+    alone, never code).
 
     Raises ``ValueError`` where the file is missing, cannot be read, or has other names or shapes.
     """

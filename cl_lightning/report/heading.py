@@ -92,13 +92,19 @@ def facts(run: ReportInput) -> list[Fact]:
         "Network": _joined(protocol, "model"),
         "Memory": _joined(protocol, "memory"),
         "Measured": f"{hyphenated(protocol['evaluation'])}, read-out {protocol['readout']}{_on(protocol)}",
-        "Training": _joined(protocol, "epochs", batch="batches of {}", precision="{}"),
+        "Training": _training(protocol),
         "Device": provenance.get("device", ""),
         "Started": _joined(
             {**provenance, "started": _minute(provenance.get("started"))}, "started", commit="commit {}"
         ),
     }
     return [Fact(name, value) for name, value in lines.items() if value]
+
+
+def _training(protocol: Mapping[str, Any]) -> str:
+    if protocol.get("epochs") == "none":
+        return "none: the network came trained, and stayed as it was"
+    return _joined(protocol, "epochs", batch="batches of {}", precision="{}")
 
 
 def _origin(protocol: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ def _confusion_caption(run: ReportInput) -> str:
     return (
         f"After the last task, all classes competing. Most often images of task {row + 1} are taken for classes of "
         f"task {column + 1} ({apart[row, column]:.1f} %); old tasks lose {newest:.1f} % of their images to the newest "
-        "on average."
+        f"on average.{'' if run.data.reliability is not None else f' {run.data.probabilities}'.rstrip()}"
     )
 
 

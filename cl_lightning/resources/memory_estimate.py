@@ -22,6 +22,7 @@ from cl_lightning.resources.parameters import Counts, count
 
 _FLOAT = 4
 _HALF = 2
+_DOUBLE = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Need:
     """Buffers of each patch for each other one."""
     images: int
     """Images of a step in one process, and their stored activations."""
+    sums: int
+    """Sums of products of features in the machine's memory, and what solving with them takes."""
     counts: Counts
 
     @property
@@ -45,15 +48,19 @@ class Need:
 
     @property
     def total(self) -> int:
-        """Bytes during training."""
+        """Bytes during training, on the device that trains."""
         return self.built + max(self.learning, self.images)
+
+    def of_machine(self, *, trains_on_gpu: bool) -> int:
+        """Return the bytes of one process in the machine's memory; training and summing follow one another."""
+        return self.built + max(self.sums, 0 if trains_on_gpu else max(self.learning, self.images))
 
 
 def forecast(config: Config, scenario: Scenario) -> Need:
     """Return the need of the first task of the run."""
     counts = count(config, scenario.image_size, scenario.channels)
-    phase = next(iter(trained_phases(config).values()))
-    moments = {"adamw": 2, "sgd": int(phase.momentum > 0)}[phase.optimiser]
+    phase = next(iter(trained_phases(config).values()), None)
+    moments = 0 if phase is None else {"adamw": 2, "sgd": int(phase.momentum > 0)}[phase.optimiser]
     pixels = scenario.channels * scenario.image_size**2
     images = _images_of_a_step(config, scenario)
     padded = 0
@@ -63,7 +70,8 @@ def forecast(config: Config, scenario: Scenario) -> Need:
         weights=_FLOAT * counts.weights,
         learning=_FLOAT * (1 + moments) * counts.trained,
         fixed=_FLOAT * counts.fixed,
-        images=images * (_FLOAT * pixels + _HALF * counts.stored_per_image) + padded,
+        images=0 if phase is None else images * (_FLOAT * pixels + _HALF * counts.stored_per_image) + padded,
+        sums=_DOUBLE * _matrices(config) * counts.summed**2,
         counts=counts,
     )
 
@@ -72,7 +80,7 @@ def check_memory(config: Config, scenario: Scenario) -> None:
     """Raise ``UserError``, if no step of this run fits into this machine."""
     need, machine = forecast(config, scenario), machine_memory()
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    needed = need.built if on_gpu else need.total * config.trainer.devices
+    needed = need.of_machine(trains_on_gpu=on_gpu) * (1 if on_gpu else config.trainer.devices)
     if machine is not None and needed > machine:
         raise UserError(_too_much(config, scenario, need, needed, f"this machine has {bytes_text(machine)}"))
     if on_gpu and need.total > (available := gpu_memory()):
@@ -83,6 +91,13 @@ def _images_of_a_step(config: Config, scenario: Scenario) -> int:
     """Return the number of images of a step in one process; the first task may have fewer than a batch."""
     together = config.batch.size * max(1, config.batch.replicas // config.trainer.devices)
     return min(together, len(scenario.tasks[0].train))
+
+
+def _matrices(config: Config) -> int:
+    """Return the number of square matrices at the end of a task: the sums, and to solve G + lambda I and its factor;
+    two sums have to be added before.
+    """
+    return 5 if getattr(config.method, "ridge", "task") == "all" else 3
 
 
 def _too_much(config: Config, scenario: Scenario, need: Need, needed: int, available: str) -> str:
@@ -100,6 +115,7 @@ def _too_much(config: Config, scenario: Scenario, need: Need, needed: int, avail
             f"batch.size={batch} of {side}={scenario.image_size}",
             f"a smaller batch.size=N, {side}=N or data.crop_padding=N",
         ),
+        need.sums: (f"method.projection={need.counts.summed}, squared,", "a smaller method.projection=N"),
     }
     cause, instead = causes[max(causes)]
     return f"{cause} needs at least {bytes_text(needed)} of memory, and {available}: type {instead}"

@@ -22,9 +22,11 @@ from cl_lightning.config.schema import (
     ConViTConfig,
     DAFormerConfig,
     DyToxConfig,
+    FrozenConfig,
     MEATConfig,
     MethodConfig,
     ModelConfig,
+    RanPACConfig,
     ResNet18Config,
     TaskTransformerConfig,
     TimmBackboneConfig,
@@ -50,6 +52,8 @@ class Counts:
     """Number of values that are computed when it is built, and stay."""
     stored_per_image: int = 0
     """Lower bound of the activations of each image that the backward pass needs."""
+    summed: int = 0
+    """Number of features whose products with each other are summed over the images (RanPAC's M)."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,10 @@ def count(config: Config, image_size: int, channels: int) -> Counts:
             if isinstance(method, TaskTransformerConfig | ViTMethodConfig):
                 raise
             raise error.with_mend("take model=timm_backbone, which reads any of timm's networks") from error
-    own = _class_token if not isinstance(method, ViTMethodConfig) and trunk.patches else _nothing
+    own = _class_token if trunk.patches and not _has_class_token(config) else _nothing
     read = READERS.get(type(method), own)(method, trunk)
+    if isinstance(method, FrozenConfig):
+        return _frozen(method, trunk, read)
     stored = trunk.depth * trunk.patches * trunk.dim
     if getattr(config.model, "frozen", False) or (isinstance(method, MEATConfig) and not method.backbone_task):
         return Counts(trunk.weights + read, read, trunk.fixed)
@@ -90,6 +96,22 @@ def model_size(model: ModelConfig, image_size: int, channels: int) -> tuple[int,
     """
     trunk = MODELS[type(model)](model, image_size, channels)
     return trunk.weights, trunk.fixed
+
+
+def _has_class_token(config: Config) -> bool:
+    """Return whether the transformer's own class token is read."""
+    frozen = isinstance(config.method, FrozenConfig) and isinstance(config.model, ViTConfig | TimmConfig)
+    return frozen or isinstance(config.method, ViTMethodConfig)
+
+
+def _frozen(method: FrozenConfig, trunk: _Trunk, read: int) -> Counts:
+    """Return the sizes of a network that the first task trains, or none."""
+    trained = trunk.weights + read if method.backbone_task else 0
+    stored = trunk.depth * trunk.patches * trunk.dim if method.backbone_task else 0
+    if not isinstance(method, RanPACConfig):
+        return Counts(trunk.weights + read, trained, trunk.fixed, stored)
+    fixed, summed = trunk.fixed + trunk.dim * method.projection, method.projection or trunk.dim
+    return Counts(trunk.weights + read, trained, fixed, stored, summed)
 
 
 # ---- models --------------------------------------------------------------------------------------------------------
@@ -147,7 +169,7 @@ def _cifar_resnet(model: CifarResNetConfig, image_size: int, channels: int) -> _
         weights += _residual_block(before, after) + (blocks - 1) * _residual_block(after, after)
         if before != after and model.shortcut == "projection":
             weights += (before + 2) * after
-    return _Trunk(weights)
+    return _Trunk(weights, dim=widths[-1])
 
 
 def _resnet18(model: ResNet18Config, image_size: int, channels: int) -> _Trunk:
@@ -157,7 +179,7 @@ def _resnet18(model: ResNet18Config, image_size: int, channels: int) -> _Trunk:
         shortcut = (before * width + 2) * after * width if before != after else 0
         weights += _residual_block(before * width, after * width) + _residual_block(after * width, after * width)
         weights += shortcut
-    return _Trunk(weights)
+    return _Trunk(weights, dim=8 * width)
 
 
 MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {

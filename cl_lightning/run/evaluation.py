@@ -10,7 +10,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.learning.finite_check import ScoresCheck
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import Counts, count_by_class
-from cl_lightning.metrics.confusion import Answers, answers
+from cl_lightning.metrics.confusion import Answers, answers_by
 
 Counted = dict[tuple[str, str], Counts]
 """(protocol, read-out) -> counts of each class, the main ones first."""
@@ -27,7 +27,7 @@ def evaluate_all(method: Method, images: Images, offsets: list[int], check: Scor
     pending = method.pending_readouts()
     check.look({name: logits for name, logits in scores.items() if name not in pending})
     main, logits = next(iter(scores.items()))
-    answered = answers(method.readouts()[main].probabilities(logits), images.labels, num_old=offsets[-2])
+    answered = answers_by(method.readouts()[main], logits, images.labels, num_old=offsets[-2])
     return _count(method, scores, images, offsets), answered
 
 

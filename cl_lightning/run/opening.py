@@ -41,6 +41,7 @@ _LARGE_NETWORK = 4_000_000
 """Number of parameters from which a network is for a GPU."""
 _SMALL_NETWORKS = {"transformer": "convit_tiny", "vit": "vit_tiny", "cnn": "resnet32"}
 """Network for a CPU, by the kind of encoder."""
+_NONE_TRAINED = "none: the network has been trained, and stays as it is"
 _MOST_NAMES = 8
 _LABEL = 9
 """Width of the column of labels."""
@@ -212,6 +213,8 @@ def _training(config: Config, spans: Sequence[PhaseSpan], *, single: bool) -> st
     length = f", {_number(steps, 'step')} of {_number(images, 'image')}" if steps else ""
     at_most = "at most " if config.early_stopping.patience is not None else ""
     only = {span.phase for span in spans} if single else set()
+    if not trained_phases(config) or (config.extends is not None and not spans):
+        return _NONE_TRAINED
     return f"{at_most}{_epochs(config, only)}{length}{_BALANCED[config.data.balance]}"
 
 
@@ -229,7 +232,8 @@ def _epochs(config: Config, only: Collection[str]) -> str:
     later = [name for name in lengths if name not in first]
     if not first:
         return f"{_sum_of_epochs(lengths, later)} a task"
-    return f"{_sum_of_epochs(lengths, first)} in the first task, {_sum_of_epochs(lengths, later)} in each later one"
+    in_later = f"{_sum_of_epochs(lengths, later)} in each later one" if later else "none in later ones"
+    return f"{_sum_of_epochs(lengths, first)} in the first task, {in_later}"
 
 
 def _sum_of_epochs(lengths: Mapping[str, int], names: Sequence[str]) -> str:

@@ -117,13 +117,14 @@ def _extended(config: Config, scenario: Scenario) -> list[str]:
 
 def epochs(config: Config) -> str:
     """Return the scaled epochs of each phase: ``500 main + 20 finetuning``; ``at most 500 main`` where it may end
-    early.
+    early. ``none`` where none is trained.
     """
     stoppable = stoppable_phases(config) if stops_early(config) else {}
-    return " + ".join(
+    each = (
         f"{'at most ' if name in stoppable else ''}{epochs_of(name, phase, config)} {name}"
         for name, phase in trained_phases(config).items()
     )
+    return " + ".join(each) or "none"
 
 
 def lr_scale(config: Config) -> float | str:

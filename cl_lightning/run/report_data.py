@@ -32,6 +32,7 @@ _MOST_EXEMPLARS, _SIDE = 800, 48
 _PROBABILITIES = {
     "sigmoid": "Confidence: the sigmoid of the score; those of all classes do not sum to one.",
     "softmax": "Confidence: the softmax of the scores.",
+    "none": "The scores rank the classes and are no probabilities, so no confidence is drawn.",
 }
 
 
@@ -110,7 +111,7 @@ def answers_and_exemplars(
     return ReportData(
         probabilities=_PROBABILITIES[readout.probability],
         confusion=None if answers is None else answers.confusion.numpy(),
-        reliability=None if answers is None else answers.reliability.numpy(),
+        reliability=None if answers is None or readout.ranks_only else answers.reliability.numpy(),
         exemplars={
             label: _small(_pixels(scenario.train, rows[:shown], scenario.read_size, way))
             for label, rows in list(counts.items())[-_MOST_EXEMPLARS:]

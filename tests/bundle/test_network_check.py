@@ -61,6 +61,19 @@ def test_a_teacher_is_looked_at_too_and_need_not_be_there(payload: dict[str, Any
     method_with_network(CONFIG, SCENARIO, payload)
 
 
+def test_a_linear_classifier_may_be_gone_and_sums_are_no_smaller_than_the_projection() -> None:
+    config = filled("method=ranpac", "method.projection=30", "model=resnet8")
+    network: Any = build_method(config, SCENARIO, Key(config.seed)).network
+    for _ in range(2):
+        network.grow(2, Key(0))
+    network.classifier.fill(torch.ones(4, 30))
+    written = {"network": part(network), "teacher": None, "extra": {"gram": torch.zeros(30 * 31 // 2)}}
+    assert method_with_network(config, SCENARIO, written).network.structure()["linear"] is False
+    larger = filled("method=ranpac", "method.projection=99999", "model=resnet8")
+    with pytest.raises(ValueError, match=r"method\.projection=99999 is not that of its 465 sums"):
+        method_with_network(larger, SCENARIO, written)
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [

@@ -36,6 +36,16 @@ def test_a_table_for_people() -> None:
     assert lines[2].startswith(" " * len(r"a\udcff\n.png"))
 
 
+def test_scores_stand_in_the_place_of_probabilities_that_there_are_not() -> None:
+    ranked = Outcome([Prediction(Path("a.png"), (Guess("cat", None, 1, 0.75), Guess("dog", None, 2, -0.5)))], [], 0.0)
+    table = [line.split() for line in listing(ranked, CLASSIFIER, "table").splitlines()]
+    assert table == [["file", "class", "score", "task"], ["a.png", "cat", "0.7500", "1"], ["dog", "-0.5000", "2"]]
+    _, first, _ = csv.reader(io.StringIO(listing(ranked, CLASSIFIER, "csv")))
+    assert first == ["a.png", "1", "cat", "", "1", "0.75"]
+    (image,) = json.loads(listing(ranked, CLASSIFIER, "json"))["images"]
+    assert image["guesses"][0] == {"class": "cat", "probability": None, "task": 1, "score": 0.75}
+
+
 def test_wide_letters_take_two_columns() -> None:
     wide = Outcome([Prediction(Path("ab"), (Guess("猫", 1.0, 1, 0.0),))], [], 0.0)
     *_, line = listing(wide, CLASSIFIER, "table").splitlines()

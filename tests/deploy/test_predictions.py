@@ -71,6 +71,15 @@ def test_files_come_back_in_their_order_whatever_the_batch(batch: int, tmp_path:
     assert len(seen) == -(-6 // batch)
 
 
+def test_scores_that_rank_only_have_no_probability() -> None:
+    ranked = classifier(top=2, readout=Readout("none")).guesses(IMAGES)
+    likely = classifier(top=2).guesses(IMAGES)
+    assert [[(guess.name, guess.score) for guess in row] for row in ranked] == [
+        [(guess.name, guess.score) for guess in row] for row in likely
+    ]
+    assert all(guess.probability is None for row in ranked for guess in row)
+
+
 def test_nothing_is_classified_at_once() -> None:
     outcome = classify(classifier(), [], 4, lambda *_: pytest.fail("nothing was done"))
     assert (outcome.predictions, outcome.skipped) == ([], [])
@@ -85,8 +94,10 @@ def test_nothing_is_classified_at_once() -> None:
             Readout("sigmoid", 2.0),
             "sigmoid of each class's score / 2 by itself, as in training: they need not sum to one",
         ),
+        (Readout("none"), "none, the scores rank the classes and nothing makes probabilities of them"),
     ],
 )
 def test_what_a_probability_is_of(readout: Readout, words: str) -> None:
     assert meaning(readout) == words
-    assert "they rank the classes" in meaning(dataclasses.replace(readout, means=torch.zeros(5, 1)))
+    if not readout.ranks_only:
+        assert "they rank the classes" in meaning(dataclasses.replace(readout, means=torch.zeros(5, 1)))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
 
-from cl_lightning.core.types import CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE
+from cl_lightning.core.types import CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE, Readout
 from cl_lightning.deploy.evaluation import Competition, Evaluation, competition, evaluate
 from cl_lightning.deploy.score import confusions, differs_from_results, score_of
+from cl_lightning.deploy.score_text import as_table
 from cl_lightning.metrics.accuracy import Counts
-from cl_lightning.metrics.confusion import answers
+from cl_lightning.metrics.confusion import answers, answers_by
 from tests.deploy.test_evaluation import nothing, reader, told
 from tests.deploy.test_model import model
 
@@ -55,6 +57,23 @@ def test_calibration_is_over_all_images() -> None:
     assert sum(each["images"] for each in found["bins"]) == 7
     assert found["bins"][9]["accuracy"] == 4 / 7
     assert found["confidence"].startswith("softmax of score")
+
+
+def test_scores_that_rank_only_have_no_calibration() -> None:
+    ranked = dataclasses.replace(model(), readouts={"linear": Readout("none")})
+    counts = Counts(torch.tensor([1] * 5), torch.tensor([1] * 5), torch.tensor([1] * 5))
+    who = Competition(range(5), (0, 2, 4, 5), (CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE), ("linear",))
+    given = {(protocol, "linear"): counts for protocol in who.protocols}
+    answered = answers_by(ranked.readouts["linear"], torch.eye(5), torch.arange(5), 0)
+    found = score_of(Evaluation(who, given, {"linear": answered}, [], 1.0), ranked, "nowhere")
+    assert found["calibration"]["linear"] == {
+        "expected_calibration_error": None,
+        "bins": [],
+        "confidence": "none, the scores rank the classes and nothing makes probabilities of them",
+    }
+    table = as_table(found, 100)
+    assert "Confidence: none, the scores rank the classes" in table
+    assert "calibration" not in table
 
 
 def test_the_most_frequent_mistakes_come_first() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
@@ -20,6 +23,7 @@ from cl_lightning.core.types import (
     Herd,
     HoldOut,
     Phase,
+    Plain,
     PlanItem,
     Progress,
     Task,
@@ -157,3 +161,35 @@ class MethodRun:
             assert none or parameter.grad.any(), f"the gradient of {name} is zero"
         if self.method.teacher is not None:
             assert all(p.grad is None and not p.requires_grad for p in self.method.teacher.parameters())
+
+
+class Operators(TorchDispatchMode):
+    """What is computed, tensors left out, and what of it the host would wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[str, str]] = []
+        self.waits: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, of_host = func._overloadpacket.__name__, tree_map(_without_tensor, (args, kwargs or {}))
+        self.done.append((name, str(of_host)))
+        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if by_mask or name in {"_local_scalar_dense", "nonzero", "masked_select", "_unique2"}:
+            self.waits.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def _without_tensor(value: object) -> object:
+    return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else value
+
+
+def expect_plain(value: Plain) -> None:
+    if isinstance(value, dict):
+        assert all(type(key) in (str, int) for key in value)
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for entry in value:
+            expect_plain(entry)
+        return
+    assert value is None or type(value) in (bool, int, float, str), repr(value)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cl_lightning.core.rng import Key, integers, uniform
-from cl_lightning.metrics.confusion import BINS, Answers, answers, between_tasks, reliability
+from cl_lightning.core.types import Readout
+from cl_lightning.metrics.confusion import BINS, Answers, answers, answers_by, between_tasks, reliability
 
 PROBABILITIES = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.3, 0.25], [0.5, 0.5, 0.1], [torch.nan, torch.nan, torch.nan]])
 LABELS = torch.tensor([0, 2, 1, 2])
@@ -43,6 +44,16 @@ def test_batches_do_not_matter() -> None:
 def test_a_confidence_of_one_is_in_the_last_bin() -> None:
     found = answers(torch.tensor([[1.0, 0.0]]), torch.tensor([1]), num_old=1)
     assert found.reliability[1, BINS - 1].tolist() == [1, 0, 1 << 16]
+
+
+def test_scores_that_rank_only_are_confused_but_not_confident() -> None:
+    scores, labels = torch.tensor([[-3.0, -2.0, -9.0], [7.0, 0.0, 8.0]]), torch.tensor([1, 0])
+    found = answers_by(Readout("none"), scores, labels, num_old=2)
+    assert found.confusion.tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert not found.reliability.any()
+    likely = answers_by(Readout(), scores, labels, num_old=2)
+    assert torch.equal(likely.confusion, found.confusion)
+    assert likely.reliability[..., 0].sum() == 2
 
 
 def test_between_tasks_of_unequal_sizes() -> None:

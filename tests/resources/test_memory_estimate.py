@@ -52,6 +52,7 @@ def _config(*overrides: str) -> tuple[Config, Scenario]:
         ("method=meat model=vit_tiny model.depth=2000 model.dim=8192", 8, "parameters needs at least", "model.dim=N"),
         ("model=convit_tiny model.patch_size=1", 512, "data.image_size=512 in so many patches", "model.patch_size=N"),
         ("method=wa batch.size=1000000", 8000, "batch.size=1000000 of data.image_size=8000", "a smaller batch.size=N"),
+        ("method=ranpac method.projection=40000", 8, "method.projection=40000, squared, needs", "method.projection=N"),
         ("trainer.accelerator=cpu data.crop_padding=4000 method=wa", 16000, "batch.size=32", "data.crop_padding=N"),
     ],
 )
@@ -101,6 +102,16 @@ def test_the_way_of_learning_counts(machine: None) -> None:
     assert (adam.learning, momentum.learning, plain.learning) == tuple(k * adam.weights for k in (3, 2, 1))
     frozen = forecast(*_config("method=classifier_only", "method.backbone_file=given"))
     assert frozen.learning == 0
+
+
+def test_sums_are_in_the_machine_s_memory() -> None:
+    published = forecast(*_config("method=ranpac", "method.projection=10000"))
+    assert published.sums == 3 * 8 * 10_000**2, "G, G + lambda I and its factor"
+    both = forecast(*_config("method=ranpac", "method.projection=10000", "method.ridge=all"))
+    assert both.sums == 5 * 8 * 10_000**2
+    assert published.of_machine(trains_on_gpu=True) == published.built + published.sums
+    given = forecast(*_config("method=simplecil", "model=vit_tiny", "method.backbone_file=given"))
+    assert (given.learning, given.images, given.sums) == (0, 0, 0)
 
 
 def test_a_forecast_is_less_than_a_step_takes() -> None:

@@ -106,6 +106,11 @@ def test_how_tasks_bring_classes(sizes: list[int], classes: str) -> None:
         (["method=dytox", "epochs_scale=1", "balanced_epochs_scale=1"], "500 + 20 epochs (main + finetuning) a task"),
         (["method=dytox", "memory=none", "epochs_scale=1"], "500 epochs a task"),
         (["method=meat", "epochs_scale=1"], "500 epochs in the first task, 30 epochs in each later one"),
+        (["method=ranpac", "epochs_scale=1"], "200 epochs in the first task, none in later ones"),
+        (
+            ["method=simplecil", "model=vit_tiny", "method.backbone_file=F"],
+            "none: the network has been trained, and stays as it is",
+        ),
     ],
 )
 def test_how_long_it_trains(overrides: list[str], training: str) -> None:

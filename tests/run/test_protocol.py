@@ -64,6 +64,8 @@ def test_an_order_that_is_a_list_is_one() -> None:
         (["method=der", "epochs_scale=0.1"], "17 main + 30 classifier"),
         (["method=meat", "epochs_scale=0.1"], "50 backbone + 3 main"),
         (["method=meat", "epochs_scale=0.1", "method.backbone_file=x.pth"], "3 main"),
+        (["method=ranpac", "epochs_scale=0.1"], "20 backbone"),
+        (["method=ranpac", "model=vit_tiny", "method.backbone_file=x.pth"], "none"),
     ],
 )
 def test_epochs_of_the_phases_that_are_trained(overrides: list[str], text: str) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from cl_lightning.checkpoint.state import RunState
 from cl_lightning.core.records import TaskRecord
-from cl_lightning.core.types import Task
+from cl_lightning.core.types import Readout, Task
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
@@ -67,6 +67,15 @@ def test_a_dashboard_is_given_only_what_it_draws() -> None:
     assert set(found.pictures) == {"accuracy_matrix", "tasks", "accuracy_after_phases", "confusion_of_tasks",
                                    "calibration", "exemplars"}  # fmt: skip
     assert [picture.caption for picture in found.pictures["exemplars"]] == ["cat", "fox"]
+
+
+def test_scores_that_rank_only_are_drawn_without_confidence() -> None:
+    class Ranks(Unasked):
+        def readouts(self) -> dict[str, Readout]:
+            return {"linear": Readout("none")}
+
+    found = ReportBuilder(CONFIG, SCENARIO, Ranks(), PIPELINE).panels(after_three_tasks(), results())
+    assert "calibration" not in found.pictures
 
 
 def test_a_page_shows_the_published_curve_that_was_handed_in(tmp_path: Path) -> None:

@@ -40,11 +40,13 @@ def kinds() -> dict[str, Kind]:
 
 @cache
 def _lists() -> frozenset[str]:
-    return frozenset(
-        name
-        for name, _, hint in _options()
-        if hint is Any or any(get_origin(each) is list for each in (hint, *get_args(hint)))
-    )
+    lists, groups = set(), set()
+    for name, _, hint in _options():
+        if hint is Any or any(get_origin(each) is list for each in (hint, *get_args(hint))):
+            lists.add(name)
+        elif dataclasses.is_dataclass(hint):
+            groups.add(name)
+    return frozenset(lists - groups)  # method.main is a phase of most methods, and nothing of the others
 
 
 def holds_list(key: str) -> bool:

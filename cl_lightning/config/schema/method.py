@@ -87,7 +87,7 @@ class MethodConfig:
     recipe: str | None = chosen("recipe")
     augmentation: str = choice(AUGMENTATIONS)
     rehearsal: bool
-    main: PhaseConfig
+    main: Filled[PhaseConfig]
 
 
 @dataclass(kw_only=True)
@@ -222,6 +222,29 @@ class ViTMethodConfig(MethodConfig):
     backbone_task: Filled[bool]
     backbone_file: str | None = file()
     backbone: PhaseConfig = field(metadata=role(first_task_if="backbone_task"))
+
+
+@dataclass(kw_only=True)
+class FrozenConfig(MethodConfig):
+    """Options of the methods on features that are learnt once: no task but the first one can have a phase."""
+
+    main: Any
+    backbone_task: Filled[bool]
+    backbone_file: str | None = file()
+    backbone: PhaseConfig = field(metadata=role(first_task_if="backbone_task"))
+
+
+@dataclass(kw_only=True)
+class SimpleCILConfig(FrozenConfig):
+    """SimpleCIL."""
+
+
+@dataclass(kw_only=True)
+class RanPACConfig(FrozenConfig):
+    """RanPAC."""
+
+    projection: int = whole(at_most=100_000)
+    ridge: str = choice(("task", "all"))
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ from cl_lightning.config.early_stopping import evaluates_share, stops_early
 from cl_lightning.config.schedule_scales import all_phases, phases_of, trains_balanced
 from cl_lightning.config.schema import (
     DERConfig,
+    FrozenConfig,
     JointConfig,
     MEATConfig,
     PhaseConfig,
@@ -70,9 +71,10 @@ class Line:
 
 # ---- what to type -------------------------------------------------------------------------------------------------
 
+_TRAINS = Need(any_phase(lambda phase: True), "method.backbone_task=true")
 _OF_DYTOX = Need(is_method(TaskTransformerConfig), "method=dytox or method=daformer_m")
 _CAN_REMEMBER = Need(
-    lambda f: not isinstance(f.config.method, JointConfig | ViTMethodConfig),
+    lambda f: not isinstance(f.config.method, JointConfig | ViTMethodConfig | FrozenConfig),
     "a method that keeps exemplars, such as method=dytox",
 )
 _REMEMBERS = Need(lambda f: f.config.method.rehearsal, "method.rehearsal=true")
@@ -172,7 +174,10 @@ def _suggestions() -> list[Line]:
 
 
 _SCALED = {
-    "epochs_scale": (Need(scales_epochs("epochs_scale"), "method.main.epochs_scale=null"),),
+    "epochs_scale": (
+        _TRAINS,
+        Need(scales_epochs("epochs_scale"), "method.main.epochs_scale=null"),
+    ),
     "balanced_epochs_scale": (
         *_MEMORY,
         Need(
@@ -181,7 +186,10 @@ _SCALED = {
         ),
         Need(scales_epochs("balanced_epochs_scale"), "the phase's own epochs_scale=null"),
     ),
-    "lr_scale": (Need(any_phase(lambda phase: phase.lr_scale is None), "method.main.lr_scale=null"),),
+    "lr_scale": (
+        _TRAINS,
+        Need(any_phase(lambda phase: phase.lr_scale is None), "method.main.lr_scale=null"),
+    ),
 }
 """Scale of the run -> conditions for it to apply to a phase."""
 
@@ -195,6 +203,7 @@ method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_cla
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
 method.correction_batch_norm
 method.weight method.classify method.softmax method.old_rows
+method.projection method.ridge
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 early_stopping early_stopping.patience
 data data.name data.order data.classes data.initial data.increment data.validation
