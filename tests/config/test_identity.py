@@ -92,7 +92,8 @@ MAY_DIFFER = {
     "early_stopping.allow_unfinished_schedule",
     "run_dir", "if_exists", "verbose", "evaluate_phases", "extends", "method.encoder", "method.recipe", "recipe.name",
     "recipe.date", "recipe.replicas", "recipe.precision", "batch.evaluation", "data.root", "data.on_broken",
-    "data.files", "data.evaluate_on", "data.test_split", "data.max_pixels", "method.backbone_file", "model.weights_file",
+    "data.files", "data.evaluate_on", "data.test_split", "data.max_pixels", "method.backbone_file",
+    "model.weights_file",
 }  # fmt: skip
 """Single keys that change no number of a run that goes on, or are known by what they led to."""
 
