@@ -8,10 +8,11 @@ from typing import Any
 
 from cl_lightning.bundle.network_check import method_with_network
 from cl_lightning.bundle.results_check import check_results
-from cl_lightning.checkpoint.state import restored_state
+from cl_lightning.checkpoint.state import remembered, restored_state
 from cl_lightning.checkpoint.state_schema import state_check
 from cl_lightning.config.command_line.literals import kind_of_key
 from cl_lightning.config.identity import refuse_edits
+from cl_lightning.config.origin import origin_of
 from cl_lightning.config.saved import load_learnt, to_plain
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
@@ -45,10 +46,13 @@ def check_run(folder: Path, payload: Any, store: ExemplarStore) -> None:
     """
     classes, tasks = len(store.source.class_names), len(store.sizes)
     state_check(classes, tasks)(payload, "its state")
+    said = payload["identity"]["protocol"].get("origin")
     payload = complete_checkpoint(payload)
     config, identity = load_learnt(folder), payload["identity"]
     _check_as_saved(folder, config)
-    _check_protocol(config, identity["protocol"])
+    protocol = {**identity["protocol"], "origin": origin_of(config)}
+    _check(said in (None, protocol["origin"]), "its state is of a run with another origin than its config.yaml")
+    _check_protocol(config, protocol)
     refuse_edits(identity.get("configuration"), to_plain(config), "its state")
     _check_exemplars(config, payload, store)
     _check_files(folder / EXEMPLARS, store)
@@ -70,7 +74,7 @@ def check_run(folder: Path, payload: Any, store: ExemplarStore) -> None:
     for name, tensor in payload["extra"].items():
         if name == "class_means":
             _check(len(tensor) == classes, f"its state has class means of {len(tensor)} classes, not {classes}")
-    check_results(folder, restored_state(payload, store.source), identity["protocol"])
+    check_results(folder, restored_state(payload, store.source), protocol)
     if (folder / LISTING).is_file():
         parse_listing(folder / LISTING)
 
@@ -113,12 +117,10 @@ def _check_protocol(config: Config, protocol: Mapping[str, Any]) -> None:
 def _check_exemplars(config: Config, payload: Mapping[str, Any], store: ExemplarStore) -> None:
     """Raise ``ValueError`` where the state has other exemplars, or other data, than the store."""
     identity, source = payload["identity"], store.source
-    remembered = [(key, label) for lists in payload["memory"]["lists"] for label, keys in lists.items() for key in keys]
+    images = remembered(payload["memory"])
     stored = {source.key(row): label for row, label in enumerate(source.labels.tolist())}
     _check(store.image_size == config.data.image_size, "its exemplars are of another size than data.image_size")
-    _check(
-        dict(remembered) == stored and set(remembered) == set(stored.items()), "it remembers other images than it has"
-    )
+    _check(dict(images) == stored and set(images) == set(stored.items()), "it remembers other images than it has")
     _check(identity["class_names"] == list(source.class_names), "its state has other class names than its exemplars")
     _check(identity["protocol"].get("tasks") == list(store.sizes), "its state has other tasks than its exemplars")
     fingerprints = identity.get("fingerprints") or [identity["train_fingerprint"]]

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 
 from cl_lightning.config.fill_auto import unread_switches
+from cl_lightning.config.origin import origin_of
 from cl_lightning.config.schedule_scales import epochs_of, trained_phases, uses_of
 from cl_lightning.config.schema import Config, JointConfig
+from cl_lightning.core.origins import caution
 from cl_lightning.core.paths import display_path
 from cl_lightning.core.quantities import count_text
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -146,7 +148,7 @@ def _classes(scenario: Scenario) -> str:
 
 def _method(config: Config) -> str:
     recipe = "" if config.recipe.name == "clean" else f", recipe {config.recipe.name}"
-    return f"{config.method.name}{recipe}, seed {config.seed}"
+    return f"{config.method.name}{caution(origin_of(config))}{recipe}, seed {config.seed}"
 
 
 def _network(config: Config, scenario: Scenario) -> str:
@@ -184,7 +186,9 @@ def _memory(config: Config, *, single: bool) -> str:
         return "none: no image of an earlier class is kept"
     each = "of each earlier class" if memory.budget == "per_class" else "of all earlier classes together"
     lists = f", by each of {config.batch.replicas} replicas" if memory.scope == "per_replica" else ""
-    return f"{memory.size:,} training images {each} (exemplars){lists}"
+    share = getattr(config.method, "held_out", 0.0)
+    held = f", {100 * share:g} % of them held out of training" if share else ""
+    return f"{memory.size:,} training images {each} (exemplars){held}{lists}"
 
 
 def _for_later(config: Config) -> str:

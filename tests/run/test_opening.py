@@ -67,6 +67,10 @@ def test_switches_are_for_the_log() -> None:
     ("overrides", "memory"),
     [
         (["memory=none"], "none: no image of an earlier class is kept"),
+        (
+            ["method=bic"],
+            "200 training images of all earlier classes together (exemplars), 10 % of them held out of training",
+        ),
         (["memory=per_class", "memory.size=20"], "20 training images of each earlier class (exemplars)"),
         (["method=meat"], "none: meat keeps no images"),
         (["method=joint"], "none needed: every task trains on all images so far"),
@@ -197,6 +201,7 @@ def test_a_single_step_is_one() -> None:
 
 def test_what_is_not_usual_is_named() -> None:
     assert line(told("recipe=erratum_2022_06", "seed=3"), "method") == "dytox, recipe erratum_2022_06, seed 3"
+    assert line(told("method=icarl", "model=convit_tiny"), "method") == "icarl (adaptation), seed 0"
     assert line(told("trainer.precision=bf16-mixed"), "network").endswith("on the CPU in bf16-mixed")
     (note,) = told(resumed_at="task 2/5, phase main").notes
     assert note == f"{'note':<{INDENT}}going on with task 2/5, phase main"

@@ -7,7 +7,7 @@ are beyond any machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from cl_lightning.config.schema.bounds import choice, number, share, whole
 from cl_lightning.config.schema.data import MOST_PIXELS
@@ -38,6 +38,8 @@ def _patch() -> Any:
 class ModelConfig:
     """Options of all models; ``auto`` has no others."""
 
+    encoder: ClassVar[str] = ""
+    """Kind of network, one of ``method.ENCODERS``, in each model that can be built."""
     name: str = chosen("model")
 
     def typed(self) -> str:
@@ -49,6 +51,7 @@ class ModelConfig:
 class ConViTConfig(ModelConfig):
     """ConViT encoder."""
 
+    encoder: ClassVar[str] = "transformer"
     kind: str = constant("model", "convit")
     patch_size: Filled[int] = _patch()
     dim: int = _dim()
@@ -63,6 +66,7 @@ class ConViTConfig(ModelConfig):
 class TimmConfig(ModelConfig):
     """One of timm's plain vision transformers."""
 
+    encoder: ClassVar[str] = "vit"
     name: str
     kind: str = constant("model", "timm_vit")
     patch_size: int | None = _patch()
@@ -73,6 +77,8 @@ class TimmConfig(ModelConfig):
 @dataclass(kw_only=True)
 class TimmBackboneConfig(ModelConfig):
     """Any of timm's networks, as a feature extractor."""
+
+    encoder: ClassVar[str] = "any"  # none that a method's authors have: every method becomes an adaptation
 
     name: str
     kind: str = constant("model", "timm_backbone")
@@ -90,6 +96,7 @@ class TimmBackboneConfig(ModelConfig):
 class ViTConfig(ModelConfig):
     """A plain vision transformer with a class token."""
 
+    encoder: ClassVar[str] = "vit"
     kind: str = constant("model", "plain_vit")
     patch_size: Filled[int] = _patch()
     dim: int = _dim()
@@ -103,6 +110,7 @@ class ViTConfig(ModelConfig):
 class CifarResNetConfig(ModelConfig):
     """The CIFAR ResNet of depth 6n + 2."""
 
+    encoder: ClassVar[str] = "cnn"
     kind: str = constant("model", "cifar_resnet")
     depth: int = whole(at_least=8, at_most=_MOST_DEPTH)
     shortcut: str = choice(("padded", "projection"))
@@ -113,6 +121,7 @@ class CifarResNetConfig(ModelConfig):
 class ResNet18Config(ModelConfig):
     """ResNet-18 with a stem for small images."""
 
+    encoder: ClassVar[str] = "cnn"
     kind: str = constant("model", "resnet18")
     width: int = whole(at_least=1, at_most=1 << 14)
     stem: Filled[str] = choice(("small", "large", "pooled"))
