@@ -81,8 +81,7 @@ def _check_timm(model: TimmConfig | TimmBackboneConfig, scenario: Scenario, weig
     may not be far larger than those that the name was made for.
     """
     size, total = scenario.image_size, sum(tensor.numel() for tensor in weights.values())
-    made_for = expected_size(model.name)
-    if size > _MOST_TIMES * made_for:
+    if isinstance(model, TimmBackboneConfig) and size > _MOST_TIMES * (made_for := expected_size(model.name)):
         raise ValueError(f"data.image_size={size} is far more than the {made_for} pixels of model.name={model.name}")
     weights_needed, fixed = model_size(model, size, scenario.channels)
     if weights_needed > total or fixed > _MOST_FIXED * total:

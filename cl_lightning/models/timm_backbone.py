@@ -27,7 +27,7 @@ from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.replica_norm import by_replica
 from cl_lightning.models.tensor_types import Images, Maps, Scales
-from cl_lightning.models.timm_names import check_name, expected_size, pretrained_config
+from cl_lightning.models.timm_names import expected_size, pretrained_config
 from cl_lightning.models.weights_file import Weights
 
 _NET = "net."
@@ -128,7 +128,7 @@ def open_network(name: str, image_size: int, channels: int, patch_size: int | No
     """
     import timm
 
-    check_name(name)
+    pretrained_config(name)  # refuses what is no name
     options: dict[str, Any] = {"img_size": image_size, "drop_rate": 0.0, "drop_path_rate": 0.0}
     options |= {} if patch_size is None else {"patch_size": patch_size}
     while True:

@@ -22,8 +22,10 @@ def check_name(name: str) -> None:
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=4) or _COMMON
         raise InvalidSettingError("name", name, "is not a timm model", tuple(close))
+    if not tag:
+        return
     tags = [given.partition(".")[2] for given in timm.list_models(f"{architecture}.*", pretrained=True)]
-    if tag and tag not in tags:
+    if tag not in tags:
         close = difflib.get_close_matches(tag, tags, n=3) or tags[:3]
         known = (architecture, *(f"{architecture}.{other}" for other in close))
         raise InvalidSettingError("name", name, f"has a tag that timm's {architecture} does not", known)
@@ -35,8 +37,22 @@ def expected_size(name: str) -> int:
 
 
 def pretrained_config(name: str) -> Any:
-    """Return what timm knows about the weights of ``name``. Raises ``ValueError`` as :func:`check_name` does."""
+    """Return what timm knows about the weights of ``name``. Raises ``ValueError`` as :func:`check_name` does, and for
+    a name that timm has given up: it knows nothing about its weights.
+    """
     import timm
 
     check_name(name)
-    return timm.get_pretrained_cfg(name)
+    known = timm.get_pretrained_cfg(name)
+    if known is None:
+        raise InvalidSettingError("name", name, "is an old name of timm's", _of_today(name))
+    return known
+
+
+def _of_today(name: str) -> tuple[str, ...]:
+    """Return today's name of an old one as timm maps it; where it does not say, the nearest."""
+    import timm
+    from timm.models import _registry
+
+    mapped = getattr(_registry, "_deprecated_models", {}).get(name)
+    return (mapped,) if mapped else tuple(difflib.get_close_matches(name, timm.list_models(), n=4) or _COMMON)

@@ -139,6 +139,18 @@ def test_a_network_of_timms_is_one_of_its_names_and_no_larger_than_its_weights()
         method_with_network(config, far, payload)
 
 
+@pytest.mark.parametrize("method", ["finetune", "dytox", "meat"])
+def test_an_encoder_of_timms_is_no_larger_than_its_weights_either(method: str) -> None:
+    options = (f"method={method}", "model=timm", "model.patch_size=4")
+    config = filled(*options, "model.name=test_vit")
+    network = build_method(config, SCENARIO, Key(0)).network
+    network.grow(2, Key(1))
+    payload = {"network": part(network), "teacher": None}
+    method_with_network(config, SCENARIO, payload)
+    with pytest.raises(ValueError, match="at 8 pixels is not that of its"):
+        method_with_network(filled(*options, "model.name=vit_gigantic_patch14_224"), SCENARIO, payload)
+
+
 def test_a_file_of_weights_that_a_configuration_names_is_not_read(tmp_path: Path) -> None:
     config = filled(*TIMM, f"model.weights_file={tmp_path / 'none.pth'}")
     network = build_method(config, SCENARIO, Key(0)).network

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cl_lightning.config.check import check
 from cl_lightning.config.schema import FrozenConfig
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
@@ -85,9 +86,9 @@ def test_another_backbone_starts_from_the_model_s_own_file(name: str, tmp_path: 
 
 def test_a_file_is_typed_where_the_model_reads_it() -> None:
     with pytest.raises(UserError, match=r"backbone_file=F is for a vision transformer .* type model.weights_file=F"):
-        filled("method=simplecil", "model=resnet8", "method.backbone_file=F")
+        check(filled("method=simplecil", "model=resnet8", "method.backbone_file=F"))
     with pytest.raises(UserError, match=r"backbone_task=false needs .* model=timm_backbone\), model.weights_file=FILE"):
-        filled("method=simplecil", "model=resnet8", "method.backbone_task=false")
+        check(filled("method=simplecil", "model=resnet8", "method.backbone_task=false"))
 
 
 def test_a_transformer_is_read_at_its_own_class_token() -> None:

@@ -148,6 +148,7 @@ def test_nothing_computed_from_weights_outlives_them() -> None:
     [
         ("resnett10", {}, "name=resnett10 is not a timm model: pass name=resnet10t"),
         ("hf-hub:timm/resnet50.a1_in1k", {}, "is not a timm model"),
+        ("tv_resnet50", {}, "name=tv_resnet50 is an old name of timm's: pass name=resnet50.tv_in1k"),
         ("convnext_atto", {}, "image_size=8 does not go with convnext_atto, which was made for 224 "),
         ("vit_tiny_patch16_224", {}, "or patch_size=N that divides it"),
         ("resnet10t", {"patch_size": 4}, "patch_size=4 is no option of resnet10t: pass patch_size=None"),

@@ -94,6 +94,24 @@ def test_a_network_that_could_never_be_made_is_counted_at_once() -> None:
 
 
 def test_a_model_that_timm_has_otherwise_is_told_by_its_option() -> None:
-    config = filled("method=wa", "model=timm", "model.name=resnet18")
-    with pytest.raises(UserError, match=r"^model\.name=resnet18 .* type model\.name=vit_tiny_patch16_224"):
-        count(config, 8, 1)
+    """And by the model that takes any network, where the method reads vectors."""
+    line = r"^model\.name=resnet18 .* type model\.name=vit_tiny_patch16_224"
+    for method, is_advised in (("wa", True), ("dytox", False), ("meat", False)):
+        config = filled(f"method={method}", "model=timm", "model.name=resnet18")
+        with pytest.raises(UserError, match=line) as refused:
+            count(config, 8, 1)
+        advice = "take model=timm_backbone, which reads any of timm's networks"
+        assert (advice in str(refused.value)) == is_advised
+
+
+def test_a_frozen_network_needs_no_gradients() -> None:
+    config = filled("method=wa", "model=timm_backbone", "model.name=test_resnet", "model.frozen=true")
+    counts = count(config, 8, 1)
+    assert (counts.trained, counts.stored_per_image) == (0, 0)
+    assert counts.weights > 3e5
+
+
+def test_weights_that_timm_does_not_have_are_missed_before_anything_is_built() -> None:
+    config = filled("method=wa", "model=timm_backbone", "model.name=convnext_atto_rms", "model.pretrained=true")
+    with pytest.raises(UserError, match=r"^model\.pretrained=true: timm has no weights of convnext_atto_rms"):
+        count(config, 32, 3)

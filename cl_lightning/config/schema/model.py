@@ -78,7 +78,8 @@ class TimmConfig(ModelConfig):
 class TimmBackboneConfig(ModelConfig):
     """Any of timm's networks, as a feature extractor."""
 
-    encoder: ClassVar[str] = "any of timm's"
+    encoder: ClassVar[str] = "any"  # none that a method's authors have: every method becomes an adaptation
+
     name: str
     kind: str = constant("model", "timm_backbone")
     patch_size: int | None = _patch()
