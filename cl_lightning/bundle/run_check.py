@@ -8,7 +8,7 @@ from typing import Any
 
 from cl_lightning.bundle.network_check import method_with_network
 from cl_lightning.bundle.results_check import check_results
-from cl_lightning.checkpoint.state import restored_state
+from cl_lightning.checkpoint.state import remembered, restored_state
 from cl_lightning.checkpoint.state_schema import state_check
 from cl_lightning.config.command_line.literals import kind_of_key
 from cl_lightning.config.identity import refuse_edits
@@ -113,12 +113,10 @@ def _check_protocol(config: Config, protocol: Mapping[str, Any]) -> None:
 def _check_exemplars(config: Config, payload: Mapping[str, Any], store: ExemplarStore) -> None:
     """Raise ``ValueError`` where the state has other exemplars, or other data, than the store."""
     identity, source = payload["identity"], store.source
-    remembered = [(key, label) for lists in payload["memory"]["lists"] for label, keys in lists.items() for key in keys]
+    images = remembered(payload["memory"])
     stored = {source.key(row): label for row, label in enumerate(source.labels.tolist())}
     _check(store.image_size == config.data.image_size, "its exemplars are of another size than data.image_size")
-    _check(
-        dict(remembered) == stored and set(remembered) == set(stored.items()), "it remembers other images than it has"
-    )
+    _check(dict(images) == stored and set(images) == set(stored.items()), "it remembers other images than it has")
     _check(identity["class_names"] == list(source.class_names), "its state has other class names than its exemplars")
     _check(identity["protocol"].get("tasks") == list(store.sizes), "its state has other tasks than its exemplars")
     fingerprints = identity.get("fingerprints") or [identity["train_fingerprint"]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from cl_lightning.checkpoint.files import VERSION, Position, last_checkpoint, load_checkpoint
 from cl_lightning.checkpoint.schema import check_state
 from cl_lightning.core.errors import InvalidFileError
+from cl_lightning.core.records import PhaseRecord, TaskRecord
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import PhaseCheckpoint, PhaseRecord, Plain, TaskRecord
+from cl_lightning.core.types import PhaseCheckpoint, Plain
 from cl_lightning.data.sources.base import ImageSource
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method, frozen_copy
@@ -223,15 +224,32 @@ def restore_learnt(payload: dict[str, Plain], method: Method) -> None:
 
 def memory_state(memory: RehearsalMemory, source: ImageSource) -> dict[str, Plain]:
     """Return the memory with stable keys in place of rows: files added to a folder move rows, not keys."""
-    plain: dict[str, Plain] = memory.state()
-    lists = [{label: [source.key(row) for row in rows] for label, rows in each.items()} for each in plain["lists"]]
-    return {**plain, "lists": lists}
+    return _with_lists(memory.state(), source.key)
 
 
 def restore_memory(payload: dict[str, Plain], source: ImageSource) -> RehearsalMemory:
     """Return a memory from its part of a checkpoint; ``ValueError`` names an image that is no longer there."""
-    lists = [{label: [source.row(key) for key in keys] for label, keys in each.items()} for each in payload["lists"]]
-    return RehearsalMemory.from_state({**payload, "lists": lists})
+    return RehearsalMemory.from_state(_with_lists(payload, source.row))
+
+
+def remembered(payload: Mapping[str, Plain]) -> list[tuple[int | str, int]]:
+    """Return the keys and labels of all images of a memory's part of a checkpoint, of all replicas: classes ascending;
+    of a class the exemplars first, best first, then what is held out.
+    """
+    lists = [*payload["lists"], payload.get("held_out", {})]
+    labels = sorted({int(label) for each in lists for label in each})
+    found = [{int(label): keys for label, keys in each.items()} for each in lists]
+    return [(key, label) for label in labels for each in found for key in each.get(label, ())]
+
+
+def _with_lists(plain: Mapping[str, Plain], name: Callable[[Plain], int | str]) -> dict[str, Plain]:
+    """Return a memory's plain form with ``name`` of each image in its lists."""
+
+    def named(lists: Mapping[Plain, Sequence[Plain]]) -> dict[Plain, list[int | str]]:
+        return {label: [name(image) for image in images] for label, images in lists.items()}
+
+    held = {"held_out": named(plain["held_out"])} if "held_out" in plain else {}
+    return {**plain, "lists": [named(each) for each in plain["lists"]], **held}
 
 
 def _network_state(network: Network) -> dict[str, Plain]:

@@ -78,7 +78,10 @@ def memory_check(label: Check) -> Check:
             "scope": one_of("global", "per_replica"),
             "replicas": whole(1, 4096),
             "lists": list_of(mapping_of(list_of(KEY), key=label)),
-        }
+            "held_share": number,
+            "held_out": mapping_of(list_of(KEY), key=label),
+        },
+        optional=("held_share", "held_out"),
     )
 
 

@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 
 from cl_lightning.config.hydra_internals import keep_types_apart
 from cl_lightning.config.schema import (
+    BiCConfig,
     CifarResNetConfig,
     Config,
     ConViTConfig,
@@ -47,6 +48,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "lwf": LwFConfig,
         "podnet": PODNetConfig,
         "ucir": UCIRConfig,
+        "bic": BiCConfig,
         "wa": WAConfig,
         "der": DERConfig,
         "simplecil": SimpleCILConfig,

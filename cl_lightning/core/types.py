@@ -9,7 +9,7 @@ Legend: B batch, T tasks seen, D width, C classes seen, F feature size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -144,19 +144,16 @@ class Batch:
 
 
 class View(StrEnum):
-    """Samples that a phase uses; ``data.views`` selects each by a pure function."""
+    """Samples that a phase uses; ``data.phase_views`` selects each by a pure function. Images that are held out are in
+    none but ``HELD_OUT``.
+    """
 
     NEW = "new"
     """The task's training images."""
     MERGED = "merged"
     """The task's training images and the rehearsal memory, appended once."""
     HELD_OUT = "held_out"
-    """A tenth of each old class' exemplars and as many images of each new class, for what is fitted to images that were
-    not trained on (the bias of new classes). It is the same for all phases of a task; an exemplar that is held out may
-    have been trained on in an earlier task.
-    """
-    MERGED_WITHOUT_HELD_OUT = "merged_without_held_out"
-    """``MERGED`` but for ``HELD_OUT``."""
+    """The images that are held out of training (``HoldOut``), the same number of each class where there are enough."""
     MEMORY = "memory"
     """The rehearsal memory alone (balanced: the same number of exemplars for each class, where there are enough)."""
     BALANCED = "balanced"
@@ -260,6 +257,14 @@ class Phase:
     """
     gradient_clamp: float | None = None
     """Largest size of each element of the gradient, which is the mean over all processes; None: any."""
+    augmented: bool = True
+    """False: the images as evaluation sees them, whatever the run's augmentation."""
+    decays: Mapping[str, float] = field(default_factory=dict)
+    """Part -> its weight decay relative to the optimiser's (1 if absent)."""
+
+    def decayed(self, factor: float) -> Phase:
+        """Return the phase with ``factor`` times its weight decay: a plan may give each task another one."""
+        return replace(self, optimiser=replace(self.optimiser, weight_decay=factor * self.optimiser.weight_decay))
 
 
 @dataclass(frozen=True)
@@ -289,6 +294,18 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class HoldOut:
+    """Hold images of the task's classes out of training, before anything is trained on them (BiC, Wu et al. 2019).
+
+    They stay in the memory beside the exemplars and count against its budget; none of them is ever trained on, averaged
+    or herded. As exemplars do, they become fewer with each task.
+    """
+
+    share: float
+    """Share of each class's images in the memory, in (0, 1)."""
+
+
+@dataclass(frozen=True)
 class Herd:
     """Choose exemplars of the new classes and shrink the old ones' lists."""
 
@@ -296,8 +313,16 @@ class Herd:
     """Embed randomly augmented images (as published for DyTox), not clean ones."""
     distinct: bool = False
     """iCaRL's own rule: an image that was chosen cannot win again (``memory.herding.herd_distinct``)."""
+    normalised: bool = True
+    """Features are divided by their length."""
     again: bool = False
     """The task's classes have been herded before, for a phase that trained on them: choose anew, in place of that."""
+    old_too: bool = False
+    """Rank the old classes anew too, each among the exemplars that it still has."""
+    as_old: bool = False
+    """Keep as many of a new class as an old one has, beyond the budget: for a phase that trains on both alike. Another
+    herding ``again`` ends it.
+    """
 
 
 @dataclass(frozen=True)
@@ -312,7 +337,7 @@ class Evaluate:
     """Count correct answers on every task seen so far, for every read-out of the method."""
 
 
-PlanItem = Grow | Fit | Herd | Act | Evaluate
+PlanItem = Grow | Fit | HoldOut | Herd | Act | Evaluate
 
 
 @dataclass(frozen=True)
@@ -327,43 +352,6 @@ class Progress:
     epochs: int
 
 
-@dataclass(frozen=True)
-class TaskRecord:
-    """The facts of a finished task that a run reports beside its counts."""
-
-    index: int
-    classes: tuple[int, ...]
-    """Global labels."""
-    names: tuple[str, ...]
-    seconds: float
-    """Wall time of the task, training and evaluation."""
-    images_per_second: float
-    """Training throughput."""
-    parameters: int
-    """Number of parameters of the network after the task."""
-    multiply_adds: int | None = None
-    """Multiply-adds of an image through the network, with the scores of all classes seen; None in runs from before it
-    was counted.
-    """
-    peak_memory: int | None = None
-    """Largest resident set of a process of the run by then, in bytes."""
-    peak_gpu_memory: int | None = None
-    """Most bytes of tensors on a GPU of the run by then; None without a GPU."""
-
-
-@dataclass(frozen=True)
-class PhaseRecord:
-    """The cost of one phase of a task."""
-
-    task: int
-    phase: str
-    steps: int
-    """Optimiser steps."""
-    images: int
-    """Images trained on since the phase was last resumed; ``seconds`` counts from there too."""
-    seconds: float
-
-
 Embed = Callable[[Tensor], Tensor]
 """Normalised images (B, channels, height, width) -> (B, F)."""
 
@@ -372,12 +360,12 @@ class DataAccess(Protocol):
     """A method's access to data outside of training: the memory and the task's own images."""
 
     exemplars: dict[int, Tensor]
-    """Global label -> training rows in the memory, of all replicas together, ascending."""
+    """Global label -> training rows in the memory, of all replicas together, ascending; none that is held out."""
     flips: bool
     """True if a mirrored image is still an image of its class (not so for digits)."""
 
     def rows_of(self, label: int) -> Tensor:
-        """Return the training rows of a class of the current task."""
+        """Return the training rows of a class of the current task, without those that are held out."""
         ...
 
     def embed(self, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:

@@ -6,9 +6,8 @@ rehearsal protocol.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -17,9 +16,6 @@ from torch import Tensor
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Task, View
-
-HELD_OUT_SHARE = 0.1
-"""Share of a class' images in the memory that is held out of training (BiC, Wu et al. 2019)."""
 
 
 class Exemplars(Protocol):
@@ -33,20 +29,24 @@ class Exemplars(Protocol):
         """Return label -> rows of a replica, best first."""
         ...
 
+    def held_out_rows(self) -> Tensor:
+        """Return all rows that are held out of training: classes ascending."""
+        ...
+
     @property
-    def num_lists(self) -> int:
-        """Number of lists, one for all replicas or one for each."""
+    def held_out(self) -> Mapping[int, Tensor]:
+        """Label -> rows that are held out of training."""
         ...
 
 
 @dataclass(frozen=True)
 class ViewKey:
-    """The random stream of a view: not one a phase, so that two phases of a task see one split of it."""
+    """The random stream of a view."""
 
     run: Key
     """Key of the run; a view that draws folds into it what its rows depend on, a task or a class."""
     phase: str
-    """Name of the phase, for ``BALANCED`` alone, which draws anew for every phase."""
+    """Name of the phase, for ``BALANCED``, which draws anew for every phase."""
 
 
 def view_rows(
@@ -56,7 +56,14 @@ def view_rows(
 
     ``labels`` gives each row's global label; ``key`` is used where a view draws at random.
     """
-    return _VIEWS[view](tasks, memory, labels, replica, key)
+    held = memory.held_out_rows()
+    learnt = [replace(task, train=without(task.train, held)) for task in tasks] if len(held) else tasks
+    return _VIEWS[view](learnt, memory, labels, replica, key)
+
+
+def without(rows: Tensor, held: Tensor) -> Tensor:
+    """Return the rows that are not held out of training, in their order."""
+    return rows[~torch.isin(rows, held)]
 
 
 def _new(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: ViewKey) -> Tensor:
@@ -89,46 +96,15 @@ def _balanced(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica:
 
 
 def _held_out(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: ViewKey) -> Tensor:
-    merged = _merged(tasks, memory, labels, replica, key)
-    return merged[torch.isin(merged, _held_out_rows(tasks[-1], memory, labels, key.run))]
+    """Return the images that are held out, of a new class no more than of an old one.
 
-
-def _without_held_out(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: ViewKey) -> Tensor:
-    merged = _merged(tasks, memory, labels, replica, key)
-    return merged[~torch.isin(merged, _held_out_rows(tasks[-1], memory, labels, key.run))]
-
-
-def _held_out_rows(task: Task, memory: Exemplars, labels: Tensor, key: Key) -> Tensor:
-    """Return the held-out rows of all lists: the replicas train one network, so what one holds out none may train on.
-
-    A new class has as many as an old one; where there is no old one, its own share.
+    Of a new class more may be held out (BiC's authors set all aside at the first task's size); only as many are used.
     """
-    old = {
-        (label, index): rows
-        for index in range(memory.num_lists)
-        for label, rows in memory.exemplars(index).items()
-        if label < task.num_old
-    }
-    of_an_old_class = max(map(_num_held_out, map(len, old.values())), default=0)
-    parts = [_first(rows, _num_held_out(len(rows)), key, label) for (label, _), rows in old.items()]
-    for label in task.classes:
-        rows = task.train[labels[task.train] == label]
-        wanted = of_an_old_class if old else _num_held_out(len(rows))
-        parts.append(_first(rows, min(wanted, len(rows) - 1), key, label))
-    return torch.cat(parts)
-
-
-def _num_held_out(count: int) -> int:
-    """Return how many of ``count`` images of a class are held out: one at least, and never the last."""
-    return min(max(1, math.floor(HELD_OUT_SHARE * count)), count - 1) if count else 0
-
-
-def _first(rows: Tensor, count: int, key: Key, label: int) -> Tensor:
-    """Return the first ``count`` rows of a class in an order of its own that lasts for the whole run: of the images
-    that stay in the memory, those that were held out before come first again.
-    """
-    order = torch.argsort(rng.bits(key.fold("held out", label), rows), stable=True)
-    return rows[order[: max(0, count)]]
+    held, task = memory.held_out, tasks[-1]
+    sizes = [len(rows) for label, rows in held.items() if label < task.num_old]
+    count = max(sizes, default=max(map(len, held.values()), default=0))
+    parts = [held[label][:count] for label in sorted(held)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
 
 def _cumulative(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: ViewKey) -> Tensor:
@@ -139,7 +115,6 @@ _VIEWS: dict[View, Callable[[Sequence[Task], Exemplars, Tensor, int, ViewKey], T
     View.NEW: _new,
     View.MERGED: _merged,
     View.HELD_OUT: _held_out,
-    View.MERGED_WITHOUT_HELD_OUT: _without_held_out,
     View.MEMORY: _memory,
     View.BALANCED: _balanced,
     View.CUMULATIVE: _cumulative,

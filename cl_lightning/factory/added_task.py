@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cl_lightning.checkpoint.state import RunState, evaluated_images, last_state, restore
+from cl_lightning.checkpoint.state import RunState, evaluated_images, last_state, remembered, restore
 from cl_lightning.config.early_stopping import evaluates_share
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.option_names import LEARNT
@@ -226,10 +226,8 @@ def exemplars_of(config: Config, payload: dict[str, Any]) -> ExemplarStore:
 
 
 def _exemplar_keys(payload: dict[str, Any]) -> dict[int | str, int]:
-    """Return key -> global label of the exemplars of all replicas: classes ascending, best first."""
-    lists = payload["memory"]["lists"]
-    labels = sorted({int(label) for exemplars in lists for label in exemplars})
-    return {key: label for label in labels for exemplars in lists for key in exemplars.get(label, ())}
+    """Return key -> global label of the images in the memory, of all replicas: classes ascending, best first."""
+    return dict(remembered(payload["memory"]))
 
 
 def _train_source(config: Config, identity: Mapping[str, Any], keys: Sequence[int | str]) -> ArraySource | FolderSource:

@@ -1,15 +1,15 @@
-"""Methods on a convolutional backbone: fine-tuning, joint, LwF, iCaRL, UCIR, PODNet, WA and DER, from options."""
+"""Methods on a convolutional backbone: fine-tuning, joint, LwF, iCaRL, UCIR, PODNet, BiC, WA and DER, from options."""
 
 from __future__ import annotations
 
-from cl_lightning.config.schema import Config, DERConfig, LwFConfig, PODNetConfig, UCIRConfig, WAConfig
+from cl_lightning.config.schema import BiCConfig, Config, DERConfig, LwFConfig, PODNetConfig, UCIRConfig, WAConfig
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import backbone_structure, embedding_network, named_network
 from cl_lightning.factory.phases import MAIN, build_phase
-from cl_lightning.methods import der, icarl, lwf, podnet, ucir, wa
+from cl_lightning.methods import bic, der, icarl, lwf, podnet, ucir, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 
@@ -123,6 +123,29 @@ def build_podnet(config: Config, scenario: Scenario, key: Key) -> Method:
     head = {"head": "proxies_by_task", "proxies": method.proxies}
     network = embedding_network(config, scenario, key, head=head, backbones=_PODNETS_BACKBONES)
     return podnet.PODNet(network, main, finetuning, options)
+
+
+def build_bic(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return BiC. Raises ``UserError`` without a memory."""
+    method = config.method
+    assert isinstance(method, BiCConfig)
+    if config.memory.budget == "none":
+        raise UserError(
+            "memory=none: method=bic fits its correction to images of old classes, type memory=total (or method=lwf)"
+        )
+    main = build_phase(MAIN, method.main, config, View.MERGED, bic.MAIN_PARTS)
+    correction = build_phase(
+        "bias_correction", method.bias_correction, config, View.HELD_OUT, bic.CORRECTION_PARTS, augmented=False
+    )
+    options = bic.BiCOptions(
+        method.temperature,
+        method.held_out,
+        method.offset_weight,
+        decay_over=len(scenario.tasks) if method.decay_by_task else None,
+        moving_statistics=method.correction_batch_norm == "training",
+    )
+    head = {"head": "bias_corrected", "every_pair": method.pairs == "all"}
+    return bic.BiC(embedding_network(config, scenario, key, head=head), main, correction, options)
 
 
 def build_wa(config: Config, scenario: Scenario, key: Key) -> Method:

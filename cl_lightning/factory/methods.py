@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from cl_lightning.config.option_names import METHOD
 from cl_lightning.config.schema import (
+    BiCConfig,
     Config,
     DAFormerConfig,
     DERConfig,
@@ -26,6 +27,7 @@ from cl_lightning.core.errors import worded
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.convolutional import (
+    build_bic,
     build_der,
     build_finetune,
     build_icarl,
@@ -49,6 +51,7 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     LwFConfig: build_lwf,
     PODNetConfig: build_podnet,
     UCIRConfig: build_ucir,
+    BiCConfig: build_bic,
     WAConfig: build_wa,
     DERConfig: build_der,
     SimpleCILConfig: build_simplecil,

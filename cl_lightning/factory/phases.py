@@ -19,6 +19,7 @@ def build_phase(
     mixing: Mixing | None = None,
     sharpness: Sharpness | None = None,
     gradient_clamp: float | None = None,
+    augmented: bool = True,
 ) -> Phase:
     """Return a phase with a paper's schedule, scaled, and the recipe's way of sampling."""
     recipe = config.recipe
@@ -51,4 +52,5 @@ def build_phase(
         sharpness=sharpness,
         drop_path_in_frozen=recipe.drop_path_in_frozen,
         gradient_clamp=gradient_clamp,
+        augmented=augmented,
     )

@@ -21,6 +21,7 @@ from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Embed, Phase, PhaseCheckpoint, Task
 from cl_lightning.data.datamodule import TaskData
 from cl_lightning.data.loading import Chunks, Images, Pipeline, PixelStore
+from cl_lightning.data.phase_views import without
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.step_sampler import PhaseSampler
 from cl_lightning.data.workers import reason_of_end
@@ -137,7 +138,7 @@ class Engine:
             self._scenario.train,
             self._scenario.train_labels,
             draws.of(learner.replicas),
-            replace(self._pipeline, key=key),
+            replace(self._pipeline if phase.augmented else self._clean, key=key),
             self._train_pixels,
             workers=self.options.workers,
             wanted=range(before, draws.total_steps),
@@ -322,17 +323,24 @@ class EngineDataAccess:
     """A method's access to data between phases (``types.DataAccess``)."""
 
     def __init__(
-        self, engine: Engine, network: Network, scenario: Scenario, exemplars: dict[int, Tensor], flips: bool
+        self,
+        engine: Engine,
+        network: Network,
+        scenario: Scenario,
+        exemplars: dict[int, Tensor],
+        held_out: Tensor,
+        flips: bool,
     ) -> None:
         self._engine = engine
         self._network = network
         self._scenario = scenario
         self.exemplars = exemplars
+        self._held_out = held_out
         self.flips = flips
 
     def rows_of(self, label: int) -> Tensor:
-        """Return the training rows of a class of the current task."""
-        return self._scenario.class_rows(label)
+        """Return the training rows of a class of the current task, without those that are held out."""
+        return without(self._scenario.class_rows(label), self._held_out)
 
     def embed(self, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
         """Return embeddings of clean training images; (n, F) float32 on the CPU."""

@@ -29,7 +29,7 @@ from cl_lightning.learning.stopping_rule import StoppingState
 from cl_lightning.methods.base import Method
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
 from cl_lightning.optim.gradients import clamp_gradients
-from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
+from cl_lightning.optim.optimiser import FACTOR, Factors, base_rate, make_optimiser
 from cl_lightning.optim.optimiser_state import load_optimiser
 from cl_lightning.optim.sam import ascend, descend
 from cl_lightning.optim.schedule import learning_rate
@@ -149,7 +149,7 @@ class Learner(pl.LightningModule):
                 parameter.grad = None
                 if name in self.phase.trains:
                     trained.append(parameter)
-                    self._factors.append(self.phase.rates.get(name, 1.0))
+                    self._factors.append(Factors(self.phase.rates.get(name, 1.0), self.phase.decays.get(name, 1.0)))
         assert trained, f"phase {self.phase.name} trains nothing of {list(self.network.parts())}"
         return trained
 

@@ -7,6 +7,9 @@ pick costs one column of the Gram matrix, a row picked again costs none, and sco
 Columns are float32, a third of the cost of float64. Scores carry a bound of their own rounding error; rows that it
 cannot tell apart are scored again in float64. So the ranks are those of float64, whatever the BLAS and its threads.
 
+Features that are not to be divided by their own lengths are all divided by the longest one: no choice depends on a
+common factor, and the bound holds for lengths up to one.
+
 Legend: n images of one class, F feature size, R rows in question.
 """
 
@@ -26,16 +29,19 @@ _BLOCK = 64
 _Vector = NDArray[np.float64]
 
 
-def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Int64[Tensor, " ranks"]:
+def herd(
+    features: Tensor, count: int, max_iterations: int = 1000, *, normalised: bool = True
+) -> Int64[Tensor, " ranks"]:
     """Rank images by the rule of the published DyTox runs ("icarl_all").
 
     A row chosen before may win again: it then moves ``w`` but fills no rank. After ``max_iterations`` such turns
     the ranks still open go to the rows not chosen yet, in row order. The lowest row wins ties.
 
     Args:
-        features: (n, F) floating point, one row an image; rows are divided by their norm + 1e-8.
+        features: (n, F) floating point, one row an image.
         count: images wanted, >= 0; a class with fewer gives them all.
         max_iterations: turns of the search, >= 0 (published: 1000).
+        normalised: divide each row by its norm + 1e-8 first.
 
     Returns:
         min(count, n) row numbers on the CPU, best first. A smaller count gives a prefix.
@@ -44,19 +50,19 @@ def herd(features: Tensor, count: int, max_iterations: int = 1000) -> Int64[Tens
         ValueError: features that are not (n, F) floating point, or a negative count.
         FloatingPointError: features that are not finite: the network has diverged.
     """
-    return _rank(features, count, max_iterations, revisit=True)
+    return _rank(features, count, max_iterations, revisit=True, normalised=normalised)
 
 
-def herd_distinct(features: Tensor, count: int) -> Int64[Tensor, " ranks"]:
+def herd_distinct(features: Tensor, count: int, *, normalised: bool = True) -> Int64[Tensor, " ranks"]:
     """Rank images by iCaRL's own rule: next is the unused row that brings the exemplars' mean nearest the class mean.
 
     Minimising ||mean - (sum + d)/k|| is maximising <k mean - sum, d> - ||d||^2/2. Arguments, result and errors are
     those of :func:`herd`, from which it differs only from the turn on at which that would choose a row again.
     """
-    return _rank(features, count, count, revisit=False)
+    return _rank(features, count, count, revisit=False, normalised=normalised)
 
 
-def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Int64[Tensor, " ranks"]:
+def _rank(features: Tensor, count: int, turns: int, *, revisit: bool, normalised: bool) -> Int64[Tensor, " ranks"]:
     if features.ndim != 2 or not features.is_floating_point():
         got = f"{features.dtype} features of shape {tuple(features.shape)}"
         raise ValueError(f"herding got {got}: pass floats of shape (images, feature size)")
@@ -65,14 +71,15 @@ def _rank(features: Tensor, count: int, turns: int, revisit: bool) -> Int64[Tens
     wanted = min(count, len(features))
     if wanted == 0:
         return torch.empty(0, dtype=torch.int64)
-    ranked = dict.fromkeys(_greedy(features.detach().cpu(), wanted, turns, revisit))
+    ranked = dict.fromkeys(_greedy(features.detach().cpu(), wanted, turns, revisit, normalised))
     if len(ranked) < wanted:
         ranked.update(dict.fromkeys(range(len(features))))
     return torch.tensor(list(ranked)[:wanted], dtype=torch.int64)
 
 
-def _greedy(features: Float[Tensor, "n F"], wanted: int, turns: int, revisit: bool) -> list[int]:
-    quick, exact = QuickProducts(features), _Exact(features)
+def _greedy(features: Float[Tensor, "n F"], wanted: int, turns: int, revisit: bool, normalised: bool) -> list[int]:
+    quick = QuickProducts(features, normalised=normalised)
+    exact = _Exact(features, None if normalised else quick.longest)
     step, tie_break = quick.with_mean, np.zeros(len(features)) if revisit else -quick.half_squared_norms
     scores, slack = step + tie_break, np.zeros(len(features))
     columns: dict[int, _Vector] = {}
@@ -104,15 +111,17 @@ def _settle(scores: _Vector, slack: _Vector, exact: _Exact, turn: int, revisit: 
 
 
 class QuickProducts:
-    """A class's inner products in float32, between rows divided by their norms."""
+    """A class's inner products in float32, between rows divided by their norms, or by the largest of them."""
 
-    def __init__(self, features: Float[Tensor, "n F"]) -> None:
+    def __init__(self, features: Float[Tensor, "n F"], *, normalised: bool = True) -> None:
         # numpy's BLAS reads a matrix of this size from the caches twice as fast as torch's, and nothing of torch must
         # run beside it: the threads of both would fight. Rows are scaled after a product: a normalised copy would cost
         # several picks.
         self._rows_nF: NDArray[np.float32] = features.to(torch.float32).contiguous().numpy()
         norms_n = np.sqrt(np.einsum("nf,nf->n", self._rows_nF, self._rows_nF)).astype(np.float64)
-        self._scale_n: _Vector = 1 / (norms_n + _NORM_FLOOR)
+        self.longest = float(norms_n.max())
+        """Largest norm."""
+        self._scale_n: _Vector = 1 / ((norms_n if normalised else np.full_like(norms_n, self.longest)) + _NORM_FLOOR)
         mean_F = self._scale_n.astype(np.float32) @ self._rows_nF / np.float32(len(norms_n))
         with np.errstate(invalid="ignore", over="ignore"):  # raised below
             self.with_mean: _Vector = (self._rows_nF @ mean_F) * self._scale_n
@@ -131,9 +140,13 @@ class QuickProducts:
 
 
 class _Exact:
-    """Scores in float64, for a few rows at a time; ``picked`` are the picks so far, with repetitions."""
+    """Scores in float64, for a few rows at a time; ``picked`` are the picks so far, with repetitions.
 
-    def __init__(self, features: Float[Tensor, "n F"]) -> None:
+    Rows are divided by their norms, or all by one ``divisor``.
+    """
+
+    def __init__(self, features: Float[Tensor, "n F"], divisor: float | None = None) -> None:
+        self._divisor = divisor
         exact = features if features.dtype == torch.float64 else features.float()
         self._rows_nF: _Vector | NDArray[np.float32] = exact.numpy()
         self._mean_F: _Vector | None = None
@@ -146,23 +159,27 @@ class _Exact:
         if self._mean_F is None:
             # In blocks, which stay in the cache: most classes are decided without, the others need it once.
             count = len(self._rows_nF)
-            sums = [_sum(self._rows_nF[low : low + _BLOCK]) for low in range(0, count, _BLOCK)]
+            sums = [self._sum(self._rows_nF[low : low + _BLOCK]) for low in range(0, count, _BLOCK)]
             self._mean_F = np.sum(sums, axis=0) / count
         if len(self.picked) > self._summed:
-            self._sum_F += _sum(self._rows_nF[self.picked[self._summed :]])
+            self._sum_F += self._sum(self._rows_nF[self.picked[self._summed :]])
             self._summed = len(self.picked)
         rows_RF = self._rows_nF[rows].astype(np.float64)
         norms_R = _norms(rows_RF)
-        scale_R = 1 / (norms_R + _NORM_FLOOR)
+        scale_R = self._scale(norms_R)
         scores_R: _Vector = (rows_RF @ ((len(self.picked) + 1) * self._mean_F - self._sum_F)) * scale_R
         return scores_R - np.square(norms_R * scale_R) / 2 if halve_norms else scores_R
 
+    def _sum(self, rows_RF: _Vector | NDArray[np.float32]) -> _Vector:
+        """Sum the divided rows, in float64."""
+        exact_RF = rows_RF.astype(np.float64)
+        total: _Vector = self._scale(_norms(exact_RF)) @ exact_RF
+        return total
 
-def _sum(rows_RF: _Vector | NDArray[np.float32]) -> _Vector:
-    """Sum the normalised rows, in float64."""
-    exact_RF = rows_RF.astype(np.float64)
-    total: _Vector = (1 / (_norms(exact_RF) + _NORM_FLOOR)) @ exact_RF
-    return total
+    def _scale(self, norms_R: _Vector) -> _Vector:
+        divisors = norms_R if self._divisor is None else np.full_like(norms_R, self._divisor)
+        scale: _Vector = 1 / (divisors + _NORM_FLOOR)
+        return scale
 
 
 def _norms(rows_RF: _Vector) -> _Vector:

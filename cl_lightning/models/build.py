@@ -8,6 +8,7 @@ from typing import Any
 from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, complete
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.backbone import Backbone
+from cl_lightning.models.bias_correction import BiasCorrectedLinear
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.dual_attention import DualAttentionBlock
 from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingNetwork
@@ -94,6 +95,7 @@ def _embedding_network(structure: Structure) -> EmbeddingNetwork:
     heads: dict[str, Callable[[], GrowingClassifier]] = {
         "linear": lambda: GrowingLinear(backbone.dim, bias=known["bias"]),
         "linear_by_task": lambda: LinearByTask(backbone.dim, bias=known["bias"]),
+        "bias_corrected": lambda: BiasCorrectedLinear(backbone.dim, every=known["every_pair"]),
         "cosine_by_task": lambda: CosineByTask(backbone.dim),
         "proxies_by_task": lambda: ProxiesByTask(backbone.dim, known["proxies"]),
         "mean_cosines": lambda: MeanCosines(backbone.dim, linear=known["linear"]),

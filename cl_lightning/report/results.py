@@ -17,7 +17,8 @@ from pathlib import Path
 
 from cl_lightning.core.atomic_write import write_atomic
 from cl_lightning.core.file_type import read_file
-from cl_lightning.core.types import PhaseRecord, Plain, TaskRecord
+from cl_lightning.core.records import PhaseRecord, TaskRecord
+from cl_lightning.core.types import Plain
 from cl_lightning.metrics import continual
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, accuracies_of_each, accuracy_of_all
 from cl_lightning.metrics.class_balance import ClassCounts

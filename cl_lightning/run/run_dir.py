@@ -214,7 +214,8 @@ class RunDirectory:
     def _disk(self, state: RunState) -> dict[str, int | None]:
         """Return the bytes of the checkpoints that are there, and of the memory's images, each counted once."""
         memory = state.memory
-        rows = torch.cat([memory.rows(replica) for replica in range(memory.num_lists)]).unique()
+        lists = [memory.rows(replica) for replica in range(memory.num_lists)]
+        rows = torch.cat([*lists, memory.held_out_rows()]).unique()
         return {
             "checkpoints": checkpoint_bytes(self._checkpoints),
             "exemplars": stored_bytes(self._scenario.train, rows),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cl_lightning.checkpoint.state import Cursor, RunState
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.records import PhaseRecord, TaskRecord
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     Act,
@@ -26,11 +27,10 @@ from cl_lightning.core.types import (
     Fit,
     Grow,
     Herd,
+    HoldOut,
     Phase,
-    PhaseRecord,
     PlanItem,
     Task,
-    TaskRecord,
     View,
 )
 from cl_lightning.data.class_balance import ClassDraws, class_counts, class_weights, is_even
@@ -43,7 +43,6 @@ from cl_lightning.learning.engine import Engine, EngineDataAccess, Judges
 from cl_lightning.learning.feature_module import evaluation_mode_restored
 from cl_lightning.learning.finite_check import ScoresCheck, broken_network, broken_state
 from cl_lightning.learning.stopping_rule import ACCURACY, StoppingRule, StoppingState
-from cl_lightning.memory.herding import herd, herd_distinct
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts
@@ -52,6 +51,7 @@ from cl_lightning.metrics.confusion import Answers
 from cl_lightning.report.results import PhaseAccuracy
 from cl_lightning.resources.costs import forget_peaks, multiply_adds, peak_gpu_memory, peak_memory
 from cl_lightning.run.evaluation import Counted, evaluate_all, evaluate_ready, first_classes
+from cl_lightning.run.memory_items import choose_exemplars, foreseen, hold_out, refuse_small
 
 log = logging.getLogger(__name__)
 
@@ -91,17 +91,13 @@ class TaskLoop:
         memory, spans = self.state.memory, []
         start = self.state.position
         tasks = self.scenario.tasks if last is None else self.scenario.tasks[: last + 1]
-        if any(isinstance(item, Herd) for item in self.method.plan(tasks[0])):
-            memory.quota(tasks[-1].num_seen)  # refuses a budget that would not last
+        refuse_small(memory, self.method.plan(tasks[0]), tasks[-1].num_seen)
         for task in tasks[start.tasks :]:
             for index, item in enumerate(self.method.plan(task)):
                 if (task.index, index) < (start.tasks, start.items):
                     continue
-                if isinstance(item, Herd):
-                    first = {label: self.scenario.class_rows(label) for label in task.classes}
-                    before = _herded_before(memory, task, item)
-                    memory = before.update([first] * memory.num_lists, task.num_seen)
-                elif isinstance(item, Fit):
+                memory = foreseen(memory, item, task, self.scenario, self._settings.key)
+                if isinstance(item, Fit):
                     sampler = self._sampler(task, item.phase, memory)
                     _refuse_empty(task, item.phase, sampler)
                     spans.append(self._span(task, index, item.phase, sampler))
@@ -139,8 +135,12 @@ class TaskLoop:
                 self._check_finite(item, task)
             case Fit(phase):
                 self._fit(task, phase, engine)
+            case HoldOut():
+                self.state.memory = hold_out(self.state.memory, item, task, self.scenario, self._settings.key)
             case Herd():
-                self._herd(engine, task, item)
+                self.state.memory = choose_exemplars(
+                    self.state.memory, item, task, self.scenario, self.method, engine, self._key(task, "herd")
+                )
             case Act(name):
                 self.method.act(name, task, self._data_access(engine))
                 self._check_finite(item, task)
@@ -243,22 +243,8 @@ class TaskLoop:
         memory = self.state.memory
         lists = [memory.exemplars(replica) for replica in range(memory.num_lists)]
         exemplars = {label: torch.cat([rows[label] for rows in lists]).unique() for label in lists[0]}
-        return EngineDataAccess(engine, self.method.network, self.scenario, exemplars, self._settings.flips)
-
-    def _herd(self, engine: Engine, task: Task, item: Herd) -> None:
-        """Rank the new classes' images, on each replica's own augmentations if each has a memory of its own."""
-        memory, chosen = _herded_before(self.state.memory, task, item), []
-        quota = memory.quota(task.num_seen)
-        rank = herd_distinct if item.distinct else herd
-        groups = [self.scenario.class_rows(label) for label in task.classes]
-        for replica in range(memory.num_lists):
-            key = self._key(task, "herd").fold(replica) if item.augmented else None
-            ranked = engine.map_groups(
-                self.method.network, groups, self.method.embed, lambda features: rank(features, quota), key=key
-            )
-            pairs = zip(task.classes, groups, ranked, strict=True)
-            chosen.append({label: rows[ranks] for label, rows, ranks in pairs})
-        self.state.memory = memory.update(chosen, task.num_seen)
+        held = memory.held_out_rows()
+        return EngineDataAccess(engine, self.method.network, self.scenario, exemplars, held, self._settings.flips)
 
     def _evaluate(self, engine: Engine, task: Task) -> None:
         """Count right answers on all tasks so far, each image once."""
@@ -362,11 +348,6 @@ def _diverged(what: str, task: Task, item: PlanItem) -> FloatingPointError:
     begins = task.index == 0 and isinstance(item, Grow)  # nothing has been learnt yet
     mend = "the weights that it begins with are broken, use others" if begins else "it has diverged, lower lr_scale"
     return FloatingPointError(f"{what} at task {task.index + 1}, {_name(item)}: {mend}")
-
-
-def _herded_before(memory: RehearsalMemory, task: Task, item: Herd) -> RehearsalMemory:
-    """Return the memory that the new exemplars are added to: without an earlier choice, where one is made again."""
-    return memory.without(task.classes) if item.again else memory
 
 
 def _refuse_empty(task: Task, phase: Phase, sampler: PhaseSampler) -> None:

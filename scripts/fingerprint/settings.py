@@ -58,7 +58,7 @@ GROUPS = (
         ),
     ),
     Group(("lwf", "icarl", "ucir", "podnet", "wa"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
-    Group(("der",), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
+    Group(("bic", "der"), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
     Group(
         ("dytox", "dytox_plusplus"),
         (

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cl_lightning.core.errors import InvalidFileError
+<<<<<<< HEAD
 from scripts.reference import (
     lwf_vectors,
     model_vectors,
@@ -16,6 +17,9 @@ from scripts.reference import (
     simplecil_vectors,
     ucir_vectors,
 )
+=======
+from scripts.reference import bic_vectors, lwf_vectors, model_vectors, podnet_vectors, recipe_vectors, ucir_vectors
+>>>>>>> main
 from scripts.reference.difference import Row, Verdict
 from scripts.reference.vectors import META, VectorFile, is_daformer
 
@@ -53,6 +57,7 @@ KINDS = {
     "daformer": Kind("DAFormer", is_daformer, model_vectors.rows, model_vectors.is_input),
     "lwf": Kind("LwF", lwf_vectors.matches, lwf_vectors.rows, lwf_vectors.is_input),
     "ucir": Kind("UCIR", ucir_vectors.matches, ucir_vectors.rows, ucir_vectors.is_input),
+    "bic": Kind("BiC", bic_vectors.matches, bic_vectors.rows, bic_vectors.is_input),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),
     "simplecil": Kind("SimpleCIL", simplecil_vectors.matches, simplecil_vectors.rows, simplecil_vectors.is_input),

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from cl_lightning.checkpoint.files import VERSION, Position, load_checkpoint, save_whole
-from cl_lightning.checkpoint.state import Cursor, RunState, memory_state, restore_memory
+from cl_lightning.checkpoint.state import Cursor, RunState, memory_state, remembered, restore_memory
 from cl_lightning.core.types import PhaseCheckpoint
 from cl_lightning.data.sources.base import FolderSource
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
@@ -33,6 +33,18 @@ def test_the_memory_points_at_the_same_images_after_a_file_was_added(tmp_path: P
     restored = restore_memory(load_checkpoint(tmp_path / "task.pt")["memory"], after)
     assert [after.key(row) for row in restored.rows().tolist()] == ["a/3.png", "a/2.png", "b/2.png"]
     assert restored.rows().tolist() == [2, 1, 4], "the rows have moved"
+
+
+def test_images_that_are_held_out_are_named_too(tmp_path: Path) -> None:
+    before = pictures(tmp_path, "a/2.png", "a/3.png", "a/4.png", "b/1.png")
+    memory = RehearsalMemory(Budget("total", 8), "global", 1).hold_out({0: torch.tensor([2, 0])}, 0.5)
+    memory = memory.update([{0: torch.tensor([1])}], 1).hold_out({1: torch.tensor([3])}, 0.5)
+    save_whole(tmp_path / "task.pt", {"version": VERSION, "memory": memory_state(memory, before)})
+    after, payload = pictures(tmp_path, "a/1.png"), load_checkpoint(tmp_path / "task.pt")["memory"]
+    restored = restore_memory(payload, after)
+    assert [after.key(row) for row in restored.held_out_rows().tolist()] == ["a/4.png", "a/2.png", "b/1.png"]
+    assert restored.held_share == 0.5
+    assert remembered(payload) == [("a/3.png", 0), ("a/4.png", 0), ("a/2.png", 0), ("b/1.png", 1)]
 
 
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:

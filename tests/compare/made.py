@@ -10,7 +10,7 @@ import yaml
 
 from cl_lightning.compare.collect import collect
 from cl_lightning.compare.measured import MeasuredRun, measure
-from cl_lightning.core.types import TaskRecord
+from cl_lightning.core.records import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell
 from cl_lightning.metrics.class_balance import ClassCell, ClassCounts
 from cl_lightning.report.results import build_results, write_results

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -110,87 +112,43 @@ def test_balanced_draws_as_it_always_has() -> None:
     assert view(View.BALANCED, TASKS, AFTER_FIRST, key=1, phase="classifier")[4:] == [14, 10, 11, 9]
 
 
-MANY = torch.arange(120) % 4
-"""Thirty rows of each of four classes: row r is of class r % 4."""
-MANY_TASKS = (
-    Task(0, (0, 1), ("a", "b"), torch.arange(120)[MANY < 2], torch.tensor([0])),
-    Task(1, (2, 3), ("c", "d"), torch.arange(120)[MANY > 1], torch.tensor([1])),
+HELD = replace(
+    memory({0: rows(7, 0), 1: rows(8, 2)}),
+    held_share=0.1,
+    held_out={0: rows(3), 1: rows(4, 15), 2: rows(10, 1, 14), 3: rows(9)},
 )
+"""Two images of class 1 are held out, and up to three of a new class."""
 
 
-def of_class(label: int, *places: int) -> Tensor:
-    """The rows of a class at some places of its own."""
-    return torch.tensor(places, dtype=torch.int64) * 4 + label
+@pytest.mark.parametrize("which", [each for each in View if each is not View.HELD_OUT])
+@pytest.mark.parametrize("tasks", [TASKS[:1], TASKS])
+def test_what_is_held_out_is_in_no_other_view(which: View, tasks: tuple[Task, ...]) -> None:
+    found = view(which, tasks, HELD)
+    assert found
+    assert not set(found) & {3, 4, 15, 10, 1, 14, 9}
 
 
-SHARED = memory({0: of_class(0, *range(20)), 1: of_class(1, *range(20))})
-APART = memory(
-    {0: of_class(0, *range(20)), 1: of_class(1, *range(20))},
-    {0: of_class(0, *range(10, 30)), 1: of_class(1, *range(5, 25))},
-)
-SPLITS = [pytest.param(SHARED, id="one list"), pytest.param(APART, id="a list for each replica")]
+def test_nothing_else_is_left_out_and_the_order_stays() -> None:
+    assert view(View.NEW, TASKS, HELD) == [5, 6, 11, 12]
+    assert view(View.MERGED, TASKS, HELD) == [5, 6, 11, 12, 7, 0, 8, 2]
+    assert view(View.CUMULATIVE, TASKS, HELD) == [0, 2, 7, 8, 5, 6, 11, 12]
+    assert sorted(view(View.BALANCED, TASKS, HELD)) == [0, 2, 5, 6, 7, 8, 11, 12], (
+        "as many of each new class as there are"
+    )
 
 
-def held(kept: RehearsalMemory, replica: int = 0, phase: str = "bias") -> list[int]:
-    return view(View.HELD_OUT, MANY_TASKS, kept, replica, phase=phase, labels=MANY)
+def test_the_held_out_view_has_no_more_of_a_new_class_than_of_an_old_one() -> None:
+    assert view(View.HELD_OUT, TASKS, HELD) == [3, 4, 15, 10, 1, 9]
+    assert view(View.HELD_OUT, TASKS, HELD, phase="other", key=1) == view(View.HELD_OUT, TASKS, HELD)
+    first = memory({}).hold_out({0: rows(3, 0), 1: rows(4)}, 0.1)
+    assert view(View.HELD_OUT, TASKS[:1], first) == [3, 0, 4], "the first task has no old class"
+    assert view(View.HELD_OUT, TASKS, AFTER_FIRST) == []
 
 
-def trained(kept: RehearsalMemory, replica: int = 0, phase: str = "main") -> list[int]:
-    return view(View.MERGED_WITHOUT_HELD_OUT, MANY_TASKS, kept, replica, phase=phase, labels=MANY)
-
-
-@pytest.mark.parametrize("kept", SPLITS)
-@pytest.mark.parametrize("replica", [0, 1])
-def test_what_is_held_out_and_what_is_not_are_merged_together(kept: RehearsalMemory, replica: int) -> None:
-    merged = view(View.MERGED, MANY_TASKS, kept, replica, labels=MANY)
-    out, rest = held(kept, replica), trained(kept, replica)
-    assert not set(out) & set(rest)
-    assert sorted(out + rest) == sorted(merged)
-    assert rest == [row for row in merged if row not in out], "in the order of MERGED"
-
-
-@pytest.mark.parametrize("kept", SPLITS)
-def test_no_replica_trains_on_what_another_holds_out(kept: RehearsalMemory) -> None:
-    """They train one network, so a row that one of them holds out is seen by none."""
-    out = {row for replica in range(2) for row in held(kept, replica)}
-    assert not out & {row for replica in range(2) for row in trained(kept, replica)}
-
-
-@pytest.mark.parametrize("which", [View.HELD_OUT, View.MERGED_WITHOUT_HELD_OUT])
-@pytest.mark.parametrize("kept", SPLITS)
-def test_two_phases_of_a_task_see_one_split(which: View, kept: RehearsalMemory) -> None:
-    one, other = (view(which, MANY_TASKS, kept, 1, phase=phase, labels=MANY) for phase in ("main", "bias"))
-    assert one == other
-
-
-def test_the_held_out_set_is_balanced_and_a_tenth_of_the_exemplars() -> None:
-    assert [int(n) for n in MANY[held(SHARED)].bincount()] == [2, 2, 2, 2]
-    few = memory({0: of_class(0, *range(3)), 1: of_class(1, *range(3))})
-    assert [int(n) for n in MANY[held(few)].bincount()] == [1, 1, 1, 1], "one at least"
-    unequal = memory({0: of_class(0, 4), 1: of_class(1, *range(20))})
-    assert [int(n) for n in MANY[held(unequal)].bincount()] == [0, 2, 2, 2], "never the last exemplar"
-
-
-def test_without_old_classes_a_share_of_the_new_images_is_held_out() -> None:
-    found = view(View.HELD_OUT, MANY_TASKS[:1], EMPTY, labels=MANY)
-    assert [int(n) for n in MANY[found].bincount()] == [3, 3]
-    rest = view(View.MERGED_WITHOUT_HELD_OUT, MANY_TASKS[:1], EMPTY, labels=MANY)
-    assert sorted(found + rest) == MANY_TASKS[0].train.tolist()
-
-
-def test_what_was_held_out_before_comes_first_while_the_memory_shrinks() -> None:
-    before = {row for row in held(SHARED) if MANY[row] < 2}
-    first = {label: [row for row in before if MANY[row] == label] for label in (0, 1)}
-    others = {label: [row for row in SHARED.lists[0][label].tolist() if row not in before] for label in (0, 1)}
-    smaller = memory({label: rows(*others[label][:8], *first[label]) for label in (0, 1)})
-    still = {row for row in held(smaller) if MANY[row] < 2}
-    assert len(still) == 2
-    assert still < before
-
-
-def test_held_out_images_depend_on_the_seed() -> None:
-    found = {tuple(view(View.HELD_OUT, MANY_TASKS, SHARED, key=key, labels=MANY)) for key in range(20)}
-    assert len(found) > 15
+def test_all_replicas_see_the_same_held_out_images() -> None:
+    own = memory({0: rows(0), 1: rows(2)}, {0: rows(7), 1: rows(8)}).hold_out({2: rows(10)}, 0.1)
+    assert view(View.HELD_OUT, TASKS, own, 0) == view(View.HELD_OUT, TASKS, own, 1) == [10]
+    assert [view(View.MERGED, TASKS, own, replica)[-2:] for replica in range(2)] == [[0, 2], [7, 8]]
 
 
 @pytest.mark.parametrize("which", [View.MERGED, View.MEMORY, View.BALANCED])

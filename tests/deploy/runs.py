@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from cl_lightning.checkpoint.state import Cursor, RunState
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.core import rng
+from cl_lightning.core.records import TaskRecord
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import TaskRecord
 from cl_lightning.data.augmentation.pipeline import normalise
 from cl_lightning.data.scenarios.scenario import without_images
 from cl_lightning.factory.data import build_memory

@@ -34,6 +34,7 @@ METHODS = {
     "lwf": [],
     "ucir": ["method.finetune=true"],
     "podnet": [],
+    "bic": [],
     "wa": [],
     "der": [],
 }

@@ -26,6 +26,7 @@ METHODS = {
     "lwf": [],
     "ucir": ["method.finetune=true"],
     "podnet": [],
+    "bic": [],
     "wa": [],
     "der": [],
     "finetune": ["memory=none"],
@@ -69,6 +70,7 @@ PHASES = {
     "der": ["main", "classifier"],
     "ucir": ["main", "balanced_finetuning"],
     "podnet": ["main", "finetuning"],
+    "bic": ["main", "bias_correction"],
 }
 """Of a task that is not the first; ``main`` alone where nothing is said."""
 

@@ -29,6 +29,7 @@ SHORT = {
     "icarl": ["epochs_scale=0.15", "lr_scale=0.25"],
     "ucir": ["epochs_scale=0.08"],
     "podnet": ["epochs_scale=0.08"],
+    "bic": ["epochs_scale=0.05"],
     "wa": ["epochs_scale=0.06"],
     "der": ["epochs_scale=0.04"],
 }

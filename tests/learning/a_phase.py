@@ -131,6 +131,7 @@ class Bench:
         trunks: TrunkCompiler | None = None,
         callbacks: Sequence[Callback] = (),
         set_aside: Tensor | None = None,
+        pipeline: Pipeline = CLEAN,
     ) -> None:
         source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
         scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
@@ -142,7 +143,7 @@ class Bench:
         options = TrainerOptions("gpu" if on_gpu else "cpu", precision, deterministic=False, run_dir=folder)
         self.engine = Engine(
             scenario,
-            CLEAN,
+            pipeline,
             options,
             EngineOptions(workers=0, evaluation_batch=7, log_every=1, trunks=trunks or TrunkCompiler(False)),
             Observers(self.display, self.curves, NoCheckpoints(), tuple(callbacks)),

@@ -18,10 +18,10 @@ from cl_lightning.memory.herding import herd, herd_distinct
 GOLDEN = Path(__file__).parents[1] / "golden" / "recipe_herding.npz"
 
 
-def slow_herd(features: Tensor, count: int, max_iterations: int = 1000) -> list[int]:
+def slow_herd(features: Tensor, count: int, max_iterations: int = 1000, normalised: bool = True) -> list[int]:
     """The published rule, literally, in float64."""
     d = features.double().numpy()
-    d = d / (np.linalg.norm(d, axis=1, keepdims=True) + 1e-8)
+    d = d / (np.linalg.norm(d, axis=1, keepdims=True) + 1e-8) if normalised else d
     mean = d.mean(axis=0)
     w, chosen = mean.copy(), []
     for _ in range(max_iterations):
@@ -34,10 +34,10 @@ def slow_herd(features: Tensor, count: int, max_iterations: int = 1000) -> list[
     return (chosen + [row for row in range(len(d)) if row not in chosen])[: min(count, len(d))]
 
 
-def slow_distinct(features: Tensor, count: int) -> list[int]:
+def slow_distinct(features: Tensor, count: int, normalised: bool = True) -> list[int]:
     """iCaRL's algorithm 4, literally: all differences at every step."""
     d = features.double().numpy()
-    d = d / (np.linalg.norm(d, axis=1, keepdims=True) + 1e-8)
+    d = d / (np.linalg.norm(d, axis=1, keepdims=True) + 1e-8) if normalised else d
     mean, total, chosen = d.mean(axis=0), np.zeros(d.shape[1]), []
     for k in range(min(count, len(d))):
         distance = np.linalg.norm(mean - (total + d) / (k + 1), axis=1)
@@ -70,6 +70,27 @@ def test_ranks_of_the_literal_rules(rows, size, count, shift):
     features = draw(rows, rows, size, shift)
     assert herd(features, count).tolist() == slow_herd(features, count)
     assert herd_distinct(features, count).tolist() == slow_distinct(features, count)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize(("rows", "size", "count"), [(30, 4, 30), (120, 64, 60), (60, 700, 60), (1, 5, 3)])
+def test_ranks_of_features_as_they_are(rows, size, count, scale):
+    """Rows of lengths over two decades, whatever the unit of all of them."""
+    lengths = 10 ** torch.linspace(-1, 1, rows).flip(0)[:, None]
+    features = scale * lengths * draw(rows, rows, size, 1.0)
+    assert herd(features, count, normalised=False).tolist() == slow_herd(features, count, normalised=False)
+    ranks = herd_distinct(features, count, normalised=False).tolist()
+    assert ranks == slow_distinct(features, count, normalised=False)
+    assert rows == 1 or ranks != herd_distinct(features, count).tolist(), "lengths count"
+
+
+def test_exemplars_of_bic_s_authors():
+    """Chosen by the lines of their code, from features as they are (tests/golden/README.md)."""
+    golden = np.load(GOLDEN.with_name("bic.npz"))
+    features, labels = (torch.from_numpy(golden[f"herding/{name}"]) for name in ("features", "labels"))
+    for label, chosen in enumerate(golden["herding/chosen_rows_best_first"]):
+        own = torch.nonzero(labels == label).flatten()
+        assert own[herd_distinct(features[own], len(chosen), normalised=False)].tolist() == chosen.tolist()
 
 
 def test_a_row_may_win_again_only_under_the_published_rule():

@@ -147,3 +147,95 @@ def test_wrong_use_is_one_clear_line():
         memory.update([{1: ranking(1, 5)}], 1)
     with pytest.raises(ValueError, match="different classes"):
         RehearsalMemory(Budget("total", 2000), "per_replica", 2).update([{0: ranking(0, 5)}, {1: ranking(1, 5)}], 2)
+
+
+# ---- held out of training --------------------------------------------------------------------------------------------
+
+
+def numbers(memory: RehearsalMemory) -> tuple[set[int], set[int]]:
+    return {len(rows) for rows in memory.exemplars().values()}, {len(rows) for rows in memory.held_out.values()}
+
+
+def test_held_out_images_and_exemplars_are_as_many_as_the_authors_had():
+    """BiC, 2,000 images, ten tasks of ten classes: golden numbers of bic.npz."""
+    memory, found = RehearsalMemory(Budget("total", 2000), "global", 1), []
+    for seen in range(10, 101, 10):
+        new = range(seen - 10, seen)
+        memory = memory.hold_out({c: ranking(c, 500)[:20] for c in new}, 0.1)
+        memory = memory.update([{c: ranking(c, 500)[20:] for c in new}], seen)
+        found.append((*map(set.pop, numbers(memory)),))
+        assert len(memory) + len(memory.held_out_rows()) <= 2000
+    held, trained = [20, 10, 6, 5, 4, 3, 2, 2, 2], [180, 90, 60, 45, 36, 30, 26, 22, 20]
+    assert found == [*zip(trained, held, strict=True), (18, 2)]
+
+
+@given(st.integers(1, 400), st.integers(1, 3), st.integers(1, 30), st.sampled_from([0.1, 0.2, 0.3, 0.5]))
+@settings(max_examples=300, deadline=None)
+def test_the_budget_holds_both(size, replicas, seen, share):
+    budget = Budget("total", size)
+    try:
+        quota = budget.quota(seen, replicas, share)
+    except ValueError as error:
+        needed = int(str(error).split("size=")[2].split(" or more")[0])
+        assert budget.size < needed
+        assert Budget("total", needed).quota(seen, replicas, share).held_out >= 1, "the size to type is enough"
+        with pytest.raises(ValueError, match="is smaller than"):
+            Budget("total", needed - 1).quota(seen, replicas, share)
+        return
+    assert quota.held_out >= 1
+    assert quota.exemplars >= 1
+    assert replicas * seen * (quota.exemplars + quota.held_out) <= size
+
+
+def test_the_last_to_be_held_out_are_let_go_first():
+    memory = RehearsalMemory(Budget("total", 40), "global", 1).hold_out({0: torch.tensor([9, 5, 7, 1])}, 0.1)
+    memory = memory.update([{0: ranking(0, 40)}], 1)
+    assert memory.held_out[0].tolist() == [9, 5, 7, 1]
+    memory = memory.hold_out({1: torch.tensor([1009, 1005])}, 0.1).update([{1: ranking(1, 40)}], 2)
+    assert {label: rows.tolist() for label, rows in memory.held_out.items()} == {0: [9, 5], 1: [1009, 1005]}
+    assert memory.held_out_rows().tolist() == [9, 5, 1009, 1005]
+    assert memory.without([0, 1]).held_out == memory.held_out, "herding again touches none of them"
+
+
+def test_every_replica_gives_its_share_of_one_list():
+    memory = RehearsalMemory(Budget("total", 40), "per_replica", 2)
+    memory = memory.hold_out({0: ranking(0, 9), 1: ranking(1, 9)}, 0.1)
+    memory = memory.update([{c: ranking(c, 30, r) for c in (0, 1)} for r in range(2)], 2)
+    assert [len(memory.rows(r)) for r in range(2)] == [18, 18]
+    assert len(memory.held_out_rows()) == 4
+
+
+def test_a_budget_without_an_image_to_hold_out_is_refused_with_the_size_to_type():
+    memory = RehearsalMemory(Budget("total", 49), "global", 1).hold_out({}, 0.1)
+    told = r"size=49 is smaller than 10 images for each of the 5 classes seen, one of them held out of training"
+    with pytest.raises(ValueError, match=told + ": pass size=50 or more$"):
+        memory.quota(5)
+    with pytest.raises(ValueError, match=r"size=9 is smaller than 10 images a class, .* in each of 2 replicas: .*20"):
+        Budget("per_class", 9).quota(5, 2, 0.1)
+
+
+def test_an_image_is_held_out_once_and_before_it_is_learnt():
+    memory = RehearsalMemory(Budget("total", 40), "global", 1).hold_out({0: ranking(0, 2)}, 0.1)
+    with pytest.raises(ValueError, match=r"classes \[0\] are in the memory already"):
+        memory.hold_out({0: ranking(0, 2)}, 0.1)
+    with pytest.raises(ValueError, match=r"classes \[0\] are in the memory already"):
+        memory.update([{0: ranking(0, 20)}], 1).hold_out({0: ranking(0, 2)}, 0.1)
+
+
+def test_what_is_held_out_survives_json_and_others_states_are_as_they_were():
+    plain = RehearsalMemory(Budget("total", 20), "global", 1).update([{0: ranking(0, 20)}], 1)
+    assert set(plain.state()) == {"budget", "scope", "replicas", "lists"}
+    memory = RehearsalMemory(Budget("total", 40), "global", 1).hold_out({3: ranking(3, 2), 0: ranking(0, 2)}, 0.1)
+    again = RehearsalMemory.from_state(json.loads(json.dumps(memory.state())))
+    assert again.state() == memory.state()
+    assert again.held_out_rows().equal(memory.held_out_rows())
+    assert again.held_share == 0.1
+
+
+def test_as_many_of_a_new_class_as_of_an_old_one_beyond_the_budget():
+    memory = RehearsalMemory(Budget("total", 12), "global", 1).update([{c: ranking(c, 30) for c in range(3)}], 3)
+    more = memory.update([{3: ranking(3, 30)}], 4, shares=3)
+    assert {len(rows) for rows in more.exemplars().values()} == {4}
+    assert len(more) == 16
+    after = more.without([3]).update([{3: ranking(3, 30)}], 4)
+    assert {len(rows) for rows in after.exemplars().values()} == {3}

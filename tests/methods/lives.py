@@ -10,7 +10,20 @@ from torch import Tensor
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import Act, Batch, Embed, Evaluate, Fit, Grow, Herd, Phase, PlanItem, Progress, Task
+from cl_lightning.core.types import (
+    Act,
+    Batch,
+    Embed,
+    Evaluate,
+    Fit,
+    Grow,
+    Herd,
+    HoldOut,
+    Phase,
+    PlanItem,
+    Progress,
+    Task,
+)
 from cl_lightning.data.augmentation.mixup import one_hot
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
@@ -44,9 +57,11 @@ class FakeDataAccess:
 
     exemplars: dict[int, Tensor]
     flips: bool = True
+    held_out: set[int] = field(default_factory=set)
 
     def rows_of(self, label: int) -> Tensor:
-        return torch.arange(label * IMAGES_A_CLASS, (label + 1) * IMAGES_A_CLASS)
+        rows = range(label * IMAGES_A_CLASS, (label + 1) * IMAGES_A_CLASS)
+        return torch.tensor([row for row in rows if row not in self.held_out])
 
     @torch.no_grad()
     def embed(self, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
@@ -79,9 +94,14 @@ class MethodRun:
                 self.method.grow(current, Key(2).fold(current.index), self.look())
             case Fit(phase):
                 self.fit(current, phase)
+            case HoldOut(share):
+                held = {label: FakeDataAccess({}).rows_of(label)[:1] for label in current.classes}
+                self.memory = self.memory.hold_out(held, share)
             case Herd():
                 rows = {label: self.look().rows_of(label).flip(0) for label in current.classes}
-                memory = self.memory.without(current.classes) if item.again else self.memory
+                old = range(current.num_old) if item.old_too else ()
+                rows |= {label: self.memory.exemplars()[label].flip(0) for label in old}
+                memory = self.memory.without({*old, *(current.classes if item.again else ())})
                 self.memory = memory.update([rows] * memory.num_lists, current.num_seen)
             case Act(name):
                 self.method.network.eval()
@@ -92,7 +112,8 @@ class MethodRun:
                 pytest.fail(f"{item} is no plan item that the sequence knows")
 
     def look(self) -> FakeDataAccess:
-        return FakeDataAccess(self.memory.exemplars())
+        held = set(self.memory.held_out_rows().tolist())
+        return FakeDataAccess(self.memory.exemplars(), held_out=held)
 
     def fit(self, current: Task, phase: Phase) -> None:
         """One step, with all that is promised of it."""

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from cl_lightning.config.schema import (
+    BiCConfig,
     DAFormerConfig,
     DERConfig,
     DyToxConfig,
@@ -16,6 +17,7 @@ from cl_lightning.config.schema import (
     WAConfig,
 )
 from cl_lightning.losses.neighbours import Neighbours
+from cl_lightning.methods.bic import BiCOptions
 from cl_lightning.methods.der import DEROptions
 from cl_lightning.methods.dytox import DyToxOptions
 from cl_lightning.methods.lwf import LwFOptions
@@ -106,6 +108,19 @@ def ucir_options(**changed: Any) -> UCIROptions:
         "rehearsal": method.rehearsal,
     }
     return UCIROptions(**{**options, **changed})
+
+
+def bic_options(**changed: Any) -> BiCOptions:
+    """Return BiC's."""
+    method: BiCConfig = _method("bic")
+    options: dict[str, Any] = {
+        "temperature": method.temperature,
+        "held_share": method.held_out,
+        "offset_weight": method.offset_weight,
+        "decay_over": None,
+        "moving_statistics": method.correction_batch_norm == "training",
+    }
+    return BiCOptions(**{**options, **changed})
 
 
 def podnet_options(**changed: Any) -> PODNetOptions:

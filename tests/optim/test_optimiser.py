@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Optimiser
-from cl_lightning.optim.optimiser import FACTOR, base_rate, make_optimiser
+from cl_lightning.optim.optimiser import FACTOR, Factors, base_rate, make_optimiser
 
 
 def parameter(*shape: int, seed: int = 0) -> nn.Parameter:
@@ -52,13 +52,25 @@ def test_groups_without_parameters_are_left_out() -> None:
 def test_parameters_with_rates_of_their_own_are_groups_of_their_own() -> None:
     mask, weight, bias, other = parameter(5), parameter(3, 4), parameter(3), parameter(2, 2)
     made = make_optimiser(
-        Optimiser("adamw", 9.0, 0.3, False), [mask, weight, bias, other], 0.01, [400.0, 1.0, 1.0, 1.0]
+        Optimiser("adamw", 9.0, 0.3, False),
+        [mask, weight, bias, other],
+        0.01,
+        [Factors(400.0), Factors(), Factors(), Factors()],
     )
     groups = made.param_groups
     assert [[id(p) for p in group["params"]] for group in groups] == [[id(mask)], [id(weight), id(other)], [id(bias)]]
     assert [group["lr"] for group in groups] == pytest.approx([4.0, 0.01, 0.01])
     assert [group.get(FACTOR) for group in groups] == [400.0, None, None], "as it was where there are no rates"
     assert [group["weight_decay"] for group in groups] == [0.0, 0.3, 0.0]
+
+
+def test_parameters_with_a_decay_of_their_own_are_groups_of_their_own() -> None:
+    weight, mask, other = parameter(3, 4), parameter(5), parameter(2, 2)
+    factors = [Factors(), Factors(decay=0.0), Factors(decay=2.0)]
+    groups = make_optimiser(Optimiser("sgd", 9.0, 0.3), [weight, mask, other], 0.01, factors).param_groups
+    assert [[id(p) for p in group["params"]] for group in groups] == [[id(weight)], [id(mask)], [id(other)]]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.6]
+    assert [group["lr"] for group in groups] == [0.01] * 3
 
 
 def take_steps(optimiser: Optimiser, parameters: list[nn.Parameter], lr: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cl_lightning.core.types import PhaseRecord, TaskRecord
+from cl_lightning.core.records import PhaseRecord, TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.report.data import Published, ReportData, write_report_data
 from cl_lightning.report.results import PhaseAccuracy, build_results, write_json

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cl_lightning.core.missing_keys import complete_results
-from cl_lightning.core.types import PhaseRecord, TaskRecord
+from cl_lightning.core.records import PhaseRecord, TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.report.costs import COSTS, cost_texts, costs_of
 from cl_lightning.report.results import build_results

@@ -9,7 +9,7 @@ import math
 import pytest
 
 from cl_lightning.core.missing_keys import complete_results
-from cl_lightning.core.types import TaskRecord
+from cl_lightning.core.records import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.metrics.class_balance import ClassCounts
 from cl_lightning.report.macro import macro_after_tasks

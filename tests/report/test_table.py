@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cl_lightning.core.types import TaskRecord
+from cl_lightning.core.records import TaskRecord
 from cl_lightning.metrics.accuracy import AccuracyMatrix
 from cl_lightning.metrics.class_balance import ClassCounts
 from cl_lightning.report.results import build_results

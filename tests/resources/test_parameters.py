@@ -31,6 +31,7 @@ CASES = [
     "method=lwf method.old_rows=frozen model=convit_tiny",
     "method=ucir model=resnet32 model.shortcut=projection",
     "method=podnet",
+    "method=bic",
     "method=wa model=resnet32",
     "method=der model=resnet18",
     "method=der model=convit_tiny",

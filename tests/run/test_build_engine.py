@@ -12,7 +12,7 @@ import torch
 from cl_lightning.checkpoint.schedule import CheckpointSchedule, NoCheckpoints
 from cl_lightning.checkpoint.state import Cursor, RunState
 from cl_lightning.core.errors import UserError
-from cl_lightning.core.types import TaskRecord
+from cl_lightning.core.records import TaskRecord
 from cl_lightning.distributed.process_group import SINGLE_PROCESS
 from cl_lightning.learning.loggers import Curves, LoggerOptions, ResumePoint
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory

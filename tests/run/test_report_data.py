@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cl_lightning.checkpoint.state import RunState
-from cl_lightning.core.types import Task, TaskRecord
+from cl_lightning.core.records import TaskRecord
+from cl_lightning.core.types import Task
 from cl_lightning.data.loading import Pipeline
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource

@@ -17,6 +17,7 @@ from cl_lightning.core.types import (
     Fit,
     Grow,
     Herd,
+    HoldOut,
     PhaseCheckpoint,
     View,
 )
@@ -216,24 +217,30 @@ def test_a_memory_that_would_not_last_is_refused() -> None:
     assert Plot(size=4).sequence.forecast(1), "it lasts as far as the run goes"
 
 
-HELD = [Grow(), Fit(phase("main", View.MERGED_WITHOUT_HELD_OUT)), Fit(phase("bias", View.HELD_OUT)), Herd(), Evaluate()]
+HELD = [HoldOut(0.1), Grow(), MAIN, Fit(phase("bias", View.HELD_OUT)), Herd(), Evaluate()]
 
 
 @pytest.mark.parametrize(("scope", "replicas"), [("global", 1), ("global", 2), ("per_replica", 2)])
-def test_what_one_phase_holds_out_another_is_fitted_to(scope: str, replicas: int) -> None:
-    """Whatever the phases are called: in BiC's plan the bias is corrected on images that were not trained on."""
-    plot = Plot(HELD, size=20 * replicas, batch=1, scope=scope, replicas=replicas)
+def test_what_is_held_out_no_phase_trains_on_and_nothing_herds(scope: str, replicas: int) -> None:
+    """In BiC's plan the bias is corrected on images that were not trained on, in no task."""
+    plot = Plot(HELD, size=60 * replicas, batch=1, scope=scope, replicas=replicas)
     ahead = {(leg.task, leg.phase): (leg.steps_per_epoch, leg.images) for leg in plot.sequence.forecast()}
     plot.run()
+    ever_held: set[int] = set()
+    ever_trained: set[int] = set()
     for task in TASKS:
         main, bias = plot.engine.fitted[task.index, "main"], plot.engine.fitted[task.index, "bias"]
-        trained, held = ({row for rows in draws.rows for row in rows.tolist()} for draws in (main, bias))
-        assert held
-        assert not trained & held
-        old = {int(row) for replica in range(replicas) for row in main.rows[replica] if LABELS[row] < task.num_old}
-        assert set(task.train.tolist()) | old <= trained | held
+        ever_trained |= {row for rows in main.rows for row in rows.tolist()}
+        fitted = {row for rows in bias.rows for row in rows.tolist()}
+        assert {int(LABELS[row]) for row in fitted} == set(range(task.num_seen)), "old and new classes"
+        ever_held |= fitted
         for name, draws in (("main", main), ("bias", bias)):
-            assert ahead[task.index, name] == (draws.steps_per_epoch, draws.images)
+            assert ahead[task.index, name] == (draws.steps_per_epoch, draws.images), "as forecast"
+    assert not ever_trained & ever_held
+    memory = plot.state.memory
+    assert not {row for replica in range(replicas) for row in memory.rows(replica).tolist()} & ever_held
+    assert set(memory.held_out_rows().tolist()) <= ever_held
+    assert len(memory) + len(memory.held_out_rows()) <= memory.budget.size
 
 
 def test_a_balanced_view_draws_anew_for_every_phase() -> None:

@@ -14,6 +14,7 @@ from cl_lightning.config.schema.data import MOST_IMAGES, MOST_THREADS, DataConfi
 from cl_lightning.config.schema.early_stopping import EarlyStoppingConfig
 from cl_lightning.config.schema.fixed_names import chosen
 from cl_lightning.config.schema.method import (
+    BiCConfig,
     DAFormerConfig,
     DERConfig,
     DyToxConfig,
@@ -52,6 +53,7 @@ from cl_lightning.config.schema.path_options import folder
 
 __all__ = [
     "BatchConfig",
+    "BiCConfig",
     "CifarResNetConfig",
     "ConViTConfig",
     "Config",

@@ -183,6 +183,19 @@ class PODNetConfig(MethodConfig):
 
 
 @dataclass(kw_only=True)
+class BiCConfig(MethodConfig):
+    """BiC."""
+
+    temperature: float = _temperature()
+    pairs: str = choice(("newest", "all"))
+    held_out: float = number(above=0.0, at_most=0.5)
+    offset_weight: float = _weight()
+    decay_by_task: bool
+    correction_batch_norm: str = choice(("evaluation", "training"))
+    bias_correction: PhaseConfig = field(metadata=role(balanced=True))
+
+
+@dataclass(kw_only=True)
 class WAConfig(MethodConfig):
     """Weight alignment."""
 

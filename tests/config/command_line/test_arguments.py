@@ -70,7 +70,7 @@ def test_the_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
         ("data=100", "^data=100 does not exist: type data= one of cifar100, "),
         ("-m memory=total,2", "^memory=total,2 does not exist"),
         ("experiment=null", "^experiment=null is what holds without it: leave it out$"),
-        ("method=", "^method=, but a run needs one: type method=classifier_only or "),
+        ("method=", "^method=, but a run needs one: type method=bic or classifier_only or "),
         ("memory=null", "^memory=null, but a run needs one: type memory=none or per_class or total$"),
         ("method=[dytox,wa]", "^method=.* are several, but a run has one: type one, or -m method=dytox,wa for all$"),
         ("method=schema_meat", "^method=schema_meat is the type that options start from"),

@@ -13,7 +13,7 @@ REFUSED = {
     "extends=null": "extends is written by learn=, not typed: type learn=RUN_DIR data.new=FOLDER",
     "data.sets.root=x": "data.sets.root=x is none of the entries of data.sets: type data.sets.0.root=x",
     "data.order.first=3": "data.order.first=3 is none of the entries of data.order: type 'data.order=[...]'",
-    "method=3": "method=3 does not exist: type method= one of classifier_only, daformer_m, ",
+    "method=3": "method=3 does not exist: type method= one of bic, classifier_only, daformer_m, ",
     "sweep=[1,seeds]": "sweep=[1,seeds] does not exist: type sweep= one of orders, search, seeds, slurm",
     "debug=null": "debug=null is what holds without it: leave it out",
     "sweep=": "sweep= is what holds without it: leave it out",
@@ -22,9 +22,9 @@ REFUSED = {
     "memory=[none,total]": (
         "memory=[none,total] are several, but a run has one: type one, or -m memory=none,total for all"
     ),
-    "method=schema_wa": "method=schema_wa is the type that options start from, not an option: type method=classi",
+    "method=schema_wa": "method=schema_wa is the type that options start from, not an option: type method=bic or ",
     "~seed": "~seed is not possible, every option has a value: type seed=VALUE, or leave it out",
-    "~method": "~method is not possible, every option has a value: type method= one of classifier_only, ",
+    "~method": "~method is not possible, every option has a value: type method= one of bic, classifier_only, ",
     "~data.flip=true": "~data.flip=true is not possible, every option has a value: type data.flip=VALUE, or leave",
     "~sweep=3": "~sweep=3 takes away what is not there: type ~sweep alone, or leave it out",
     f"seed={'1' * 300}": f"seed={'1' * 55}... has a number that is too long: type seed=N with fewer digits",

@@ -33,7 +33,7 @@ from tests.config.made import filled
 
 
 @dataclass
-class BiCConfig(MethodConfig):
+class MadeUpConfig(MethodConfig):
     """Options of a method that is not there, with a phase that no other has."""
 
     bias: PhaseConfig = field(default_factory=PhaseConfig, metadata=role(balanced=True))
@@ -41,7 +41,7 @@ class BiCConfig(MethodConfig):
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(SCHEMAS["method"], "bic", BiCConfig)
+    monkeypatch.setitem(SCHEMAS["method"], "made_up", MadeUpConfig)
     yield
     phases_in.cache_clear()
 
@@ -52,7 +52,7 @@ def config(*overrides: str) -> Config:
     main = dataclasses.replace(made.method.main, epochs=7)
     bias = dataclasses.replace(main, epochs=200)
     shared = {name: getattr(made.method, name) for name in ("name", "encoder", "recipe", "augmentation", "rehearsal")}
-    return dataclasses.replace(made, method=BiCConfig(**shared, main=main, bias=bias))
+    return dataclasses.replace(made, method=MadeUpConfig(**shared, main=main, bias=bias))
 
 
 def test_what_there_was_before_is_as_it_was() -> None:
@@ -63,6 +63,7 @@ def test_what_there_was_before_is_as_it_was() -> None:
         ("main", False),
         ("finetuning", True),
         ("balanced_finetuning", True),
+        ("bias_correction", True),
         ("classifier", True),
     ]
     assert list(phases_in(SCHEMAS["method"]["meat"])) == ["backbone", "main"], "as they follow one another"
@@ -90,7 +91,7 @@ def test_without_a_memory_it_is_not_there() -> None:
 
 def test_what_is_typed_of_it_is_taken_out_of_what_the_data_suggest() -> None:
     method = as_typed(config().method, ["method.bias.epochs"], {"balanced_epochs_scale": 0.5, "epochs_scale": 0.5})
-    assert isinstance(method, BiCConfig)
+    assert isinstance(method, MadeUpConfig)
     assert (method.bias.epochs_scale, method.main.epochs_scale) == (1.0, None)
 
 
@@ -100,7 +101,7 @@ def test_a_later_task_may_be_told_of_it() -> None:
 
 
 def test_files_that_lack_its_scales_are_completed() -> None:
-    saved = {"method": {"name": "bic", "main": {"epochs": 7}, "bias": {"epochs": 200}}}
+    saved = {"method": {"name": "made_up", "main": {"epochs": 7}, "bias": {"epochs": 200}}}
     own = {"epochs_scale": None, "lr_scale": None}
     method = complete_configuration(saved)["method"]
     assert (method["main"], method["bias"]) == ({"epochs": 7, **own}, {"epochs": 200, **own})
@@ -121,12 +122,12 @@ from cl_lightning.config.schema.method import MethodConfig, PhaseConfig
 from cl_lightning.config.schema.phase_role import role
 
 @dataclass
-class BiCConfig(MethodConfig):
+class MadeUpConfig(MethodConfig):
     bias: PhaseConfig = field(default_factory=PhaseConfig, metadata=role(balanced=True))
 
-registry.SCHEMAS["method"]["bic"] = BiCConfig
+registry.SCHEMAS["method"]["made_up"] = MadeUpConfig
 from cl_lightning.config.unused.used_by import BY_KEY
-keys = [key for key in BY_KEY if key.startswith("method.bias")]
+keys = [key for key in BY_KEY if f"{key}.".startswith("method.bias.")]
 print(json.dumps({key: [need.type for need in BY_KEY[key].needs] for key in keys}))
 """
 
