@@ -98,6 +98,8 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("recipe.precision", "32-true", null=True),
     Missing("batch.replicas", 1, null=True),
     Missing("trainer.precision", "32-true", null=True),
+    Missing("trainer.keep_features", False),
+    Missing("trainer.features_dir", None),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
 )
 """``config.yaml``, in the order in which the keys came."""

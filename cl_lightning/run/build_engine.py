@@ -16,6 +16,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.distributed.process_group import ProcessGroup
 from cl_lightning.distributed.signals import StopFlag
 from cl_lightning.learning.engine import Engine, EngineOptions, Observers
+from cl_lightning.learning.feature_files import FeatureFiles
 from cl_lightning.learning.loggers import Curves, LoggerOptions, ResumePoint, make_curves
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.learning.trunk_compiler import TrunkCompiler
@@ -39,6 +40,8 @@ def build_engine(
         log_every=trainer.log_every,
         trunks=TrunkCompiler(compiles_trunks(trainer), asked_for=trainer.compile == "trunk"),
         cuda_graphs=trainer.cuda_graphs,
+        keep_features=trainer.keep_features,
+        feature_files=None if trainer.features_dir is None else FeatureFiles(Path(trainer.features_dir)),
     )
     device = TrainerOptions(trainer.accelerator, trainer.precision, trainer.deterministic, run_dir, processes)
     return Engine(scenario, pipeline, device, options, observers)

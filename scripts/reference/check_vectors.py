@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cl_lightning.core.errors import InvalidFileError
-<<<<<<< HEAD
 from scripts.reference import (
+    bic_vectors,
     lwf_vectors,
     model_vectors,
     podnet_vectors,
@@ -17,9 +17,6 @@ from scripts.reference import (
     simplecil_vectors,
     ucir_vectors,
 )
-=======
-from scripts.reference import bic_vectors, lwf_vectors, model_vectors, podnet_vectors, recipe_vectors, ucir_vectors
->>>>>>> main
 from scripts.reference.difference import Row, Verdict
 from scripts.reference.vectors import META, VectorFile, is_daformer
 
