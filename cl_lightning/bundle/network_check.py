@@ -36,10 +36,12 @@ def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str
     """
     structure = encoder_structure(config, scenario)
     _check_size(structure, payload["network"]["weights"])
+    _check_sums(config, payload["extra"])
     method = build_method(config, scenario, Key(config.seed))
     method.network.grow(scenario.tasks[0].num_new, Key(0))  # some are described in full only then
     allowed = {*_leaves(structure), *_leaves(method.network.structure()), _OLD_KIND}
     allowed |= {("token_expansion", value) for key, value in allowed if key == "expansion"}
+    allowed |= {(key, False) for key, _ in allowed if key == "linear"}  # a first task drops it at its end
     tasks = [task.num_new for task in scenario.tasks]
     method.network = _rebuilt(payload["network"], allowed, tasks, "its network")
     if payload["teacher"] is not None:
@@ -62,6 +64,14 @@ def _check_size(structure: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     for name, count in needed.items():
         if count > total:
             raise ValueError(f"model.{name}={structure.get(name)} is not that of its {total} weights")
+
+
+def _check_sums(config: Config, extra: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for a projection whose sums would be far larger than those stored."""
+    width = getattr(config.method, "projection", 0)
+    total = sum(each.numel() for each in extra.values() if isinstance(each, Tensor))
+    if width**2 > 2 * total:
+        raise ValueError(f"method.projection={width} is not that of its {total} sums")
 
 
 def _rebuilt(part: Mapping[str, Any], allowed: set[Leaf], tasks: Sequence[int], what: str) -> Network:

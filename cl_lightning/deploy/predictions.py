@@ -99,7 +99,7 @@ def classify(
 def meaning(readout: Readout) -> str:
     """Return a sentence on how probabilities are computed from scores."""
     if readout.ranks_only:
-        return "none: scores rank the classes, and nothing makes probabilities of them"
+        return "none, the scores rank the classes and nothing makes probabilities of them"
     if readout.means is not None:
         return (
             "softmax of minus the squared distance to each class mean; nothing was trained to make these probabilities,"

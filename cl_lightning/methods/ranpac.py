@@ -42,6 +42,16 @@ _PARTS = ("", "held_")
 """Prefix in the state of the sums of each kind."""
 
 
+def fitted_part(rows_n: Int64[Tensor, " n"], key: Key) -> Bool[Tensor, " n"]:
+    """Return which images the ridge is fitted to: a share of them by lot, which depends on their rows and not on their
+    order.
+    """
+    drawn = torch.argsort(rng.bits(key, rows_n), stable=True)
+    fits = torch.zeros(len(rows_n), dtype=torch.bool)
+    fits[drawn[: int(FIT_SHARE * len(rows_n))]] = True
+    return fits
+
+
 class RanPAC(Method):
     """The method of sums on projected, frozen features."""
 
@@ -83,7 +93,7 @@ class RanPAC(Method):
         if name != ACCUMULATE:
             return super().act(name, task, look)
         found = task_features(task, look, self.embed)
-        fits = self._fits(found.rows, task)
+        fits = fitted_part(found.rows, Key(self._head.seed).fold("held out", task.index))
         if len(self.sums) == 2:
             self._add_apart(found, fits, task)
         else:
@@ -92,27 +102,16 @@ class RanPAC(Method):
         self._head.fill(ridge.solved(total, self.lambdas[-1]))
         return None
 
-    def _fits(self, rows_n: Int64[Tensor, " n"], task: Task) -> Bool[Tensor, " n"]:
-        """Return the images that the ridge is fitted to: which, depends on their rows, and not on their order."""
-        key = Key(self._head.seed).fold("held out", task.index)
-        drawn = torch.argsort(rng.bits(key, rows_n), stable=True)
-        fits = torch.zeros(len(rows_n), dtype=torch.bool)
-        fits[drawn[: int(FIT_SHARE * len(rows_n))]] = True
-        return fits
-
     def _add(self, found: TaskFeatures, fits: Bool[Tensor, " n"], task: Task) -> None:
         """Add the task to the sums; its own images choose lambda, by whichever eigendecomposition is smaller."""
         of_task = [self._sums(found, part, task) for part in (fits, ~fits)]
+        few = int(fits.sum()) < self._head.width
         if fits.any():
-            losses = self._losses_by_rows(found, fits, task) if self._few(fits) else ridge.losses_by_sums(*of_task)
+            losses = self._losses_by_rows(found, fits, task) if few else ridge.losses_by_sums(*of_task)
             self.lambdas.append(ridge.best_lambda(losses))
         else:
             self._keep_lambda()
         self.sums = [self.sums[0] + (of_task[0] + of_task[1])]
-
-    def _few(self, fits: Bool[Tensor, " n"]) -> bool:
-        """Return whether fewer images are fitted to than there are features."""
-        return int(fits.sum()) < self._head.width
 
     def _add_apart(self, found: TaskFeatures, fits: Bool[Tensor, " n"], task: Task) -> None:
         """Add the two parts of the task to the sums of theirs, which choose lambda."""

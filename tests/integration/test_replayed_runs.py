@@ -37,6 +37,8 @@ METHODS = {
     "bic": [],
     "wa": [],
     "der": [],
+    "simplecil": [],
+    "ranpac": ["method.projection=200"],
 }
 """Each is recorded anew for every phase of every task."""
 OFTEN = ("meat", "der")

@@ -32,9 +32,19 @@ SHORT = {
     "bic": ["epochs_scale=0.05"],
     "wa": ["epochs_scale=0.06"],
     "der": ["epochs_scale=0.04"],
+    "simplecil": ["epochs_scale=0.06"],
+    "ranpac": ["epochs_scale=0.06"],
 }
 """Enough to learn the first three tasks of digits in seconds."""
-FLOOR = {"lwf": 0.45, "dytox": 0.6, "dytox_plus": 0.6, "dytox_plusplus": 0.5, "daformer_m": 0.5, "daformer_s": 0.5}
+FLOOR = {
+    "lwf": 0.45,
+    "simplecil": 0.6,
+    "dytox": 0.6,
+    "dytox_plus": 0.6,
+    "dytox_plusplus": 0.5,
+    "daformer_m": 0.5,
+    "daformer_s": 0.5,
+}
 """Last accuracy over six digits (chance: 1/6), 0.85 where nothing is said: DyTox wants more epochs than a test has."""
 SIX_DIGITS = ["trainer.stop_after_task=2", "trainer.progress=none", "trainer.threads=1"]
 THREE_TASKS = ["data.increment=[4,3,3]", "trainer.progress=none", "trainer.threads=1"]

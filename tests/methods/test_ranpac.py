@@ -11,7 +11,7 @@ from torch import Tensor
 from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Task
-from cl_lightning.methods import ridge
+from cl_lightning.methods import ranpac, ridge
 from cl_lightning.methods.frozen_features import Source
 from cl_lightning.methods.ranpac import RanPAC
 from cl_lightning.models.embedding_network import EmbeddingNetwork
@@ -36,9 +36,7 @@ def as_published(method: RanPAC, published: Golden, monkeypatch: pytest.MonkeyPa
     head: Any = method.network.classifier
     if head.projection is not None:
         head.projection = published.entries["W"]
-    monkeypatch.setattr(
-        RanPAC, "_fits", lambda self, rows, task: rows < task.train[0] + int(0.8 * len(task.train)), raising=True
-    )
+    monkeypatch.setattr(ranpac, "fitted_part", lambda rows, key: rows < rows.min() + int(0.8 * len(rows)))
 
 
 @pytest.mark.parametrize(("variant", "projection"), [("ranpac", M), ("no_projection", 0)])
@@ -68,7 +66,7 @@ def test_all_tasks_may_choose_lambda(published: Golden) -> None:
     parts: list[list[Tensor]] = [[], []]
     for task in published.tasks:
         learn(method, published, task)
-        fits = method._fits(task.train, task)
+        fits = ranpac.fitted_part(task.train, Key(method.network.classifier.seed).fold("held out", task.index))
         parts[0].append(task.train[fits])
         parts[1].append(task.train[~fits])
     fit, held = (torch.cat(rows) for rows in parts)
@@ -85,20 +83,6 @@ def test_all_tasks_may_choose_lambda(published: Golden) -> None:
     torch.testing.assert_close(method.network.classifier.rows.data, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_where_there_are_more_images_than_features_sums_choose_alike(
-    published: Golden, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a projection a task has more images than its sixteen features; by rows the choice is the same."""
-    by_sums, by_rows = learner(0), learner(0)
-    for task in published.tasks:
-        learn(by_sums, published, task)
-    monkeypatch.setattr(ridge, "losses_by_sums", None)
-    monkeypatch.setattr(RanPAC, "_few", lambda self, fits: True, raising=True)
-    for task in published.tasks:
-        learn(by_rows, published, task)
-    assert by_sums.lambdas == by_rows.lambdas
-
-
 @pytest.mark.parametrize("all_tasks", [False, True])
 def test_batches_and_the_order_of_images_change_nothing_but_rounding(all_tasks: bool, published: Golden) -> None:
     shuffled = golden("ranpac_small.npz")
@@ -112,14 +96,12 @@ def test_batches_and_the_order_of_images_change_nothing_but_rounding(all_tasks: 
     torch.testing.assert_close(*rows, rtol=1e-4, atol=1e-7)
 
 
-def test_four_fifths_are_fitted_to_and_the_seed_says_which(published: Golden) -> None:
-    rows, task = torch.arange(1000), published.tasks[0]
-    fits = learner()._fits(rows, task)
+def test_four_fifths_are_fitted_to_and_the_key_says_which() -> None:
+    rows = torch.arange(1000)
+    fits = ranpac.fitted_part(rows, Key(0))
     assert int(fits.sum()) == 800
-    assert torch.equal(fits, learner()._fits(rows, task))
-    assert torch.equal(fits.flip(0), learner()._fits(rows.flip(0), task)), "an image's part is its own"
-    assert not torch.equal(fits, learner(seed=1)._fits(rows, task))
-    assert not torch.equal(fits, learner()._fits(rows, published.tasks[1]))
+    assert torch.equal(fits.flip(0), ranpac.fitted_part(rows.flip(0), Key(0))), "an image's part is its own"
+    assert not torch.equal(fits, ranpac.fitted_part(rows, Key(1)))
 
 
 def test_a_task_of_one_image_keeps_lambda() -> None:

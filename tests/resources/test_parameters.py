@@ -39,6 +39,12 @@ CASES = [
     "method=meat",
     "method=meat method.backbone_file=given",
     "method=classifier_only method.backbone_file=given",
+    "method=simplecil",
+    "method=simplecil model=vit_tiny method.backbone_file=given",
+    "method=simplecil model=convit_tiny",
+    "method=ranpac method.projection=200",
+    "method=ranpac method.projection=0 model=resnet18",
+    "method=ranpac method.projection=50 model=timm model.patch_size=2",
     "method=individual model=vit_cifar",
     "method=meat model=timm model.patch_size=2",
 ]

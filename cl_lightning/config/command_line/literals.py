@@ -42,10 +42,9 @@ def kinds() -> dict[str, Kind]:
 def _lists() -> frozenset[str]:
     lists, groups = set(), set()
     for name, _, hint in _options():
-        kinds_of_value = (hint, *get_args(hint))
-        if hint is Any or any(get_origin(each) is list for each in kinds_of_value):
+        if hint is Any or any(get_origin(each) is list for each in (hint, *get_args(hint))):
             lists.add(name)
-        if any(dataclasses.is_dataclass(each) for each in kinds_of_value):
+        elif dataclasses.is_dataclass(hint):
             groups.add(name)
     return frozenset(lists - groups)  # method.main is a phase of most methods, and nothing of the others
 

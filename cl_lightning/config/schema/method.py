@@ -226,7 +226,7 @@ class ViTMethodConfig(MethodConfig):
 class FrozenConfig(MethodConfig):
     """Options of the methods on features that are learnt once: no task but the first one can have a phase."""
 
-    main: Any = None
+    main: Any
     backbone_task: Filled[bool]
     backbone_file: str | None = file()
     backbone: PhaseConfig = field(metadata=role(first_task_if="backbone_task"))

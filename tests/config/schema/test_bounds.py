@@ -17,9 +17,10 @@ from cl_lightning.config.schema.bounds import Choice, Each, Named, Range, bounds
 from cl_lightning.core.errors import UserError
 from tests.config.made import filled
 
-_CHECKED_ELSEWHERE = {"order", "increment", "token_mask_blocks"}
+_CHECKED_ELSEWHERE = {"order", "increment", "token_mask_blocks", "main"}
 """Any value: a class order, the tasks' sizes (``data/orders.py``, ``data/scenario.py``) and a list of blocks
-(``check.py``).
+(``check.py``). ``main`` of a method that trains in the first task alone: a phase or null for Hydra, and never a phase
+then.
 """
 
 

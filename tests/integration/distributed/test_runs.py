@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cl_lightning.checkpoint import files
 from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
@@ -79,6 +80,29 @@ def test_from_equal_weights_any_number_of_processes_keeps_the_same_images_and_co
             assert list(readouts) == ["linear"]
             row = expected["matrices"][protocol]["linear"][0]
             assert list(map(list, readouts["linear"])) == list(map(list, row))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", [["simplecil"], ["ranpac", "method.projection=300", "method.ridge=all"]])
+def test_from_equal_features_any_number_of_processes_has_the_same_sums(method: list[str], tmp_path: Path) -> None:
+    name, *own = method
+    options = [f"method={name}", *own, *FOUR, "evaluate_phases=true"]
+    learn(1, tmp_path / "one", [*options, "trainer.stop_after_task=0"])
+    trained = tmp_path / "one" / "checkpoints" / "task_000_item_02.pt"  # grown and trained, nothing summed yet
+    found = []
+    for world in (1, 2, 4):
+        again = tmp_path / f"again_{world}"
+        (again / "checkpoints").mkdir(parents=True)
+        shutil.copy(trained, again / "checkpoints")
+        shutil.copy(tmp_path / "one" / "config.yaml", again)
+        values = learn(world, again, ["trainer.stop_after_task=null"], resume=True)
+        assert len(set(values)) == 1, "every process knows the outcome"
+        found.append(load_checkpoint(again / "checkpoints" / "task_001.pt"))
+    for other in found[1:]:
+        assert other["matrices"] == found[0]["matrices"]
+        assert set(other["extra"]) == set(found[0]["extra"])
+        for key, value in other["extra"].items():
+            torch.testing.assert_close(value, found[0]["extra"][key], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.long
