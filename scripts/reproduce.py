@@ -33,6 +33,7 @@ import yaml
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.hydra_errors import explain
 from cl_lightning.config.identity import differences, numeric_settings
+from cl_lightning.config.origin import origin_of
 from cl_lightning.config.saved import may_change
 from cl_lightning.config.schema import Config
 from cl_lightning.config.unused.check import Unread, told
@@ -67,11 +68,16 @@ def expected(job: Job) -> dict[str, Any]:
     return _composed(tuple(override for override, key, _ in pairs if key not in _OF_A_RUN))[0] | own
 
 
+def origin(job: Job) -> str:
+    """Return the label of what the job's method is."""
+    return _composed(tuple(override for override in job.overrides if override.partition("=")[0] not in _OF_A_RUN))[2]
+
+
 @cache
-def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread, ...]]:
-    """Return the numeric settings of a configuration, and the overrides that it does not read."""
+def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread, ...], str]:
+    """Return the numeric settings of a configuration, the overrides that it does not read, and its label."""
     config, idle = compose_one_of_many(["run_dir=none", *overrides])
-    return numeric_settings(dataclasses.asdict(config)), tuple(idle)
+    return numeric_settings(dataclasses.asdict(config)), tuple(idle), origin_of(config)
 
 
 def configuration(job: Job, overrides: Sequence[str]) -> Config:
@@ -309,7 +315,7 @@ def _carry_out(request: Request) -> int:
 def show(request: Request, table: Table, runs: Runs) -> None:
     """Print the chosen part of the table, and where results are that it does not show."""
     part = table.part(request.rows, request.columns)
-    print(as_text(page(part, runs.read(runs.jobs), differ), shutil.get_terminal_size((120, 40)).columns))
+    print(as_text(page(part, runs.read(runs.jobs), differ, origin), shutil.get_terminal_size((120, 40)).columns))
     stored = read_stored(RESULTS, runs.jobs)
     if request.command == "show" and stored:
         page_of = PAGE.relative_to(ROOT)
@@ -352,7 +358,7 @@ def with_blocks(text: str) -> str:
         found = read_stored(RESULTS, table.jobs())
         standing.append([table.title, *count_cells(table, found, differ)])
         command = f"```sh\npython scripts/reproduce.py table={name}\n```"
-        blocks = [f"## {table.title}", command, *page(table, found, differ)]
+        blocks = [f"## {table.title}", command, *page(table, found, differ, origin)]
         text = _replaced(text, f"table:{name}", blocks)
     return _replaced(text, "overview", [Grid(["cells of", *map(str, Status)], standing)])
 

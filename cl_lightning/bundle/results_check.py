@@ -45,7 +45,8 @@ def check_results(folder: Path, state: RunState, protocol: Mapping[str, Any]) ->
         class_counts=state.class_counts,
     )  # fmt: skip
     made = json.loads(json.dumps(finite(made)))
-    _check_protocol(complete_protocol(stated), made.pop("protocol"), state)
+    known = stated if "origin" in stated else {**stated, "origin": protocol["origin"]}
+    _check_protocol(complete_protocol(known), made.pop("protocol"), state)
     for name in {**made, **written}:
         unknown = name not in made  # also where its value is null
         if name not in ("protocol", *_NOT_IN_STATE) and (unknown or not _same(made.get(name), written.get(name))):

@@ -12,6 +12,7 @@ from cl_lightning.checkpoint.state import remembered, restored_state
 from cl_lightning.checkpoint.state_schema import state_check
 from cl_lightning.config.command_line.literals import kind_of_key
 from cl_lightning.config.identity import refuse_edits
+from cl_lightning.config.origin import origin_of
 from cl_lightning.config.saved import load_learnt, to_plain
 from cl_lightning.config.saved_file import read_configuration
 from cl_lightning.config.schema import Config
@@ -45,10 +46,13 @@ def check_run(folder: Path, payload: Any, store: ExemplarStore) -> None:
     """
     classes, tasks = len(store.source.class_names), len(store.sizes)
     state_check(classes, tasks)(payload, "its state")
+    said = payload["identity"]["protocol"].get("origin")
     payload = complete_checkpoint(payload)
     config, identity = load_learnt(folder), payload["identity"]
     _check_as_saved(folder, config)
-    _check_protocol(config, identity["protocol"])
+    protocol = {**identity["protocol"], "origin": origin_of(config)}
+    _check(said in (None, protocol["origin"]), "its state is of a run with another origin than its config.yaml")
+    _check_protocol(config, protocol)
     refuse_edits(identity.get("configuration"), to_plain(config), "its state")
     _check_exemplars(config, payload, store)
     _check_files(folder / EXEMPLARS, store)
@@ -70,7 +74,7 @@ def check_run(folder: Path, payload: Any, store: ExemplarStore) -> None:
     for name, tensor in payload["extra"].items():
         if name == "class_means":
             _check(len(tensor) == classes, f"its state has class means of {len(tensor)} classes, not {classes}")
-    check_results(folder, restored_state(payload, store.source), identity["protocol"])
+    check_results(folder, restored_state(payload, store.source), protocol)
     if (folder / LISTING).is_file():
         parse_listing(folder / LISTING)
 

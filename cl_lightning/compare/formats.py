@@ -143,6 +143,7 @@ def _cells(comparison: Comparison, summary: Summary) -> Iterator[tuple[str, str]
         width = None if value is None else value.half_width
         yield f"{metric}_difference_low", "" if value is None or width is None else _number(value.mean - width)
         yield f"{metric}_difference_high", "" if value is None or width is None else _number(value.mean + width)
+    yield "origin", group.origin
     if comparison.over is not None:
         yield comparison.over.key, f"{comparison.over.value(group):g}"
     for key in dict.fromkeys((*_SETTINGS, *group.differs)):

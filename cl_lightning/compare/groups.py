@@ -28,6 +28,11 @@ class Group:
         return {key: value for run in reversed(self.runs) for key, value in run.settings.items()}
 
     @property
+    def origin(self) -> str:
+        """Label of what its method is; several where runs of earlier versions have another one."""
+        return " or ".join(sorted({run.origin for run in self.runs}))
+
+    @property
     def question(self) -> Mapping[str, Any]:
         """Settings that must be equal for numbers to be comparable."""
         return {key: value_of(self.settings, key) for key in COMPARED}

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from cl_lightning.compare.collect import FoundRun
-from cl_lightning.compare.settings import format_value, from_config, from_images, from_protocol
+from cl_lightning.compare.settings import ABSENT, format_value, from_config, from_images, from_protocol
 from cl_lightning.core.errors import UserError
 from cl_lightning.metrics import continual
 from cl_lightning.report.costs import costs_of
@@ -39,6 +39,8 @@ class MeasuredRun:
     """Keys of ``settings`` that only the run's configuration has."""
     options: Mapping[str, Any]
     """``settings``, and all numeric options of the run's configuration, as far as it is there."""
+    origin: str
+    """Label of what its method is: it defines no group, for it moves no number. ``not recorded`` where nobody knows."""
     seed: int
     order: str
     """Class order, as typed."""
@@ -105,6 +107,7 @@ def measure(found: FoundRun, evaluation: str | None = None, readout: str | None 
         settings=settings,
         from_config=frozenset(more),
         options={**(found.config or {}), **settings},
+        origin=protocol["origin"] or ABSENT,
         seed=protocol["seed"],
         order=format_value("order", protocol["order"]),
         classes=tuple(name for task in results["tasks"] for name in task["names"]),
@@ -115,8 +118,15 @@ def measure(found: FoundRun, evaluation: str | None = None, readout: str | None 
         planned=len(protocol["tasks"]),
         classes_seen=tuple(accumulate(len(task["names"]) for task in results["tasks"])),
         commit=str(results["provenance"].get("commit") or "unknown"),
-        content=json.dumps({k: v for k, v in results.items() if k not in _NO_ANSWER}, sort_keys=True),
+        content=_content(results),
     )
+
+
+def _content(results: Mapping[str, Any]) -> str:
+    """Return as JSON what two runs that computed the same agree in."""
+    protocol = {key: value for key, value in results["protocol"].items() if key != "origin"}
+    kept = {key: value for key, value in results.items() if key not in _NO_ANSWER}
+    return json.dumps({**kept, "protocol": protocol}, sort_keys=True)
 
 
 def _numbers(curve: Sequence[float], R: continual.Matrix, macro: float | None) -> dict[str, float]:

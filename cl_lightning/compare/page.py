@@ -11,6 +11,7 @@ from cl_lightning.compare.measured import METRICS
 from cl_lightning.compare.over import Over
 from cl_lightning.compare.settings import ABSENT, distinct, format_value, value_of
 from cl_lightning.compare.statistics import PAIRED, Difference, Summary
+from cl_lightning.core.origins import ORIGINS
 from cl_lightning.metrics.spread import Spread
 from cl_lightning.report.costs import COSTS, Cost
 from cl_lightning.report.layout import Block, Grid, Items
@@ -34,7 +35,7 @@ def page(
     differ; with ``costs`` also what the runs cost.
     """
     groups = [summary.group for summary in summaries]
-    blocks: list[Block] = [_heading(groups), _numbers(summaries), _reading(summaries)]
+    blocks: list[Block] = [_heading(groups), _numbers(summaries), _reading(summaries), *_origins(groups)]
     blocks += _costs(summaries) if costs else []
     if over is not None:
         blocks += _along(over)
@@ -56,6 +57,8 @@ def _heading(groups: Sequence[Group]) -> str:
     settings = [group.settings for group in groups]
     shared = [(key, distinct(settings, key)) for key in _SHARED]
     common = [f"{key}={format_value(key, one[0])}" for key, one in shared if len(one) == 1 and one[0] != ABSENT]
+    origins = {group.origin for group in groups}
+    common += [f"origin={label}" for label in origins if len(origins) == 1 and label in ORIGINS]
     return f"{how_evaluated(groups).capitalize()}. The same for all: {'; '.join(common)}."
 
 
@@ -64,6 +67,23 @@ def _shown(summaries: Sequence[Summary]) -> list[str]:
     pairs = [(summary.metrics["last"], summary.metrics["macro"]) for summary in summaries]
     macro = any(a is not None and b is not None and not math.isclose(a.mean, b.mean, rel_tol=1e-9) for a, b in pairs)
     return [metric for metric in METRICS if metric != "macro" or macro]
+
+
+def _origins(groups: Sequence[Group]) -> list[Block]:
+    """Return which groups have a method of which origin, where these are not all of one: a control or an adaptation is
+    not what a paper published.
+    """
+    named: dict[str, list[str]] = {}
+    for group in groups:
+        named.setdefault(group.origin, []).append(f"`{group.name}`")
+    if len(named) < 2:
+        return []
+    order = sorted(named, key=lambda label: (list(ORIGINS).index(label) if label in ORIGINS else len(ORIGINS), label))
+    return ["What the methods are:", Items([f"{_meant(label)}: {', '.join(named[label])}." for label in order])]
+
+
+def _meant(label: str) -> str:
+    return f"{label} ({ORIGINS[label]})" if label in ORIGINS else label
 
 
 def _numbers(summaries: Sequence[Summary]) -> Grid:

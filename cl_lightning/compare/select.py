@@ -42,7 +42,7 @@ def did_you_mean(typed: str, known: Sequence[str]) -> str:
 
 
 def _described(run: MeasuredRun) -> Mapping[str, Any]:
-    return {**run.settings, "seed": run.seed, "order": run.order}
+    return {**run.settings, "origin": run.origin, "seed": run.seed, "order": run.order}
 
 
 def _has(run: MeasuredRun, key: str, typed: str) -> bool:

@@ -52,7 +52,9 @@ ABSENT = "not recorded"
 """Placeholder for a value that a run's files do not have."""
 
 _REPEATED = ("seed", "order")
-_ELSEWHERE = ("evaluation_folder", "recipe_changes", "recipe_switches", "method_options", "evaluation", "readout")
+_ELSEWHERE = (
+    "evaluation_folder", "origin", "recipe_changes", "recipe_switches", "method_options", "evaluation", "readout",
+)  # fmt: skip
 _IN_PROTOCOL = (
     "data.name", "data.order", "data.classes", "data.initial", "data.increment", "data.augmentation", "data.balance",
     "data.sets",

@@ -20,7 +20,7 @@ from cl_lightning.config.hydra_errors import added_keys, missing_keys
 from cl_lightning.config.hydra_internals import job_set_aside
 from cl_lightning.config.registry import register
 from cl_lightning.config.schema import Config
-from cl_lightning.config.schema.fixed_names import typed_names
+from cl_lightning.config.schema.fixed_names import lacking_in_file, typed_names
 from cl_lightning.config.schema.open_options import Open
 from cl_lightning.config.schema.path_options import PATHS, Kind, made_absolute
 from cl_lightning.config.unused.check import Unread, told, unread
@@ -54,7 +54,8 @@ def typed_and_unread(
     """Return the configuration as :func:`typed` does, and those of ``overrides`` that it does not read."""
     set_by_user = assignments(overrides)
     try:
-        mistake = typed_names(set_by_user, composed) or missing_keys(composed) or added_keys(composed)
+        mistake = typed_names(set_by_user, composed) or lacking_in_file(composed) or missing_keys(composed)
+        mistake = mistake or added_keys(composed)
         if mistake:
             raise UserError(mistake)
         config: Open[Any] = OmegaConf.to_object(composed)

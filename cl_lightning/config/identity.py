@@ -30,6 +30,7 @@ _WITHOUT = (
     "data.sets.test_split",
     "data.suggests",  # suggestions have been filled in elsewhere
     "method.encoder",
+    "method.origin",  # what is said of a method, which may be put right later
     "method.recipe",
     "recipe.name",  # its switches count
     "recipe.date",

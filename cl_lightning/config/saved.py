@@ -225,6 +225,7 @@ def _schema(saved: dict[str, Any]) -> DictConfig:
     nodes = {group: OmegaConf.structured(opened(schema)) for group, schema in groups.items()}
     merged = OmegaConf.merge(OmegaConf.structured(opened(Config)), nodes)
     assert isinstance(merged, DictConfig)
+    merged.method.origin = load_option("method", name).get("origin", "???")  # of a method that the table does not know
     return merged
 
 

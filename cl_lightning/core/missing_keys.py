@@ -14,6 +14,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from cl_lightning.core.origins import origin_of_run
+
 Plain = Any
 """A value that JSON, YAML or a checkpoint holds."""
 
@@ -59,6 +61,26 @@ _SWITCHES = (
 )
 """Switches of a recipe that null turned off."""
 
+_ORIGINS = {
+    "published": ("dytox", "dytox_plus", "dytox_plusplus", "der"),
+    "published recipe": ("icarl", "podnet", "ucir", "wa"),
+    "reconstruction": ("daformer_m", "daformer_s", "meat"),
+    "adaptation": ("lwf", "piggyback"),
+    "reference": ("classifier_only", "finetune", "individual", "joint"),
+}
+"""Label -> methods of versions without labels."""
+
+_KINDS = {
+    "transformer": (
+        *("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s"),
+        *("convit_cifar", "convit_imagenet", "convit_tiny"),
+    ),
+    "cnn": ("der", "icarl", "lwf", "podnet", "ucir", "wa", "resnet18", "resnet32", "resnet8"),
+}
+"""Kind of network -> methods that were for it, and models of it. All others were plain vision transformers, timm's
+under names of its own.
+"""
+
 CONFIGURATION: tuple[Missing, ...] = (
     Missing("if_exists", "refuse"),
     Missing("data.on_broken", "error"),
@@ -101,6 +123,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("trainer.keep_features", False),
     Missing("trainer.features_dir", None),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
+    *(Missing("method.origin", label, only=methods, in_protocol=False) for label, methods in _ORIGINS.items()),
 )
 """``config.yaml``, in the order in which the keys came."""
 
@@ -215,7 +238,18 @@ def complete_protocol(protocol: Mapping[str, Plain]) -> dict[str, Plain]:
             with_name = {"name": completed.get(group), **completed[key]}
             filled = complete({group: with_name}, table)[group]
             completed[key] = {name: value for name, value in filled.items() if name != "name"}
+    completed.setdefault("origin", _origin_before(completed))
     return completed
+
+
+def _origin_before(protocol: Mapping[str, Plain]) -> str | None:
+    """Return the label of a run from before there were labels; None for a method that this package never had."""
+    method, model = protocol.get("method"), protocol.get("model")
+    label = next((label for label, methods in _ORIGINS.items() if method in methods), None)
+    if label is None or model is None:
+        return label
+    of_method, of_model = (next((kind for kind in _KINDS if name in _KINDS[kind]), "vit") for name in (method, model))
+    return origin_of_run(label, of_method, of_model)
 
 
 def complete_results(results: Mapping[str, Plain]) -> dict[str, Plain]:

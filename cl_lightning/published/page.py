@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from cl_lightning.core.origins import caution
 from cl_lightning.metrics.spread import Spread
 from cl_lightning.published.stored_results import StoredRun
 from cl_lightning.published.tables import METRICS, Cell, Job, Table
@@ -25,13 +26,16 @@ from cl_lightning.report.layout import Block, Grid, Items
 from cl_lightning.report.words import counted
 
 
-def page(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> list[Block]:
-    """Return the whole table: our cells and the published ones, contrasts, curves, protocols, what is no target."""
+def page(table: Table, found: Mapping[Job, StoredRun], differ: Differ, origin: Callable[[Job], str]) -> list[Block]:
+    """Return the whole table: our cells and the published ones, contrasts, curves, protocols, what is no target.
+
+    ``origin`` returns the label of what a job's method is beside the paper that it is named after.
+    """
     blocks: list[Block] = [table.about, _metrics_line(table), _cells(table, found, differ)]
     if table.contrasts:
         blocks += [_CONTRASTS, _contrasts(table, found, differ), _expected_by(table)]
     blocks += _curves(table, found)
-    blocks += ["Protocols:", _protocols(table)]
+    blocks += ["Protocols:", _protocols(table, origin)]
     blocks += _made(table, found, differ)
     if table.no_target:
         blocks += ["Published, and no target:", Items([f"{what}: {why}." for what, why in table.no_target])]
@@ -187,12 +191,13 @@ def _curves(table: Table, found: Mapping[Job, StoredRun]) -> list[Block]:
     return ["Accuracy in % on all classes seen, after each task:", Grid(["row", "setting", "run", "curve"], lines)]
 
 
-def _protocols(table: Table) -> Items:
-    """Return the published protocols with our commands."""
+def _protocols(table: Table, origin: Callable[[Job], str]) -> Items:
+    """Return the published protocols with our commands, and what our methods are."""
     items = []
-    for row in table.rows.values():
+    for key, row in table.rows.items():
         published = f"{_reference(table)}: {row.protocol}. Source: {row.source} " if row.protocol else ""
-        items.append(f"**{row.title}**: {published}Ours: {_typed(row.overrides)}")
+        ours = f"Ours{caution(origin(table.jobs([key])[0]))}: {_typed(row.overrides)}"
+        items.append(f"**{row.title}**: {published}{ours}")
     settings = [f"{title}: {_typed(table.settings(column))}" for column, title in table.columns.items()]
     runs = "; ".join(f"{run}: {_typed(overrides)}" for run, overrides in table.variations.items())
     return Items([*items, f"Settings: {'; '.join(settings)}", f"Runs: {runs}"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cl_lightning.core.origins import ORIGINS
 from cl_lightning.report.data import ReportInput
 from cl_lightning.report.numbers import class_names
 from cl_lightning.report.words import counted, duration, hyphenated, share
@@ -85,6 +86,7 @@ def facts(run: ReportInput) -> list[Fact]:
     protocol, provenance = run.results["protocol"], run.results["provenance"]
     lines = {
         "Method": _joined(protocol, "method", recipe="recipe {}"),
+        "Origin": _origin(protocol),
         "Data": f"{_data(run)}{_images(run)}",
         "Tasks": _sizes(protocol["tasks"]),
         "Network": _joined(protocol, "model"),
@@ -103,6 +105,12 @@ def _training(protocol: Mapping[str, Any]) -> str:
     if protocol.get("epochs") == "none":
         return "none: the network came trained, and stayed as it was"
     return _joined(protocol, "epochs", batch="batches of {}", precision="{}")
+
+
+def _origin(protocol: Mapping[str, Any]) -> str:
+    """Return what the method is beside its paper; nothing where nobody knows."""
+    label = protocol.get("origin")
+    return f"{label}: {ORIGINS[label]}" if label in ORIGINS else ""
 
 
 def _data(run: ReportInput) -> str:

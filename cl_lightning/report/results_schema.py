@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cl_lightning.core.json_schema import list_of, mapping_of, maybe, number, record, text, whole
+from cl_lightning.core.json_schema import list_of, mapping_of, maybe, number, one_of, record, text, whole
+from cl_lightning.core.origins import ORIGINS
 
 _SPEED = record({"index": whole(), "seconds": number, "images_per_second": number})
 _PHASE = record({"task": whole(), "phase": text, "steps": whole(), "images": whole(), "seconds": number})
@@ -27,7 +28,13 @@ _EACH = mapping_of(mapping_of(maybe(number)))
 _RESULTS = record(
     {
         "protocol": record(
-            {"evaluation": text, "readout": text, "method": text, "data": text, "tasks": list_of(whole(1))}, more=True
+            {
+                **dict.fromkeys(("evaluation", "readout", "method", "data"), text),
+                "origin": maybe(one_of(*ORIGINS)),
+                "tasks": list_of(whole(1)),
+            },
+            optional=("origin",),
+            more=True,
         ),
         "tasks": list_of(
             record(

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 
 from cl_lightning.config.fill_auto import unread_switches
+from cl_lightning.config.origin import origin_of
 from cl_lightning.config.schedule_scales import epochs_of, trained_phases, uses_of
 from cl_lightning.config.schema import Config, JointConfig, TimmConfig
+from cl_lightning.core.origins import caution
 from cl_lightning.core.paths import display_path
 from cl_lightning.core.quantities import count_text
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -147,7 +149,7 @@ def _classes(scenario: Scenario) -> str:
 
 def _method(config: Config) -> str:
     recipe = "" if config.recipe.name == "clean" else f", recipe {config.recipe.name}"
-    return f"{config.method.name}{recipe}, seed {config.seed}"
+    return f"{config.method.name}{caution(origin_of(config))}{recipe}, seed {config.seed}"
 
 
 def _network(config: Config, scenario: Scenario) -> str:

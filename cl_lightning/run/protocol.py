@@ -7,6 +7,7 @@ from typing import Any
 
 from cl_lightning.config.early_stopping import early_stopping_text, stoppable_phases, stops_early
 from cl_lightning.config.fill_auto import changed_switches
+from cl_lightning.config.origin import origin_of
 from cl_lightning.config.schedule_scales import OWN_SCALES, epochs_of, lr_scale_of, phases_of, trained_phases
 from cl_lightning.config.schema import Config, DataConfig, MethodConfig, SetConfig
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -16,6 +17,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
     """Return the protocol, which no number of the run must be printed without."""
     return {
         "method": config.method.name,
+        "origin": origin_of(config),
         "data": config.data.name,
         "classes": len(scenario.class_names),
         "tasks": [len(task.classes) for task in scenario.tasks],
@@ -56,19 +58,21 @@ def comparable(identity: Any) -> Any:
     """Return a part of a checkpoint's identity without what may differ in one and the same run.
 
     That is the path of the weights, as what was in that file is in the checkpoint, and earlier versions saved a path as
-    it was typed; and the text on changed switches, which are there by value too.
+    it was typed; the text on changed switches, which are there by value too; and the label of what the method is, which
+    moves no number and may be put right.
     """
     if not isinstance(identity, dict) or "method_options" not in identity:
         return identity
     options = {name: value for name, value in identity["method_options"].items() if name != "backbone_file"}
-    return {name: value for name, value in identity.items() if name != "recipe_changes"} | {"method_options": options}
+    told = ("origin", "recipe_changes")
+    return {name: value for name, value in identity.items() if name not in told} | {"method_options": options}
 
 
 def method_options(method: MethodConfig) -> dict[str, Any]:
-    """Return all options of a method but its name. A phase without a scale of its own has no key for it, as in runs
-    from before there was any.
+    """Return all options of a method but its name and label. A phase without a scale of its own has no key for it, as
+    in runs from before there was any.
     """
-    plain = {name: value for name, value in dataclasses.asdict(method).items() if name != "name"}
+    plain = {name: value for name, value in dataclasses.asdict(method).items() if name not in ("name", "origin")}
     for name in phases_of(method):
         plain[name] = {k: v for k, v in plain[name].items() if v is not None or k not in OWN_SCALES}
     return plain

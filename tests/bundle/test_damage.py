@@ -82,3 +82,33 @@ for seed in range(40):
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(done.stderr.splitlines()) == 40
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def relabelled(whole: bytes, *, state: str | None, results: str | None) -> bytes:
+    """The same bundle with other labels of what its method is; None takes one away, as of an earlier version."""
+    files = unpacked(whole)
+    written = (("state.json", '["origin", "{}"], ', state), ("results.json", '"origin": "{}",', results))
+    for name, entry, label in written:
+        old = entry.format("published recipe").encode()
+        assert files[name].count(old) == 1
+        files[name] = files[name].replace(old, b"" if label is None else entry.format(label).encode())
+    return packed(files)
+
+
+def test_a_label_is_that_of_the_configuration(whole: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = "published recipe"
+    told = refused(relabelled(whole, state="reference", results="reference"), tmp_path, capsys)
+    assert "its state is of a run with another origin than its config.yaml" in told
+    told = refused(relabelled(whole, state=known, results="published"), tmp_path, capsys)
+    assert "its results.json has another 'origin' than its state" in told
+    told = refused(relabelled(whole, state=known, results="best"), tmp_path, capsys)
+    assert "origin is 'best', not published or" in told
+
+
+@pytest.mark.parametrize("results", [None, "published recipe"])
+def test_a_bundle_from_before_there_were_labels_is_taken(whole: bytes, results: str | None, tmp_path: Path) -> None:
+    files = unpacked(relabelled(whole, state=None, results=results))
+    files["config.yaml"] = files["config.yaml"].replace(b"  origin: published recipe\n", b"")
+    assert files["config.yaml"] != unpacked(whole)["config.yaml"]
+    (tmp_path / "b").write_bytes(packed(files))
+    assert bundle(["import", f"{tmp_path}/b", f"{tmp_path}/out"]) == 0

@@ -130,3 +130,37 @@ def test_many_tasks_are_written_below_each_other(tmp_path: Path) -> None:
     text = render(Comparison(summarise(groups), [], groups[0]), "markdown", 80)
     assert "| classes seen | `dytox` |" in text
     assert "| 11 | 54.5 |" in text
+
+
+def told(folder: Path, form: str = "markdown") -> str:
+    groups, _ = group(measured(folder))
+    return render(Comparison(summarise(groups), [], groups[0]), form, 80)
+
+
+def test_methods_that_are_not_of_one_origin_are_told_apart(tmp_path: Path) -> None:
+    for method in ("wa", "joint", "mine", "icarl"):
+        write_run(tmp_path / method, 5, method=method, method_options={"encoder": "cnn"}, model="resnet8")
+    write_run(tmp_path / "dytox", 5, model="vit_tiny_patch16_224", method_options={"encoder": "transformer"})
+    text = told(tmp_path)
+    assert "origin=" not in text
+    after = text.partition("What the methods are:\n")[2].partition("\n\nAcc")[0]
+    assert after.split("\n")[1:] == [
+        "- published recipe (the authors' method and published recipe; how the papers' tables were made is not known): "
+        "`icarl`, `wa`.",
+        "- adaptation (the authors' idea in another network or setting than theirs): `dytox`.",
+        "- reference (no paper's method: a bound or a control): `joint`.",
+        "- not recorded: `mine`.",
+    ]
+    rows = list(csv.DictReader(io.StringIO(told(tmp_path, "csv"))))
+    assert {row["group"]: row["origin"] for row in rows} == {
+        "wa": "published recipe", "icarl": "published recipe", "joint": "reference", "mine": "not recorded",
+        "dytox": "adaptation",
+    }  # fmt: skip
+
+
+def test_of_one_origin_is_said_once(tmp_path: Path) -> None:
+    write_run(tmp_path / "wa", 5, method="wa", model="resnet8")
+    write_run(tmp_path / "icarl", 5, method="icarl", model="resnet18")
+    text = told(tmp_path)
+    assert "; origin=published recipe." in text
+    assert "What the methods are" not in text

@@ -250,3 +250,16 @@ def test_evaluation_and_readout_are_among_what_a_run_has(tmp_path: Path) -> None
     with pytest.raises(UserError, match="a has no task: type --evaluation class_incremental or task_incremental"):
         measure(found, "task")
     assert PROTOCOL["method"] == measure(found).settings["method"]
+
+
+def test_a_label_defines_no_group_and_no_other_run(tmp_path: Path) -> None:
+    """A run from before there were labels, or whose label has been put right, is a repetition like any other."""
+    write_run(tmp_path / "before", 8, seed=0)
+    write_run(tmp_path / "now", 8, seed=1, origin="published")
+    write_run(tmp_path / "wrong", 8, seed=2, origin="adaptation")
+    write_run(tmp_path / "again", 8, seed=0, origin="adaptation")
+    groups, notes = group(measured(tmp_path))
+    assert [(one.name, len(one.runs), one.origin) for one in groups] == [("dytox", 3, "adaptation or published")]
+    assert any("is the same run as" in note for note in notes)
+    (chosen,) = select(measured(tmp_path), {"origin": ("published",), "seed": ("1",)})
+    assert chosen.name.endswith("now")

@@ -90,9 +90,9 @@ def test_options_of_an_entry_that_came_later_leave_earlier_runs_as_they_were() -
 METHODS = ("dytox_plusplus", "daformer_s", "meat", "wa", "der", "icarl")
 MAY_DIFFER = {
     "early_stopping.allow_unfinished_schedule",
-    "run_dir", "if_exists", "verbose", "evaluate_phases", "extends", "method.encoder", "method.recipe", "recipe.name",
-    "recipe.date", "recipe.replicas", "recipe.precision", "batch.evaluation", "data.root", "data.on_broken",
-    "data.files", "data.evaluate_on", "data.test_split", "data.max_pixels", "method.backbone_file",
+    "run_dir", "if_exists", "verbose", "evaluate_phases", "extends", "method.encoder", "method.origin", "method.recipe",
+    "recipe.name", "recipe.date", "recipe.replicas", "recipe.precision", "batch.evaluation", "data.root",
+    "data.on_broken", "data.files", "data.evaluate_on", "data.test_split", "data.max_pixels", "method.backbone_file",
 }  # fmt: skip
 """Single keys that change no number of a run that goes on, or are known by what they led to."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import yaml
 
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.saved import load_learnt, load_saved, old_paths, to_plain
+from cl_lightning.config.schema import Config
+from cl_lightning.core import missing_keys
 from cl_lightning.core.errors import UserError
 
 
@@ -114,3 +117,24 @@ def test_verbosity_is_asked_for_anew(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
     assert load_saved(tmp_path).verbose == 1
     assert load_saved(tmp_path, ["verbose=2"]).verbose == 2
+
+
+@pytest.mark.parametrize("load", [load_saved, load_learnt])
+def test_a_run_from_before_there_were_labels_has_the_one_of_its_method(
+    load: Callable[[Path], Config], tmp_path: Path
+) -> None:
+    plain = to_plain(compose_typed([f"run_dir={tmp_path}", "method=icarl", "model=convit_tiny"]))
+    del plain["method"]["origin"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert load(tmp_path).method.origin == "published recipe"
+    plain["method"]["origin"] = "reference"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert load(tmp_path).method.origin == "reference", "what the file says stands"
+
+
+def test_so_has_one_of_a_method_that_this_package_never_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = to_plain(compose_typed([f"run_dir={tmp_path}", "method=icarl"]))
+    del plain["method"]["origin"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    monkeypatch.setattr(missing_keys, "CONFIGURATION", ())
+    assert load_saved(tmp_path).method.origin == "published recipe"

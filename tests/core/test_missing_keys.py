@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from cl_lightning.config.origin import origin_of
 from cl_lightning.config.schema import RecipeConfig
+from cl_lightning.config.yaml_files import load_option, options
 from cl_lightning.core import missing_keys
 from cl_lightning.core.missing_keys import (
+    CONFIGURATION,
     Missing,
     complete,
     complete_checkpoint,
@@ -100,6 +103,7 @@ def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch:
         "recipe_switches": {"herd": True, "lag": False},
         "balance": "none",
         "early_stopping": "none",
+        "origin": "published recipe",
     }
     assert complete_protocol(made) == expected
     assert complete_results({"protocol": made, "provenance": {}})["protocol"] == expected
@@ -111,7 +115,36 @@ def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch:
         "recipe_switches": {},
         "balance": "none",
         "early_stopping": "none",
+        "origin": "published recipe",
     }
+
+
+OF_EARLIER_VERSIONS = [method for missing in CONFIGURATION if missing.key == "method.origin" for method in missing.only]
+
+
+def test_a_configuration_without_a_label_has_that_of_its_method() -> None:
+    assert len(OF_EARLIER_VERSIONS) == len(set(OF_EARLIER_VERSIONS)) == 17
+    for method in OF_EARLIER_VERSIONS:
+        label = load_option("method", method)["origin"]
+        assert complete_configuration({"method": {"name": method}})["method"] == {"name": method, "origin": label}
+
+
+@pytest.mark.parametrize("model", [name for name in options("model") if name != "auto"])
+def test_a_protocol_without_a_label_has_the_one_that_its_configuration_leads_to(model: str) -> None:
+    for method in OF_EARLIER_VERSIONS:
+        config = filled(f"method={method}", f"model={model}")
+        made = {"method": method, "model": config.model.name}
+        assert complete_protocol(made)["origin"] == origin_of(config), method
+
+
+def test_where_no_model_is_told_it_is_the_methods() -> None:
+    assert complete_protocol({"method": "icarl"})["origin"] == "published recipe"
+
+
+def test_a_label_stays_and_a_method_of_ones_own_has_none() -> None:
+    assert complete_protocol({"method": "dytox", "origin": "adaptation"})["origin"] == "adaptation"
+    assert complete_protocol({"method": "mine"})["origin"] is None
+    assert "origin" not in complete_configuration({"method": {"name": "mine"}})["method"]
 
 
 def test_what_a_checkpoint_did_not_know_is_nothing() -> None:

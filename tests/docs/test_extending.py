@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 
 from cl_lightning.config.hydra_errors import missing_keys
 from cl_lightning.config.registry import register
 from cl_lightning.core.errors import InvalidFileError, InvalidSettingError
+from cl_lightning.core.origins import ORIGINS
 from cl_lightning.data.sources import datasets
 from scripts.check_docstrings import violations
 from tests.docs.pages import ROOT, blocks
@@ -43,6 +45,11 @@ def test_every_file_that_a_method_touches_is_there() -> None:
     for path in re.findall(r"`([a-z_./A-Z]+\.(?:py|yaml|md|cff))`", table):
         if "NAME" not in path:
             assert (ROOT / path).is_file() or (ROOT / "cl_lightning" / path).is_file(), path
+
+
+def test_the_printed_method_says_what_it_is() -> None:
+    printed = yaml.safe_load(block_with("name: lfl", "yaml"))
+    assert printed["origin"] in ORIGINS
 
 
 # ---- arrays in a file ---------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cl_lightning.config.yaml_files import options
+from cl_lightning.config.yaml_files import load_option, options
+from cl_lightning.core.origins import ORIGINS
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "methods"
@@ -64,6 +65,23 @@ def test_parts_are_files_that_exist_under_the_names_that_are_shown(name: str) ->
 @pytest.mark.parametrize("name", METHODS)
 def test_options_are_those_of_the_method(name: str) -> None:
     assert re.findall(r"```\{options\} (\S+)\n```", text_of(name)) == [f"method/{name}"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_page_and_both_tables_say_what_the_method_is(name: str) -> None:
+    label = load_option("method", name)["origin"]
+    assert section(name, "Ours").lstrip().startswith(f"**Origin: {label}.** ")
+    (row,) = re.findall(rf"^\| `method={name}` \|.*$", text_of("index"), re.MULTILINE)
+    assert row.split("|")[-3].strip() == label
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `method={name}` \|.*$", readme, re.MULTILINE)
+    assert row.split("|")[-2].strip() == label
+
+
+def test_the_labels_are_explained_as_the_program_explains_them() -> None:
+    told = text_of("index").partition("## What a method is")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([a-z ]+)` \| (.*) \|$", told, re.MULTILINE))
+    assert rows == ORIGINS
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -235,6 +235,26 @@ def test_tasks_in_words(run: Path, tasks: list[int], words: str) -> None:
     assert found == words
 
 
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        (
+            {},
+            ["published: the authors' method; its defaults are their network and schedule, as far as these are known"],
+        ),
+        ({"method": "finetune"}, ["reference: no paper's method: a bound or a control"]),
+        ({"origin": "adaptation"}, ["adaptation: the authors' idea in another network or setting than theirs"]),
+        ({"method": "mine"}, []),
+    ],
+)
+def test_what_the_method_is_stands_at_the_head(tmp_path: Path, protocol: dict[str, str], told: list[str]) -> None:
+    """Also of runs from before there were labels, if the method is one of this package."""
+    folder = write_run(tmp_path / "run")
+    results = stored(folder)
+    (folder / "results.json").write_text(json.dumps({**results, "protocol": {**results["protocol"], **protocol}}))
+    assert [fact.value for fact in facts(read_report_input(folder)) if fact.name == "Origin"] == told
+
+
 def test_tasks_without_test_images_have_no_numbers(tmp_path: Path) -> None:
     """As in a run that learnt one more task on another machine: what is not known is no zero."""
     report_data = full_report_data()

@@ -76,3 +76,14 @@ def test_of_what_passes_a_page_can_be_made(seed: int) -> None:
     if refusal(content) is None:
         run = ReportInput(content, (), full_report_data())
         page(run, {section.name: "<svg></svg>" for section in (ACCURACY, MATRIX, TASKS)})
+
+
+@pytest.mark.parametrize("label", ["published", "published recipe", "reference", None])
+def test_a_label_is_one_of_those_that_there_are_or_not_known(label: str | None) -> None:
+    assert refusal({**WHOLE, "protocol": {**WHOLE["protocol"], "origin": label}}) is None
+
+
+def test_another_label_is_refused() -> None:
+    told = refusal({**WHOLE, "protocol": {**WHOLE["protocol"], "origin": "best"}})
+    assert told is not None
+    assert told.startswith("it.protocol.origin is 'best', not published or published recipe or reconstruction or")

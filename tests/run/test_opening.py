@@ -197,6 +197,7 @@ def test_a_single_step_is_one() -> None:
 
 def test_what_is_not_usual_is_named() -> None:
     assert line(told("recipe=erratum_2022_06", "seed=3"), "method") == "dytox, recipe erratum_2022_06, seed 3"
+    assert line(told("method=icarl", "model=convit_tiny"), "method") == "icarl (adaptation), seed 0"
     assert line(told("trainer.precision=bf16-mixed"), "network").endswith("on the CPU in bf16-mixed")
     (note,) = told(resumed_at="task 2/5, phase main").notes
     assert note == f"{'note':<{INDENT}}going on with task 2/5, phase main"

@@ -28,7 +28,8 @@ def test_all_that_a_number_depends_on() -> None:
     assert found.pop("method_options")["temperature"] == 2.0
     assert found.pop("recipe_switches")["finetuning_order"] == "shuffled"
     assert found == {
-        "method": "wa", "data": "digits", "classes": 5, "tasks": [2, 2, 1], "order": "seed:1", "evaluates_on": "test",
+        "method": "wa", "origin": "published recipe", "data": "digits", "classes": 5, "tasks": [2, 2, 1],
+        "order": "seed:1", "evaluates_on": "test",
         "model": "resnet8", "memory": "50 in total", "memory_scope": "global", "recipe": "clean",
         "recipe_changes": "none", "replicas": 2, "batch": 32, "precision": "32-true", "epochs": "14 main",
         "lr_scale": 1.0, "augmentation": "basic", "balance": "none", "early_stopping": "none", "seed": 3,
@@ -139,3 +140,12 @@ def test_the_path_of_weights_that_are_in_the_checkpoint_makes_no_other_run() -> 
     assert comparable(protocol("w.pth")) == comparable(protocol("/there/me/w.pth"))
     assert comparable(protocol("w.pth")) != comparable(protocol("w.pth", 2.0))
     assert comparable(["a"]) == ["a"]
+
+
+def test_a_label_is_told_and_makes_no_other_run() -> None:
+    """One that is put right must not stop a run that goes on."""
+    found = told(filled("method=icarl", "model=convit_tiny"))
+    assert found["origin"] == "adaptation"
+    assert "origin" not in found["method_options"]
+    assert comparable(found) == comparable({**found, "origin": "published recipe"})
+    assert comparable(found) == comparable({key: value for key, value in found.items() if key != "origin"})

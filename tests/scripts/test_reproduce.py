@@ -116,6 +116,8 @@ def test_a_table_from_nothing_to_its_page(
     assert page.startswith("before\n")
     assert page.endswith("after\n")
     assert "\nold\n" not in page
+    assert "- **without memory**: Ours (reference): `method=finetune" in page
+    assert "Ours: `method=dytox`" in page
     assert re.search(
         r"\| DyTox \| 2 steps \| 99.00 / 98.00 \| 98 to 100 / 97 to 99 \| .* \| 2 of 2 \| \*\*outside", page
     )

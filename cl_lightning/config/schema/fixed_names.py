@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cl_lightning.config.command_line.overrides import Assignment, assignments
-from cl_lightning.config.schema.bounds import Named, bounded
+from cl_lightning.config.schema.bounds import Named, bounded, bounds_of
 from cl_lightning.config.yaml_files import options
 
 _GROUP = "chosen by"
@@ -29,9 +29,12 @@ class Written:
         """Return what is wrong with a word, and what to write into the file."""
         if value in self.allowed:
             return None
-        key = named.key.rpartition(".")[2]
-        words = " or ".join(f"{key}: {each}" for each in self.allowed)
+        words = self.told(named.key.rpartition(".")[2])
         return f"{named.given(value)}, which a file brings, is not a choice: write {words} into it"
+
+    def told(self, key: str) -> str:
+        """Return the lines of a file that give one of them."""
+        return " or ".join(f"{key}: {each}" for each in self.allowed)
 
 
 def chosen(group: str, allowed: tuple[str, ...] = ()) -> Any:
@@ -48,6 +51,19 @@ def constant(group: str, value: str) -> Any:
 def is_chosen(field: dataclasses.Field[Any]) -> bool:
     """Return whether an option is filled in by a file of ``conf/`` alone."""
     return _GROUP in field.metadata
+
+
+def lacking_in_file(composed: DictConfig) -> str | None:
+    """Return one line on a name that a file of ``conf/`` must give and does not, with what to write, else ``None``."""
+    for key in sorted(OmegaConf.missing_keys(composed)):
+        parent, _, name = key.rpartition(".")
+        field = _fields(composed, parent).get(name)
+        if field is not None and is_chosen(field):
+            bounds, group = bounds_of(field), composed[parent]
+            lines = bounds.told(name) if isinstance(bounds, Written) else f"{name}: ..."
+            file = "the file" if "name" not in group or OmegaConf.is_missing(group, "name") else f"{group.name}.yaml"
+            return f"{key} is in no file: write {lines} into {file} of conf/{parent}"
+    return None
 
 
 def typed_names(typed: Iterable[Assignment], composed: DictConfig) -> str | None:
@@ -76,8 +92,13 @@ def names_of_jobs(composed: DictConfig) -> str | None:
 def _group_of(key: str, composed: DictConfig) -> str | None:
     """Return what one types instead of ``key``; None where it may be typed."""
     parent, _, name = key.partition(".")
-    schema = OmegaConf.get_type(composed, parent) if parent in composed else None
+    field = _fields(composed, parent).get(name)
+    return None if field is None else field.metadata.get(_GROUP)
+
+
+def _fields(composed: DictConfig, group: str) -> dict[str, dataclasses.Field[Any]]:
+    """Return the options of a group; none of what is no group of the configuration."""
+    schema = OmegaConf.get_type(composed, group) if group in composed else None
     if schema is None or not dataclasses.is_dataclass(schema):
-        return None
-    found = {field.name: field.metadata.get(_GROUP) for field in dataclasses.fields(schema)}
-    return found.get(name)
+        return {}
+    return {field.name: field for field in dataclasses.fields(schema)}

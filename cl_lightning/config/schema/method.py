@@ -10,6 +10,7 @@ from cl_lightning.config.schema.fixed_names import chosen
 from cl_lightning.config.schema.open_options import Filled
 from cl_lightning.config.schema.path_options import file
 from cl_lightning.config.schema.phase_role import role
+from cl_lightning.core.origins import ORIGINS
 
 MOST_EPOCHS = 10**6
 """Largest number of epochs of a phase, scaled or not."""
@@ -81,6 +82,7 @@ class MethodConfig:
     """Options of all methods."""
 
     name: str = chosen("method")
+    origin: str = chosen("method", tuple(ORIGINS))
     encoder: str = chosen("model", ENCODERS)
     recipe: str | None = chosen("recipe")
     augmentation: str = choice(AUGMENTATIONS)

@@ -7,7 +7,7 @@ are beyond any machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from cl_lightning.config.schema.bounds import choice, number, share, whole
 from cl_lightning.config.schema.data import MOST_PIXELS
@@ -37,6 +37,8 @@ def _patch() -> Any:
 class ModelConfig:
     """Options of all models; ``auto`` has no others."""
 
+    encoder: ClassVar[str] = ""
+    """Kind of network, one of ``method.ENCODERS``, in each model that can be built."""
     name: str = chosen("model")
 
 
@@ -44,6 +46,7 @@ class ModelConfig:
 class ConViTConfig(ModelConfig):
     """ConViT encoder."""
 
+    encoder: ClassVar[str] = "transformer"
     kind: str = constant("model", "convit")
     patch_size: Filled[int] = _patch()
     dim: int = _dim()
@@ -58,6 +61,7 @@ class ConViTConfig(ModelConfig):
 class TimmConfig(ModelConfig):
     """One of timm's plain vision transformers."""
 
+    encoder: ClassVar[str] = "vit"
     name: str
     kind: str = constant("model", "timm_vit")
     patch_size: int | None = _patch()
@@ -69,6 +73,7 @@ class TimmConfig(ModelConfig):
 class ViTConfig(ModelConfig):
     """A plain vision transformer with a class token."""
 
+    encoder: ClassVar[str] = "vit"
     kind: str = constant("model", "plain_vit")
     patch_size: Filled[int] = _patch()
     dim: int = _dim()
@@ -82,6 +87,7 @@ class ViTConfig(ModelConfig):
 class CifarResNetConfig(ModelConfig):
     """The CIFAR ResNet of depth 6n + 2."""
 
+    encoder: ClassVar[str] = "cnn"
     kind: str = constant("model", "cifar_resnet")
     depth: int = whole(at_least=8, at_most=_MOST_DEPTH)
     shortcut: str = choice(("padded", "projection"))
@@ -91,6 +97,7 @@ class CifarResNetConfig(ModelConfig):
 class ResNet18Config(ModelConfig):
     """ResNet-18 with a stem for small images."""
 
+    encoder: ClassVar[str] = "cnn"
     kind: str = constant("model", "resnet18")
     width: int = whole(at_least=1, at_most=1 << 14)
     stem: Filled[str] = choice(("small", "large", "pooled"))

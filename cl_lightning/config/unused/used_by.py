@@ -199,7 +199,7 @@ _SCALED = {
 
 _NAMES = """
 seed run_dir if_exists verbose evaluate_phases extends batch batch.size batch.replicas batch.evaluation
-method method.name method.rehearsal
+method method.name method.origin method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight

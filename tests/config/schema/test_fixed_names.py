@@ -6,9 +6,14 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from cl_lightning.config import compose as compose_module
 from cl_lightning.config.check_bounds import check_values
 from cl_lightning.config.compose import compose_typed
+from cl_lightning.config.registry import register
+from cl_lightning.config.schema.fixed_names import lacking_in_file
+from cl_lightning.config.yaml_files import config_dir
 from cl_lightning.core.errors import UserError
 from scripts.soak.command_lines import outcome
 from tests.config.made import filled
@@ -28,12 +33,38 @@ def test_a_word_of_a_file_that_is_no_choice_is_told_with_those_that_are() -> Non
     )
 
 
+def test_a_label_that_a_file_of_a_method_lacks_is_asked_for() -> None:
+    register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = compose("config", overrides=["method=wa", "run_dir=unused"])
+    composed.method.origin = "???"
+    assert lacking_in_file(composed) == (
+        "method.origin is in no file: write origin: published or origin: published recipe or origin: reconstruction "
+        "or origin: adaptation or origin: reference into wa.yaml of conf/method"
+    )
+    composed.method.name = "???"
+    assert lacking_in_file(composed) == "method.name is in no file: write name: ... into the file of conf/method"
+    with pytest.raises(UserError, match=r"^method\.name is in no file"):
+        compose_module.typed(composed)
+    composed.method.name, composed.method.origin = "wa", "mine"
+    with pytest.raises(UserError, match=r"^method\.origin=mine, which a file brings, .*: write origin: published or "):
+        compose_module.typed(composed)
+
+
+def test_what_the_user_must_give_is_in_no_file_either() -> None:
+    register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = compose("config", overrides=["data=image_folder", "run_dir=unused"])
+    assert lacking_in_file(composed) is None
+
+
 REFUSED = {
     "method.name=wa": "method.name=wa is not possible, the choice brings method.name: type method=wa",
     "+method.rehearsal=false method.name=wa": "An item is already at 'method.rehearsal'. Either remove + prefix",
     "++method.name=wa": "type method=wa",
     "method={name: wa}": "method={name: wa} is not possible, the choice brings method.name: type method=wa",
     "method.name=mine": "type method= one of classifier_only, daformer_m",
+    "method.origin=published": "type method= one of classifier_only, daformer_m",
     "method.encoder=cnn": "type model= one of auto, convit_cifar",
     "method.recipe=clean": "type recipe=clean",
     "data.name=cifar100": "type data=cifar100",

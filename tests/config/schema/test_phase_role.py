@@ -51,7 +51,8 @@ def config(*overrides: str) -> Config:
     made = filled("method=finetune", "epochs_scale=1", "balanced_epochs_scale=0.1", *overrides)
     main = dataclasses.replace(made.method.main, epochs=7)
     bias = dataclasses.replace(main, epochs=200)
-    shared = {name: getattr(made.method, name) for name in ("name", "encoder", "recipe", "augmentation", "rehearsal")}
+    names = ("name", "origin", "encoder", "recipe", "augmentation", "rehearsal")
+    shared = {name: getattr(made.method, name) for name in names}
     return dataclasses.replace(made, method=MadeUpConfig(**shared, main=main, bias=bias))
 
 

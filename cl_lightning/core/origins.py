@@ -1,0 +1,42 @@
+"""The labels that say what a method is beside the paper that it is named after, and the rule for a run of it.
+
+A file of ``conf/method`` gives a method's label. A run shows the label of :func:`origin_of_run`: a method that runs on
+another kind of network than its authors' is an adaptation, whatever its file says.
+"""
+
+from __future__ import annotations
+
+PUBLISHED, ADAPTATION, REFERENCE = "published", "adaptation", "reference"
+ORIGINS = {
+    PUBLISHED: "the authors' method; its defaults are their network and schedule, as far as these are known",
+    "published recipe": "the authors' method and published recipe; how the papers' tables were made is not known",
+    "reconstruction": "rebuilt from text or partial code: there is no complete source that runs",
+    ADAPTATION: "the authors' idea in another network or setting than theirs",
+    REFERENCE: "no paper's method: a bound or a control",
+}
+"""Label -> its meaning."""
+
+
+def origin_of_run(of_method: str, encoder: str, model: str) -> str:
+    """Return the label of a run.
+
+    Args:
+        of_method: label of its method.
+        encoder: kind of network that the method is for: ``transformer``, ``cnn`` or ``vit``.
+        model: kind of the network that it runs on.
+
+    >>> origin_of_run("published recipe", "cnn", "transformer")
+    'adaptation'
+    """
+    return of_method if of_method == REFERENCE or encoder == model else ADAPTATION
+
+
+def caution(origin: str) -> str:
+    """Return a label in brackets for behind the name of a run's method; nothing for ``published``.
+
+    A run of a published method need not be what was published: its size, epochs and options are its own.
+
+    >>> caution("adaptation")
+    ' (adaptation)'
+    """
+    return "" if origin == PUBLISHED else f" ({origin})"
