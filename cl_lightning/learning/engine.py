@@ -108,7 +108,8 @@ class Engine:
         self._pipeline = pipeline
         self._trainer = trainer
         self.options = options
-        self._images = images_of(scenario, pipeline)
+        self.images = images_of(scenario, pipeline)
+        """Images of each part of the scenario: ``train``, ``test``, perhaps ``validation``."""
         self._features = FeatureStore()
 
     @property
@@ -140,7 +141,7 @@ class Engine:
             cuda_graphs=self.options.cuda_graphs, class_weights=class_weights,
         )  # fmt: skip
         inputs = self._training_inputs(learner, phase, torch.cat(list(draws.rows)).unique())
-        pipeline = self._pipeline if phase.augmented and inputs is self._images["train"] else inputs.clean
+        pipeline = self._pipeline if phase.augmented and inputs is self.images["train"] else inputs.clean
         data = inputs.data(
             draws.of(learner.replicas),
             pipeline=replace(pipeline, key=key),
@@ -204,7 +205,7 @@ class Engine:
         processes = self._trainer.processes
         chunks = Chunks.of(rows, self.options.evaluation_batch)
         wanted = processes.share(chunks.total_steps)
-        inputs = self._images["train"] if flip else self._inputs(network, "train", rows)
+        inputs = self.images["train"] if flip else self._inputs(network, "train", rows)
         parts = self._embeddings(network, inputs, chunks, wanted, embed, replace(inputs.clean, flip=flip))
         return torch.cat(processes.gather_shares(parts))
 
@@ -231,7 +232,7 @@ class Engine:
             inputs = self._inputs(network, "train", torch.cat(list(groups)))
             pipeline = inputs.clean
         else:
-            inputs, pipeline = self._images["train"], replace(self._pipeline, key=key or self._pipeline.key)
+            inputs, pipeline = self.images["train"], replace(self._pipeline, key=key or self._pipeline.key)
         parts = iter(self._embeddings(network, inputs, chunks, range(chunks.total_steps), embed, pipeline))
         values = [function(torch.cat([next(parts) for _ in pieces])) for pieces in split]
         return processes.gather_shares(values)
@@ -252,7 +253,7 @@ class Engine:
 
     def _training_inputs(self, learner: Learner, phase: Phase, rows: Tensor) -> Inputs:
         """Return what a phase trains on: vectors, if nothing of the frozen trunk depends on draw, step or mode."""
-        images, trunk = self._images["train"], learner.network.frozen_trunk()
+        images, trunk = self.images["train"], learner.network.frozen_trunk()
         clean = not phase.augmented or self._pipeline.augmentation is None
         if trunk is None or not clean or phase.mixing is not None or not alike_in_training(trunk):
             return images
@@ -264,7 +265,7 @@ class Engine:
 
     def _inputs(self, network: Network, part: str, rows: Tensor) -> Inputs:
         """Return what a network reads of clean ``rows``: vectors where it has a frozen trunk, else images."""
-        images, trunk = self._images[part], network.frozen_trunk() if self.options.keep_features else None
+        images, trunk = self.images[part], network.frozen_trunk() if self.options.keep_features else None
         if trunk is None:
             return images
 
