@@ -71,7 +71,7 @@ def test_what_a_data_set_leaves_to_the_user_is_missing_until_it_is_typed(path: P
 
 
 @pytest.mark.parametrize("method", options("method"))
-@pytest.mark.parametrize("data", ["digits", "cifar100_10steps", "imagenet100_10steps", "image_folder"])
+@pytest.mark.parametrize("data", ["digits", "cifar100_10steps", "imagenet100_10steps", "tiny_imagenet", "image_folder"])
 def test_every_method_goes_with_every_kind_of_data(method: str, data: str) -> None:
     composed(f"method={method}", f"data={data}", *REQUIRED.get(f"data={data}", []))
 

@@ -28,6 +28,7 @@ from cl_lightning.config.option_names import COMMON_WORDS
 from cl_lightning.config.schema import ModelConfig, SetConfig
 from cl_lightning.config.schema.open_options import schema_of
 from cl_lightning.config.yaml_files import options
+from cl_lightning.core.nearest_name import nearest_name
 from cl_lightning.core.paths import cannot_be_written
 from cl_lightning.core.printable import printable
 
@@ -118,7 +119,8 @@ def _missing_option(error: MissingConfigException) -> str | None:
     if value in _PLUGINS.get(group, ()):
         return f'{group}={value} needs packages that are not installed: type pip install "cl-lightning[sweep]"'
     allowed = ["basic", *_PLUGINS[group]] if group in _PLUGINS else options(group) or error.options or ["(nothing)"]
-    hint = _nearest(value, allowed, f"{group}=")
+    near = nearest_name(value, allowed)
+    hint = f" (did you mean {group}={near}?)" if near else ""
     return f"{group}={value} does not exist{hint}: type {group}= one of {', '.join(allowed)}"
 
 

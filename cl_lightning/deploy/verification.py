@@ -15,7 +15,7 @@ from cl_lightning.config.schema import DataConfig
 from cl_lightning.core import rng
 from cl_lightning.core.errors import InvalidFileError, InvalidSettingError, UnreadableImageError, UserError, worded
 from cl_lightning.data.sources.base import ArraySource
-from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, load_sources
+from cl_lightning.data.sources.datasets import ARRAY_CHANNELS, PUBLISHED, load_sources
 from cl_lightning.data.sources.image_folder import evaluated_part, find_parts
 from cl_lightning.deploy.formats import Scores
 from cl_lightning.deploy.image_files import image_files
@@ -87,8 +87,11 @@ def compare(model: TrainedModel, readout: str, scores: Scores, images: Tensor) -
 def _of_data(model: TrainedModel, data: DataConfig) -> Sample | None:
     if not all_at_hand(data):
         return None
-    if data.sets:
-        source = dataset_scenario(data).test
+    if data.sets or data.name in PUBLISHED:
+        try:
+            source = dataset_scenario(data).test
+        except (UserError, OSError):  # the folder exists, not all that it should hold
+            return None
         size = model.preprocessing.image_size
         images = torch.stack([source.load_test(row, size) for row in _spread(range(len(source)))])
         return Sample(images, f"{len(images)} images of {data.name}")

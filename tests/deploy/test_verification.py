@@ -13,6 +13,7 @@ from torch import Tensor
 from cl_lightning.core.errors import UserError
 from cl_lightning.deploy.verification import TOLERANCE, Comparison, compare, sample
 from tests.config.made import filled
+from tests.data.published_sets import MAKE
 from tests.deploy.runs import pictures, save_pictures
 from tests.deploy.test_model import model
 
@@ -92,3 +93,15 @@ def test_without_the_run_s_data_images_are_random_and_always_the_same(tmp_path: 
     assert torch.equal(one.images, other.images)
     assert len(one.images.unique()) > 200
     assert one.origin.startswith("64 random images, because the run's data are not at hand")
+
+
+def test_of_a_published_set_its_own_test_images_are_taken(tmp_path: Path) -> None:
+    """Whatever else lies below the root, which several sets may share."""
+    for name in ("cub200", "flowers102"):
+        MAKE[name](tmp_path)
+    data = dataclasses.replace(filled("data=cub200", f"data.root={tmp_path}").data, increment=1)
+    found = sample(MODEL, data, [])
+    assert found.origin == "2 images of cub200"
+    assert found.images.shape == (2, 3, 4, 4)
+    (tmp_path / "CUB_200_2011" / "train_test_split.txt").unlink()
+    assert sample(MODEL, data, []).origin.startswith("64 random images")

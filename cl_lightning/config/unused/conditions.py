@@ -24,6 +24,10 @@ from cl_lightning.core.errors import InvalidFileError, InvalidSettingError
 
 ARRAYS = ("digits", "cifar100")
 """Data sets whose images are not in files."""
+BELOW_ROOT = (
+    "cifar100", "aircraft", "cars", "cub200", "flowers102", "stanford_dogs", "imagenet_r", "tiny_imagenet",
+)  # fmt: skip
+"""Data sets with a folder of their own, which in a sequence are looked for below ``data.root``."""
 LISTED = ("image_folder", "imagenet100", "imagenet1000")
 """Data sets whose files are found in class folders, not named by an index of their own."""
 SMALL = 64
@@ -102,7 +106,7 @@ def looks_below_root(f: Facts) -> bool:
     data = f.config.data
     if not data.sets:
         return data.name != "digits"
-    return any(entry.root is None and entry.name in ("cifar100", "cub200", "cars", "aircraft") for entry in data.sets)
+    return any(entry.root is None and entry.name in BELOW_ROOT for entry in data.sets)
 
 
 def has_no_split(root: str | None) -> bool:

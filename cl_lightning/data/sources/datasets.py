@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 from cl_lightning.core.errors import NOT_GIVEN, InvalidSettingError
-from cl_lightning.data.sources import fine_grained
+from cl_lightning.core.nearest_name import nearest_name
+from cl_lightning.data.sources import fine_grained, imagenet_variants
 from cl_lightning.data.sources.base import ArraySource, FolderSource, Scanned, Table
 from cl_lightning.data.sources.class_folders import ANY, class_folders
 from cl_lightning.data.sources.decode_cache import scan
 from cl_lightning.data.sources.image_folder import read_image_folder
 from cl_lightning.data.sources.image_formats import MAX_PIXELS
+from cl_lightning.data.sources.published import reader
 from cl_lightning.data.sources.read_options import AUTO, PER_CLASS, Reading
 from cl_lightning.data.sources.skipped_files import Aside
 
@@ -40,7 +42,9 @@ ARRAY_CHANNELS = {"digits": 1, "cifar100": 3}
 _SHOWN = 3
 """Number of broken images that a message names; the log has all."""
 _CIFAR = "cifar-100-python"
-FOLDERS = {"cifar100": _CIFAR, **fine_grained.FOLDERS}
+PUBLISHED = {**fine_grained.SETS, **imagenet_variants.SETS}
+"""Published sets in files of a layout of their own."""
+FOLDERS = {"cifar100": _CIFAR, **{name: published.folder for name, published in PUBLISHED.items()}}
 """Folders below the root of the data sets that may share a root."""
 _FIRST_HUNDRED = ("n01440764", "n01855672")
 """First and last of the hundred ImageNet classes that come first in alphabetical order."""
@@ -79,8 +83,9 @@ def load_sources(
     - ``cifar100``: Krizhevsky 2009, below ``root``, downloaded if it is not there.
     - ``imagenet100``, ``imagenet1000``: ``root/train/<wnid>`` and ``root/val/<wnid>``; the hundred classes are the
       first ones in alphabetical order.
-    - ``cub200``, ``cars``, ``aircraft``: as published by their authors, below ``root``; see
-      :mod:`~cl_lightning.data.sources.fine_grained`.
+    - ``aircraft``, ``cars``, ``cub200``, ``flowers102``, ``stanford_dogs``, ``imagenet_r``, ``tiny_imagenet``: as
+      published by their authors, below ``root``; see :mod:`~cl_lightning.data.sources.fine_grained` and
+      :mod:`~cl_lightning.data.sources.imagenet_variants`.
     - ``image_folder``: ``root/train/<class>`` with ``root/val`` or ``root/test``, or else ``root/<class>``, of which
       ``test_share`` of each class is for testing.
 
@@ -95,7 +100,9 @@ def load_sources(
     (``on_broken="error"``), or no file of a class does.
     """
     if name not in READERS:
-        raise InvalidSettingError("name", name, "is unknown", ", ".join(READERS))
+        near = nearest_name(name, READERS)
+        reason = f"is unknown (did you mean {near}?)" if near else "is unknown"
+        raise InvalidSettingError("name", name, reason, ", ".join(READERS))
     top = None if root is None else Path(root).expanduser()
     train, test = READERS[name](top, with_test, Reading(files, evaluate_on, test_share, test_split))
     if top is None or not isinstance(train, FolderSource):
@@ -280,5 +287,5 @@ READERS: dict[str, Callable[[Path | None, bool, Reading], Sources]] = {
     "imagenet100": _imagenet(100),
     "imagenet1000": _imagenet(1000),
     "image_folder": _image_folder,
-    **{name: fine_grained.reader(name) for name in fine_grained.FOLDERS},
+    **{name: reader(name, published) for name, published in PUBLISHED.items()},
 }

@@ -67,7 +67,7 @@ def test_the_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
         ("=5", "^=5 cannot be read: type key=value"),
         ("", "^ cannot be read"),
         ("debug=true", "^debug=true does not exist: type debug= one of one_task, smoke$"),
-        ("data=100", "^data=100 does not exist: type data= one of cifar100, "),
+        ("data=100", "^data=100 does not exist: type data= one of aircraft, "),
         ("-m memory=total,2", "^memory=total,2 does not exist"),
         ("experiment=null", "^experiment=null is what holds without it: leave it out$"),
         ("method=", "^method=, but a run needs one: type method=bic or classifier_only or "),

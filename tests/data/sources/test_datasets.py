@@ -72,8 +72,9 @@ class TestDigits:
 def test_unknown_names_are_refused_with_the_allowed_ones() -> None:
     assert refusal("mnist") == (
         "name=mnist is unknown: pass name=digits, cifar100, imagenet100, imagenet1000, image_folder, "
-        "aircraft, cars, cub200"
+        "aircraft, cars, cub200, flowers102, stanford_dogs, imagenet_r, tiny_imagenet"
     )
+    assert refusal("flower").startswith("name=flower is unknown (did you mean flowers102?): pass name=digits, ")
 
 
 @pytest.mark.parametrize("name", ["imagenet100", "imagenet1000", "image_folder"])

@@ -1,111 +1,94 @@
-"""Fine-grained sets in their authors' layouts, made up in miniature."""
+"""Index files of the fine-grained sets: which part is trained on, and faults that are named."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.io import savemat
 
 from cl_lightning.data.sources.base import FolderSource
-from cl_lightning.data.sources.datasets import at_hand, load_sources
-from cl_lightning.data.sources.fine_grained import FOLDERS
+from cl_lightning.data.sources.datasets import load_sources
+from tests.data.folders import cache, refusal
+from tests.data.published_sets import BIRDS, PUG, TERRIER, birds, dogs, dogs_list, flowers
 
-SETS = sorted(FOLDERS)
-
-
-def picture(file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 5), (200, 10, 10)).save(file)
+__all__ = ["cache"]  # a fixture that works by being here
 
 
-def birds(root: Path) -> None:
-    top = root / "CUB_200_2011"
-    rows = [
-        ("001.Albatross/a.jpg", 1, 1),
-        ("001.Albatross/b.jpg", 1, 0),
-        ("002.Wren/c.jpg", 2, 0),
-        ("002.Wren/d.jpg", 2, 1),
-    ]
-    for path, _, _ in rows:
-        picture(top / "images" / path)
-    for column, name in enumerate(("images", "image_class_labels", "train_test_split")):
-        lines = [f"{number} {row[column]}\n" for number, row in enumerate(rows, start=1)]
-        (top / f"{name}.txt").write_text("".join(lines))
-
-
-def aircraft(root: Path) -> None:
-    data = root / "fgvc-aircraft-2013b" / "data"
-    lines = {"trainval": ["0002 F/A-18", "0001 Boeing 737-700"], "test": ["0003 Boeing 737-700", "0004 F/A-18"]}
-    for part, images in lines.items():
-        for line in images:
-            picture(data / "images" / f"{line[:4]}.jpg")
-        (data / f"images_variant_{part}.txt").write_text("\n".join(images) + "\n")
-    (data / "variants.txt").write_text("Boeing 737-700\nF/A-18\n")
-
-
-def cars(root: Path) -> None:
-    top = root / "stanford_cars"
-    (top / "devkit").mkdir(parents=True)
-    savemat(top / "devkit" / "cars_meta.mat", {"class_names": np.array(["Audi TT 2011", "BMW X5 2007"], dtype=object)})
-    for part, index in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
-        names = [f"0000{number}.jpg" for number in (1, 2)]
-        for name in names:
-            picture(top / f"cars_{part}" / name)
-        rows = np.array(
-            [(name, label) for name, label in zip(names, (2, 1), strict=True)], [("fname", "O"), ("class", "O")]
-        )
-        savemat(top / index, {"annotations": rows})
-
-
-MAKE = {"cub200": birds, "aircraft": aircraft, "cars": cars}
-TRAIN = {
-    "cub200": {"images/001.Albatross/a.jpg": "001.Albatross", "images/002.Wren/d.jpg": "002.Wren"},
-    "aircraft": {"data/images/0002.jpg": "F/A-18", "data/images/0001.jpg": "Boeing 737-700"},
-    "cars": {"cars_train/00001.jpg": "BMW X5 2007", "cars_train/00002.jpg": "Audi TT 2011"},
-}
-TEST = {
-    "cub200": {"images/001.Albatross/b.jpg": "001.Albatross", "images/002.Wren/c.jpg": "002.Wren"},
-    "aircraft": {"data/images/0003.jpg": "Boeing 737-700", "data/images/0004.jpg": "F/A-18"},
-    "cars": {"cars_test/00001.jpg": "BMW X5 2007", "cars_test/00002.jpg": "Audi TT 2011"},
-}
-
-
-def classes(source: FolderSource) -> dict[str, str]:
-    return {path: source.class_names[label] for path, label in zip(source.paths, source.labels.tolist(), strict=True)}
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_files_and_classes_are_those_of_the_index(name: str, tmp_path: Path) -> None:
-    assert not at_hand(name, tmp_path)
-    MAKE[name](tmp_path)
-    assert at_hand(name, tmp_path)
-    train, test = load_sources(name, tmp_path)
-    assert isinstance(train, FolderSource)
-    assert isinstance(test, FolderSource)
-    assert (classes(train), classes(test)) == (TRAIN[name], TEST[name])
-    assert train.class_names == test.class_names == tuple(sorted(train.class_names))
-    assert train.load_test(0, 4).shape == (3, 4, 4)
-    assert load_sources(name, tmp_path, with_test=False)[1] is None
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_what_is_not_there_is_reported_and_never_downloaded(name: str, tmp_path: Path) -> None:
-    where = f"pass root=DIR, where DIR/{FOLDERS[name]} holds "
-    with pytest.raises(ValueError, match=re.escape(f"root is not set: {where}")):
-        load_sources(name)
-    with pytest.raises(ValueError, match=re.escape(f"root={tmp_path} has no {FOLDERS[name]}: {where}")):
-        load_sources(name, tmp_path)
-    (tmp_path / FOLDERS[name]).mkdir()
-    with pytest.raises(ValueError, match=re.escape(f"root={tmp_path} has a {FOLDERS[name]} that is not whole (")):
-        load_sources(name, tmp_path)
-
-
-def test_a_picture_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_birds_without_a_line_are_named(tmp_path: Path) -> None:
     birds(tmp_path)
-    (tmp_path / "CUB_200_2011/images/002.Wren/c.jpg").unlink()
-    with pytest.raises(ValueError, match=r"c\.jpg \(No such file or directory\)"):
-        load_sources("cub200", tmp_path)
+    for file in ("train_test_split", "image_class_labels"):
+        (tmp_path / "CUB_200_2011" / f"{file}.txt").write_text("1 1\n2 0\n3 0\n")
+        told = refusal("cub200", tmp_path)
+        assert f"{file}.txt has no line for image 4: unpack the set anew, from https://www.vision.caltech" in told
+    assert len(BIRDS) == 4
+
+
+# ---- flowers -----------------------------------------------------------------------------------------------------
+
+
+def test_flowers_train_on_two_parts_and_have_numbers_for_names(tmp_path: Path) -> None:
+    """Classes are numbered by their labels, whichever come first."""
+    flowers(tmp_path, labels=(10, 10, 2, 2, 10, 2), split=([4, 1], [2, 3], [6, 5]))
+    train, test = load_sources("flowers102", tmp_path)
+    assert isinstance(train, FolderSource)
+    assert test is not None
+    assert train.class_names == test.class_names == ("2", "10")
+    assert train.labels.tolist() == [0, 1, 1, 0]
+    assert test.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        (([4, 1], [2, 9], [6, 5]), "setid.mat lists image 9, imagelabels.mat has 1 to 6: unpack the set anew"),
+        (([4, 0], [2, 3], [6, 5]), "setid.mat lists image 0, "),
+        (([4, 1], [1, 3], [6, 5]), "setid.mat lists jpg/image_00001.jpg twice"),
+        (([4, 1], [2, 3], [6, 2]), "lists jpg/image_00002.jpg among the training images and among the test images"),
+    ],
+)
+def test_a_wrong_split_of_the_flowers_is_named(
+    split: tuple[list[int], list[int], list[int]], told: str, tmp_path: Path
+) -> None:
+    flowers(tmp_path, split=split)
+    assert told in refusal("flowers102", tmp_path)
+
+
+def test_a_damaged_file_of_the_flowers_is_named(tmp_path: Path) -> None:
+    flowers(tmp_path)
+    file = tmp_path / "flowers-102" / "setid.mat"
+    file.write_bytes(file.read_bytes()[:140])
+    told = refusal("flowers102", tmp_path)
+    assert told.startswith(f"{file} ")
+    assert told.endswith("unpack the set anew, from https://www.robots.ox.ac.uk/~vgg/data/flowers/102/")
+    savemat(file, {"trnid": np.array([[1]])})
+    assert f"{file} has no valid: " in refusal("flowers102", tmp_path)
+
+
+# ---- dogs --------------------------------------------------------------------------------------------------------
+
+
+def test_the_lists_of_the_dogs_may_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    dogs(tmp_path / "beside")
+    dogs(tmp_path / "apart", lists="lists")
+    beside, apart = (load_sources("stanford_dogs", tmp_path / where) for where in ("beside", "apart"))
+    assert [part.fingerprint for part in beside if part] == [part.fingerprint for part in apart if part]
+
+
+@pytest.mark.parametrize(
+    ("part", "files", "labels", "told"),
+    [
+        ("train", [f"{PUG}/p_1.jpg", f"{TERRIER}/t_1.jpg"], [2], "train_list.mat has 2 files and 1 labels: unpack"),
+        ("train", [f"{PUG}/p_1.jpg", f"{TERRIER}/t_1.jpg"], [1, 1], f"has {PUG} and {TERRIER} as class 1"),
+        ("train", [f"{PUG}/p_1.jpg"] * 2, [2, 2], f"train_list.mat lists Images/{PUG}/p_1.jpg twice"),
+        ("test", [f"{TERRIER}/t_2.jpg"], [3], "test_list.mat has class 3, train_list.mat has none of it"),
+        ("test", [f"{TERRIER}/t_1.jpg"], [1], f"lists Images/{TERRIER}/t_1.jpg among the training images and"),
+    ],
+)
+def test_a_wrong_list_of_dogs_is_named(
+    part: str, files: list[str], labels: list[int], told: str, tmp_path: Path
+) -> None:
+    dogs(tmp_path, lists="lists")
+    dogs_list(tmp_path / "stanford_dogs" / "lists" / f"{part}_list.mat", files, labels)
+    assert told in refusal("stanford_dogs", tmp_path)
