@@ -4,11 +4,13 @@ images, each shared among the processes of the run.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -16,6 +18,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from cl_lightning.core.errors import LostWorkerError
+from cl_lightning.core.quantities import bytes_text
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Embed, Phase, PhaseCheckpoint, Task
 from cl_lightning.data.datamodule import TaskData
@@ -41,6 +44,9 @@ from cl_lightning.methods.base import Method
 from cl_lightning.models.network import Network
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,10 @@ class EngineOptions:
     """Steps between two points of the curves."""
     trunks: TrunkCompiler = field(default_factory=lambda: TrunkCompiler(False))
     cuda_graphs: bool = True
-    keep_features: bool = False
-    """Let each image pass a network's frozen trunk once."""
+    features_limit: int = 0
+    """Largest size in bytes of what a frozen trunk has made of a source's images, which then pass it once; 0: they pass
+    it each time.
+    """
     feature_files: FeatureFiles | None = None
     """Files of such features; None: they are kept in memory alone."""
 
@@ -265,8 +273,12 @@ class Engine:
 
     def _inputs(self, network: Network, part: str, rows: Tensor) -> Inputs:
         """Return what a network reads of clean ``rows``: vectors where it has a frozen trunk, else images."""
-        images, trunk = self.images[part], network.frozen_trunk() if self.options.keep_features else None
+        images, trunk = self.images[part], network.frozen_trunk() if self.options.features_limit else None
         if trunk is None:
+            return images
+        size = _FLOAT_BYTES * len(images.labels) * int(trunk.dim)
+        if size > self.options.features_limit:
+            _say_once(f"features of {images.source.name} would take {bytes_text(size)}: they are computed each time")
             return images
 
         def compute(weights: str, groups: Sequence[Tensor]) -> list[Tensor]:
@@ -318,6 +330,11 @@ class Engine:
         with interruptible(trainer), _worker_errors_reported():
             trainer.predict(FeatureModule(network, visit), datamodule=data, return_predictions=False)
         return values
+
+
+@cache
+def _say_once(line: str) -> None:
+    log.warning(line)
 
 
 @contextmanager

@@ -54,10 +54,10 @@ def head_alone(backbone: dict[str, Any] = TRANSFORMER) -> HeadAlone:
     return method
 
 
-def bench(folder: Path, *, kept: bool = True, files: FeatureFiles | None = None, **changed: Any) -> Bench:
+def bench(folder: Path, *, limit: int = 1 << 20, files: FeatureFiles | None = None, **changed: Any) -> Bench:
     quieten_lightning()
     made = Bench(folder, pipeline=dataclasses.replace(CLEAN, **changed))
-    made.engine.options = dataclasses.replace(made.engine.options, keep_features=kept, feature_files=files)
+    made.engine.options = dataclasses.replace(made.engine.options, features_limit=limit, feature_files=files)
     return made
 
 
@@ -73,7 +73,7 @@ def scores_of(engine: Engine, method: Method) -> Tensor:
 
 def test_what_is_evaluated_or_embedded_again_passes_once(tmp_path: Path) -> None:
     method, engine = head_alone(), bench(tmp_path).engine
-    plain = scores_of(bench(tmp_path, kept=False).engine, method)
+    plain = scores_of(bench(tmp_path, limit=0).engine, method)
     counted = CountingTrunk(method.network)
     assert torch.equal(scores_of(engine, method), scores_of(engine, method))
     assert counted.seen == len(TASKS[0].test)
@@ -104,7 +104,7 @@ def test_a_head_is_trained_on_vectors_and_becomes_the_same(tmp_path: Path) -> No
     counted = CountingTrunk(kept.network)
     bench(tmp_path).fit(kept, TASKS[0], HEAD)
     assert counted.seen == len(TASKS[0].train), "three epochs, one pass"
-    bench(tmp_path, kept=False).fit(plain, TASKS[0], HEAD)
+    bench(tmp_path, limit=0).fit(plain, TASKS[0], HEAD)
     for ours, theirs in zip(kept.network.parameters(), plain.network.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
@@ -134,6 +134,19 @@ def test_a_clean_phase_of_a_run_that_augments_sees_vectors(tmp_path: Path) -> No
     made = bench(tmp_path, augmentation=Augmentation(crop_padding=1))
     made.fit(method, TASKS[0], dataclasses.replace(HEAD, augmented=False))
     assert counted.seen < 2 * len(TASKS[0].train)
+
+
+def test_features_that_are_too_large_are_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    method = head_alone()
+    size = 4 * len(LABELS) * method.network.backbone.dim
+    few, enough = (bench(tmp_path, limit=limit).engine for limit in (size - 1, size))
+    counted = CountingTrunk(method.network)
+    for engine, passes in ((few, 2), (enough, 1)):
+        before = counted.seen
+        for _ in range(2):
+            scores_of(engine, method)
+        assert counted.seen - before == passes * len(TASKS[0].test)
+    assert "they are computed each time" in caplog.text
 
 
 def test_other_weights_have_other_vectors(tmp_path: Path) -> None:
