@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pytorch_lightning.callbacks import Callback
@@ -276,7 +276,8 @@ class Engine:
         images, trunk = self.images[part], network.frozen_trunk() if self.options.features_limit else None
         if trunk is None:
             return images
-        size = _FLOAT_BYTES * len(images.labels) * int(trunk.dim)
+        width: Any = trunk.dim
+        size = _FLOAT_BYTES * len(images.labels) * int(width)
         if size > self.options.features_limit:
             _say_once(f"features of {images.source.name} would take {bytes_text(size)}: they are computed each time")
             return images

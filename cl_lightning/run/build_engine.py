@@ -44,11 +44,16 @@ def build_engine(
         log_every=trainer.log_every,
         trunks=TrunkCompiler(compiles_trunks(trainer), asked_for=trainer.compile == "trunk"),
         cuda_graphs=trainer.cuda_graphs,
-        features_limit=(machine_memory() or _UNKNOWN_MEMORY) // 4 if trainer.keep_features else 0,
+        features_limit=_features_limit(processes) if trainer.keep_features else 0,
         feature_files=None if trainer.features_dir is None else FeatureFiles(Path(trainer.features_dir)),
     )
     device = TrainerOptions(trainer.accelerator, trainer.precision, trainer.deterministic, run_dir, processes)
     return Engine(scenario, pipeline, device, options, observers)
+
+
+def _features_limit(processes: ProcessGroup) -> int:
+    """Return a process' share of a quarter of the machine's memory."""
+    return (machine_memory() or _UNKNOWN_MEMORY) // (4 * processes.world_size)
 
 
 def build_curves(config: Config, run_dir: Path, state: RunState, resume: bool, *, begun: bool) -> Curves:
