@@ -1,4 +1,4 @@
-"""Whether the network of a run starts from weights that were trained elsewhere."""
+"""Rule by which the network of a run starts from weights that were trained elsewhere."""
 
 from __future__ import annotations
 

@@ -142,6 +142,8 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("recipe.precision", "32-true", null=True),
     Missing("batch.replicas", 1, null=True),
     Missing("trainer.precision", "32-true", null=True),
+    Missing("trainer.keep_features", False),
+    Missing("trainer.features_dir", None),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
     *(Missing("method.origin", label, only=methods, in_protocol=False) for label, methods in _ORIGINS.items()),
     Missing("model.weights_file", None, only=("resnet18", "resnet32", "resnet8")),

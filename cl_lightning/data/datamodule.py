@@ -21,11 +21,11 @@ from cl_lightning.data.loading import (
     PixelStore,
     RawBatch,
     Scales,
+    Source,
     StepDataset,
     Steps,
     step_loader,
 )
-from cl_lightning.data.sources.base import ImageSource
 
 LEVELS_TOGETHER = {"cpu": 1 << 21, "cuda": 1 << 25}
 """Number of grey levels of several steps that are augmented together: on a CPU as many as stay in the caches; on a GPU
@@ -84,7 +84,8 @@ class PreparedBatches:
             yield Images(part_images, part_labels, part_positions, epoch, part_rows, of_step)
 
 
-def _no_scales(positions: Tensor, epoch: int) -> tuple[Tensor, ...]:
+def no_scales(positions: Tensor, epoch: int) -> tuple[Tensor, ...]:
+    """Return the noise of a network that has none."""
     return ()
 
 
@@ -93,7 +94,7 @@ class TaskData(pl.LightningDataModule):
 
     def __init__(
         self,
-        source: ImageSource,
+        source: Source,
         labels: Tensor,
         steps: Steps,
         pipeline: Pipeline,
@@ -101,7 +102,7 @@ class TaskData(pl.LightningDataModule):
         *,
         workers: int = 0,
         wanted: range | None = None,
-        scales: Scales = _no_scales,
+        scales: Scales = no_scales,
     ) -> None:
         """Take global ``labels`` of the source's rows, the ``wanted`` steps, by default all, and ``scales``, which
         draws stochastic depth.

@@ -20,8 +20,14 @@ from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, au
 from cl_lightning.data.augmentation.resizing import Resize
 from cl_lightning.data.sources.base import ArraySource, ImageSource
 from cl_lightning.data.sources.decoding import USUAL, Scaling
+from cl_lightning.data.sources.features import FeatureSource
 from cl_lightning.data.step_sampler import StepIndices
 from cl_lightning.data.workers import start_worker
+
+Source = ImageSource | FeatureSource
+"""Source of a loader."""
+_IN_MEMORY = (ArraySource, FeatureSource)
+"""Sources that are indexed on the device; the images of others are read one by one."""
 
 
 class Steps(Protocol):
@@ -126,6 +132,14 @@ class Pipeline:
             images = _mirrored(images, None if self.no_flip is None else self.no_flip[_known(labels)])
         return normalise(images if self.resize is None else self.resize(images), self.mean, self.std)
 
+    def clean_identity(self) -> str:
+        """Return all that decides how a clean image reaches the network, as text."""
+        return f"{self.image_size} {self.mean} {self.std} {self.scaling} {self.resize}"
+
+    def as_stored(self) -> AsStored:
+        """Return the pipeline of features that this one's images were turned into before."""
+        return AsStored(self.image_size, self.mean, self.std, None, self.key)
+
     def decode(self, source: ImageSource, draw: StepIndices, labels: Tensor) -> Tensor:
         """Read the images of ``draw`` one by one, of these ``labels`` (B,): files as random resized crops if they are
         augmented, else as central ones.
@@ -144,6 +158,14 @@ class Pipeline:
     def _augments(self, label: int) -> bool:
         of_class = self.augmentation.of(label) if isinstance(self.augmentation, PerDataset) else self.augmentation
         return of_class is not None
+
+
+class AsStored(Pipeline):
+    """Pipeline that changes nothing."""
+
+    def on_device(self, images: Tensor, positions: Tensor, epoch: int, labels: Tensor | None = None) -> Tensor:
+        """Return the features as they are."""
+        return images
 
 
 def _known(labels: Tensor | None) -> Tensor:
@@ -165,7 +187,7 @@ class StepDataset(Dataset[RawBatch | UnreadableImageError]):
     torch hands over the text alone.
     """
 
-    def __init__(self, source: ImageSource, labels: Tensor, steps: Steps, pipeline: Pipeline) -> None:
+    def __init__(self, source: Source, labels: Tensor, steps: Steps, pipeline: Pipeline) -> None:
         self._source = source
         self._labels = labels
         self._steps = steps
@@ -186,7 +208,7 @@ class StepDataset(Dataset[RawBatch | UnreadableImageError]):
         """The batch of a step. Raises ``UnreadableImageError``."""
         draw = self._steps.step(step)
         images, labels = torch.empty(0, dtype=torch.uint8), self._labels[draw.rows]
-        if not isinstance(self._source, ArraySource):
+        if not isinstance(self._source, _IN_MEMORY):
             images = self._pipeline.decode(self._source, draw, labels)
         return RawBatch(draw.rows, labels, draw.positions, draw.epoch, images, draw.positions, labels)
 
@@ -209,7 +231,7 @@ def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader
 
     Arrays need no workers: their items are indices.
     """
-    one_by_one = not isinstance(dataset._source, ArraySource)
+    one_by_one = not isinstance(dataset._source, _IN_MEMORY)
     return DataLoader(
         dataset,
         batch_size=None,
@@ -221,10 +243,10 @@ def step_loader(dataset: StepDataset, wanted: range, workers: int) -> DataLoader
 
 
 class PixelStore:
-    """Images of an array on the training device, copied there once for the whole run."""
+    """Images of an array, or their features, on the training device, copied there once for the whole run."""
 
-    def __init__(self, source: ImageSource) -> None:
-        self._pixels = source.pixels if isinstance(source, ArraySource) else None
+    def __init__(self, source: Source) -> None:
+        self._pixels = source.pixels if isinstance(source, _IN_MEMORY) else None
         self.levels = 0 if self._pixels is None else self._pixels[0].numel()
         """Number of grey levels of an image; 0 if images are read one by one."""
 

@@ -4,23 +4,25 @@ images, each shared among the processes of the run.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_lightning.core.errors import LostWorkerError
+from cl_lightning.core.quantities import bytes_text
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Embed, Phase, PhaseCheckpoint, Task
 from cl_lightning.data.datamodule import TaskData
-from cl_lightning.data.loading import Chunks, Images, Pipeline, PixelStore
+from cl_lightning.data.loading import Chunks, Images, Pipeline
 from cl_lightning.data.phase_views import without
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.step_sampler import PhaseSampler
@@ -28,8 +30,11 @@ from cl_lightning.data.workers import reason_of_end
 from cl_lightning.learning.callbacks import CheckpointCallback, CheckpointHook, ProgressCallback
 from cl_lightning.learning.display import Display
 from cl_lightning.learning.early_stopping import EarlyStopping, check_kept
+from cl_lightning.learning.feature_files import FeatureFiles
 from cl_lightning.learning.feature_module import FeatureModule, evaluation_mode_restored
+from cl_lightning.learning.feature_store import FeatureStore, alike_in_training, vectors_of
 from cl_lightning.learning.finite_check import ScoresCheck
+from cl_lightning.learning.inputs import ImageInputs, Inputs, images_of
 from cl_lightning.learning.lightning_module import Learner, PhaseLength
 from cl_lightning.learning.loggers import Curves
 from cl_lightning.learning.stopping_rule import StoppingRule, StoppingState
@@ -39,6 +44,9 @@ from cl_lightning.methods.base import Method
 from cl_lightning.models.network import Network
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,12 @@ class EngineOptions:
     """Steps between two points of the curves."""
     trunks: TrunkCompiler = field(default_factory=lambda: TrunkCompiler(False))
     cuda_graphs: bool = True
+    features_limit: int = 0
+    """Largest size in bytes of what a frozen trunk has made of a source's images, which then pass it once; 0: they pass
+    it each time.
+    """
+    feature_files: FeatureFiles | None = None
+    """Files of such features; None: they are kept in memory alone."""
 
 
 class Engine:
@@ -100,11 +114,11 @@ class Engine:
         """Those who follow the training; a caller may report more to them."""
         self._scenario = scenario
         self._pipeline = pipeline
-        self._clean = replace(pipeline, augmentation=None)
         self._trainer = trainer
         self.options = options
-        self._train_pixels = PixelStore(scenario.train)
-        self._test_pixels = self._train_pixels if scenario.test is scenario.train else PixelStore(scenario.test)
+        self.images = images_of(scenario, pipeline)
+        """Images of each part of the scenario: ``train``, ``test``, perhaps ``validation``."""
+        self._features = FeatureStore()
 
     @property
     def precision(self) -> str:
@@ -134,12 +148,11 @@ class Engine:
             processes=processes, resume_from=checkpoint, point_every=self.options.log_every,
             cuda_graphs=self.options.cuda_graphs, class_weights=class_weights,
         )  # fmt: skip
-        data = TaskData(
-            self._scenario.train,
-            self._scenario.train_labels,
+        inputs = self._training_inputs(learner, phase, torch.cat(list(draws.rows)).unique())
+        pipeline = self._pipeline if phase.augmented and inputs is self.images["train"] else inputs.clean
+        data = inputs.data(
             draws.of(learner.replicas),
-            replace(self._pipeline if phase.augmented else self._clean, key=key),
-            self._train_pixels,
+            pipeline=replace(pipeline, key=key),
             workers=self.options.workers,
             wanted=range(before, draws.total_steps),
             scales=learner.scales,
@@ -165,28 +178,13 @@ class Engine:
 
     def _early_stopping(self, learner: Learner, judges: Judges) -> EarlyStopping:
         """Return the callback that ends the learner's phase early."""
-        scenario, processes = self._scenario, self._trainer.processes
-        assert scenario.validation is not None
-        assert scenario.validation_labels is not None
+        processes = self._trainer.processes
         chunks = Chunks.of(judges.rows, self.options.evaluation_batch)
-        data = TaskData(
-            scenario.validation,
-            scenario.validation_labels,
-            chunks,
-            self._clean,
-            self._validation_pixels,
-            workers=self.options.workers,
-            wanted=processes.share(chunks.total_steps),
-        )
+        inputs = self._inputs(learner.network, "validation", judges.rows)
+        data = inputs.data(chunks, workers=self.options.workers, wanted=processes.share(chunks.total_steps))
         learner.stopping = learner.stopping or StoppingState()
         check_kept(learner.stopping, learner.network)
         return EarlyStopping(judges.rule, data, processes)
-
-    @cached_property
-    def _validation_pixels(self) -> PixelStore:
-        known = {id(self._scenario.test): self._test_pixels, id(self._scenario.train): self._train_pixels}
-        assert self._scenario.validation is not None
-        return known.get(id(self._scenario.validation)) or PixelStore(self._scenario.validation)
 
     def _check_answers(self, method: Method, learner: Learner, rows: Tensor) -> None:
         """Raise ``FloatingPointError`` if the network's outputs for some training images are not finite: finite weights
@@ -201,13 +199,7 @@ class Engine:
             watch.look({f"{name} scores": scores[name] for name in scores if name not in pending})
             broken.extend(watch.broken())
 
-        data = TaskData(
-            self._scenario.train,
-            self._scenario.train_labels,
-            Chunks([rows]),
-            self._clean,
-            self._train_pixels,
-        )
+        data = self._inputs(method.network, "train", rows).data(Chunks([rows]))
         with evaluation_mode_restored(method.network):
             trainer = make_trainer(self._trainer, precision="32-true")
             with interruptible(trainer):
@@ -221,7 +213,8 @@ class Engine:
         processes = self._trainer.processes
         chunks = Chunks.of(rows, self.options.evaluation_batch)
         wanted = processes.share(chunks.total_steps)
-        parts = self._embeddings(network, chunks, wanted, embed, replace(self._clean, flip=flip))
+        inputs = self.images["train"] if flip else self._inputs(network, "train", rows)
+        parts = self._embeddings(network, inputs, chunks, wanted, embed, replace(inputs.clean, flip=flip))
         return torch.cat(processes.gather_shares(parts))
 
     def map_groups(
@@ -243,8 +236,12 @@ class Engine:
         mine = [groups[index] for index in processes.share(len(groups))]
         split = [rows.split(self.options.evaluation_batch) for rows in mine]
         chunks = Chunks([chunk for pieces in split for chunk in pieces])
-        pipeline = self._clean if key is None else replace(self._pipeline, key=key)
-        parts = iter(self._embeddings(network, chunks, range(chunks.total_steps), embed, pipeline))
+        if key is None and groups:
+            inputs = self._inputs(network, "train", torch.cat(list(groups)))
+            pipeline = inputs.clean
+        else:
+            inputs, pipeline = self.images["train"], replace(self._pipeline, key=key or self._pipeline.key)
+        parts = iter(self._embeddings(network, inputs, chunks, range(chunks.total_steps), embed, pipeline))
         values = [function(torch.cat([next(parts) for _ in pieces])) for pieces in split]
         return processes.gather_shares(values)
 
@@ -254,37 +251,73 @@ class Engine:
         """
         processes = self._trainer.processes
         chunks = Chunks.of(rows, self.options.evaluation_batch)
-        data = TaskData(
-            self._scenario.test,
-            self._scenario.test_labels,
-            chunks,
-            self._clean,
-            self._test_pixels,
-            workers=self.options.workers,
-            wanted=processes.share(chunks.total_steps),
-        )
+        inputs = self._inputs(network, "test", rows)
+        data = inputs.data(chunks, workers=self.options.workers, wanted=processes.share(chunks.total_steps))
         self._map(network, data, visit)
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all processes, on each of them; tensors in them must be on the CPU."""
         return self._trainer.processes.gather(value)
 
+    def _training_inputs(self, learner: Learner, phase: Phase, rows: Tensor) -> Inputs:
+        """Return what a phase trains on: vectors, if nothing of the frozen trunk depends on draw, step or mode."""
+        images, trunk = self.images["train"], learner.network.frozen_trunk()
+        clean = not phase.augmented or self._pipeline.augmentation is None
+        if trunk is None or not clean or phase.mixing is not None or not alike_in_training(trunk):
+            return images
+        trained = {id(p) for name in phase.trains for p in learner.network.parts()[name]}
+        noisy = learner.scales(torch.zeros(1, dtype=torch.int64), 0)
+        if noisy or any(id(p) in trained for p in trunk.parameters()):
+            return images
+        return self._inputs(learner.network, "train", rows)
+
+    def _inputs(self, network: Network, part: str, rows: Tensor) -> Inputs:
+        """Return what a network reads of clean ``rows``: vectors where it has a frozen trunk, else images."""
+        images, trunk = self.images[part], network.frozen_trunk() if self.options.features_limit else None
+        if trunk is None:
+            return images
+        width: Any = trunk.dim
+        size = _FLOAT_BYTES * len(images.labels) * int(width)
+        if size > self.options.features_limit:
+            _say_once(f"features of {images.source.name} would take {bytes_text(size)}: they are computed each time")
+            return images
+
+        def compute(weights: str, groups: Sequence[Tensor]) -> list[Tensor]:
+            return self._vectors(trunk, images, weights, groups)
+
+        return images.as_features(self._features.of(trunk, images.source, images.labels, rows, compute))
+
+    def _vectors(self, trunk: nn.Module, images: ImageInputs, weights: str, groups: Sequence[Tensor]) -> list[Tensor]:
+        """Return the vectors of each group of rows, from files that are there, or through the trunk; a group is one
+        process's work.
+        """
+        processes, files = self._trainer.processes, self.options.feature_files
+        mine = [groups[index] for index in processes.share(len(groups))]
+        paths = [None if files is None else files.path(weights, images.source, images.clean, rows) for rows in mine]
+        read = [None if path is None or files is None else files.read(path) for path in paths]
+        new = [rows for rows, vectors in zip(mine, read, strict=True) if vectors is None]
+        split = [rows.split(self.options.evaluation_batch) for rows in new]
+        chunks = Chunks([chunk for pieces in split for chunk in pieces])
+
+        def embed(given: Tensor) -> Tensor:
+            return vectors_of(trunk, given)
+
+        parts = iter(self._embeddings(trunk, images, chunks, range(chunks.total_steps), embed, images.clean))
+        made = iter([torch.cat([next(parts) for _ in pieces]) for pieces in split])
+        found = [next(made) if vectors is None else vectors for vectors in read]
+        for path, known, vectors in zip(paths, read, found, strict=True):
+            if path is not None and files is not None and known is None:
+                files.write(path, vectors)
+        return processes.gather_shares(found)
+
     def _embeddings(
-        self, network: Network, chunks: Chunks, wanted: range, embed: Embed, pipeline: Pipeline
+        self, network: nn.Module, inputs: Inputs, chunks: Chunks, wanted: range, embed: Embed, pipeline: Pipeline
     ) -> list[Tensor]:
-        data = TaskData(
-            self._scenario.train,
-            self._scenario.train_labels,
-            chunks,
-            pipeline,
-            self._train_pixels,
-            workers=self.options.workers,
-            wanted=wanted,
-        )
+        data = inputs.data(chunks, pipeline=pipeline, workers=self.options.workers, wanted=wanted)
         # Cloned: tensors of inference mode could not take part in a later loss.
         return self._map(network, data, lambda images: embed(images.images).float().cpu().clone())
 
-    def _map(self, network: Network, data: TaskData, function: Callable[[Images], T]) -> list[T]:
+    def _map(self, network: nn.Module, data: TaskData, function: Callable[[Images], T]) -> list[T]:
         """Apply a function to batches in float32, whatever the precision of training: scores in half precision tie, and
         ties go to the older class; herding would choose by rounding.
         """
@@ -298,6 +331,11 @@ class Engine:
         with interruptible(trainer), _worker_errors_reported():
             trainer.predict(FeatureModule(network, visit), datamodule=data, return_predictions=False)
         return values
+
+
+@cache
+def _say_once(line: str) -> None:
+    log.warning(line)
 
 
 @contextmanager

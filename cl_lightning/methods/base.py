@@ -31,7 +31,7 @@ from cl_lightning.core.types import (
 )
 from cl_lightning.models.backbone import Fill
 from cl_lightning.models.network import Network
-from cl_lightning.models.tensor_types import Images, Noise
+from cl_lightning.models.tensor_types import Images, Noise, Vectors
 
 
 class Method(ABC):
@@ -81,7 +81,7 @@ class Method(ABC):
         """Add the task's classes; ``look`` gives access to data for growth that needs it."""
         self.network.grow(task.num_new, key)
 
-    def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
+    def outputs(self, phase: Phase, images: Images | Vectors, scales: Noise | None) -> Outputs:
         """Run a training forward pass; ``scales`` is the network's noise (``Network.noise``)."""
         features = self.network(images, scales)
         return Outputs(self.network.logits(features), features)
@@ -90,11 +90,11 @@ class Method(ABC):
         """Set the mode of the network's modules for ``phase`` (batch norm; nothing else depends on it)."""
         self.network.train()
 
-    def embed(self, images: Images) -> Float[Tensor, "B F"]:
+    def embed(self, images: Images | Vectors) -> Float[Tensor, "B F"]:
         """Return the features that herding uses, before any read-out."""
         return self.network(images).embeddings.flatten(1)
 
-    def predict(self, images: Images) -> dict[str, Float[Tensor, "B C"]]:
+    def predict(self, images: Images | Vectors) -> dict[str, Float[Tensor, "B C"]]:
         """Score all classes seen, for each read-out by name; the first is the method's main one."""
         return {"linear": self.network.logits(self.network(images))}
 

@@ -62,7 +62,7 @@ from cl_lightning.methods.base import Method
 from cl_lightning.methods.class_means import CLASS_MEANS, nearest_mean_scores
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.plain_vit import Weights
-from cl_lightning.models.tensor_types import Images, Noise
+from cl_lightning.models.tensor_types import Images, Noise, Vectors
 
 PACK = "pack"
 _FAR = 50.0
@@ -123,7 +123,7 @@ class MEAT(Method):
             self.network.vit.load_state_dict(self._load(), strict=True)
         self.network.grow(task.num_new, key)
 
-    def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
+    def outputs(self, phase: Phase, images: Images | Vectors, scales: Noise | None) -> Outputs:
         """Return the newest task's scores; ``scales`` is the noise of masks and depth (``MaskedNetwork.noise``)."""
         features = self.network.newest(images, scales)
         return Outputs(self.network.newest_logits(features), features)
@@ -171,7 +171,7 @@ class MEAT(Method):
         return F.normalize(torch.stack(means), dim=-1)
 
     @torch.no_grad()
-    def predict(self, images: Images) -> dict[str, Float[Tensor, "B C"]]:
+    def predict(self, images: Images | Vectors) -> dict[str, Float[Tensor, "B C"]]:
         """Score by each read-out."""
         linear = self.network.logits(self.network(images))
         made = {
@@ -201,7 +201,7 @@ class MEAT(Method):
             unsure.append(entropy_B / math.log(part.shape[1]) if part.shape[1] > 1 else torch.ones_like(entropy_B))
         return torch.stack(unsure).argmin(dim=0)
 
-    def _nearest(self, images: Images) -> Int64[Tensor, " B"]:
+    def _nearest(self, images: Images | Vectors) -> Int64[Tensor, " B"]:
         """Infer tasks; the first, until there are means."""
         means_CD = self.class_means.to(images.device)
         if len(means_CD) == 0:

@@ -22,6 +22,8 @@ class Backbone(nn.Module, ABC):
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.dim = dim
+        self.frozen = False
+        """True for one that no phase trains."""
 
     @abstractmethod
     def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B D"], Maps]:

@@ -22,7 +22,7 @@ from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import GrowingClassifier, GrowingLinear
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.task_attention import TaskAttentionBlock
-from cl_lightning.models.tensor_types import Images, Maps, Scales
+from cl_lightning.models.tensor_types import Images, Maps, Scales, Vectors
 
 
 class ClassTokenBackbone(Backbone):
@@ -81,8 +81,15 @@ class EmbeddingNetwork(Network):
         """Return the backbone's residual branches."""
         return [Branch("backbone", rate) for rate in self.backbone.drop_rates()]
 
-    def forward(self, images: Images, scales: Scales | None = None) -> Features:
-        """Return one embedding an image (T = 1) and the backbone's maps."""
+    def frozen_trunk(self) -> nn.Module | None:
+        """Return the backbone, if it is never trained, or if the classifier reads features that stay."""
+        stays = self.backbone.frozen or self.classifier.reads_frozen_features()
+        return self.backbone if stays else None
+
+    def forward(self, images: Images | Vectors, scales: Scales | None = None) -> Features:
+        """Return one embedding an image (T = 1) and the backbone's maps; of vectors, themselves and no maps."""
+        if images.ndim == 2:
+            return Features(images[:, None])
         embedding, maps = self.backbone(images, scales)
         return Features(embedding[:, None], maps)
 

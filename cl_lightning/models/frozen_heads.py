@@ -54,6 +54,10 @@ class FrozenFeaturesHead(GrowingClassifier):
         """Score all classes seen: by the rows, or by the linear classifier while there is one."""
         return self.scores(e_BD) if self.linear is None else self.linear(e_BD)
 
+    def reads_frozen_features(self) -> bool:
+        """Return True unless the first task has still to train the backbone."""
+        return self.linear is None and not self._begins_linear
+
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the linear classifier's parameters, and the rows, which no phase trains."""
         return {"classifier": [] if self.linear is None else list(self.linear.parameters()), "rows": [self.rows]}

@@ -199,6 +199,10 @@ class GrowingClassifier(nn.Module, ABC):
     def structure(self) -> dict[str, Plain]:
         """Return what tells how it is built, beside width and classes."""
 
+    def reads_frozen_features(self) -> bool:
+        """Return True once no phase will train what it reads."""
+        return False
+
 
 class GrowingLinear(GrowingClassifier):
     """A linear classifier to which rows are added: the head of methods that expand nothing else."""

@@ -24,7 +24,7 @@ from cl_lightning.models import masks
 from cl_lightning.models.heads import only_newest, task_head
 from cl_lightning.models.network import Branch, Network, branch_scales
 from cl_lightning.models.plain_vit import BlockMasks, PlainViT
-from cl_lightning.models.tensor_types import Images, Noise, Scales
+from cl_lightning.models.tensor_types import Images, Noise, Scales, Vectors
 
 BACKBONE = "backbone"
 _STREAMS = 2
@@ -169,13 +169,13 @@ class MaskedNetwork(Network):
         drawn = [rng.streams(key.fold("token masks"), positions), rng.streams(key.fold("weight masks"), steps)]
         return torch.cat([torch.stack(drawn), *taken])
 
-    def newest(self, images: Images, noise: Noise | None = None) -> Features:
+    def newest(self, images: Images | Vectors, noise: Noise | None = None) -> Features:
         """Embed images through the newest task's masks as they are learnt (T = 1); maps are the token masks (B, N) of
         each masked block. Without ``noise`` masks are those of :func:`masks.hard_mask`, and still learn.
         """
         tokens_LBN = self._token_masks(len(images), noise)
         open_blocks = self._block_masks(dict(zip(self._masked_blocks, tokens_LBN, strict=False)), self._weights(noise))
-        embedding_BD = self.vit(images, open_blocks, self._scales(noise))
+        embedding_BD = images if images.ndim == 2 else self.vit(images, open_blocks, self._scales(noise))
         return Features(embedding_BD[:, None], tuple(tokens_LBN))
 
     def newest_logits(self, features: Features) -> Float[Tensor, "B C"]:
@@ -220,15 +220,20 @@ class MaskedNetwork(Network):
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
-    def forward(self, images: Images, scales: Scales | None = None) -> Features:
+    def forward(self, images: Images | Vectors, scales: Scales | None = None) -> Features:
         """Return one embedding a task, each through its own masks without noise."""
         plain = None if all(map(self._has_masks, range(len(self.heads)))) else self.plain(images)
         tasks = [self.through(images, task) if self._has_masks(task) else plain for task in range(len(self.heads))]
         return Features(torch.stack(tasks, dim=1))  # type: ignore[arg-type]
 
-    def plain(self, images: Images) -> Float[Tensor, "B D"]:
+    def plain(self, images: Images | Vectors) -> Float[Tensor, "B D"]:
         """Embed images through the transformer as it is, without masks."""
-        return self.vit(images)
+        return images if images.ndim == 2 else self.vit(images)
+
+    def frozen_trunk(self) -> nn.Module | None:
+        """Return the transformer where no task masks it, once the first task has trained it if it has to."""
+        masked = bool(self._masked_blocks or self._ffn_masks)
+        return None if masked or (self._plain_first and not self.kept) else self.vit
 
     def through(self, images: Images, task: int) -> Float[Tensor, "B D"]:
         """Embed images through the masks of ``task``."""

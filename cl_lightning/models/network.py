@@ -72,6 +72,16 @@ class Network(nn.Module, ABC):
         """
         return []
 
+    def frozen_trunk(self) -> nn.Module | None:
+        """Return the part through which all else reads an image, if no phase to come trains it; None where there is no
+        such part, or where it still learns.
+
+        It has ``dim``, the width of its vectors. Called with images in evaluation mode it returns their vectors
+        (:data:`Vectors`), or these first of several values; the network then takes vectors in the place of images, so
+        that each image passes once.
+        """
+        return None
+
     def branches(self) -> list[Branch]:
         """Return the residual branches that stochastic depth acts on; empty where there is none."""
         return []

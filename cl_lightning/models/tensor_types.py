@@ -10,6 +10,8 @@ from torch import Tensor
 
 Images = Float[Tensor, "B channels height width"]
 """Normalised images."""
+Vectors = Float[Tensor, "B D"]
+"""Features that a frozen part of the network has made of images before (``Network.frozen_trunk``)."""
 Scales = Float[Tensor, "branches B"]
 """Multipliers of residual branches, image by image (stochastic depth): 0 for a skipped one."""
 Noise = Shaped[Tensor, "slots B"]

@@ -16,11 +16,16 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.distributed.process_group import ProcessGroup
 from cl_lightning.distributed.signals import StopFlag
 from cl_lightning.learning.engine import Engine, EngineOptions, Observers
+from cl_lightning.learning.feature_files import FeatureFiles
 from cl_lightning.learning.loggers import Curves, LoggerOptions, ResumePoint, make_curves
 from cl_lightning.learning.trainer import TrainerOptions
 from cl_lightning.learning.trunk_compiler import TrunkCompiler
+from cl_lightning.resources.machine import machine_memory
 from cl_lightning.run.process_setup import Verbosity
 from cl_lightning.run.run_dir import RunDirectory
+
+_UNKNOWN_MEMORY = 16 << 30
+"""Memory of a machine that does not tell its own."""
 
 
 def build_engine(
@@ -39,9 +44,16 @@ def build_engine(
         log_every=trainer.log_every,
         trunks=TrunkCompiler(compiles_trunks(trainer), asked_for=trainer.compile == "trunk"),
         cuda_graphs=trainer.cuda_graphs,
+        features_limit=_features_limit(processes) if trainer.keep_features else 0,
+        feature_files=None if trainer.features_dir is None else FeatureFiles(Path(trainer.features_dir)),
     )
     device = TrainerOptions(trainer.accelerator, trainer.precision, trainer.deterministic, run_dir, processes)
     return Engine(scenario, pipeline, device, options, observers)
+
+
+def _features_limit(processes: ProcessGroup) -> int:
+    """Return a process' share of a quarter of the machine's memory."""
+    return (machine_memory() or _UNKNOWN_MEMORY) // (4 * processes.world_size)
 
 
 def build_curves(config: Config, run_dir: Path, state: RunState, resume: bool, *, begun: bool) -> Curves:

@@ -123,7 +123,7 @@ class Loop:
         learner._statistics = []
         if self._device.type == "cuda":
             learner.replay(CudaRecorder())
-        pixels = self._engine._train_pixels
+        pixels = self._engine.images["train"].pixels
         source, labels = self._scenario.train, self._scenario.train_labels
         pipeline = dataclasses.replace(self._pipeline, key=Key(0))
         data = TaskData(source, labels, self._draws, pipeline, pixels, scales=learner.scales)

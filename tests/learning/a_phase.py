@@ -45,6 +45,7 @@ SIZES = (2, 1, 2)
 A_CLASS = 12
 LABELS = torch.arange(5 * A_CLASS) % 5
 PIXELS = rng.integers(Key(0), torch.arange(60 * 64), 256).to(torch.uint8).view(60, 1, 8, 8)
+SOURCE = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
 CLEAN = Pipeline(8, (0.5,), (0.5,), None)
 IMAGES = CLEAN.on_device(PIXELS, torch.arange(60), 0)
 CONVIT = {"kind": "convit", "image_size": 8, "channels": 1, "patch_size": 4, "dim": 8, "num_heads": 2, "depth": 1}
@@ -133,7 +134,7 @@ class Bench:
         set_aside: Tensor | None = None,
         pipeline: Pipeline = CLEAN,
     ) -> None:
-        source = ArraySource("toy", PIXELS, LABELS, tuple("abcde"))
+        source = SOURCE
         scenario = Scenario("toy", source, source, TASKS, tuple("abcde"), tuple(range(5)), LABELS, LABELS, 8, 1, "test")
         if set_aside is not None:
             labels = torch.where(torch.isin(torch.arange(len(LABELS)), set_aside), LABELS, -1)

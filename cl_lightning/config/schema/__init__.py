@@ -165,6 +165,8 @@ class TrainerConfig:
     cuda_graphs: bool
     kernels: bool
     keep_memory: bool
+    keep_features: bool
+    features_dir: str | None = folder()
     log_every: int = whole(at_least=1)
     progress: str = choice(("auto", "live", "lines", "none"))
     stop_after_task: int | None = whole()

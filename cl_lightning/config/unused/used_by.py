@@ -81,6 +81,13 @@ _REMEMBERS = Need(lambda f: f.config.method.rehearsal, "method.rehearsal=true")
 _MEMORY = (_CAN_REMEMBER, _REMEMBERS, Need(keeps_exemplars, "memory=total or memory=per_class"))
 _FINETUNES = (_OF_DYTOX, *_MEMORY, Need(has("finetuning"), "method.finetuning.KEY=VALUE"))
 _DISTILS = (_OF_DYTOX, Need(has("distillation"), "method.distillation=true"))
+_FROZEN = Need(
+    lambda f: (
+        isinstance(f.config.method, FrozenConfig)
+        or (isinstance(f.config.method, MEATConfig) and not (f.config.method.token_masks or f.config.method.ffn_masks))
+    ),
+    "a method that reads frozen features: method=simplecil, ranpac or classifier_only",
+)
 _MIXES = Need(has("mixup"), "method.mixup.alpha=0.8")
 _TOKEN_MASKS = Need(has("token_masks"), "method.token_masks=true")
 _MASKS = Need(lambda f: has("token_masks")(f) or has("ffn_masks")(f), "method.token_masks=true")
@@ -363,6 +370,10 @@ LINES: tuple[Line, ...] = (
     _line("recipe.replicas", Need(is_open("batch.replicas"), "batch.replicas=null")),
     _line("recipe.precision", Need(is_open("trainer.precision"), "trainer.precision=null")),
     # logger and report
+    _line("trainer.keep_features", _FROZEN),
+    _line(
+        "trainer.features_dir", _FROZEN, Need(lambda f: f.config.trainer.keep_features, "trainer.keep_features=true")
+    ),
     _line("logger.project logger.entity logger.mode logger.name logger.group", _WANDB),
     _line(
         "report.attention",

@@ -173,7 +173,7 @@ def test_a_home_is_filled_in_where_hydra_makes_the_folder(monkeypatch: pytest.Mo
 
 
 def test_paths_and_texts_are_declared_where_they_are() -> None:
-    paths = {"run_dir", "data.root", "data.sets.root", "extends.run", "extends.folders.folder"}
+    paths = {"run_dir", "data.root", "data.sets.root", "extends.run", "extends.folders.folder", "trainer.features_dir"}
     texts = {"logger.project", "logger.entity", "logger.name", "logger.group"}
     files = {"method.backbone_file", "model.weights_file"}
     assert kinds() == dict.fromkeys(paths, "folder") | dict.fromkeys(texts, "text") | dict.fromkeys(files, "file")
