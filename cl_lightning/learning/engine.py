@@ -32,7 +32,7 @@ from cl_lightning.learning.display import Display
 from cl_lightning.learning.early_stopping import EarlyStopping, check_kept
 from cl_lightning.learning.feature_files import FeatureFiles
 from cl_lightning.learning.feature_module import FeatureModule, evaluation_mode_restored
-from cl_lightning.learning.feature_store import FeatureStore, alike_in_training, vectors_of
+from cl_lightning.learning.feature_store import FeatureStore, is_as_in_evaluation, vectors_of
 from cl_lightning.learning.finite_check import ScoresCheck
 from cl_lightning.learning.inputs import ImageInputs, Inputs, images_of
 from cl_lightning.learning.lightning_module import Learner, PhaseLength
@@ -263,7 +263,10 @@ class Engine:
         """Return what a phase trains on: vectors, if nothing of the frozen trunk depends on draw, step or mode."""
         images, trunk = self.images["train"], learner.network.frozen_trunk()
         clean = not phase.augmented or self._pipeline.augmentation is None
-        if trunk is None or not clean or phase.mixing is not None or not alike_in_training(trunk):
+        if trunk is None or not clean or phase.mixing is not None:
+            return images
+        learner.method.train_mode(phase)
+        if not is_as_in_evaluation(trunk):
             return images
         trained = {id(p) for name in phase.trains for p in learner.network.parts()[name]}
         noisy = learner.scales(torch.zeros(1, dtype=torch.int64), 0)

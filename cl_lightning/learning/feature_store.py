@@ -79,9 +79,9 @@ def vectors_of(trunk: nn.Module, images: Tensor) -> Float[Tensor, "B D"]:
     return vectors.float()
 
 
-def alike_in_training(trunk: nn.Module) -> bool:
-    """Return whether training mode changes no vector: there are no batch statistics, and nothing is dropped."""
+def is_as_in_evaluation(trunk: nn.Module) -> bool:
+    """Return whether the mode of a trunk changes no vector: there are no batch statistics, and nothing is dropped."""
     return not any(
-        isinstance(module, _BatchNorm) or (isinstance(module, _DropoutNd) and module.p > 0)
+        module.training and (isinstance(module, _BatchNorm) or (isinstance(module, _DropoutNd) and module.p > 0))
         for module in trunk.modules()
     )

@@ -15,7 +15,7 @@ from cl_lightning.core.types import Batch, Mixing, Outputs, Phase, PlanItem, Tas
 from cl_lightning.data.augmentation.pipeline import Augmentation
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.feature_files import FeatureFiles
-from cl_lightning.learning.feature_store import FeatureStore, alike_in_training, weights_digest
+from cl_lightning.learning.feature_store import FeatureStore, is_as_in_evaluation, weights_digest
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.methods.base import Method
@@ -206,7 +206,8 @@ def test_a_digest_sees_weights_statistics_and_layers() -> None:
     assert weights_digest(nn.Sequential(first, nn.ReLU())) != weights_digest(nn.Sequential(first, nn.GELU()))
 
 
-def test_what_training_mode_changes() -> None:
-    assert alike_in_training(nn.Sequential(nn.LayerNorm(3), nn.Dropout(0.0)))
-    assert not alike_in_training(nn.Sequential(nn.Dropout(0.1)))
-    assert not alike_in_training(nn.Sequential(nn.BatchNorm2d(3)))
+def test_modes_that_change_vectors() -> None:
+    assert is_as_in_evaluation(nn.Sequential(nn.LayerNorm(3), nn.Dropout(0.0)))
+    for module in (nn.Dropout(0.1), nn.BatchNorm2d(3)):
+        assert not is_as_in_evaluation(nn.Sequential(module))
+        assert is_as_in_evaluation(nn.Sequential(module).eval())

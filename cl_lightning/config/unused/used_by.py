@@ -85,8 +85,9 @@ _FROZEN = Need(
     lambda f: (
         isinstance(f.config.method, FrozenConfig)
         or (isinstance(f.config.method, MEATConfig) and not (f.config.method.token_masks or f.config.method.ffn_masks))
+        or getattr(f.config.model, "frozen", False)
     ),
-    "a method that reads frozen features: method=simplecil, ranpac or classifier_only",
+    "a method that reads frozen features: method=simplecil, ranpac or classifier_only, or model.frozen=true",
 )
 _MIXES = Need(has("mixup"), "method.mixup.alpha=0.8")
 _TOKEN_MASKS = Need(has("token_masks"), "method.token_masks=true")
