@@ -24,7 +24,8 @@ def build_phase(
     """Return a phase with a paper's schedule, scaled, and the recipe's way of sampling."""
     recipe = config.recipe
     epochs, lr = epochs_of(name, phase, config), rate_of(phase, config)
-    order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED
+    # Copies of an image differ by their augmentation alone.
+    order = Order.REPEATED if recipe.repeated_augmentation and augmented else Order.SHUFFLED
     return Phase(
         name=name,
         view=view,
