@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cl_lightning.config.schema import Config
 from cl_lightning.config.schema.path_options import PATHS
 from cl_lightning.core.json_schema import in_words
 from cl_lightning.core.missing_keys import complete_checkpoint
+from cl_lightning.core.types import HoldOut, PlanItem
 from cl_lightning.data.scenarios.image_list import LISTING, parse_listing
 from cl_lightning.data.scenarios.scenario import without_images
 from cl_lightning.data.sources.base import FolderSource
@@ -72,6 +73,7 @@ def check_run(folder: Path, payload: Any, store: ExemplarStore) -> None:
         )
         _check(same, f"its record of task {task.index + 1} is of other classes")
     method = method_with_network(config, scenario, payload)
+    _check_held_out(payload["memory"], method.plan(scenario.tasks[-1]), classes)
     method.load_extra_state(payload["extra"])
     for name, tensor in payload["extra"].items():
         if name == "class_means":
@@ -129,6 +131,14 @@ def _check_exemplars(config: Config, payload: Mapping[str, Any], store: Exemplar
     _check(list(store.fingerprints) == fingerprints, "its state has other fingerprints than its exemplars")
     if identity.get("images"):
         _check(list(store.identities) == identity["images"], "its state has other identities than its exemplars")
+
+
+def _check_held_out(memory: Mapping[str, Any], plan: Sequence[PlanItem], classes: int) -> None:
+    """Raise ``ValueError`` unless as large a share is held out of training as the method says, of each class some."""
+    shares = [item.share for item in plan if isinstance(item, HoldOut)] or [0.0]
+    _check([memory.get("held_share", 0.0)] == shares, "its state holds out another share than its config.yaml says")
+    held = [label for label, keys in memory.get("held_out", {}).items() if keys]
+    _check(sorted(held) == list(range(classes if shares[0] else 0)), "not of each of its classes an image is held out")
 
 
 def _check_files(folder: Path, store: ExemplarStore) -> None:

@@ -28,7 +28,8 @@ def build_phase(
     if getattr(config.model, "frozen", False):
         trains = tuple(part for part in trains if part != "backbone")
     epochs, lr = epochs_of(name, phase, config), rate_of(phase, config)
-    order = Order.REPEATED if recipe.repeated_augmentation else Order.SHUFFLED
+    # Copies of an image differ by their augmentation alone.
+    order = Order.REPEATED if recipe.repeated_augmentation and augmented else Order.SHUFFLED
     return Phase(
         name=name,
         view=view,

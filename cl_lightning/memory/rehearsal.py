@@ -117,6 +117,17 @@ class RehearsalMemory:
         if len(self.lists) != self.num_lists:
             raise ValueError(f"scope={self.scope} keeps {self.num_lists} lists, not {len(self.lists)}")
 
+    def _check_held_out(self) -> None:
+        """Raise ``ValueError`` for an image that is held out and an exemplar too, or is held out twice."""
+        if not 0 <= self.held_share < 1 or (self.held_out and not self.held_share):
+            raise ValueError(f"a share of {self.held_share} cannot be held out")
+        held = self.held_out_rows()
+        if len(held) != len(held.unique()):
+            raise ValueError("an image is held out of training twice")
+        exemplars = [rows for each in self.lists for rows in each.values()] if len(held) else []
+        if exemplars and bool(torch.isin(held, torch.cat(exemplars)).any()):
+            raise ValueError("an image is held out of training and an exemplar too")
+
     @property
     def num_lists(self) -> int:
         """Number of lists; :meth:`update` takes one ranking for each."""
@@ -222,8 +233,11 @@ class RehearsalMemory:
 
     @staticmethod
     def from_state(state: Plain) -> RehearsalMemory:
-        """Invert :meth:`state`; labels that JSON turned into strings are accepted."""
-        return RehearsalMemory(
+        """Invert :meth:`state`; labels that JSON turned into strings are accepted.
+
+        Raises ``ValueError`` where what is held out is not out of the exemplars.
+        """
+        memory = RehearsalMemory(
             Budget(**state["budget"]),
             state["scope"],
             state["replicas"],
@@ -231,6 +245,8 @@ class RehearsalMemory:
             state.get("held_share", 0.0),
             _of_labels(state.get("held_out", {})),
         )
+        memory._check_held_out()
+        return memory
 
 
 def _of_labels(plain: Mapping[Plain, Sequence[int]]) -> dict[int, Rows]:

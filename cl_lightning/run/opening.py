@@ -194,9 +194,13 @@ def _memory(config: Config, *, single: bool) -> str:
         return "none: no image of an earlier class is kept"
     each = "of each earlier class" if memory.budget == "per_class" else "of all earlier classes together"
     lists = f", by each of {config.batch.replicas} replicas" if memory.scope == "per_replica" else ""
+    return f"{memory.size:,} training images {each} (exemplars){_held_out(config)}{lists}"
+
+
+def _held_out(config: Config) -> str:
+    """Return the share of them that is held out of training."""
     share = getattr(config.method, "held_out", 0.0)
-    held = f", {100 * share:g} % of them held out of training" if share else ""
-    return f"{memory.size:,} training images {each} (exemplars){held}{lists}"
+    return f", {100 * share:g} % of them held out of training" if share else ""
 
 
 def _for_later(config: Config) -> str:
@@ -204,7 +208,7 @@ def _for_later(config: Config) -> str:
     if not config.method.rehearsal or config.memory.budget == "none":
         return ""
     each = " of each class" if config.memory.budget == "per_class" else ""
-    return f"; up to {config.memory.size:,} images{each} (exemplars) are kept for learn="
+    return f"; up to {config.memory.size:,} images{each} (exemplars{_held_out(config)}) are kept for learn="
 
 
 def _training(config: Config, spans: Sequence[PhaseSpan], *, single: bool) -> str:

@@ -11,7 +11,7 @@ from cl_lightning.config.compose import compose_one_of_many, compose_typed
 from cl_lightning.config.fill_auto import unread_switches
 from cl_lightning.config.schema import RecipeConfig
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import Fit, Phase, PlanItem, View
+from cl_lightning.core.types import Fit, Order, Phase, PlanItem, View
 from cl_lightning.factory.data import build_scenario
 from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
@@ -47,6 +47,14 @@ def test_a_single_task_is_fine_tuned_on_its_exemplars_whenever_others_are_herded
 def test_a_warm_up_never_leads_down(lr_scale: float, lr: float, warmup_lr: float) -> None:
     main = phase("main", "method=wa", f"lr_scale={lr_scale}")
     assert (main.optimiser.lr, main.schedule.warmup_lr) == (pytest.approx(lr), pytest.approx(warmup_lr))
+
+
+def test_images_that_are_not_augmented_are_not_repeated() -> None:
+    """Three copies of a third of the held-out images would be equal; the recipe is about augmentation."""
+    recipe = ("method=bic", "data.increment=5", "recipe=paper_2022_03")
+    assert phase("main", *recipe).sampling.order is Order.REPEATED
+    correction = phase("bias_correction", *recipe)
+    assert (correction.augmented, correction.sampling.order) == (False, Order.SHUFFLED)
 
 
 def test_a_floor_is_never_above_the_rate() -> None:

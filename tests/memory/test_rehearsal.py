@@ -222,6 +222,25 @@ def test_an_image_is_held_out_once_and_before_it_is_learnt():
         memory.update([{0: ranking(0, 20)}], 1).hold_out({0: ranking(0, 2)}, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"held_out": {0: [0, 7]}}, "an exemplar too"),
+        ({"held_out": {1: [7], 2: [7]}}, "held out of training twice"),
+        ({"held_share": 0.0}, "share of 0.0"),
+        ({"held_share": 2.0}, "share of 2.0"),
+        ({"held_share": -0.1}, "share of -0.1"),
+        ({"held_share": float("nan")}, "share of nan"),
+    ],
+)
+def test_a_state_in_which_nothing_is_held_out_after_all_is_refused(change, told):
+    state = {"budget": {"kind": "total", "size": 40}, "scope": "per_replica", "replicas": 2}
+    state |= {"lists": [{0: [3]}, {0: [0]}], "held_share": 0.1, "held_out": {0: [5]}}
+    assert RehearsalMemory.from_state(state).held_out_rows().tolist() == [5]
+    with pytest.raises(ValueError, match=told):
+        RehearsalMemory.from_state(state | change)
+
+
 def test_what_is_held_out_survives_json_and_others_states_are_as_they_were():
     plain = RehearsalMemory(Budget("total", 20), "global", 1).update([{0: ranking(0, 20)}], 1)
     assert set(plain.state()) == {"budget", "scope", "replicas", "lists"}

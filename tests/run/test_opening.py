@@ -136,6 +136,11 @@ def test_a_balance_that_was_set_is_told(balance: str, words: str) -> None:
             ["memory=per_class", "memory.size=20"],
             "none needed: a single task; up to 20 images of each class (exemplars) are kept for learn=",
         ),
+        (
+            ["method=bic"],
+            "none needed: a single task; up to 200 images (exemplars, 10 % of them held out of training) are kept for "
+            "learn=",
+        ),
         (["memory=none"], "none needed: a single task"),
         (["method=meat"], "none needed: a single task"),
         (["method=joint"], "none needed: a single task"),
