@@ -39,8 +39,8 @@ def _export(typed: argparse.Namespace) -> int:
     _prepare()
     from cl_lightning.bundle.pack import export_run  # heavy
 
-    exemplars, size = export_run(typed.run_dir, typed.file)
-    print(f"{printable(str(typed.file))}: {exemplars} exemplars, {size / 1e6:.1f} MB")
+    images, size = export_run(typed.run_dir, typed.file)
+    print(f"{printable(str(typed.file))}: {images} images of its memory, {size / 1e6:.1f} MB")
     return DONE
 
 
@@ -48,8 +48,8 @@ def _import(typed: argparse.Namespace) -> int:
     _prepare()
     from cl_lightning.bundle.pack import import_run  # heavy
 
-    exemplars, classes = import_run(typed.file, typed.run_dir)
-    print(f"{printable(str(typed.run_dir))}: a run of {classes} classes with {exemplars} exemplars")
+    images, classes = import_run(typed.file, typed.run_dir)
+    print(f"{printable(str(typed.run_dir))}: a run of {classes} classes with {images} images in its memory")
     print(f"type python -m cl_lightning learn={printable(str(typed.run_dir))} data.new=FOLDER to teach it more")
     return DONE
 

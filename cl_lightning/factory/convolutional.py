@@ -67,10 +67,18 @@ def build_lwf(config: Config, scenario: Scenario, key: Key) -> Method:
 
 def build_icarl(config: Config, scenario: Scenario, key: Key) -> Method:
     """Return iCaRL. Raises ``UserError`` without a memory."""
-    if config.memory.budget == "none":
-        raise UserError("memory=none: method=icarl needs exemplars, type memory=total (or method=finetune)")
+    _refuse_no_memory(config, "needs exemplars", "method=finetune")
     main = build_phase(MAIN, config.method.main, config, View.MERGED, icarl.MAIN_PARTS)
     return icarl.ICaRL(embedding_network(config, scenario, key), main, rehearsal=config.memory.budget != "none")
+
+
+def _refuse_no_memory(config: Config, why: str, instead: str) -> None:
+    """Raise ``UserError`` for a method that keeps nothing of old classes, and cannot do without."""
+    method = config.method
+    if not method.rehearsal:
+        raise UserError(f"method.rehearsal=false: method={method.name} {why}, leave it out (or type {instead})")
+    if config.memory.budget == "none":
+        raise UserError(f"memory=none: method={method.name} {why}, type memory=total (or {instead})")
 
 
 def build_ucir(config: Config, scenario: Scenario, key: Key) -> Method:
@@ -131,10 +139,7 @@ def build_bic(config: Config, scenario: Scenario, key: Key) -> Method:
     """Return BiC. Raises ``UserError`` without a memory."""
     method = config.method
     assert isinstance(method, BiCConfig)
-    if config.memory.budget == "none":
-        raise UserError(
-            "memory=none: method=bic fits its correction to images of old classes, type memory=total (or method=lwf)"
-        )
+    _refuse_no_memory(config, "fits its correction to images of old classes", "method=lwf")
     main = build_phase(MAIN, method.main, config, View.MERGED, bic.MAIN_PARTS)
     correction = build_phase(
         "bias_correction", method.bias_correction, config, View.HELD_OUT, bic.CORRECTION_PARTS, augmented=False

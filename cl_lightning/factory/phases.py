@@ -52,7 +52,8 @@ def build_phase(
             lag=recipe.schedule_lag,
         ),
         trains=tuple(trains),
-        sampling=Sampling(order, recipe.order_ignores_seed),
+        # The few images that a clean phase is fitted to are balanced, and all count.
+        sampling=Sampling(order, recipe.order_ignores_seed, drop_last=augmented),
         mixing=mixing,
         sharpness=sharpness,
         drop_path_in_frozen=recipe.drop_path_in_frozen,

@@ -173,7 +173,7 @@ def test_a_bundle_is_enough_to_learn_more(
     hidden.rename(learnt.parent / "hidden")
     try:
         assert bundle(["import", str(tmp_path / "run.bundle"), str(run_dir)]) == 0
-        assert "a run of 6 classes with 198 exemplars" in capsys.readouterr().out
+        assert "a run of 6 classes with 198 images in its memory" in capsys.readouterr().out
         folder = write_digits(tmp_path / "last", six=6)
         assert typed(f"learn={run_dir}", f"data.new={folder}", f"run_dir={tmp_path}/new") == 0
     finally:
