@@ -51,7 +51,7 @@ from cl_lightning.methods.class_means import (
     restored_means,
 )
 from cl_lightning.models.embedding_network import EmbeddingNetwork
-from cl_lightning.models.tensor_types import Images
+from cl_lightning.models.tensor_types import Images, Vectors
 
 
 class ICaRL(Method):
@@ -98,7 +98,7 @@ class ICaRL(Method):
         self.class_means = mean_exemplars(task.num_seen, look, self.embed, "iCaRL")
         return None
 
-    def predict(self, images: Images) -> dict[str, Float[Tensor, "B C"]]:
+    def predict(self, images: Images | Vectors) -> dict[str, Float[Tensor, "B C"]]:
         """Score by the nearest mean of exemplars (the method's own), and by the classifier that it was trained with.
 
         Classes without a mean yet (between growth and ``Act(CLASS_MEANS)``) score minus infinity in ``nme``.

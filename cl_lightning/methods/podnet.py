@@ -53,7 +53,7 @@ from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.methods.class_means import CLASS_MEANS, MeansReadout
 from cl_lightning.models.embedding_network import EmbeddingNetwork
 from cl_lightning.models.proxies import cluster_centres, first_proxies
-from cl_lightning.models.tensor_types import Images
+from cl_lightning.models.tensor_types import Images, Vectors
 
 MAIN_PARTS = ("backbone", "new_classes", "scale")
 """Parts that the main phase trains: proxies of old classes stay."""
@@ -152,7 +152,7 @@ class PODNet(Method):
         self.means.take(task.num_seen, look, self.embed)
         return None
 
-    def predict(self, images: Images) -> dict[str, Float[Tensor, "B C"]]:
+    def predict(self, images: Images | Vectors) -> dict[str, Float[Tensor, "B C"]]:
         """Score by the classifier and, with a memory, by the nearest mean of exemplars."""
         features = self.network(images)
         return self.means.scores(self.network.logits(features), features.embeddings[:, 0])

@@ -42,7 +42,7 @@ WRONG = {
     "trainer.threads=0": ["trainer.threads=0"],
     "epochs_scale=nan": ["epochs_scale=nan"],
     "run_dir=": ["run_dir= names no folder", "run_dir=DIR"],
-    "method=null": ["method=null", "type method=classifier_only or daformer_m"],
+    "method=null": ["method=null", "type method=bic or classifier_only or daformer_m"],
     "memory=null": ["type memory=none or per_class or total"],
     "-m seed=0,1 --cfg job": ["--cfg prints one configuration", "leave out -m"],
     "model=resnet32": ["model=resnet32", "model=convit_tiny"],

@@ -146,11 +146,11 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     run_dir, before = tmp_path / "stopped", tmp_path / "before"
     shutil.copytree(finished, before)
 
-    def herd_and_stop(features: torch.Tensor, count: int) -> torch.Tensor:
+    def herd_and_stop(features: torch.Tensor, count: int, *, normalised: bool) -> torch.Tensor:
         if not (run_dir / "told").exists():
             (run_dir / "told").touch()
             signal.raise_signal(signal.SIGINT)
-        return herd(features, count)
+        return herd(features, count, normalised=normalised)
 
     with monkeypatch.context() as patched:
         patched.setattr("cl_lightning.run.memory_items.herd", herd_and_stop)

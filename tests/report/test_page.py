@@ -239,7 +239,7 @@ def test_tasks_in_words(run: Path, tasks: list[int], words: str) -> None:
     ("protocol", "told"),
     [
         (
-            {},
+            {"model": "convit_tiny"},
             ["published: the authors' method; its defaults are their network and schedule, as far as these are known"],
         ),
         ({"method": "finetune"}, ["reference: no paper's method: a bound or a control"]),
