@@ -77,8 +77,8 @@ class Network(nn.Module, ABC):
         such part, or where it still learns.
 
         It has ``dim``, the width of its vectors. Called with images in evaluation mode it returns their vectors
-        (``tensor_types.Vectors``), or these first of several values; the network then takes vectors in the place of images, so
-        that each image passes once.
+        (``tensor_types.Vectors``), or these first of several values; the network then takes vectors in the place of
+        images, so that each image passes once.
         """
         return None
 
