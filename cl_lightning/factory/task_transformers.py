@@ -22,7 +22,7 @@ def build_dytox(config: Config, scenario: Scenario, key: Key) -> Method:
     method = config.method
     assert isinstance(method, DyToxConfig)
     decoder = {"kind": "task_attention", "expansion": method.token_expansion}
-    network = _task_network(config, scenario, decoder, key)
+    network = _task_network(config, scenario, decoder, _heads(method.independent_heads), key)
     phases = _expanding_phases(config, scenario, dytox.MAIN_PARTS, dytox.FINETUNING_PARTS)
     return dytox.DyTox(network, *phases, _expanding_options(config, scenario))
 
@@ -32,7 +32,7 @@ def build_daformer(config: Config, scenario: Scenario, key: Key) -> Method:
     method = config.method
     assert isinstance(method, DAFormerConfig)
     decoder = {"kind": "dual_attention", "expansion": method.bank_expansion, "out_proj": method.out_proj}
-    network = _task_network(config, scenario, decoder, key)
+    network = _task_network(config, scenario, decoder, _heads(method.independent_heads), key)
     phases = _expanding_phases(config, scenario, daformer.MAIN_PARTS, daformer.FINETUNING_PARTS)
     neighbours, given = None, method.neighbours
     if given.form != "none":
@@ -41,7 +41,11 @@ def build_daformer(config: Config, scenario: Scenario, key: Key) -> Method:
     return daformer.DAFormer(network, *phases, _expanding_options(config, scenario), neighbours)
 
 
-def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: Key) -> Any:
+def _heads(independent: bool) -> Structure:
+    return {"kind": "independent" if independent else "joint"}
+
+
+def _task_network(config: Config, scenario: Scenario, decoder: Structure, classifier: Structure, key: Key) -> Any:
     method = config.method
     assert isinstance(method, TaskTransformerConfig)
     structure = {
@@ -49,7 +53,7 @@ def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: K
         "encoder": encoder_structure(config, scenario),
         "decoder": decoder,
         "diverge": method.divergence_weight > 0,
-        "independent_heads": method.independent_heads,
+        "classifier": classifier,
         "classes": [],
     }
     return named_network(structure, key)

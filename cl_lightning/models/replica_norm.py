@@ -22,6 +22,10 @@ class ReplicaBatchNorm2d(nn.BatchNorm2d):
     The running statistics, used in evaluation mode, move towards the mean over replicas of their batch means and
     (unbiased) batch variances. Separate processes would each have their own and save the first one's; the mean does not
     prefer a replica. With one replica, and in evaluation mode, it is ``nn.BatchNorm2d`` to the bit.
+
+    One value of a channel (a single image of 1 x 1 positions: the last batch of an epoch may be one image, and tokens
+    have no neighbours) has no variance, for which torch raises an error. It is normalised by the running statistics,
+    and moves nothing.
     """
 
     replicas: int
@@ -33,6 +37,9 @@ class ReplicaBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:  # noqa: A002 (the name in torch)
         """Normalise each channel; in training mode B is a multiple of ``replicas``."""
+        if self.training and input[:, 0].numel() == self.replicas:
+            mean, variance, affine = self.running_mean, self.running_var, (self.weight, self.bias)
+            return F.batch_norm(input, mean, variance, *affine, training=False, eps=self.eps)
         if not self.training or self.replicas == 1:
             return super().forward(input)
         replicas = self.replicas
