@@ -10,6 +10,8 @@ Legend: B batch, R replicas, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -66,6 +68,16 @@ def set_replicas(module: nn.Module, replicas: int) -> None:
     for layer in module.modules():
         if isinstance(layer, ReplicaBatchNorm2d):
             layer.replicas = replicas
+
+
+def hold_statistics(module: nn.Module, trained: Iterable[nn.Parameter]) -> None:
+    """Set each norm within ``module`` that has none of the parameters ``trained`` to evaluation mode: it normalises by
+    its running statistics, which stay.
+    """
+    learning = {id(parameter) for parameter in trained}
+    for layer in module.modules():
+        if isinstance(layer, ReplicaBatchNorm2d):
+            layer.train(layer.training and any(id(parameter) in learning for parameter in layer.parameters()))
 
 
 def running_statistics(module: nn.Module) -> list[Float[Tensor, " _channels"]]:

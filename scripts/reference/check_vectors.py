@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cl_lightning.core.errors import InvalidFileError
-from scripts.reference import bic_vectors, lwf_vectors, model_vectors, podnet_vectors, recipe_vectors, ucir_vectors
+from scripts.reference import (
+    bic_vectors,
+    dkt_vectors,
+    lwf_vectors,
+    model_vectors,
+    podnet_vectors,
+    recipe_vectors,
+    ucir_vectors,
+)
 from scripts.reference.difference import Row, Verdict
 from scripts.reference.vectors import META, VectorFile, is_daformer
 
@@ -47,6 +55,7 @@ KINDS = {
     "ucir": Kind("UCIR", ucir_vectors.matches, ucir_vectors.rows, ucir_vectors.is_input),
     "bic": Kind("BiC", bic_vectors.matches, bic_vectors.rows, bic_vectors.is_input),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
+    "dkt": Kind("DKT", dkt_vectors.matches, dkt_vectors.rows, dkt_vectors.is_input),
     "dytox": Kind("DyTox", lambda file: META in file, model_vectors.rows, model_vectors.is_input),
     "recipe": Kind("recipe of DyTox", recipe_vectors.matches, recipe_vectors.rows, recipe_vectors.is_input),
 }
