@@ -12,9 +12,11 @@ from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
     ConViTConfig,
+    ConvViTConfig,
     DAFormerConfig,
     DataConfig,
     DERConfig,
+    DKTConfig,
     DyToxConfig,
     FinetuneConfig,
     ICaRLConfig,
@@ -40,6 +42,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "method": {
         "dytox": DyToxConfig,
         "daformer": DAFormerConfig,
+        "dkt": DKTConfig,
         "finetune": FinetuneConfig,
         "joint": JointConfig,
         "icarl": ICaRLConfig,
@@ -56,6 +59,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "model": {
         "auto": ModelConfig,
         "convit": ConViTConfig,
+        "conv_vit": ConvViTConfig,
         "timm": TimmConfig,
         "vit": ViTConfig,
         "cifar_resnet": CifarResNetConfig,

@@ -61,6 +61,9 @@ _SWITCHES = (
 )
 """Switches of a recipe that null turned off."""
 
+_LATER_SWITCHES = ("statistics_in_frozen", "general_token_in_finetuning", "classification_twice")
+"""Switches that came with DKT: nothing that there was before reads them."""
+
 _ORIGINS = {
     "published": ("dytox", "dytox_plus", "dytox_plusplus", "der"),
     "published recipe": ("icarl", "podnet", "ucir", "wa"),
@@ -120,6 +123,9 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("recipe.precision", "32-true", null=True),
     Missing("batch.replicas", 1, null=True),
     Missing("trainer.precision", "32-true", null=True),
+    *(Missing(f"recipe.{switch}", False) for switch in _LATER_SWITCHES),
+    Missing("recipe.similarity_mean", "pairs"),
+    Missing("recipe.merge", "exact"),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
     *(Missing("method.origin", label, only=methods, in_protocol=False) for label, methods in _ORIGINS.items()),
 )

@@ -13,6 +13,8 @@ from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.models.build import Structure, build_network
 
+_ENCODERS = ("convit", "conv_vit", "timm_vit")
+"""Kinds that turn images into patches, and are told the images' size."""
 _LINEAR: Structure = {"head": "linear", "bias": True}
 
 
@@ -26,7 +28,7 @@ def encoder_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of the encoder or backbone that ``config.model`` names."""
     options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in ("name", "pretrained")}
     options["channels"] = scenario.channels
-    if options["kind"] in ("convit", "timm_vit"):
+    if options["kind"] in _ENCODERS:
         options["image_size"] = scenario.image_size
     if options["kind"] == "timm_vit":
         options["name"] = config.model.name
@@ -38,7 +40,7 @@ def encoder_structure(config: Config, scenario: Scenario) -> Structure:
 def backbone_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of a backbone; a transformer is read at its class token."""
     encoder = encoder_structure(config, scenario)
-    return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in ("convit", "timm_vit") else encoder
+    return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in _ENCODERS else encoder
 
 
 def embedding_network(

@@ -48,6 +48,10 @@ MODELS = {
         "model=convit_tiny", "model.dim=16", "model.num_heads=4", "model.depth=2", "model.patch_size=4",
         "model.drop_path=0.2",
     ],
+    "conv_transformer": [
+        "model=conv_vit_tiny", "model.dim=16", "model.num_heads=4", "model.depth=2", "model.patch_size=4",
+        "model.drop_path=0.2",
+    ],
     "cnn": ["model=resnet8"],
     "vit": ["model=vit_tiny", "model.dim=16", "model.depth=2", "model.patch_size=4", "model.drop_path=0.2"],
 }  # fmt: skip
@@ -83,6 +87,10 @@ CASES = {name: [f"method={name}", *MODELS.get(encoder_of(name), [])] for name in
     "daformer, neighbours": ["method=daformer_m", "method.neighbours.form=similarity", *MODELS["transformer"]],
     "daformer with one head": ["method=daformer_m", "method.independent_heads=false", *MODELS["transformer"]],
     "daformer, published recipe": ["method=daformer_m", "recipe=daformer", *MODELS["transformer"]],
+    "dkt, published recipe": ["method=dkt", "recipe=dkt_2023_06", *MODELS["conv_transformer"]],
+    "dkt on dytox's encoder, separate heads": ["method=dkt", "recipe.merge=separate", *MODELS["transformer"]],
+    "dytox on dkt's encoder": ["method=dytox", *MODELS["conv_transformer"]],
+    "daformer on dkt's encoder": ["method=daformer_m", *MODELS["conv_transformer"]],
     "meat, one block's tokens alone, main by entropy": [
         "method=meat",
         "method.ffn_masks=false",
@@ -122,6 +130,9 @@ MOVES_OLD_SCORES = {
     "der with a transformer",
     "dytox with one head",
     "daformer with one head",
+    "dkt",
+    "dkt, published recipe",
+    "dkt on dytox's encoder, separate heads",
     "bic",
     "bic in training mode",
 }
