@@ -153,15 +153,12 @@ def _check_memory(config: Config) -> None:
 
 def _check_model(config: Config, automatic: bool) -> None:
     model, size = config.model, config.data.image_size
-    if (
-        isinstance(model, ConViTConfig | ConvViTConfig | TimmConfig | ViTConfig)
-        and model.patch_size
-        and size % model.patch_size
-    ):
+    patch = getattr(model, "patch_size", None)
+    if patch and size % patch:
         by_name = f"model={model.name} " if automatic else ""
         allowed = " or ".join(f"{by_name}model.patch_size={d}" for d in _divisors(size) if 1 < d < size)
         raise UserError(
-            f"data.image_size={size} is not divisible by model.patch_size={model.patch_size}: "
+            f"data.image_size={size} is not divisible by model.patch_size={patch}: "
             f"type {allowed or 'another data.image_size'}"
         )
     if isinstance(model, ConViTConfig | ConvViTConfig | ViTConfig) and model.dim % model.num_heads:
@@ -169,9 +166,8 @@ def _check_model(config: Config, automatic: bool) -> None:
         raise UserError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")
     if isinstance(model, CifarResNetConfig) and (model.depth - 2) % 6:
         raise UserError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
-    if isinstance(config.method, TaskTransformerConfig) and not isinstance(
-        model, ConViTConfig | ConvViTConfig | TimmConfig
-    ):
+    of_patches = isinstance(model, ConViTConfig | ConvViTConfig | TimmConfig)
+    if isinstance(config.method, TaskTransformerConfig) and not of_patches:
         raise UserError(
             f"model={model.name} has no patch tokens for method={config.method.name}: "
             "type model=convit_cifar, model=convit_tiny or model=timm"

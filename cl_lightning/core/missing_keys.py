@@ -32,7 +32,7 @@ class Missing:
     only: tuple[str, ...] = ()
     """Names of the methods (or models ...) that have the key, compared with ``name`` beside it. Empty: all."""
     beside: str = ""
-    """A key that is beside it in every group that has it: of the groups of a method, a phase has epochs."""
+    """A key that is beside it in every group that has it: of the groups of a method, a phase has an optimiser."""
     null: bool = False
     """True for a key that every file has, with null in it where today's files have a value."""
     in_protocol: bool = True
@@ -78,6 +78,7 @@ _KINDS = {
         *("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s"),
         *("convit_cifar", "convit_imagenet", "convit_tiny"),
     ),
+    "conv_transformer": ("conv_vit_cifar", "conv_vit_imagenet", "conv_vit_tiny"),
     "cnn": ("der", "icarl", "lwf", "podnet", "ucir", "wa", "resnet18", "resnet32", "resnet8"),
 }
 """Kind of network -> methods that were for it, and models of it. All others were plain vision transformers, timm's
@@ -114,8 +115,8 @@ CONFIGURATION: tuple[Missing, ...] = (
         for key, value in _READ_BEFORE.items()
     ),
     Missing("extends.folders.*.allow_similar", True),
-    Missing("method.*.epochs_scale", None, beside="epochs", in_protocol=False),
-    Missing("method.*.lr_scale", None, beside="epochs", in_protocol=False),
+    Missing("method.*.epochs_scale", None, beside="optimiser", in_protocol=False),
+    Missing("method.*.lr_scale", None, beside="optimiser", in_protocol=False),
     *(Missing(f"recipe.{switch}", False, null=True) for switch in _SWITCHES),
     Missing("recipe.finetuning_order", "shuffled", null=True),
     Missing("recipe.date", "undated", null=True, in_protocol=False),

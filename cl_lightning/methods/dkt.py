@@ -1,7 +1,7 @@
 """DKT: dynamic knowledge transfer by a general token, one embedding for all classes, and a duplex classifier.
 
-Gao, He, Dong, Cheng, Wei & Gong, "DKT: Diverse Knowledge Transfer Transformer for Class Incremental Learning" (CVPR 2023),
-after its public code. A transformer of DyTox's family: plan, memory and most of the loss are DyTox's
+Gao, He, Dong, Cheng, Wei & Gong, "DKT: Diverse Knowledge Transfer Transformer for Class Incremental Learning" (CVPR
+2023), after its public code. A transformer of DyTox's family: plan, memory and most of the loss are DyTox's
 (``methods/dytox.py``). What differs:
 
 - the encoder (``models/conv_vit.py``), whose last block reads a *general token* that all tasks share;

@@ -104,7 +104,7 @@ class TaskNetwork(Network):
         return None if self.divergence is None else self.divergence(features.embeddings[:, -1])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Return the encoder's parts, the decoder's, and heads split into old and newest; a joint head is the newest."""
+        """Return the parts of encoder and decoder, and heads split into old and newest; a joint head is the newest."""
         return {
             **self.encoder.parts(),
             **self.decoder.parts(),

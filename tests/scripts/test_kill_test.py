@@ -28,7 +28,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nobody_had(tmp_path: Path) -> 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    "method", ["icarl", "lwf", "ucir", "podnet", "bic", "wa", "der", "finetune", "joint", "dytox_plusplus"]
+    "method", ["dkt", "icarl", "lwf", "ucir", "podnet", "bic", "wa", "der", "finetune", "joint", "dytox_plusplus"]
 )
 def test_every_method_survives(method: str, tmp_path: Path) -> None:
     done = kill(tmp_path, "kills=10", f"methods={method}", "seed=1", seconds=1800)
