@@ -42,7 +42,7 @@ class DKTOptions:
     similarity_weight: float
     """Factor of the loss on directions; 0 omits it."""
     similarity_mean: str
-    """What that loss is averaged over, one of ``pair_similarity.MEANS``."""
+    """Items that this loss is averaged over, one of ``pair_similarity.MEANS``."""
     classification_twice: bool
     """Count the classification twice where there is a teacher, as the public code does."""
 

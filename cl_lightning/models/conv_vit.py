@@ -28,7 +28,7 @@ from cl_lightning.models.tensor_types import Images, Maps, Scales
 Tokens = Float[Tensor, "B N D"]
 
 NORM_EPS = 1e-6
-"""Of the LayerNorms in front of attention and MLP; those of classifiers have PyTorch's 1e-5."""
+"""Epsilon of the LayerNorms in front of attention and MLP; those of classifiers have PyTorch's 1e-5."""
 GENERAL_TOKEN = "general_token"
 """Name of the part (``Network.parts``) that the general token is."""
 _STEM_WIDTH = 32
@@ -96,7 +96,7 @@ class Block(nn.Module):
         """Add two residual branches, each multiplied per image by its scale; ``beside`` is one more key."""
         normal_BND = keys_BMD = self.norm1(x_BND)
         if beside is not None:
-            keys_BMD = torch.cat([normal_BND, self.norm1(beside).expand(len(x_BND), -1, -1)], dim=1)
+            keys_BMD = torch.cat([normal_BND, self.norm1(beside).expand(x_BND.shape[0], -1, -1)], dim=1)
         x_BND = residual(x_BND, self.attn(normal_BND, keys_BMD), attention_scale_B)
         return residual(x_BND, self.mlp(self.norm2(x_BND)), mlp_scale_B)
 

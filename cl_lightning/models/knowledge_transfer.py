@@ -48,20 +48,20 @@ class TransferAttention(nn.Module):
     def forward(self, tokens_TD: Tokens, k_BND: Patches, v_BND: Patches) -> Float[Tensor, "B 1 D"]:
         """Return what the last of the tokens, which are already normalised, reads of them and of the patches."""
         v = self._beside(self.v(tokens_TD), v_BND)
-        read_BH1E = attend(self._query(tokens_TD, len(k_BND)), self._beside(self.k(tokens_TD), k_BND), v)
+        read_BH1E = attend(self._query(tokens_TD, k_BND.shape[0]), self._beside(self.k(tokens_TD), k_BND), v)
         return self.proj(read_BH1E.transpose(1, 2).flatten(2))
 
     def weights(self, tokens_TD: Tokens, k_BND: Patches) -> Float[Tensor, "B 1 N"]:
         """Return the attention to the patches, mean over heads."""
         keys = self._beside(self.k(tokens_TD), k_BND)
-        return attention_weights(self._query(tokens_TD, len(k_BND)), keys).mean(dim=1)[..., len(tokens_TD) :]
+        return attention_weights(self._query(tokens_TD, k_BND.shape[0]), keys).mean(dim=1)[..., len(tokens_TD) :]
 
     def _query(self, tokens_TD: Tokens, images: int) -> Heads:
         return split_heads(self.q(tokens_TD[-1:])[None], self.num_heads).expand(images, -1, -1, -1)
 
     def _beside(self, tokens_TD: Tokens, patches_BND: Patches) -> Heads:
         """Put the same of all tokens in front of each image's patches."""
-        tokens_BTD = tokens_TD.to(patches_BND.dtype).expand(len(patches_BND), -1, -1)
+        tokens_BTD = tokens_TD.to(patches_BND.dtype).expand(patches_BND.shape[0], -1, -1)
         return split_heads(torch.cat([tokens_BTD, patches_BND], dim=1), self.num_heads)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -46,7 +48,7 @@ def slow(made: KnowledgeTransferBlock, first: float = 1.0, second: float = 1.0) 
 
 @pytest.mark.parametrize("options", [{}, {"mlp": "linear"}, {"qkv_bias": False}], ids=str)
 @pytest.mark.parametrize("tasks", [1, 2, 4])
-def test_equals_a_loop_over_images_and_heads(tasks: int, options: dict[str, bool]) -> None:
+def test_equals_a_loop_over_images_and_heads(tasks: int, options: dict[str, Any]) -> None:
     made = block(tasks, **options)
     with torch.no_grad():
         torch.testing.assert_close(made(INPUT), slow(made), atol=1e-5, rtol=1e-5)
