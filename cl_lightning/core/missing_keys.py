@@ -117,7 +117,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("extends.folders.*.allow_similar", True),
     Missing("method.*.epochs_scale", None, beside="optimiser", in_protocol=False),
     Missing("method.*.lr_scale", None, beside="optimiser", in_protocol=False),
-    *(Missing(f"recipe.{switch}", False, null=True) for switch in _SWITCHES),
+    *(Missing(f"recipe.{switch}", False, null=True) for switch in (*_SWITCHES, *_LATER_SWITCHES)),
     Missing("recipe.finetuning_order", "shuffled", null=True),
     Missing("recipe.date", "undated", null=True, in_protocol=False),
     Missing("recipe.replicas", 1, null=True),
