@@ -33,6 +33,11 @@ _OLD_KIND = ("kind", "token_network")
 
 Leaf = tuple[str, Any]
 """The last key of a path in a description, and the value there."""
+_OLDER: dict[Leaf, Leaf] = {
+    ("kind", "independent"): ("independent_heads", True),
+    ("kind", "joint"): ("independent_heads", False),
+}
+"""Words of a description -> those that older ones have for it."""
 
 
 def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str, Any]) -> Method:
@@ -50,6 +55,7 @@ def method_with_network(config: Config, scenario: Scenario, payload: Mapping[str
     allowed = {*_leaves(structure), *_leaves(method.network.structure()), _OLD_KIND}
     allowed |= {("token_expansion", value) for key, value in allowed if key == "expansion"}
     allowed |= {(key, False) for key, _ in allowed if key == "linear"}  # a first task drops it at its end
+    allowed |= {older for leaf, older in _OLDER.items() if leaf in allowed}
     tasks = [task.num_new for task in scenario.tasks]
     method.network = _rebuilt(payload["network"], allowed, tasks, "its network")
     if payload["teacher"] is not None:

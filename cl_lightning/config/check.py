@@ -15,6 +15,7 @@ from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
     ConViTConfig,
+    ConvViTConfig,
     DAFormerConfig,
     DERConfig,
     FrozenConfig,
@@ -42,7 +43,7 @@ _REFUSED_STRATEGIES = {
 """Prefix of the names of strategies that cannot carry growth -> reason."""
 
 
-_PATCHED = (ConViTConfig, TimmConfig, TimmBackboneConfig, ViTConfig)
+_PATCHED = (ConViTConfig, ConvViTConfig, TimmConfig, TimmBackboneConfig, ViTConfig)
 """Models with an option for the side of a patch."""
 
 
@@ -173,14 +174,15 @@ def _check_model(config: Config, automatic: bool) -> None:
         )
     file = getattr(model, "weights_file", None) or getattr(config.method, "backbone_file", None)
     check_preprocess(config.data, model, file)
-    if isinstance(model, ConViTConfig | ViTConfig) and model.dim % model.num_heads:
+    if isinstance(model, ConViTConfig | ConvViTConfig | ViTConfig) and model.dim % model.num_heads:
         allowed = ", ".join(f"model.num_heads={d}" for d in _divisors(model.dim) if d <= 16)
         raise UserError(f"model.num_heads={model.num_heads} does not divide model.dim={model.dim}: type {allowed}")
     if isinstance(model, TimmBackboneConfig):
         _check_timm_backbone(config, model)
     if isinstance(model, CifarResNetConfig) and (model.depth - 2) % 6:
         raise UserError(f"model.depth={model.depth} is not 6n + 2: type model.depth=8, 14, 20, 26, 32, 44, 56 or 110")
-    if isinstance(config.method, TaskTransformerConfig) and not isinstance(model, ConViTConfig | TimmConfig):
+    of_patches = isinstance(model, ConViTConfig | ConvViTConfig | TimmConfig)
+    if isinstance(config.method, TaskTransformerConfig) and not of_patches:
         raise UserError(
             f"{model.typed()} has no patch tokens for method={config.method.name}: "
             "type model=convit_cifar, model=convit_tiny or model=timm"

@@ -14,6 +14,7 @@ from cl_lightning.config.schedule_scales import as_typed
 from cl_lightning.config.schema import (
     Config,
     DataConfig,
+    DKTConfig,
     FrozenConfig,
     MemoryConfig,
     MethodConfig,
@@ -124,7 +125,14 @@ def _or(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-_UNSET = {"date": "undated", "finetuning_order": "shuffled", "replicas": 1, "precision": "32-true"}
+_UNSET = {
+    "date": "undated",
+    "finetuning_order": "shuffled",
+    "similarity_mean": "pairs",
+    "merge": "exact",
+    "replicas": 1,
+    "precision": "32-true",
+}
 """Values of null beside a recipe that is chosen by name, as they have always been; other switches are off."""
 
 
@@ -155,16 +163,20 @@ _OF_TASK_TRANSFORMERS = (
     "finetune_joint",
     "finetuning_drop_last",
     "finetuning_order",
+    "general_token_in_finetuning",
     "herd_after_finetuning",
     "herd_augmented",
     "herd_distinct",
     "mixup_softmax",
+    "statistics_in_frozen",
 )
+_OF_DKT = ("classification_twice", "merge", "similarity_mean")
 
 
 def unread_switches(method: MethodConfig) -> tuple[str, ...]:
-    """Return the switches of a recipe that only DyTox's family reads, for a method of another family."""
-    return () if isinstance(method, TaskTransformerConfig) else _OF_TASK_TRANSFORMERS
+    """Return the switches of a recipe that only DyTox's family, or DKT of it, reads, for another method."""
+    of_family = () if isinstance(method, TaskTransformerConfig) else _OF_TASK_TRANSFORMERS
+    return of_family if isinstance(method, DKTConfig) else (*of_family, *_OF_DKT)
 
 
 def _has_own_patches(model: Open[ModelConfig], size: int) -> bool:

@@ -12,9 +12,11 @@ from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
     ConViTConfig,
+    ConvViTConfig,
     DAFormerConfig,
     DataConfig,
     DERConfig,
+    DKTConfig,
     DyToxConfig,
     FinetuneConfig,
     ICaRLConfig,
@@ -43,6 +45,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "method": {
         "dytox": DyToxConfig,
         "daformer": DAFormerConfig,
+        "dkt": DKTConfig,
         "finetune": FinetuneConfig,
         "joint": JointConfig,
         "icarl": ICaRLConfig,
@@ -61,6 +64,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "model": {
         "auto": ModelConfig,
         "convit": ConViTConfig,
+        "conv_vit": ConvViTConfig,
         "timm": TimmConfig,
         "timm_backbone": TimmBackboneConfig,
         "vit": ViTConfig,

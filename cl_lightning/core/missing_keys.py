@@ -33,7 +33,7 @@ class Missing:
     only: tuple[str, ...] = ()
     """Names of the methods (or models ...) that have the key, compared with ``name`` beside it. Empty: all."""
     beside: str = ""
-    """A key that is beside it in every group that has it: of the groups of a method, a phase has epochs."""
+    """A key that is beside it in every group that has it: of the groups of a method, a phase has an optimiser."""
     null: bool = False
     """True for a key that every file has, with null in it where today's files have a value."""
     in_protocol: bool = True
@@ -62,6 +62,9 @@ _SWITCHES = (
 )
 """Switches of a recipe that null turned off."""
 
+_LATER_SWITCHES = ("statistics_in_frozen", "general_token_in_finetuning", "classification_twice")
+"""Switches that came with DKT: nothing that there was before reads them."""
+
 _ORIGINS = {
     "published": ("dytox", "dytox_plus", "dytox_plusplus", "der"),
     "published recipe": ("icarl", "podnet", "ucir", "wa"),
@@ -76,6 +79,7 @@ _KINDS = {
         *("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s"),
         *("convit_cifar", "convit_imagenet", "convit_tiny"),
     ),
+    "conv_transformer": ("conv_vit_cifar", "conv_vit_imagenet", "conv_vit_tiny"),
     "cnn": ("der", "icarl", "lwf", "podnet", "ucir", "wa", "resnet18", "resnet32", "resnet8"),
 }
 """Kind of network -> methods that were for it, and models of it. All others were plain vision transformers, timm's
@@ -133,9 +137,9 @@ CONFIGURATION: tuple[Missing, ...] = (
         for key, value in _READ_BEFORE.items()
     ),
     Missing("extends.folders.*.allow_similar", True),
-    Missing("method.*.epochs_scale", None, beside="epochs", in_protocol=False),
-    Missing("method.*.lr_scale", None, beside="epochs", in_protocol=False),
-    *(Missing(f"recipe.{switch}", False, null=True) for switch in _SWITCHES),
+    Missing("method.*.epochs_scale", None, beside="optimiser", in_protocol=False),
+    Missing("method.*.lr_scale", None, beside="optimiser", in_protocol=False),
+    *(Missing(f"recipe.{switch}", False, null=True) for switch in (*_SWITCHES, *_LATER_SWITCHES)),
     Missing("recipe.finetuning_order", "shuffled", null=True),
     Missing("recipe.date", "undated", null=True, in_protocol=False),
     Missing("recipe.replicas", 1, null=True),
@@ -144,6 +148,9 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("trainer.precision", "32-true", null=True),
     Missing("trainer.keep_features", False),
     Missing("trainer.features_dir", None),
+    *(Missing(f"recipe.{switch}", False) for switch in _LATER_SWITCHES),
+    Missing("recipe.similarity_mean", "pairs"),
+    Missing("recipe.merge", "exact"),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
     *(Missing("method.origin", label, only=methods, in_protocol=False) for label, methods in _ORIGINS.items()),
     Missing("model.weights_file", None, only=("resnet18", "resnet32", "resnet8")),

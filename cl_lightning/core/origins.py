@@ -22,7 +22,7 @@ def origin_of_run(of_method: str, encoder: str, model: str) -> str:
 
     Args:
         of_method: label of its method.
-        encoder: kind of network that the method is for: ``transformer``, ``cnn`` or ``vit``.
+        encoder: kind of network that the method is for: ``transformer``, ``conv_transformer``, ``cnn`` or ``vit``.
         model: kind of the network that it runs on.
 
     >>> origin_of_run("published recipe", "cnn", "transformer")

@@ -10,6 +10,7 @@ from cl_lightning.config.schema import (
     Config,
     DAFormerConfig,
     DERConfig,
+    DKTConfig,
     DyToxConfig,
     FinetuneConfig,
     ICaRLConfig,
@@ -39,13 +40,14 @@ from cl_lightning.factory.convolutional import (
 )
 from cl_lightning.factory.frozen import build_ranpac, build_simplecil
 from cl_lightning.factory.networks import starting_weights
-from cl_lightning.factory.task_transformers import build_daformer, build_dytox
+from cl_lightning.factory.task_transformers import build_daformer, build_dkt, build_dytox
 from cl_lightning.factory.vit_methods import build_individual, build_meat
 from cl_lightning.methods.base import Method
 
 _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     DyToxConfig: build_dytox,
     DAFormerConfig: build_daformer,
+    DKTConfig: build_dkt,
     FinetuneConfig: build_finetune,
     JointConfig: build_joint,
     ICaRLConfig: build_icarl,

@@ -17,6 +17,8 @@ from cl_lightning.models.backbone_weights import backbone_file_weights, timm_bac
 from cl_lightning.models.build import Structure, build_network
 from cl_lightning.models.weights_file import Weights
 
+_ENCODERS = ("convit", "conv_vit", "timm_vit")
+"""Kinds that turn images into patches, and are told the images' size."""
 _LINEAR: Structure = {"head": "linear", "bias": True}
 _NOT_DESCRIBED = ("name", "pretrained", "weights_file")
 """Options of models that say nothing about shapes."""
@@ -33,7 +35,7 @@ def encoder_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of the encoder or backbone that ``config.model`` names."""
     options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in _NOT_DESCRIBED}
     options["channels"] = scenario.channels
-    if options["kind"] in ("convit", "timm_vit", "timm_backbone"):
+    if options["kind"] in (*_ENCODERS, "timm_backbone"):
         options["image_size"] = scenario.image_size
     if options["kind"] in ("timm_vit", "timm_backbone"):
         options["name"] = config.model.name
@@ -45,7 +47,7 @@ def encoder_structure(config: Config, scenario: Scenario) -> Structure:
 def backbone_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of a backbone; a transformer is read at its class token."""
     encoder = encoder_structure(config, scenario)
-    return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in ("convit", "timm_vit") else encoder
+    return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in _ENCODERS else encoder
 
 
 def starting_weights(config: Config, scenario: Scenario) -> Fill | None:

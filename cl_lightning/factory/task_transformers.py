@@ -1,20 +1,23 @@
-"""Methods on a transformer that grows with each task, from the configuration to objects: DyTox and DAFormer."""
+"""Methods on a transformer that grows with each task, from the configuration to objects: DyTox, DAFormer and DKT."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from cl_lightning.config.schema import Config, DAFormerConfig, DyToxConfig, TaskTransformerConfig
+from cl_lightning.config.schedule_scales import epochs_of
+from cl_lightning.config.schema import Config, DAFormerConfig, DKTConfig, DyToxConfig, TaskTransformerConfig
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Mixing, Order, Phase, Sampling, Sharpness, View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import encoder_structure, named_network
 from cl_lightning.factory.phases import MAIN, build_phase
 from cl_lightning.losses.neighbours import Neighbours
-from cl_lightning.methods import daformer, dytox
+from cl_lightning.methods import daformer, dkt, dytox
 from cl_lightning.methods.base import Method
 from cl_lightning.models.build import Structure
+from cl_lightning.models.conv_vit import GENERAL_TOKEN
+from cl_lightning.models.task_network import TaskNetwork
 
 
 def build_dytox(config: Config, scenario: Scenario, key: Key) -> Method:
@@ -22,8 +25,8 @@ def build_dytox(config: Config, scenario: Scenario, key: Key) -> Method:
     method = config.method
     assert isinstance(method, DyToxConfig)
     decoder = {"kind": "task_attention", "expansion": method.token_expansion}
-    network = _task_network(config, scenario, decoder, key)
-    phases = _expanding_phases(config, scenario, dytox.MAIN_PARTS, dytox.FINETUNING_PARTS)
+    network = _task_network(config, scenario, decoder, _heads(method.independent_heads), key)
+    phases = _expanding_phases(config, scenario, network, dytox.MAIN_PARTS, dytox.FINETUNING_PARTS)
     return dytox.DyTox(network, *phases, _expanding_options(config, scenario))
 
 
@@ -32,8 +35,8 @@ def build_daformer(config: Config, scenario: Scenario, key: Key) -> Method:
     method = config.method
     assert isinstance(method, DAFormerConfig)
     decoder = {"kind": "dual_attention", "expansion": method.bank_expansion, "out_proj": method.out_proj}
-    network = _task_network(config, scenario, decoder, key)
-    phases = _expanding_phases(config, scenario, daformer.MAIN_PARTS, daformer.FINETUNING_PARTS)
+    network = _task_network(config, scenario, decoder, _heads(method.independent_heads), key)
+    phases = _expanding_phases(config, scenario, network, daformer.MAIN_PARTS, daformer.FINETUNING_PARTS)
     neighbours, given = None, method.neighbours
     if given.form != "none":
         loss = Neighbours(given.form, given.k, given.temperature, given.margin)
@@ -41,7 +44,39 @@ def build_daformer(config: Config, scenario: Scenario, key: Key) -> Method:
     return daformer.DAFormer(network, *phases, _expanding_options(config, scenario), neighbours)
 
 
-def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: Key) -> Any:
+def build_dkt(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return DKT: a decoder whose newest token asks, a duplex classifier, and the loss on directions."""
+    method, recipe = config.method, config.recipe
+    assert isinstance(method, DKTConfig)
+    decoder = {
+        "kind": "knowledge_transfer",
+        "expansion": method.token_expansion,
+        "mlp": method.decoder_mlp,
+        "qkv_bias": method.decoder_bias,
+    }
+    classifier = _heads(True) if recipe.merge == "separate" else {"kind": "duplex", "merge": recipe.merge}
+    network = _task_network(config, scenario, decoder, classifier, key)
+    main, finetuning = _expanding_phases(config, scenario, network, dkt.MAIN_PARTS, dkt.FINETUNING_PARTS)
+    shared = _expanding_options(config, scenario)
+    options = dkt.DKTOptions(
+        shared, method.similarity_weight, recipe.similarity_mean, classification_twice=recipe.classification_twice
+    )
+    return dkt.DKT(network, main, finetuning, options, _early_tasks(config, method, finetuning))
+
+
+def _early_tasks(config: Config, method: DKTConfig, finetuning: Phase | None) -> dkt.EarlyTasks | None:
+    early = method.finetuning_early
+    if early is None or finetuning is None or method.finetuning is None:
+        return None
+    epochs = epochs_of(finetuning.name, dataclasses.replace(method.finetuning, epochs=early.epochs), config)
+    return dkt.EarlyTasks(early.tasks, dataclasses.replace(finetuning, epochs=epochs))
+
+
+def _heads(independent: bool) -> Structure:
+    return {"kind": "independent" if independent else "joint"}
+
+
+def _task_network(config: Config, scenario: Scenario, decoder: Structure, classifier: Structure, key: Key) -> Any:
     method = config.method
     assert isinstance(method, TaskTransformerConfig)
     structure = {
@@ -49,7 +84,7 @@ def _task_network(config: Config, scenario: Scenario, decoder: Structure, key: K
         "encoder": encoder_structure(config, scenario),
         "decoder": decoder,
         "diverge": method.divergence_weight > 0,
-        "independent_heads": method.independent_heads,
+        "classifier": classifier,
         "classes": [],
     }
     return named_network(structure, key)
@@ -63,14 +98,24 @@ def _herds_late(config: Config, scenario: Scenario) -> bool:
 
 
 def _expanding_phases(
-    config: Config, scenario: Scenario, main_parts: tuple[str, ...], finetuning_parts: tuple[str, ...]
+    config: Config,
+    scenario: Scenario,
+    network: TaskNetwork,
+    main_parts: tuple[str, ...],
+    finetuning_parts: tuple[str, ...],
 ) -> tuple[Phase, Phase | None]:
-    """Return DyTox's two phases, main and fine-tuning, for the parts of any growing transformer."""
+    """Return DyTox's two phases, main and fine-tuning, for the parts of any growing transformer; ``encoder`` stands for
+    all parts that the network's has.
+    """
     method, recipe = config.method, config.recipe
     assert isinstance(method, TaskTransformerConfig)
     mixing = None if method.mixup is None else Mixing(method.mixup.alpha, method.mixup.smoothing)
     sharpness = None if method.sam is None else Sharpness(method.sam.rho, method.sam.adaptive)
-    parts = [part for part in main_parts if method.divergence_weight > 0 or part != "divergence"]
+    of_encoder = tuple(network.encoder.parts())
+    parts = [each for part in main_parts for each in (of_encoder if part == "encoder" else (part,))]
+    parts = [part for part in parts if method.divergence_weight > 0 or part != "divergence"]
+    if recipe.general_token_in_finetuning and GENERAL_TOKEN in of_encoder:
+        finetuning_parts = (*finetuning_parts, GENERAL_TOKEN)
     main = build_phase(MAIN, method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
     if method.finetuning is None:
         return main, None
@@ -97,4 +142,5 @@ def _expanding_options(config: Config, scenario: Scenario) -> dytox.DyToxOptions
         herd_distinct=recipe.herd_distinct,
         herd_after_finetuning=_herds_late(config, scenario),
         finetune_first=recipe.finetune_joint and len(scenario.tasks) == 1,
+        statistics_in_frozen=recipe.statistics_in_frozen,
     )

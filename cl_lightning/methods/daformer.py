@@ -72,6 +72,10 @@ class DAFormer(Method):
         self.teacher = dytox.keep_teacher(self.network, task, self._options)
         self.network.grow(task.num_new, key)
 
+    def train_mode(self, phase: Phase) -> None:
+        """Let statistics of batch norm move where the recipe says so: an encoder may have it."""
+        dytox.train_mode(self.network, phase, self._options)
+
     def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
         """Return the scores, and the divergence head's while it is trained."""
         return dytox.score(self.network, phase, images, scales)

@@ -44,6 +44,7 @@ from cl_lightning.losses.classification import binary_cross_entropy, cross_entro
 from cl_lightning.losses.distillation import softmax_distillation
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.network import Network
+from cl_lightning.models.replica_norm import hold_statistics
 from cl_lightning.models.task_network import TaskNetwork
 from cl_lightning.models.tensor_types import Images, Scales
 
@@ -76,6 +77,10 @@ class DyToxOptions:
     """
     finetune_first: bool
     """Fine-tune after the first task too, as published for joint training (a single task)."""
+    statistics_in_frozen: bool
+    """Batch norm takes the statistics of each batch, and moves its own, in parts that are not trained too (DKT's
+    encoder has it, DyTox's and DAFormer's have none).
+    """
 
 
 class DyTox(Method):
@@ -98,6 +103,10 @@ class DyTox(Method):
         """Copy the teacher, then grow the network."""
         self.teacher = keep_teacher(self.network, task, self._options)
         self.network.grow(task.num_new, key)
+
+    def train_mode(self, phase: Phase) -> None:
+        """Let statistics of batch norm move where the recipe says so: an encoder may have it."""
+        train_mode(self.network, phase, self._options)
 
     def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
         """Return the scores, and the divergence head's while it is trained."""
@@ -141,6 +150,14 @@ def _rehearse(task: Task, finetuning: Phase | None, options: DyToxOptions) -> li
 def keep_teacher(network: TaskNetwork, task: Task, options: DyToxOptions) -> Network | None:
     """Copy the network before it grows, from the second task on."""
     return frozen_copy(network) if options.distillation and task.index > 0 else None
+
+
+def train_mode(network: TaskNetwork, phase: Phase, options: DyToxOptions) -> None:
+    """Set training mode, but for batch norms that hold their statistics."""
+    network.train()
+    if not options.statistics_in_frozen:
+        parts = network.parts()
+        hold_statistics(network, [p for name in phase.trains for p in parts.get(name, [])])
 
 
 def score(network: TaskNetwork, phase: Phase, images: Images, scales: Scales | None) -> Outputs:

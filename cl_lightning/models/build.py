@@ -9,13 +9,24 @@ from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, com
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.bias_correction import BiasCorrectedLinear
+from cl_lightning.models.conv_vit import ConvViT
 from cl_lightning.models.convit import ConViT
 from cl_lightning.models.dual_attention import DualAttentionBlock
+from cl_lightning.models.duplex_head import DuplexHead
 from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingNetwork
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.extractor_network import ExtractorNetwork
 from cl_lightning.models.frozen_heads import MeanCosines, ProjectedRidge
-from cl_lightning.models.heads import CosineByTask, GrowingClassifier, GrowingLinear, LinearByTask
+from cl_lightning.models.heads import (
+    CosineByTask,
+    GrowingClassifier,
+    GrowingLinear,
+    IndependentHeads,
+    JointHead,
+    LinearByTask,
+    TaskClassifier,
+)
+from cl_lightning.models.knowledge_transfer import KnowledgeTransferBlock
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
@@ -47,7 +58,7 @@ def build_network(structure: Structure, key: Key) -> Network:
 
 def build_encoder(structure: Structure) -> Encoder:
     """Build a transformer encoder."""
-    kinds: dict[str, Callable[..., Encoder]] = {"convit": ConViT, "timm_vit": TimmViT}
+    kinds: dict[str, Callable[..., Encoder]] = {"convit": ConViT, "conv_vit": ConvViT, "timm_vit": TimmViT}
     return kinds[structure["kind"]](**_without_kind(structure))
 
 
@@ -73,7 +84,19 @@ def build_decoder(structure: Structure, encoder: Encoder) -> TaskDecoder:
     options, sizes = _without_kind(structure), (encoder.dim, encoder.num_heads)
     kinds: dict[str, Callable[[], TaskDecoder]] = {
         "task_attention": lambda: TaskAttentionBlock(*sizes, encoder.mlp_ratio, **options),
+        "knowledge_transfer": lambda: KnowledgeTransferBlock(*sizes, encoder.mlp_ratio, **options),
         "dual_attention": lambda: DualAttentionBlock(*sizes, encoder.num_patches, encoder.mlp_ratio, **options),
+    }
+    return kinds[structure["kind"]]()
+
+
+def build_classifier(structure: Structure, dim: int, decoder: TaskDecoder) -> TaskClassifier:
+    """Build the classifier of the embeddings, of width ``dim``, that ``decoder`` makes."""
+    grows = decoder.expansion and decoder.embeds_each
+    kinds: dict[str, Callable[[], TaskClassifier]] = {
+        "independent": lambda: IndependentHeads(dim),
+        "joint": lambda: JointHead(dim, input_grows=grows),
+        "duplex": lambda: DuplexHead(dim, merge=structure["merge"]),
     }
     return kinds[structure["kind"]]()
 
@@ -81,7 +104,16 @@ def build_decoder(structure: Structure, encoder: Encoder) -> TaskDecoder:
 def _task_network(structure: Structure) -> TaskNetwork:
     encoder = build_encoder(structure["encoder"])
     decoder = build_decoder(structure["decoder"], encoder)
-    return TaskNetwork(encoder, decoder, diverge=structure["diverge"], independent_heads=structure["independent_heads"])
+    classifier = build_classifier(_classifier(structure), encoder.dim, decoder)
+    return TaskNetwork(encoder, decoder, classifier, diverge=structure["diverge"])
+
+
+def _classifier(structure: Structure) -> Structure:
+    """Return the description of the classifier, which once was whether heads are independent."""
+    if "classifier" in structure:
+        described: Structure = structure["classifier"]
+        return described
+    return {"kind": "independent" if structure["independent_heads"] else "joint"}
 
 
 def _token_network(structure: Structure) -> TaskNetwork:

@@ -34,6 +34,10 @@ class Encoder(nn.Module, ABC):
     def drop_rates(self) -> list[float]:
         """Return the stochastic-depth rate of each residual branch, two a block."""
 
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return all parameters in the groups in which phases train and freeze them; its branches are ``encoder``'s."""
+        return {"encoder": list(self.parameters())}
+
     @abstractmethod
     def structure(self) -> dict[str, Any]:
         """Return a plain mapping with the ``kind`` and the sizes of this encoder."""

@@ -74,6 +74,10 @@ class TaskClassifier(nn.Module, ABC):
     def new_parameters(self) -> list[nn.Parameter]:
         """Return the others: those that learning the newest task has to train."""
 
+    @abstractmethod
+    def structure(self) -> dict[str, Plain]:
+        """Return a plain mapping with the ``kind`` and the options, beside width and classes."""
+
 
 def _together(of_heads: Sequence[Float[Tensor, " _classes *rest"]]) -> Float[Tensor, "T c *rest"]:
     """Stack the tensors of all heads; heads with fewer classes are padded with zeros."""
@@ -128,6 +132,10 @@ class IndependentHeads(TaskClassifier):
         """Return the parameters of the newest head."""
         return [p for head in list(self.heads)[-1:] for p in head.parameters()]
 
+    def structure(self) -> dict[str, Plain]:
+        """Return its kind."""
+        return {"kind": "independent"}
+
 
 class JointHead(TaskClassifier):
     """A head on all embeddings at once: LayerNorm and a linear map from T D numbers to all classes seen.
@@ -170,6 +178,10 @@ class JointHead(TaskClassifier):
     def new_parameters(self) -> list[nn.Parameter]:
         """Return all parameters of the head."""
         return list(self.parameters())
+
+    def structure(self) -> dict[str, Plain]:
+        """Return its kind; the decoder says whether its input grows."""
+        return {"kind": "joint"}
 
 
 @torch.no_grad()

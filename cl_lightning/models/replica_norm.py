@@ -10,6 +10,7 @@ Legend: B batch, R replicas, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import torch
@@ -25,6 +26,10 @@ class ReplicaBatchNorm2d(nn.BatchNorm2d):
     The running statistics, used in evaluation mode, move towards the mean over replicas of their batch means and
     (unbiased) batch variances. Separate processes would each have their own and save the first one's; the mean does not
     prefer a replica. With one replica, and in evaluation mode, it is ``nn.BatchNorm2d`` to the bit.
+
+    One value of a channel (a single image of 1 x 1 positions: the last batch of an epoch may be one image, and tokens
+    have no neighbours) has no variance, for which torch raises an error. It is normalised by the running statistics,
+    and moves nothing.
     """
 
     replicas: int
@@ -36,6 +41,9 @@ class ReplicaBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:  # noqa: A002 (the name in torch)
         """Normalise each channel; in training mode B is a multiple of ``replicas``."""
+        if self.training and input[:, 0].numel() == self.replicas:
+            mean, variance, affine = self.running_mean, self.running_var, (self.weight, self.bias)
+            return F.batch_norm(input, mean, variance, *affine, training=False, eps=self.eps)
         if not self.training or self.replicas == 1:
             return super().forward(input)
         replicas = self.replicas
@@ -107,6 +115,16 @@ def set_replicas(module: nn.Module, replicas: int) -> None:
     for layer in module.modules():
         if isinstance(layer, _NORMS):
             layer.replicas = replicas
+
+
+def hold_statistics(module: nn.Module, trained: Iterable[nn.Parameter]) -> None:
+    """Set each norm within ``module`` that has none of the parameters ``trained`` to evaluation mode: it normalises by
+    its running statistics, which stay.
+    """
+    learning = {id(parameter) for parameter in trained}
+    for layer in module.modules():
+        if isinstance(layer, ReplicaBatchNorm2d):
+            layer.train(layer.training and any(id(parameter) in learning for parameter in layer.parameters()))
 
 
 def running_statistics(module: nn.Module) -> list[Float[Tensor, " _channels"]]:

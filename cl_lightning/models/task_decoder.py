@@ -1,11 +1,11 @@
-"""The interface of decoders, which turn the patches of an image into one embedding for each task: the growing part of
-the transformers of DyTox's family.
+"""The interface of decoders, which turn the patches of an image into one embedding for each task, or one for all tasks:
+the growing part of the transformers of DyTox's family.
 
 A decoder has a shared half and something that a task brings (DyTox: a token; DAFormer: a bank of keys). The shared half
 is computed from the patches once, in :meth:`TaskDecoder.prepare`, whose shapes never grow and which may be compiled;
 :meth:`TaskDecoder.read` then gives the embeddings of all tasks.
 
-Legend: B batch, N patches, T tasks, D width.
+Legend: B batch, N patches, T embeddings, D width, F size of what a task brings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cl_lightning.core.types import Plain
 Prepared = tuple[Float[Tensor, "B ..."], ...]
 """Tensors that a decoder computes from the patches before it looks at any task."""
 TaskScales = Float[Tensor, "T 2 B"]
-"""Multipliers of the attention and the MLP branch, per task and image."""
+"""Multipliers of the attention and the MLP branch, per embedding and image."""
 
 
 class TaskDecoder(nn.Module, ABC):
@@ -28,6 +28,10 @@ class TaskDecoder(nn.Module, ABC):
 
     brings: str
     """Name of what a task brings, in one word, which is part of the names of :meth:`parts`."""
+    embeds_each = True
+    """True if there is an embedding for whatever a task brought; False: always one."""
+    drop_path: float | None = None
+    """Stochastic-depth rate of its branches; None: the one that the encoder says (``Encoder.drop_path``)."""
 
     def __init__(self, *, expansion: bool) -> None:
         """``expansion``: a task brings something of its own; without, all tasks share what the first one brought
@@ -50,8 +54,12 @@ class TaskDecoder(nn.Module, ABC):
         """Return the parameters that each task brought, oldest first."""
 
     def count(self) -> int:
-        """Return T, the number of embeddings: as many as tasks have brought something."""
+        """Return how many tasks have brought something."""
         return len(self.grown())
+
+    def embeddings(self) -> int:
+        """Return T, the number of embeddings of an image."""
+        return self.count() if self.embeds_each else 1
 
     @abstractmethod
     def prepare(self, patches_BND: Float[Tensor, "B N D"]) -> Prepared:
@@ -59,14 +67,14 @@ class TaskDecoder(nn.Module, ABC):
 
     @abstractmethod
     def read(self, prepared: Prepared, scales_TKB: TaskScales | None = None) -> Float[Tensor, "B T D"]:
-        """Return the task embeddings; ``scales_TKB`` multiplies the residual branches."""
+        """Return the embeddings; ``scales_TKB`` multiplies the residual branches."""
 
     @abstractmethod
     def attention(self, prepared: Prepared) -> Float[Tensor, "B T N"]:
-        """Return the share of each patch in what the task reads, mean over heads; for figures."""
+        """Return the share of each patch in what an embedding reads, mean over heads; for figures."""
 
     @abstractmethod
-    def task_vectors(self) -> Float[Tensor, "T F"]:
+    def task_vectors(self) -> Float[Tensor, "_tasks F"]:
         """Return what each task brought as a vector, oldest first; for figures."""
 
     def parts(self) -> dict[str, list[nn.Parameter]]:

@@ -22,7 +22,7 @@ from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features
 from cl_lightning.models.encoder import Encoder
-from cl_lightning.models.heads import Head, IndependentHeads, JointHead, TaskClassifier
+from cl_lightning.models.heads import Head, IndependentHeads, TaskClassifier
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.task_decoder import Prepared, TaskDecoder
 from cl_lightning.models.tensor_types import Images, Maps, Scales
@@ -32,25 +32,21 @@ class TaskNetwork(Network):
     """A network of encoder, decoder, classifier and divergence head."""
 
     def __init__(
-        self, encoder: Encoder, decoder: TaskDecoder, *, diverge: bool = True, independent_heads: bool = True
+        self, encoder: Encoder, decoder: TaskDecoder, classifier: TaskClassifier | None = None, *, diverge: bool = True
     ) -> None:
         """Build without any class; :meth:`grow` adds tasks.
 
         Args:
             encoder: images to patch tokens.
-            decoder: patch tokens to an embedding for each task.
+            decoder: patch tokens to an embedding for each task, or one for all.
+            classifier: embeddings to scores; None: a head for each task.
             diverge: have a divergence head from the second task on.
-            independent_heads: a task brings a head of its own; without, one head reads all embeddings.
         """
         super().__init__()
         self.encoder = encoder
         self.diverge = diverge
-        self.independent_heads = independent_heads
         self.decoder = decoder
-        dim, grows = encoder.dim, decoder.expansion
-        self.classifier: TaskClassifier = (
-            IndependentHeads(dim) if independent_heads else JointHead(dim, input_grows=grows)
-        )
+        self.classifier = classifier or IndependentHeads(encoder.dim)
         self.divergence: Head | None = None
         self.register_load_state_dict_pre_hook(_older_names)
 
@@ -78,13 +74,14 @@ class TaskNetwork(Network):
     def branches(self) -> list[Branch]:
         """Return two branches for each encoder block, then two for each embedding."""
         encoder = [Branch("encoder", rate) for rate in self.encoder.drop_rates()]
-        return encoder + [Branch("decoder", self.encoder.drop_path)] * (2 * self.decoder.count())
+        rate = self.encoder.drop_path if self.decoder.drop_path is None else self.decoder.drop_path
+        return encoder + [Branch("decoder", rate)] * (2 * self.decoder.embeddings())
 
     def forward(self, images: Images, scales: Scales | None = None) -> Features:
         """Return the task embeddings and the tokens after each encoder block."""
         count, own, scales_TKB = len(self.encoder.drop_rates()), None, None
         if scales is not None:
-            own, scales_TKB = scales[:count], scales[count:].unflatten(0, (self.decoder.count(), 2))
+            own, scales_TKB = scales[:count], scales[count:].unflatten(0, (self.decoder.embeddings(), 2))
         prepared, maps = self.read_patches(images, own)
         return Features(self.decoder.read(prepared, scales_TKB), maps)
 
@@ -107,9 +104,9 @@ class TaskNetwork(Network):
         return None if self.divergence is None else self.divergence(features.embeddings[:, -1])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Return encoder, the decoder's parts, and heads split into old and newest; a joint head is the newest."""
+        """Return the parts of encoder and decoder, and heads split into old and newest; a joint head is the newest."""
         return {
-            "encoder": list(self.encoder.parameters()),
+            **self.encoder.parts(),
             **self.decoder.parts(),
             "old_heads": self.classifier.old_parameters(),
             "new_head": self.classifier.new_parameters(),
@@ -123,7 +120,7 @@ class TaskNetwork(Network):
             "encoder": self.encoder.structure(),
             "decoder": self.decoder.structure(),
             "diverge": self.diverge,
-            "independent_heads": self.independent_heads,
+            "classifier": self.classifier.structure(),
             "classes": self.classifier.sizes(),
         }
 

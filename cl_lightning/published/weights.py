@@ -164,7 +164,7 @@ def export_dytox(network: TaskNetwork, names: Names = PUBLISHED) -> dict[str, Te
         )
     for name, exportable in (
         ("token_expansion", structure["decoder"]["expansion"]),
-        ("independent_heads", structure["independent_heads"]),
+        ("independent_heads", structure["classifier"]["kind"] == "independent"),
     ):
         if not exportable:
             raise InvalidFileError(
@@ -238,7 +238,7 @@ def _structure(state: State, names: Names, arguments: Mapping[str, Any]) -> dict
     shared = len(classes) > 1 and _count(state, names.grown, names) == 1
     return {
         "kind": "task_network", "encoder": encoder, "decoder": {**names.decoder, "expansion": not shared},
-        "diverge": diverge, "independent_heads": True, "classes": classes,
+        "diverge": diverge, "classifier": {"kind": "independent"}, "classes": classes,
     }  # fmt: skip
 
 

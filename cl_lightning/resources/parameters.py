@@ -20,7 +20,9 @@ from cl_lightning.config.schema import (
     CifarResNetConfig,
     Config,
     ConViTConfig,
+    ConvViTConfig,
     DAFormerConfig,
+    DKTConfig,
     DyToxConfig,
     FrozenConfig,
     MEATConfig,
@@ -129,6 +131,20 @@ def _convit(model: ConViTConfig, image_size: int, channels: int) -> _Trunk:
     return _Trunk(weights, 3 * model.depth * patches**2, dim, heads, patches, model.depth, hidden)
 
 
+def _conv_mlp(dim: int, hidden: int) -> int:
+    """Return the size of a convolutional MLP: two maps, a depthwise convolution, three batch norms."""
+    return _mlp(dim, hidden) + 10 * hidden + 4 * hidden + 2 * dim
+
+
+def _conv_vit(model: ConvViTConfig, image_size: int, channels: int) -> _Trunk:
+    patch, dim = model.patch_size, model.dim
+    patches, hidden, stem = (image_size // patch) ** 2, int(dim * model.mlp_ratio), 32
+    first, last = (49, patch // 4) if patch >= 16 else (9, patch // 2)
+    block = 4 * dim**2 + 8 * dim + _conv_mlp(dim, hidden)
+    weights = (first * channels + 3) * stem + (stem * last**2 + 1) * dim + model.depth * block
+    return _Trunk(weights + model.general_token * dim, 0, dim, model.num_heads, patches, model.depth, hidden)
+
+
 def _vit(model: ViTConfig, image_size: int, channels: int) -> _Trunk:
     patch, dim = model.patch_size, model.dim
     patches, hidden = (image_size // patch) ** 2, round(dim * model.mlp_ratio)
@@ -184,6 +200,7 @@ def _resnet18(model: ResNet18Config, image_size: int, channels: int) -> _Trunk:
 
 MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {
     ConViTConfig: _convit,
+    ConvViTConfig: _conv_vit,
     ViTConfig: _vit,
     TimmConfig: _timm,
     TimmBackboneConfig: _timm_backbone,
@@ -214,6 +231,12 @@ def _dual_attention(method: DAFormerConfig, trunk: _Trunk) -> int:
     return (3 + method.out_proj) * dim**2 + (4 + method.out_proj) * dim + _mlp(dim, trunk.hidden) + bank
 
 
+def _knowledge_transfer(method: DKTConfig, trunk: _Trunk) -> int:
+    """Return the size of the decoder for one task, its token included."""
+    dim, mlp = trunk.dim, _conv_mlp if method.decoder_mlp == "conv" else _mlp
+    return 4 * dim**2 + (6 + 3 * method.decoder_bias) * dim + mlp(dim, trunk.hidden)
+
+
 def _masks(method: MEATConfig, trunk: _Trunk) -> int:
     """Return the size of the MLPs' masks, none where the first task trains the transformer; those of patches are
     few.
@@ -224,6 +247,7 @@ def _masks(method: MEATConfig, trunk: _Trunk) -> int:
 READERS: dict[type, Callable[[Any, _Trunk], int]] = {
     DyToxConfig: _class_token,
     DAFormerConfig: _dual_attention,
+    DKTConfig: _knowledge_transfer,
     MEATConfig: _masks,
 }
 """Options of methods that add much to their model -> function of the options and the trunk."""

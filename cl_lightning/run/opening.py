@@ -39,7 +39,12 @@ _LARGE_SIDE, _SMALL_SIDE = 128, 32
 """Sides of pictures in pixels: from the first on they are for a GPU, the second one is for a CPU."""
 _LARGE_NETWORK = 4_000_000
 """Number of parameters from which a network is for a GPU."""
-_SMALL_NETWORKS = {"transformer": "convit_tiny", "vit": "vit_tiny", "cnn": "resnet32"}
+_SMALL_NETWORKS = {
+    "transformer": "convit_tiny",
+    "conv_transformer": "conv_vit_tiny",
+    "vit": "vit_tiny",
+    "cnn": "resnet32",
+}
 """Network for a CPU, by the kind of encoder."""
 _NONE_TRAINED = "none: the network has been trained, and stays as it is"
 _MOST_NAMES = 8

@@ -49,6 +49,13 @@ GROUPS = (
         ("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s"),
         (*COMMON, *_CONVIT, _EPOCHS, _BALANCED, "recipe=clean", "lr_scale=4"),
     ),
+    Group(
+        ("dkt",),
+        (
+            *COMMON, "model=conv_vit_tiny", "model.drop_path=0.1", *_SHORT, "method.main.warmup_lr=0.002", _EPOCHS,
+            _BALANCED, "recipe=clean", "lr_scale=4",
+        ),
+    ),
     Group(("finetune", "joint"), (*COMMON, *_CONVIT, _EPOCHS, "recipe=clean", "lr_scale=4")),
     Group(
         ("meat", "piggyback", "classifier_only", "individual"),

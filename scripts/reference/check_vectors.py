@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cl_lightning.core.errors import InvalidFileError
 from scripts.reference import (
     bic_vectors,
+    dkt_vectors,
     lwf_vectors,
     model_vectors,
     podnet_vectors,
@@ -58,6 +59,7 @@ KINDS = {
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),
     "simplecil": Kind("SimpleCIL", simplecil_vectors.matches, simplecil_vectors.rows, simplecil_vectors.is_input),
+    "dkt": Kind("DKT", dkt_vectors.matches, dkt_vectors.rows, dkt_vectors.is_input),
     "dytox": Kind("DyTox", lambda file: META in file, model_vectors.rows, model_vectors.is_input),
     "recipe": Kind("recipe of DyTox", recipe_vectors.matches, recipe_vectors.rows, recipe_vectors.is_input),
 }

@@ -80,6 +80,7 @@ class Rebuilt:
             herd_distinct=False,
             herd_after_finetuning=False,
             finetune_first=False,
+            statistics_in_frozen=False,
         )
         self.method = made(self.network, self.phase, None, options)
         if index > 0:

@@ -57,7 +57,7 @@ def test_a_recipe_that_is_suggested_must_be_there(name: str) -> None:
     with pytest.raises(UserError) as refused:
         filled(CIFAR, f"data.suggests.recipe={name}")
     assert str(refused.value).startswith(
-        f"recipe {name!r} of method or data is unknown: type recipe=clean, recipe=daformer, recipe=erratum_2022_06, "
+        f"recipe {name!r} of method or data is unknown: type recipe=clean, recipe=daformer, recipe=dkt_2023_06, "
     )
 
 
@@ -68,8 +68,8 @@ def test_replicas_and_precision_are_the_recipe_s_unless_typed() -> None:
     assert option("trainer.precision", "recipe.precision=bf16-mixed", "trainer.precision=32-true") == "32-true"
 
 
-@pytest.mark.parametrize(("method", "number"), [("dytox", 0), ("daformer_s", 0), ("wa", 8), ("meat", 8)])
-def test_switches_that_only_task_transformers_read(method: str, number: int) -> None:
+@pytest.mark.parametrize(("method", "number"), [("dkt", 0), ("dytox", 3), ("daformer_s", 3), ("wa", 13), ("meat", 13)])
+def test_switches_that_only_task_transformers_or_dkt_read(method: str, number: int) -> None:
     assert len(unread_switches(filled(f"method={method}").method)) == number
 
 
@@ -80,6 +80,7 @@ def test_switches_that_only_task_transformers_read(method: str, number: int) -> 
     ("overrides", "name"),
     [
         (["method=dytox"], "convit_tiny"),
+        (["method=dkt"], "conv_vit_tiny"),
         (["method=wa"], "resnet8"),
         (["method=meat"], "vit_tiny"),
         ([CIFAR, "method=dytox"], "convit_cifar"),
@@ -94,7 +95,7 @@ def test_model_auto_is_what_the_data_suggest_for_the_method_s_kind_of_encoder(ov
 
 
 def test_a_kind_of_encoder_of_which_the_data_know_none() -> None:
-    with pytest.raises(UserError, match=r"the data suggest no encoder for this method \(''\): type model=convit_cifar"):
+    with pytest.raises(UserError, match=r"the data suggest no encoder for this method \(''\): type model=conv_vit"):
         filled("method.encoder=rnn")
 
 

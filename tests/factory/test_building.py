@@ -265,8 +265,8 @@ def test_what_grows_is_what_the_method_says() -> None:
 
 
 def test_a_head_for_each_task_unless_one_is_asked_for() -> None:
-    assert structure("dytox")["independent_heads"] is True
-    assert structure("daformer_m", "method.independent_heads=false")["independent_heads"] is False
+    assert structure("dytox")["classifier"] == {"kind": "independent"}
+    assert structure("daformer_m", "method.independent_heads=false")["classifier"] == {"kind": "joint"}
 
 
 @pytest.mark.parametrize(("name", "bias"), [("finetune", True), ("joint", True), ("icarl", True), ("wa", False)])

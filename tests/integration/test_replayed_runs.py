@@ -27,6 +27,7 @@ METHODS = {
     "dytox": [*SGD, *FINETUNING, "method.mixup.alpha=0.8"],
     "dytox_plusplus": [*SGD, *FINETUNING, "batch.replicas=2", "batch.size=16"],
     "daformer_m": [*SGD, *FINETUNING, "method.sam.rho=0", "method.neighbours.form=similarity", "method.neighbours.k=3"],
+    "dkt": [*SGD, *FINETUNING],
     "meat": [*SGD, *BACKBONE],
     "individual": [*SGD, *BACKBONE],
     "finetune": [*SGD, "method.main.lr=0.04"],

@@ -22,6 +22,7 @@ from cl_lightning.run.train import execute
 SHORT = ["epochs_scale=0.004", "balanced_epochs_scale=0.1", "data.increment=[4,3,3]", "trainer.progress=none"]
 METHODS = {
     "dytox": ["memory.scope=per_replica", "batch.replicas=2", "batch.size=16", "recipe.herd_augmented=true"],
+    "dkt": ["memory.size=40"],
     "icarl": [],
     "lwf": [],
     "ucir": ["method.finetune=true"],
@@ -70,6 +71,7 @@ def resume(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 PHASES = {
     "dytox": ["main", "finetuning"],
+    "dkt": ["main", "finetuning"],
     "der": ["main", "classifier"],
     "ucir": ["main", "balanced_finetuning"],
     "podnet": ["main", "finetuning"],

@@ -23,6 +23,7 @@ SHORT = {
     "dytox_plusplus": ["epochs_scale=0.06", "method.sam.rho=0.05"],
     "daformer_m": ["epochs_scale=0.06", "method.sam.rho=0.05"],
     "daformer_s": ["epochs_scale=0.06", "method.sam.rho=0.05"],
+    "dkt": ["epochs_scale=0.06"],
     "finetune": ["epochs_scale=0.05"],
     "joint": ["epochs_scale=0.05"],
     "lwf": ["epochs_scale=0.04"],

@@ -49,6 +49,7 @@ def dytox_options(**changed: Any) -> DyToxOptions:
         "herd_distinct": recipe.herd_distinct,
         "herd_after_finetuning": recipe.herd_after_finetuning,
         "finetune_first": recipe.finetune_joint,
+        "statistics_in_frozen": recipe.statistics_in_frozen,
     }
     return DyToxOptions(**{**options, **changed})
 

@@ -249,7 +249,7 @@ def test_imagenets_configuration_runs() -> None:
 def test_options_that_are_ignored_there_act_here() -> None:
     """A joint head and another temperature: accepted and ignored (D13), or a name that is not defined (D14)."""
     joint = configured("method=daformer_m", "method.independent_heads=false")
-    assert joint.network.structure()["independent_heads"] is False
+    assert joint.network.structure()["classifier"] == {"kind": "joint"}
     terms = []
     for temperature in (1.0, 2.0):
         made = method(3, 2, temperature=temperature)

@@ -8,7 +8,7 @@ from torch import nn
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
-from cl_lightning.models.replica_norm import ReplicaBatchNorm2d, set_replicas
+from cl_lightning.models.replica_norm import ReplicaBatchNorm2d, hold_statistics, set_replicas
 from cl_lightning.models.resnet import BasicBlock, CifarResNet, PaddedShortcut, ResNet18
 
 
@@ -83,6 +83,27 @@ def test_evaluation_ignores_replicas_and_unequal_parts_are_refused() -> None:
     assert torch.equal(norm(x), before)
     with pytest.raises(AssertionError, match="5 images"):
         norm.train()(x)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_one_value_of_a_channel_is_normalised_as_in_evaluation(replicas: int) -> None:
+    """torch refuses it: the last batch of an epoch may be one image."""
+    norm = random_norm()
+    set_replicas(norm, replicas)
+    x, before = images(replicas, 5, 1, 1), copy.deepcopy(norm.state_dict())
+    assert torch.equal(norm.train()(x), copy.deepcopy(norm).eval()(x))
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+def test_norms_that_nothing_trains_can_be_held() -> None:
+    network = CifarResNet(depth=8)
+    trained = [parameter for name, parameter in network.named_parameters() if not name.startswith("norm.")]
+    hold_statistics(network.train(), trained)
+    norms = {
+        name: module.training for name, module in network.named_modules() if isinstance(module, ReplicaBatchNorm2d)
+    }
+    assert [name for name, training in norms.items() if not training] == ["norm"]
+    assert len(norms) == 7
 
 
 def test_set_replicas_reaches_every_norm_of_a_network() -> None:

@@ -290,8 +290,8 @@ def test_every_kind_of_network_is_rebuilt_from_its_structure(kind: dict[str, Any
 def test_checkpoints_of_before_there_were_other_decoders_are_read(expansion: bool) -> None:
     """Then the tokens stood beside the decoder, and a still older structure did not say what grows."""
     net = network([3, 2], None if expansion else {"decoder": ONE_TOKEN})
-    older = {**net.structure(), "kind": "token_network"}
-    for name in ("decoder", *(["independent_heads"] if expansion else [])):
+    older = {**net.structure(), "kind": "token_network", **({} if expansion else {"independent_heads": True})}
+    for name in ("decoder", "classifier"):
         del older[name]
     read = build_network(older if expansion else older | {"token_expansion": False}, Key(9))
     assert read.structure() == net.structure()

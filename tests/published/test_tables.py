@@ -136,9 +136,8 @@ def test_published_numbers_of_the_erratum() -> None:
         "wa": [(69.46, 53.78), (67.33, 47.31), (64.32, 42.14)],
     }
     inflated = {73.66, 72.27, 70.20, 75.54, 75.04, 74.35}
-    assert not inflated & {
-        value for row in table.rows.values() for c in row.cells.values() for value in c.published.values()
-    }
+    theirs = [row for name, row in table.rows.items() if name.startswith("dytox")]
+    assert not inflated & {value for row in theirs for c in row.cells.values() for value in c.published.values()}
     curve = table.rows["dytox_global"].cells["10"].curve
     assert sum(curve) / len(curve) == pytest.approx(67.6, abs=0.05)
     assert METRICS.keys() == {"avg", "last", "avg5", "last5"}

@@ -230,7 +230,7 @@ def test_only_what_has_published_names_is_exported() -> None:
     structure = network().structure()
     for told, changed in {
         "token_expansion=false": {"decoder": {"kind": "task_attention", "expansion": False}},
-        "independent_heads=false": {"independent_heads": False},
+        "independent_heads=false": {"classifier": {"kind": "joint"}},
         "the decoder is dual_attention: only method=dytox": {"decoder": {"kind": "dual_attention"}},
     }.items():
         with pytest.raises(ValueError, match=told):

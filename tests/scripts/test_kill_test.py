@@ -30,6 +30,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nobody_had(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "method",
     [
+        "dkt",
         "icarl",
         "lwf",
         "ucir",

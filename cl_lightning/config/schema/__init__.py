@@ -24,7 +24,9 @@ from cl_lightning.config.schema.method import (
     BiCConfig,
     DAFormerConfig,
     DERConfig,
+    DKTConfig,
     DyToxConfig,
+    EarlyFinetuningConfig,
     FinetuneConfig,
     FrozenConfig,
     ICaRLConfig,
@@ -49,6 +51,7 @@ from cl_lightning.config.schema.method import (
 from cl_lightning.config.schema.model import (
     CifarResNetConfig,
     ConViTConfig,
+    ConvViTConfig,
     ModelConfig,
     ResNet18Config,
     TimmBackboneConfig,
@@ -65,10 +68,13 @@ __all__ = [
     "CifarResNetConfig",
     "ConViTConfig",
     "Config",
+    "ConvViTConfig",
     "DAFormerConfig",
     "DERConfig",
+    "DKTConfig",
     "DataConfig",
     "DyToxConfig",
+    "EarlyFinetuningConfig",
     "EarlyStoppingConfig",
     "ExtendsConfig",
     "FinetuneConfig",
@@ -137,6 +143,11 @@ class RecipeConfig:
     herd_augmented: Filled[bool]
     herd_distinct: Filled[bool]
     herd_after_finetuning: Filled[bool]
+    statistics_in_frozen: Filled[bool]
+    general_token_in_finetuning: Filled[bool]
+    classification_twice: Filled[bool]
+    similarity_mean: Filled[str] = choice(("pairs", "rows"))
+    merge: Filled[str] = choice(("published", "exact", "separate"))
     replicas: Filled[int] = whole(at_least=1, at_most=_MOST_PROCESSES)
     precision: Filled[str] = choice(PRECISIONS)
 

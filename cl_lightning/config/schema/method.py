@@ -16,7 +16,7 @@ MOST_EPOCHS = 10**6
 """Largest number of epochs of a phase, scaled or not."""
 MOST = 1e6
 """Largest factor, weight or temperature."""
-ENCODERS = ("transformer", "cnn", "vit")
+ENCODERS = ("transformer", "conv_transformer", "cnn", "vit")
 """Kinds of encoders that data suggest models for."""
 AUGMENTATIONS = ("none", "basic", "brightness", "randaugment")
 
@@ -97,7 +97,6 @@ class TaskTransformerConfig(MethodConfig):
     distillation: bool
     temperature: float = _temperature()
     divergence_weight: float = _weight()
-    independent_heads: bool
     mixup: MixupConfig | None
     sam: SamConfig | None
     finetuning: PhaseConfig | None = field(metadata=role(balanced=True))
@@ -108,6 +107,7 @@ class DyToxConfig(TaskTransformerConfig):
     """DyTox, DyTox+ and DyTox++."""
 
     token_expansion: bool
+    independent_heads: bool
 
 
 @dataclass(kw_only=True)
@@ -126,8 +126,28 @@ class DAFormerConfig(TaskTransformerConfig):
     """DAFormer-M and DAFormer-S."""
 
     bank_expansion: bool
+    independent_heads: bool
     out_proj: bool
     neighbours: NeighboursConfig
+
+
+@dataclass(kw_only=True)
+class EarlyFinetuningConfig:
+    """Fine-tuning of the first tasks."""
+
+    tasks: int = whole(at_least=1)
+    epochs: int = whole(at_least=1, at_most=MOST_EPOCHS)
+
+
+@dataclass(kw_only=True)
+class DKTConfig(TaskTransformerConfig):
+    """DKT."""
+
+    token_expansion: bool
+    decoder_mlp: str = choice(("conv", "linear"))
+    decoder_bias: bool
+    similarity_weight: float = _weight()
+    finetuning_early: EarlyFinetuningConfig | None
 
 
 @dataclass(kw_only=True)

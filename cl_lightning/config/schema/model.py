@@ -63,6 +63,21 @@ class ConViTConfig(ModelConfig):
 
 
 @dataclass(kw_only=True)
+class ConvViTConfig(ModelConfig):
+    """DKT's encoder: a transformer with convolutions."""
+
+    encoder: ClassVar[str] = "conv_transformer"
+    kind: str = constant("model", "conv_vit")
+    patch_size: Filled[int] = _patch()
+    dim: int = _dim()
+    num_heads: int = _heads()
+    depth: int = _depth()
+    mlp_ratio: float = number(above=0.0, at_most=1000.0)
+    drop_path: float = share()
+    general_token: bool
+
+
+@dataclass(kw_only=True)
 class TimmConfig(ModelConfig):
     """One of timm's plain vision transformers."""
 

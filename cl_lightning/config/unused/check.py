@@ -14,7 +14,8 @@ from cl_lightning.config.command_line.overrides import Assignment, plain_assignm
 from cl_lightning.config.schema import Config
 from cl_lightning.config.schema.open_options import Open
 from cl_lightning.config.unused.conditions import Facts
-from cl_lightning.config.unused.used_by import BY_KEY, Need
+from cl_lightning.config.unused.needs import Need
+from cl_lightning.config.unused.used_by import BY_KEY
 from cl_lightning.core.errors import UserError
 
 _ENTRY = re.compile(r"data\.sets\.(\d+)\.")

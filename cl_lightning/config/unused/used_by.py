@@ -8,12 +8,13 @@ Switches that depend on the machine (``trainer.*``) count as read: one command i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cl_lightning.config.early_stopping import evaluates_share, stops_early
 from cl_lightning.config.schedule_scales import all_phases, phases_of, trains_balanced
 from cl_lightning.config.schema import (
+    ConvViTConfig,
     DERConfig,
+    DKTConfig,
     FrozenConfig,
     JointConfig,
     MEATConfig,
@@ -29,7 +30,6 @@ from cl_lightning.config.unused.conditions import (
     ARRAYS,
     LISTED,
     Facts,
-    Holds,
     any_phase,
     augments,
     draws_page,
@@ -47,32 +47,15 @@ from cl_lightning.config.unused.conditions import (
     scales_epochs,
     scales_images,
 )
-
-
-@dataclass(frozen=True)
-class Need:
-    """A condition for an option to be read."""
-
-    holds: Holds
-    type: str
-    """Overrides to type to meet it."""
-    why: str = ""
-    """Reason why the option is not read else, where that is not plain."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """Options that are read under the same conditions."""
-
-    keys: tuple[str, ...]
-    needs: tuple[Need, ...]
-    """All conditions; the first that does not hold is reported."""
-
+from cl_lightning.config.unused.needs import Line, Need
 
 # ---- what to type -------------------------------------------------------------------------------------------------
 
 _TRAINS = Need(any_phase(lambda phase: True), "method.backbone_task=true")
 _OF_DYTOX = Need(is_method(TaskTransformerConfig), "method=dytox or method=daformer_m")
+_OF_DKT = Need(is_method(DKTConfig), "method=dkt")
+_BATCH_NORM = Need(lambda f: isinstance(f.config.model, ConvViTConfig), "model=conv_vit_cifar")
+_GENERAL_TOKEN = Need(lambda f: getattr(f.config.model, "general_token", False), "model.general_token=true")
 _CAN_REMEMBER = Need(
     lambda f: not isinstance(f.config.method, JointConfig | ViTMethodConfig | FrozenConfig),
     "a method that keeps exemplars, such as method=dytox",
@@ -205,6 +188,7 @@ _NAMES = """
 seed run_dir if_exists verbose evaluate_phases extends batch batch.size batch.replicas batch.evaluation
 method method.name method.origin method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
+method.decoder_mlp method.decoder_bias method.similarity_weight
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
@@ -220,7 +204,8 @@ data.balance data.orientation data.suggests data.suggests.models data.suggests.l
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
-model.drop_path model.pretrained model.weights_file model.frozen model.width model.stem model.shortcut
+model.drop_path model.general_token model.pretrained model.weights_file model.frozen model.width model.stem
+model.shortcut
 recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores_seed
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
@@ -266,6 +251,7 @@ LINES: tuple[Line, ...] = (
         Need(lambda f: getattr(f.config.method, "ranking_weight", 0) > 0, "method.ranking_weight=1"),
     ),
     _line("method.finetuning_batch_norm", *_MEMORY, Need(has("finetuning"), "method.finetuning.KEY=VALUE")),
+    _line("method.finetuning_early method.finetuning_early.tasks method.finetuning_early.epochs", *_FINETUNES),
     _line("method.mixup.smoothing", _MIXES),
     _line("method.mixup.in_finetuning", *_FINETUNES, _MIXES),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),
@@ -360,6 +346,13 @@ LINES: tuple[Line, ...] = (
     _line("recipe.herd_augmented recipe.herd_distinct", _OF_DYTOX, *_MEMORY),
     _line("recipe.distillation_class_mean", *_DISTILS),
     _line("recipe.mixup_softmax", _OF_DYTOX, _MIXES),
+    _line("recipe.statistics_in_frozen", *_FINETUNES, _BATCH_NORM),
+    _line("recipe.general_token_in_finetuning", *_FINETUNES, _BATCH_NORM, _GENERAL_TOKEN),
+    _line("recipe.classification_twice", _OF_DKT, *_DISTILS),
+    _line(
+        "recipe.similarity_mean", _OF_DKT, *_DISTILS, Need(has("similarity_weight"), "method.similarity_weight=0.003")
+    ),
+    _line("recipe.merge", _OF_DKT),
     _line(
         "recipe.drop_path_in_frozen",
         Need(freezes, "a method that freezes what it trained, such as method=dytox with a memory"),

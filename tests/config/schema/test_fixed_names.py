@@ -29,7 +29,7 @@ def test_a_word_of_a_file_that_is_no_choice_is_told_with_those_that_are() -> Non
         check_values(config)
     assert str(raised.value) == (
         "method.encoder=cnnn, which a file brings, is not a choice: "
-        "write encoder: transformer or encoder: cnn or encoder: vit into it"
+        "write encoder: transformer or encoder: conv_transformer or encoder: cnn or encoder: vit into it"
     )
 
 
@@ -65,7 +65,7 @@ REFUSED = {
     "method={name: wa}": "method={name: wa} is not possible, the choice brings method.name: type method=wa",
     "method.name=mine": "type method= one of bic, classifier_only, daformer_m",
     "method.origin=published": "type method= one of bic, classifier_only, daformer_m",
-    "method.encoder=cnn": "type model= one of auto, convit_cifar",
+    "method.encoder=cnn": "type model= one of auto, conv_vit_cifar",
     "method.recipe=clean": "type recipe=clean",
     "data.name=cifar100": "type data=cifar100",
     "data={name: cifar100}": "type data=cifar100",

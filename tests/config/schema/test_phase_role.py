@@ -102,10 +102,10 @@ def test_a_later_task_may_be_told_of_it() -> None:
 
 
 def test_files_that_lack_its_scales_are_completed() -> None:
-    saved = {"method": {"name": "made_up", "main": {"epochs": 7}, "bias": {"epochs": 200}}}
+    main, bias = {"epochs": 7, "optimiser": "sgd"}, {"epochs": 200, "optimiser": "sgd"}
     own = {"epochs_scale": None, "lr_scale": None}
-    method = complete_configuration(saved)["method"]
-    assert (method["main"], method["bias"]) == ({"epochs": 7, **own}, {"epochs": 200, **own})
+    method = complete_configuration({"method": {"name": "made_up", "main": main, "bias": bias}})["method"]
+    assert (method["main"], method["bias"]) == ({**main, **own}, {**bias, **own})
     assert "epochs_scale" not in method_options(config().method)["bias"], "null says nothing"
 
 
