@@ -32,6 +32,7 @@ NEEDS = {
     "model=resnet32": ["method=wa"],
     "model=timm_backbone": ["method=wa"],
     "model=convit_imagenet": ["data=imagenet100_10steps"],
+    "model=conv_vit_imagenet": ["data=imagenet100_10steps"],
     "model=vit_cifar": ["method=meat"],
     "model=vit_tiny": ["method=meat"],
     "trainer=ddp": ["batch.replicas=2"],
@@ -172,9 +173,17 @@ def test_dytox_has_neither_mixup_nor_sharpness_and_can_be_told_to() -> None:
 
 # ---- switches and the ablation -----------------------------------------------------------------------------------
 
+OF_DKT = {
+    "statistics_in_frozen": False,
+    "general_token_in_finetuning": False,
+    "classification_twice": False,
+    "similarity_mean": "rows",
+    "merge": "separate",
+}
+"""Switches that only a network or the loss of DKT reads -> another value than ``dkt_2023_06`` has."""
 SWITCHES = sorted(
     {field.name for field in dataclasses.fields(RecipeConfig)}
-    - {"name", "date", "replicas", "precision", "finetuning_order"}
+    - {"name", "date", "replicas", "precision", "finetuning_order", *OF_DKT}
 )
 
 
@@ -191,13 +200,21 @@ def test_every_quirk_of_a_recipe_is_ablated_alone(switch: str) -> None:
     assert (changed.name, changed_switches(changed)) == (automatic.name, {switch: value})
 
 
+@pytest.mark.parametrize("switch", OF_DKT)
+def test_every_quirk_of_dkt_is_ablated_alone(switch: str) -> None:
+    network = ["method=dkt", "model=conv_vit_tiny", "recipe=dkt_2023_06"]
+    assert getattr(composed(*network).recipe, switch) != OF_DKT[switch]
+    changed = composed(*network, f"recipe.{switch}={str(OF_DKT[switch]).lower()}").recipe
+    assert changed_switches(changed) == {switch: OF_DKT[switch]}
+
+
 def test_what_the_recipes_differ_in() -> None:
     paper, erratum, clean = (
         vars(composed(f"recipe={name}").recipe) for name in ("paper_2022_03", "erratum_2022_06", "clean")
     )
     later = {key for key in paper if paper[key] != erratum[key]} - {"name", "date"}
     assert later == {"finetuning_order", "mixup_softmax"}
-    assert {key for key in clean if clean[key] == erratum[key]} == {
+    assert {key for key in set(clean) - set(OF_DKT) if clean[key] == erratum[key]} == {
         "mixup_softmax", "distillation_class_mean", "herd_distinct", "herd_after_finetuning", "precision"
     }  # fmt: skip
 

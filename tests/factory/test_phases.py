@@ -89,6 +89,7 @@ def test_what_is_declared_unread_changes_no_plan(method: str) -> None:
     unread = unread_switches(config.method)
     assert unread
     assert set(unread) <= {field.name for field in dataclasses.fields(RecipeConfig)}
-    others = {name: not getattr(config.recipe, name) for name in unread} | {"finetuning_order": "sequential"}
+    others = {name: not getattr(config.recipe, name) for name in unread}
+    others |= {"finetuning_order": "sequential", "merge": "separate", "similarity_mean": "rows"}
     changed = [f"recipe.{name}={str(value).lower()}" for name, value in others.items()]
     assert built(f"method={method}", *changed)[1] == built(f"method={method}")[1]
