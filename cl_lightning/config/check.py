@@ -185,7 +185,7 @@ def _check_model(config: Config, automatic: bool) -> None:
     if isinstance(config.method, TaskTransformerConfig) and not of_patches:
         raise UserError(
             f"{model.typed()} has no patch tokens for method={config.method.name}: "
-            "type model=convit_cifar, model=convit_tiny or model=timm"
+            "type model=convit_cifar, model=conv_vit_cifar, model=convit_tiny or model=timm"
         )
     if isinstance(config.method, ViTMethodConfig) and not isinstance(model, ViTConfig | TimmConfig):
         raise UserError(
