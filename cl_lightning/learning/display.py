@@ -5,17 +5,19 @@ On a terminal it is a live line; elsewhere (logs, CI) plain lines at sensible in
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from cl_lightning.core.printable import printable_lines
 from cl_lightning.core.terminal import folded, text_width
+from cl_lightning.distributed.signals import detach_terminal
 
 _FIRST_LINES, _LAST_LINES = 10.0, 300.0
 """Seconds between two plain lines: at first, and at most. In between a tenth of the elapsed time."""
@@ -39,6 +41,36 @@ class PhaseSpan:
     """True if it may end before its last epoch."""
 
 
+class _PerhapsGone:
+    """A stream whose terminal may be closed at any time: what is written from then on is lost, without an error.
+
+    The signal that tells of it (SIGHUP) may come later than the error, where another process has to pass it on.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        self._try(self._stream.flush)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            detach_terminal()  # else what is still in the buffer would be an error later
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class Display:
     """Progress display of a run; ``spans`` are all phases ahead."""
 
@@ -46,7 +78,7 @@ class Display:
         """Begin the display; ``mode``: live, lines, none, or auto (live on a terminal, else lines)."""
         stream = stream or sys.stderr
         self._stream = stream
-        self._console = Console(file=stream)
+        self._console = Console(file=cast(TextIO, _PerhapsGone(stream)))
         self._mode = ("live" if self._console.is_terminal else "lines") if mode == "auto" else mode
         self._spans = list(spans)
         self._num_tasks = num_tasks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 from collections.abc import Callable
@@ -228,6 +229,33 @@ def test_close_may_come_twice_and_before_anything(at: Callable[[float], None]) -
         display = Display([], 1, mode, Terminal())
         display.close()
         display.close()
+
+
+class Closed(Terminal):
+    """A terminal that has been closed, or a full device."""
+
+    number = errno.EIO
+
+    def write(self, text: str) -> int:
+        raise OSError(self.number, "no more")
+
+
+@pytest.mark.parametrize("mode", ["live", "lines"])
+def test_a_terminal_that_is_closed_in_between_ends_no_run(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal may come later than the first line that cannot be written."""
+    detached: list[bool] = []
+    monkeypatch.setattr(module, "detach_terminal", lambda: detached.append(True))
+    display = Display(list(LEGS), 2, mode, Closed())
+    display.start(MAIN_1)
+    display.advance(100, 1)
+    display.say("after task 1")
+    display.finish()
+    display.close()
+    assert detached
+    full = Closed()
+    full.number = errno.ENOSPC
+    with pytest.raises(OSError, match="no more"):
+        Display([], 1, "lines", full).say("a full device is told")
 
 
 TOLD = {
