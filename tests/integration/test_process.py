@@ -81,8 +81,9 @@ def test_divergence_is_one_line_that_names_step_and_term(tmp_path: Path, capfd: 
 
 
 CLOSED_TERMINAL = """
-import os, pty, select, sys, time
+import os, pty, select, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 pid, terminal = pty.fork()
 if pid == 0:
     os.execv(sys.executable, [sys.executable, "-m", "cl_lightning", *sys.argv[1:]])

@@ -242,7 +242,7 @@ class Closed(Terminal):
 
 @pytest.mark.parametrize("mode", ["live", "lines"])
 def test_a_terminal_that_is_closed_in_between_ends_no_run(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signal may come later than the first line that cannot be written."""
+    """Under ``nohup`` no signal tells of it, and the run goes on."""
     detached: list[bool] = []
     monkeypatch.setattr(module, "detach_terminal", lambda: detached.append(True))
     display = Display(list(LEGS), 2, mode, Closed())
