@@ -44,7 +44,7 @@ class PhaseSpan:
 class _PerhapsGone:
     """A stream whose terminal may be closed at any time: what is written from then on is lost, without an error.
 
-    Under ``nohup`` no signal tells of it (SIGHUP is ignored) and the run goes on; else it may come later than the error.
+    Under ``nohup`` no signal tells of it (SIGHUP is ignored), and the run goes on; else it may come after the error.
     """
 
     def __init__(self, stream: TextIO) -> None:
