@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -63,9 +64,11 @@ class FeatureStore:
         return features
 
 
-def weights_digest(trunk: nn.Module) -> str:
-    """Return a digest of all weights and statistics of a module, and of its layers."""
-    whole = hashlib.blake2b(repr(trunk).encode(), digest_size=16)
+def weights_digest(trunk: Any) -> str:
+    """Return a digest of all weights and statistics of a trunk, and of what it does with them: its layers and its own
+    description, as the same weights under another number of heads make other vectors.
+    """
+    whole = hashlib.blake2b(f"{trunk!r} {trunk.structure()}".encode(), digest_size=16)
     for name, value in trunk.state_dict().items():
         whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

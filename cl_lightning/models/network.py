@@ -76,9 +76,9 @@ class Network(nn.Module, ABC):
         """Return the part through which all else reads an image, if no phase to come trains it; None where there is no
         such part, or where it still learns.
 
-        It has ``dim``, the width of its vectors. Called with images in evaluation mode it returns their vectors
-        (``tensor_types.Vectors``), or these first of several values; the network then takes vectors in the place of
-        images, so that each image passes once.
+        It has ``dim``, the width of its vectors, and ``structure()``. Called with images in evaluation mode it returns
+        their vectors (``tensor_types.Vectors``), or these first of several values; the network then takes vectors in
+        the place of images, so that each image passes once.
         """
         return None
 

@@ -26,6 +26,10 @@ RESNET = {"kind": "cifar_resnet", "depth": 8, "channels": 1}
 TRANSFORMER = {"kind": "class_token", "encoder": {**CONVIT, "drop_path": 0.3}}
 
 
+VIT = {**CONVIT, "kind": "plain_vit"}
+STRUCTURE = {"kind": "embedding_network", "bias": True, "classes": [2]}
+
+
 class CountingTrunk:
     """Counts the images that pass a network's backbone."""
 
@@ -48,8 +52,7 @@ class HeadAlone(Method):
 
 
 def head_alone(backbone: dict[str, Any] = TRANSFORMER) -> HeadAlone:
-    structure = {"kind": "embedding_network", "backbone": backbone, "bias": True, "classes": [2]}
-    method = HeadAlone(build_network(structure, Key(0)))
+    method = HeadAlone(build_network({**STRUCTURE, "backbone": backbone}, Key(0)))
     method.network.classifier.reads_frozen_features = lambda: True
     return method
 
@@ -170,6 +173,13 @@ def test_a_later_run_reads_files(tmp_path: Path) -> None:
     assert len(list((tmp_path / "kept").iterdir())) == 2, "a class, a file"
 
 
+class Trunk(nn.Linear):
+    """A trunk without images."""
+
+    def structure(self) -> dict[str, Any]:
+        return {"kind": "linear"}
+
+
 def test_classes_are_groups_whatever_is_asked_for_first() -> None:
     asked: list[list[int]] = []
 
@@ -177,7 +187,7 @@ def test_classes_are_groups_whatever_is_asked_for_first() -> None:
         asked.extend(group.tolist() for group in groups)
         return [group[:, None].float().expand(-1, 3) for group in groups]
 
-    store, trunk = FeatureStore(), nn.Linear(2, 3)
+    store, trunk = FeatureStore(), Trunk(2, 3)
     rows = torch.tensor([11, 0, 5, 1])
     features = store.of(trunk, SOURCE, LABELS, rows, compute)
     assert asked == [[0, 5], [1, 11]]
@@ -191,19 +201,34 @@ def test_classes_are_groups_whatever_is_asked_for_first() -> None:
 
 def test_no_rows_are_no_features() -> None:
     features = FeatureStore().of(
-        nn.Linear(2, 3), SOURCE, LABELS, torch.empty(0, dtype=torch.int64), lambda weights, groups: []
+        Trunk(2, 3), SOURCE, LABELS, torch.empty(0, dtype=torch.int64), lambda weights, groups: []
     )
     assert len(features) == len(PIXELS)
 
 
-def test_a_digest_sees_weights_statistics_and_layers() -> None:
-    first = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    before = weights_digest(first)
-    assert weights_digest(first) == before
-    first[1].running_mean += 1  # type: ignore[operator]
-    moved = weights_digest(first)
-    assert moved != before
-    assert weights_digest(nn.Sequential(first, nn.ReLU())) != weights_digest(nn.Sequential(first, nn.GELU()))
+def test_a_digest_sees_weights_and_statistics() -> None:
+    backbone: Any = build_network({**STRUCTURE, "backbone": RESNET}, Key(0)).backbone  # type: ignore[union-attr]
+    before = weights_digest(backbone)
+    assert weights_digest(backbone) == before
+    norm = next(module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d))
+    norm.running_mean += 1  # type: ignore[operator]
+    assert weights_digest(backbone) != before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(RESNET, {**RESNET, "last_relu": False}, id="no last ReLU"),
+        pytest.param(VIT, {**VIT, "num_heads": 4}, id="other heads"),
+    ],
+)
+def test_a_digest_sees_what_the_same_weights_are_used_for(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Else a later run would read another network's vectors from a file."""
+    first, second = (build_network({**STRUCTURE, "backbone": each}, Key(0)).backbone for each in (one, other))  # type: ignore[union-attr]
+    state = first.state_dict()  # type: ignore[union-attr]
+    assert state.keys() == second.state_dict().keys()  # type: ignore[union-attr]
+    second.load_state_dict(state)  # type: ignore[union-attr,operator]
+    assert weights_digest(first) != weights_digest(second)
 
 
 def test_modes_that_change_vectors() -> None:

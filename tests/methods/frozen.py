@@ -1,4 +1,4 @@
-"""What the tests of SimpleCIL and RanPAC share: features that are images, and a look at them."""
+"""Parts that the tests of SimpleCIL and RanPAC share: features that are images, and a look at them."""
 
 from __future__ import annotations
 

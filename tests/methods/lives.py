@@ -164,7 +164,7 @@ class MethodRun:
 
 
 class Operators(TorchDispatchMode):
-    """What is computed, tensors left out, and what of it the host would wait for."""
+    """Record of what is computed, tensors left out, and what of it the host would wait for."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What DKT alone promises: golden vectors, its terms, what each phase trains, modes of frozen parts, early tasks."""
+"""Promises of DKT alone: golden vectors, its terms, what each phase trains, modes of frozen parts, early tasks."""
 
 from __future__ import annotations
 

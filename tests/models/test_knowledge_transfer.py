@@ -27,7 +27,7 @@ def block(tasks: int, *, expansion: bool = True, mlp: str = "conv", qkv_bias: bo
 
 
 def slow_attention(made: KnowledgeTransferBlock, patches: Tensor) -> tuple[Tensor, Tensor]:
-    """What the newest token reads of one image, and the share (patches) of each."""
+    """Compute what the newest token reads of one image, and the share (patches) of each."""
     tokens = list(reversed([token[0, 0] for token in made.tokens]))  # the newest first
     all_MD = made.norm1(torch.cat([torch.stack(tokens), patches]))
     read, shares = [], []

@@ -1,4 +1,4 @@
-"""What timm's trained weights expect of images, without a download."""
+"""Images that timm's trained weights expect, without a download."""
 
 from __future__ import annotations
 
