@@ -20,11 +20,14 @@ from torch import Tensor
 from cl_lightning.core.atomic_write import make_folder, replace_file
 from cl_lightning.core.errors import UserError
 from cl_lightning.data.loading import Pipeline
-from cl_lightning.data.sources.base import ImageSource
+from cl_lightning.data.sources.base import ArraySource, ImageSource
+from cl_lightning.data.sources.concat import ConcatSource
 
 log = logging.getLogger(__name__)
 
 _SIZE = 16
+_FORMAT = 1
+"""Part of each name: raise it where a network's forward pass, or the way of an image to it, is changed in code."""
 
 
 class FeatureFiles:
@@ -42,8 +45,8 @@ class FeatureFiles:
 
     def path(self, weights: str, source: ImageSource, pipeline: Pipeline, rows: Tensor) -> Path:
         """Return the file of the clean images of ``rows`` by a trunk with these weights (a digest)."""
-        decoding = [getattr(source, name, None) for name in ("upright", "max_pixels")]
-        whole = hashlib.blake2b(f"{weights} {pipeline.clean_identity()} {decoding}".encode(), digest_size=_SIZE)
+        known = f"{_FORMAT} {weights} {pipeline.clean_identity()} {_reading(source)}"
+        whole = hashlib.blake2b(known.encode(), digest_size=_SIZE)
         whole.update(source.contents[rows].contiguous().numpy().tobytes())
         return self._folder / f"{whole.hexdigest()}.safetensors"
 
@@ -69,6 +72,15 @@ class FeatureFiles:
             replace_file(path, lambda file: file.write(content))
         except OSError as error:
             log.warning("%s cannot be written (%s): the run goes on without it", path, error.strerror)
+
+
+def _reading(source: ImageSource) -> str:
+    """Return how a source makes pixels of what its digests are of: they may be of originals, and of files."""
+    if isinstance(source, ConcatSource):
+        return str([_reading(part) for part in source.parts])
+    if isinstance(source, ArraySource):
+        return f"array {tuple(source.pixels.shape[1:])}"
+    return f"files, upright={getattr(source, 'upright', None)}"
 
 
 def _checksum(vectors: Float[Tensor, "n D"]) -> Tensor:

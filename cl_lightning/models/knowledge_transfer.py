@@ -21,9 +21,9 @@ from cl_lightning.core.types import Plain
 from cl_lightning.models.attention import attend, attention_weights
 from cl_lightning.models.conv_mlp import ConvMLP
 from cl_lightning.models.layers import MLP, residual, split_heads, trunc_normal_linear
-from cl_lightning.models.task_decoder import Prepared, TaskDecoder, TaskScales
+from cl_lightning.models.task_decoder import Prepared, TaskScales
+from cl_lightning.models.token_decoder import TokenDecoder, Tokens
 
-Tokens = Float[Tensor, "T D"]
 Patches = Float[Tensor, "B N D"]
 Heads = Float[Tensor, "B H any E"]
 
@@ -65,10 +65,9 @@ class TransferAttention(nn.Module):
         return split_heads(torch.cat([tokens_BTD, patches_BND], dim=1), self.num_heads)
 
 
-class KnowledgeTransferBlock(TaskDecoder):
+class KnowledgeTransferBlock(TokenDecoder):
     """A decoder with a token for each task, of which the newest reads all others ("knowledge transfer" in DKT)."""
 
-    brings = "token"
     embeds_each = False
     drop_path = 0.0
 
@@ -92,18 +91,6 @@ class KnowledgeTransferBlock(TaskDecoder):
         self.mlp = {"conv": ConvMLP, "linear": MLP}[mlp](dim, int(dim * mlp_ratio))
         self.tokens = nn.ParameterList()
 
-    def append(self) -> None:
-        """Append a token, truncated normal."""
-        self.tokens.append(nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.dim), std=0.02)))
-
-    def grown(self) -> list[list[nn.Parameter]]:
-        """Return the tokens."""
-        return [[token] for token in self.tokens]
-
-    def tokens_TD(self) -> Tokens:  # noqa: N802 (shape suffix)
-        """Stack all task tokens, oldest first."""
-        return torch.cat(list(self.tokens), dim=0)[:, 0]
-
     def prepare(self, patches_BND: Patches) -> Prepared:
         """Compute keys and values of the patches."""
         normal_BND = self.norm1(patches_BND)
@@ -120,10 +107,6 @@ class KnowledgeTransferBlock(TaskDecoder):
     def attention(self, prepared: Prepared) -> Float[Tensor, "B 1 N"]:
         """Return the newest token's weights of the patches; it also attends to tokens, so they sum to one at most."""
         return self.attn.weights(self.norm1(self.tokens_TD()), prepared[0])
-
-    def task_vectors(self) -> Tokens:
-        """Return the tokens, without gradient."""
-        return self.tokens_TD().detach()
 
     def structure(self) -> dict[str, Plain]:
         """Return the options; the encoder's sizes are the rest."""

@@ -9,16 +9,15 @@ Legend: B batch, N patches, T tokens, D width.
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cl_lightning.core.types import Plain
 from cl_lightning.models.layers import MLP, trunc_normal_linear
-from cl_lightning.models.task_decoder import Prepared, TaskDecoder, TaskScales
+from cl_lightning.models.task_decoder import Prepared, TaskScales
 from cl_lightning.models.token_attention_op import patch_weights, token_attention
+from cl_lightning.models.token_decoder import TokenDecoder, Tokens
 
-Tokens = Float[Tensor, "T D"]
 Patches = Float[Tensor, "B N D"]
 Embeddings = Float[Tensor, "B T D"]
 
@@ -47,10 +46,8 @@ class TaskAttention(nn.Module):
         return patch_weights(q_TD, own_k_TD, k_BND, self.num_heads)[..., 1:].mean(dim=1)
 
 
-class TaskAttentionBlock(TaskDecoder):
+class TaskAttentionBlock(TokenDecoder):
     """A decoder with a token for each task; all share task attention and an MLP ("TAB" in DyTox)."""
-
-    brings = "token"
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, *, expansion: bool = True) -> None:
         super().__init__(expansion=expansion)
@@ -60,18 +57,6 @@ class TaskAttentionBlock(TaskDecoder):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.tokens = nn.ParameterList()
-
-    def append(self) -> None:
-        """Append a token, truncated normal."""
-        self.tokens.append(nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.dim), std=0.02)))
-
-    def grown(self) -> list[list[nn.Parameter]]:
-        """Return the tokens."""
-        return [[token] for token in self.tokens]
-
-    def tokens_TD(self) -> Tokens:  # noqa: N802 (shape suffix)
-        """Stack all task tokens, oldest first."""
-        return torch.cat(list(self.tokens), dim=0)[:, 0]
 
     def prepare(self, patches_BND: Patches) -> Prepared:
         """Compute keys and values of the patches."""
@@ -90,10 +75,6 @@ class TaskAttentionBlock(TaskDecoder):
     def attention(self, prepared: Prepared) -> Float[Tensor, "B T N"]:
         """Return the weights of the patches; each token also attends to itself, so they sum to one at most."""
         return self.attn.weights(self.norm1(self.tokens_TD()), prepared[0])
-
-    def task_vectors(self) -> Tokens:
-        """Return the tokens, without gradient."""
-        return self.tokens_TD().detach()
 
     def structure(self) -> dict[str, Plain]:
         """Return the options; the encoder's sizes are the rest."""

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from cl_lightning.core.errors import UserError
 from cl_lightning.data.augmentation.resizing import Resize
 from cl_lightning.data.loading import Pipeline
-from cl_lightning.data.sources.base import ArraySource
+from cl_lightning.data.sources.base import ArraySource, FolderSource
+from cl_lightning.data.sources.concat import ConcatSource
 from cl_lightning.data.sources.decoding import Scaling
 from cl_lightning.learning.feature_files import FeatureFiles
 from tests.learning.a_phase import CLEAN, LABELS, PIXELS
@@ -51,6 +53,25 @@ def test_the_name_depends_on_all_that_the_content_depends_on(tmp_path: Path) -> 
     ]
     assert len(set(paths)) == len(paths)
     assert files.path("w", again, CLEAN, ROWS) == paths[0], "the pixels count, not where they lie"
+
+
+def test_the_name_depends_on_how_files_and_originals_become_pixels(tmp_path: Path) -> None:
+    """Digests of images are of files, or of originals of another size."""
+    files, shots = FeatureFiles(tmp_path / "kept"), tmp_path / "shots" / "a"
+    shots.mkdir(parents=True)
+    Image.new("RGB", (9, 8)).save(shots / "1.png")
+    lying = FolderSource.scan(shots.parent, "shots")
+    small = ArraySource("toy", PIXELS[:, :, ::2, ::2].contiguous(), LABELS, tuple("abcde"), digests=SOURCE.contents)
+    first = torch.tensor([0])
+    paths = [
+        files.path("w", lying, CLEAN, first),
+        files.path("w", replace(lying, upright=True), CLEAN, first),
+        files.path("w", ConcatSource("both", (lying, SOURCE)), CLEAN, first),
+        files.path("w", ConcatSource("both", (replace(lying, upright=True), SOURCE)), CLEAN, first),
+        files.path("w", SOURCE, CLEAN, first),
+        files.path("w", small, CLEAN, first),
+    ]
+    assert len(set(paths)) == len(paths)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "other"])

@@ -13,12 +13,15 @@ from cl_lightning.core.types import (
     CLASS_INCREMENTAL,
     TASK_INCREMENTAL,
     TASK_INFERENCE,
+    Act,
+    DataAccess,
     Evaluate,
     Fit,
     Grow,
     Herd,
     HoldOut,
     PhaseCheckpoint,
+    Task,
     View,
 )
 from cl_lightning.learning.finite_check import ScoresCheck
@@ -241,6 +244,21 @@ def test_what_is_held_out_no_phase_trains_on_and_nothing_herds(scope: str, repli
     assert not {row for replica in range(replicas) for row in memory.rows(replica).tolist()} & ever_held
     assert set(memory.held_out_rows().tolist()) <= ever_held
     assert len(memory) + len(memory.held_out_rows()) <= memory.budget.size
+
+
+def test_a_method_that_looks_at_its_classes_sees_nothing_that_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imprinted rows and class means are learnt from images too."""
+    plot, seen = Plot([HoldOut(0.1), Grow(), Act("look"), MAIN, Herd(), Evaluate()], size=60), []
+
+    def look(name: str, task: Task, data: DataAccess) -> None:
+        held = set(plot.state.memory.held_out_rows().tolist())
+        rows = {row for label in task.classes for row in data.rows_of(label).tolist()}
+        seen.append((len(rows), len(rows & held), len(held & set(task.train.tolist()))))
+        assert not {row for of_class in data.exemplars.values() for row in of_class.tolist()} & held
+
+    monkeypatch.setattr(plot.method, "act", look)
+    plot.run()
+    assert seen == [(18, 0, 6), (9, 0, 3), (18, 0, 6)], "three of the twelve images of each class"
 
 
 def test_a_balanced_view_draws_anew_for_every_phase() -> None:
