@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Batch, Mixing, Outputs, Phase, PlanItem, Task
 from cl_lightning.data.augmentation.pipeline import Augmentation
+from cl_lightning.data.loading import PixelStore
+from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.learning.engine import Engine
 from cl_lightning.learning.feature_files import FeatureFiles
 from cl_lightning.learning.feature_store import FeatureStore, is_as_in_evaluation, weights_digest
+from cl_lightning.learning.inputs import ImageInputs
 from cl_lightning.learning.trainer import quieten_lightning
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.methods.base import Method
@@ -85,6 +88,20 @@ def test_what_is_evaluated_or_embedded_again_passes_once(tmp_path: Path) -> None
     embedded = engine.embed(method.network, TASKS[0].train, method.embed)
     assert counted.seen == len(TASKS[0].test) == len(embedded)
     torch.testing.assert_close(embedded, method.embed(IMAGES[TASKS[0].train]), atol=1e-5, rtol=1e-5)
+
+
+def test_training_and_test_images_are_told_apart(tmp_path: Path) -> None:
+    """The same rows of two sources, one after the other."""
+    method, engine = head_alone(), bench(tmp_path).engine
+    other = ArraySource("others", 255 - PIXELS, LABELS, tuple("abcde"))
+    engine.images["test"] = ImageInputs(other, LABELS, PixelStore(other), CLEAN)
+    rows = TASKS[0].train
+    assert torch.equal(rows, TASKS[0].test)
+    learnt = engine.embed(method.network, rows, method.embed)
+    scores = scores_of(engine, method)
+    shown = CLEAN.on_device(other.pixels[rows], rows, 0)
+    torch.testing.assert_close(scores, method.predict(shown)["linear"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(learnt, method.embed(IMAGES[rows]), atol=1e-5, rtol=1e-5)
 
 
 def test_mirrored_and_augmented_images_are_not_taken_for_clean_ones(tmp_path: Path) -> None:
