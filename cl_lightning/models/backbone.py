@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,9 +33,10 @@ class Backbone(nn.Module, ABC):
     def structure(self) -> dict[str, Any]:
         """Return a plain mapping with the ``kind`` and the sizes of this backbone."""
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Backbone:
         """Set the mode; a frozen network stays in evaluation mode, its statistics are part of what is frozen."""
-        return super().train(mode and not self.frozen)
+        super().train(mode and not self.frozen)
+        return self
 
     def renamed(self, weights: Weights) -> dict[str, Tensor]:
         """Return weights of such a network from elsewhere under our names, without their classifier; those of others
