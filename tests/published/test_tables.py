@@ -140,7 +140,7 @@ def test_published_numbers_of_the_erratum() -> None:
     assert not inflated & {value for row in theirs for c in row.cells.values() for value in c.published.values()}
     curve = table.rows["dytox_global"].cells["10"].curve
     assert sum(curve) / len(curve) == pytest.approx(67.6, abs=0.05)
-    assert METRICS.keys() == {"avg", "last", "avg5", "last5"}
+    assert list(METRICS)[:4] == ["avg", "last", "avg5", "last5"]
 
 
 @pytest.mark.parametrize(("data", "found"), [("cifar100", True), ("image_folder", False), ("digits", False)])
