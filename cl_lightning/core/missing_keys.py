@@ -155,6 +155,9 @@ CONFIGURATION: tuple[Missing, ...] = (
     *(Missing("method.origin", label, only=methods, in_protocol=False) for label, methods in _ORIGINS.items()),
     Missing("model.weights_file", None, only=("resnet18", "resnet32", "resnet8")),
     Missing("data.preprocess", _as_stored),
+    Missing("data.cutout", 0),
+    Missing("data.sets.*.cutout", None),
+    Missing("method.cutout", 0, only=("dkt",)),
 )
 """``config.yaml``, in the order in which the keys came."""
 
