@@ -17,6 +17,7 @@ from cl_lightning.config.schema import (
     ConViTConfig,
     ConvViTConfig,
     DAFormerConfig,
+    DataConfig,
     DERConfig,
     FrozenConfig,
     JointConfig,
@@ -31,6 +32,7 @@ from cl_lightning.config.schema import (
 from cl_lightning.config.schema.bounds import Choice, Named
 from cl_lightning.config.schema.method import MOST_EPOCHS
 from cl_lightning.config.starting_weights import starts_trained
+from cl_lightning.config.unused.conditions import all_arrays
 from cl_lightning.core.errors import UserError
 
 _REFUSED_STRATEGIES = {
@@ -61,6 +63,7 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
             f"{config.data.validation}, which sets training images aside: type data.validation=0, or leave it out"
         )
     _check_sets(config)
+    _check_cutout(config.data)
     check_early_stopping(config)
     _check_balance(config)
     _check_strategy(config)
@@ -121,6 +124,17 @@ def _check_sets(config: Config) -> None:
             )
         if entry.select is not None and (entry.classes is not None or entry.order != "identity"):
             raise UserError(f"{where}select names classes and their order: leave out classes and order, or select")
+
+
+def _check_cutout(data: DataConfig) -> None:
+    size = data.image_size if all_arrays(data) else data.preprocess.size
+    asked = [("data.cutout=", data.cutout), *(("data.sets, cutout: ", each.cutout) for each in data.sets)]
+    for name, cutout in asked:
+        if cutout is not None and cutout > size:
+            raise UserError(
+                f"{name}{cutout} is larger than the images that are augmented, of {size} pixels: type "
+                f"{name}{size // 2}, or 0 for none"
+            )
 
 
 def _check_balance(config: Config) -> None:

@@ -159,6 +159,9 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("model.weights_file", None, only=_OWN_BACKBONES),
     Missing("model.frozen", False, only=_OWN_BACKBONES),
     Missing("data.preprocess", _as_stored),
+    Missing("data.cutout", 0),
+    Missing("data.sets.*.cutout", None),
+    Missing("method.cutout", 0, only=("dkt",)),
 )
 """``config.yaml``, in the order in which the keys came."""
 

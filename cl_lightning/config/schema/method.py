@@ -18,6 +18,8 @@ MOST = 1e6
 """Largest factor, weight or temperature."""
 ENCODERS = ("transformer", "conv_transformer", "cnn", "vit")
 """Kinds of encoders that data suggest models for."""
+MOST_SIDE = 1 << 14
+"""Largest side of an image, in pixels."""
 AUGMENTATIONS = ("none", "basic", "brightness", "randaugment")
 
 
@@ -143,6 +145,7 @@ class EarlyFinetuningConfig:
 class DKTConfig(TaskTransformerConfig):
     """DKT."""
 
+    cutout: int = whole(at_most=MOST_SIDE)
     token_expansion: bool
     decoder_mlp: str = choice(("conv", "linear"))
     decoder_bias: bool
