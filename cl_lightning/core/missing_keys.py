@@ -162,6 +162,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("data.cutout", 0),
     Missing("data.sets.*.cutout", None),
     Missing("method.cutout", 0, only=("dkt",)),
+    Missing("method.head", "duplex", only=("dkt",)),
 )
 """``config.yaml``, in the order in which the keys came."""
 

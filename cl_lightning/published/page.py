@@ -183,7 +183,13 @@ def _curves(table: Table, found: Mapping[Job, StoredRun]) -> list[Block]:
             runs = [(job.run, found[job].curve) for job in table.jobs([key], [column]) if job in found]
             if not runs or not cell.band:
                 continue
-            published = [(f"{_reference(table)} ({cell.curve_source})", cell.curve)] if cell.curve else []
+            source = f"{_reference(table)} ({cell.curve_source})"
+            published = [(source, cell.curve)] if cell.curve else []
+            if cell.main_curve:  # else a run's own are in its report alone
+                published.append((f"{source}, before fine-tuning", cell.main_curve))
+                runs += [
+                    (f"{job.run}, before fine-tuning", curve) for job, curve in _main_curves(table, key, column, found)
+                ]
             lines += [
                 [row.title, table.columns[column], name, " ".join(f"{value:.1f}" for value in curve)]
                 for name, curve in published + runs
@@ -191,6 +197,13 @@ def _curves(table: Table, found: Mapping[Job, StoredRun]) -> list[Block]:
     if not lines:
         return []
     return ["Accuracy in % on all classes seen, after each task:", Grid(["row", "setting", "run", "curve"], lines)]
+
+
+def _main_curves(
+    table: Table, row: str, column: str, found: Mapping[Job, StoredRun]
+) -> list[tuple[Job, tuple[float, ...]]]:
+    measured = [(job, found[job].main_curve) for job in table.jobs([row], [column]) if job in found]
+    return [(job, curve) for job, curve in measured if curve]
 
 
 def _protocols(table: Table, origin: Callable[[Job], str]) -> Items:

@@ -41,6 +41,13 @@ class StoredRun:
         return len(self.curve) == self.tasks
 
     @property
+    def main_curve(self) -> tuple[float, ...]:
+        """Accuracy in % on all classes seen at the end of each main phase; empty where phases were not evaluated."""
+        protocol, readout = self.content["protocol"]["evaluation"], self.content["protocol"]["readout"]
+        measured = [each for each in self.content.get("phase_accuracy", []) if each["phase"] == "main"]
+        return tuple(100 * each["accuracy"][protocol][readout] for each in measured)
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Metrics of ``tables.METRICS``, in %, over the tasks done."""
         curves = {"": self.curve, "5": self.top5}

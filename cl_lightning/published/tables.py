@@ -51,6 +51,8 @@ class Cell:
     curve: tuple[float, ...] = ()
     """Published accuracy on all classes seen after each task."""
     curve_source: str = ""
+    main_curve: tuple[float, ...] = ()
+    """The same at the end of each main phase, before fine-tuning; of the same source."""
 
 
 @dataclass(frozen=True)
@@ -238,15 +240,16 @@ def _row(where: str, row: Mapping[str, Any], columns: tuple[str, ...], runs: tup
 
 
 def _cell(where: str, cell: Mapping[str, Any]) -> Cell:
-    _known(where, cell, "published band others curve curve_source")
+    _known(where, cell, "published band others curve curve_source main_curve")
     published, band = cell.get("published", {}), _ranges(where, cell.get("band", {}))
     _check(set(published) - {"std"} == set(band), f"{where} needs a band for each published value, and no other")
     for source in (published, *cell.get("others", [])):
         for metric in set(source) & set(band):
             low, high = band[metric]
             _check(low <= source[metric] <= high, f"{where}: the band of {metric} leaves out {source[metric]}")
-    curve = tuple(cell.get("curve", ()))
-    return Cell(published, band, tuple(cell.get("others", ())), curve, cell.get("curve_source", ""))
+    curve, of_main = (tuple(cell.get(name, ())) for name in ("curve", "main_curve"))
+    _check(not of_main or len(of_main) == len(curve), f"{where}: main_curve and curve are of other numbers of tasks")
+    return Cell(published, band, tuple(cell.get("others", ())), curve, cell.get("curve_source", ""), of_main)
 
 
 def _ranges(where: str, given: Mapping[str, Sequence[float]]) -> dict[str, Range]:

@@ -39,6 +39,15 @@ def test_neither_host_nor_command_is_stored() -> None:
     assert condense({**results(), "provenance": {}}, SCIENCE)["provenance"] == {"tasks": []}
 
 
+def test_the_curve_before_fine_tuning_is_there_where_phases_were_evaluated() -> None:
+    assert parse_stored(condense(results(), SCIENCE)).main_curve == ()
+    measured = [
+        {"task": task, "phase": phase, "accuracy": {"class_incremental": {"linear": value}}}
+        for task, phase, value in ((0, "main", 1.0), (1, "main", 0.25), (1, "finetuning", 0.75))
+    ]
+    assert parse_stored(condense({**results(), "phase_accuracy": measured}, SCIENCE)).main_curve == (100, 25)
+
+
 def test_metrics_by_hand() -> None:
     found = parse_stored(condense(results(), SCIENCE))
     assert found.curve == (100, 75, 50)

@@ -137,7 +137,7 @@ class DAFormerConfig(TaskTransformerConfig):
 class EarlyFinetuningConfig:
     """Fine-tuning of the first tasks."""
 
-    tasks: int = whole(at_least=1)
+    tasks: int | None = whole(at_least=1)
     epochs: int = whole(at_least=1, at_most=MOST_EPOCHS)
 
 
@@ -147,6 +147,7 @@ class DKTConfig(TaskTransformerConfig):
 
     cutout: int = whole(at_most=MOST_SIDE)
     token_expansion: bool
+    head: str = choice(("duplex", "linear"))
     decoder_mlp: str = choice(("conv", "linear"))
     decoder_bias: bool
     similarity_weight: float = _weight()

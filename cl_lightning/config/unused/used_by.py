@@ -188,7 +188,7 @@ _NAMES = """
 seed run_dir if_exists verbose evaluate_phases extends batch batch.size batch.replicas batch.evaluation
 method method.name method.origin method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
-method.decoder_mlp method.decoder_bias method.similarity_weight
+method.decoder_mlp method.decoder_bias method.similarity_weight method.head
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
@@ -362,7 +362,11 @@ LINES: tuple[Line, ...] = (
     _line(
         "recipe.similarity_mean", _OF_DKT, *_DISTILS, Need(has("similarity_weight"), "method.similarity_weight=0.003")
     ),
-    _line("recipe.merge", _OF_DKT),
+    _line(
+        "recipe.merge",
+        _OF_DKT,
+        Need(lambda f: getattr(f.config.method, "head", "duplex") == "duplex", "method.head=duplex"),
+    ),
     _line(
         "recipe.drop_path_in_frozen",
         Need(freezes, "a method that freezes what it trained, such as method=dytox with a memory"),
