@@ -73,7 +73,7 @@ def _classifier(config: Config, method: DKTConfig) -> Structure:
 
 
 def _early_tasks(config: Config, method: DKTConfig, finetuning: Phase | None, tasks: int) -> dkt.EarlyTasks | None:
-    """Return the first tasks with their own fine-tuning; of how many, ``tasks`` in all, is published as three tenths."""
+    """Return the first tasks with their own fine-tuning: published are three tenths of all ``tasks``."""
     early = method.finetuning_early
     if early is None or finetuning is None or method.finetuning is None:
         return None
