@@ -268,6 +268,8 @@ def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> N
             "method.backbone_task=false needs a backbone that has been trained: type model.pretrained=true "
             f"(with model={'timm_backbone' if has_file else 'timm'}), {file}=FILE or method.backbone_task=true"
         )
+    if isinstance(method, FrozenConfig) and method.adapt:
+        _check_adaptation(config, method)
     if (
         method.backbone_file is not None
         and isinstance(config.model, ViTConfig)
@@ -286,6 +288,21 @@ def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> N
         raise UserError(
             f"method.backbone_file={method.backbone_file} and model.pretrained=true both give weights: leave out one"
         )
+
+
+def _check_adaptation(config: Config, method: FrozenConfig) -> None:
+    if not isinstance(config.model, ViTConfig | TimmConfig):
+        raise UserError(
+            f"{config.model.typed()} has no MLPs that method.adapt=true knows to put adapters beside: type "
+            "model=vit_tiny, model=vit_cifar or model=timm, or method.adapt=false"
+        )
+    if method.backbone_task:
+        raise UserError(
+            "method.adapt=true adapts a backbone that comes with weights, and method.backbone_task=true trains the "
+            "whole: type method.backbone_file=FILE or model=timm model.pretrained=true, or method.adapt=false"
+        )
+    if getattr(config.model, "frozen", False):
+        raise UserError("model.frozen=true leaves method.adapt=true nothing to adapt: type model.frozen=false")
 
 
 def _check_meat(method: MEATConfig) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, complete
 from cl_lightning.core.rng import Key, torch_seeded
+from cl_lightning.models.adapters import AdaptedViTBackbone
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.bias_correction import BiasCorrectedLinear
 from cl_lightning.models.conv_vit import ConvViT
@@ -71,6 +72,7 @@ def build_backbone(structure: Structure) -> Backbone:
         "resnet18": ResNet18,
         "timm_backbone": TimmBackbone,
         "plain_vit": PlainViTBackbone,
+        "adapted_vit": AdaptedViTBackbone,
     }
     return kinds[structure["kind"]](**_without_kind(structure))
 
@@ -132,9 +134,13 @@ def _embedding_network(structure: Structure) -> EmbeddingNetwork:
         "bias_corrected": lambda: BiasCorrectedLinear(backbone.dim, every=known["every_pair"]),
         "cosine_by_task": lambda: CosineByTask(backbone.dim),
         "proxies_by_task": lambda: ProxiesByTask(backbone.dim, known["proxies"]),
-        "mean_cosines": lambda: MeanCosines(backbone.dim, linear=known["linear"]),
+        "mean_cosines": lambda: MeanCosines(backbone.dim, linear=known["linear"], cosine=known.get("cosine", False)),
         "projected_ridge": lambda: ProjectedRidge(
-            backbone.dim, known["projection"], known["seed"], linear=known["linear"]
+            backbone.dim,
+            known["projection"],
+            known["seed"],
+            linear=known["linear"],
+            cosine=known.get("cosine", False),
         ),
     }
     return EmbeddingNetwork(backbone, head=heads[known["head"]]())

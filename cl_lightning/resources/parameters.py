@@ -108,12 +108,18 @@ def _has_class_token(config: Config) -> bool:
 
 def _frozen(method: FrozenConfig, trunk: _Trunk, read: int) -> Counts:
     """Return the sizes of a network that the first task trains, or none."""
-    trained = trunk.weights + read if method.backbone_task else 0
-    stored = trunk.depth * trunk.patches * trunk.dim if method.backbone_task else 0
+    added = trunk.depth * _adapter(trunk.dim, method.adapter_width) if method.adapt else 0
+    weights = trunk.weights + read + added
+    trained = weights if method.backbone_task else added
+    stored = trunk.depth * trunk.patches * trunk.dim if trained else 0
     if not isinstance(method, RanPACConfig):
-        return Counts(trunk.weights + read, trained, trunk.fixed, stored)
+        return Counts(weights, trained, trunk.fixed, stored)
     fixed, summed = trunk.fixed + trunk.dim * method.projection, method.projection or trunk.dim
-    return Counts(trunk.weights + read, trained, fixed, stored, summed)
+    return Counts(weights, trained, fixed, stored, summed)
+
+
+def _adapter(dim: int, width: int) -> int:
+    return 2 * dim * width + width + dim
 
 
 # ---- models --------------------------------------------------------------------------------------------------------

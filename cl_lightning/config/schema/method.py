@@ -256,6 +256,11 @@ class FrozenConfig(MethodConfig):
     backbone_task: Filled[bool]
     backbone_file: str | None = file()
     backbone: PhaseConfig = field(metadata=role(first_task_if="backbone_task"))
+    adapt: bool
+    adapter_width: int = whole(at_least=1, at_most=MOST_SIDE)
+    adapter_scale: float = number(above=0.0, at_most=MOST)
+    adapter_dropout: float = share()
+    adaptation: PhaseConfig = field(metadata=role(first_task_if="adapt"))
 
 
 @dataclass(kw_only=True)

@@ -54,6 +54,7 @@ from cl_lightning.config.unused.needs import Line, Need
 _TRAINS = Need(any_phase(lambda phase: True), "method.backbone_task=true")
 _OF_DYTOX = Need(is_method(TaskTransformerConfig), "method=dytox or method=daformer_m")
 _OF_DKT = Need(is_method(DKTConfig), "method=dkt")
+_DUPLEX = Need(lambda f: getattr(f.config.method, "head", "duplex") == "duplex", "method.head=duplex")
 _BATCH_NORM = Need(lambda f: isinstance(f.config.model, ConvViTConfig), "model=conv_vit_cifar")
 _GENERAL_TOKEN = Need(lambda f: getattr(f.config.model, "general_token", False), "model.general_token=true")
 _CAN_REMEMBER = Need(
@@ -195,7 +196,7 @@ method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_cla
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
 method.correction_batch_norm
 method.weight method.classify method.softmax method.old_rows
-method.projection method.ridge
+method.projection method.ridge method.adapt
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 early_stopping early_stopping.patience
 data data.name data.order data.classes data.initial data.increment data.validation
@@ -225,6 +226,7 @@ LINES: tuple[Line, ...] = (
         Need(lambda f: f.given.recipe.name == "auto", "recipe=auto"),
         Need(lambda f: f.given.data.suggests.recipe is None, "data.suggests.recipe=null"),
     ),
+    _line("method.adapter_width method.adapter_scale method.adapter_dropout", Need(has("adapt"), "method.adapt=true")),
     _line("method.augmentation", Need(is_open("data.augmentation"), "data.augmentation=null")),
     _line(
         "method.cutout",
@@ -362,11 +364,7 @@ LINES: tuple[Line, ...] = (
     _line(
         "recipe.similarity_mean", _OF_DKT, *_DISTILS, Need(has("similarity_weight"), "method.similarity_weight=0.003")
     ),
-    _line(
-        "recipe.merge",
-        _OF_DKT,
-        Need(lambda f: getattr(f.config.method, "head", "duplex") == "duplex", "method.head=duplex"),
-    ),
+    _line("recipe.merge", _OF_DKT, _DUPLEX),
     _line(
         "recipe.drop_path_in_frozen",
         Need(freezes, "a method that freezes what it trained, such as method=dytox with a memory"),
