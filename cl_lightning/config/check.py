@@ -253,6 +253,15 @@ def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> No
             "trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): "
             "type trainer.precision=bf16-mixed"
         )
+    if method.reconstruction is None:
+        return
+    if isinstance(config.model, ConvViTConfig):
+        raise UserError(
+            f"method.reconstruction leaves patches out, which the convolutions of {config.model.typed()} do not "
+            "allow: type method.reconstruction.weight=0 or model=convit_cifar"
+        )
+    if method.reconstruction.mask == 0:
+        raise UserError("method.reconstruction.mask=0 masks nothing: type 0.75, or method.reconstruction.weight=0")
 
 
 def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> None:

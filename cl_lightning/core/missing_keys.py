@@ -94,6 +94,7 @@ _ARRAYS = ("digits", "cifar100")
 """Data sets that were arrays, and not files, when there came to be a choice of preprocessing."""
 
 
+_GROWING = ("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s", "dkt")
 _FROZEN = ("simplecil", "ranpac")
 _NO_ADAPTATION: dict[str, Plain] = {
     "adapt": False,
@@ -181,6 +182,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("data.sets.*.cutout", None),
     Missing("method.cutout", 0, only=("dkt",)),
     Missing("method.head", "duplex", only=("dkt",)),
+    Missing("method.reconstruction", None, only=_GROWING),
 )
 """``config.yaml``, in the order in which the keys came."""
 

@@ -31,7 +31,7 @@ from cl_lightning.methods import dytox
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.dytox import DyToxOptions
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.models.tensor_types import Images, Scales
+from cl_lightning.models.tensor_types import Images, Noise
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class DKT(Method):
         """Let statistics of batch norm move in frozen parts too where the recipe says so."""
         dytox.train_mode(self.network, phase, self._options.shared)
 
-    def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
+    def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
         """Return the scores, and the divergence head's if it is asked for."""
         return dytox.score(self.network, phase, images, scales)
 

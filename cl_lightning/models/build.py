@@ -32,11 +32,12 @@ from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.proxies import ProxiesByTask
+from cl_lightning.models.reconstruction import Reconstruction
 from cl_lightning.models.resnet import CifarResNet, ResNet18
 from cl_lightning.models.separate_network import SeparateNetwork
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_decoder import TaskDecoder
-from cl_lightning.models.task_network import TaskNetwork
+from cl_lightning.models.task_network import RECONSTRUCTION, TaskNetwork
 from cl_lightning.models.timm_backbone import TimmBackbone
 from cl_lightning.models.timm_vit import TimmViT
 from cl_lightning.models.vit_backbone import PlainViTBackbone
@@ -107,7 +108,16 @@ def _task_network(structure: Structure) -> TaskNetwork:
     encoder = build_encoder(structure["encoder"])
     decoder = build_decoder(structure["decoder"], encoder)
     classifier = build_classifier(_classifier(structure), encoder.dim, decoder)
-    return TaskNetwork(encoder, decoder, classifier, diverge=structure["diverge"])
+    branch = structure.get(RECONSTRUCTION)
+    reconstruction = None if branch is None else build_reconstruction(branch, encoder)
+    return TaskNetwork(encoder, decoder, classifier, diverge=structure["diverge"], reconstruction=reconstruction)
+
+
+def build_reconstruction(structure: Structure, encoder: Encoder) -> Reconstruction:
+    """Build the branch that reconstructs patches of ``encoder``: last of a network, so that it moves no other draw."""
+    values = encoder.structure()["channels"] * encoder.patch_size**2
+    sizes: Structure = {"dim": encoder.dim, "num_heads": encoder.num_heads, "num_patches": encoder.num_patches}
+    return Reconstruction(**sizes, values=values, **structure)
 
 
 def _classifier(structure: Structure) -> Structure:

@@ -50,6 +50,7 @@ def dytox_options(**changed: Any) -> DyToxOptions:
         "herd_after_finetuning": recipe.herd_after_finetuning,
         "finetune_first": recipe.finetune_joint,
         "statistics_in_frozen": recipe.statistics_in_frozen,
+        "reconstruction_weight": 0.0,
     }
     return DyToxOptions(**{**options, **changed})
 

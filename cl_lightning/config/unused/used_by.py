@@ -189,7 +189,8 @@ _NAMES = """
 seed run_dir if_exists verbose evaluate_phases extends batch batch.size batch.replicas batch.evaluation
 method method.name method.origin method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
-method.decoder_mlp method.decoder_bias method.similarity_weight method.head
+method.decoder_mlp method.decoder_bias method.similarity_weight method.head method.reconstruction
+method.reconstruction.weight
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
@@ -261,6 +262,10 @@ LINES: tuple[Line, ...] = (
     _line("method.finetuning_early method.finetuning_early.tasks method.finetuning_early.epochs", *_FINETUNES),
     _line("method.mixup.smoothing", _MIXES),
     _line("method.mixup.in_finetuning", *_FINETUNES, _MIXES),
+    _line(
+        "method.reconstruction.mask method.reconstruction.ffn_ratio method.reconstruction.reduction",
+        Need(has("reconstruction"), "method.reconstruction.weight=0.5"),
+    ),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),
     _line("method.neighbours.k method.neighbours.weight", _of_form("similarity", "distance", "order")),
     _line("method.neighbours.temperature", _of_form("similarity")),
