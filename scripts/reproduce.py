@@ -32,7 +32,7 @@ import yaml
 
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.hydra_errors import explain
-from cl_lightning.config.identity import differences, numeric_settings
+from cl_lightning.config.identity import differences, numeric_settings, with_names_of_files
 from cl_lightning.config.origin import origin_of
 from cl_lightning.config.saved import may_change
 from cl_lightning.config.schema import Config
@@ -77,7 +77,7 @@ def origin(job: Job) -> str:
 def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread, ...], str]:
     """Return the numeric settings of a configuration, the overrides that it does not read, and its label."""
     config, idle = compose_one_of_many(["run_dir=none", *overrides])
-    return numeric_settings(dataclasses.asdict(config)), tuple(idle), origin_of(config)
+    return with_names_of_files(numeric_settings(dataclasses.asdict(config))), tuple(idle), origin_of(config)
 
 
 def configuration(job: Job, overrides: Sequence[str]) -> Config:
@@ -154,7 +154,8 @@ class Runs:
         folder = self.folder(job)
         if not (folder / "results.json").exists() and not any(folder.glob("checkpoints/task_*.pt")):
             return None
-        return numeric_settings(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+        made = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return with_names_of_files(numeric_settings(made))
 
     def _goes_on(self, job: Job) -> bool:
         return any(self.folder(job).glob("checkpoints/task_*.pt"))
