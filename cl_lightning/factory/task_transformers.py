@@ -99,7 +99,7 @@ def _task_network(config: Config, scenario: Scenario, decoder: Structure, classi
     }
     if method.reconstruction is not None:
         given = method.reconstruction
-        sizes = {"mask": given.mask, "ffn_ratio": given.ffn_ratio, "reduction": given.reduction}
+        sizes = {"mask": given.mask, "ffn_ratio": given.ffn_ratio}
         structure[RECONSTRUCTION] = sizes
     return named_network(structure, key)
 
@@ -159,4 +159,5 @@ def _expanding_options(config: Config, scenario: Scenario) -> dytox.DyToxOptions
         finetune_first=recipe.finetune_joint and len(scenario.tasks) == 1,
         statistics_in_frozen=recipe.statistics_in_frozen,
         reconstruction_weight=0.0 if method.reconstruction is None else method.reconstruction.weight,
+        reconstruction_reduction="mean" if method.reconstruction is None else method.reconstruction.reduction,
     )

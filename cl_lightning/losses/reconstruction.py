@@ -32,16 +32,16 @@ def normalised(patches_BNF: Float[Tensor, "B N F"]) -> Float[Tensor, "B N F"]:
 
 def reconstruction_errors(
     predicted_BNF: Float[Tensor, "B N F"],
-    images: Float[Tensor, "B C H W"],
     masked_BN: Bool[Tensor, "B N"],
+    images: Float[Tensor, "B C H W"],
     reduction: str = "mean",
 ) -> Float[Tensor, " B"]:
     """Return the error of each image: the mean over its masked patches of the mean (or sum) of squared differences.
 
     Args:
         predicted_BNF: values of all patches, of which the masked ones count.
-        images: as the network sees them.
         masked_BN: True for the masked patches, at least one of each image.
+        images: as the network sees them.
         reduction: one of :data:`REDUCTIONS`.
     """
     size = int((predicted_BNF.shape[-1] // images.shape[1]) ** 0.5)

@@ -78,7 +78,7 @@ class DAFormer(Method):
 
     def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
         """Return the scores, and the divergence head's while it is trained."""
-        return dytox.score(self.network, phase, images, scales)
+        return dytox.score(self.network, phase, images, scales, self._options)
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return DyTox's terms, and the neighbourhoods' if they are asked for."""

@@ -96,7 +96,7 @@ class DKT(Method):
 
     def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
         """Return the scores, and the divergence head's if it is asked for."""
-        return dytox.score(self.network, phase, images, scales)
+        return dytox.score(self.network, phase, images, scales, self._options.shared)
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return classification, distillation of all old classes and similarity; in fine-tuning classification only."""

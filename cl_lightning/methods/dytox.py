@@ -42,6 +42,7 @@ from cl_lightning.core.types import (
 )
 from cl_lightning.losses.classification import binary_cross_entropy, cross_entropy, group_old
 from cl_lightning.losses.distillation import softmax_distillation
+from cl_lightning.losses.reconstruction import reconstruction_errors
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.network import Network
 from cl_lightning.models.replica_norm import hold_statistics
@@ -83,6 +84,8 @@ class DyToxOptions:
     """
     reconstruction_weight: float
     """Factor of the reconstruction of masked patches, whatever the share of old classes."""
+    reconstruction_reduction: str
+    """``mean`` or ``sum`` over the values of a patch."""
 
 
 class DyTox(Method):
@@ -112,7 +115,7 @@ class DyTox(Method):
 
     def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
         """Return the scores, and the divergence head's while it is trained."""
-        return score(self.network, phase, images, scales)
+        return score(self.network, phase, images, scales, self._options)
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return classification, distillation of all old classes and divergence (section 3.3); in fine-tuning
@@ -162,13 +165,15 @@ def train_mode(network: TaskNetwork, phase: Phase, options: DyToxOptions) -> Non
         hold_statistics(network, [p for name in phase.trains for p in parts.get(name, [])])
 
 
-def score(network: TaskNetwork, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
+def score(network: TaskNetwork, phase: Phase, images: Images, scales: Noise | None, options: DyToxOptions) -> Outputs:
     """Run a training forward pass; the divergence head and the branch of reconstruction take part while they are
     trained.
     """
     features = network(images, scales)
     auxiliary = network.auxiliary(features) if "divergence" in phase.trains else None
-    return Outputs(network.logits(features), features, auxiliary, network.reconstruction_errors(images, scales))
+    found = network.reconstructed(images, scales)
+    errors = None if found is None else reconstruction_errors(*found, images, options.reconstruction_reduction)
+    return Outputs(network.logits(features), features, auxiliary, errors)
 
 
 def teacher_outputs(teacher: Network | None, batch: Batch) -> Outputs | None:

@@ -54,7 +54,6 @@ class Reconstruction(nn.Module):
         values: int,
         mask: float = 0.75,
         ffn_ratio: float = 2.0,
-        reduction: str = "mean",
     ) -> None:
         """Build the block.
 
@@ -65,13 +64,12 @@ class Reconstruction(nn.Module):
             values: numbers F of a patch.
             mask: share of the patches that are masked, in (0, 1).
             ffn_ratio: width within the block's MLP over D.
-            reduction: ``mean`` or ``sum`` over the values of a patch.
         """
         super().__init__()
         self.visible = num_patches - masked_patches(num_patches, mask)
-        self.num_patches, self.reduction = num_patches, reduction
+        self.num_patches = num_patches
         self._heads = num_heads
-        self._sizes = {"mask": mask, "ffn_ratio": ffn_ratio, "reduction": reduction}
+        self._sizes = {"mask": mask, "ffn_ratio": ffn_ratio}
         self.token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, dim), std=0.02))
         self.norm1, self.norm2, self.norm = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim)

@@ -15,13 +15,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features
-from cl_lightning.losses.reconstruction import reconstruction_errors
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import Head, IndependentHeads, TaskClassifier
 from cl_lightning.models.network import Branch, Network
@@ -111,16 +110,17 @@ class TaskNetwork(Network):
         slots = torch.arange(self.encoder.num_patches, device=positions.device)[:, None]
         return torch.cat([scales, rng.uniform(key.fold(RECONSTRUCTION), positions[None], slots)])
 
-    def reconstruction_errors(self, images: Images, noise: Noise | None) -> Float[Tensor, " B"] | None:
-        """Return each image's error of masked patches, by the draws behind those of :meth:`forward`; ``None`` without a
-        branch or draws.
+    def reconstructed(
+        self, images: Images, noise: Noise | None
+    ) -> tuple[Float[Tensor, "B N F"], Bool[Tensor, "B N"]] | None:
+        """Return the predicted values of each patch and which of them are masked, by the draws behind those of
+        :meth:`forward`; ``None`` without a branch or draws.
         """
         branch, branches = self.reconstruction, len(self.branches())
         if branch is None or noise is None or len(noise) == branches:
             return None
         rows_BV = visible_rows(noise[branches:], branch.visible)
-        predicted_BNF = branch(self.encoder.visible(images, rows_BV), rows_BV)
-        return reconstruction_errors(predicted_BNF, images, branch.masked(rows_BV), branch.reduction)
+        return branch(self.encoder.visible(images, rows_BV), rows_BV), branch.masked(rows_BV)
 
     def leave_out_training(self) -> None:
         """Drop the branch of reconstruction."""

@@ -32,7 +32,7 @@ def test_each_patch_has_mean_zero_and_unbiased_variance_one() -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_errors_by_loops(reduction: str) -> None:
     predicted = rng.normal(Key(1), torch.arange(2 * 4 * 48)).view(2, 4, 48).double()
-    target, found = normalised(patches_of(IMAGES, 4)), reconstruction_errors(predicted, IMAGES, MASKED, reduction)
+    target, found = normalised(patches_of(IMAGES, 4)), reconstruction_errors(predicted, MASKED, IMAGES, reduction)
     for image in range(2):
         errors = []
         for patch in range(4):
@@ -40,11 +40,11 @@ def test_errors_by_loops(reduction: str) -> None:
                 squares = [(predicted[image, patch, k] - target[image, patch, k]) ** 2 for k in range(48)]
                 errors.append(sum(squares) / (48 if reduction == "mean" else 1))
         assert float(found[image]) == pytest.approx(float(sum(errors) / len(errors)), rel=1e-12)
-    assert torch.equal(reconstruction_errors(target, IMAGES, MASKED, reduction), torch.zeros(2).double())
+    assert torch.equal(reconstruction_errors(target, MASKED, IMAGES, reduction), torch.zeros(2).double())
 
 
 def test_patches_that_are_seen_do_not_count() -> None:
     predicted = torch.zeros(2, 4, 48).double().requires_grad_()
-    reconstruction_errors(predicted, IMAGES, MASKED).sum().backward()
+    reconstruction_errors(predicted, MASKED, IMAGES).sum().backward()
     assert predicted.grad is not None
     assert torch.equal(predicted.grad.abs().sum(dim=-1) > 0, MASKED)

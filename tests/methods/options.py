@@ -51,6 +51,7 @@ def dytox_options(**changed: Any) -> DyToxOptions:
         "finetune_first": recipe.finetune_joint,
         "statistics_in_frozen": recipe.statistics_in_frozen,
         "reconstruction_weight": 0.0,
+        "reconstruction_reduction": "mean",
     }
     return DyToxOptions(**{**options, **changed})
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
+from cl_lightning.losses.reconstruction import reconstruction_errors
 from cl_lightning.methods.base import frozen_copy
 from cl_lightning.models.build import build_encoder, build_network
 from cl_lightning.models.conv_vit import ConvViT
@@ -23,7 +24,7 @@ CONVIT = {
     "drop_path": 0.3,
 }  # fmt: skip
 TIMM = {"kind": "timm_vit", "name": "vit_tiny_patch16_224", "image_size": 16, "channels": 1, "patch_size": 4}
-BRANCH = {"mask": 0.75, "ffn_ratio": 2.0, "reduction": "mean"}
+BRANCH = {"mask": 0.75, "ffn_ratio": 2.0}
 IMAGES = rng.normal(Key(0), torch.arange(3 * 256)).view(3, 1, 16, 16)
 POSITIONS = torch.tensor([5, 0, 9])
 ROWS = torch.tensor([[0, 5, 7, 15], [1, 2, 3, 4], [3, 8, 9, 12]])
@@ -108,9 +109,9 @@ def test_an_encoder_with_convolutions_cannot() -> None:
 def test_its_gradient_reaches_the_encoder_and_itself_alone() -> None:
     made = network()
     made.train()
-    errors = made.reconstruction_errors(IMAGES, noise(made))
-    assert errors is not None
-    errors.mean().backward()
+    found = made.reconstructed(IMAGES, noise(made))
+    assert found is not None
+    reconstruction_errors(*found, IMAGES).mean().backward()
     reached = {name for name, part in made.parts().items() if any(p.grad is not None and p.grad.any() for p in part)}
     assert reached == {"encoder", "reconstruction"}
     assert all(
@@ -156,8 +157,8 @@ def test_fine_tuning_has_no_draws_of_it() -> None:
     made = network()
     drawn = noise(made, frozenset({"encoder", "reconstruction"}))
     assert len(drawn) == len(made.branches())
-    assert made.reconstruction_errors(IMAGES, drawn) is None
-    assert made.reconstruction_errors(IMAGES, None) is None
+    assert made.reconstructed(IMAGES, drawn) is None
+    assert made.reconstructed(IMAGES, None) is None
 
 
 def test_neither_a_teacher_nor_a_model_has_it() -> None:
