@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.checkpoint import files, state
+from cl_lightning.core.checked_file import AlteredError, save_whole
 from cl_lightning.core.errors import InvalidFileError, UserError, as_user_error
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
@@ -58,7 +59,7 @@ def _import(source: Path, target: Path) -> list[str]:
         "network": {"structure": network.structure(), "weights": network.state_dict()},
         "source": {"implementation": "arthurdouillard/dytox", "file": source.name, **found.progress},
     }
-    files.save_whole(target, payload)
+    save_whole(target, payload)
     return [
         f"{source}: {_tasks(network)}{_progress(found)}",
         *_sizes(network),
@@ -72,7 +73,7 @@ def _export(source: Path, target: Path) -> list[str]:
     network = _our_network(path)
     if not isinstance(network, TaskNetwork):
         raise InvalidFileError(path, f"holds a {network.structure()['kind']}: only method=dytox* has published weights")
-    files.save_whole(target, {"model": export_dytox(network)})
+    save_whole(target, {"model": export_dytox(network)})
     return [
         f"{path}: {_tasks(network)}",
         *_sizes(network),
@@ -105,7 +106,7 @@ def _our_network(path: Path) -> Network:
 def _whole(path: Path) -> dict[str, Any]:
     try:
         return files.load_checkpoint(path)
-    except files.AlteredError as error:
+    except AlteredError as error:
         raise InvalidFileError(path, f"is damaged: {error}") from error
 
 
