@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.checkpoint import files, state
-from cl_lightning.core.checked_file import AlteredError, save_whole
 from cl_lightning.core.errors import InvalidFileError, UserError, as_user_error
 from cl_lightning.models.network import Network
 from cl_lightning.models.task_network import TaskNetwork
@@ -59,7 +58,7 @@ def _import(source: Path, target: Path) -> list[str]:
         "network": {"structure": network.structure(), "weights": network.state_dict()},
         "source": {"implementation": "arthurdouillard/dytox", "file": source.name, **found.progress},
     }
-    save_whole(target, payload)
+    files.save_whole(target, payload)
     return [
         f"{source}: {_tasks(network)}{_progress(found)}",
         *_sizes(network),
@@ -73,7 +72,7 @@ def _export(source: Path, target: Path) -> list[str]:
     network = _our_network(path)
     if not isinstance(network, TaskNetwork):
         raise InvalidFileError(path, f"holds a {network.structure()['kind']}: only method=dytox* has published weights")
-    save_whole(target, {"model": export_dytox(network)})
+    files.save_whole(target, {"model": export_dytox(network)})
     return [
         f"{path}: {_tasks(network)}",
         *_sizes(network),
@@ -106,7 +105,7 @@ def _our_network(path: Path) -> Network:
 def _whole(path: Path) -> dict[str, Any]:
     try:
         return files.load_checkpoint(path)
-    except AlteredError as error:
+    except files.AlteredError as error:
         raise InvalidFileError(path, f"is damaged: {error}") from error
 
 

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import torch
 
-from cl_lightning.checkpoint.files import load_checkpoint
-
 COMMON = (
     *("method=finetune", "memory=none", "data=cifar100_10steps", "data.order=seed:1993", "data.classes=50"),
     *("data.increment=50", "data.augmentation=basic", "recipe=clean", "epochs_scale=0.05", "lr_scale=8"),
@@ -61,7 +59,7 @@ def train(name: str, root: Path, out: Path) -> int:
     if status != 0:
         print(f"the run of {name} ended with exit status {status}: {log.name} says why", file=sys.stderr)
         return status
-    torch.save(load_checkpoint(run / "checkpoints" / "task_000.pt")["network"], weights)
+    torch.save(torch.load(run / "checkpoints" / "task_000.pt", weights_only=True)["network"], weights)
     print(f"{weights} is written")
     return 0
 

@@ -10,10 +10,9 @@ import yaml
 
 from cl_lightning.bundle.archive import Archive, Item, opened, pack
 from cl_lightning.bundle.run_check import check_run
-from cl_lightning.checkpoint.files import VERSION, Position, load_checkpoint
+from cl_lightning.checkpoint.files import VERSION, Position, load_checkpoint, save_whole
 from cl_lightning.config.saved import load_saved
 from cl_lightning.core.atomic_write import beside
-from cl_lightning.core.checked_file import save_whole
 from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.json_schema import read_yaml
 from cl_lightning.core.serialization import decode, encode

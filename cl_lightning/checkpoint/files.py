@@ -7,6 +7,7 @@ reads it unchanged. The names sort by position in the run: ``task_004.pt`` at th
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import pickle
 import re
@@ -14,24 +15,24 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from cl_lightning.checkpoint.parts import PartStore
-from cl_lightning.core.checked_file import NO_END, AlteredError, alteration, save_whole
+from cl_lightning.core.atomic_write import make_folder, replace_file
 from cl_lightning.core.errors import InvalidFileError
-from cl_lightning.core.file_type import ZIP, kind_of_bytes
+from cl_lightning.core.file_type import ZIP, foreign_kind, kind_of_bytes
 from cl_lightning.core.missing_keys import complete_checkpoint
-from cl_lightning.core.network_parts import FOLDER, PartError, references, with_parts
 from cl_lightning.core.types import Plain
 
 VERSION = 3
 """Version of the format. Version 1 had no records of the tasks, version 2 no position within a task and no checksum."""
-WITH_PARTS = 4
-"""Version of a file that refers to parts of its networks (``core/network_parts.py``), else as :data:`VERSION`."""
+
+_MARK = b"\ncl_lightning sha256 "
+_TRAILER = len(_MARK) + hashlib.sha256().digest_size
 _NAME = re.compile(r"task_(\d+)(?:_item_(\d+)(?:_step_(\d+))?)?\.pt")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_NO_END = "its end is missing"
 KEPT_WITHIN_TASK = 2
 """Number of places within the current task that are kept: the last one, and one to go back to."""
 log = logging.getLogger(__name__)
@@ -67,57 +68,88 @@ class Position:
         return Position(int(task) + 1) if item is None else Position(int(task), int(item), int(step or 0))
 
 
-def write_checkpoint(
-    folder: Path, position: Position, payload: dict[str, Plain], parts: PartStore | None = None
-) -> Path:
+class AlteredError(Exception):
+    """A file that is not as it was written: torn, or changed afterwards."""
+
+
+def write_checkpoint(folder: Path, position: Position, payload: dict[str, Plain]) -> Path:
     """Save ``payload`` as the state at ``position``: at any instant the file is whole or missing.
 
-    The end of the last task stays beside it, and the last two positions within tasks; older files are removed, and the
-    ``parts`` that none of those left refers to.
+    The end of the last task stays beside it, and the last two positions within tasks; older files are removed.
 
     Raises:
         OSError: no space, or no right to write. Earlier files are still there.
     """
     path = folder / position.file_name
-    used = references(payload)
-    save_whole(path, {**payload, "version": WITH_PARTS if used else VERSION})
+    save_whole(path, payload)
     for old in _superseded(folder, position):
         if old.is_symlink() or not old.is_dir():
             old.unlink(missing_ok=True)
-    (parts or PartStore(folder)).tidy(list_checkpoints(folder), path, used)
     return path
 
 
+def save_whole(path: Path, payload: dict[str, Plain]) -> None:
+    """Write ``payload`` and its checksum to ``path`` atomically."""
+
+    def write(file: BinaryIO) -> None:
+        stream = HashingFile(file)
+        torch.save(payload, stream)  # type: ignore[arg-type]
+        stream.finish()
+
+    make_folder(path.parent)
+    replace_file(path, write)
+
+
+class HashingFile:
+    """File that hashes its content. torch must not see an error while it writes (it would end the process in a
+    destructor), so the first one is stored and raised at the end.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._error: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        """Write ``data``, and report all of it as written to torch."""
+        try:
+            if self._error is None:
+                self._digest.update(data)
+                self._file.write(data)
+        except BaseException as error:  # Ctrl-C too
+            self._error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: torch calls it."""
+
+    def finish(self) -> None:
+        """Append the checksum, or raise the stored error."""
+        if self._error is not None:
+            raise self._error
+        self._file.write(_MARK + self._digest.digest())
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running code from it, and the parts that it refers to. Keys that are newer than the
-    file get the values that held before they came.
+    """Read a checkpoint without running code from it. Keys that are newer than the file get the values that held before
+    they came.
 
     Raises:
-        AlteredError: it, or a part, is not as it was written, or a part is missing.
+        AlteredError: it is not as it was written.
         InvalidFileError: it is of another version, or holds more than tensors and plain values (code, for example).
     """
     altered = alteration(path)
-    if altered not in (None, NO_END):
+    if altered not in (None, _NO_END):
         raise AlteredError(altered)
     _check_begin(path)
     payload = _read(path, altered)
     version = payload.get("version") if isinstance(payload, dict) else None
-    if type(version) is not int or version not in (
-        VERSION,
-        WITH_PARTS,
-    ):  # older ones have no checksum, so their number is checked first
+    if type(version) is not int or version != VERSION:  # older ones have no checksum, so their number is checked first
         reason = f"has format {version}, this program reads format {VERSION}"
         raise InvalidFileError(path, reason, "use the release that wrote it")
     if altered is not None:
         raise AlteredError(altered)
-    return complete_checkpoint(_whole(payload, path.parent))
-
-
-def _whole(payload: dict[str, Any], folder: Path) -> dict[str, Any]:
-    try:
-        return {**with_parts(payload, folder), "version": VERSION}
-    except PartError as error:
-        raise AlteredError(str(error)) from error
+    return complete_checkpoint(payload)
 
 
 def _check_begin(path: Path) -> None:
@@ -164,9 +196,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def checkpoint_bytes(folder: Path) -> int:
-    """Return the bytes of all checkpoints in ``folder``, and of the parts that they refer to."""
+    """Return the bytes of all checkpoints in ``folder``."""
     total = 0
-    for path in [*list_checkpoints(folder), *(folder / FOLDER).glob("*.pt")]:
+    for path in list_checkpoints(folder):
         with suppress(OSError):  # another process of the run may be removing it
             total += path.stat().st_size
     return total
@@ -181,6 +213,22 @@ def _superseded(folder: Path, last: Position) -> list[Path]:
     within = [path for position, path in found if position <= last and position != Position(position.tasks)]
     later = [path for position, path in found if position > last]
     return [*ends[:-1], *within[:-KEPT_WITHIN_TASK], *later, *folder.glob(".task_*.part")]
+
+
+def alteration(path: Path) -> str | None:
+    """Return the reason why the file is not as it was written, None if it is."""
+    if path.exists() and not path.is_file():
+        raise AlteredError(f"it is {foreign_kind(path)}")
+    digest, size = hashlib.sha256(), path.stat().st_size - _TRAILER
+    with path.open("rb") as file:
+        rest = size
+        while rest > 0 and (block := file.read(min(rest, 1 << 20))):
+            digest.update(block)
+            rest -= len(block)
+        trailer = file.read()
+    if size < 0 or not trailer.startswith(_MARK):
+        return _NO_END
+    return None if trailer == _MARK + digest.digest() else "its checksum does not agree with its contents"
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.checkpoint.files import VERSION, Position, last_checkpoint, load_checkpoint
-from cl_lightning.checkpoint.parts import PartStore, network_state
 from cl_lightning.checkpoint.schema import check_state
 from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.records import PhaseRecord, TaskRecord
@@ -123,21 +122,14 @@ def last_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def checkpoint_payload(
-    method: Method,
-    state: RunState,
-    source: ImageSource,
-    identity: dict[str, Plain],
-    parts: PartStore | None = None,
+    method: Method, state: RunState, source: ImageSource, identity: dict[str, Plain]
 ) -> dict[str, Plain]:
-    """Return the whole state of a run; ``identity`` identifies it (protocol, class names, data fingerprint).
-
-    With ``parts``, what cannot change any more in its networks is written there, and referred to.
-    """
+    """Return the whole state of a run; ``identity`` identifies it (protocol, class names, data fingerprint)."""
     return {
         "version": VERSION,
         "identity": identity,
-        "network": network_state(method.network, parts),
-        "teacher": None if method.teacher is None else network_state(method.teacher, parts, settled=True),
+        "network": _network_state(method.network),
+        "teacher": None if method.teacher is None else _network_state(method.teacher),
         "extra": method.extra_state(),
         "memory": memory_state(state.memory, source),
         "step_offset": state.step_offset,
@@ -258,6 +250,10 @@ def _with_lists(plain: Mapping[str, Plain], name: Callable[[Plain], int | str]) 
 
     held = {"held_out": named(plain["held_out"])} if "held_out" in plain else {}
     return {**plain, "lists": [named(each) for each in plain["lists"]], **held}
+
+
+def _network_state(network: Network) -> dict[str, Plain]:
+    return {"structure": network.structure(), "weights": {k: v.cpu() for k, v in network.state_dict().items()}}
 
 
 def restore_network(payload: dict[str, Plain], sizes: Mapping[str, int] | None = None) -> Network:

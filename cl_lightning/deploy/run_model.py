@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cl_lightning.checkpoint.files import Position, list_checkpoints
+from cl_lightning.checkpoint.files import AlteredError, Position, list_checkpoints
 from cl_lightning.checkpoint.state import load_state, restore_learnt
 from cl_lightning.config.identity import refuse_edits
 from cl_lightning.config.saved import load_learnt
 from cl_lightning.config.schema import Config
-from cl_lightning.core.checked_file import AlteredError
 from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.file_type import read_file
 from cl_lightning.core.paths import to_type

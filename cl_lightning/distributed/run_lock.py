@@ -23,7 +23,6 @@ from pathlib import Path
 
 from cl_lightning.core.atomic_write import open_alone, remove_parts
 from cl_lightning.core.errors import RunAbortedError, UserError
-from cl_lightning.core.network_parts import FOLDER
 from cl_lightning.core.paths import display_path
 from cl_lightning.distributed.signals import StoppedError
 
@@ -137,9 +136,8 @@ def _handed_over(run_dir: Path) -> int | None:
 def _tidy(run_dir: Path) -> None:
     """Remove the temporary files of killed writers; a report may be in writing by another process just now."""
     remove_parts(run_dir, *(f"{name}*" for name in ("config", "results", "accuracy", "metrics", "images", "wandb_id")))
-    for folder in (run_dir / "checkpoints", run_dir / "checkpoints" / FOLDER):
-        if not folder.is_symlink():
-            remove_parts(folder)
+    if not (run_dir / "checkpoints").is_symlink():
+        remove_parts(run_dir / "checkpoints")
     for part in run_dir.glob(".exemplars.*part"):
         shutil.rmtree(part, ignore_errors=True)
 

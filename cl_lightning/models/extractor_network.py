@@ -115,10 +115,6 @@ class ExtractorNetwork(Network):
             fresh = self._linear(self.classifier.in_features, self.classifier.out_features)
         self.classifier.weight.data.copy_(fresh.weight.data)
 
-    def settled(self) -> list[nn.Module]:
-        """Return the extractors of earlier tasks: frozen, and always in evaluation mode."""
-        return list(self.extractors)[:-1]
-
     def branches(self) -> list[Branch]:
         """Return the residual branches of all extractors, oldest first."""
         newest = len(self.extractors) - 1

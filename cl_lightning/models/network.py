@@ -89,13 +89,6 @@ class Network(nn.Module, ABC):
         """
         return None
 
-    def settled(self) -> list[nn.Module]:
-        """Return the modules that nothing changes any more, statistics and buffers included, whatever task is to come:
-        checkpoints write them once.
-        """
-        trunk = self.frozen_trunk()
-        return [] if trunk is None else [trunk]
-
     def branches(self) -> list[Branch]:
         """Return the residual branches that stochastic depth acts on; empty where there is none."""
         return []

@@ -48,10 +48,6 @@ class SeparateNetwork(Network):
         """Transformer of the newest task."""
         return self.transformers[-1]  # type: ignore[return-value]
 
-    def settled(self) -> list[nn.Module]:
-        """Return the transformers of earlier tasks."""
-        return list(self.transformers)[:-1]
-
     def sizes(self) -> list[int]:
         """Return the number of classes of each task."""
         return [head.out_features for head in self.heads]  # type: ignore[misc]

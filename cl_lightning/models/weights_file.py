@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.core.file_type import foreign_kind
-from cl_lightning.core.network_parts import with_parts
 
 Weights = Mapping[str, Tensor]
 """Tensors by the names of a state dict."""
@@ -42,8 +41,6 @@ def read_weights(path: Path, argument: str = "path") -> dict[str, Tensor]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(content, dict):
-            content = with_parts(content, path.parent)
     except Exception as error:  # readers raise almost anything for a file that is not theirs
         first = str(error).strip().split("\n")[0][:120]
         mend = "take a file of tensors, .safetensors or .pth"

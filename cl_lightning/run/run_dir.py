@@ -18,14 +18,12 @@ from typing import Any
 import torch
 import yaml
 
-from cl_lightning.checkpoint.files import Position, checkpoint_bytes, write_checkpoint
-from cl_lightning.checkpoint.parts import PartStore
+from cl_lightning.checkpoint.files import Position, checkpoint_bytes, save_whole, write_checkpoint
 from cl_lightning.checkpoint.state import RunState, checkpoint_payload, last_state, load_state, restore
 from cl_lightning.config.fill_auto import changed_switches, unread_switches
 from cl_lightning.config.identity import checkpoint_settings, refuse_edits
 from cl_lightning.config.schema import Config
 from cl_lightning.core.atomic_write import write_atomic
-from cl_lightning.core.checked_file import save_whole
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.types import Fit, Herd
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -125,10 +123,10 @@ class RunDirectory:
 
     def save_checkpoint(self, state: RunState) -> None:
         """Write the state: a checkpoint that the run can be resumed from."""
-        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity, self._parts)
+        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity)
         payload["commits"] = self._commits
         self._restore_configuration()
-        write_checkpoint(self._checkpoints, state.position, payload, self._parts)
+        write_checkpoint(self._checkpoints, state.position, payload)
 
     def restore(self, processes: ProcessGroup) -> RunState | None:
         """Return the last saved state of the run in this folder, None if there is none; the method gets its networks.
@@ -173,10 +171,6 @@ class RunDirectory:
             raise UserError(
                 f"resume={self._run_dir} was interrupted at a position that task {position.tasks + 1} does not have"
             )
-
-    @cached_property
-    def _parts(self) -> PartStore:
-        return PartStore(self._checkpoints)
 
     @property
     def _checkpoints(self) -> Path:

@@ -17,8 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_lightning.core.network_parts import with_parts
-
 AXES = ("step", "epoch", "task")
 """Columns of metrics.csv with the position of a point, which are not compared."""
 TASK_AXIS = "task/index"
@@ -62,8 +60,7 @@ def read_run(folder: Path, overrides: list[str]) -> Run:
     """
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     steps, curves = _curves(folder / "metrics.csv")
-    path = _last_checkpoint(folder / "checkpoints")
-    payload = with_parts(torch.load(path, map_location="cpu", weights_only=True), path.parent)
+    payload = torch.load(_last_checkpoint(folder / "checkpoints"), map_location="cpu", weights_only=True)
     return Run(
         overrides,
         None,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from cl_lightning.checkpoint import files
 from cl_lightning.checkpoint.files import (
     VERSION,
     AlteredError,
@@ -22,7 +23,6 @@ from cl_lightning.checkpoint.files import (
     save_whole,
     write_checkpoint,
 )
-from cl_lightning.core import checked_file
 from scripts.soak.checkpoints import damage
 
 
@@ -147,8 +147,8 @@ def test_a_full_disk_is_an_error_of_the_system_and_not_of_torch(
                 raise OSError(errno.ENOSPC, "No space left on device")
             return int(self.file.write(data))
 
-    inner = checked_file.HashingFile
-    monkeypatch.setattr(checked_file, "HashingFile", lambda file: inner(Full(file)))  # type: ignore[arg-type]
+    inner = files.HashingFile
+    monkeypatch.setattr(files, "HashingFile", lambda file: inner(Full(file)))  # type: ignore[arg-type]
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(tmp_path, Position(0, 2), payload(2))
     assert [path.name for path in tmp_path.iterdir()] == ["task_000_item_01.pt"]
@@ -180,8 +180,8 @@ def test_ctrl_c_in_the_middle_of_writing_stays_ctrl_c(tmp_path: Path, monkeypatc
                 raise KeyboardInterrupt
             return len(data)
 
-    inner = checked_file.HashingFile
-    monkeypatch.setattr(checked_file, "HashingFile", lambda file: inner(Impatient(file)))  # type: ignore[arg-type]
+    inner = files.HashingFile
+    monkeypatch.setattr(files, "HashingFile", lambda file: inner(Impatient(file)))  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         save_whole(tmp_path / "task_000.pt", payload())
     assert not list(tmp_path.iterdir())

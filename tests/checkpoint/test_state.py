@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_lightning.checkpoint.files import VERSION, Position, load_checkpoint
+from cl_lightning.checkpoint.files import VERSION, Position, load_checkpoint, save_whole
 from cl_lightning.checkpoint.state import Cursor, RunState, memory_state, remembered, restore_memory
-from cl_lightning.core.checked_file import save_whole
 from cl_lightning.core.types import PhaseCheckpoint
 from cl_lightning.data.sources.base import FolderSource
 from cl_lightning.memory.rehearsal import Budget, RehearsalMemory

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
+from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint, save_whole
 from cl_lightning.config.saved import load_saved, to_plain
 from cl_lightning.core import missing_keys
-from cl_lightning.core.checked_file import save_whole
 from cl_lightning.core.missing_keys import Missing
 from tests.compatibility.cases import ASKED, CASES
 from tests.compatibility.commands import BUNDLE, CommandError, predictions, reported, type_in

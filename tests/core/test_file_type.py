@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from cl_lightning.bundle.archive import opened
-from cl_lightning.checkpoint.files import load_checkpoint
+from cl_lightning.checkpoint.files import AlteredError, load_checkpoint
 from cl_lightning.config.saved import load_learnt, load_saved
-from cl_lightning.core.checked_file import AlteredError
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.file_type import foreign_kind, read_file
 from cl_lightning.deploy.exported import load_exported

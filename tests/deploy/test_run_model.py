@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cl_lightning.checkpoint.files import load_checkpoint
+from cl_lightning.checkpoint.files import load_checkpoint, save_whole
 from cl_lightning.checkpoint.state import Cursor, RunState
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.core.checked_file import save_whole
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Readout

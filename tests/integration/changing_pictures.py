@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cl_lightning.checkpoint.files import last_checkpoint
-from cl_lightning.core.checked_file import save_whole
+from cl_lightning.checkpoint.files import last_checkpoint, save_whole
 from cl_lightning.data.scenarios.image_list import LISTING
 
 CLASSES = ("cat", "dog", "elk", "owl")

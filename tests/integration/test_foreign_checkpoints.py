@@ -15,8 +15,7 @@ import torch
 
 from cl_lightning import export, predict
 from cl_lightning.bundle import __main__ as bundle
-from cl_lightning.checkpoint.files import load_checkpoint
-from cl_lightning.core.checked_file import save_whole
+from cl_lightning.checkpoint.files import load_checkpoint, save_whole
 from tests.integration.commands import typed, write_digits
 
 FILES = ("data=image_folder", "data.image_size=8", "model=resnet8", "data.increment=2", "memory.size=20", "seed=1",

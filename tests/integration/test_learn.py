@@ -16,11 +16,10 @@ import yaml
 from PIL import Image
 
 from cl_lightning.bundle.__main__ import main as bundle
-from cl_lightning.checkpoint.files import last_checkpoint
+from cl_lightning.checkpoint.files import last_checkpoint, save_whole
 from cl_lightning.checkpoint.state import restore_network
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.saved import to_plain
-from cl_lightning.core.checked_file import save_whole
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
 from cl_lightning.data.loading import Pipeline

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint
-from cl_lightning.core.checked_file import save_whole
+from cl_lightning.checkpoint.files import list_checkpoints, load_checkpoint, save_whole
 from cl_lightning.metrics.accuracy import accuracies_of_each, accuracy_of_all
 from cl_lightning.run import task_loop
 from tests.integration.commands import outcome, typed

@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from cl_lightning.__main__ import main
-from cl_lightning.checkpoint.files import load_checkpoint
+from cl_lightning.checkpoint.files import load_checkpoint, save_whole
 from cl_lightning.config.compose import compose_one_of_many
-from cl_lightning.core.checked_file import save_whole
 from cl_lightning.run.run_dir import commit
 from cl_lightning.run.train import execute
 

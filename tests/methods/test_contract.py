@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_lightning.checkpoint.files import load_checkpoint
+from cl_lightning.checkpoint.files import load_checkpoint, save_whole
 from cl_lightning.checkpoint.state import RunState, checkpoint_payload, restore_memory, restore_network
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.schema import Config
-from cl_lightning.core.checked_file import save_whole
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     Evaluate,
