@@ -9,6 +9,7 @@ from typing import Any
 
 from cl_lightning.config.option_names import MODEL
 from cl_lightning.config.schema import (
+    AlexNetConfig,
     CifarResNetConfig,
     Config,
     ResNet18Config,
@@ -31,7 +32,7 @@ _NOT_DESCRIBED = ("name", "pretrained", "weights_file")
 """Options of models that say nothing about shapes."""
 _BY_NAME = ("timm_vit", "timm_backbone")
 """Kinds that are timm's, by name."""
-_FROM_FILE = (CifarResNetConfig, ResNet18Config, TimmBackboneConfig, ViTConfig)
+_FROM_FILE = (AlexNetConfig, CifarResNetConfig, ResNet18Config, TimmBackboneConfig, ViTConfig)
 
 
 def named_network(structure: Structure, key: Key) -> Any:
@@ -44,7 +45,7 @@ def encoder_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of the encoder or backbone that ``config.model`` names."""
     options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in _NOT_DESCRIBED}
     options["channels"] = scenario.channels
-    if options["kind"] in (*_ENCODERS, "timm_backbone", "plain_vit"):
+    if options["kind"] in (*_ENCODERS, "timm_backbone", "plain_vit", "alexnet"):
         options["image_size"] = scenario.image_size
     if options["kind"] in _BY_NAME:
         options["name"] = config.model.name
