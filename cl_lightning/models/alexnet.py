@@ -1,10 +1,10 @@
 """The network that HAT was published with: AlexNet's kind for small images, with dropout and without batch norm.
 
-Serra et al., "Overcoming catastrophic forgetting with hard attention to the task" (ICML 2018), appendix; the public
-code's sizes: convolutions of 64, 128 and 256 channels with windows of side / 8, side / 10 and 2, each with ReLU, dropout
-(0.2, 0.2, 0.5) and a pooling of 2, then two layers of 2048 units with ReLU and dropout 0.5. Images of 32 pixels have 6.7
-million parameters without heads. Smaller images than the published ones keep windows of at least one pixel, and are
-not pooled below one position (ours). Weights start as torch draws them.
+Serra et al., "Overcoming catastrophic forgetting with hard attention to the task" (ICML 2018), in the sizes of the
+public code: convolutions of 64, 128 and 256 channels with windows of side / 8, side / 10 and 2, each with ReLU, dropout
+(0.2, 0.2, 0.5) and a pooling of 2, then two layers of 2048 units with ReLU and dropout 0.5. For images of 32 pixels
+these are 6.5 million parameters without heads. Smaller images than the published ones keep windows of at least one
+pixel, and are not pooled below one position (ours). Weights start as torch draws them.
 
 Dropout is noise that comes with the pass: one stream an image, from which the device draws.
 
@@ -97,8 +97,8 @@ class AlexNet(Backbone):
         return self._drop(index, F.relu(x), streams_B)
 
     def _drop(
-        self, index: int, x: Float[Tensor, B * rest], streams_B: Int64[Tensor, " B"] | None
-    ) -> Float[Tensor, B * rest]:
+        self, index: int, x: Float[Tensor, " B *rest"], streams_B: Int64[Tensor, " B"] | None
+    ) -> Float[Tensor, " B *rest"]:
         share = self._dropped[index]
         if streams_B is None or share == 0:
             return x

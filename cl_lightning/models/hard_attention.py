@@ -1,4 +1,4 @@
-"""Hard attention to the task: masks of units that anneal within an epoch, and gradients that spare what older tasks use.
+"""Hard attention to the task: masks of units that sharpen within an epoch, gradients that spare what older tasks use.
 
 Serra, Suris, Miron & Karatzoglou, "Overcoming catastrophic forgetting with hard attention to the task" (ICML 2018). The
 units of a layer are multiplied by a = sigmoid(s e), with an embedding e for each task and a scale s that rises within
@@ -89,8 +89,8 @@ class Between:
     """Dimension of the rows, where nothing is read (-1: of a token)."""
 
     def used(self, used: Sequence[Float[Tensor, " _units"]], dims: int) -> tuple[Tensor, Tensor]:
-        """Return how far older tasks use the units that it makes and those that it reads, each broadcast to the ``dims``
-        dimensions of the parameter; twice the first where it reads none.
+        """Return how far older tasks use the units that it makes and those that it reads, each broadcast to the
+        ``dims`` dimensions of the parameter; twice the first where it reads none.
         """
         rows = used[self.out].repeat_interleave(self.out_rows).repeat(self.out_times)
         if self.into is None:
