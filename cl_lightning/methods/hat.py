@@ -10,17 +10,17 @@ that older tasks use do not move. In a task:
    (``models/hard_attention.py``); the norm of the gradient is clipped, and embeddings stay within +-6;
 3. **accumulate**: the task's masks join those that are used, as they are: the largest of both, not rounded.
 
-The published schedule divides the rate by 3 where a validation loss no longer falls, and takes the best epoch's network;
-here the rate falls in steps (ours), and ``early_stopping`` can take the best epoch. Dropout, masks and restrictions are
-as published with ``model=alexnet``; on a ResNet or a transformer the places of masks are ours, and norms are a task's own
-(``models/gated_backbones.py``).
+The published schedule divides the rate by 3 where a validation loss no longer falls, and takes the best epoch's
+network; here the rate falls in steps (ours), and ``early_stopping`` can take the best epoch. Dropout, masks and
+restrictions are as published with ``model=alexnet``; on a ResNet or a transformer the places of masks are ours, and
+norms are a task's own (``models/gated_backbones.py``).
 
 The paper gives the task of a test image: the main protocol is task-incremental. Without it a task has to be inferred,
 which is ours. Read-outs:
 
 - ``linear``: all heads' scores side by side, each through its own masks;
-- ``entropy``: the task whose own answer is surest (``methods/task_inference.py``). A task can be inferred once its masks
-  have been accumulated.
+- ``entropy``: the task whose own answer is surest (``methods/task_inference.py``). A task can be inferred once its
+  masks have been accumulated.
 
 Legend: B batch, C classes seen.
 """

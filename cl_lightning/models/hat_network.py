@@ -1,8 +1,8 @@
 """The network of HAT: one backbone for all tasks, and for each task masks of its units and a head (Serra et al. 2018).
 
 A task embeds an image through its own masks, so T tasks are T passes. Masks are a function of an embedding, one number
-a unit: annealed by ``scale`` while it is learnt, at the largest scale ever after. Weights between units that older tasks
-use have no gradient (``models/hard_attention.py``).
+a unit: annealed by ``scale`` while it is learnt, at the largest scale ever after. Weights between units that older
+tasks use have no gradient (``models/hard_attention.py``).
 
 The norms of the backbone are the newest task's own; those of older tasks are kept beside it and put in their place when
 an image is embedded for them. The first values of a task's norms are those of the task before.

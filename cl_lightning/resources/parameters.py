@@ -17,6 +17,7 @@ import torch
 
 from cl_lightning.config.option_names import MODEL
 from cl_lightning.config.schema import (
+    AlexNetConfig,
     CifarResNetConfig,
     Config,
     ConViTConfig,
@@ -197,6 +198,16 @@ def _residual_block(before: int, after: int) -> int:
     return 9 * before * after + 9 * after**2 + 4 * after
 
 
+def _alexnet(model: AlexNetConfig, image_size: int, channels: int) -> _Trunk:
+    widths, weights, side = (channels, *(model.width << k for k in range(3))), 0, image_size
+    for (before, after), wanted in zip(pairwise(widths), (image_size // 8, image_size // 10, 2), strict=True):
+        window = min(max(1, wanted), side)
+        weights += (before * window**2 + 1) * after
+        side = max(1, (side - window + 1) // 2)
+    hidden = model.hidden
+    return _Trunk(weights + (widths[-1] * side**2 + 1) * hidden + (hidden + 1) * hidden, dim=hidden)
+
+
 def _cifar_resnet(model: CifarResNetConfig, image_size: int, channels: int) -> _Trunk:
     widths, blocks = (16, 16, 32, 64), (model.depth - 2) // 6
     weights = 9 * channels * 16 + 2 * 16
@@ -223,6 +234,7 @@ MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {
     ViTConfig: _vit,
     TimmConfig: _timm,
     TimmBackboneConfig: _timm_backbone,
+    AlexNetConfig: _alexnet,
     CifarResNetConfig: _cifar_resnet,
     ResNet18Config: _resnet18,
 }
