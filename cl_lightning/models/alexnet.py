@@ -27,7 +27,9 @@ from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.tensor_types import Images, Maps, Noise
 
 _DROPPED = (0.2, 0.2, 0.5, 0.5, 0.5)
-"""Share of each layer's outputs that dropout leaves out."""
+"""Share of each layer's outputs that dropout leaves out, rounded to a multiple of 2^-16."""
+_VALUES, _IN_A_WORD = 1 << 16, 4
+"""Values of a draw of 16 bits, and draws in a word of 64: dropout draws for each output of each image."""
 
 
 class AlexNet(Backbone):
@@ -99,12 +101,13 @@ class AlexNet(Backbone):
     def _drop(
         self, index: int, x: Float[Tensor, " B *rest"], streams_B: Int64[Tensor, " B"] | None
     ) -> Float[Tensor, " B *rest"]:
-        share = self._dropped[index]
-        if streams_B is None or share == 0:
+        if streams_B is None or self._dropped[index] == 0:
             return x
-        slots = sum(self._outputs[:index]) + torch.arange(self._outputs[index], device=x.device)
-        kept = rng.uniform_of(streams_B[:, None], slots).view_as(x) >= share
-        return x * kept.to(x.dtype) / (1 - share)
+        words, count = [-(-outputs // _IN_A_WORD) for outputs in self._outputs], self._outputs[index]
+        slots = sum(words[:index]) + torch.arange(words[index], device=x.device)
+        drawn = rng.bits_of(streams_B[:, None], slots).view(torch.int16)[:, :count].reshape(x.shape)
+        dropped = round(self._dropped[index] * _VALUES)
+        return x * ((drawn >= dropped - _VALUES // 2).to(x.dtype) * (_VALUES / (_VALUES - dropped)))
 
     def forward(self, images: Images, scales: Noise | None = None) -> tuple[Float[Tensor, "B D"], Maps]:
         """Return vectors and the maps of the convolutions; ``scales`` are the streams of :meth:`noise`."""
