@@ -43,7 +43,7 @@ from cl_lightning.models.vit_backbone import PlainViTBackbone
 Gates = Sequence[Float[Tensor, " _units"]]
 """A mask for the units of each masked layer."""
 _KEPT = ("weight", "bias", "running_mean", "running_var")
-"""What a norm computes with in evaluation mode."""
+"""Parameters and buffers that a norm computes with in evaluation mode."""
 
 
 class GatedBackbone(nn.Module, ABC):
