@@ -64,8 +64,8 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         embedding, scale, mask = ctx.saved_tensors
         if not ctx.published:
-            soft = torch.sigmoid(embedding)
-            return gradient * (ctx.s_max * soft * (1 - soft)), None, None, None
+            slope = torch.sigmoid(embedding) * torch.sigmoid(-embedding)  # 1 - sigmoid would round
+            return gradient * (ctx.s_max * slope), None, None, None
         plain = scale * (gradient * (1 - mask) * mask)
         steep = torch.cosh((scale * embedding).clamp(-_STEEPEST, _STEEPEST)) + 1
         return plain * (ctx.s_max / scale * steep / (torch.cosh(embedding) + 1)), None, None, None
