@@ -343,10 +343,10 @@ def _check_hat(config: Config, method: HATConfig) -> None:
             "method.rehearsal=true has no meaning for method=hat, which spares what older tasks use: type "
             "method.rehearsal=false"
         )
-    if not isinstance(config.model, AlexNetConfig | CifarResNetConfig | ResNet18Config | ViTConfig):
+    if not isinstance(config.model, AlexNetConfig | CifarResNetConfig | ResNet18Config | ViTConfig | TimmConfig):
         raise UserError(
             f"{config.model.typed()} has no units that method=hat knows to mask: type model=alexnet, model=resnet18, "
-            "model=resnet32 or model=vit_cifar"
+            "model=resnet32, model=vit_cifar or model=timm"
         )
     if getattr(config.model, "frozen", False):
         raise UserError("model.frozen=true leaves method=hat nothing to mask that is learnt: type model.frozen=false")

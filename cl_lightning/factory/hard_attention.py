@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from cl_lightning.config.schema import Config, HATConfig
+from cl_lightning.config.schema import Config, HATConfig, TimmConfig
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import backbone_structure, named_network
 from cl_lightning.factory.phases import MAIN, build_phase
+from cl_lightning.factory.vit_methods import vit_structure
 from cl_lightning.methods import hat
 from cl_lightning.methods.base import Method
 
@@ -21,7 +22,7 @@ def build_hat(config: Config, scenario: Scenario, key: Key) -> Method:
     assert isinstance(method, HATConfig)
     structure = {
         "kind": "hat_network",
-        "backbone": backbone_structure(config, scenario),
+        "backbone": (vit_structure if isinstance(config.model, TimmConfig) else backbone_structure)(config, scenario),
         "s_max": method.s_max,
         "compensation": method.compensation,
         "classes": [],

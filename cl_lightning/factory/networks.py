@@ -12,8 +12,10 @@ from cl_lightning.config.schema import (
     AlexNetConfig,
     CifarResNetConfig,
     Config,
+    HATConfig,
     ResNet18Config,
     TimmBackboneConfig,
+    TimmConfig,
     ViTConfig,
     ViTMethodConfig,
 )
@@ -23,6 +25,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.models.backbone import Backbone, Fill
 from cl_lightning.models.backbone_weights import backbone_file_weights, timm_backbone_weights
 from cl_lightning.models.build import Structure, build_network
+from cl_lightning.models.vit_weights import timm_weights
 from cl_lightning.models.weights_file import Weights
 
 _ENCODERS = ("convit", "conv_vit", "timm_vit")
@@ -72,6 +75,9 @@ def starting_weights(config: Config, scenario: Scenario) -> Fill | None:
     file = model.weights_file if isinstance(model, _FROM_FILE) else None
     if file is not None:
         return lambda backbone: _fill(backbone, lambda: backbone_file_weights(Path(file), backbone))
+    if isinstance(config.method, HATConfig) and isinstance(model, TimmConfig) and model.pretrained:
+        of_vit = (model.name, scenario.image_size, scenario.channels, model.patch_size)
+        return lambda backbone: _fill(backbone, lambda: backbone.renamed(timm_weights(*of_vit)))
     if isinstance(model, TimmBackboneConfig) and model.pretrained:
         sizes = (model.name, scenario.image_size, scenario.channels, model.patch_size)
         return lambda backbone: _fill(backbone, lambda: timm_backbone_weights(backbone, *sizes))

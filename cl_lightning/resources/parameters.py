@@ -26,6 +26,7 @@ from cl_lightning.config.schema import (
     DKTConfig,
     DyToxConfig,
     FrozenConfig,
+    HATConfig,
     MEATConfig,
     MethodConfig,
     ModelConfig,
@@ -82,7 +83,7 @@ def count(config: Config, image_size: int, channels: int) -> Counts:
         try:
             trunk = MODELS[type(config.model)](config.model, image_size, channels)
         except NotPlainError as error:
-            if isinstance(method, TaskTransformerConfig | ViTMethodConfig):
+            if isinstance(method, TaskTransformerConfig | ViTMethodConfig | HATConfig):
                 raise
             raise error.with_mend("take model=timm_backbone, which reads any of timm's networks") from error
     own = _class_token if trunk.patches and not _has_class_token(config) else _nothing
@@ -111,7 +112,7 @@ def model_size(model: ModelConfig, image_size: int, channels: int) -> tuple[int,
 
 def _has_class_token(config: Config) -> bool:
     """Return whether the transformer's own class token is read."""
-    frozen = isinstance(config.method, FrozenConfig) and isinstance(config.model, TimmConfig)
+    frozen = isinstance(config.method, FrozenConfig | HATConfig) and isinstance(config.model, TimmConfig)
     return frozen or isinstance(config.model, ViTConfig) or isinstance(config.method, ViTMethodConfig)
 
 

@@ -130,7 +130,7 @@ def test_the_published_settings_reach_the_phase() -> None:
     [
         ("method.rehearsal=true", "method.rehearsal=true has no meaning for method=hat"),
         ("model=convit_tiny", "model=convit_tiny has no units that method=hat knows to mask: type model=alexnet"),
-        ("model=timm", "has no units that method=hat knows to mask"),
+        ("model=timm_backbone", "has no units that method=hat knows to mask"),
         ("model=resnet8 model.frozen=true model.weights_file=F", "model.frozen=true leaves method=hat nothing to mask"),
         ("method.main.optimiser=adamw", "undoes the factors that spare older tasks"),
         ("method.main.weight_decay=1e-4", "method.main.weight_decay=0.0001 moves the weights that older tasks use"),

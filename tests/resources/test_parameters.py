@@ -48,6 +48,7 @@ CASES = [
     "method=hat",
     "method=hat model=alexnet",
     "method=hat model=vit_cifar",
+    "method=hat model=timm model.patch_size=2",
     "method=finetune model=alexnet_tiny",
     "method=simplecil",
     "method=simplecil model=vit_tiny method.backbone_file=given",
