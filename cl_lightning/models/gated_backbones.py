@@ -80,7 +80,7 @@ class GatedAlexNet(GatedBackbone):
         super().__init__()
         self.backbone: AlexNet = backbone
         convolutions, layers = backbone.convolutions, backbone.layers
-        self.units = [*(c.out_channels for c in convolutions), *(f.out_features for f in layers)]  # type: ignore[misc]
+        self.units = [len(layer.weight) for layer in (*convolutions, *layers)]
 
     def forward(self, images: Images, gates: Gates, noise: Noise | None = None) -> Float[Tensor, "B D"]:
         """Embed images."""
@@ -187,7 +187,7 @@ class GatedViT(GatedBackbone):
 def _attention(block: Block, x_BnD: Float[Tensor, "B n D"], heads_H: Float[Tensor, " H"]) -> Float[Tensor, "B n D"]:
     q, k, v = (split_heads(each, block.attn.num_heads) for each in block.attn.qkv(x_BnD).chunk(3, dim=-1))
     mixed_BHnE = attend(q, k, v, mask=None) * heads_H[:, None, None]
-    return block.attn.proj(mixed_BHnE.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+    return block.attn.proj(mixed_BHnE.transpose(1, 2).flatten(2))
 
 
 def _of_channels(x: Float[Tensor, "B units *rest"], mask: Float[Tensor, " units"]) -> Float[Tensor, "B units *rest"]:

@@ -47,7 +47,7 @@ def gate(
             multiply: in float32 an open unit with s e > 16.6 has no gradient. ``exact`` is what the product stands for,
             s_max sigmoid'(e).
     """
-    return _Gate.apply(embedding_U, scale, s_max, compensation == "published")  # type: ignore[no-any-return]
+    return _Gate.apply(embedding_U, scale, s_max, compensation == "published")
 
 
 class _Gate(torch.autograd.Function):
@@ -105,7 +105,7 @@ def spared(weight: Tensor, place: Between, used: Sequence[Float[Tensor, " _units
     """Return ``weight`` with a gradient times 1 - min(used_out, used_in); ``used`` is in [0, 1] for each masked
     layer.
     """
-    return _Spared.apply(weight, *place.used(used, weight.ndim))  # type: ignore[no-any-return]
+    return _Spared.apply(weight, *place.used(used, weight.ndim))
 
 
 class _Spared(torch.autograd.Function):

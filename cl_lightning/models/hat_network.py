@@ -162,7 +162,7 @@ class HatNetwork(Network):
             return self.body(images, gates)
         kept: Any = self.kept[task]
         of_task = dict(zip(self._norms, kept.values(), strict=True))
-        return functional_call(self.body, of_task, (images, gates))  # type: ignore[no-any-return]
+        return functional_call(self.body, of_task, (images, gates))
 
     def logits(self, features: Features) -> Float[Tensor, "B C"]:
         """Concatenate the scores of all heads: head t reads embedding t."""

@@ -134,7 +134,7 @@ class Replay:
     def _named(self, task: int) -> dict[str, Tensor]:
         """Return our parameters by the names of the file; those of embeddings are split by layer."""
         network = self.method.network
-        named = {name.removeprefix("backbone."): p for name, p in network.body.named_parameters()}
+        named: dict[str, Tensor] = {name.removeprefix("backbone."): p for name, p in network.body.named_parameters()}
         named |= {f"last.{task}.{name}": p for name, p in network.heads[task].named_parameters()}
         return named
 
@@ -181,7 +181,7 @@ class Replay:
         for name, parameter in self._named(task).items():
             yield self._compared(f"{where}/{name}", parameter.grad)  # type: ignore[arg-type]
         gradient = self.method.network.embeddings[task].grad
-        for layer, of_layer in enumerate(self.method.network.by_layer(gradient), start=1):  # type: ignore[arg-type]
+        for layer, of_layer in enumerate(self.method.network.by_layer(gradient), start=1):
             theirs = self._file[f"{self._folder}/{where}/efc{layer}.weight"]
             whole = torch.zeros_like(theirs, dtype=self._dtype)
             whole[task] = of_layer
