@@ -207,7 +207,8 @@ data.balance data.orientation data.suggests data.suggests.models data.suggests.l
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
-model.shortcut model.hidden model.dropout model.drop_path model.general_token model.pretrained model.weights_file model.frozen model.width model.stem
+model.shortcut model.hidden model.dropout
+model.drop_path model.general_token model.pretrained model.weights_file model.frozen model.width model.stem
 recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores_seed
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
