@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 
 from cl_lightning.config.hydra_internals import keep_types_apart
 from cl_lightning.config.schema import (
+    AlexNetConfig,
     BiCConfig,
     CifarResNetConfig,
     Config,
@@ -19,6 +20,7 @@ from cl_lightning.config.schema import (
     DKTConfig,
     DyToxConfig,
     FinetuneConfig,
+    HATConfig,
     ICaRLConfig,
     IndividualConfig,
     JointConfig,
@@ -57,6 +59,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "der": DERConfig,
         "simplecil": SimpleCILConfig,
         "ranpac": RanPACConfig,
+        "hat": HATConfig,
         "meat": MEATConfig,
         "individual": IndividualConfig,
     },
@@ -68,6 +71,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "timm": TimmConfig,
         "timm_backbone": TimmBackboneConfig,
         "vit": ViTConfig,
+        "alexnet": AlexNetConfig,
         "cifar_resnet": CifarResNetConfig,
         "resnet18": ResNet18Config,
     },

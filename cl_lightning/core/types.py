@@ -259,6 +259,8 @@ class Phase:
     """
     gradient_clamp: float | None = None
     """Largest size of each element of the gradient, which is the mean over all processes; None: any."""
+    gradient_norm: float | None = None
+    """Largest norm of the whole gradient, likewise; None: any."""
     augmented: bool = True
     """False: the images as evaluation sees them, whatever the run's augmentation."""
     decays: Mapping[str, float] = field(default_factory=dict)
@@ -352,6 +354,8 @@ class Progress:
     epoch: int
     """Epoch of the last of these steps, from 0."""
     epochs: int
+    seen: float = 0.0
+    """Share of an epoch's images that have passed when the next step begins, in [0, 1): 0 for an epoch's first step."""
 
 
 Embed = Callable[[Tensor], Tensor]

@@ -28,7 +28,7 @@ from cl_lightning.learning.replicas import losses_by_replica
 from cl_lightning.learning.stopping_rule import StoppingState
 from cl_lightning.methods.base import Method
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
-from cl_lightning.optim.gradients import clamp_gradients
+from cl_lightning.optim.gradients import clamp_gradients, clip_gradients
 from cl_lightning.optim.optimiser import FACTOR, Factors, base_rate, make_optimiser
 from cl_lightning.optim.optimiser_state import load_optimiser
 from cl_lightning.optim.sam import ascend, descend
@@ -43,6 +43,8 @@ class PhaseLength:
     epochs: int
     images_per_step: int
     """Images of all replicas together, which a learning rate scaled with the batch follows."""
+    images_per_epoch: int | None = None
+    """Images of all replicas together; None: every step has as many."""
 
     @property
     def total_steps(self) -> int:
@@ -52,6 +54,11 @@ class PhaseLength:
     def epoch_of(self, step: int) -> int:
         """Return the epoch, from 0, of the ``step``-th step of the phase, from 1."""
         return (step - 1) // self.steps_per_epoch
+
+    def seen(self, steps: int) -> float:
+        """Return the share of an epoch's images that have passed after ``steps`` steps of the phase, in [0, 1)."""
+        images = self.images_per_epoch or self.steps_per_epoch * self.images_per_step
+        return steps % self.steps_per_epoch * self.images_per_step / images
 
 
 @dataclass(frozen=True)
@@ -209,7 +216,7 @@ class Learner(pl.LightningModule):
     def progress(self) -> Progress:
         """Position within the phase, once a step of it has been taken."""
         done, length = self.steps_done, self.length
-        return Progress(done, length.total_steps, length.epoch_of(done), length.epochs)
+        return Progress(done, length.total_steps, length.epoch_of(done), length.epochs, length.seen(done))
 
     def leave(self) -> PhaseCheckpoint:
         """Return the state from which the phase can be resumed after the last step; waits for the device.
@@ -309,12 +316,18 @@ class Learner(pl.LightningModule):
         return {**terms, _GRADIENT: self._watch.guard(self._optimiser, self._trained)}
 
     def _clamp(self) -> None:
-        """Clamp the gradient, where the phase asks for it; after the guard, which must see one that is infinite."""
-        if self.phase.gradient_clamp is None:
+        """Clamp or clip the gradient, where the phase asks for it; after the guard, which must see one that is
+        infinite.
+        """
+        clamp, norm = self.phase.gradient_clamp, self.phase.gradient_norm
+        if clamp is None and norm is None:
             return
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
-        clamp_gradients(self._trained, self.phase.gradient_clamp, scale)
+        if clamp is not None:
+            clamp_gradients(self._trained, clamp, scale)
+        if norm is not None:
+            clip_gradients(self._trained, norm, scale)
 
     def _rate_at(self, epoch: int, factor: float = 1.0) -> float:
         return learning_rate(self.phase.schedule, self._base_rate * factor, epoch, self.length.epochs)

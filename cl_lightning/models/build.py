@@ -8,6 +8,7 @@ from typing import Any
 from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, complete
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.adapters import AdaptedViTBackbone
+from cl_lightning.models.alexnet import AlexNet
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.bias_correction import BiasCorrectedLinear
 from cl_lightning.models.conv_vit import ConvViT
@@ -18,6 +19,7 @@ from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingN
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.extractor_network import ExtractorNetwork
 from cl_lightning.models.frozen_heads import MeanCosines, ProjectedRidge
+from cl_lightning.models.hat_network import HatNetwork
 from cl_lightning.models.heads import (
     CosineByTask,
     GrowingClassifier,
@@ -71,6 +73,7 @@ def build_backbone(structure: Structure) -> Backbone:
     kinds: dict[str, Callable[..., Backbone]] = {
         "cifar_resnet": CifarResNet,
         "resnet18": ResNet18,
+        "alexnet": AlexNet,
         "timm_backbone": TimmBackbone,
         "plain_vit": PlainViTBackbone,
         "adapted_vit": AdaptedViTBackbone,
@@ -174,11 +177,19 @@ def _masked_network(structure: Structure) -> MaskedNetwork:
     return network
 
 
+def _hat_network(structure: Structure) -> HatNetwork:
+    backbone = build_backbone(structure["backbone"])
+    network = HatNetwork(backbone, s_max=structure["s_max"], compensation=structure["compensation"])
+    network.learnt = structure.get("learnt", 0)
+    return network
+
+
 _NETWORKS: dict[str, Callable[[Structure], Network]] = {
     "task_network": _task_network,
     "token_network": _token_network,
     "embedding_network": _embedding_network,
     "extractor_network": _extractor_network,
     "masked_network": _masked_network,
+    "hat_network": _hat_network,
     "separate_network": lambda s: SeparateNetwork(PlainViT(**_without_kind(s["vit"]))),
 }

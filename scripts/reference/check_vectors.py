@@ -10,6 +10,7 @@ from cl_lightning.core.errors import InvalidFileError
 from scripts.reference import (
     bic_vectors,
     dkt_vectors,
+    hat_vectors,
     lwf_vectors,
     model_vectors,
     podnet_vectors,
@@ -57,6 +58,7 @@ KINDS = {
     "ucir": Kind("UCIR", ucir_vectors.matches, ucir_vectors.rows, ucir_vectors.is_input),
     "bic": Kind("BiC", bic_vectors.matches, bic_vectors.rows, bic_vectors.is_input),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
+    "hat": Kind("HAT", hat_vectors.matches, hat_vectors.rows, hat_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),
     "simplecil": Kind("SimpleCIL", simplecil_vectors.matches, simplecil_vectors.rows, simplecil_vectors.is_input),
     "dkt": Kind("DKT", dkt_vectors.matches, dkt_vectors.rows, dkt_vectors.is_input),

@@ -30,6 +30,7 @@ METHODS = {
     "dkt": [*SGD, *FINETUNING],
     "meat": [*SGD, *BACKBONE],
     "individual": [*SGD, *BACKBONE],
+    "hat": ["model=alexnet_tiny", "method.s_max=50"],
     "finetune": [*SGD, "method.main.lr=0.04"],
     "icarl": [],
     "lwf": [],

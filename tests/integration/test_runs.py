@@ -33,6 +33,7 @@ SHORT = {
     "bic": ["epochs_scale=0.05"],
     "wa": ["epochs_scale=0.06"],
     "der": ["epochs_scale=0.04"],
+    "hat": ["epochs_scale=0.06"],
     "simplecil": ["epochs_scale=0.06"],
     "ranpac": ["epochs_scale=0.06"],
 }

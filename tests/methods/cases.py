@@ -85,6 +85,8 @@ CASES = {
         "method.readouts=[entropy,linear]",
         *MODELS["vit"],
     ],
+    "hat on its own network": ["method=hat", "model=alexnet_tiny", "method.compensation=exact"],
+    "hat on a transformer, main by entropy": ["method=hat", "method.readouts=[entropy,linear]", *MODELS["vit"]],
     "lwf with frozen rows": ["method=lwf", "method.old_rows=frozen", "method.classify=all", *MODELS["cnn"]],
     "lwf with a memory": ["method=lwf", "method.rehearsal=true", "method.softmax=per_task", *MODELS["cnn"]],
     "ucir with fine-tuning": ["method=ucir", "method.finetune=true", *MODELS["cnn"]],

@@ -10,6 +10,7 @@ from cl_lightning.config.schema import (
     DAFormerConfig,
     DERConfig,
     DyToxConfig,
+    HATConfig,
     LwFConfig,
     MEATConfig,
     PODNetConfig,
@@ -20,6 +21,7 @@ from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.methods.bic import BiCOptions
 from cl_lightning.methods.der import DEROptions
 from cl_lightning.methods.dytox import DyToxOptions
+from cl_lightning.methods.hat import HATOptions
 from cl_lightning.methods.lwf import LwFOptions
 from cl_lightning.methods.meat import MEATOptions
 from cl_lightning.methods.podnet import PODNetOptions
@@ -76,6 +78,17 @@ def meat_options(**changed: Any) -> MEATOptions:
     method: MEATConfig = _method("meat")
     options = {"keep": method.keep, "drop_weight": method.drop_weight, "readouts": tuple(method.readouts)}
     return MEATOptions(**{**options, **changed})
+
+
+def hat_options(**changed: Any) -> HATOptions:
+    """Return HAT's."""
+    method: HATConfig = _method("hat")
+    options: dict[str, Any] = {
+        "usage_weight": method.usage_weight,
+        "embedding_limit": method.embedding_limit,
+        "readouts": tuple(method.readouts),
+    }
+    return HATOptions(**{**options, **changed})
 
 
 def neighbours(form: str, **changed: Any) -> Neighbours:

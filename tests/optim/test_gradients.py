@@ -1,4 +1,6 @@
-"""Clamping gradients: each element, in place; an overflow in half precision stays visible."""
+"""Clamping and clipping gradients, in place: each element, or all together; an overflow in half precision stays
+visible.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from cl_lightning.optim.gradients import clamp_gradients
+from cl_lightning.optim.gradients import clamp_gradients, clip_gradients
 
 
 def parameters(*gradients: list[float] | None) -> list[nn.Parameter]:
@@ -41,3 +43,35 @@ def test_an_overflow_stays_one() -> None:
     clamp_gradients([parameter], 5.0, torch.tensor(2.0))
     assert parameter.grad is not None
     assert not parameter.grad.isfinite().any()
+
+
+def test_a_long_gradient_is_shortened_as_a_whole() -> None:
+    first, none, second = parameters([3.0, 0.0, 0.0], None, [0.0, 4.0, 0.0])
+    again = parameters([3.0, 0.0, 0.0], [0.0, 4.0, 0.0])
+    clip_gradients([first, none, second], 1.0)
+    torch.nn.utils.clip_grad_norm_(again, 1.0)
+    assert [p.grad.tolist() for p in (first, second)] == [p.grad.tolist() for p in again]  # type: ignore[union-attr]
+    assert none.grad is None
+    clip_gradients([none], 1.0)
+
+
+@pytest.mark.parametrize("scale", [None, torch.tensor(64.0)])
+def test_a_short_gradient_stays_as_it_is(scale: torch.Tensor | None) -> None:
+    (parameter,) = parameters([3.0, -4.0, 0.0])
+    clip_gradients([parameter], 6.0, scale)
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == [3.0, -4.0, 0.0]
+
+
+def test_in_half_precision_the_norm_has_the_gradients_scale() -> None:
+    (parameter,) = parameters([300.0, -400.0, 0.0])
+    clip_gradients([parameter], 1.0, torch.tensor(100.0))
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == pytest.approx([60.0, -80.0, 0.0], rel=1e-5)
+
+
+def test_an_overflow_is_not_shortened_to_nothing() -> None:
+    (parameter,) = parameters([math.inf, 1.0, 2.0])
+    clip_gradients([parameter], 1.0, torch.tensor(2.0))
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == [math.inf, 1.0, 2.0]

@@ -38,6 +38,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nobody_had(tmp_path: Path) -> 
         "bic",
         "wa",
         "der",
+        "hat",
         "finetune",
         "joint",
         "dytox_plusplus",

@@ -29,6 +29,7 @@ from cl_lightning.config.schema.method import (
     EarlyFinetuningConfig,
     FinetuneConfig,
     FrozenConfig,
+    HATConfig,
     ICaRLConfig,
     IndividualConfig,
     JointConfig,
@@ -49,6 +50,7 @@ from cl_lightning.config.schema.method import (
     scale,
 )
 from cl_lightning.config.schema.model import (
+    AlexNetConfig,
     CifarResNetConfig,
     ConViTConfig,
     ConvViTConfig,
@@ -63,6 +65,7 @@ from cl_lightning.config.schema.outputs import LoggerConfig, ReportConfig
 from cl_lightning.config.schema.path_options import folder
 
 __all__ = [
+    "AlexNetConfig",
     "BatchConfig",
     "BiCConfig",
     "CifarResNetConfig",
@@ -79,6 +82,7 @@ __all__ = [
     "ExtendsConfig",
     "FinetuneConfig",
     "FrozenConfig",
+    "HATConfig",
     "ICaRLConfig",
     "IndividualConfig",
     "JointConfig",

@@ -250,6 +250,18 @@ class DERConfig(MethodConfig):
 
 
 @dataclass(kw_only=True)
+class HATConfig(MethodConfig):
+    """HAT."""
+
+    s_max: float = number(at_least=1.0, at_most=1e4)
+    compensation: str = choice(("published", "exact"))
+    usage_weight: float = _weight()
+    gradient_norm: float | None = number(above=0.0, at_most=MOST)
+    embedding_limit: float = number(above=0.0, at_most=50.0)
+    readouts: list[str]
+
+
+@dataclass(kw_only=True)
 class ViTMethodConfig(MethodConfig):
     """Options of the methods that start from one trained vision transformer."""
 

@@ -16,6 +16,7 @@ from cl_lightning.config.schema import (
     DERConfig,
     DKTConfig,
     FrozenConfig,
+    HATConfig,
     JointConfig,
     MEATConfig,
     PhaseConfig,
@@ -58,7 +59,7 @@ _DUPLEX = Need(lambda f: getattr(f.config.method, "head", "duplex") == "duplex",
 _BATCH_NORM = Need(lambda f: isinstance(f.config.model, ConvViTConfig), "model=conv_vit_cifar")
 _GENERAL_TOKEN = Need(lambda f: getattr(f.config.model, "general_token", False), "model.general_token=true")
 _CAN_REMEMBER = Need(
-    lambda f: not isinstance(f.config.method, JointConfig | ViTMethodConfig | FrozenConfig),
+    lambda f: not isinstance(f.config.method, JointConfig | ViTMethodConfig | FrozenConfig | HATConfig),
     "a method that keeps exemplars, such as method=dytox",
 )
 _REMEMBERS = Need(lambda f: f.config.method.rehearsal, "method.rehearsal=true")
@@ -195,9 +196,9 @@ method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
-method.correction_batch_norm
-method.weight method.classify method.softmax method.old_rows
+method.correction_batch_norm method.weight method.classify method.softmax method.old_rows
 method.projection method.ridge method.adapt
+method.s_max method.compensation method.usage_weight method.gradient_norm method.embedding_limit
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 early_stopping early_stopping.patience
 data data.name data.order data.classes data.initial data.increment data.validation
@@ -206,8 +207,8 @@ data.balance data.orientation data.suggests data.suggests.models data.suggests.l
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
+model.shortcut model.hidden model.dropout
 model.drop_path model.general_token model.pretrained model.weights_file model.frozen model.width model.stem
-model.shortcut
 recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores_seed
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
