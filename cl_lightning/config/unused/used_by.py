@@ -142,6 +142,13 @@ def _of_form(*forms: str) -> Need:
     )
 
 
+def _pruned_by(*rules: str) -> Need:
+    return Need(
+        lambda f: getattr(getattr(f.config.method, "pruning", None), "rule", "none") in rules,
+        " or ".join(f"method.pruning.rule={rule}" for rule in rules),
+    )
+
+
 def _suggestions() -> list[Line]:
     """Return the lines of the data's suggestions, which are read where the user has not decided."""
     auto = Need(lambda f: f.given.model.name == "auto", "model=auto")
@@ -193,6 +200,7 @@ method.decoder_mlp method.decoder_bias method.similarity_weight method.head meth
 method.reconstruction.weight
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
+method.pruning method.pruning.rule method.kd_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
 method.correction_batch_norm
@@ -266,6 +274,10 @@ LINES: tuple[Line, ...] = (
         "method.reconstruction.mask method.reconstruction.ffn_ratio method.reconstruction.reduction",
         Need(has("reconstruction"), "method.reconstruction.weight=0.5"),
     ),
+    _line("method.pruning.sparsity method.pruning.s_max method.pruning.kernel", _pruned_by("masks")),
+    _line("method.pruning.share", _pruned_by("scales")),
+    _line("method.pruning.start method.finetune_pruned", _pruned_by("masks", "scales")),
+    _line("method.kd_temperature", Need(has("kd_weight"), "method.kd_weight=1")),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),
     _line("method.neighbours.k method.neighbours.weight", _of_form("similarity", "distance", "order")),
     _line("method.neighbours.temperature", _of_form("similarity")),
