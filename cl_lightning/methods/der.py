@@ -29,6 +29,7 @@ Legend: B batch, C classes.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,7 @@ PRUNE = "prune"
 _RESET_KEY, _DENSE, _REMEMBERED = "reset_key", "dense", "remembered"
 
 Weights = dict[str, Tensor]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -208,19 +210,22 @@ class DER(Method):
         """Prune the newest extractor, or draw the classifier anew."""
         match name:
             case "prune":
-                self._prune()
+                self._prune(task)
             case "reset_classifier":
                 assert self._reset_key is not None
                 self.network.reset_classifier(self._reset_key)
             case _:
                 super().act(name, task, look)
 
-    def _prune(self) -> None:
+    def _prune(self, task: Task) -> None:
         pruning, newest = self._options.pruning, self.network.newest_prunable()
         assert pruning is not None
         assert newest is not None
         self._dense = None if pruning.fresh else newest.dense_weights()
+        before = sum(p.numel() for p in newest.parts()["backbone"])
         newest.prune(pruning.share)
+        left = sum(p.numel() for p in newest.parameters())
+        _log.info("task %d: %d of its extractor's %d parameters are left", task.index + 1, left, before)
 
     def readouts(self) -> dict[str, Readout]:
         """Describe the scores: softmax, at the second stage's temperature once there has been one."""

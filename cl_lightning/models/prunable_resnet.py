@@ -153,17 +153,22 @@ class PrunableResNet(Backbone):
             assert share is not None
             kept = largest_scales(_blocks(self.backbone), share, sum(p.numel() for p in self.backbone.parameters()))
         else:
-            training, convolutions = self.training, _masked_convolutions(self.backbone)
-            self.eval()
-            for name, mask in self.masks().items():
-                convolutions[name].weight.mul_(mask[:, None, None])
-            self.train(training)
-            logits = self.logits.detach().split(list(self.masked.values()))
-            kept = {name: open_channels(part) for name, part in zip(self.masked, logits, strict=True)}
-            self.logits = None
-            del self.sharpness
+            kept = self._close(self.logits)
         narrow(self.backbone, kept)
         self._kept = kept
+
+    def _close(self, logits: Tensor) -> dict[str, list[int]]:
+        """Put the masks at s_max into the weights, and drop them; return the open channels."""
+        assert self._s_max is not None
+        masks = annealed_mask(logits, torch.full_like(self.sharpness, self._s_max))
+        parts = [each.split(list(self.masked.values())) for each in (masks, logits)]
+        kept = {}
+        for (name, convolution), mask, part in zip(_masked_convolutions(self.backbone).items(), *parts, strict=True):
+            convolution.weight.mul_(mask[:, None, None])
+            kept[name] = open_channels(part)
+        self.logits = None
+        del self.sharpness
+        return kept
 
     # ---- description -------------------------------------------------------------------------------------------------
 
