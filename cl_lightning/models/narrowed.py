@@ -79,11 +79,12 @@ def _channels(left: dict[str, Any], name: str, convolution: nn.Conv2d) -> list[i
     channels = left.pop(name, None)
     if channels is None:
         return list(range(convolution.in_channels))
-    known = set(range(convolution.in_channels))
-    if not isinstance(channels, list) or not channels or not known >= set(channels) or sorted(set(channels)) != channels:
-        allowed = f"numbers below {convolution.in_channels}, ascending"
+    count = convolution.in_channels
+    plain = isinstance(channels, list) and all(type(channel) is int for channel in channels)
+    if not plain or not channels or sorted(set(channels)) != channels or channels[0] < 0 or channels[-1] >= count:
+        allowed = f"a list of numbers below {count}, ascending"
         raise InvalidSettingError(name, str(channels)[:40], "are no channels of this convolution", allowed)
-    return channels
+    return list(channels)
 
 
 def _cut(weight: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
