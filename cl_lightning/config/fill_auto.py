@@ -107,9 +107,9 @@ def _fill_data(data: Open[DataConfig], method: Open[MethodConfig]) -> Open[DataC
 
 
 def _fill_method(method: Open[MethodConfig], model: ModelConfig) -> MethodConfig:
-    """Replace MixUp with alpha 0 and sharpness-aware steps of radius 0 by null, and pruning by no rule. Their options
-    exist anyway, so that ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null. A
-    backbone that comes from nowhere else is trained by the first task.
+    """Replace MixUp with alpha 0, sharpness-aware steps of radius 0 and pruning by no rule by null. Their options exist
+    anyway, so that ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged
+    into a null. A backbone that comes from nowhere else is trained by the first task.
     """
     if getattr(method, "main", None) is None and not isinstance(method, FrozenConfig):
         raise UserError(f"method.main=null leaves method={method.name} nothing to train: type method.main.epochs=N")

@@ -32,8 +32,8 @@ from cl_lightning.models.knowledge_transfer import KnowledgeTransferBlock
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
-from cl_lightning.models.prunable_resnet import PrunableResNet
 from cl_lightning.models.proxies import ProxiesByTask
+from cl_lightning.models.prunable_resnet import PrunableResNet
 from cl_lightning.models.reconstruction import Reconstruction
 from cl_lightning.models.resnet import CifarResNet, ResNet18
 from cl_lightning.models.separate_network import SeparateNetwork

@@ -1,4 +1,4 @@
-"""Masks of channels that are annealed while they are learnt: DER's pruning (Yan, Xie & He, CVPR 2021), from its formulae.
+"""Masks of channels, annealed while they are learnt: DER's pruning (Yan, Xie & He, CVPR 2021), from its formulae.
 
 A channel has a logit e and the mask sigmoid(s e) (after HAT, Serra et al. 2018). Within an epoch of B batches s rises
 from 1 / s_max, where each mask is about one half, to s_max, where it is nearly 0 or 1:
@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 LARGEST_LOGIT = 6.0
-"""Logits are kept within this distance of 0 (as HAT's): sigmoid'(e) does not vanish, so that a channel can come back."""
+"""Largest size of a logit, as HAT's: sigmoid'(e) does not vanish, so that a channel can come back."""
 
 
 class _AnnealedMask(torch.autograd.Function):

@@ -69,7 +69,7 @@ class ExtractorNetwork(Network):
         return network
 
     def grow(self, num_new: int, key: Key) -> None:
-        """Append an extractor (the newest one's successor: a copy, batch-norm statistics too) and enlarge the classifier.
+        """Append an extractor (the newest's successor: a copy, batch-norm statistics too) and enlarge the classifier.
 
         The classifier's block for old classes and old features keeps its values; the new rows and the new columns are
         drawn as ``nn.Linear`` draws its own. The auxiliary classifier is drawn anew, from the second task on.

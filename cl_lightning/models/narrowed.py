@@ -17,7 +17,7 @@ from cl_lightning.models.replica_norm import ReplicaBatchNorm2d
 from cl_lightning.models.resnet import BasicBlock
 
 Kept = Mapping[str, Sequence[int]]
-"""Name of a block's convolution -> the input channels that it keeps, ascending, one at least; all where it is absent."""
+"""Name of a block's convolution -> the input channels that it keeps, ascending, one at least; absent: all."""
 _SHORTCUT = "shortcut.0"
 
 

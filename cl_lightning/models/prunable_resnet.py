@@ -131,8 +131,7 @@ class PrunableResNet(Backbone):
     # ---- pruning -----------------------------------------------------------------------------------------------------
 
     def dense_weights(self) -> dict[str, Tensor]:
-        """Return a copy of the dense network's weights, without masks, on the CPU: what a next network may start from.
-        """
+        """Return a copy of the dense network's weights, without masks, on the CPU, for a next network."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.backbone.state_dict().items()}
 
     def load_dense(self, weights: Mapping[str, Tensor]) -> None:
@@ -224,4 +223,3 @@ def largest_scales(blocks: Mapping[str, BasicBlock], share: float, parameters: i
 def _cost_of_a_channel(block: BasicBlock) -> int:
     """Return the parameters of a row of the first convolution, of its norm, and of a column of the second."""
     return block.conv1.weight[0].numel() + 2 + block.conv2.weight[:, 0].numel()
-

@@ -1,4 +1,4 @@
-"""Comparison of golden vectors of DER's pruning with ours, in float64: masks, their sharpness, the sparsity loss and its
+"""Comparison of golden vectors of DER's pruning with ours, in float64: masks, their sharpness, the sparsity loss,
 gradients, compensated ones, and which channels are open. No public code computes any of them: all are derived.
 """
 

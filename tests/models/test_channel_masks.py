@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_sharpness_rises_within_an_epoch() -> None:
     rise = [sharpness_of(batch, 5, 100.0) for batch in range(5)]
     assert rise[0] == pytest.approx(0.01)
     assert rise[-1] == pytest.approx(100.0)
-    steps = [b - a for a, b in zip(rise, rise[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(rise)]
     assert steps == pytest.approx([steps[0]] * 4)
     assert sharpness_of(0, 1, 100.0) == pytest.approx(100.0), "a single batch is the last one"
 
