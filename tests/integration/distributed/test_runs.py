@@ -50,6 +50,7 @@ METHODS = {
     "podnet": [],
     "bic": ["memory.size=200"],
     "wa": [],
+    "der": ["method.pruning.rule=masks"],
 }
 BEFORE = {"bic": 3}
 """Items of the first task before anything is chosen, where they are not growth and a phase alone."""
