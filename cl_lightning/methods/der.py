@@ -64,7 +64,7 @@ from cl_lightning.models.tensor_types import Images, Scales
 
 RESET_CLASSIFIER = "reset_classifier"
 PRUNE = "prune"
-_RESET_KEY, _DENSE, _REMEMBERED = "reset_key", "dense", "remembered"
+_RESET_KEY, _DENSE, _REMEMBERED = "reset_key", "dense/", "remembered"
 
 Weights = dict[str, Tensor]
 _log = logging.getLogger(__name__)
@@ -236,27 +236,38 @@ class DER(Method):
         """Return what an interruption must not lose: the key of the second stage's classifier, the weights that the
         next extractor starts from, and the classifier whose scores are distilled.
         """
-        state: dict[str, Plain] = {_RESET_KEY: None if self._reset_key is None else self._reset_key.value}
-        if self._options.pruning is not None:
-            state[_DENSE] = self._dense
-        if self._options.kd_weight > 0:
-            remembered = self.network.remembered
-            state[_REMEMBERED] = None if remembered is None else remembered.cpu()
-        return state
+        dense = {f"{_DENSE}{name}": value for name, value in (self._dense or {}).items()}
+        remembered = {} if self.network.remembered is None else {_REMEMBERED: self.network.remembered.cpu()}
+        return {_RESET_KEY: None if self._reset_key is None else self._reset_key.value, **dense, **remembered}
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
         """Restore the state. Raises ``ValueError`` for anything else than a value of :meth:`extra_state`."""
-        value, dense, remembered = (state.get(name) for name in (_RESET_KEY, _DENSE, _REMEMBERED))
-        fits = value is None or isinstance(value, int)
-        fits = fits and (dense is None or (isinstance(dense, dict) and all(map(torch.is_tensor, dense.values()))))
-        fits = fits and (remembered is None or (isinstance(remembered, Tensor) and remembered.ndim == 2))
-        if set(state) != set(self.extra_state()) or not fits:
-            given = ", ".join(state) or "nothing"
-            reason = f"holds {given}, not {' and '.join(self.extra_state())}"
+        value, remembered = state.get(_RESET_KEY), state.get(_REMEMBERED)
+        dense = {name.removeprefix(_DENSE): each for name, each in state.items() if name.startswith(_DENSE)}
+        known = {_RESET_KEY, _REMEMBERED, *(f"{_DENSE}{name}" for name in dense)}
+        fits = _RESET_KEY in state and set(state) <= known and (value is None or isinstance(value, int))
+        if not fits or not self._fits(dense) or not self._remembers(remembered):
+            given = ", ".join(state)[:80] or "nothing"
+            reason = f"holds {given}, not a reset_key and what its options need"
             raise InvalidFileError("the state", reason, "resume a run of method=der")
         self._reset_key = None if value is None else Key(value)
-        self._dense = dense
+        self._dense = dense or None
         self.network.remember(remembered)
+
+    def _fits(self, dense: dict[str, Plain]) -> bool:
+        """Return whether these are weights of a dense extractor, or none."""
+        newest, pruning = self.network.newest_prunable(), self._options.pruning
+        starts = newest is not None and newest.pruned and pruning is not None and not pruning.fresh
+        if not starts or newest is None:
+            return not dense
+        return all(isinstance(each, Tensor) for each in dense.values()) and newest.fits(dense)
+
+    def _remembers(self, classifier: Plain) -> bool:
+        """Return whether this is a classifier of before the newest task, or None where there is none."""
+        *before, _ = self.network.structure()["classes"] or [0]
+        if self._options.kd_weight == 0 or not before:
+            return classifier is None
+        return isinstance(classifier, Tensor) and classifier.shape == (sum(before), self.network.dim * len(before))
 
 
 MAIN_PARTS = ("new_extractor", "classifier", "auxiliary")

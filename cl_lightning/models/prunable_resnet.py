@@ -134,6 +134,12 @@ class PrunableResNet(Backbone):
         """Return a copy of the dense network's weights, without masks, on the CPU, for a next network."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.backbone.state_dict().items()}
 
+    def fits(self, weights: Mapping[str, Tensor]) -> bool:
+        """Return whether ``weights`` have the names and shapes of :meth:`dense_weights`."""
+        with torch.device("meta"):
+            dense = self._make().state_dict()
+        return {name: value.shape for name, value in dense.items()} == {name: v.shape for name, v in weights.items()}
+
     def load_dense(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of :meth:`dense_weights`. Raises ``RuntimeError`` where they are of another network."""
         self.backbone.load_state_dict(weights, strict=True)

@@ -113,9 +113,9 @@ def test_the_next_extractor_starts_from_the_dense_one() -> None:
     train(der, task_of(0, 2), MAIN, batch([0, 1, 0, 1], 2), steps=3)
     dense = newest(der).dense_weights()
     der.act(PRUNE, task_of(0, 2), NOTHING)
-    assert set(der.extra_state()["dense"]) == set(dense)
+    assert {name for name in der.extra_state() if "/" in name} == {f"dense/{name}" for name in dense}
     der.grow(task_of(1, 2, 2), Key(1), NOTHING)
-    assert der.extra_state()["dense"] is None, "it has been used"
+    assert list(der.extra_state()) == ["reset_key"], "it has been used"
     assert all(torch.equal(value, dense[name]) for name, value in newest(der).backbone.state_dict().items())
     assert [e.pruned for e in der.network.extractors] == [True, False]  # type: ignore[union-attr]
 
@@ -124,7 +124,7 @@ def test_or_from_nothing() -> None:
     der = grown(made(Pruning(None, 0.5, area=True, fresh=True)), 2)
     before = newest(der).dense_weights()
     der.act(PRUNE, task_of(0, 2), NOTHING)
-    assert der.extra_state()["dense"] is None
+    assert list(der.extra_state()) == ["reset_key"]
     der.grow(task_of(1, 2, 2), Key(1), NOTHING)
     assert not torch.equal(newest(der).backbone.state_dict()["conv.weight"], before["conv.weight"])
 
@@ -161,14 +161,25 @@ def test_an_interruption_before_or_behind_pruning_loses_nothing(pruning: Pruning
 
 def test_a_state_of_other_options_is_refused() -> None:
     pruned, plain = grown(made(), 2), grown(made(None), 2)
-    for each, state in (
+    pruned.act(PRUNE, task_of(0, 2), NOTHING)
+    state = pruned.extra_state()
+    weight = "dense/stages.0.0.conv1.weight"
+    distilling = grown(made(None, kd_weight=1.0), 2)
+    distilling.grow(task_of(1, 2, 2), Key(1), NOTHING)
+    for each, given in (
         (pruned, plain.extra_state()),
-        (plain, pruned.extra_state()),
-        (pruned, {**pruned.extra_state(), "dense": 3}),
-        (pruned, {**pruned.extra_state(), "dense": {"conv": 3}}),
+        (plain, state),
+        (pruned, {**state, weight: 3}),
+        (pruned, {**state, weight: state[weight][:2]}),
+        (pruned, {**state, "dense/more": state[weight]}),
+        (pruned, {**state, "more": 1}),
+        (pruned, {key: value for key, value in state.items() if key != weight}),
+        (distilling, plain.extra_state()),
+        (distilling, {**distilling.extra_state(), "remembered": torch.zeros(2, 3)}),
+        (plain, distilling.extra_state()),
     ):
         with pytest.raises(ValueError, match=r"^[^\n]*method=der[^\n]*$"):
-            each.load_extra_state(state)
+            each.load_extra_state(given)
 
 
 def test_old_scores_are_distilled_from_the_classifier_of_before() -> None:
