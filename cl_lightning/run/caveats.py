@@ -155,6 +155,6 @@ def _own_pruning(config: Config, scenario: Scenario) -> Iterator[str]:
         )
         return
     yield (
-        "extractors cut by their scales are an adaptation from Simple-DER's abstract, the paper's method cannot be "
-        "rebuilt from what is public: compare with nothing published, or type method.pruning.rule=masks"
+        "extractors cut by their scales are an adaptation from Simple-DER's abstract, from which the paper's method "
+        "cannot be rebuilt: compare with nothing published, or type method.pruning.rule=masks"
     )

@@ -38,6 +38,20 @@ def test_a_run_with_another_paper_s_rebuilt_branch_is_a_reconstruction() -> None
     branch = "method.reconstruction.weight=1"
     assert origin_of(filled("method=dytox", branch)) == "reconstruction"
     assert origin_of(filled("method=dytox", "method.reconstruction.weight=0")) == "published"
+
+
+@pytest.mark.parametrize(
+    ("typed", "label"),
+    [
+        (["method.pruning.rule=none", "method.pruning.sparsity=3"], "published"),
+        (["method.pruning.rule=masks"], "reconstruction"),
+        (["method.pruning.rule=scales"], "adaptation"),
+        (["method.kd_weight=1"], "adaptation"),
+        (["method.pruning.rule=masks", "method.kd_weight=1"], "adaptation"),
+    ],
+)
+def test_der_is_published_without_pruning_alone(typed: list[str], label: str) -> None:
+    assert origin_of(filled("method=der", *typed)) == label
     assert origin_of(filled("method=dytox", branch, "model=timm")) == "adaptation"
 
 

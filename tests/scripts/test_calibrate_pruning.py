@@ -1,4 +1,4 @@
-"""Bisection of the weight of the sparsity loss: on made-up counts, and what is refused; the runs themselves are long."""
+"""Bisection of the weight of the sparsity loss on made-up counts, and what is refused; the runs themselves are long."""
 
 from __future__ import annotations
 
