@@ -49,12 +49,12 @@ class Point:
     average_parameters: float
     """Mean over tasks of the network's parameters after each."""
     evidence: dict[str, Any]
-    """What the run says beside that."""
+    """Counts, accuracies and origin of its run."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was typed."""
+    """Options of a calibration, as typed."""
 
     target: float
     low: float = 0.01

@@ -38,6 +38,7 @@ def test_a_run_with_another_paper_s_rebuilt_branch_is_a_reconstruction() -> None
     branch = "method.reconstruction.weight=1"
     assert origin_of(filled("method=dytox", branch)) == "reconstruction"
     assert origin_of(filled("method=dytox", "method.reconstruction.weight=0")) == "published"
+    assert origin_of(filled("method=dytox", branch, "model=timm")) == "adaptation"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,6 @@ def test_a_run_with_another_paper_s_rebuilt_branch_is_a_reconstruction() -> None
 )
 def test_der_is_published_without_pruning_alone(typed: list[str], label: str) -> None:
     assert origin_of(filled("method=der", *typed)) == label
-    assert origin_of(filled("method=dytox", branch, "model=timm")) == "adaptation"
 
 
 @pytest.mark.parametrize("method", options("method"))

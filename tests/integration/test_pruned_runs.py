@@ -1,4 +1,4 @@
-"""Whole runs of DER whose extractors are pruned: stopped within a phase and gone on with, replayed, exported, bundled."""
+"""Whole runs of DER whose extractors are pruned: stopped within a phase, gone on with, replayed, exported, bundled."""
 
 from __future__ import annotations
 
