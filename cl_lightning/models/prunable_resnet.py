@@ -79,12 +79,12 @@ class PrunableResNet(Backbone):
     def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B D"], Maps]:
         """Return vectors and maps; through masks as sharp as ``sharpness`` in training, as s_max in evaluation."""
         if self.logits is None:
-            return self.backbone(images, scales)  # type: ignore[no-any-return]
+            return self.backbone(images, scales)
         convolutions = _masked_convolutions(self.backbone)
         weights = {
             f"{name}.weight": convolutions[name].weight * mask[:, None, None] for name, mask in self.masks().items()
         }
-        return functional_call(self.backbone, weights, (images, scales))  # type: ignore[no-any-return]
+        return functional_call(self.backbone, weights, (images, scales))
 
     def masks(self) -> dict[str, Float[Tensor, " channels"]]:
         """Return the mask of each masked convolution's input channels, as sharp as :meth:`forward` has them."""
