@@ -135,17 +135,11 @@ def _unless_none(need: Need) -> Need:
     return Need(lambda f: f.given.memory.budget == "none" or need.holds(f), need.type)
 
 
-def _of_form(*forms: str) -> Need:
+def _is_one_of(group: str, name: str, *values: str) -> Need:
+    """Return the condition for an option of a group of the method's, which may be null, to have one of some values."""
     return Need(
-        lambda f: getattr(getattr(f.config.method, "neighbours", None), "form", "none") in forms,
-        " or ".join(f"method.neighbours.form={form}" for form in forms),
-    )
-
-
-def _pruned_by(*rules: str) -> Need:
-    return Need(
-        lambda f: getattr(getattr(f.config.method, "pruning", None), "rule", "none") in rules,
-        " or ".join(f"method.pruning.rule={rule}" for rule in rules),
+        lambda f: getattr(getattr(f.config.method, group, None), name, "none") in values,
+        " or ".join(f"method.{group}.{name}={value}" for value in values),
     )
 
 
@@ -274,14 +268,17 @@ LINES: tuple[Line, ...] = (
         "method.reconstruction.mask method.reconstruction.ffn_ratio method.reconstruction.reduction",
         Need(has("reconstruction"), "method.reconstruction.weight=0.5"),
     ),
-    _line("method.pruning.sparsity method.pruning.s_max method.pruning.kernel", _pruned_by("masks")),
-    _line("method.pruning.share", _pruned_by("scales")),
-    _line("method.pruning.start method.finetune_pruned", _pruned_by("masks", "scales")),
+    _line("method.pruning.sparsity method.pruning.s_max method.pruning.kernel", _is_one_of("pruning", "rule", "masks")),
+    _line("method.pruning.share", _is_one_of("pruning", "rule", "scales")),
+    _line("method.pruning.start method.finetune_pruned", _is_one_of("pruning", "rule", "masks", "scales")),
     _line("method.kd_temperature", Need(has("kd_weight"), "method.kd_weight=1")),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),
-    _line("method.neighbours.k method.neighbours.weight", _of_form("similarity", "distance", "order")),
-    _line("method.neighbours.temperature", _of_form("similarity")),
-    _line("method.neighbours.margin", _of_form("order")),
+    _line(
+        "method.neighbours.k method.neighbours.weight",
+        _is_one_of("neighbours", "form", "similarity", "distance", "order"),
+    ),
+    _line("method.neighbours.temperature", _is_one_of("neighbours", "form", "similarity")),
+    _line("method.neighbours.margin", _is_one_of("neighbours", "form", "order")),
     _line("method.gamma", _MASKS),
     _line("method.token_mask_blocks method.keep method.drop_weight method.token_rate", _TOKEN_MASKS),
     _line("method.ffn_rate", Need(has("ffn_masks"), "method.ffn_masks=true")),
