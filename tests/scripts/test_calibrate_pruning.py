@@ -110,8 +110,8 @@ def test_help_is_the_text_of_the_module(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_real_calibration_and_again_without_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    typed = ["target=60000", "tolerance=0.2", f"out={tmp_path}", "data=digits", "data.increment=5", "model=resnet8"]
-    typed += ["epochs_scale=0.02", "balanced_epochs_scale=0.1", "high=100", "report.page=false"]
+    typed = ["target=30000", "tolerance=0.2", f"out={tmp_path}", "data=digits", "data.increment=5", "model=resnet8"]
+    typed += ["epochs_scale=0.02", "balanced_epochs_scale=0.1", "high=1000", "report.page=false"]
     status = main(typed)
     content = json.loads((tmp_path / "calibration.json").read_text())
     assert status == (0 if content["met"] else 1)
