@@ -23,8 +23,8 @@ from cl_lightning.models.network import Network
 from cl_lightning.models.timm_names import expected_size
 from cl_lightning.resources.parameters import model_size
 
-_GROWN = ("classes", "packed", "learnt")
-"""Keys of a description that grow with tasks; all others are as before the first task."""
+_GROWN = ("classes", "packed", "learnt", "kept")
+"""Keys of a description that grow with tasks, or tell what was pruned; all others are as before the first task."""
 _MOST_TIMES = 8
 """Largest factor of the image size over that of a name of timm's."""
 _MOST_FIXED = 16

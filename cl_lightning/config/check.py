@@ -78,6 +78,8 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
         raise UserError("method.rehearsal=true has no meaning for joint training: type method.rehearsal=false")
     if isinstance(config.method, TaskTransformerConfig):
         _check_task_transformer(config, config.method)
+    if isinstance(config.method, DERConfig):
+        _check_pruning(config, config.method)
     if isinstance(config.method, DAFormerConfig):
         _check_neighbours(config.method)
     if isinstance(config.method, ViTMethodConfig | FrozenConfig):
@@ -213,6 +215,19 @@ def _check_model(config: Config, automatic: bool) -> None:
         )
     if getattr(model, "frozen", False):
         _check_frozen(config)
+
+
+def _check_pruning(config: Config, method: DERConfig) -> None:
+    if method.finetune_pruned and method.pruning is None:
+        raise UserError(
+            "method.finetune_pruned=true needs what is pruned: type method.pruning.rule=masks or "
+            "method.finetune_pruned=false"
+        )
+    if method.pruning is not None and not isinstance(config.model, CifarResNetConfig | ResNet18Config):
+        raise UserError(
+            f"{config.model.typed()}: method.pruning.rule={method.pruning.rule} removes channels of residual blocks, "
+            "and it has none; type model=resnet18, model=resnet32 or method.pruning.rule=none"
+        )
 
 
 def _check_timm_backbone(config: Config, model: TimmBackboneConfig) -> None:

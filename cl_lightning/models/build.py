@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, complete
@@ -34,6 +35,7 @@ from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.proxies import ProxiesByTask
+from cl_lightning.models.prunable_resnet import PrunableResNet
 from cl_lightning.models.reconstruction import Reconstruction
 from cl_lightning.models.resnet import CifarResNet, ResNet18
 from cl_lightning.models.separate_network import SeparateNetwork
@@ -70,6 +72,9 @@ def build_backbone(structure: Structure) -> Backbone:
     """Build a network from images to one vector."""
     if structure["kind"] == "class_token":
         return ClassTokenBackbone(build_encoder(structure["encoder"]))
+    if structure["kind"] == "prunable_resnet":
+        dense = partial(build_backbone, structure["backbone"])
+        return PrunableResNet(dense, s_max=structure["s_max"], kept=structure["kept"])
     kinds: dict[str, Callable[..., Backbone]] = {
         "cifar_resnet": CifarResNet,
         "resnet18": ResNet18,

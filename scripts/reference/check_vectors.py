@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cl_lightning.core.errors import InvalidFileError
 from scripts.reference import (
     bic_vectors,
+    der_pruning_vectors,
     dkt_vectors,
     hat_vectors,
     lwf_vectors,
@@ -57,6 +58,9 @@ KINDS = {
     "lwf": Kind("LwF", lwf_vectors.matches, lwf_vectors.rows, lwf_vectors.is_input),
     "ucir": Kind("UCIR", ucir_vectors.matches, ucir_vectors.rows, ucir_vectors.is_input),
     "bic": Kind("BiC", bic_vectors.matches, bic_vectors.rows, bic_vectors.is_input),
+    "der_pruning": Kind(
+        "DER's pruning", der_pruning_vectors.matches, der_pruning_vectors.rows, der_pruning_vectors.is_input
+    ),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
     "hat": Kind("HAT", hat_vectors.matches, hat_vectors.rows, hat_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),

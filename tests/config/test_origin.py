@@ -42,6 +42,20 @@ def test_a_run_with_another_paper_s_rebuilt_branch_is_a_reconstruction() -> None
     assert origin_of(filled("method=dytox", branch, "model=timm")) == "adaptation"
 
 
+@pytest.mark.parametrize(
+    ("typed", "label"),
+    [
+        (["method.pruning.rule=none", "method.pruning.sparsity=3"], "published"),
+        (["method.pruning.rule=masks"], "reconstruction"),
+        (["method.pruning.rule=scales"], "adaptation"),
+        (["method.kd_weight=1"], "adaptation"),
+        (["method.pruning.rule=masks", "method.kd_weight=1"], "adaptation"),
+    ],
+)
+def test_der_is_published_without_pruning_alone(typed: list[str], label: str) -> None:
+    assert origin_of(filled("method=der", *typed)) == label
+
+
 @pytest.mark.parametrize("method", options("method"))
 def test_each_option_of_a_method_says_itself_what_it_is(method: str) -> None:
     """A file that starts from another one does not have its label by silence."""

@@ -115,12 +115,23 @@ CASES = {
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],
     "der with a transformer": ["method=der", *MODELS["transformer"]],
+    "der pruned by masks": ["method=der", "method.pruning.rule=masks", *MODELS["cnn"]],
+    "der pruned by scales, fine-tuned, with distillation": [
+        "method=der",
+        "method.pruning.rule=scales",
+        "method.pruning.start=fresh",
+        "method.finetune_pruned=true",
+        "method.kd_weight=1",
+        *MODELS["cnn"],
+    ],
 }
 QUICK = {*options("method"), "dytox, published recipe", "daformer, neighbours"}
 """Those of `make test-fast`; `make test` has all."""
 MOVES_OLD_SCORES = {
     "der",
     "der with a transformer",
+    "der pruned by masks",
+    "der pruned by scales, fine-tuned, with distillation",
     "dytox with one head",
     "daformer with one head",
     "dkt",

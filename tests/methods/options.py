@@ -69,7 +69,8 @@ def der_options(**changed: Any) -> DEROptions:
     """Return DER's."""
     method: DERConfig = _method("der")
     weight, temperature = method.auxiliary_weight, method.temperature
-    options = {"auxiliary_weight": weight, "temperature": temperature, "rehearsal": method.rehearsal}
+    options: dict[str, Any] = {"auxiliary_weight": weight, "temperature": temperature, "rehearsal": method.rehearsal}
+    options |= {"pruning": None, "kd_weight": method.kd_weight, "kd_temperature": method.kd_temperature}
     return DEROptions(**{**options, **changed})
 
 

@@ -53,6 +53,14 @@ def test_every_method_survives(method: str, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
+def test_masks_and_pruned_extractors_survive(tmp_path: Path) -> None:
+    options = ["method.pruning.rule=masks", "method.kd_weight=1", "method.finetune_pruned=true"]
+    done = kill(tmp_path, "kills=10", "methods=der", "seed=1", *options, seconds=1800)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", ["dytox", "icarl"])
 def test_loaders_beside_the_run_change_nothing(method: str, tmp_path: Path) -> None:
     done = kill(tmp_path, "kills=10", f"methods={method}", "workers=2", seconds=1800)

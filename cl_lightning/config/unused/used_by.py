@@ -136,10 +136,11 @@ def _unless_none(need: Need) -> Need:
     return Need(lambda f: f.given.memory.budget == "none" or need.holds(f), need.type)
 
 
-def _of_form(*forms: str) -> Need:
+def _is_one_of(group: str, name: str, *values: str) -> Need:
+    """Return the condition for an option of a group of the method's, which may be null, to have one of some values."""
     return Need(
-        lambda f: getattr(getattr(f.config.method, "neighbours", None), "form", "none") in forms,
-        " or ".join(f"method.neighbours.form={form}" for form in forms),
+        lambda f: getattr(getattr(f.config.method, group, None), name, "none") in values,
+        " or ".join(f"method.{group}.{name}={value}" for value in values),
     )
 
 
@@ -194,6 +195,7 @@ method.decoder_mlp method.decoder_bias method.similarity_weight method.head meth
 method.reconstruction.weight
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
+method.pruning method.pruning.rule method.kd_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
 method.correction_batch_norm method.weight method.classify method.softmax method.old_rows
@@ -267,10 +269,17 @@ LINES: tuple[Line, ...] = (
         "method.reconstruction.mask method.reconstruction.ffn_ratio method.reconstruction.reduction",
         Need(has("reconstruction"), "method.reconstruction.weight=0.5"),
     ),
+    _line("method.pruning.sparsity method.pruning.s_max method.pruning.kernel", _is_one_of("pruning", "rule", "masks")),
+    _line("method.pruning.share", _is_one_of("pruning", "rule", "scales")),
+    _line("method.pruning.start method.finetune_pruned", _is_one_of("pruning", "rule", "masks", "scales")),
+    _line("method.kd_temperature", Need(has("kd_weight"), "method.kd_weight=1")),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),
-    _line("method.neighbours.k method.neighbours.weight", _of_form("similarity", "distance", "order")),
-    _line("method.neighbours.temperature", _of_form("similarity")),
-    _line("method.neighbours.margin", _of_form("order")),
+    _line(
+        "method.neighbours.k method.neighbours.weight",
+        _is_one_of("neighbours", "form", "similarity", "distance", "order"),
+    ),
+    _line("method.neighbours.temperature", _is_one_of("neighbours", "form", "similarity")),
+    _line("method.neighbours.margin", _is_one_of("neighbours", "form", "order")),
     _line("method.gamma", _MASKS),
     _line("method.token_mask_blocks method.keep method.drop_weight method.token_rate", _TOKEN_MASKS),
     _line("method.ffn_rate", Need(has("ffn_masks"), "method.ffn_masks=true")),
