@@ -195,7 +195,8 @@ method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
-method.correction_batch_norm
+method.correction_batch_norm method.modules method.path_every method.candidates method.growth
+method.reference_parity
 method.weight method.classify method.softmax method.old_rows
 method.projection method.ridge method.adapt
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
