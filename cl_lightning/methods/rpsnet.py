@@ -7,8 +7,8 @@ kept in place: every few tasks a random path through a network of parallel modul
 1. **hold out** images of each new class, never trained on, within the memory's budget: they choose between paths;
 2. **grow**: copy a frozen teacher; add rows to the classifier; every ``path_every`` tasks, draw paths, one module of
    each layer uniformly, one path a candidate;
-3. for each candidate, from the same start: **train** on the new images and the exemplars what its path brought, with the
-   links and the classifier: L = CE + phi KL(softmax(u / T) || softmax(z / T)), where u has the teacher's scores for old
+3. for each candidate, from the same start: **train** what its path brought, the links and the classifier on the new
+   images and the exemplars: L = CE + phi KL(softmax(u / T) || softmax(z / T)), where u has the teacher's scores for old
    classes and the one-hot label for new ones; phi rises with the tasks (equation 5). Then **score** it: accuracy on
    what is held out. The best one goes on. Other tasks go on with the path that there is, and have one candidate;
 4. keep a **random** choice of exemplars.

@@ -49,9 +49,10 @@ METHODS = {
     "ucir": [],
     "podnet": [],
     "bic": ["memory.size=200"],
+    "rpsnet": ["memory.size=200"],
     "wa": [],
 }
-BEFORE = {"bic": 3}
+BEFORE = {"bic": 3, "rpsnet": 3}
 """Items of the first task before anything is chosen, where they are not growth and a phase alone."""
 
 
