@@ -1,8 +1,9 @@
 """RPS-Net's network: nine layers of parallel modules, of which a path takes one a layer.
 
 Rajasegaran, Hayat, Khan, Khan & Shao, Random path selection (NeurIPS 2019), section 3.1, as the authors' code has it. A
-layer's output is the *sum* of its modules on any path so far, then ReLU. Layers 4, 6 and 8 double the channels: a "link", a
-convolution that all paths share, takes the place of the shortcut there. The others but the first add their input.
+layer's output is the *sum* of its modules on any path so far, then ReLU. Layers 4, 6 and 8 double the channels: a
+"link", a convolution that all paths share, takes the place of the shortcut there. The others but the first add their
+input.
 
 The published network holds eight modules a layer from the start, 89.59 M parameters with 100 classes. One that is on no
 path takes part in nothing: here modules are built when a path comes to them. One path has 12.60 M parameters, five
