@@ -60,7 +60,9 @@ from cl_lightning.models.replica_norm import ReplicaBatchNorm2d, hold_statistics
 MAIN_PARTS = ("backbone", "classifier")
 """Parts that a phase trains: what the newest path brought, the links, the classifier."""
 BEGIN, SCORE, CHOOSE = "begin_", "score_", "choose"
-_PATHS_KEY, _START, _BEST = "paths_key", "start", "best"
+_NUMBERS = ("paths_key", "best_candidate", "best_right")
+_START, _BEST = "start.", "best."
+"""Names of numbers in the state, and what names of weights in it begin with."""
 log = logging.getLogger(__name__)
 
 
@@ -87,6 +89,17 @@ class RPSNetOptions:
         return 1.0 if task < 3 else self.growth * (task - 2)
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A candidate that has been trained."""
+
+    number: int
+    right: int
+    """Right answers on what is held out."""
+    weights: dict[str, Tensor]
+    """What its training has moved, by name."""
+
+
 class RPSNet(Method):
     """The method of random paths."""
 
@@ -99,10 +112,9 @@ class RPSNet(Method):
         self._main = main
         self._options = options
         self._paths_key: Key | None = None
-        self._start: dict[str, Tensor] | None = None
-        """What candidates move, as it was before the first one; None outside of their phases."""
-        self._best: dict[str, Plain] | None = None
-        """Best candidate so far: its number, its images right, and the weights of what it moved."""
+        self._start: dict[str, Tensor] = {}
+        """What candidates move, as it was before the first one; empty outside of their phases."""
+        self._best: _Candidate | None = None
 
     @property
     def _backbone(self) -> PathBackbone:
@@ -131,7 +143,7 @@ class RPSNet(Method):
         """Copy the teacher, add rows, and the first candidate's path where one is drawn."""
         self.teacher = frozen_copy(self.network) if task.index > 0 else None
         self.network.grow(task.num_new, key)
-        self._start = self._best = None
+        self._start, self._best = {}, None
         self._paths_key = key.fold("paths") if self._draws(task) else None
         if self._draws(task):
             self._add_path(0)
@@ -163,7 +175,6 @@ class RPSNet(Method):
 
     def _take_back(self) -> None:
         """Undo a candidate."""
-        assert self._start is not None
         for backbone in self._followers():
             backbone.remove_path()
         self._load(self._start)
@@ -190,17 +201,17 @@ class RPSNet(Method):
         right = int((logits.argmax(dim=1) == labels).sum())
         path = self._backbone.paths[-1]
         log.info("path %d, %s: %d of %d held-out images right", candidate + 1, list(path), right, len(labels))
-        if self._best is None or right > self._best["right"]:
-            self._best = {"candidate": candidate, "right": right, "weights": self._moved()}
+        if self._best is None or right > self._best.right:
+            self._best = _Candidate(candidate, right, self._moved())
 
     def _choose(self) -> None:
         """Go on with the best candidate."""
         assert self._best is not None
         self._take_back()
-        self._add_path(self._best["candidate"])
-        self._load(self._best["weights"])
-        log.info("path %d goes on", self._best["candidate"] + 1)
-        self._start = self._best = self._paths_key = None
+        self._add_path(self._best.number)
+        self._load(self._best.weights)
+        log.info("path %d goes on", self._best.number + 1)
+        self._start, self._best, self._paths_key = {}, None, None
 
     def _moved(self, *, shared_alone: bool = False) -> dict[str, Tensor]:
         """Return copies of what the newest path's training moves, by name; ``shared_alone``: without the path's own
@@ -259,18 +270,33 @@ class RPSNet(Method):
     # ---- state -------------------------------------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Plain]:
-        """Return the key that paths are drawn from, the candidates' start and the best one so far."""
-        key = None if self._paths_key is None else self._paths_key.value
-        return {_PATHS_KEY: key, _START: self._start, _BEST: self._best}
+        """Return the key that paths are drawn from, the candidates' start and the best one so far, without nesting."""
+        best = self._best
+        numbers = (
+            None if self._paths_key is None else self._paths_key.value,
+            None if best is None else best.number,
+            None if best is None else best.right,
+        )
+        kept = {_START: self._start, _BEST: {} if best is None else best.weights}
+        weights = {f"{prefix}{name}": value for prefix, of_one in kept.items() for name, value in of_one.items()}
+        return {**dict(zip(_NUMBERS, numbers, strict=True)), **weights}
 
     def load_extra_state(self, state: dict[str, Plain]) -> None:
         """Restore them. Raises ``InvalidFileError`` for anything else than a value of :meth:`extra_state`."""
-        key = state.get(_PATHS_KEY)
-        if set(state) != {_PATHS_KEY, _START, _BEST} or not (key is None or isinstance(key, int)):
+        weights = {name: value for name, value in state.items() if name.startswith((_START, _BEST))}
+        key, number, right = (state.get(name) for name in _NUMBERS)
+        whole = all(value is None or isinstance(value, int) for value in (key, number, right))
+        if set(state) != {*_NUMBERS, *weights} or not whole or (number is None) != (right is None):
             given = ", ".join(state) or "nothing"
-            raise InvalidFileError("the state", f"holds {given}, and no paths", "resume a run of method=rpsnet")
+            raise InvalidFileError("the state", f"holds {given[:80]}, and no paths", "resume a run of method=rpsnet")
         self._paths_key = None if key is None else Key(key)
-        self._start, self._best = state[_START], state[_BEST]
+        self._start = _without(_START, weights)
+        self._best = None if number is None else _Candidate(number, right, _without(_BEST, weights))
+
+
+def _without(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def _paths_of(network: nn.Module) -> PathBackbone:

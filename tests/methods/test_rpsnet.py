@@ -216,7 +216,7 @@ def test_candidates_start_alike_and_the_best_goes_on(parity: bool) -> None:
     assert backbone_of(rpsnet).paths[-1] == paths[best]
     chosen = weights(rpsnet)
     assert all(torch.equal(chosen[name], value) for name, value in after[best].items())
-    assert rpsnet.extra_state() == {"paths_key": None, "start": None, "best": None}
+    assert rpsnet.extra_state() == {"paths_key": None, "best_candidate": None, "best_right": None}
     assert rpsnet.teacher is not None
     assert len(rpsnet.teacher.structure()["backbone"]["paths"]) == (2 if parity else 1)
 
@@ -226,15 +226,15 @@ def test_an_earlier_candidate_wins_a_tie() -> None:
     for candidate in range(3):
         rpsnet.act(f"begin_{candidate}", task(2), HELD)
         rpsnet.act(f"score_{candidate}", task(2), Held({0: torch.tensor([0])}))
-    best = rpsnet.extra_state()["best"]
-    assert best["candidate"] == 0 or best["right"] == 1
+    best = rpsnet.extra_state()
+    assert best["best_candidate"] == 0 or best["best_right"] == 1
 
 
 def test_a_state_of_another_network_is_refused() -> None:
     rpsnet = method(3)
     with pytest.raises(InvalidFileError, match="holds means, and no paths"):
         rpsnet.load_extra_state({"means": torch.zeros(1)})
-    state = {"paths_key": 1, "start": {"classifier.weight": torch.zeros(1, 1)}, "best": None}
+    state = {"paths_key": 1, "best_candidate": None, "best_right": None, "start.classifier.weight": torch.zeros(1, 1)}
     rpsnet.load_extra_state(state)
     with pytest.raises(InvalidFileError, match="a path of another network"):
         rpsnet.act("begin_1", task(2), HELD)
