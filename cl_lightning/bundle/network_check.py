@@ -20,7 +20,6 @@ from cl_lightning.factory.networks import encoder_structure
 from cl_lightning.methods.base import Method
 from cl_lightning.models.build import build_network
 from cl_lightning.models.network import Network
-from cl_lightning.models.path_network import LAYERS
 from cl_lightning.models.timm_names import expected_size
 from cl_lightning.resources.parameters import model_size
 
@@ -114,21 +113,12 @@ def _rebuilt(part: Mapping[str, Any], allowed: set[Leaf], tasks: Sequence[int], 
         raise ValueError(f"{what} has learnt tasks of {classes} classes, the run of {list(tasks)}"[:200])
     whole(0, len(classes))(structure.get("packed", 0), f"packed of {what}")
     whole(0, sum(tasks))(structure.get("outputs", 0), f"outputs of {what}")
-    _check_paths(structure.get("backbone"), len(tasks), what)
     try:  # what the same constructors have just made of the configuration, they make of a description that is whole
         network = build_network(structure, Key(0))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"the description of {what} is not whole ({type(error).__name__}: {error})") from error
     _load(network, weights, what)
     return network
-
-
-def _check_paths(backbone: Any, tasks: int, what: str) -> None:
-    """Raise ``ValueError`` for paths through parallel modules that are more than one a task, or no whole numbers."""
-    paths = backbone.get("paths", []) if isinstance(backbone, Mapping) else []
-    list_of(list_of(whole(0), length=LAYERS))(paths, f"the paths of {what}")
-    if len(paths) > tasks:
-        raise ValueError(f"{what} has {len(paths)} paths, but {tasks} tasks")
 
 
 def _load(network: Network, weights: Mapping[str, Tensor], what: str) -> None:

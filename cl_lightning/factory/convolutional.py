@@ -192,7 +192,7 @@ def build_rpsnet(config: Config, scenario: Scenario, key: Key) -> Method:
         scenario,
         key,
         head=every_class if parity else None,
-        backbones={"path_net": {"layer7_residual": not parity}},
+        backbones={"path_net": {"layer7_residual": not parity, "modules": method.modules}},
     )
     main = build_phase(MAIN, method.main, config, View.MERGED, rpsnet.MAIN_PARTS)
     return rpsnet.RPSNet(network, main, options)

@@ -27,6 +27,9 @@ from cl_lightning.models.replica_norm import ReplicaBatchNorm2d
 from cl_lightning.models.tensor_types import Images, Maps, Scales
 
 LAYERS = 9
+Path = tuple[int, ...]
+"""Number of a path's module in each layer."""
+FIRST: Path = (0,) * LAYERS
 STEMS = ("small", "large")
 _WIDENINGS = (None, 1, 1, 1, 2, 2, 4, 4, 8)
 """Channels that enter each layer, in widths of the first; None: the image's."""
@@ -39,6 +42,17 @@ _POOLED = {"small": (4, 6), "large": (2, 4, 6, 8)}
 def _convolution(before: int, after: int, *, side: int = 3, stride: int = 1) -> list[nn.Module]:
     convolution = nn.Conv2d(before, after, side, stride=stride, padding=side // 2)
     return [convolution, ReplicaBatchNorm2d(after)]
+
+
+def described(path: Path) -> str:
+    """Return a path as text, for a description: ``0-3-1-0-7-2-2-5-4``."""
+    return "-".join(map(str, path))
+
+
+def _read(path: str) -> Path:
+    """Invert :func:`described`; what is none becomes an empty path, which no backbone takes."""
+    numbers = path.split("-")
+    return tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else ()
 
 
 class PathLayer(nn.Module):
@@ -88,7 +102,8 @@ class PathBackbone(Backbone):
         channels: int = 3,
         stem: str = "small",
         layer7_residual: bool = True,
-        paths: Sequence[Sequence[int]] = ((0,) * LAYERS,),
+        modules: int = 1,
+        paths: Sequence[str] = (described(FIRST),),
     ) -> None:
         """Build for images of any size from 1 pixel; draws from torch's current stream.
 
@@ -97,7 +112,8 @@ class PathBackbone(Backbone):
             channels: channels of the images.
             stem: ``small`` (3 x 3, two poolings: CIFAR) or ``large`` (7 x 7 of stride 2, four poolings: ImageNet).
             layer7_residual: False leaves out the input of layer 7 from its sum, as the authors' code does.
-            paths: numbers of the modules of each path, first to last layer.
+            modules: modules of a layer that there may be, >= 1.
+            paths: each path so far, as :func:`described`.
 
         Raises ``ValueError`` for other sizes, stems and paths.
         """
@@ -111,9 +127,10 @@ class PathBackbone(Backbone):
             "channels": channels,
             "stem": stem,
             "layer7_residual": layer7_residual,
+            "modules": modules,
         }
         self._pooled = _POOLED[stem]
-        self._paths: list[tuple[int, ...]] = []
+        self._paths: list[Path] = []
         entering = [channels if factor is None else factor * width for factor in _WIDENINGS]
         leaving = [*entering[1:], self.dim]
         self.layers = nn.ModuleList(
@@ -127,27 +144,29 @@ class PathBackbone(Backbone):
             for index, (before, after) in enumerate(zip(entering, leaving, strict=True))
         )
         for path in paths:
-            self.add_path(path)
+            self.add_path(_read(path))
         self.train()
 
     @property
-    def paths(self) -> tuple[tuple[int, ...], ...]:
+    def paths(self) -> tuple[Path, ...]:
         """Paths so far, oldest first."""
         return tuple(self._paths)
 
     def _layers(self) -> list[PathLayer]:
         return [layer for layer in self.layers if isinstance(layer, PathLayer)]
 
-    def add_path(self, path: Sequence[int]) -> None:
+    def add_path(self, path: Path) -> None:
         """Add a path; modules that no earlier one has are built, from torch's current stream. Their outputs count from
-        now on. Raises ``ValueError`` for a path that is not one module >= 0 of each layer.
+        now on. Raises ``ValueError`` for a path that is not one of the ``modules`` of each layer.
         """
-        if len(path) != LAYERS or min(path) < 0:
-            raise InvalidSettingError("paths", list(path), f"is no path of {LAYERS} modules", [0] * LAYERS)
+        most = self._sizes["modules"] - 1
+        if len(path) != LAYERS or not all(0 <= chosen <= most for chosen in path):
+            reason = f"is no path of {LAYERS} modules from 0 to {most}"
+            raise InvalidSettingError("paths", described(path), reason, described(FIRST))
         for layer, chosen in zip(self._layers(), path, strict=True):
             if str(chosen) not in layer.choices:
                 layer.choices[str(chosen)] = layer.build()
-        self._paths.append(tuple(path))
+        self._paths.append(path)
         parameter = next(self.parameters())
         self.to(parameter.device, parameter.dtype)
 
@@ -197,4 +216,4 @@ class PathBackbone(Backbone):
 
     def structure(self) -> dict[str, Any]:
         """Return the sizes and the paths to build it again."""
-        return {"kind": "path_net", **self._sizes, "paths": [list(path) for path in self._paths]}
+        return {"kind": "path_net", **self._sizes, "paths": [described(path) for path in self._paths]}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.losses.distillation import divergence_from
 from cl_lightning.methods.rpsnet import RPSNetOptions
-from cl_lightning.models.path_network import LAYERS, PathBackbone
+from cl_lightning.models.path_network import LAYERS, PathBackbone, described
 from scripts.reference.difference import Row, difference, lacking
 from scripts.reference.vectors import VectorFile
 
@@ -69,7 +69,8 @@ def _session(file: VectorFile, session: int, phi: float) -> Iterator[Row]:
 def _parameters(modules: int) -> int:
     """Return the size of the published network of 100 classes, without making it."""
     with torch.device("meta"):
-        backbone = PathBackbone(paths=[(module,) * LAYERS for module in range(modules)])
+        paths = [described((module,) * LAYERS) for module in range(modules)]
+        backbone = PathBackbone(modules=modules, paths=paths)
     return sum(parameter.numel() for parameter in backbone.parameters()) + 100 * (backbone.dim + 1)
 
 

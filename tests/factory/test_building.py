@@ -34,7 +34,7 @@ from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
 from tests.config.made import filled
 
-TINY = {"transformer": "convit_tiny", "cnn": "resnet8", "vit": "vit_tiny"}
+TINY = {"transformer": "convit_tiny", "cnn": "resnet8", "paths": "path_net_tiny", "vit": "vit_tiny"}
 """Networks that are built at once: schedules and parts do not depend on their sizes."""
 
 

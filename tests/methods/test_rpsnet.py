@@ -72,7 +72,9 @@ def method(tasks: int = 0, **changed: Any) -> RPSNet:
     """After the growth of some tasks of two classes."""
     options = rpsnet_options(**{"candidates": 3, **changed})
     with rng.torch_seeded(Key(0)):
-        backbone = PathBackbone(width=2, channels=1, layer7_residual=not options.reference_parity)
+        backbone = PathBackbone(
+            width=2, channels=1, layer7_residual=not options.reference_parity, modules=options.modules
+        )
         head = AllocatedLinear(backbone.dim, 20) if options.reference_parity else None
         network = EmbeddingNetwork(backbone, head=head)
     rpsnet = RPSNet(network, MAIN, options)

@@ -11,16 +11,16 @@ from cl_lightning.core import rng
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.core.rng import Key
 from cl_lightning.models.build import build_backbone
-from cl_lightning.models.path_network import LAYERS, PathBackbone
+from cl_lightning.models.path_network import FIRST, LAYERS, PathBackbone, described
 
-FIRST = (0,) * LAYERS
 SECOND = (0, 1, 2, 0, 1, 0, 3, 0, 1)
 IMAGES = rng.normal(Key(1), torch.arange(2 * 3 * 256)).view(2, 3, 16, 16)
 
 
 def made(*paths: tuple[int, ...], width: int = 2, stem: str = "small", layer7_residual: bool = True) -> PathBackbone:
     with rng.torch_seeded(Key(0)):
-        backbone = PathBackbone(width=width, stem=stem, layer7_residual=layer7_residual, paths=paths or (FIRST,))
+        texts = [described(path) for path in paths or (FIRST,)]
+        backbone = PathBackbone(width=width, stem=stem, layer7_residual=layer7_residual, modules=4, paths=texts)
     backbone.eval()
     return backbone
 
@@ -56,7 +56,10 @@ def test_sizes_are_the_published_ones() -> None:
     """12.60 M on one path, 89.59 M in all with 100 classes; five paths that share nothing are 56.60 M."""
     with torch.device("meta"):
         counts = [
-            sum(p.numel() for p in PathBackbone(paths=[(k,) * LAYERS for k in range(n)]).parameters())
+            sum(
+                p.numel()
+                for p in PathBackbone(modules=n, paths=[described((k,) * LAYERS) for k in range(n)]).parameters()
+            )
             for n in (1, 5, 8)
         ]
     assert [count + 51300 for count in counts] == [12_601_188, 56_596_836, 89_593_572]
@@ -125,8 +128,9 @@ def test_images_may_be_small(side: int) -> None:
     [
         ({"width": 0}, "width=0"),
         ({"stem": "huge"}, "stem=huge"),
-        ({"paths": [[0, 1]]}, "no path of 9 modules"),
-        ({"paths": [[-1] * 9]}, "no path of 9 modules"),
+        ({"paths": ["0-1"]}, "paths=0-1 is no path of 9 modules from 0 to 0"),
+        ({"modules": 2, "paths": ["0-0-0-2-0-0-0-0-0"]}, "no path of 9 modules from 0 to 1"),
+        ({"paths": ["x"]}, "no path of 9 modules"),
     ],
 )
 def test_other_sizes_are_refused(changed: dict[str, object], told: str) -> None:

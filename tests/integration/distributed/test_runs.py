@@ -85,6 +85,26 @@ def test_from_equal_weights_any_number_of_processes_keeps_the_same_images_and_co
 
 
 @pytest.mark.long
+def test_any_number_of_processes_chooses_the_same_path(tmp_path: Path) -> None:
+    """From equal weights of two candidates, of which the second is still to be scored."""
+    options = ["method=rpsnet", "method.path_every=1", "method.candidates=2", *FOUR, "memory.size=200"]
+    learn(1, tmp_path / "one", options)
+    trained = tmp_path / "one" / "checkpoints" / "task_001_item_07.pt"
+    payload = load_checkpoint(tmp_path / "one" / "checkpoints" / "task_001.pt")
+    for world in (2, 4):
+        again = tmp_path / f"again_{world}"
+        (again / "checkpoints").mkdir(parents=True)
+        shutil.copy(trained, again / "checkpoints")
+        shutil.copy(tmp_path / "one" / "config.yaml", again)
+        assert len(set(learn(world, again, [], resume=True))) == 1, "every process knows the outcome"
+        found = load_checkpoint(again / "checkpoints" / "task_001.pt")
+        assert found["network"]["structure"] == payload["network"]["structure"]
+        weights = found["network"]["weights"]
+        assert all(torch.equal(weights[name], value) for name, value in payload["network"]["weights"].items())
+        assert (found["memory"], found["matrices"]) == (payload["memory"], payload["matrices"])
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("method", [["simplecil"], ["ranpac", "method.projection=300", "method.ridge=all"]])
 def test_from_equal_features_any_number_of_processes_has_the_same_sums(method: list[str], tmp_path: Path) -> None:
     name, *own = method
