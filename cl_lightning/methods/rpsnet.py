@@ -97,7 +97,7 @@ class _Candidate:
     right: int
     """Right answers on what is held out."""
     weights: dict[str, Tensor]
-    """What its training has moved, by name."""
+    """Weights that its training has moved, by name."""
 
 
 class RPSNet(Method):
@@ -113,7 +113,7 @@ class RPSNet(Method):
         self._options = options
         self._paths_key: Key | None = None
         self._start: dict[str, Tensor] = {}
-        """What candidates move, as it was before the first one; empty outside of their phases."""
+        """Weights that candidates move, as they were before the first one; empty outside of their phases."""
         self._best: _Candidate | None = None
 
     @property
