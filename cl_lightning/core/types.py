@@ -327,6 +327,8 @@ class Herd:
     """Keep as many of a new class as an old one has, beyond the budget: for a phase that trains on both alike. Another
     herding ``again`` ends it.
     """
+    at_random: bool = False
+    """A random choice in place of herding, drawn by the run's key: no image is looked at."""
 
 
 @dataclass(frozen=True)
@@ -367,6 +369,8 @@ class DataAccess(Protocol):
 
     exemplars: dict[int, Tensor]
     """Global label -> training rows in the memory, of all replicas together, ascending; none that is held out."""
+    held_out: dict[int, Tensor]
+    """Global label -> training rows that are held out, as many of a new class as of an old one; empty without them."""
     flips: bool
     """True if a mirrored image is still an image of its class (not so for digits)."""
 

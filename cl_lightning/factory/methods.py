@@ -21,6 +21,7 @@ from cl_lightning.config.schema import (
     MEATConfig,
     PODNetConfig,
     RanPACConfig,
+    RPSNetConfig,
     SimpleCILConfig,
     UCIRConfig,
     WAConfig,
@@ -36,6 +37,7 @@ from cl_lightning.factory.convolutional import (
     build_joint,
     build_lwf,
     build_podnet,
+    build_rpsnet,
     build_ucir,
     build_wa,
 )
@@ -57,6 +59,7 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     PODNetConfig: build_podnet,
     UCIRConfig: build_ucir,
     BiCConfig: build_bic,
+    RPSNetConfig: build_rpsnet,
     WAConfig: build_wa,
     DERConfig: build_der,
     SimpleCILConfig: build_simplecil,

@@ -17,6 +17,7 @@ from scripts.reference import (
     podnet_vectors,
     ranpac_vectors,
     recipe_vectors,
+    rpsnet_vectors,
     simplecil_vectors,
     ucir_vectors,
 )
@@ -61,6 +62,7 @@ KINDS = {
     "der_pruning": Kind(
         "DER's pruning", der_pruning_vectors.matches, der_pruning_vectors.rows, der_pruning_vectors.is_input
     ),
+    "rpsnet": Kind("RPS-Net", rpsnet_vectors.matches, rpsnet_vectors.rows, rpsnet_vectors.is_input),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
     "hat": Kind("HAT", hat_vectors.matches, hat_vectors.rows, hat_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),
