@@ -72,4 +72,5 @@ def _augmentation(name: str, crop_padding: int, flip: bool) -> Augmentation | No
         "basic": basic,
         "brightness": dataclasses.replace(basic, brightness=_PUBLISHED_BRIGHTNESS),
         "randaugment": dataclasses.replace(basic, randaugment=RandAugment()),
+        "variants": dataclasses.replace(basic, variants=True),
     }[name]

@@ -18,7 +18,7 @@ MOST = 1e6
 """Largest factor, weight or temperature."""
 ENCODERS = ("transformer", "conv_transformer", "cnn", "vit")
 """Kinds of encoders that data suggest models for."""
-AUGMENTATIONS = ("none", "basic", "brightness", "randaugment")
+AUGMENTATIONS = ("none", "basic", "brightness", "randaugment", "variants")
 
 
 def scale() -> Any:
@@ -215,6 +215,20 @@ class BiCConfig(MethodConfig):
     decay_by_task: bool
     correction_batch_norm: str = choice(("evaluation", "training"))
     bias_correction: PhaseConfig = field(metadata=role(balanced=True))
+
+
+@dataclass(kw_only=True)
+class E2EConfig(MethodConfig):
+    """End-to-End."""
+
+    temperature: float = _temperature()
+    copies: int = whole(at_least=1, at_most=MANY)
+    variants: str = choice(("fixed", "fresh"))
+    gradient_noise: float = number(at_most=MOST)
+    noise_power: float = number(at_most=100.0)
+    decay: str = choice(("norm_squared", "plain"))
+    first: PhaseConfig | None = field(metadata=role(first_task_if="first"))
+    balanced: PhaseConfig = field(metadata=role(balanced=True))
 
 
 @dataclass(kw_only=True)
