@@ -15,7 +15,9 @@ from omegaconf import OmegaConf
 
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.fill_auto import changed_switches
+from cl_lightning.config.identity import numeric_settings
 from cl_lightning.config.registry import register
+from cl_lightning.config.saved import to_plain
 from cl_lightning.config.schema import Config, MethodConfig, RecipeConfig
 from cl_lightning.config.yaml_files import config_dir, options
 
@@ -217,6 +219,40 @@ def test_what_the_recipes_differ_in() -> None:
     assert {key for key in set(clean) - set(OF_DKT) if clean[key] == erratum[key]} == {
         "mixup_softmax", "distillation_class_mean", "herd_distinct", "herd_after_finetuning", "precision"
     }  # fmt: skip
+
+
+WITHOUT = {
+    "dkt_without_similarity": {"method.similarity_weight": 0.0},
+    "dkt_without_duplex_head": {"method.head": "linear"},
+    "dkt_without_cutout": {"data.cutout": 0},
+    "dkt_at_dytox_rate": {
+        "batch.size": 128,
+        "batch.replicas": 2,
+        "method.main.reference_batch": 512,
+        "method.finetuning.reference_batch": 512,
+    },
+}
+"""Experiment -> what it has in another way than DKT whole."""
+
+
+@pytest.mark.parametrize("experiment", WITHOUT)
+def test_each_part_of_dkt_is_taken_away_alone(experiment: str) -> None:
+    whole, without = (numeric_settings(to_plain(composed(f"experiment={e}"))) for e in ("dkt_whole", experiment))
+    assert {key: value for key, value in without.items() if whole[key] != value} == WITHOUT[experiment]
+
+
+def test_four_pairs_of_encoder_and_decoder_are_trained_alike() -> None:
+    pairs = ["dkt_whole", "dkt_on_convit", "dytox_as_dkt", "dytox_as_dkt_on_conv_vit"]
+    found = [composed(f"experiment={name}") for name in pairs]
+    assert [(config.method.name, config.model.name) for config in found] == [
+        ("dkt", "conv_vit_cifar"), ("dkt", "convit_cifar"), ("dytox", "convit_cifar"), ("dytox", "conv_vit_cifar")
+    ]  # fmt: skip
+    for config in found:
+        assert (config.data, config.batch, config.recipe, config.memory) == (
+            found[0].data, found[0].batch, found[0].recipe, found[0].memory
+        )  # fmt: skip
+        assert config.method.main == found[0].method.main
+        assert config.method.finetuning == found[0].method.finetuning  # type: ignore[attr-defined]
 
 
 ABLATION = ["none", "kd", "kd_finetuning", "tokens", "divergence", "whole"]

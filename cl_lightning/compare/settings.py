@@ -56,8 +56,8 @@ _ELSEWHERE = (
     "evaluation_folder", "origin", "recipe_changes", "recipe_switches", "method_options", "evaluation", "readout",
 )  # fmt: skip
 _IN_PROTOCOL = (
-    "data.name", "data.order", "data.classes", "data.initial", "data.increment", "data.augmentation", "data.balance",
-    "data.sets", "data.preprocess.size", "data.preprocess.resize", "data.preprocess.crop_share",
+    "data.name", "data.order", "data.classes", "data.initial", "data.increment", "data.augmentation", "data.cutout",
+    "data.balance", "data.sets", "data.preprocess.size", "data.preprocess.resize", "data.preprocess.crop_share",
     "data.preprocess.interpolation", "data.preprocess.normalise",
 )  # fmt: skip
 _FIRST = ("method", "tasks_done", "readout", "trained_on", "memory", "memory_scope", "model", "recipe")

@@ -30,6 +30,7 @@ _FREE = (
     "batch.size",
     "data.augmentation",
     "data.balance",
+    "data.cutout",
     "epochs_scale",
     "lr_scale",
     "memory.size",

@@ -17,6 +17,7 @@ from cl_lightning.config.schema import (
     ConViTConfig,
     ConvViTConfig,
     DAFormerConfig,
+    DataConfig,
     DERConfig,
     FrozenConfig,
     JointConfig,
@@ -31,6 +32,7 @@ from cl_lightning.config.schema import (
 from cl_lightning.config.schema.bounds import Choice, Named
 from cl_lightning.config.schema.method import MOST_EPOCHS
 from cl_lightning.config.starting_weights import starts_trained
+from cl_lightning.config.unused.conditions import all_arrays
 from cl_lightning.core.errors import UserError
 
 _REFUSED_STRATEGIES = {
@@ -61,6 +63,7 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
             f"{config.data.validation}, which sets training images aside: type data.validation=0, or leave it out"
         )
     _check_sets(config)
+    _check_cutout(config.data)
     check_early_stopping(config)
     _check_balance(config)
     _check_strategy(config)
@@ -121,6 +124,17 @@ def _check_sets(config: Config) -> None:
             )
         if entry.select is not None and (entry.classes is not None or entry.order != "identity"):
             raise UserError(f"{where}select names classes and their order: leave out classes and order, or select")
+
+
+def _check_cutout(data: DataConfig) -> None:
+    size = data.image_size if all_arrays(data) else data.preprocess.size
+    asked = [("data.cutout=", data.cutout), *(("data.sets, cutout: ", each.cutout) for each in data.sets)]
+    for name, cutout in asked:
+        if cutout is not None and cutout > size:
+            raise UserError(
+                f"{name}{cutout} is larger than the images that are augmented, of {size} pixels: type "
+                f"{name}{size // 2}, or 0 for none"
+            )
 
 
 def _check_balance(config: Config) -> None:
@@ -192,11 +206,8 @@ def _check_model(config: Config, automatic: bool) -> None:
             f"{model.typed()} has no class token that passes all blocks, for method={config.method.name}: "
             "type model=vit_tiny, model=vit_cifar or model=timm"
         )
-    if isinstance(model, ViTConfig) and not isinstance(config.method, ViTMethodConfig | FrozenConfig):
-        raise UserError(
-            f"model={model.name} is read by its own class token, as MEAT does: type method=meat, method=individual, "
-            f"method=simplecil or method=ranpac, or model=convit_tiny or model=timm for method={config.method.name}"
-        )
+    if getattr(model, "frozen", False):
+        _check_frozen(config)
 
 
 def _check_timm_backbone(config: Config, model: TimmBackboneConfig) -> None:
@@ -204,15 +215,25 @@ def _check_timm_backbone(config: Config, model: TimmBackboneConfig) -> None:
         raise UserError(
             f"model.weights_file={model.weights_file} and model.pretrained=true both give weights: leave out one"
         )
-    if model.frozen and isinstance(config.method, DERConfig):
+
+
+def _check_frozen(config: Config) -> None:
+    method = config.method
+    if isinstance(method, DERConfig):
         raise UserError(
-            f"model.frozen=true leaves method={config.method.name} nothing to learn, whose tasks each bring a network: "
+            f"model.frozen=true leaves method={method.name} nothing to learn, whose tasks each bring a network: "
             "type model.frozen=false"
         )
-    if model.frozen and not model.pretrained and model.weights_file is None:
+    if isinstance(method, ViTMethodConfig):
         raise UserError(
-            "model.frozen=true needs a network that has been trained: type model.pretrained=true, "
-            "model.weights_file=FILE or model.frozen=false"
+            f"model.frozen=true has no meaning for method={method.name}, which decides what is trained: "
+            "type model.frozen=false"
+        )
+    if not starts_trained(method, config.model):
+        by_name = "model.pretrained=true, " if hasattr(config.model, "pretrained") else ""
+        raise UserError(
+            f"model.frozen=true needs a network that has been trained: type {by_name}model.weights_file=FILE or "
+            "model.frozen=false"
         )
 
 
@@ -240,12 +261,21 @@ def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> N
             f"method.rehearsal=true has no meaning for method={method.name}, which never forgets: "
             "type method.rehearsal=false"
         )
-    has_file = hasattr(config.model, "weights_file")
+    has_file = hasattr(config.model, "weights_file") and not isinstance(config.model, ViTConfig)
     file = "model.weights_file" if has_file else "method.backbone_file"
     if method.backbone_task is False and not starts_trained(method, config.model):
         raise UserError(
             "method.backbone_task=false needs a backbone that has been trained: type model.pretrained=true "
             f"(with model={'timm_backbone' if has_file else 'timm'}), {file}=FILE or method.backbone_task=true"
+        )
+    if (
+        method.backbone_file is not None
+        and isinstance(config.model, ViTConfig)
+        and config.model.weights_file is not None
+    ):
+        raise UserError(
+            f"method.backbone_file={method.backbone_file} and model.weights_file={config.model.weights_file} both give "
+            "weights: leave out one"
         )
     if method.backbone_file is not None and has_file:
         raise UserError(

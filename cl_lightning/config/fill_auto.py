@@ -47,7 +47,7 @@ def fill_in(config: Open[Config], typed: Collection[str] = ()) -> Config:
     data = config.data.suggests
     recipe = _fill_recipe(config.recipe, data.recipe or config.method.recipe)
     chosen = _chosen_model(config.model, data.models.get(config.method.encoder, ""))
-    data_filled = fill_preprocess(_fill_data(config.data, config.method.augmentation), chosen, typed)
+    data_filled = fill_preprocess(_fill_data(config.data, config.method), chosen, typed)
     model = _fill_model(chosen, data_filled)
     memory = config.memory if config.method.rehearsal else MemoryConfig(budget="none", size=0, scope="global")
     size = {"total": data.memory, "per_class": data.memory_per_class}.get(memory.budget, 0)
@@ -88,7 +88,7 @@ def _left_open(config: Open[Config], scales: dict[str, float]) -> dict[str, floa
     return {name: scale for name, scale in scales.items() if getattr(config, name) is None}
 
 
-def _fill_data(data: Open[DataConfig], augmentation: str) -> Open[DataConfig]:
+def _fill_data(data: Open[DataConfig], method: Open[MethodConfig]) -> Open[DataConfig]:
     sets = [
         dataclasses.replace(
             entry,
@@ -97,7 +97,12 @@ def _fill_data(data: Open[DataConfig], augmentation: str) -> Open[DataConfig]:
         )
         for entry in data.sets
     ]
-    return dataclasses.replace(data, augmentation=_or(data.augmentation, augmentation), sets=sets)
+    return dataclasses.replace(
+        data,
+        augmentation=_or(data.augmentation, method.augmentation),
+        cutout=_or(data.cutout, getattr(method, "cutout", 0)),  # few methods are published with it
+        sets=sets,
+    )
 
 
 def _fill_method(method: Open[MethodConfig], model: ModelConfig) -> MethodConfig:

@@ -135,7 +135,7 @@ def old_paths(saved: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     lines = []
     for key, value in relative_paths(saved, kinds()):
         begins = f"{key}={value} is relative in config.yaml of this run: {absolute(value, Path.cwd())} is read"
-        if key == "method.backbone_file" and not begun:
+        if key in ("method.backbone_file", "model.weights_file") and not begun:
             lines.append(begins)
         elif key not in given and (key.startswith("data.sets.") or (key == "data.root" and common)):
             lines.append(f"{begins}, type {key}=DIR if its images are elsewhere")

@@ -62,6 +62,9 @@ _SWITCHES = (
 )
 """Switches of a recipe that null turned off."""
 
+_OWN_BACKBONES = ("resnet18", "resnet32", "resnet8", "vit_cifar", "vit_tiny")
+"""Models that could be neither begun from a file nor frozen by themselves."""
+
 _LATER_SWITCHES = ("statistics_in_frozen", "general_token_in_finetuning", "classification_twice")
 """Switches that came with DKT: nothing that there was before reads them."""
 
@@ -153,8 +156,13 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("recipe.merge", "exact"),
     Missing("model.shortcut", "padded", only=("resnet32", "resnet8")),
     *(Missing("method.origin", label, only=methods, in_protocol=False) for label, methods in _ORIGINS.items()),
-    Missing("model.weights_file", None, only=("resnet18", "resnet32", "resnet8")),
+    Missing("model.weights_file", None, only=_OWN_BACKBONES),
+    Missing("model.frozen", False, only=_OWN_BACKBONES),
     Missing("data.preprocess", _as_stored),
+    Missing("data.cutout", 0),
+    Missing("data.sets.*.cutout", None),
+    Missing("method.cutout", 0, only=("dkt",)),
+    Missing("method.head", "duplex", only=("dkt",)),
 )
 """``config.yaml``, in the order in which the keys came."""
 

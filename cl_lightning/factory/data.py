@@ -51,7 +51,7 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
     mean, std = mean_and_std(data, scenario.channels)
     clean = Pipeline(read_size(data), mean, std, None, key, scaling=scaling(data), resize=resizing(data))
     if not data.sets:
-        augmentation = _augmentation(data.augmentation, data.crop_padding, data.flip)
+        augmentation = _augmentation(data.augmentation, data.crop_padding, data.flip, data.cutout)
         return dataclasses.replace(clean, augmentation=augmentation)
     each = tuple(_augmentation_of(entry, data) for entry in data.sets)
     set_of_class = torch.tensor(scenario.set_of_class, dtype=torch.int64)  # empty where no data are at hand
@@ -62,11 +62,12 @@ def build_pipeline(config: Config, scenario: Scenario, key: Key) -> Pipeline:
 def _augmentation_of(entry: SetConfig, data: DataConfig) -> Augmentation | None:
     """Return the augmentation of one of several sets; what it leaves open is as in ``data``."""
     padding = data.crop_padding if entry.crop_padding is None else entry.crop_padding
-    return _augmentation(entry.augmentation or data.augmentation, padding, entry.flip)
+    cutout = data.cutout if entry.cutout is None else entry.cutout
+    return _augmentation(entry.augmentation or data.augmentation, padding, entry.flip, cutout)
 
 
-def _augmentation(name: str, crop_padding: int, flip: bool) -> Augmentation | None:
-    basic = Augmentation(crop_padding=crop_padding, flip=flip)
+def _augmentation(name: str, crop_padding: int, flip: bool, cutout: int) -> Augmentation | None:
+    basic = Augmentation(crop_padding=crop_padding, flip=flip, cutout=cutout)
     return {
         "none": None,
         "basic": basic,

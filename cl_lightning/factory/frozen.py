@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cl_lightning.config.option_names import MODEL
-from cl_lightning.config.schema import Config, FrozenConfig, RanPACConfig, TimmConfig, ViTConfig
+from cl_lightning.config.schema import Config, FrozenConfig, RanPACConfig, TimmConfig
 from cl_lightning.core.errors import as_user_error
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import View
@@ -61,7 +61,7 @@ def _network(config: Config, scenario: Scenario, key: Key, head: Structure) -> E
 
 
 def _backbone(config: Config, scenario: Scenario) -> Structure:
-    if isinstance(config.model, ViTConfig | TimmConfig):
+    if isinstance(config.model, TimmConfig):
         return vit_structure(config, scenario)
     return backbone_structure(config, scenario)
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from cl_lightning.config.option_names import MODEL
-from cl_lightning.config.schema import CifarResNetConfig, Config, ResNet18Config, TimmBackboneConfig
+from cl_lightning.config.schema import (
+    CifarResNetConfig,
+    Config,
+    ResNet18Config,
+    TimmBackboneConfig,
+    ViTConfig,
+    ViTMethodConfig,
+)
 from cl_lightning.core.errors import as_user_error, worded
 from cl_lightning.core.rng import Key
 from cl_lightning.data.scenarios.scenario import Scenario
@@ -22,7 +29,9 @@ _ENCODERS = ("convit", "conv_vit", "timm_vit")
 _LINEAR: Structure = {"head": "linear", "bias": True}
 _NOT_DESCRIBED = ("name", "pretrained", "weights_file")
 """Options of models that say nothing about shapes."""
-_FROM_FILE = (CifarResNetConfig, ResNet18Config, TimmBackboneConfig)
+_BY_NAME = ("timm_vit", "timm_backbone")
+"""Kinds that are timm's, by name."""
+_FROM_FILE = (CifarResNetConfig, ResNet18Config, TimmBackboneConfig, ViTConfig)
 
 
 def named_network(structure: Structure, key: Key) -> Any:
@@ -35,9 +44,9 @@ def encoder_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of the encoder or backbone that ``config.model`` names."""
     options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in _NOT_DESCRIBED}
     options["channels"] = scenario.channels
-    if options["kind"] in (*_ENCODERS, "timm_backbone"):
+    if options["kind"] in (*_ENCODERS, "timm_backbone", "plain_vit"):
         options["image_size"] = scenario.image_size
-    if options["kind"] in ("timm_vit", "timm_backbone"):
+    if options["kind"] in _BY_NAME:
         options["name"] = config.model.name
     if options["kind"] == "timm_vit" and getattr(config.model, "pretrained", False):
         options["pretrained"] = True
@@ -45,7 +54,7 @@ def encoder_structure(config: Config, scenario: Scenario) -> Structure:
 
 
 def backbone_structure(config: Config, scenario: Scenario) -> Structure:
-    """Return the description of a backbone; a transformer is read at its class token."""
+    """Return the description of a backbone; a transformer of patches alone is read by a class token behind it."""
     encoder = encoder_structure(config, scenario)
     return {"kind": "class_token", "encoder": encoder} if encoder["kind"] in _ENCODERS else encoder
 
@@ -53,8 +62,12 @@ def backbone_structure(config: Config, scenario: Scenario) -> Structure:
 def starting_weights(config: Config, scenario: Scenario) -> Fill | None:
     """Return a function that reads the weights which a backbone starts from, when it is called; None: it starts as it
     was drawn. The function raises ``UserError`` where they are not to be had, although the run has begun.
+
+    Methods of a vision transformer read its weights themselves, some of them again for each task.
     """
     model = config.model
+    if isinstance(config.method, ViTMethodConfig):
+        return None
     file = model.weights_file if isinstance(model, _FROM_FILE) else None
     if file is not None:
         return lambda backbone: _fill(backbone, lambda: backbone_file_weights(Path(file), backbone))

@@ -54,22 +54,32 @@ def build_dkt(config: Config, scenario: Scenario, key: Key) -> Method:
         "mlp": method.decoder_mlp,
         "qkv_bias": method.decoder_bias,
     }
-    classifier = _heads(True) if recipe.merge == "separate" else {"kind": "duplex", "merge": recipe.merge}
-    network = _task_network(config, scenario, decoder, classifier, key)
+    network = _task_network(config, scenario, decoder, _classifier(config, method), key)
     main, finetuning = _expanding_phases(config, scenario, network, dkt.MAIN_PARTS, dkt.FINETUNING_PARTS)
     shared = _expanding_options(config, scenario)
     options = dkt.DKTOptions(
         shared, method.similarity_weight, recipe.similarity_mean, classification_twice=recipe.classification_twice
     )
-    return dkt.DKT(network, main, finetuning, options, _early_tasks(config, method, finetuning))
+    early = _early_tasks(config, method, finetuning, len(scenario.tasks))
+    return dkt.DKT(network, main, finetuning, options, early)
 
 
-def _early_tasks(config: Config, method: DKTConfig, finetuning: Phase | None) -> dkt.EarlyTasks | None:
+def _classifier(config: Config, method: DKTConfig) -> Structure:
+    """Return a duplex head, one head for all classes, or one for each task: all read the one embedding."""
+    if method.head == "linear":
+        return _heads(False)
+    merge = config.recipe.merge
+    return _heads(True) if merge == "separate" else {"kind": "duplex", "merge": merge}
+
+
+def _early_tasks(config: Config, method: DKTConfig, finetuning: Phase | None, tasks: int) -> dkt.EarlyTasks | None:
+    """Return the first tasks with their own fine-tuning: published are three tenths of all ``tasks``."""
     early = method.finetuning_early
     if early is None or finetuning is None or method.finetuning is None:
         return None
     epochs = epochs_of(finetuning.name, dataclasses.replace(method.finetuning, epochs=early.epochs), config)
-    return dkt.EarlyTasks(early.tasks, dataclasses.replace(finetuning, epochs=epochs))
+    count = -(-3 * tasks // 10) if early.tasks is None else early.tasks
+    return dkt.EarlyTasks(count, dataclasses.replace(finetuning, epochs=epochs))
 
 
 def _heads(independent: bool) -> Structure:

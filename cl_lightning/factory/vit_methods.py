@@ -20,7 +20,7 @@ from cl_lightning.core.errors import UserError, as_user_error, worded
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Mixing, Phase, View
 from cl_lightning.data.scenarios.scenario import Scenario
-from cl_lightning.factory.networks import named_network
+from cl_lightning.factory.networks import encoder_structure, named_network
 from cl_lightning.factory.phases import BACKBONE, MAIN, build_phase
 from cl_lightning.methods import individual, meat
 from cl_lightning.methods.base import Method
@@ -86,15 +86,14 @@ def vit_structure(config: Config, scenario: Scenario) -> Structure:
         with worded(MODEL):
             sizes = timm_sizes(model.name, scenario.image_size, scenario.channels, model.patch_size)
         return {"kind": "plain_vit", **sizes, "drop_path": model.drop_path}
-    sizes = {name: value for name, value in dataclasses.asdict(model).items() if name != "name"}
-    return {**sizes, "image_size": scenario.image_size, "channels": scenario.channels}
+    return {name: value for name, value in encoder_structure(config, scenario).items() if name != "frozen"}
 
 
 def _vit_weights(config: Config, scenario: Scenario, vit: Callable[[], PlainViT]) -> Callable[[], Weights] | None:
     """Return a function that reads pretrained weights for the transformer that ``vit`` then returns, else ``None``."""
     method, model = config.method, config.model
     assert isinstance(method, ViTMethodConfig)
-    file = method.backbone_file
+    file = method.backbone_file or (model.weights_file if isinstance(model, ViTConfig) else None)
     if file is not None:
         return lambda: _read_weights(lambda: file_weights(Path(file), vit()))
     if isinstance(model, TimmConfig) and model.pretrained:

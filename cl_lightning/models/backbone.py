@@ -19,11 +19,11 @@ Fill = Callable[["Backbone"], None]
 class Backbone(nn.Module, ABC):
     """A network from images to vectors of width D."""
 
-    def __init__(self, *, dim: int) -> None:
+    def __init__(self, *, dim: int, frozen: bool = False) -> None:
+        """``dim`` is the width D; ``frozen`` is true for a network that is never trained."""
         super().__init__()
         self.dim = dim
-        self.frozen = False
-        """True for one that no phase trains."""
+        self.frozen = frozen
 
     @abstractmethod
     def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B D"], Maps]:
@@ -32,6 +32,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def structure(self) -> dict[str, Any]:
         """Return a plain mapping with the ``kind`` and the sizes of this backbone."""
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode; a frozen network stays in evaluation mode, its statistics are part of what is frozen."""
+        super().train(mode and not self.frozen)
+        return self
 
     def renamed(self, weights: Weights) -> dict[str, Tensor]:
         """Return weights of such a network from elsewhere under our names, without their classifier; those of others

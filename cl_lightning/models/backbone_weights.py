@@ -12,12 +12,14 @@ from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.timm_backbone import open_network
 from cl_lightning.models.timm_names import pretrained_config
-from cl_lightning.models.weights_file import Weights, fitting, not_to_be_had, read_weights
+from cl_lightning.models.weights_file import fitting, not_to_be_had, read_weights, within
 
 FILE = "weights_file"
 """Argument that names the file, for messages."""
-_PREFIXES = ("network.backbone.", "backbone.", "module.")
-"""Prefixes of a backbone's names: in an export of ours, in a checkpoint of ours, from ``nn.DataParallel``."""
+_PREFIXES = ("network.backbone.", "backbone.", "network.vit.", "module.")
+"""Prefixes of a backbone's names: in an export of ours, in a checkpoint of ours, in an export of MEAT, from
+``nn.DataParallel``.
+"""
 _COUNTERS = ".num_batches_tracked"
 
 
@@ -30,19 +32,10 @@ def backbone_file_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
 
     Raises ``ValueError`` where the file is missing, cannot be read, or has other names or shapes.
     """
-    weights = backbone.renamed(_within(read_weights(path, FILE)))
+    weights = backbone.renamed(within(read_weights(path, FILE), _PREFIXES))
     counters = {key: value for key, value in backbone.state_dict().items() if key.endswith(_COUNTERS)}
     missing = {key: torch.zeros_like(value) for key, value in counters.items() if key not in weights}
     return fitting({**missing, **weights}, backbone, path, FILE)
-
-
-def _within(weights: Weights) -> dict[str, Tensor]:
-    """Return the backbone's part of the weights of a whole network; all, where no part has its name."""
-    for prefix in _PREFIXES:
-        part = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        if part:
-            return part
-    return dict(weights)
 
 
 def check_pretrained(name: str) -> None:

@@ -74,9 +74,9 @@ _SHORTCUTS: dict[str, Shortcut] = {"padded": PaddedShortcut, "projection": proje
 class _ResNet(Backbone):
     """The common part of the two networks below: stem, stages, mean over positions."""
 
-    def __init__(self, channels: int, stages: list[tuple[int, int]], shortcut: Shortcut) -> None:
+    def __init__(self, channels: int, stages: list[tuple[int, int]], shortcut: Shortcut, *, frozen: bool) -> None:
         """``stages`` are the width and the number of blocks of each; the first has the width of the stem."""
-        super().__init__(dim=stages[-1][0])
+        super().__init__(dim=stages[-1][0], frozen=frozen)
         widths = [width for width, _ in stages]
         self.conv = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.norm = ReplicaBatchNorm2d(widths[0])
@@ -128,6 +128,7 @@ class CifarResNet(_ResNet):
         stream_relu: bool = True,
         zero_residual: bool = False,
         final_stage: bool = False,
+        frozen: bool = False,
     ) -> None:
         """Build for images of any size from 1 pixel.
 
@@ -140,6 +141,7 @@ class CifarResNet(_ResNet):
             stream_relu: False leaves out the ReLU behind every sum.
             zero_residual: True lets residual branches start from zero.
             final_stage: True makes the last block a stage, and so a map, of its own.
+            frozen: True for a network that is never trained: its batch norms stay in evaluation mode.
 
         Raises ``ValueError`` for a depth that is not 6n + 2, and for another shortcut.
         """
@@ -151,7 +153,7 @@ class CifarResNet(_ResNet):
         stages = [(width, blocks), (2 * width, blocks), (4 * width, blocks)]
         if final_stage and blocks > 1:
             stages[2:] = [(4 * width, blocks - 1), (4 * width, 1)]
-        super().__init__(channels, stages, _SHORTCUTS[shortcut])
+        super().__init__(channels, stages, _SHORTCUTS[shortcut], frozen=frozen)
         for block in self._blocks():
             block.relu = stream_relu
         self._blocks()[-1].relu = stream_relu and last_relu
@@ -164,8 +166,10 @@ class CifarResNet(_ResNet):
             "stream_relu": (stream_relu, True),
             "zero_residual": (zero_residual, False),
             "final_stage": (final_stage, False),
+            "frozen": (frozen, False),
         }  # older checkpoints describe themselves without these
         self._sizes.update({name: value for name, (value, usual) in further.items() if value != usual})
+        self.train()
 
     def structure(self) -> dict[str, Any]:
         """Return the sizes to build it again."""
@@ -208,6 +212,7 @@ class ResNet18(_ResNet):
         stem: str = "small",
         last_relu: bool = True,
         stage_relu: bool = True,
+        frozen: bool = False,
     ) -> None:
         """Build for images of any size from 1 pixel.
 
@@ -217,6 +222,7 @@ class ResNet18(_ResNet):
             stem: ``small`` (3 x 3), ``large`` (7 x 7 of stride 2, pooled) or ``pooled`` (3 x 3, pooled: PODNet's).
             last_relu: False leaves out the very last ReLU (UCIR).
             stage_relu: False leaves out the last ReLU of each stage (PODNet).
+            frozen: True for a network that is never trained: its batch norms stay in evaluation mode.
 
         Raises ``ValueError`` for other sizes and stems.
         """
@@ -224,11 +230,10 @@ class ResNet18(_ResNet):
             raise InvalidSettingError("stem", stem, "is not a choice", STEMS)
         if width < 1:
             raise InvalidSettingError("width", width, "is no number of channels", "64 (or any other from 1)")
-        super().__init__(channels, [(width << stage, 2) for stage in range(4)], projection_shortcut)
+        super().__init__(channels, [(width << stage, 2) for stage in range(4)], projection_shortcut, frozen=frozen)
         self._sizes: dict[str, Any] = {"width": width, "channels": channels, "stem": stem}
-        self._sizes.update(
-            {name: False for name, has in (("last_relu", last_relu), ("stage_relu", stage_relu)) if not has}
-        )
+        further = {"last_relu": (last_relu, True), "stage_relu": (stage_relu, True), "frozen": (frozen, False)}
+        self._sizes.update({name: value for name, (value, usual) in further.items() if value != usual})
         for stage in self.stages:
             stage[-1].relu = stage_relu  # type: ignore[index]
         self._blocks()[-1].relu = stage_relu and last_relu
@@ -238,6 +243,7 @@ class ResNet18(_ResNet):
         if stem != "small":
             self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self._start_from_shortcuts()
+        self.train()
 
     def renamed(self, weights: Weights) -> dict[str, Tensor]:
         """Return the weights of torchvision's or timm's ``resnet18`` under our names, without their classifier."""

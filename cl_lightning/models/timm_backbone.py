@@ -55,8 +55,7 @@ class TimmBackbone(Backbone):
 
         Raises ``ValueError`` for names that timm does not know, and for sizes that the network cannot have.
         """
-        super().__init__(dim=timm_shapes(name, image_size, channels, patch_size).dim)
-        self.frozen = frozen
+        super().__init__(dim=timm_shapes(name, image_size, channels, patch_size).dim, frozen=frozen)
         self.net = open_network(name, image_size, channels, patch_size)
         by_replica(self.net)
         self._caching = [module for module in self.net.modules() if hasattr(module, "attention_bias_cache")]
@@ -70,11 +69,6 @@ class TimmBackbone(Backbone):
         for module in self._caching:  # LeViT and others keep what they made of their weights, which change
             module.attention_bias_cache = {}
         return features, ()
-
-    def train(self, mode: bool = True) -> TimmBackbone:
-        """Set the mode; a frozen network stays in evaluation mode, its statistics are part of what is frozen."""
-        super().train(mode and not self.frozen)
-        return self
 
     def renamed(self, weights: Weights) -> dict[str, Tensor]:
         """Return weights under timm's names, or ours, under ours, without their classifier."""

@@ -13,16 +13,22 @@ from torch import Tensor
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.tensor_types import Images, Maps, Scales
+from cl_lightning.models.vit_weights import is_head
+from cl_lightning.models.weights_file import Weights, within
+
+_VIT = "vit."
+"""Our prefix of timm's names."""
 
 
 class PlainViTBackbone(Backbone):
     """A transformer whose features are its class token behind the final norm."""
 
-    def __init__(self, **sizes: Any) -> None:
-        """``sizes`` are those of :class:`PlainViT`."""
+    def __init__(self, *, frozen: bool = False, **sizes: Any) -> None:
+        """``sizes`` are those of :class:`PlainViT`; ``frozen`` is true for a transformer that is never trained."""
         vit = PlainViT(**sizes)
-        super().__init__(dim=vit.dim)
+        super().__init__(dim=vit.dim, frozen=frozen)
         self.vit = vit
+        self.train()
 
     def drop_rates(self) -> list[float]:
         """Return the rates of the transformer's branches, two a block."""
@@ -34,4 +40,8 @@ class PlainViTBackbone(Backbone):
 
     def structure(self) -> dict[str, Any]:
         """Return the transformer's sizes."""
-        return self.vit.structure()
+        return {**self.vit.structure(), **({"frozen": True} if self.frozen else {})}
+
+    def renamed(self, weights: Weights) -> dict[str, Tensor]:
+        """Return weights under timm's names, or ours, under ours, without a classifier or masks."""
+        return {_VIT + key: value for key, value in within(weights, (_VIT,)).items() if not is_head(key)}

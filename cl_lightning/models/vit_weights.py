@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.timm_vit import open_plain_vit
-from cl_lightning.models.weights_file import fitting, not_to_be_had, read_weights
+from cl_lightning.models.weights_file import fitting, not_to_be_had, read_weights, within
+
+_PREFIXES = ("network.backbone.vit.", "backbone.vit.", "network.vit.", "vit.")
+"""Prefixes of the transformer's names in exports and checkpoints of ours."""
 
 
 def timm_sizes(name: str, image_size: int, channels: int, patch_size: int | None) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def timm_sizes(name: str, image_size: int, channels: int, patch_size: int | None
     with torch.device("meta"):
         ours = PlainViT(**sizes)
     shapes, theirs = (
-        {key: tuple(value.shape) for key, value in model.state_dict().items() if not _is_head(key)}
+        {key: tuple(value.shape) for key, value in model.state_dict().items() if not is_head(key)}
         for model in (ours, vit)
     )
     # Same weights, and nothing that has none: another activation or epsilon would be another function of them.
@@ -58,18 +61,19 @@ def timm_weights(name: str, image_size: int, channels: int, patch_size: int | No
         vit = open_plain_vit(name, image_size, channels, patch_size, pretrained=True, class_token=True)
     except Exception as error:
         raise not_to_be_had(name, error, "path") from error
-    return {key: value for key, value in vit.state_dict().items() if not _is_head(key)}
+    return {key: value for key, value in vit.state_dict().items() if not is_head(key)}
 
 
 def file_weights(path: Path, vit: nn.Module) -> dict[str, Tensor]:
     """Load weights for ``vit``, or for another network, from a ``.safetensors`` file, or one of ``torch.save`` (tensors
-    alone, never code).
+    alone, never code), or the transformer's part of a checkpoint or an export of this program.
 
     Raises ``ValueError`` where the file is missing, cannot be read, or has other names or shapes.
     """
-    weights = read_weights(path)
-    return fitting({key: value for key, value in weights.items() if not _is_head(key)}, vit, path)
+    weights = within(read_weights(path), _PREFIXES)
+    return fitting({key: value for key, value in weights.items() if not is_head(key)}, vit, path)
 
 
-def _is_head(key: str) -> bool:
+def is_head(key: str) -> bool:
+    """Return whether a weight is of timm's classifier, and not of the transformer."""
     return key.startswith(("head.", "fc_norm."))

@@ -5,7 +5,7 @@ Errors name the argument that held the path, so that each option is told by its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -51,6 +51,17 @@ def read_weights(path: Path, argument: str = "path") -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise InvalidSettingError(argument, path, "holds no weights by name", mend="take a file of a state dict")
     return content
+
+
+def within(weights: Weights, prefixes: Sequence[str]) -> dict[str, Tensor]:
+    """Return the part of the weights whose names begin with the first of the prefixes that any has, without it; all,
+    where none has any.
+    """
+    for prefix in prefixes:
+        part = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        if part:
+            return part
+    return dict(weights)
 
 
 def fitting(weights: Weights, module: nn.Module, path: Path, argument: str = "path") -> dict[str, Tensor]:

@@ -74,11 +74,11 @@ def _cells(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> Grid
         for column, cell in row.cells.items():
             verdict = judge_cell(table, key, column, found, differ)
             runs = f"{verdict.runs} of {len(table.jobs([key], [column]))}"
-            line = [row.title, table.columns[column], _ours(verdict), runs, _status(verdict)]
+            line = [row.title, table.columns[column], _ours(table, verdict), runs, _status(verdict)]
             if banded:
-                line[2:2] = [_published(cell), _band(cell)]
+                line[2:2] = [_published(table, cell), _band(table, cell)]
             elif referred:
-                line[2:2] = [_values(row.reference)]
+                line[2:2] = [_values(table, row.reference)]
             lines.append(line)
     return Grid(heads, lines)
 
@@ -90,39 +90,39 @@ def _metrics_line(table: Table) -> str:
 
 def _metrics(table: Table) -> list[str]:
     used = {metric for row in table.rows.values() for cell in row.cells.values() for metric in cell.band}
-    return [metric for metric in METRICS if metric in (used or {"avg", "last"})]
+    return [metric for metric in METRICS if metric in (used or table.metrics)]
 
 
-def _published(cell: Cell) -> str:
-    text = _values(cell.published)
+def _published(table: Table, cell: Cell) -> str:
+    text = _values(table, cell.published)
     if "std" in cell.published:
         text = text.replace(f"{cell.published['avg']:.2f}", f"{cell.published['avg']:.2f} ± {cell.published['std']}", 1)
-    others = [f"{_values(other)} ({other['source']})" for other in cell.others]
+    others = [f"{_values(table, other)} ({other['source']})" for other in cell.others]
     return "; ".join([text, *others])
 
 
-def _values(values: Mapping[str, float]) -> str:
-    return " / ".join(f"{values[metric]:.2f}" if metric in values else "?" for metric in _shown(values))
+def _values(table: Table, values: Mapping[str, float]) -> str:
+    return " / ".join(f"{values[metric]:.2f}" if metric in values else "?" for metric in _shown(table, values))
 
 
-def _shown(values: Mapping[str, object]) -> list[str]:
-    """Return Avg and Last, and the top-5 metrics where they are known."""
-    return [metric for metric in METRICS if metric in ("avg", "last") or metric in values]
+def _shown(table: Table, values: Mapping[str, object]) -> list[str]:
+    """Return the table's metrics, usually Avg and Last, and others where they are known."""
+    return [metric for metric in METRICS if metric in table.metrics or metric in values]
 
 
-def _band(cell: Cell) -> str:
+def _band(table: Table, cell: Cell) -> str:
     return " / ".join(
         f"{cell.band[metric][0]:g} to {cell.band[metric][1]:g}" if metric in cell.band else "?"
-        for metric in _shown(cell.band)
+        for metric in _shown(table, cell.band)
     )
 
 
-def _ours(verdict: CellVerdict) -> str:
+def _ours(table: Table, verdict: CellVerdict) -> str:
     return " / ".join(
         _spread(verdict.ours[metric]) + ("" if verdict.inside.get(metric, True) else " (!)")
         if metric in verdict.ours
         else "?"
-        for metric in (_shown(verdict.ours) if verdict.ours else [])
+        for metric in (_shown(table, verdict.ours) if verdict.ours else [])
     )
 
 
@@ -142,6 +142,8 @@ def _contrasts(table: Table, found: Mapping[Job, StoredRun], differ: Differ) -> 
     lines = []
     for contrast in table.contrasts.values():
         for column, title in table.columns.items():
+            if not all(column in table.rows[row].cells for row in (contrast.more, contrast.less)):
+                continue
             verdict = judge_contrast(table, contrast, column, found, differ)
             for metric, (low, high) in contrast.expected.items():
                 lines.append(
@@ -181,7 +183,13 @@ def _curves(table: Table, found: Mapping[Job, StoredRun]) -> list[Block]:
             runs = [(job.run, found[job].curve) for job in table.jobs([key], [column]) if job in found]
             if not runs or not cell.band:
                 continue
-            published = [(f"{_reference(table)} ({cell.curve_source})", cell.curve)] if cell.curve else []
+            source = f"{_reference(table)} ({cell.curve_source})"
+            published = [(source, cell.curve)] if cell.curve else []
+            if cell.main_curve:  # else a run's own are in its report alone
+                published.append((f"{source}, before fine-tuning", cell.main_curve))
+                runs += [
+                    (f"{job.run}, before fine-tuning", curve) for job, curve in _main_curves(table, key, column, found)
+                ]
             lines += [
                 [row.title, table.columns[column], name, " ".join(f"{value:.1f}" for value in curve)]
                 for name, curve in published + runs
@@ -189,6 +197,13 @@ def _curves(table: Table, found: Mapping[Job, StoredRun]) -> list[Block]:
     if not lines:
         return []
     return ["Accuracy in % on all classes seen, after each task:", Grid(["row", "setting", "run", "curve"], lines)]
+
+
+def _main_curves(
+    table: Table, row: str, column: str, found: Mapping[Job, StoredRun]
+) -> list[tuple[Job, tuple[float, ...]]]:
+    measured = [(job, found[job].main_curve) for job in table.jobs([row], [column]) if job in found]
+    return [(job, curve) for job, curve in measured if curve]
 
 
 def _protocols(table: Table, origin: Callable[[Job], str]) -> Items:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cl_lightning.core.types import CLASS_INCREMENTAL, TASK_INCREMENTAL
 from cl_lightning.published.tables import Job
 from cl_lightning.report.results import write_json
 
@@ -31,6 +32,8 @@ class StoredRun:
     """Number of tasks of the whole run."""
     content: Mapping[str, Any]
     """Content of the stored file."""
+    by_protocol: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Protocol -> the curve of the main read-out under it, of the protocols that were measured."""
 
     @property
     def finished(self) -> bool:
@@ -38,10 +41,25 @@ class StoredRun:
         return len(self.curve) == self.tasks
 
     @property
+    def main_curve(self) -> tuple[float, ...]:
+        """Accuracy in % on all classes seen at the end of each main phase; empty where phases were not evaluated."""
+        protocol, readout = self.content["protocol"]["evaluation"], self.content["protocol"]["readout"]
+        measured = [each for each in self.content.get("phase_accuracy", []) if each["phase"] == "main"]
+        return tuple(100 * each["accuracy"][protocol][readout] for each in measured)
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Metrics of ``tables.METRICS``, in %, over the tasks done."""
-        mean = [sum(values) / len(values) for values in (self.curve, self.top5)]
-        return {"avg": mean[0], "last": self.curve[-1], "avg5": mean[1], "last5": self.top5[-1]}
+        curves = {"": self.curve, "5": self.top5}
+        means = {f"avg{end}": sum(values) / len(values) for end, values in curves.items()}
+        lasts = {f"last{end}": values[-1] for end, values in curves.items()}
+        told = {
+            f"{prefix}_{name}": value
+            for prefix, protocol in (("class", CLASS_INCREMENTAL), ("task", TASK_INCREMENTAL))
+            if (values := self.by_protocol.get(protocol))
+            for name, value in (("avg", sum(values) / len(values)), ("last", values[-1]))
+        }
+        return {**means, **lasts, **told}
 
 
 def condense(results: Mapping[str, Any], science: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,10 +77,17 @@ def parse_stored(content: Mapping[str, Any]) -> StoredRun:
     """Invert :func:`condense`."""
     protocol, readout = content["protocol"]["evaluation"], content["protocol"]["readout"]
 
-    def seen(name: str) -> tuple[float, ...]:
-        return tuple(100 * task[name][protocol][readout] for task in content["tasks"])
+    def seen(name: str, under: str = protocol) -> tuple[float, ...]:
+        return tuple(100 * task[name][under][readout] for task in content["tasks"])
 
-    return StoredRun(content["config"], seen("accuracy"), seen("top5"), len(content["protocol"]["tasks"]), content)
+    both = {one: seen("accuracy", one) for one in (CLASS_INCREMENTAL, TASK_INCREMENTAL) if _has(content, one)}
+    number = len(content["protocol"]["tasks"])
+    return StoredRun(content["config"], seen("accuracy"), seen("top5"), number, content, both)
+
+
+def _has(content: Mapping[str, Any], protocol: str) -> bool:
+    readout = content["protocol"]["readout"]
+    return all(readout in task["accuracy"].get(protocol, {}) for task in content["tasks"])
 
 
 def store(folder: Path, job: Job, content: Mapping[str, Any]) -> Path:

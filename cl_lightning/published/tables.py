@@ -19,8 +19,21 @@ import yaml
 
 from cl_lightning.core.errors import UserError
 
-METRICS = {"avg": "Avg", "last": "Last", "avg5": "Avg top-5", "last5": "Last top-5"}
-"""Name in a table -> heading: mean over tasks of the accuracy on all classes seen, and its last value."""
+METRICS = {
+    "avg": "Avg",
+    "last": "Last",
+    "avg5": "Avg top-5",
+    "last5": "Last top-5",
+    "class_avg": "Avg, task not told",
+    "class_last": "Last, task not told",
+    "task_avg": "Avg, task told",
+    "task_last": "Last, task told",
+}
+"""Name in a table -> heading: mean over tasks of the accuracy on all classes seen, and its last value. Those without a
+prefix are of the method's main protocol, the others of the protocol named.
+"""
+USUAL = ("avg", "last")
+"""Metrics of a table that names none."""
 
 Range = tuple[float, float]
 
@@ -38,6 +51,8 @@ class Cell:
     curve: tuple[float, ...] = ()
     """Published accuracy on all classes seen after each task."""
     curve_source: str = ""
+    main_curve: tuple[float, ...] = ()
+    """The same at the end of each main phase, before fine-tuning; of the same source."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,8 @@ class Table:
     contrasts: Mapping[str, Contrast]
     no_target: tuple[tuple[str, str], ...]
     """(published value, reason) pairs that must not be compared with."""
+    metrics: tuple[str, ...]
+    """Metrics that every cell shows; those of bands are shown beside them."""
     reference: str
     """Source of the cells' values that are not published ones: an earlier version of this project."""
     variations: Mapping[str, tuple[str, ...]]
@@ -179,7 +196,9 @@ def load_table(name: str) -> Table:
 
 def parse_table(name: str, content: Mapping[str, Any]) -> Table:
     """Build a table from its file's content."""
-    _known(name, content, "title about reference overrides columns runs rows contrasts no_target")
+    _known(name, content, "title about reference metrics overrides columns runs rows contrasts no_target")
+    metrics = tuple(content.get("metrics", USUAL))
+    _check(set(metrics) <= set(METRICS), f"{name} shows metrics that are none of {', '.join(METRICS)}")
     columns, runs = content["columns"], {key: tuple(value) for key, value in content["runs"].items()}
     rows = {key: _row(f"{name}.{key}", row, tuple(columns), tuple(runs)) for key, row in content["rows"].items()}
     contrasts = {}
@@ -195,6 +214,7 @@ def parse_table(name: str, content: Mapping[str, Any]) -> Table:
         rows=rows,
         contrasts=contrasts,
         no_target=tuple((entry["what"], entry["why"]) for entry in content.get("no_target", [])),
+        metrics=metrics,
         reference=content.get("reference", ""),
         _overrides=tuple(content["overrides"]),
         _column_overrides={key: tuple(column["overrides"]) for key, column in columns.items()},
@@ -220,15 +240,16 @@ def _row(where: str, row: Mapping[str, Any], columns: tuple[str, ...], runs: tup
 
 
 def _cell(where: str, cell: Mapping[str, Any]) -> Cell:
-    _known(where, cell, "published band others curve curve_source")
+    _known(where, cell, "published band others curve curve_source main_curve")
     published, band = cell.get("published", {}), _ranges(where, cell.get("band", {}))
     _check(set(published) - {"std"} == set(band), f"{where} needs a band for each published value, and no other")
     for source in (published, *cell.get("others", [])):
         for metric in set(source) & set(band):
             low, high = band[metric]
             _check(low <= source[metric] <= high, f"{where}: the band of {metric} leaves out {source[metric]}")
-    curve = tuple(cell.get("curve", ()))
-    return Cell(published, band, tuple(cell.get("others", ())), curve, cell.get("curve_source", ""))
+    curve, of_main = (tuple(cell.get(name, ())) for name in ("curve", "main_curve"))
+    _check(not of_main or len(of_main) == len(curve), f"{where}: main_curve and curve are of other numbers of tasks")
+    return Cell(published, band, tuple(cell.get("others", ())), curve, cell.get("curve_source", ""), of_main)
 
 
 def _ranges(where: str, given: Mapping[str, Sequence[float]]) -> dict[str, Range]:

@@ -94,7 +94,7 @@ def judge_cell(table: Table, row: str, column: str, found: Mapping[Job, StoredRu
     alike = _alike(groups)
     if len(alike) < len(jobs):
         reasons.insert(0, f"{len(alike)} of {len(jobs)} runs")
-    metrics = list(cell.band) or ["avg", "last"]
+    metrics = list(cell.band) or list(table.metrics)
     ours = {metric: spread([run.metrics[metric] for run in alike]) for metric in metrics} if alike else {}
     inside = {metric: low <= ours[metric].mean <= high for metric, (low, high) in cell.band.items() if metric in ours}
     return CellVerdict(_status(reasons, inside, table.reference), ours, inside, reasons, len(alike))

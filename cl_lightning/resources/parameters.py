@@ -102,8 +102,8 @@ def model_size(model: ModelConfig, image_size: int, channels: int) -> tuple[int,
 
 def _has_class_token(config: Config) -> bool:
     """Return whether the transformer's own class token is read."""
-    frozen = isinstance(config.method, FrozenConfig) and isinstance(config.model, ViTConfig | TimmConfig)
-    return frozen or isinstance(config.method, ViTMethodConfig)
+    frozen = isinstance(config.method, FrozenConfig) and isinstance(config.model, TimmConfig)
+    return frozen or isinstance(config.model, ViTConfig) or isinstance(config.method, ViTMethodConfig)
 
 
 def _frozen(method: FrozenConfig, trunk: _Trunk, read: int) -> Counts:

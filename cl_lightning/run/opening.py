@@ -26,7 +26,7 @@ from cl_lightning.data.sources.skipped_files import in_words
 from cl_lightning.learning.display import PhaseSpan
 from cl_lightning.resources.parameters import count
 from cl_lightning.run.build_engine import on_gpu
-from cl_lightning.run.protocol import epochs, memory_name, own_pictures
+from cl_lightning.run.protocol import augmentation_text, epochs, memory_name, own_pictures
 
 _UNEVEN = 2
 """Ratio of the largest class to the smallest one from which the opening says so."""
@@ -321,7 +321,7 @@ def _details(config: Config, scenario: Scenario) -> Iterator[str]:
         f"{config.method.name} with {config.model.name} on {config.data.name}: {len(scenario.tasks)} tasks, "
         f"{len(scenario.class_names)} classes, memory {memory_name(config)}"
         f"{'' if config.method.rehearsal else f' ({config.method.name} keeps none)'}, "
-        f"augmentation {config.data.augmentation}, seed {config.seed}"
+        f"augmentation {augmentation_text(config.data)}, seed {config.seed}"
     )
     yield f"recipe {config.recipe.name} ({config.recipe.date}): " + ", ".join(f"{k}={v}" for k, v in recipe.items())
     yield f"batch {config.batch.replicas} x {config.batch.size}, {config.trainer.precision}, epochs {epochs(config)}"

@@ -40,7 +40,7 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         "precision": config.trainer.precision,
         "epochs": epochs(config),
         "lr_scale": lr_scale(config),
-        "augmentation": config.data.augmentation,
+        "augmentation": augmentation_text(config.data),
         "preprocess": preprocess_text(config.data),
         "balance": config.data.balance,
         "early_stopping": early_stopping_text(config),
@@ -49,6 +49,12 @@ def protocol(config: Config, scenario: Scenario) -> dict[str, Any]:
         **({"sets": [_set_text(entry) for entry in config.data.sets]} if config.data.sets else {}),
         **({} if config.extends is None else {"extended": _extended(config, scenario)}),
     }
+
+
+def augmentation_text(data: DataConfig) -> str:
+    """Return how training images are changed at random: its name, and the side of Cutout's squares if there are any."""
+    cuts = data.cutout > 0 and data.augmentation != "none"
+    return f"{data.augmentation}, cutout {data.cutout}" if cuts else data.augmentation
 
 
 def own_pictures(config: Config) -> bool:
@@ -94,6 +100,7 @@ def _set_text(entry: SetConfig) -> str:
         "increment": _typed(entry.increment or "all"),
         "mirrored": "yes" if entry.flip else "no",
         **({} if entry.augmentation is None else {"augmentation": entry.augmentation}),
+        **({} if entry.cutout is None else {"cutout": str(entry.cutout)}),
         **({} if entry.crop_padding is None else {"padding": str(entry.crop_padding)}),
     }
     return f"{entry.name} ({', '.join(f'{name} {value}' for name, value in options.items())})"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.types import Features, Phase, Schedule
+from cl_lightning.data.augmentation import cutout
 from cl_lightning.models.duplex_head import DuplexHead
 from cl_lightning.optim.schedule import learning_rate
 from scripts.reference import recipe_vectors
@@ -40,6 +41,7 @@ NO_GRADIENT = (
 """Ends of the names of parameters whose true gradient is zero."""
 _REPLICAS_OF, _REPLICAS, _TASK = "dkt_small.npz", 2, "task1/"
 _MOMENTUM = 0.1
+_CUTOUT = 16
 _RATES = {"512_images": 1e-3, "imagenet100_log": 5e-4}
 """Entry of the learning rates -> the rate behind the warm-up."""
 _SCHEDULE = Schedule("cosine", warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5, lag=True)
@@ -52,7 +54,10 @@ def matches(file: VectorFile) -> bool:
 
 def is_input(entry: str) -> bool:
     """Return whether others are computed from it, or it says again what another entry does."""
-    given = entry in (META, "x", "merge/embeddings") or re.match(r"task\d+/(y$|params/|buffers/)", entry) is not None
+    given = (
+        entry in (META, "x", "merge/embeddings", "cutout/centre_yx")
+        or re.match(r"task\d+/(y$|params/|buffers/)", entry) is not None
+    )
     return given or entry.startswith("merge/before/")
 
 
@@ -64,11 +69,22 @@ def rows(file: VectorFile) -> Iterator[Row]:
     for entry in file.names("lr_used/"):
         rates = [learning_rate(_SCHEDULE, _RATES[entry], epoch, 500) for epoch in range(500)]
         yield difference(f"lr_used/{entry}", torch.tensor(rates, dtype=torch.float64), file[f"lr_used/{entry}"], 1e-15)
+    yield from _cutout(file)
     yield from (row for row in recipe_vectors.rows(file) if row.entry.startswith("repeated_augmentation/"))
     for index in file.tasks():
         yield from _task(file, index)
     if "merge/logits_after" in file:
         yield from _merge(file)
+
+
+def _cutout(file: VectorFile) -> Iterator[Row]:
+    """Compare which pixels each of the published centres leaves."""
+    if "cutout/centre_yx" not in file:
+        return
+    theirs = file["cutout/kept"]
+    white = torch.ones_like(theirs, dtype=torch.uint8)[:, None]
+    left = cutout.black_out(white, file["cutout/centre_yx"].T.contiguous(), _CUTOUT)[:, 0]
+    yield difference("cutout/kept", left, theirs, 0.0)
 
 
 def _task(file: VectorFile, index: int) -> Iterator[Row]:

@@ -40,6 +40,26 @@ def test_a_memory_that_is_advised_is_possible(config: Config) -> None:
         check(dataclasses.replace(config, memory=memory, batch=batch))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [
+        (
+            ["data.cutout=9"],
+            "data.cutout=9 is larger than the images that are augmented, of 8 pixels: type .*=4",
+        ),
+        (["method=dkt", "data.cutout=null"], "data.cutout=16 is larger than .* of 8 pixels: type data.cutout=4"),
+        (["data=cifar100_10steps", "data.cutout=33", "data.preprocess.size=64"], "data.cutout=33 .* of 32 pixels"),
+        (
+            ["data=sequence", "data.sets=[{name: digits, cutout: 40}]"],
+            "data.sets, cutout: 40 .* of 32 pixels",
+        ),
+    ],
+)
+def test_a_hole_is_no_larger_than_the_image(overrides: list[str], advice: str) -> None:
+    with pytest.raises(UserError, match=advice):
+        compose_typed(["run_dir=run", *overrides])
+
+
 def test_a_stored_order_is_not_balanced_by_sampling() -> None:
     """Refused only where the memory is fine-tuned on in that order."""
     stored = ["run_dir=run", "data.balance=sampling", "recipe=erratum_2022_06"]

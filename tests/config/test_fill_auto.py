@@ -217,6 +217,25 @@ def test_augmentation_is_the_method_s_unless_the_data_or_the_user_say() -> None:
     assert option("data.augmentation", CIFAR, "data.augmentation=none") == "none"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "pixels"),
+    [
+        ([CIFAR, "method=dkt"], 16),
+        ([CIFAR, "method=dkt", "recipe=clean"], 16),  # part of the method, and no quirk
+        (["data=imagenet100_10steps", "method=dkt"], 0),  # as published
+        (["method=dkt"], 0),  # digits
+        ([CIFAR, "method=dkt", "method.cutout=12"], 12),
+        ([CIFAR, "method=dkt", "data.cutout=0"], 0),
+        ([CIFAR, "method=dytox"], 0),
+        ([CIFAR, "method=dytox", "data.cutout=16"], 16),
+    ],
+)
+def test_cutout_is_off_but_for_a_method_that_has_it_on_data_that_leave_it_open(
+    overrides: list[str], pixels: int
+) -> None:
+    assert option("data.cutout", *overrides) == pixels
+
+
 def test_sets_take_what_they_leave_open_from_the_whole() -> None:
     entry = opened(SetConfig)
     config = given(["data=sequence", "data.flip=false"])

@@ -16,6 +16,7 @@ LABELS = {
     "dytox": "published",
     "dytox_plus": "published",
     "dytox_plusplus": "published",
+    "dkt": "published",
     "daformer_m": "reconstruction",
     "daformer_s": "reconstruction",
     "meat": "reconstruction",

@@ -362,6 +362,19 @@ def test_a_method_has_its_own_augmentation() -> None:
     assert of("dytox").randaugment == RandAugment()
     assert of("wa").brightness == 63 / 255
     assert of("icarl") == Augmentation(4, flip=True)
+    assert of("dkt") == Augmentation(4, flip=True, randaugment=RandAugment(), cutout=16)
+
+
+@pytest.mark.parametrize("preset", ["basic", "brightness", "randaugment"])
+def test_cutout_goes_with_every_augmentation(preset: str) -> None:
+    made = [
+        build_pipeline(filled("data=cifar100_10steps", f"data.augmentation={preset}", *more), tasks(), Key(0))
+        for more in ([], ["data.cutout=8"])
+    ]
+    without, with_it = (each.augmentation for each in made)
+    assert isinstance(without, Augmentation)
+    assert without.cutout == 0
+    assert with_it == dataclasses.replace(without, cutout=8)
 
 
 def test_normalisation_is_one_value_a_channel() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Batch, Features, Fit, Outputs, Phase, Task
+from cl_lightning.data.scenarios.scenario import without_images
 from cl_lightning.factory.methods import build_method
 from cl_lightning.factory.scenario import dataset_scenario
 from cl_lightning.losses.pair_similarity import pair_similarity
@@ -32,7 +33,7 @@ def tasks(sizes: tuple[int, ...] = (3, 2, 2)) -> list[Task]:
     starts = [sum(sizes[:index]) for index in range(len(sizes))]
     rows = torch.empty(0, dtype=torch.int64)
     return [
-        Task(index, tuple(range(first, first + size)), tuple("abcdefg"[first : first + size]), rows, rows)
+        Task(index, tuple(range(first, first + size)), tuple(map(str, range(first, first + size))), rows, rows)
         for index, (first, size) in enumerate(zip(starts, sizes, strict=True))
     ]
 
@@ -137,6 +138,31 @@ def test_the_first_tasks_are_fine_tuned_shorter() -> None:
     assert [[phase.epochs for phase in phases(made, index)[1:]] for index in range(3)] == [[], [1], [10]]
     alike = build("recipe=clean", "method.finetuning_early=null", "method.finetuning.epochs=10")
     assert [[phase.epochs for phase in phases(alike, index)[1:]] for index in range(3)] == [[], [10], [10]]
+
+
+@pytest.mark.parametrize(("number", "shorter"), [(2, 1), (5, 2), (10, 3), (20, 6), (50, 15)])
+def test_three_tenths_of_the_tasks_are_fine_tuned_shorter(number: int, shorter: int) -> None:
+    overrides = ("recipe=clean", "method.finetuning.epochs=10", "data=cifar100_10steps", f"data.classes={number}")
+    config = filled("method=dkt", "model=conv_vit_tiny", *SMALL, *overrides, "data.increment=1")
+    made = build_method(config, without_images("toy", list(map(str, range(number))), (1,) * number, 8, 3), Key(0))
+    epochs = [
+        item.phase.epochs
+        for task in tasks((1,) * number)
+        for item in made.plan(task)
+        if isinstance(item, Fit) and item.phase.name == "finetuning"
+    ]
+    assert epochs == [1] * (shorter - 1) + [10] * (number - shorter)
+
+
+def test_a_part_can_be_taken_away_by_itself() -> None:
+    whole = build("recipe=clean").network.structure()
+    one_head = build("recipe=clean", "method.head=linear").network.structure()
+    assert (whole.pop("classifier")["kind"], one_head.pop("classifier")["kind"]) == ("duplex", "joint")
+    assert whole == one_head
+    on_convit = build("recipe=clean", "model=convit_tiny").network.structure()
+    assert on_convit["decoder"] == whole["decoder"]
+    assert on_convit["encoder"]["kind"] == "convit"
+    assert build("recipe=clean", method="dytox").network.structure()["encoder"] == whole["encoder"]
 
 
 @pytest.mark.parametrize(("merge", "moves"), [("exact", False), ("separate", False), ("published", True)])

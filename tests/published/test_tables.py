@@ -75,6 +75,7 @@ def test_a_part_has_its_rows_columns_and_contrasts() -> None:
         (("rows", "first", "cells", "a", "band"), {}, "needs a band"),
         (("rows", "first", "cells", "a", "band"), {"avg": [52, 48]}, "empty range"),
         (("rows", "first", "cells", "a", "others"), [{"avg": 40.0, "source": "x"}], "leaves out 40.0"),
+        (("rows", "first", "cells", "a", "main_curve"), [50.0], "other numbers of tasks"),
         (("rows", "first", "cells"), {"z": {}}, "columns that are not there"),
         (("rows", "first", "runs"), ["three"], "runs that are not there"),
         (("rows", "first", "bands"), {}, "bands, which nothing reads"),
@@ -99,6 +100,10 @@ def test_every_shipped_table_is_whole(name: str) -> None:
             assert table.jobs([key], [column]), "a cell without a run"
             assert not cell.published or (row.protocol and row.source), f"{key} has numbers and no source"
             assert not cell.curve or cell.curve_source, key
+            for metric, value in (("avg", cell.published.get("avg")), ("last", cell.published.get("last"))):
+                if cell.curve and key.startswith("dkt"):  # curve and numbers are of one run
+                    of_curve = sum(cell.curve) / len(cell.curve) if metric == "avg" else cell.curve[-1]
+                    assert of_curve == pytest.approx(value, abs=0.006), (key, column, metric)
     for contrast in table.contrasts.values():
         assert contrast.source
         assert contrast.question.endswith("?")
@@ -140,7 +145,17 @@ def test_published_numbers_of_the_erratum() -> None:
     assert not inflated & {value for row in theirs for c in row.cells.values() for value in c.published.values()}
     curve = table.rows["dytox_global"].cells["10"].curve
     assert sum(curve) / len(curve) == pytest.approx(67.6, abs=0.05)
-    assert METRICS.keys() == {"avg", "last", "avg5", "last5"}
+    assert list(METRICS)[:4] == ["avg", "last", "avg5", "last5"]
+
+
+def test_dkt_s_logs_have_the_main_phases_too_and_processes_stand_apart() -> None:
+    cifar, imagenet = load_table("cifar100"), load_table("imagenet")
+    rows = (cifar.rows["dkt"], cifar.rows["dkt_two_processes"], imagenet.rows["dkt_imagenet100"])
+    assert [list(row.cells) for row in rows] == [["10"], ["5", "10", "20"], ["imagenet100"]]
+    for row in rows:
+        for cell in row.cells.values():
+            assert cell.main_curve[0] == cell.curve[0], "the first task is not fine-tuned"
+            assert cell.curve[-1] - cell.main_curve[-1] > 5
 
 
 @pytest.mark.parametrize(("data", "found"), [("cifar100", True), ("image_folder", False), ("digits", False)])

@@ -167,7 +167,9 @@ def test_stored_runs_hold_what_a_table_needs_and_no_host_or_path(tmp_path) -> No
     assert "somewhere" not in text
     again = read_stored(tmp_path, TABLE.jobs())
     assert list(again) == [job]
-    assert again[job].metrics == pytest.approx({"avg": 80, "last": 70, "avg5": 98, "last5": 96})
+    assert again[job].metrics == pytest.approx(
+        {"avg": 80, "last": 70, "avg5": 98, "last5": 96, "class_avg": 80, "class_last": 70}
+    )
     assert again[job].finished
     assert again[job].science == {"seed": 1}
     assert again[job].content["provenance"] == {"commit": "abc", "seconds": 5.0, "tasks": []}

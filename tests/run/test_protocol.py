@@ -37,6 +37,11 @@ def test_all_that_a_number_depends_on() -> None:
     }  # fmt: skip
 
 
+def test_cutout_stands_beside_the_augmentation_that_it_follows() -> None:
+    assert told(filled("data.cutout=4"))["augmentation"] == "basic, cutout 4"
+    assert told(filled("method=dkt", "data=cifar100_10steps", "data.augmentation=none"))["augmentation"] == "none"
+
+
 def test_switches_of_a_recipe_that_were_changed_are_named() -> None:
     found = told(filled("recipe.herd_augmented=true", "recipe.schedule_lag=true"))
     assert found["recipe_changes"] == "schedule_lag=True, herd_augmented=True"

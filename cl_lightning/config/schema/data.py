@@ -7,11 +7,11 @@ from typing import Any
 
 from cl_lightning.config.schema.bounds import Each, Range, bounded, choice, number, share, whole
 from cl_lightning.config.schema.fixed_names import chosen
-from cl_lightning.config.schema.method import AUGMENTATIONS, MOST, scale
+from cl_lightning.config.schema.method import AUGMENTATIONS, MOST, MOST_SIDE, scale
 from cl_lightning.config.schema.open_options import Filled
 from cl_lightning.config.schema.path_options import folder
 
-MOST_PIXELS = 1 << 14
+MOST_PIXELS = MOST_SIDE
 """Largest side of the square images, in pixels."""
 MOST_PADDING = 1 << 12
 MOST_CLASSES = 10**6
@@ -67,6 +67,7 @@ class SetConfig:
     orientation: Filled[str] = choice(ORIENTATION, None)
     flip: Filled[bool] = field(default=None)  # type: ignore[assignment]
     augmentation: str | None = choice(AUGMENTATIONS, None)
+    cutout: int | None = whole(None, at_most=MOST_PIXELS)
     crop_padding: int | None = whole(None, at_most=MOST_PADDING)
 
 
@@ -105,6 +106,7 @@ class DataConfig:
     crop_padding: int = whole(at_most=MOST_PADDING)
     flip: bool
     augmentation: Filled[str] = choice(AUGMENTATIONS)
+    cutout: Filled[int] = whole(at_most=MOST_PIXELS)
     mean: list[float] | None = field(metadata=bounded(Each(Range(-1000.0, 1000.0), "null or [0.5,0.5,0.5]")))
     std: list[float] | None = field(metadata=bounded(Each(Range(1e-6, 1000.0), "null or [0.5,0.5,0.5]")))
     preprocess: PreprocessConfig

@@ -18,6 +18,8 @@ MOST = 1e6
 """Largest factor, weight or temperature."""
 ENCODERS = ("transformer", "conv_transformer", "cnn", "vit")
 """Kinds of encoders that data suggest models for."""
+MOST_SIDE = 1 << 14
+"""Largest side of an image, in pixels."""
 AUGMENTATIONS = ("none", "basic", "brightness", "randaugment", "variants")
 
 
@@ -135,7 +137,7 @@ class DAFormerConfig(TaskTransformerConfig):
 class EarlyFinetuningConfig:
     """Fine-tuning of the first tasks."""
 
-    tasks: int = whole(at_least=1)
+    tasks: int | None = whole(at_least=1)
     epochs: int = whole(at_least=1, at_most=MOST_EPOCHS)
 
 
@@ -143,7 +145,9 @@ class EarlyFinetuningConfig:
 class DKTConfig(TaskTransformerConfig):
     """DKT."""
 
+    cutout: int = whole(at_most=MOST_SIDE)
     token_expansion: bool
+    head: str = choice(("duplex", "linear"))
     decoder_mlp: str = choice(("conv", "linear"))
     decoder_bias: bool
     similarity_weight: float = _weight()

@@ -119,6 +119,8 @@ class ViTConfig(ModelConfig):
     depth: int = _depth()
     mlp_ratio: float = number(above=0.0, at_most=1000.0)
     drop_path: float = share()
+    weights_file: str | None = file()
+    frozen: bool
 
 
 @dataclass(kw_only=True)
@@ -130,6 +132,7 @@ class CifarResNetConfig(ModelConfig):
     depth: int = whole(at_least=8, at_most=_MOST_DEPTH)
     shortcut: str = choice(("padded", "projection"))
     weights_file: str | None = file()
+    frozen: bool
 
 
 @dataclass(kw_only=True)
@@ -141,3 +144,4 @@ class ResNet18Config(ModelConfig):
     width: int = whole(at_least=1, at_most=1 << 14)
     stem: Filled[str] = choice(("small", "large", "pooled"))
     weights_file: str | None = file()
+    frozen: bool

@@ -188,7 +188,7 @@ _NAMES = """
 seed run_dir if_exists verbose evaluate_phases extends batch batch.size batch.replicas batch.evaluation
 method method.name method.origin method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
-method.decoder_mlp method.decoder_bias method.similarity_weight
+method.decoder_mlp method.decoder_bias method.similarity_weight method.head
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
@@ -226,6 +226,11 @@ LINES: tuple[Line, ...] = (
         Need(lambda f: f.given.data.suggests.recipe is None, "data.suggests.recipe=null"),
     ),
     _line("method.augmentation", Need(is_open("data.augmentation"), "data.augmentation=null")),
+    _line(
+        "method.cutout",
+        Need(is_open("data.cutout"), "data.cutout=null"),
+        Need(lambda f: bool(f.given.data.sets) or augments(f), _AUGMENTED),
+    ),
     _line(
         "method.temperature",
         Need(lambda f: getattr(f.config.method, "distillation", True), "method.distillation=true"),
@@ -295,6 +300,11 @@ LINES: tuple[Line, ...] = (
         Need(lambda f: not f.given.data.sets or is_left_to_data("crop_padding")(f), _IN_ENTRY),
     ),
     _line(
+        "data.cutout",
+        Need(lambda f: bool(f.given.data.sets) or augments(f), _AUGMENTED),
+        Need(lambda f: not f.given.data.sets or is_left_to_data("cutout")(f), _IN_ENTRY),
+    ),
+    _line(
         "data.flip",
         Need(lambda f: bool(f.given.data.sets) or mirrors(f), _AUGMENTED),
         Need(lambda f: not f.given.data.sets or is_left_to_data("flip")(f), _IN_ENTRY),
@@ -323,7 +333,7 @@ LINES: tuple[Line, ...] = (
     _line("data.sets.evaluate_on", Need(lambda f: _entry(f).name == "image_folder", "name: image_folder"), _READS_TEST),
     _line("data.sets.files", Need(lambda f: _entry(f).name in LISTED, "name: image_folder")),
     _line("data.sets.orientation", Need(lambda f: _entry(f).name not in ARRAYS, "name: of a set that lies in files")),
-    _line("data.sets.crop_padding", Need(lambda f: augments(f, _entry(f)), "augmentation: basic")),
+    _line("data.sets.crop_padding data.sets.cutout", Need(lambda f: augments(f, _entry(f)), "augmentation: basic")),
     _line("data.sets.flip", Need(lambda f: mirrors(f, _entry(f)), "augmentation: basic")),
     # memory
     _line("memory memory.budget", *map(_unless_none, (_CAN_REMEMBER, _REMEMBERS))),
@@ -352,7 +362,11 @@ LINES: tuple[Line, ...] = (
     _line(
         "recipe.similarity_mean", _OF_DKT, *_DISTILS, Need(has("similarity_weight"), "method.similarity_weight=0.003")
     ),
-    _line("recipe.merge", _OF_DKT),
+    _line(
+        "recipe.merge",
+        _OF_DKT,
+        Need(lambda f: getattr(f.config.method, "head", "duplex") == "duplex", "method.head=duplex"),
+    ),
     _line(
         "recipe.drop_path_in_frozen",
         Need(freezes, "a method that freezes what it trained, such as method=dytox with a memory"),

@@ -2,6 +2,7 @@
 
 Images stay uint8 (B, C, H, W) until they are normalised. The recipe is DyTox's for images of CIFAR's size: a random
 crop after zero padding, a horizontal flip, RandAugment; PODNet's and DER's jitter of the brightness can come instead.
+Cutout can come last, after any of them.
 Every draw is a function of (key, position of the draw in the epoch), so that the result for an image depends neither on
 its batch nor on the device.
 """
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from cl_lightning.core import rng
 from cl_lightning.core.errors import InvalidSettingError
-from cl_lightning.data.augmentation import operations, photometric, randaugment, variants
+from cl_lightning.data.augmentation import cutout, operations, photometric, randaugment, variants
 from cl_lightning.data.augmentation.randaugment import RandAugment
 
 LEVELS_AT_A_TIME = 1 << 21
@@ -44,6 +45,8 @@ class Augmentation:
     randaugment: RandAugment | None = None
     variants: bool = False
     """End-to-End's variants (``variants.py``), in place of crop and flip."""
+    cutout: int = 0
+    """Side of a square that becomes black, in pixels; 16 in DKT's recipe. 0: none."""
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for values that could only fail while training."""
@@ -52,6 +55,8 @@ class Augmentation:
             raise InvalidSettingError("crop_padding", self.crop_padding, reason, 4)
         if not 0 <= self.brightness <= 1:
             raise InvalidSettingError("brightness", self.brightness, "is not in [0, 1]", "63/255, the published one")
+        if not isinstance(self.cutout, int) or self.cutout < 0:
+            raise InvalidSettingError("cutout", self.cutout, "must be a whole number of pixels, 0 or more", 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +135,9 @@ def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions
         choices = randaugment.draw(policy, key.fold("randaugment"), positions)
         for operation, argument in zip(choices.operations, choices.arguments, strict=True):
             images = operations.apply(images, operation, argument, policy.fill)
+    if augmentation.cutout:
+        centres = cutout.draw(key.fold("cutout"), positions, *images.shape[2:])
+        images = cutout.black_out(images, centres, augmentation.cutout)
     return images
 
 

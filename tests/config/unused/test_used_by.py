@@ -70,6 +70,8 @@ READ_WITH = {
     "data.test_share=0.3": ("data=cifar100_10steps", "data=image_folder data.root=/nowhere data.increment=2"),
     "data.on_broken=skip": ("data=cifar100_10steps", "data=imagenet100_10steps"),
     "data.crop_padding=2": ("data.augmentation=none", "data.augmentation=basic"),
+    "data.cutout=4": ("data.augmentation=none", "data.augmentation=basic"),
+    "method.cutout=4": ("method=dkt", "method=dkt data=cifar100_10steps"),
     "data.flip=true": ("data.augmentation=none", "data.augmentation=none method=icarl"),
     "data.suggests.memory=30": ("memory.size=20", ""),
     "data.suggests.memory_per_class=3": ("", "memory=per_class"),
@@ -169,10 +171,11 @@ def test_entries_of_a_sequence_are_looked_at_one_by_one() -> None:
     sets = (
         "data.sets=[{name: digits, root: a, on_broken: skip, flip: false}, "
         "{name: image_folder, root: b, test_share: 0.3}, "
-        "{name: cifar100, test_share: 0.3, augmentation: none, crop_padding: 2}]"
+        "{name: cifar100, test_share: 0.3, augmentation: none, crop_padding: 2, cutout: 4}]"
     )
     assert set(idle("data=sequence", sets)) == {
-        "data.sets.0.root", "data.sets.0.on_broken", "data.sets.2.test_share", "data.sets.2.crop_padding"
+        "data.sets.0.root", "data.sets.0.on_broken", "data.sets.2.test_share", "data.sets.2.crop_padding",
+        "data.sets.2.cutout",
     }  # fmt: skip
     assert set(idle("data=sequence", "data.flip=true", "data.sets=[{name: digits, flip: false}]")) == {"data.flip"}
     assert idle("data=sequence", "data.flip=true", "data.sets=[{name: digits, flip: false}, {name: cifar100}]") == {}
