@@ -65,7 +65,7 @@ GROUPS = (
         ),
     ),
     Group(("lwf", "icarl", "ucir", "podnet", "wa"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
-    Group(("bic", "der"), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
+    Group(("bic", "e2e", "der"), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
     Group(
         ("simplecil", "ranpac"),
         (*COMMON, "epochs_scale=0.02", "method.backbone.epochs=300", "model=resnet8", "recipe=clean"),

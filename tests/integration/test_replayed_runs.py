@@ -36,6 +36,7 @@ METHODS = {
     "ucir": ["method.finetune=true"],
     "podnet": [],
     "bic": [],
+    "e2e": [],
     "wa": [],
     "der": [],
     "simplecil": [],

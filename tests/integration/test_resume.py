@@ -28,6 +28,7 @@ METHODS = {
     "ucir": ["method.finetune=true"],
     "podnet": [],
     "bic": [],
+    "e2e": [],
     "wa": [],
     "der": [],
     "finetune": ["memory=none"],
@@ -76,6 +77,7 @@ PHASES = {
     "ucir": ["main", "balanced_finetuning"],
     "podnet": ["main", "finetuning"],
     "bic": ["main", "bias_correction"],
+    "e2e": ["main", "balanced"],
     "simplecil": [],
     "ranpac": [],
 }

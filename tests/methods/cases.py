@@ -102,6 +102,13 @@ CASES = {
         "method.correction_batch_norm=training",
         *MODELS["transformer"],
     ],
+    "e2e, fresh variants, plain decay": [
+        "method=e2e",
+        "method.variants=fresh",
+        "method.decay=plain",
+        "method.first=null",
+        *MODELS["transformer"],
+    ],
     "finetune with a resnet": ["method=finetune", *MODELS["cnn"]],
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],

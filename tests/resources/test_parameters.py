@@ -36,6 +36,7 @@ CASES = [
     "method=ucir model=resnet32 model.shortcut=projection",
     "method=podnet",
     "method=bic",
+    "method=e2e",
     "method=wa model=resnet32",
     "method=der model=resnet18",
     "method=der model=convit_tiny",

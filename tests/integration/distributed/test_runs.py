@@ -48,6 +48,7 @@ METHODS = {
     "ucir": [],
     "podnet": [],
     "bic": ["memory.size=200"],
+    "e2e": [],
     "wa": [],
 }
 BEFORE = {"bic": 3}
