@@ -19,12 +19,14 @@ of a task, test images too, by the mean of the task's own, which tells the task.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Act, Batch, DataAccess, Evaluate, Fit, Grow, Herd, Outputs, Phase, PlanItem, Task
 from cl_lightning.losses.classification import cross_entropy
@@ -69,9 +71,13 @@ class E2E(Method):
         return [Grow(), Fit(phases.main), *balanced, Evaluate()]
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:
-        """Copy the teacher, then add rows."""
+        """Copy the teacher, then add rows drawn as the authors draw them: deviation sqrt(2 / width), biases 0."""
         self.teacher = frozen_copy(self.network) if task.index > 0 else None
         self.network.grow(task.num_new, key)
+        rows, biases = (values.data[-task.num_new :] for values in self.network.classifier.parameters())
+        drawn = rng.normal(key.fold("classifier"), torch.arange(rows.numel())).view(rows.shape)
+        rows.copy_(math.sqrt(2 / rows.shape[1]) * drawn)
+        biases.zero_()
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return classification, and the distillation of each task that the teacher knows."""

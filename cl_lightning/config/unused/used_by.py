@@ -193,7 +193,7 @@ method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
-method.correction_batch_norm
+method.correction_batch_norm method.copies method.gradient_noise method.decay
 method.weight method.classify method.softmax method.old_rows
 method.projection method.ridge
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
@@ -240,6 +240,8 @@ LINES: tuple[Line, ...] = (
         ),
         Need(lambda f: not isinstance(f.config.method, MEATConfig) or _MASKS.holds(f), _MASKS.type),
     ),
+    _line("method.variants", Need(lambda f: bool(f.given.data.sets) or augments(f), "data.augmentation=variants")),
+    _line("method.noise_power", Need(has("gradient_noise"), "method.gradient_noise=0.3")),
     _line("method.ranking_weight", *_MEMORY),
     _line(
         "method.margin",
