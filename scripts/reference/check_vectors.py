@@ -10,6 +10,7 @@ from cl_lightning.core.errors import InvalidFileError
 from scripts.reference import (
     bic_vectors,
     dkt_vectors,
+    e2e_vectors,
     lwf_vectors,
     model_vectors,
     podnet_vectors,
@@ -56,6 +57,7 @@ KINDS = {
     "lwf": Kind("LwF", lwf_vectors.matches, lwf_vectors.rows, lwf_vectors.is_input),
     "ucir": Kind("UCIR", ucir_vectors.matches, ucir_vectors.rows, ucir_vectors.is_input),
     "bic": Kind("BiC", bic_vectors.matches, bic_vectors.rows, bic_vectors.is_input),
+    "e2e": Kind("End-to-End", e2e_vectors.matches, e2e_vectors.rows, e2e_vectors.is_input),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),
     "simplecil": Kind("SimpleCIL", simplecil_vectors.matches, simplecil_vectors.rows, simplecil_vectors.is_input),
