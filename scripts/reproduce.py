@@ -32,7 +32,7 @@ import yaml
 
 from cl_lightning.config.compose import compose_one_of_many
 from cl_lightning.config.hydra_errors import explain
-from cl_lightning.config.identity import differences, numeric_settings
+from cl_lightning.config.identity import differences, numeric_settings, with_names_of_files
 from cl_lightning.config.origin import origin_of
 from cl_lightning.config.saved import may_change
 from cl_lightning.config.schema import Config
@@ -41,6 +41,7 @@ from cl_lightning.core.cli import discard_output
 from cl_lightning.core.errors import UserError, as_user_error
 from cl_lightning.core.exit_codes import DONE, INTERRUPTED, PARTLY, STOPPED, WRONG_INPUT
 from cl_lightning.core.paths import let_any_name_be_printed
+from cl_lightning.published.comparison import COMPARED_TABLES, comparison
 from cl_lightning.published.page import count_cells, page
 from cl_lightning.published.stored_results import StoredRun, condense, parse_stored, read_stored, store
 from cl_lightning.published.tables import Job, Table, load_table, table_names
@@ -56,6 +57,8 @@ from scripts.reproduction.request import Request, parse, wants_help
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "REPRODUCIBILITY.md"
+COMPARED = (ROOT / "README.md", ROOT / "docs" / "results" / "index.md")
+"""Pages with the comparison of all systems."""
 
 _OF_A_RUN = ("seed", "data.order")
 """Keys in which the runs of a cell differ, and that no other setting depends on: one composition serves all."""
@@ -77,7 +80,7 @@ def origin(job: Job) -> str:
 def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Unread, ...], str]:
     """Return the numeric settings of a configuration, the overrides that it does not read, and its label."""
     config, idle = compose_one_of_many(["run_dir=none", *overrides])
-    return numeric_settings(dataclasses.asdict(config)), tuple(idle), origin_of(config)
+    return with_names_of_files(numeric_settings(dataclasses.asdict(config))), tuple(idle), origin_of(config)
 
 
 def configuration(job: Job, overrides: Sequence[str]) -> Config:
@@ -154,7 +157,8 @@ class Runs:
         folder = self.folder(job)
         if not (folder / "results.json").exists() and not any(folder.glob("checkpoints/task_*.pt")):
             return None
-        return numeric_settings(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+        made = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return with_names_of_files(numeric_settings(made))
 
     def _goes_on(self, job: Job) -> bool:
         return any(self.folder(job).glob("checkpoints/task_*.pt"))
@@ -344,8 +348,9 @@ def keep(runs: Runs, *, force: bool) -> int:
 
 def write_page() -> None:
     """Replace the generated blocks of docs/REPRODUCIBILITY.md by what docs/results holds."""
-    PAGE.write_text(with_blocks(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"wrote {PAGE.relative_to(ROOT)}")
+    for path, made in ((PAGE, with_blocks), *((path, with_comparison) for path in COMPARED)):
+        path.write_text(made(path.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")
 
 
 def with_blocks(text: str) -> str:
@@ -363,9 +368,16 @@ def with_blocks(text: str) -> str:
     return _replaced(text, "overview", [Grid(["cells of", *map(str, Status)], standing)])
 
 
+def with_comparison(text: str) -> str:
+    """Return ``text`` with the part between ``<!-- comparison -->`` and ``<!-- /comparison -->`` replaced."""
+    tables = {name: load_table(name) for name in COMPARED_TABLES}
+    found = read_stored(RESULTS, [job for table in tables.values() for job in table.jobs()])
+    return _replaced(text, "comparison", [comparison(tables, found, differ, origin)])
+
+
 def _replaced(text: str, name: str, blocks: Sequence[Block]) -> str:
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
-    assert text.count(first) == text.count(last) == 1, f"{PAGE} has no place for {name}"
+    assert text.count(first) == text.count(last) == 1, f"there is no place for {name}"
     before, _, rest = text.partition(first)
     return f"{before}{first}\n\n{as_markdown(blocks)}\n{last}{rest.partition(last)[2]}"
 

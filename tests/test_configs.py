@@ -252,7 +252,9 @@ def test_four_pairs_of_encoder_and_decoder_are_trained_alike() -> None:
             found[0].data, found[0].batch, found[0].recipe, found[0].memory
         )  # fmt: skip
         assert config.method.main == found[0].method.main
-        assert config.method.finetuning == found[0].method.finetuning  # type: ignore[attr-defined]
+        typed, first = (each.method.finetuning for each in (config, found[0]))  # type: ignore[attr-defined]
+        assert dataclasses.replace(typed, epochs_scale=None) == first, "epochs that are typed have a scale, of 1 here"
+        assert typed.epochs_scale in (None, 1.0)
 
 
 ABLATION = ["none", "kd", "kd_finetuning", "tokens", "divergence", "whole"]

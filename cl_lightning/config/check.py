@@ -253,6 +253,15 @@ def _check_task_transformer(config: Config, method: TaskTransformerConfig) -> No
             "trainer.precision=16-mixed does not go with sharpness-aware steps (method.sam): "
             "type trainer.precision=bf16-mixed"
         )
+    if method.reconstruction is None:
+        return
+    if isinstance(config.model, ConvViTConfig):
+        raise UserError(
+            f"method.reconstruction leaves patches out, which the convolutions of {config.model.typed()} do not "
+            "allow: type method.reconstruction.weight=0 or model=convit_cifar"
+        )
+    if method.reconstruction.mask == 0:
+        raise UserError("method.reconstruction.mask=0 masks nothing: type 0.75, or method.reconstruction.weight=0")
 
 
 def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> None:
@@ -268,6 +277,8 @@ def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> N
             "method.backbone_task=false needs a backbone that has been trained: type model.pretrained=true "
             f"(with model={'timm_backbone' if has_file else 'timm'}), {file}=FILE or method.backbone_task=true"
         )
+    if isinstance(method, FrozenConfig) and method.adapt:
+        _check_adaptation(config, method)
     if (
         method.backbone_file is not None
         and isinstance(config.model, ViTConfig)
@@ -286,6 +297,21 @@ def _check_backbone(config: Config, method: ViTMethodConfig | FrozenConfig) -> N
         raise UserError(
             f"method.backbone_file={method.backbone_file} and model.pretrained=true both give weights: leave out one"
         )
+
+
+def _check_adaptation(config: Config, method: FrozenConfig) -> None:
+    if not isinstance(config.model, ViTConfig | TimmConfig):
+        raise UserError(
+            f"{config.model.typed()} has no MLPs that method.adapt=true knows to put adapters beside: type "
+            "model=vit_tiny, model=vit_cifar or model=timm, or method.adapt=false"
+        )
+    if method.backbone_task:
+        raise UserError(
+            "method.adapt=true adapts a backbone that comes with weights, and method.backbone_task=true trains the "
+            "whole: type method.backbone_file=FILE or model=timm model.pretrained=true, or method.adapt=false"
+        )
+    if getattr(config.model, "frozen", False):
+        raise UserError("model.frozen=true leaves method.adapt=true nothing to adapt: type model.frozen=false")
 
 
 def _check_meat(method: MEATConfig) -> None:

@@ -114,7 +114,8 @@ def _fill_method(method: Open[MethodConfig], model: ModelConfig) -> MethodConfig
         raise UserError(f"method.main=null leaves method={method.name} nothing to train: type method.main.epochs=N")
     if isinstance(method, TaskTransformerConfig):
         sam = None if method.sam is not None and method.sam.rho == 0 else method.sam
-        return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), sam=sam)
+        branch = method.reconstruction if method.reconstruction and method.reconstruction.weight else None
+        return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), sam=sam, reconstruction=branch)
     if isinstance(method, ViTMethodConfig | FrozenConfig):
         method = dataclasses.replace(method, backbone_task=_or(method.backbone_task, not starts_trained(method, model)))
     if isinstance(method, ViTMethodConfig):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from cl_lightning.core.errors import InvalidFileError
@@ -86,6 +87,18 @@ def _counted(key: str, value: Any) -> Any:
         else entry
         for entry in value
     ]
+
+
+_STARTING_WEIGHTS = ("method.backbone_file", "model.weights_file")
+"""Options that name a file of weights to start from."""
+
+
+def with_names_of_files(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return :func:`numeric_settings` with files by their names alone: where they lie is a machine's own affair."""
+    return {
+        key: Path(value).name if key in _STARTING_WEIGHTS and isinstance(value, str) else value
+        for key, value in settings.items()
+    }
 
 
 _NOT_IN_CHECKPOINT = (

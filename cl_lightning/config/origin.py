@@ -8,4 +8,5 @@ from cl_lightning.core.origins import origin_of_run
 
 def origin_of(config: Config) -> str:
     """Return the label of a filled-in configuration, one of ``core.origins.ORIGINS``."""
-    return origin_of_run(config.method.origin, config.method.encoder, config.model.encoder)
+    rebuilt = getattr(config.method, "reconstruction", None) is not None  # DRDN's branch
+    return origin_of_run(config.method.origin, config.method.encoder, config.model.encoder, rebuilt=rebuilt)

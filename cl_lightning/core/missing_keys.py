@@ -94,6 +94,22 @@ _ARRAYS = ("digits", "cifar100")
 """Data sets that were arrays, and not files, when there came to be a choice of preprocessing."""
 
 
+_GROWING = ("dytox", "dytox_plus", "dytox_plusplus", "daformer_m", "daformer_s", "dkt")
+_FROZEN = ("simplecil", "ranpac")
+_NO_ADAPTATION: dict[str, Plain] = {
+    "adapt": False,
+    "adapter_width": 64,
+    "adapter_scale": 0.1,
+    "adapter_dropout": 0.1,
+    "adaptation": {
+        "epochs": 20, "optimiser": "sgd", "lr": 0.01, "weight_decay": 5.0e-4, "decay_vectors": True, "momentum": 0.9,
+        "reference_batch": None, "schedule": "cosine", "warmup_epochs": 0.0, "warmup_lr": 0.0, "min_lr": 0.0,
+        "milestones": [], "gamma": 0.1,
+    },
+}  # fmt: skip
+"""Options of methods on frozen features from before these could be adapted: nothing was."""
+
+
 def _as_stored(data: Mapping[str, Plain]) -> dict[str, Plain]:
     """Return preprocessing as it was when there was no choice: arrays kept their pixels, the short side of a file was
     scaled to 256/224 of the size.
@@ -140,6 +156,9 @@ CONFIGURATION: tuple[Missing, ...] = (
         for key, value in _READ_BEFORE.items()
     ),
     Missing("extends.folders.*.allow_similar", True),
+    *(
+        Missing(f"method.{name}", value, only=_FROZEN) for name, value in _NO_ADAPTATION.items()
+    ),  # a phase: before its scales
     Missing("method.*.epochs_scale", None, beside="optimiser", in_protocol=False),
     Missing("method.*.lr_scale", None, beside="optimiser", in_protocol=False),
     *(Missing(f"recipe.{switch}", False, null=True) for switch in (*_SWITCHES, *_LATER_SWITCHES)),
@@ -163,6 +182,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     Missing("data.sets.*.cutout", None),
     Missing("method.cutout", 0, only=("dkt",)),
     Missing("method.head", "duplex", only=("dkt",)),
+    Missing("method.reconstruction", None, only=_GROWING),
 )
 """``config.yaml``, in the order in which the keys came."""
 

@@ -7,28 +7,32 @@ another kind of network than its authors' is an adaptation, whatever its file sa
 from __future__ import annotations
 
 PUBLISHED, ADAPTATION, REFERENCE = "published", "adaptation", "reference"
+RECONSTRUCTION = "reconstruction"
 ORIGINS = {
     PUBLISHED: "the authors' method; its defaults are their network and schedule, as far as these are known",
     "published recipe": "the authors' method and published recipe; how the papers' tables were made is not known",
-    "reconstruction": "rebuilt from text or partial code: there is no complete source that runs",
+    RECONSTRUCTION: "rebuilt from text or partial code: there is no complete source that runs",
     ADAPTATION: "the authors' idea in another network or setting than theirs",
     REFERENCE: "no paper's method: a bound or a control",
 }
 """Label -> its meaning."""
 
 
-def origin_of_run(of_method: str, encoder: str, model: str) -> str:
+def origin_of_run(of_method: str, encoder: str, model: str, *, rebuilt: bool = False) -> str:
     """Return the label of a run.
 
     Args:
         of_method: label of its method.
         encoder: kind of network that the method is for: ``transformer``, ``conv_transformer``, ``cnn`` or ``vit``.
         model: kind of the network that it runs on.
+        rebuilt: True for a run with a part that was rebuilt from another paper's text.
 
     >>> origin_of_run("published recipe", "cnn", "transformer")
     'adaptation'
     """
-    return of_method if of_method == REFERENCE or encoder == model else ADAPTATION
+    if of_method != REFERENCE and encoder != model:
+        return ADAPTATION
+    return RECONSTRUCTION if rebuilt else of_method
 
 
 def caution(origin: str) -> str:

@@ -88,7 +88,12 @@ def bits(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:
 
 def uniform(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:
     """Return float32 uniform on [0, 1), multiples of 2^-24, the same on every device."""
-    return ((bits(key, positions, slots) >> 40) & 0xFFFFFF).to(torch.float32) * (1.0 / (1 << 24))
+    return uniform_of(streams(key, positions), slots)
+
+
+def uniform_of(streams: Tensor, slots: int | Tensor = 0) -> Tensor:
+    """Return the same of streams: float32 uniform on [0, 1)."""
+    return ((bits_of(streams, slots) >> 40) & 0xFFFFFF).to(torch.float32) * (1.0 / (1 << 24))
 
 
 def integers(key: Key, positions: Tensor, high: int | Tensor, slots: int | Tensor = 0) -> Tensor:

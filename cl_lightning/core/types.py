@@ -82,6 +82,8 @@ class Outputs:
     features: Features
     auxiliary: Tensor | None = None
     """(B, C_new + 1) scores of the auxiliary head (0 = any old class), where there is one."""
+    reconstruction: Tensor | None = None
+    """(B,) error of each image's masked patches, where these are reconstructed."""
 
 
 @dataclass(frozen=True)

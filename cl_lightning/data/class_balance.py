@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cl_lightning.core import rng
+from cl_lightning.core.classes import rows_by_class
 from cl_lightning.core.rng import Key
 
 
@@ -68,4 +69,5 @@ class ClassDraws:
 
 
 def _by_class(labels: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.nonzero(labels == label).flatten() for label in labels.unique())
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    return tuple(rows for rows in rows_by_class(labels, classes) if len(rows))

@@ -55,6 +55,7 @@ def model_of(config: Config, run_dir: Path, checkpoint: Path | None = None, devi
     with as_user_error():
         method = build_method(config, scenario, Key(config.seed))
         restore_learnt(payload, method)
+        method.network.leave_out_training()
         preprocessing = preprocessing_of(config, scenario)
     method.network.to(device)
     return TrainedModel(

@@ -18,7 +18,7 @@ from cl_lightning.factory.networks import backbone_structure, named_network
 from cl_lightning.factory.phases import BACKBONE, build_phase
 from cl_lightning.factory.vit_methods import vit_structure
 from cl_lightning.methods.base import Method
-from cl_lightning.methods.frozen_features import MAIN_PARTS, Source
+from cl_lightning.methods.frozen_features import ADAPTED_PARTS, MAIN_PARTS, Source
 from cl_lightning.methods.ranpac import RanPAC
 from cl_lightning.methods.simplecil import SimpleCIL
 from cl_lightning.models.backbone import Backbone
@@ -53,7 +53,8 @@ def _network(config: Config, scenario: Scenario, key: Key, head: Structure) -> E
         "kind": "embedding_network",
         "backbone": _backbone(config, scenario),
         **head,
-        "linear": method.backbone_task,
+        "linear": method.backbone_task or method.adapt,
+        **({"cosine": True} if method.adapt else {}),
         "classes": [],
     }
     network: EmbeddingNetwork = named_network(structure, key)
@@ -61,16 +62,28 @@ def _network(config: Config, scenario: Scenario, key: Key, head: Structure) -> E
 
 
 def _backbone(config: Config, scenario: Scenario) -> Structure:
-    if isinstance(config.model, TimmConfig):
-        return vit_structure(config, scenario)
-    return backbone_structure(config, scenario)
+    method = config.method
+    assert isinstance(method, FrozenConfig)
+    plain = (
+        vit_structure(config, scenario)
+        if isinstance(config.model, TimmConfig)
+        else backbone_structure(config, scenario)
+    )
+    if not method.adapt:
+        return plain
+    sizes = {"width": method.adapter_width, "scale": method.adapter_scale, "dropout": method.adapter_dropout}
+    return {"kind": "adapted_vit", "vit": plain, **sizes}
 
 
 def _source(config: Config, scenario: Scenario) -> Source:
     """Return where the features come from: weights that are given, or the first task."""
     method = config.method
     assert isinstance(method, FrozenConfig)
-    main = build_phase(BACKBONE, method.backbone, config, View.NEW, MAIN_PARTS) if method.backbone_task else None
+    main = None
+    if method.backbone_task:
+        main = build_phase(BACKBONE, method.backbone, config, View.NEW, MAIN_PARTS)
+    elif method.adapt:
+        main = build_phase("adaptation", method.adaptation, config, View.NEW, ADAPTED_PARTS)
     return Source(main, _weights(config, scenario))
 
 

@@ -17,7 +17,7 @@ from cl_lightning.methods import daformer, dkt, dytox
 from cl_lightning.methods.base import Method
 from cl_lightning.models.build import Structure
 from cl_lightning.models.conv_vit import GENERAL_TOKEN
-from cl_lightning.models.task_network import TaskNetwork
+from cl_lightning.models.task_network import RECONSTRUCTION, TaskNetwork
 
 
 def build_dytox(config: Config, scenario: Scenario, key: Key) -> Method:
@@ -97,6 +97,10 @@ def _task_network(config: Config, scenario: Scenario, decoder: Structure, classi
         "classifier": classifier,
         "classes": [],
     }
+    if method.reconstruction is not None:
+        given = method.reconstruction
+        sizes = {"mask": given.mask, "ffn_ratio": given.ffn_ratio}
+        structure[RECONSTRUCTION] = sizes
     return named_network(structure, key)
 
 
@@ -124,6 +128,7 @@ def _expanding_phases(
     of_encoder = tuple(network.encoder.parts())
     parts = [each for part in main_parts for each in (of_encoder if part == "encoder" else (part,))]
     parts = [part for part in parts if method.divergence_weight > 0 or part != "divergence"]
+    parts = parts if method.reconstruction is None else [*parts, RECONSTRUCTION]
     if recipe.general_token_in_finetuning and GENERAL_TOKEN in of_encoder:
         finetuning_parts = (*finetuning_parts, GENERAL_TOKEN)
     main = build_phase(MAIN, method.main, config, View.MERGED, parts, mixing=mixing, sharpness=sharpness)
@@ -153,4 +158,6 @@ def _expanding_options(config: Config, scenario: Scenario) -> dytox.DyToxOptions
         herd_after_finetuning=_herds_late(config, scenario),
         finetune_first=recipe.finetune_joint and len(scenario.tasks) == 1,
         statistics_in_frozen=recipe.statistics_in_frozen,
+        reconstruction_weight=0.0 if method.reconstruction is None else method.reconstruction.weight,
+        reconstruction_reduction="mean" if method.reconstruction is None else method.reconstruction.reduction,
     )

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from cl_lightning.core.classes import rows_by_class
 from cl_lightning.data.sources.base import ImageSource
 from cl_lightning.data.sources.features import FeatureSource
 
@@ -50,7 +51,9 @@ class FeatureStore:
         features, known = self._kept.get(id(source), (None, torch.zeros(len(labels), dtype=torch.bool)))
         missing = rows[~known[rows]].unique()
         if features is None or len(missing):
-            groups = [missing[labels[missing] == label] for label in labels[missing].unique().tolist()]
+            own = labels[missing]
+            classes = int(own.max()) + 1 if len(own) else 0
+            groups = [missing[rows] for rows in rows_by_class(own, classes) if len(rows)]
             found = compute(weights, groups)
             if features is None:
                 width = found[0].shape[1] if found else 0

@@ -36,4 +36,5 @@ def _batch(batch: Batch, part: slice) -> Batch:
 def _outputs(outputs: Outputs, part: slice) -> Outputs:
     features = Features(outputs.features.embeddings[part], tuple(each[part] for each in outputs.features.maps))
     auxiliary = None if outputs.auxiliary is None else outputs.auxiliary[part]
-    return Outputs(outputs.logits[part], features, auxiliary)
+    reconstruction = None if outputs.reconstruction is None else outputs.reconstruction[part]
+    return Outputs(outputs.logits[part], features, auxiliary, reconstruction)

@@ -139,6 +139,7 @@ class Method(ABC):
 def frozen_copy(network: Network) -> Network:
     """Return a teacher: a copy of the network as it is now, in evaluation mode, without gradients."""
     teacher = copy.deepcopy(network).eval()
+    teacher.leave_out_training()
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None

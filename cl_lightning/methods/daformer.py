@@ -28,7 +28,7 @@ from cl_lightning.methods import dytox
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.dytox import DyToxOptions
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.models.tensor_types import Images, Scales
+from cl_lightning.models.tensor_types import Images, Noise
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class DAFormer(Method):
         """Let statistics of batch norm move where the recipe says so: an encoder may have it."""
         dytox.train_mode(self.network, phase, self._options)
 
-    def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
+    def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
         """Return the scores, and the divergence head's while it is trained."""
-        return dytox.score(self.network, phase, images, scales)
+        return dytox.score(self.network, phase, images, scales, self._options)
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return DyTox's terms, and the neighbourhoods' if they are asked for."""

@@ -31,7 +31,7 @@ from cl_lightning.methods import dytox
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.dytox import DyToxOptions
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.models.tensor_types import Images, Scales
+from cl_lightning.models.tensor_types import Images, Noise
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class DKT(Method):
         """Let statistics of batch norm move in frozen parts too where the recipe says so."""
         dytox.train_mode(self.network, phase, self._options.shared)
 
-    def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
+    def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
         """Return the scores, and the divergence head's if it is asked for."""
-        return dytox.score(self.network, phase, images, scales)
+        return dytox.score(self.network, phase, images, scales, self._options.shared)
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return classification, distillation of all old classes and similarity; in fine-tuning classification only."""

@@ -42,11 +42,12 @@ from cl_lightning.core.types import (
 )
 from cl_lightning.losses.classification import binary_cross_entropy, cross_entropy, group_old
 from cl_lightning.losses.distillation import softmax_distillation
+from cl_lightning.losses.reconstruction import reconstruction_errors
 from cl_lightning.methods.base import Method, frozen_copy
 from cl_lightning.models.network import Network
 from cl_lightning.models.replica_norm import hold_statistics
 from cl_lightning.models.task_network import TaskNetwork
-from cl_lightning.models.tensor_types import Images, Scales
+from cl_lightning.models.tensor_types import Images, Noise
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ class DyToxOptions:
     """Batch norm takes the statistics of each batch, and moves its own, in parts that are not trained too (DKT's
     encoder has it, DyTox's and DAFormer's have none).
     """
+    reconstruction_weight: float
+    """Factor of the reconstruction of masked patches, whatever the share of old classes."""
+    reconstruction_reduction: str
+    """``mean`` or ``sum`` over the values of a patch."""
 
 
 class DyTox(Method):
@@ -108,9 +113,9 @@ class DyTox(Method):
         """Let statistics of batch norm move where the recipe says so: an encoder may have it."""
         train_mode(self.network, phase, self._options)
 
-    def outputs(self, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
+    def outputs(self, phase: Phase, images: Images, scales: Noise | None) -> Outputs:
         """Return the scores, and the divergence head's while it is trained."""
-        return score(self.network, phase, images, scales)
+        return score(self.network, phase, images, scales, self._options)
 
     def losses(self, task: Task, phase: Phase, batch: Batch, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         """Return classification, distillation of all old classes and divergence (section 3.3); in fine-tuning
@@ -160,11 +165,15 @@ def train_mode(network: TaskNetwork, phase: Phase, options: DyToxOptions) -> Non
         hold_statistics(network, [p for name in phase.trains for p in parts.get(name, [])])
 
 
-def score(network: TaskNetwork, phase: Phase, images: Images, scales: Scales | None) -> Outputs:
-    """Run a training forward pass; the divergence head takes part while it is trained."""
+def score(network: TaskNetwork, phase: Phase, images: Images, scales: Noise | None, options: DyToxOptions) -> Outputs:
+    """Run a training forward pass; the divergence head and the branch of reconstruction take part while they are
+    trained.
+    """
     features = network(images, scales)
     auxiliary = network.auxiliary(features) if "divergence" in phase.trains else None
-    return Outputs(network.logits(features), features, auxiliary)
+    found = network.reconstructed(images, scales)
+    errors = None if found is None else reconstruction_errors(*found, images, options.reconstruction_reduction)
+    return Outputs(network.logits(features), features, auxiliary, errors)
 
 
 def teacher_outputs(teacher: Network | None, batch: Batch) -> Outputs | None:
@@ -199,6 +208,8 @@ def main_terms(
     if outputs.auxiliary is not None and task.index > 0:
         grouped = group_old(batch.targets, task.num_old)
         terms["divergence"] = options.divergence_weight * _classify(options)(outputs.auxiliary, grouped, batch.weights)
+    if outputs.reconstruction is not None:
+        terms["reconstruction"] = options.reconstruction_weight * outputs.reconstruction.mean()
     return terms
 
 

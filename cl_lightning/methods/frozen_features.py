@@ -1,9 +1,11 @@
 """Features that are learnt once, or elsewhere, and then stay: what SimpleCIL and RanPAC share.
 
-Where the backbone comes with trained weights, nothing is ever trained. Where it does not, the first task trains it and
-a linear classifier by cross-entropy, as the ResNet baselines are trained: our option, for lack of weights. Either way a
-task then looks at its clean images once, in evaluation mode, and adds them to sums; classes are read by a head that is
-computed from the sums (``models/frozen_heads.py``), so no image has to be kept.
+Where the backbone comes with trained weights, nothing is ever trained, unless the first task adapts it: RanPAC's first
+phase, which trains adapters beside the MLPs and a classifier of scaled cosines on it (``models/adapters.py``). Where it
+does not, the first task trains it and a linear classifier by cross-entropy, as the ResNet baselines are trained: our
+option, for lack of weights. Either way a task then looks at its clean images once, in evaluation mode, and adds them to
+sums; classes are read by a head that is computed from the sums (``models/frozen_heads.py``), so no image has to be
+kept.
 
 Legend: n images of a task, D width.
 """
@@ -26,6 +28,8 @@ ACCUMULATE = "accumulate"
 """Name of the plan item that adds a task's images to the sums."""
 MAIN_PARTS = ("backbone", "classifier")
 """Parts that the first task trains, where it trains the backbone."""
+ADAPTED_PARTS = ("adapters", "classifier")
+"""Parts that it trains where it adapts a backbone that comes with trained weights."""
 READOUTS = {"linear": Readout("none")}
 """Cosines and least-squares estimates rank the classes: nothing made probabilities of them."""
 
@@ -35,7 +39,7 @@ class Source:
     """Source of the features: trained weights, the first task, or both in this order."""
 
     main: Phase | None
-    """Phase of the first task, which trains the backbone; None where it is not trained."""
+    """Phase of the first task, which trains the backbone or adapts it; None where it is neither."""
     load: Callable[[Backbone], None] | None
     """Function that puts trained weights into the backbone, called when the first task begins; None without any."""
 
@@ -47,7 +51,7 @@ class Source:
     def grow(self, network: EmbeddingNetwork, task: Task, key: Key) -> None:
         """Grow the head; before the first task, load the backbone's weights."""
         if task.index == 0 and self.load is not None:
-            self.load(network.backbone)
+            self.load(network.backbone.start())
         network.grow(task.num_new, key)
 
 

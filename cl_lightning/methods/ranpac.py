@@ -5,7 +5,7 @@ Learning" (NeurIPS 2023), algorithm 1. Once, W ~ N(0, 1)^(D x M) is drawn; h = r
 
 1. **grow**: rows for the new classes;
 2. where no trained weights are given, the first task trains the backbone (``frozen_features.py``; not the paper's,
-   which starts from trained transformers, and may adapt them to the first task: not here);
+   which starts from trained transformers), or with ``adapt=true`` adapts one that comes with weights;
 3. **accumulate** G <- G + H'H and Q <- Q + H'Y over the task's clean images; choose lambda of 10^-8 ... 10^8 by the
    squared error on a fifth of them; W_o = (G + lambda I)^-1 Q. Scores are h W_o, for old classes too.
 

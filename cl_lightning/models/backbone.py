@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from cl_lightning.models.tensor_types import Images, Maps, Scales
+from cl_lightning.core.rng import Key
+from cl_lightning.models.tensor_types import Images, Maps, Noise, Scales
 from cl_lightning.models.weights_file import Weights
 
 Fill = Callable[["Backbone"], None]
@@ -37,6 +38,18 @@ class Backbone(nn.Module, ABC):
         """Set the mode; a frozen network stays in evaluation mode, its statistics are part of what is frozen."""
         super().train(mode and not self.frozen)
         return self
+
+    def start(self) -> Backbone:
+        """Return the part that weights from elsewhere are for: all of it, unless something was added."""
+        return self
+
+    def noise(self, key: Key, positions_B: Int64[Tensor, " B"]) -> Noise | None:
+        """Draw what a training pass takes as ``scales``, a column for each image; None: that of stochastic depth."""
+        return None
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return all parameters in the groups in which phases train and freeze them."""
+        return {"backbone": list(self.parameters())}
 
     def renamed(self, weights: Weights) -> dict[str, Tensor]:
         """Return weights of such a network from elsewhere under our names, without their classifier; those of others

@@ -7,6 +7,7 @@ from typing import Any
 
 from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, complete
 from cl_lightning.core.rng import Key, torch_seeded
+from cl_lightning.models.adapters import AdaptedViTBackbone
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.bias_correction import BiasCorrectedLinear
 from cl_lightning.models.conv_vit import ConvViT
@@ -31,11 +32,12 @@ from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.proxies import ProxiesByTask
+from cl_lightning.models.reconstruction import Reconstruction
 from cl_lightning.models.resnet import CifarResNet, ResNet18
 from cl_lightning.models.separate_network import SeparateNetwork
 from cl_lightning.models.task_attention import TaskAttentionBlock
 from cl_lightning.models.task_decoder import TaskDecoder
-from cl_lightning.models.task_network import TaskNetwork
+from cl_lightning.models.task_network import RECONSTRUCTION, TaskNetwork
 from cl_lightning.models.timm_backbone import TimmBackbone
 from cl_lightning.models.timm_vit import TimmViT
 from cl_lightning.models.vit_backbone import PlainViTBackbone
@@ -71,6 +73,7 @@ def build_backbone(structure: Structure) -> Backbone:
         "resnet18": ResNet18,
         "timm_backbone": TimmBackbone,
         "plain_vit": PlainViTBackbone,
+        "adapted_vit": AdaptedViTBackbone,
     }
     return kinds[structure["kind"]](**_without_kind(structure))
 
@@ -105,7 +108,16 @@ def _task_network(structure: Structure) -> TaskNetwork:
     encoder = build_encoder(structure["encoder"])
     decoder = build_decoder(structure["decoder"], encoder)
     classifier = build_classifier(_classifier(structure), encoder.dim, decoder)
-    return TaskNetwork(encoder, decoder, classifier, diverge=structure["diverge"])
+    branch = structure.get(RECONSTRUCTION)
+    reconstruction = None if branch is None else build_reconstruction(branch, encoder)
+    return TaskNetwork(encoder, decoder, classifier, diverge=structure["diverge"], reconstruction=reconstruction)
+
+
+def build_reconstruction(structure: Structure, encoder: Encoder) -> Reconstruction:
+    """Build the branch that reconstructs patches of ``encoder``: last of a network, so that it moves no other draw."""
+    values = encoder.structure()["channels"] * encoder.patch_size**2
+    sizes: Structure = {"dim": encoder.dim, "num_heads": encoder.num_heads, "num_patches": encoder.num_patches}
+    return Reconstruction(**sizes, values=values, **structure)
 
 
 def _classifier(structure: Structure) -> Structure:
@@ -132,9 +144,13 @@ def _embedding_network(structure: Structure) -> EmbeddingNetwork:
         "bias_corrected": lambda: BiasCorrectedLinear(backbone.dim, every=known["every_pair"]),
         "cosine_by_task": lambda: CosineByTask(backbone.dim),
         "proxies_by_task": lambda: ProxiesByTask(backbone.dim, known["proxies"]),
-        "mean_cosines": lambda: MeanCosines(backbone.dim, linear=known["linear"]),
+        "mean_cosines": lambda: MeanCosines(backbone.dim, linear=known["linear"], cosine=known.get("cosine", False)),
         "projected_ridge": lambda: ProjectedRidge(
-            backbone.dim, known["projection"], known["seed"], linear=known["linear"]
+            backbone.dim,
+            known["projection"],
+            known["seed"],
+            linear=known["linear"],
+            cosine=known.get("cosine", False),
         ),
     }
     return EmbeddingNetwork(backbone, head=heads[known["head"]]())

@@ -13,13 +13,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_lightning.models.attention import attend
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.gated_attention_op import gated_attention
-from cl_lightning.models.layers import MLP, BranchScale, residual, trunc_normal_linear
+from cl_lightning.models.layers import MLP, BranchScale, residual, split_heads, trunc_normal_linear
 from cl_lightning.models.tensor_types import Images, Maps, Scales
 
 Tokens = Float[Tensor, "B N D"]
@@ -66,6 +67,16 @@ class GatedPositionalAttention(nn.Module):
         scores_HNN = sum(weight_H3[:, c, None, None] * offsets_3NN[c] for c in range(3)) + bias_H[:, None, None]
         return scores_HNN.softmax(dim=-1)
 
+    def among(self, z_BVD: Float[Tensor, "B V D"], rows_BV: Int64[Tensor, "B V"]) -> Float[Tensor, "B V D"]:
+        """Attend over the patches ``rows_BV`` of each image alone: positions share one among these."""
+        whole_HNN = self.position_attention().to(z_BVD.dtype)
+        among_BHVV = whole_HNN[:, rows_BV[:, :, None], rows_BV[:, None, :]].transpose(0, 1)
+        position = among_BHVV / among_BHVV.sum(dim=-1, keepdim=True)
+        q, k, v = (split_heads(t, self.num_heads) for t in (*self.qk(z_BVD).chunk(2, dim=-1), self.v(z_BVD)))
+        gate = torch.sigmoid(self.gating_param).view(-1, 1, 1).to(v.dtype)
+        mixed = torch.lerp(attend(q, k, v), position.to(v.dtype) @ v, gate)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
     def forward(self, z_BND: Tokens) -> Tokens:
         """Attend over the patches of each image."""
         gate = torch.sigmoid(self.gating_param)
@@ -87,6 +98,11 @@ class Block(nn.Module):
         """Add two residual branches, each multiplied per image by its scale."""
         x_BND = residual(x_BND, self.attn(self.norm1(x_BND)), attention_scale_B)
         return residual(x_BND, self.mlp(self.norm2(x_BND)), mlp_scale_B)
+
+    def among(self, x_BVD: Float[Tensor, "B V D"], rows_BV: Int64[Tensor, "B V"]) -> Float[Tensor, "B V D"]:
+        """Do the same for some patches alone."""
+        x_BVD = x_BVD + self.attn.among(self.norm1(x_BVD), rows_BV)
+        return x_BVD + self.mlp(self.norm2(x_BVD))
 
 
 class ConViT(Encoder):
@@ -117,6 +133,7 @@ class ConViT(Encoder):
             "mlp_ratio": mlp_ratio, "locality": locality, "drop_path": drop_path,
         }  # fmt: skip
         self.num_patches = num_patches = (image_size // patch_size) ** 2
+        self.patch_size = patch_size
         self.drop_path = drop_path
         self.mlp_ratio = mlp_ratio
         self.patch_embed = nn.Conv2d(channels, dim, kernel_size=patch_size, stride=patch_size)
@@ -138,6 +155,14 @@ class ConViT(Encoder):
             x_BND = block(x_BND, *pair)
             maps.append(x_BND)
         return x_BND, tuple(maps)
+
+    def visible(self, images: Images, rows_BV: Int64[Tensor, "B V"]) -> Float[Tensor, "B V D"]:
+        """Return the tokens of the patches ``rows_BV`` of each image, which see each other alone."""
+        x_BND = self.embed_patches(images) + self.pos_embed
+        x_BVD = x_BND.gather(1, rows_BV[..., None].expand(-1, -1, x_BND.shape[-1]))
+        for block in self.blocks:
+            x_BVD = block.among(x_BVD, rows_BV)  # type: ignore[operator]
+        return x_BVD
 
     def embed_patches(self, images: Images) -> Tokens:
         """Compute ``patch_embed`` as one product of matrices: its patches do not overlap, which libraries for

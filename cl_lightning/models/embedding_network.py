@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from cl_lightning.core import rng
@@ -22,7 +22,7 @@ from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import GrowingClassifier, GrowingLinear
 from cl_lightning.models.network import Branch, Network
 from cl_lightning.models.task_attention import TaskAttentionBlock
-from cl_lightning.models.tensor_types import Images, Maps, Scales, Vectors
+from cl_lightning.models.tensor_types import Images, Maps, Noise, Scales, Vectors
 
 
 class ClassTokenBackbone(Backbone):
@@ -75,18 +75,25 @@ class EmbeddingNetwork(Network):
 
     def fill(self, fill: Fill) -> None:
         """Fill the backbone."""
-        fill(self.backbone)
+        fill(self.backbone.start())
 
     def branches(self) -> list[Branch]:
         """Return the backbone's residual branches."""
         return [Branch("backbone", rate) for rate in self.backbone.drop_rates()]
+
+    def noise(
+        self, key: Key, positions: Int64[Tensor, " B"], steps: Int64[Tensor, " B"], frozen: frozenset[str]
+    ) -> Noise | None:
+        """Draw the backbone's own noise, or stochastic depth."""
+        own = self.backbone.noise(key, positions)
+        return super().noise(key, positions, steps, frozen) if own is None else own
 
     def frozen_trunk(self) -> nn.Module | None:
         """Return the backbone, if it is never trained, or if the classifier reads features that stay."""
         stays = self.backbone.frozen or self.classifier.reads_frozen_features()
         return self.backbone if stays else None
 
-    def forward(self, images: Images | Vectors, scales: Scales | None = None) -> Features:
+    def forward(self, images: Images | Vectors, scales: Noise | None = None) -> Features:
         """Return one embedding an image (T = 1) and the backbone's maps; of vectors, themselves and no maps."""
         if images.ndim == 2:
             return Features(images[:, None])
@@ -99,7 +106,7 @@ class EmbeddingNetwork(Network):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters of the backbone, and of the classifier's parts."""
-        return {"backbone": list(self.backbone.parameters()), **self.classifier.parts()}
+        return {**self.backbone.parts(), **self.classifier.parts()}
 
     def structure(self) -> dict[str, Any]:
         """Return the backbone's sizes and the classes of each task."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from cl_lightning.models.tensor_types import Images, Maps, Scales
@@ -29,6 +29,15 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Images, scales: Scales | None = None) -> tuple[Float[Tensor, "B N D"], Maps]:
         """Return the tokens and the tokens after each block; ``scales`` multiplies residual branches, two a block."""
+
+    patch_size: int = 0
+    """Side of a patch in pixels, of encoders that can leave patches out (:meth:`visible`); 0: of none."""
+
+    def visible(self, images: Images, rows_BV: Int64[Tensor, "B V"]) -> Float[Tensor, "B V D"]:
+        """Return the tokens of the patches ``rows_BV`` of each image, which see each other alone. No branch is
+        skipped.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot leave patches out")
 
     @abstractmethod
     def drop_rates(self) -> list[float]:

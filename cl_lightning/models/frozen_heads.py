@@ -19,18 +19,20 @@ from torch.nn import functional as F
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Plain
-from cl_lightning.models.heads import GrowingClassifier
+from cl_lightning.models.heads import CosineByTask, GrowingClassifier
 
 
 class FrozenFeaturesHead(GrowingClassifier):
     """A classifier whose rows (C, M) are given (:meth:`fill`); those of classes that are new are zero until then."""
 
-    def __init__(self, dim: int, width: int, *, linear: bool) -> None:
-        """``dim`` is D, ``width`` is M; ``linear``: the first task trains a linear classifier in place of the rows."""
+    def __init__(self, dim: int, width: int, *, linear: bool, cosine: bool) -> None:
+        """``dim`` is D, ``width`` is M; ``linear``: the first task trains a linear classifier in place of the rows, or
+        with ``cosine`` one of scaled cosines.
+        """
         super().__init__()
         self.dim = dim
-        self.linear: nn.Linear | None = None
-        self._begins_linear = linear
+        self.linear: nn.Linear | CosineByTask | None = None
+        self._begins_linear, self._cosine = linear, cosine
         self.rows = nn.Parameter(torch.zeros(0, width), requires_grad=False)
 
     @abstractmethod
@@ -40,9 +42,16 @@ class FrozenFeaturesHead(GrowingClassifier):
     def grow(self, num_new: int) -> None:
         """Add rows of zeros; in a first task that trains a linear classifier, draw that as ``nn.Linear`` does."""
         if self._begins_linear:
-            self.linear, self._begins_linear = nn.Linear(self.dim, num_new), False
+            self.linear, self._begins_linear = self._first(num_new), False
         new = self.rows.new_zeros(num_new, self.rows.shape[1])
         self.rows = nn.Parameter(torch.cat([self.rows.data, new]), requires_grad=False)
+
+    def _first(self, num_new: int) -> nn.Linear | CosineByTask:
+        if not self._cosine:
+            return nn.Linear(self.dim, num_new)
+        cosines = CosineByTask(self.dim)
+        cosines.grow(num_new)
+        return cosines
 
     @torch.no_grad()
     def fill(self, rows_CM: Float[Tensor, "C M"]) -> None:
@@ -64,14 +73,15 @@ class FrozenFeaturesHead(GrowingClassifier):
 
     def structure(self) -> dict[str, Plain]:
         """Return whether there is a linear classifier, or will be in the first task."""
-        return {"linear": self._begins_linear or self.linear is not None}
+        begins: dict[str, Plain] = {"linear": self._begins_linear or self.linear is not None}
+        return {**begins, **({"cosine": True} if self._cosine else {})}
 
 
 class MeanCosines(FrozenFeaturesHead):
     """Cosines of the features and the mean feature of each class, in [-1, 1]; 0 for a class without a mean."""
 
-    def __init__(self, dim: int, *, linear: bool = False) -> None:
-        super().__init__(dim, dim, linear=linear)
+    def __init__(self, dim: int, *, linear: bool = False, cosine: bool = False) -> None:
+        super().__init__(dim, dim, linear=linear, cosine=cosine)
 
     def scores(self, e_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """Return <f / |f|, w / |w|>, in float32 or float64; lengths count as 1e-12 at least."""
@@ -92,9 +102,9 @@ class ProjectedRidge(FrozenFeaturesHead):
     projection: Tensor | None
     """W, (D, M); None without a projection."""
 
-    def __init__(self, dim: int, projection: int, seed: int, *, linear: bool = False) -> None:
+    def __init__(self, dim: int, projection: int, seed: int, *, linear: bool = False, cosine: bool = False) -> None:
         """``projection`` is M, 0 for none: the rows then read the features as they are. ``seed`` names the draw."""
-        super().__init__(dim, projection or dim, linear=linear)
+        super().__init__(dim, projection or dim, linear=linear, cosine=cosine)
         self.seed = seed
         drawn = None if projection == 0 else _projection(dim, projection, seed)
         self.register_buffer("projection", drawn, persistent=False)

@@ -66,6 +66,13 @@ class Network(nn.Module, ABC):
         """Let ``fill`` put weights from elsewhere into the backbone that the first task starts from."""
         raise NotImplementedError(f"{type(self).__name__} has no backbone to fill")
 
+    def leave_out_training(self) -> None:
+        """Drop what only training has, and no score or teacher needs."""
+
+    def training_only(self) -> list[nn.Parameter]:
+        """Return the parameters that :meth:`leave_out_training` drops; counts of a network are without them."""
+        return []
+
     def trunks(self) -> list[str]:
         """Return the names of the methods that may be compiled: they take images first, and no growth changes their
         shapes.

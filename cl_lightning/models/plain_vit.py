@@ -9,7 +9,7 @@ Legend: B batch, N patches, n = 1 + N tokens (class token first), D width, H hea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,11 +81,16 @@ class Block(nn.Module):
         self.mlp = MLP(dim, hidden)
 
     def forward(
-        self, x_BnD: Tokens, masks: BlockMasks, scales: tuple[BranchScale | None, BranchScale | None] = (None, None)
+        self,
+        x_BnD: Tokens,
+        masks: BlockMasks,
+        scales: tuple[BranchScale | None, BranchScale | None] = (None, None),
+        adapter: Callable[[Tokens], Tokens] | None = None,
     ) -> Tokens:
-        """Add both residual branches; ``scales`` multiply them."""
+        """Add both residual branches; ``scales`` multiply them. ``adapter`` is a third one, beside the MLP."""
         x_BnD = residual(x_BnD, self.attn(self.norm1(x_BnD), masks), scales[0])
-        return residual(x_BnD, self._mlp(self.norm2(x_BnD), masks), scales[1])
+        y_BnD = residual(x_BnD, self._mlp(self.norm2(x_BnD), masks), scales[1])
+        return y_BnD if adapter is None else y_BnD + adapter(x_BnD)
 
     def _mlp(self, x_BnD: Tokens, masks: BlockMasks) -> Tokens:
         if masks.fc1 is None or masks.fc2 is None:
@@ -151,14 +156,20 @@ class PlainViT(nn.Module):
         return [self.drop_path * k / max(1, depth - 1) for k in range(depth) for _ in range(2)]
 
     def forward(
-        self, images: Images, masks: Sequence[BlockMasks] = (), scales: Scales | None = None
+        self,
+        images: Images,
+        masks: Sequence[BlockMasks] = (),
+        scales: Scales | None = None,
+        adapters: Sequence[Callable[[Tokens], Tokens]] = (),
     ) -> Float[Tensor, "B D"]:
-        """Embed images; ``masks`` one a block (empty: none), ``scales`` stochastic depth's multipliers, two a block."""
+        """Embed images; ``masks`` and ``adapters`` are one a block (empty: none), ``scales`` stochastic depth's
+        multipliers, two a block.
+        """
         patches_BND = self.patch_embed(images)
         x_BnD = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches_BND], dim=1) + self.pos_embed
         for k, block in enumerate(self.blocks):
             own = (None, None) if scales is None else (scales[2 * k], scales[2 * k + 1])
-            x_BnD = block(x_BnD, masks[k] if masks else OPEN, own)
+            x_BnD = block(x_BnD, masks[k] if masks else OPEN, own, adapters[k] if adapters else None)
         return self.norm(x_BnD[:, 0])
 
     def structure(self) -> dict[str, Any]:

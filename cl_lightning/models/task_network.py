@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from cl_lightning.core import rng
@@ -24,15 +24,25 @@ from cl_lightning.core.types import Features
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.heads import Head, IndependentHeads, TaskClassifier
 from cl_lightning.models.network import Branch, Network
+from cl_lightning.models.reconstruction import Reconstruction, visible_rows
 from cl_lightning.models.task_decoder import Prepared, TaskDecoder
-from cl_lightning.models.tensor_types import Images, Maps, Scales
+from cl_lightning.models.tensor_types import Images, Maps, Noise, Scales
+
+RECONSTRUCTION = "reconstruction"
+"""Name of the part that reconstructs masked patches, and of its draws."""
 
 
 class TaskNetwork(Network):
     """A network of encoder, decoder, classifier and divergence head."""
 
     def __init__(
-        self, encoder: Encoder, decoder: TaskDecoder, classifier: TaskClassifier | None = None, *, diverge: bool = True
+        self,
+        encoder: Encoder,
+        decoder: TaskDecoder,
+        classifier: TaskClassifier | None = None,
+        *,
+        diverge: bool = True,
+        reconstruction: Reconstruction | None = None,
     ) -> None:
         """Build without any class; :meth:`grow` adds tasks.
 
@@ -41,6 +51,7 @@ class TaskNetwork(Network):
             decoder: patch tokens to an embedding for each task, or one for all.
             classifier: embeddings to scores; None: a head for each task.
             diverge: have a divergence head from the second task on.
+            reconstruction: a branch of training behind the encoder.
         """
         super().__init__()
         self.encoder = encoder
@@ -48,6 +59,7 @@ class TaskNetwork(Network):
         self.decoder = decoder
         self.classifier = classifier or IndependentHeads(encoder.dim)
         self.divergence: Head | None = None
+        self.reconstruction = reconstruction
         self.register_load_state_dict_pre_hook(_older_names)
 
     def grow(self, num_new: int, key: Key) -> None:
@@ -77,13 +89,46 @@ class TaskNetwork(Network):
         rate = self.encoder.drop_path if self.decoder.drop_path is None else self.decoder.drop_path
         return encoder + [Branch("decoder", rate)] * (2 * self.decoder.embeddings())
 
-    def forward(self, images: Images, scales: Scales | None = None) -> Features:
+    def forward(self, images: Images, scales: Noise | None = None) -> Features:
         """Return the task embeddings and the tokens after each encoder block."""
         count, own, scales_TKB = len(self.encoder.drop_rates()), None, None
         if scales is not None:
-            own, scales_TKB = scales[:count], scales[count:].unflatten(0, (self.decoder.embeddings(), 2))
+            own, rest = scales[:count], scales[count : len(self.branches())]
+            scales_TKB = rest.unflatten(0, (self.decoder.embeddings(), 2))
         prepared, maps = self.read_patches(images, own)
         return Features(self.decoder.read(prepared, scales_TKB), maps)
+
+    def noise(
+        self, key: Key, positions: Int64[Tensor, " B"], steps: Int64[Tensor, " B"], frozen: frozenset[str]
+    ) -> Noise | None:
+        """Draw stochastic depth; behind it a number for each patch, while the branch that masks them is trained."""
+        scales = super().noise(key, positions, steps, frozen)
+        if self.reconstruction is None or RECONSTRUCTION in frozen:
+            return scales
+        if scales is None:
+            scales = torch.ones(len(self.branches()), len(positions), device=positions.device)
+        slots = torch.arange(self.encoder.num_patches, device=positions.device)[:, None]
+        return torch.cat([scales, rng.uniform(key.fold(RECONSTRUCTION), positions[None], slots)])
+
+    def reconstructed(
+        self, images: Images, noise: Noise | None
+    ) -> tuple[Float[Tensor, "B N F"], Bool[Tensor, "B N"]] | None:
+        """Return the predicted values of each patch and which of them are masked, by the draws behind those of
+        :meth:`forward`; ``None`` without a branch or draws.
+        """
+        branch, branches = self.reconstruction, len(self.branches())
+        if branch is None or noise is None or len(noise) == branches:
+            return None
+        rows_BV = visible_rows(noise[branches:], branch.visible)
+        return branch(self.encoder.visible(images, rows_BV), rows_BV), branch.masked(rows_BV)
+
+    def leave_out_training(self) -> None:
+        """Drop the branch of reconstruction."""
+        self.reconstruction = None
+
+    def training_only(self) -> list[nn.Parameter]:
+        """Return the parameters of the branch of reconstruction."""
+        return [] if self.reconstruction is None else list(self.reconstruction.parameters())
 
     def logits(self, features: Features) -> Float[Tensor, "B C"]:
         """Return the classifier's scores."""
@@ -111,6 +156,7 @@ class TaskNetwork(Network):
             "old_heads": self.classifier.old_parameters(),
             "new_head": self.classifier.new_parameters(),
             "divergence": [] if self.divergence is None else list(self.divergence.parameters()),
+            **({} if self.reconstruction is None else {RECONSTRUCTION: self.training_only()}),
         }
 
     def structure(self) -> dict[str, Any]:
@@ -122,6 +168,7 @@ class TaskNetwork(Network):
             "diverge": self.diverge,
             "classifier": self.classifier.structure(),
             "classes": self.classifier.sizes(),
+            **({} if self.reconstruction is None else {RECONSTRUCTION: self.reconstruction.structure()}),
         }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from cl_lightning.core.errors import InvalidSettingError
@@ -43,6 +43,7 @@ class TimmViT(Encoder):
         self.vit = vit
         self.drop_path = drop_path
         self.num_patches = vit.patch_embed.num_patches
+        self.patch_size = vit.patch_embed.patch_size[0]
         self.mlp_ratio = vit.blocks[0].mlp.fc1.out_features / vit.embed_dim
         self._sizes = {
             "name": name, "image_size": image_size, "channels": channels,
@@ -65,6 +66,16 @@ class TimmViT(Encoder):
             x_BND = residual(x_BND, block.ls2(block.mlp(block.norm2(x_BND))), second)
             maps.append(x_BND)
         return x_BND, tuple(maps)
+
+    def visible(self, images: Images, rows_BV: Int64[Tensor, "B V"]) -> Float[Tensor, "B V D"]:
+        """Return the tokens of the patches ``rows_BV`` of each image, which see each other alone."""
+        vit = self.vit
+        x_BND = vit._pos_embed(vit.patch_embed(images))
+        x_BVD = vit.norm_pre(x_BND.gather(1, rows_BV[..., None].expand(-1, -1, x_BND.shape[-1])))
+        for block in vit.blocks:
+            x_BVD = x_BVD + block.ls1(block.attn(block.norm1(x_BVD)))
+            x_BVD = x_BVD + block.ls2(block.mlp(block.norm2(x_BVD)))
+        return x_BVD
 
     def structure(self) -> dict[str, Any]:
         """Return name and sizes; weights come from the checkpoint, never from a download."""

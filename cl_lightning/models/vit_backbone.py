@@ -44,4 +44,4 @@ class PlainViTBackbone(Backbone):
 
     def renamed(self, weights: Weights) -> dict[str, Tensor]:
         """Return weights under timm's names, or ours, under ours, without a classifier or masks."""
-        return {_VIT + key: value for key, value in within(weights, (_VIT,)).items() if not is_head(key)}
+        return {_VIT + key: value for key, value in within(weights, ("base." + _VIT, _VIT)).items() if not is_head(key)}

@@ -54,6 +54,8 @@ class Counts:
     """Number of values that are computed when it is built, and stay."""
     stored_per_image: int = 0
     """Lower bound of the activations of each image that the backward pass needs."""
+    training_only: int = 0
+    """Number of further parameters, which are dropped behind training."""
     summed: int = 0
     """Number of features whose products with each other are summed over the images (RanPAC's M)."""
 
@@ -87,6 +89,12 @@ def count(config: Config, image_size: int, channels: int) -> Counts:
     if isinstance(method, FrozenConfig):
         return _frozen(method, trunk, read)
     stored = trunk.depth * trunk.patches * trunk.dim
+    branch = getattr(method, "reconstruction", None)
+    if branch is not None:
+        values = channels * (image_size // round(trunk.patches**0.5)) ** 2
+        learnt = trunk.weights + read
+        more = _reconstruction(trunk.dim, int(trunk.dim * branch.ffn_ratio), values)
+        return Counts(learnt, learnt + more, trunk.fixed, stored, more)
     if getattr(config.model, "frozen", False) or (isinstance(method, MEATConfig) and not method.backbone_task):
         return Counts(trunk.weights + read, read, trunk.fixed)
     return Counts(trunk.weights + read, trunk.weights + read, trunk.fixed, stored)
@@ -108,12 +116,23 @@ def _has_class_token(config: Config) -> bool:
 
 def _frozen(method: FrozenConfig, trunk: _Trunk, read: int) -> Counts:
     """Return the sizes of a network that the first task trains, or none."""
-    trained = trunk.weights + read if method.backbone_task else 0
-    stored = trunk.depth * trunk.patches * trunk.dim if method.backbone_task else 0
+    added = trunk.depth * _adapter(trunk.dim, method.adapter_width) if method.adapt else 0
+    weights = trunk.weights + read + added
+    trained = weights if method.backbone_task else added
+    stored = trunk.depth * trunk.patches * trunk.dim if trained else 0
     if not isinstance(method, RanPACConfig):
-        return Counts(trunk.weights + read, trained, trunk.fixed, stored)
+        return Counts(weights, trained, trunk.fixed, stored)
     fixed, summed = trunk.fixed + trunk.dim * method.projection, method.projection or trunk.dim
-    return Counts(trunk.weights + read, trained, fixed, stored, summed)
+    return Counts(weights, trained, fixed, stored, summed=summed)
+
+
+def _reconstruction(dim: int, hidden: int, values: int) -> int:
+    """Return the size of a block with a token, three norms and a linear map to the values of a patch."""
+    return dim + 6 * dim + 3 * dim**2 + dim**2 + dim + _mlp(dim, hidden) + (dim + 1) * values
+
+
+def _adapter(dim: int, width: int) -> int:
+    return 2 * dim * width + width + dim
 
 
 # ---- models --------------------------------------------------------------------------------------------------------

@@ -165,9 +165,10 @@ def _method(config: Config) -> str:
 
 
 def _network(config: Config, scenario: Scenario) -> str:
-    weights = count(config, scenario.image_size, scenario.channels).weights
+    counts = count(config, scenario.image_size, scenario.channels)
+    more = f", and {count_text(counts.training_only)} that only training has" if counts.training_only else ""
     return (
-        f"{config.model.name}, {count_text(weights)} parameters in the first task"
+        f"{config.model.name}, {count_text(counts.weights)} parameters in the first task{more}"
         f"{', pretrained' if _pretrained(config) else ''}, on {_device(config)}"
     )
 

@@ -190,7 +190,7 @@ class TaskLoop:
             task.names,
             cursor.seconds,
             cursor.images / max(cursor.fit_seconds, 1e-9),
-            parameters=sum(p.numel() for p in network.parameters()),
+            parameters=sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in network.training_only()),
             multiply_adds=multiply_adds(network, self.scenario.image_size, self.scenario.channels),
             peak_memory=max(peaks),
             peak_gpu_memory=max((peak for peak in gpu_peaks if peak is not None), default=None),

@@ -118,6 +118,8 @@ def options(meta: Mapping[str, Any]) -> DKTOptions:
         herd_after_finetuning=False,
         finetune_first=False,
         statistics_in_frozen=True,
+        reconstruction_weight=0.0,
+        reconstruction_reduction="mean",
     )
     return DKTOptions(shared, meta.get("similarity_weight", 0.003), "pairs", classification_twice=True)
 

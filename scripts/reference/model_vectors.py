@@ -81,6 +81,8 @@ class Rebuilt:
             herd_after_finetuning=False,
             finetune_first=False,
             statistics_in_frozen=False,
+            reconstruction_weight=0.0,
+            reconstruction_reduction="mean",
         )
         self.method = made(self.network, self.phase, None, options)
         if index > 0:

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from cl_lightning.config.compose import compose_typed
-from cl_lightning.config.identity import checkpoint_settings, differences, numeric_settings, refuse_edits
+from cl_lightning.config.identity import (
+    checkpoint_settings,
+    differences,
+    numeric_settings,
+    refuse_edits,
+    with_names_of_files,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -140,3 +146,9 @@ def test_a_state_of_an_earlier_version_is_completed_before_it_is_compared() -> N
     refuse_edits(kept, plain, "resume=RUN")
     with pytest.raises(ValueError, match="data.orientation=ignore .not apply"):
         refuse_edits(kept, edited(plain, "data.orientation", "apply"), "resume=RUN")
+
+
+def test_tables_know_files_by_their_names() -> None:
+    settings = {"method.backbone_file": "/here/vit.pth", "model.weights_file": None, "data.name": "/here/x"}
+    expected = {"method.backbone_file": "vit.pth", "model.weights_file": None, "data.name": "/here/x"}
+    assert with_names_of_files(settings) == expected

@@ -34,6 +34,13 @@ LABELS = {
 }
 
 
+def test_a_run_with_another_paper_s_rebuilt_branch_is_a_reconstruction() -> None:
+    branch = "method.reconstruction.weight=1"
+    assert origin_of(filled("method=dytox", branch)) == "reconstruction"
+    assert origin_of(filled("method=dytox", "method.reconstruction.weight=0")) == "published"
+    assert origin_of(filled("method=dytox", branch, "model=timm")) == "adaptation"
+
+
 @pytest.mark.parametrize("method", options("method"))
 def test_each_option_of_a_method_says_itself_what_it_is(method: str) -> None:
     """A file that starts from another one does not have its label by silence."""

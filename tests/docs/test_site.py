@@ -81,7 +81,9 @@ def test_links_out_of_pages_that_are_not_built_lead_somewhere(page: Path) -> Non
 
 
 def test_the_readme_is_short_and_its_lines_too() -> None:
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 150
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    written = re.sub(r"<!-- comparison -->.*<!-- /comparison -->", "", text, flags=re.DOTALL).splitlines()
+    assert len(written) <= 150, "but for the table of all systems"
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
     assert len(blocks("\n".join(lines), "sh")) >= 3

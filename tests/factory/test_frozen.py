@@ -60,6 +60,40 @@ def test_with_weights_nothing_is_trained(name: str, tmp_path: Path) -> None:
     assert any(isinstance(item, Fit) for item in both.plan(first)), "trained on, where that is asked for"
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_backbone_with_weights_is_adapted_by_the_first_task(name: str, tmp_path: Path) -> None:
+    given = build_network(built(name, *VIT).network.structure(), Key(9))
+    torch.save(given.backbone.vit.state_dict(), tmp_path / "vit.pth")  # type: ignore[union-attr,operator]
+    for option in ("method.backbone_file", "model.weights_file"):
+        method = built(name, *VIT, "method.adapt=true", "method.adapter_width=3", f"{option}={tmp_path}/vit.pth")
+        phase = Phase(
+            "adaptation", View.NEW, 20, Optimiser("sgd", 0.01, 5e-4, momentum=0.9), Schedule("cosine"),
+            ("adapters", "classifier"),
+        )  # fmt: skip
+        first, second = scenario().tasks[:2]
+        assert method.plan(first) == [Grow(), Fit(phase), Act("accumulate"), Evaluate()]
+        assert method.plan(second) == [Grow(), Act("accumulate"), Evaluate()]
+        method.begin()
+        method.grow(first, Key(0), NOTHING)
+        loaded = method.network.backbone.base.state_dict()  # type: ignore[union-attr]
+        theirs = given.backbone.state_dict()  # type: ignore[union-attr,operator]
+        assert all(torch.equal(loaded[key], theirs[key]) for key in theirs)
+        assert sum(p.numel() for p in method.network.parts()["adapters"]) == 2 * 16 * 3 + 3 + 16
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("model=resnet8 model.weights_file=F", "model=resnet8 has no MLPs that method.adapt=true knows"),
+        ("model=vit_tiny", "method.backbone_task=true trains the whole"),
+        ("model=vit_tiny model.weights_file=F model.frozen=true", "nothing to adapt: type model.frozen=false"),
+    ],
+)
+def test_what_cannot_be_adapted_is_refused(overrides: str, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        check(filled("method=ranpac", "method.adapt=true", *overrides.split()))
+
+
 def test_timm_s_weights_are_loaded_when_the_first_task_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = ("model=timm", "model.pretrained=true", "model.patch_size=4")
     method = built("ranpac", *timm, "method.projection=10")

@@ -24,7 +24,7 @@ SGD = ["method.main.optimiser=sgd"]
 FINETUNING = ["method.finetuning.optimiser=sgd"]
 BACKBONE = ["method.backbone.optimiser=sgd", "method.backbone.lr=0.04", "method.backbone.epochs=50"]
 METHODS = {
-    "dytox": [*SGD, *FINETUNING, "method.mixup.alpha=0.8"],
+    "dytox": [*SGD, *FINETUNING, "method.mixup.alpha=0.8", "method.reconstruction.weight=0.5"],
     "dytox_plusplus": [*SGD, *FINETUNING, "batch.replicas=2", "batch.size=16"],
     "daformer_m": [*SGD, *FINETUNING, "method.sam.rho=0", "method.neighbours.form=similarity", "method.neighbours.k=3"],
     "dkt": [*SGD, *FINETUNING],

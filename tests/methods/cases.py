@@ -52,6 +52,13 @@ CASES = {
         "recipe.herd_after_finetuning=true",
         *MODELS["transformer"],
     ],
+    "dytox with reconstruction": ["method=dytox", "method.reconstruction.weight=0.5", *MODELS["transformer"]],
+    "daformer-s with reconstruction, mixed and sharpness-aware": [
+        "method=daformer_s",
+        "method.reconstruction.weight=1",
+        "method.reconstruction.reduction=sum",
+        *MODELS["transformer"],
+    ],
     "dytox, published recipe": ["method=dytox_plusplus", "recipe=erratum_2022_06", *MODELS["transformer"]],
     "daformer, neighbours": ["method=daformer_m", "method.neighbours.form=similarity", *MODELS["transformer"]],
     "daformer with one head": ["method=daformer_m", "method.independent_heads=false", *MODELS["transformer"]],
@@ -124,6 +131,8 @@ MOVES_OLD_SCORES = {
     "dkt",
     "dkt, published recipe",
     "dkt on dytox's encoder, separate heads",
+    "dkt with one head",
+    "dkt without its parts",
     "bic",
     "bic in training mode",
 }

@@ -50,6 +50,8 @@ def dytox_options(**changed: Any) -> DyToxOptions:
         "herd_after_finetuning": recipe.herd_after_finetuning,
         "finetune_first": recipe.finetune_joint,
         "statistics_in_frozen": recipe.statistics_in_frozen,
+        "reconstruction_weight": 0.0,
+        "reconstruction_reduction": "mean",
     }
     return DyToxOptions(**{**options, **changed})
 

@@ -225,7 +225,6 @@ def test_the_first_task_trains_the_transformer_where_nothing_else_gives_it() -> 
         ("method.mixup.alpha=-1", r"type method\.mixup\.alpha=N"),
         ("method.backbone.epochs=0", r"type method\.backbone\.epochs=N"),
         ("model=convit_tiny", "no class token that passes all blocks, for method=individual: type model=vit_tiny"),
-        ("method=wa model=vit_tiny", "type method=meat, method=individual"),
     ],
 )
 def test_errors_are_one_line(override: str, told: str) -> None:

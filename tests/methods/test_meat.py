@@ -341,7 +341,6 @@ def test_the_first_task_trains_the_transformer_where_nothing_else_gives_it() -> 
         ("method=piggyback method.token_mask_blocks=[1]", "type method.token_masks=true"),
         ("method.keep=1.5", r"type method.keep=X with X at least 0 and at most 1"),
         ("model=convit_tiny", "type model=vit_tiny"),
-        ("method=finetune model=vit_tiny", "type method=meat"),
     ],
 )
 def test_errors_are_one_line(override: str, told: str) -> None:

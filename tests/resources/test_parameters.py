@@ -52,6 +52,8 @@ CASES = [
     "method=ranpac method.projection=200",
     "method=ranpac method.projection=0 model=resnet18",
     "method=ranpac method.projection=50 model=timm model.patch_size=2",
+    "method=ranpac model=vit_tiny method.adapt=true method.backbone_file=F",
+    "method=finetune model=vit_tiny",
     "method=individual model=vit_cifar",
     "method=meat model=timm model.patch_size=2",
 ]

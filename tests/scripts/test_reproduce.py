@@ -50,6 +50,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Table:
         ("table_names", lambda: ["tiny"]),
         ("RESULTS", tmp_path / "kept"),
         ("PAGE", tmp_path / "PAGE.md"),
+        ("COMPARED", ()),
         ("ROOT", tmp_path),
     ):
         monkeypatch.setattr(reproduce, name, value)
@@ -353,3 +354,11 @@ def test_the_page_is_what_the_kept_results_give() -> None:
     """docs/REPRODUCIBILITY.md: type `python scripts/reproduce.py docs` if this fails."""
     text = reproduce.PAGE.read_text(encoding="utf-8")
     assert reproduce.with_blocks(text) == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", reproduce.COMPARED, ids=lambda path: path.name)
+def test_the_comparison_is_what_the_kept_results_give(path: Path) -> None:
+    """README.md: type `python scripts/reproduce.py docs` if this fails."""
+    text = path.read_text(encoding="utf-8")
+    assert reproduce.with_comparison(text) == text

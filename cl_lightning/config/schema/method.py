@@ -93,6 +93,16 @@ class MethodConfig:
 
 
 @dataclass(kw_only=True)
+class ReconstructionConfig:
+    """Reconstruction of masked patches."""
+
+    weight: float = _weight()
+    mask: float = share()
+    ffn_ratio: float = number(above=0.0, at_most=1000.0)
+    reduction: str = choice(("mean", "sum"))
+
+
+@dataclass(kw_only=True)
 class TaskTransformerConfig(MethodConfig):
     """Options of the transformers of DyTox's family."""
 
@@ -101,6 +111,7 @@ class TaskTransformerConfig(MethodConfig):
     divergence_weight: float = _weight()
     mixup: MixupConfig | None
     sam: SamConfig | None
+    reconstruction: ReconstructionConfig | None
     finetuning: PhaseConfig | None = field(metadata=role(balanced=True))
 
 
@@ -270,6 +281,11 @@ class FrozenConfig(MethodConfig):
     backbone_task: Filled[bool]
     backbone_file: str | None = file()
     backbone: PhaseConfig = field(metadata=role(first_task_if="backbone_task"))
+    adapt: bool
+    adapter_width: int = whole(at_least=1, at_most=MOST_SIDE)
+    adapter_scale: float = number(above=0.0, at_most=MOST)
+    adapter_dropout: float = share()
+    adaptation: PhaseConfig = field(metadata=role(first_task_if="adapt"))
 
 
 @dataclass(kw_only=True)

@@ -54,6 +54,7 @@ from cl_lightning.config.unused.needs import Line, Need
 _TRAINS = Need(any_phase(lambda phase: True), "method.backbone_task=true")
 _OF_DYTOX = Need(is_method(TaskTransformerConfig), "method=dytox or method=daformer_m")
 _OF_DKT = Need(is_method(DKTConfig), "method=dkt")
+_DUPLEX = Need(lambda f: getattr(f.config.method, "head", "duplex") == "duplex", "method.head=duplex")
 _BATCH_NORM = Need(lambda f: isinstance(f.config.model, ConvViTConfig), "model=conv_vit_cifar")
 _GENERAL_TOKEN = Need(lambda f: getattr(f.config.model, "general_token", False), "model.general_token=true")
 _CAN_REMEMBER = Need(
@@ -188,14 +189,15 @@ _NAMES = """
 seed run_dir if_exists verbose evaluate_phases extends batch batch.size batch.replicas batch.evaluation
 method method.name method.origin method.rehearsal
 method.divergence_weight method.independent_heads method.token_expansion method.bank_expansion method.out_proj
-method.decoder_mlp method.decoder_bias method.similarity_weight method.head
+method.decoder_mlp method.decoder_bias method.similarity_weight method.head method.reconstruction
+method.reconstruction.weight
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
 method.correction_batch_norm method.copies method.gradient_noise method.decay
 method.weight method.classify method.softmax method.old_rows
-method.projection method.ridge
+method.projection method.ridge method.adapt
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 early_stopping early_stopping.patience
 data data.name data.order data.classes data.initial data.increment data.validation
@@ -225,6 +227,7 @@ LINES: tuple[Line, ...] = (
         Need(lambda f: f.given.recipe.name == "auto", "recipe=auto"),
         Need(lambda f: f.given.data.suggests.recipe is None, "data.suggests.recipe=null"),
     ),
+    _line("method.adapter_width method.adapter_scale method.adapter_dropout", Need(has("adapt"), "method.adapt=true")),
     _line("method.augmentation", Need(is_open("data.augmentation"), "data.augmentation=null")),
     _line(
         "method.cutout",
@@ -261,6 +264,10 @@ LINES: tuple[Line, ...] = (
     _line("method.finetuning_early method.finetuning_early.tasks method.finetuning_early.epochs", *_FINETUNES),
     _line("method.mixup.smoothing", _MIXES),
     _line("method.mixup.in_finetuning", *_FINETUNES, _MIXES),
+    _line(
+        "method.reconstruction.mask method.reconstruction.ffn_ratio method.reconstruction.reduction",
+        Need(has("reconstruction"), "method.reconstruction.weight=0.5"),
+    ),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),
     _line("method.neighbours.k method.neighbours.weight", _of_form("similarity", "distance", "order")),
     _line("method.neighbours.temperature", _of_form("similarity")),
@@ -364,11 +371,7 @@ LINES: tuple[Line, ...] = (
     _line(
         "recipe.similarity_mean", _OF_DKT, *_DISTILS, Need(has("similarity_weight"), "method.similarity_weight=0.003")
     ),
-    _line(
-        "recipe.merge",
-        _OF_DKT,
-        Need(lambda f: getattr(f.config.method, "head", "duplex") == "duplex", "method.head=duplex"),
-    ),
+    _line("recipe.merge", _OF_DKT, _DUPLEX),
     _line(
         "recipe.drop_path_in_frozen",
         Need(freezes, "a method that freezes what it trained, such as method=dytox with a memory"),

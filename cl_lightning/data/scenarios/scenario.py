@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from cl_lightning.core.classes import rows_by_class
 from cl_lightning.core.errors import NOT_GIVEN, InvalidFileError, InvalidSettingError
 from cl_lightning.core.rng import Key, scalar
 from cl_lightning.core.types import Task
@@ -83,7 +85,11 @@ class Scenario:
 
     def class_rows(self, label: int) -> Tensor:
         """Return (n,) int64, the training rows of a global class, ascending."""
-        return torch.nonzero(self.train_labels == label).flatten()
+        return self._class_rows[label].clone()  # a view of all rows would be written to checkpoints whole
+
+    @cached_property
+    def _class_rows(self) -> tuple[Tensor, ...]:
+        return rows_by_class(self.train_labels, len(self.class_names))
 
     def validation_rows(self, classes: Sequence[int]) -> Tensor:
         """Return (n,) int64, the rows of ``validation`` that were set aside of these global classes, ascending; none
@@ -236,8 +242,8 @@ def _held_out(train: ImageSource, share: float) -> Tensor:
     if share == 0:
         return chosen
     stream = Key(0).fold("validation")
-    for label, class_name in enumerate(train.class_names):
-        rows = torch.nonzero(train.labels == label).flatten()
+    by_class = rows_by_class(train.labels, len(train.class_names))
+    for class_name, rows in zip(train.class_names, by_class, strict=True):
         if len(rows) < 2:
             reason = f"needs two images of each class, {class_name} in {train.name} has {len(rows)}"
             raise InvalidSettingError("validation", share, reason, 0)

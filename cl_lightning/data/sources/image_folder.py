@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cl_lightning.core.classes import rows_by_class
 from cl_lightning.core.errors import Allowed, InvalidFileError, InvalidSettingError
 from cl_lightning.core.rng import Key, scalar
 from cl_lightning.data.sources.base import FolderSource, Scanned
@@ -165,8 +166,8 @@ def _drawn_per_class(source: FolderSource, share: float) -> Tensor:
     """
     draws = _draws(source)
     chosen = torch.zeros(len(source), dtype=torch.bool)
-    for label, class_name in enumerate(source.class_names):
-        rows = torch.nonzero(source.labels == label).flatten()
+    by_class = rows_by_class(source.labels, len(source.class_names))
+    for class_name, rows in zip(source.class_names, by_class, strict=True):
         if len(rows) < 2:
             reason = f"leaves class {class_name} (images: {len(rows)}) without a test image"
             mend = "add images, or sort them into folders train and test"
@@ -180,8 +181,9 @@ def _drawn_per_image(source: FolderSource, share: float) -> Tensor:
     """Return (n,) bool: every image whose draw is below ``share``; each class needs an image on either side."""
     draws = _draws(source)
     is_test = draws < share
-    for label, class_name in enumerate(source.class_names):
-        mine = is_test[source.labels == label]
+    by_class = rows_by_class(source.labels, len(source.class_names))
+    for class_name, rows in zip(source.class_names, by_class, strict=True):
+        mine = is_test[rows]
         if mine.all() or not mine.any():
             side = "training" if mine.all() else "test"
             reason = f"leaves class {class_name} (images: {len(mine)}) without a {side} image"

@@ -61,6 +61,7 @@ def test_what_there_was_before_is_as_it_was() -> None:
     assert list(balanced.items()) == [
         ("first", False),
         ("backbone", False),
+        ("adaptation", False),
         ("main", False),
         ("finetuning", True),
         ("balanced_finetuning", True),

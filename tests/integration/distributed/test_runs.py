@@ -44,6 +44,7 @@ def counted(run_dir: Path) -> dict[str, Any]:
 
 METHODS = {
     "dytox": ["memory.scope=per_replica", "recipe.herd_augmented=true", "method.finetuning=null"],
+    "dkt": ["recipe.herd_augmented=true", "method.finetuning=null", "data.cutout=3"],
     "icarl": [],
     "ucir": [],
     "podnet": [],
