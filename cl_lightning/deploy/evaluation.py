@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TypeVar
 
 from torch import Tensor
 
@@ -15,10 +15,7 @@ from cl_lightning.core.types import CLASS_INCREMENTAL, PROTOCOLS, TASK_INCREMENT
 from cl_lightning.deploy.model import TrainedModel
 from cl_lightning.deploy.reading import Skipped, read_batches
 from cl_lightning.metrics.accuracy import Counts, count_by_class
-from cl_lightning.metrics.confusion import Answers, answers_by
-
-K = TypeVar("K")
-Sum = TypeVar("Sum", Counts, Answers)
+from cl_lightning.metrics.confusion import Answers, Tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +98,14 @@ def evaluate(
     """
     started, done = time.perf_counter(), 0
     counts: dict[tuple[str, str], Counts] = {}
-    answered: dict[str, Answers] = {}
+    answered: dict[str, Tally] = defaultdict(Tally)
     skipped: list[Skipped] = []
     for pixels, read, unreadable in read_batches(images.read, range(len(images.labels)), batch):
         if read:
             labels = images.labels[read] - who.labels.start
             for name, scores in model.scores_by(pixels, who.readouts).items():
                 competing = scores[:, who.labels.start : who.labels.stop]
-                _add(answered, name, answers_by(model.readouts[name], competing, labels, who.offsets[-2]))
+                answered[name].add(model.readouts[name], competing, labels, who.offsets[-2])
                 for protocol in who.protocols:
                     # Of one task alone, all of its classes compete.
                     among = protocol if len(who.protocols) > 1 else CLASS_INCREMENTAL
@@ -118,8 +115,9 @@ def evaluate(
         done += len(read) + len(left_out)
         watch(done, left_out)
     ordered = {(protocol, name): counts[protocol, name] for protocol in who.protocols for name in answered}
-    return Evaluation(who, ordered, answered, skipped, time.perf_counter() - started)
+    answers = {name: tally.total for name, tally in answered.items() if tally.total is not None}
+    return Evaluation(who, ordered, answers, skipped, time.perf_counter() - started)
 
 
-def _add(sums: dict[K, Sum], name: K, value: Sum) -> None:
+def _add(sums: dict[tuple[str, str], Counts], name: tuple[str, str], value: Counts) -> None:
     sums[name] = sums[name] + value if name in sums else value

@@ -51,33 +51,52 @@ class Answers:
         return Answers(plain["confusion"], plain["reliability"])
 
 
-def answers(probabilities_BC: Float[Tensor, "B C"], labels_B: Int64[Tensor, " B"], num_old: int) -> Answers:
-    """Count the predictions of one batch, on its device and without waiting for it.
+class Tally:
+    """A sum of answers that grows in place: a batch costs what it has images, not what the matrix has cells."""
 
-    Args:
-        probabilities_BC: in [0, 1]; the highest is the prediction, the first of equal ones, and its value the
-            confidence. One that is not a number counts as zero.
-        labels_B: global labels in [0, C).
-        num_old: classes learnt before the newest task; an image is old or new by its own class.
-    """
-    classes = probabilities_BC.shape[1]
-    confidence_B, answer_B = probabilities_BC.float().nan_to_num(0.0).max(dim=1)
-    ones_B = torch.ones_like(labels_B)
-    confusion = labels_B.new_zeros(classes * classes).index_add_(0, labels_B * classes + answer_B, ones_B)
-    bin_B = (confidence_B * BINS).long().clamp_(0, BINS - 1) + BINS * (labels_B >= num_old)
-    counts_B3 = torch.stack([ones_B, (answer_B == labels_B).long(), (confidence_B * _UNIT).round().long()], dim=1)
-    reliability = labels_B.new_zeros(2 * BINS, 3).index_add_(0, bin_B, counts_B3)
-    return Answers(confusion.view(classes, classes), reliability.view(2, BINS, 3))
+    def __init__(self) -> None:
+        self.total: Answers | None = None
+        """Counts of all batches so far, on their device; ``None`` before the first."""
 
+    def add(
+        self, readout: Readout, scores_BC: Float[Tensor, "B C"], labels_B: Int64[Tensor, " B"], num_old: int
+    ) -> None:
+        """Count the predictions of a batch of scores; without confidences, where ``readout`` has no probabilities."""
+        self.add_probabilities(
+            scores_BC if readout.ranks_only else readout.probabilities(scores_BC),
+            labels_B,
+            num_old,
+            with_confidence=not readout.ranks_only,
+        )
 
-def answers_by(
-    readout: Readout, scores_BC: Float[Tensor, "B C"], labels_B: Int64[Tensor, " B"], num_old: int
-) -> Answers:
-    """Count the predictions of one batch of scores; without confidences, where ``readout`` has no probabilities."""
-    if not readout.ranks_only:
-        return answers(readout.probabilities(scores_BC), labels_B, num_old)
-    ranked = answers(scores_BC, labels_B, num_old)
-    return Answers(ranked.confusion, torch.zeros_like(ranked.reliability))
+    def add_probabilities(
+        self,
+        probabilities_BC: Float[Tensor, "B C"],
+        labels_B: Int64[Tensor, " B"],
+        num_old: int,
+        *,
+        with_confidence: bool = True,
+    ) -> None:
+        """Count the predictions of a batch, on its device and without waiting for it.
+
+        Args:
+            probabilities_BC: in [0, 1]; the highest is the prediction, the first of equal ones, and its value the
+                confidence. One that is not a number counts as zero.
+            labels_B: global labels in [0, C).
+            num_old: classes learnt before the newest task; an image is old or new by its own class.
+            with_confidence: count confidences too; else only the order of the numbers is read.
+        """
+        classes = probabilities_BC.shape[1]
+        if self.total is None:
+            self.total = Answers(labels_B.new_zeros(classes, classes), labels_B.new_zeros(2, BINS, 3))
+        confidence_B, answer_B = probabilities_BC.float().nan_to_num(0.0).max(dim=1)
+        ones_B = torch.ones_like(labels_B)
+        self.total.confusion.view(-1).index_add_(0, labels_B * classes + answer_B, ones_B)
+        if with_confidence:
+            bin_B = (confidence_B * BINS).long().clamp_(0, BINS - 1) + BINS * (labels_B >= num_old)
+            in_units_B = (confidence_B * _UNIT).round().long()
+            counts_B3 = torch.stack([ones_B, (answer_B == labels_B).long(), in_units_B], dim=1)
+            self.total.reliability.view(2 * BINS, 3).index_add_(0, bin_B, counts_B3)
 
 
 def between_tasks(confusion_CC: Int64[Tensor, "C C"], offsets: Sequence[int]) -> Int64[Tensor, "T T"]:

@@ -10,7 +10,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.learning.finite_check import ScoresCheck
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import Counts, count_by_class
-from cl_lightning.metrics.confusion import Answers, answers_by
+from cl_lightning.metrics.confusion import Tally
 
 Counted = dict[tuple[str, str], Counts]
 """(protocol, read-out) -> counts of each class, the main ones first."""
@@ -21,14 +21,14 @@ def first_classes(scenario: Scenario, task: Task) -> list[int]:
     return [each.classes[0] for each in scenario.tasks[: task.index + 1]] + [task.num_seen]
 
 
-def evaluate_all(method: Method, images: Images, offsets: list[int], check: ScoresCheck) -> tuple[Counted, Answers]:
-    """Return the counts of one batch and the answers of the main read-out; ``check`` inspects the scores."""
+def evaluate_all(method: Method, images: Images, offsets: list[int], check: ScoresCheck, answered: Tally) -> Counted:
+    """Return the counts of one batch and tally the answers of the main read-out; ``check`` inspects the scores."""
     scores = method.predict(images.images)
     pending = method.pending_readouts()
     check.look({name: logits for name, logits in scores.items() if name not in pending})
     main, logits = next(iter(scores.items()))
-    answered = answers_by(method.readouts()[main], logits, images.labels, num_old=offsets[-2])
-    return _count(method, scores, images, offsets), answered
+    answered.add(method.readouts()[main], logits, images.labels, num_old=offsets[-2])
+    return _count(method, scores, images, offsets)
 
 
 def evaluate_ready(method: Method, images: Images, offsets: list[int], check: ScoresCheck) -> Counted:

@@ -47,7 +47,7 @@ from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
 from cl_lightning.metrics.accuracy import AccuracyMatrix, Cell, Counts
 from cl_lightning.metrics.class_balance import ClassCounts
-from cl_lightning.metrics.confusion import Answers
+from cl_lightning.metrics.confusion import Answers, Tally
 from cl_lightning.report.results import PhaseAccuracy
 from cl_lightning.resources.costs import forget_peaks, multiply_adds, peak_gpu_memory, peak_memory
 from cl_lightning.run.evaluation import Counted, evaluate_all, evaluate_ready, first_classes
@@ -250,17 +250,14 @@ class TaskLoop:
 
     def _evaluate(self, engine: Engine, task: Task) -> None:
         """Count right answers on all tasks so far, each image once."""
-        answered: list[Answers] = []
-        check = ScoresCheck()
+        answered, check = Tally(), ScoresCheck()
 
         def count_batch(images: Images, offsets: list[int]) -> Counted:
-            batch, of_batch = evaluate_all(self.method, images, offsets, check)
-            answered[:] = [answered[0] + of_batch] if answered else [of_batch]
-            return batch
+            return evaluate_all(self.method, images, offsets, check, answered)
 
         counted = self._counted(engine, task, count_batch)
         _refuse_broken(engine, check, task, Evaluate())
-        shares = engine.gather([each.cpu().to_plain() for each in answered])
+        shares = engine.gather([] if answered.total is None else [answered.total.cpu().to_plain()])
         answered_by_all = [Answers.from_plain(plain) for share in shares for plain in share]
         self.state.answers = sum(answered_by_all[1:], answered_by_all[0])
         offsets = first_classes(self.scenario, task)

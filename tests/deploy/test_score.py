@@ -13,7 +13,7 @@ from cl_lightning.deploy.evaluation import Competition, Evaluation, competition,
 from cl_lightning.deploy.score import confusions, differs_from_results, score_of
 from cl_lightning.deploy.score_text import as_table
 from cl_lightning.metrics.accuracy import Counts
-from cl_lightning.metrics.confusion import answers, answers_by
+from cl_lightning.metrics.confusion import Tally
 from tests.deploy.test_evaluation import nothing, reader, told
 from tests.deploy.test_model import model
 
@@ -43,7 +43,10 @@ def test_top_five_is_a_question_only_where_more_compete() -> None:
     counts = Counts(torch.tensor([1] * 6), torch.tensor([3] * 6), torch.tensor([4] * 6))
     who = Competition(range(6), (0, 6), (CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE), ("linear",))
     given = {(protocol, "linear"): counts for protocol in who.protocols}
-    answered = answers(torch.eye(6), torch.arange(6), 0)
+    tally = Tally()
+    tally.add_probabilities(torch.eye(6), torch.arange(6), 0)
+    answered = tally.total
+    assert answered is not None
     found = score_of(Evaluation(who, given, {"linear": answered}, [], 1.0), six, "nowhere")
     assert {protocol: of["linear"] for protocol, of in found["top5"].items()} == {
         CLASS_INCREMENTAL: 0.75, TASK_INCREMENTAL: 0.75, TASK_INFERENCE: None,
@@ -64,8 +67,10 @@ def test_scores_that_rank_only_have_no_calibration() -> None:
     counts = Counts(torch.tensor([1] * 5), torch.tensor([1] * 5), torch.tensor([1] * 5))
     who = Competition(range(5), (0, 2, 4, 5), (CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_INFERENCE), ("linear",))
     given = {(protocol, "linear"): counts for protocol in who.protocols}
-    answered = answers_by(ranked.readouts["linear"], torch.eye(5), torch.arange(5), 0)
-    found = score_of(Evaluation(who, given, {"linear": answered}, [], 1.0), ranked, "nowhere")
+    tally = Tally()
+    tally.add(ranked.readouts["linear"], torch.eye(5), torch.arange(5), 0)
+    assert tally.total is not None
+    found = score_of(Evaluation(who, given, {"linear": tally.total}, [], 1.0), ranked, "nowhere")
     assert found["calibration"]["linear"] == {
         "expected_calibration_error": None,
         "bins": [],

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from cl_lightning.core.rng import Key, integers, uniform
 from cl_lightning.core.types import Readout
-from cl_lightning.metrics.confusion import BINS, Answers, answers, answers_by, between_tasks, reliability
+from cl_lightning.metrics.confusion import BINS, Answers, Tally, between_tasks, reliability
 
 PROBABILITIES = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.3, 0.25], [0.5, 0.5, 0.1], [torch.nan, torch.nan, torch.nan]])
 LABELS = torch.tensor([0, 2, 1, 2])
+
+
+def answers(probabilities: Tensor, labels: Tensor, num_old: int) -> Answers:
+    tally = Tally()
+    tally.add_probabilities(probabilities, labels, num_old)
+    assert tally.total is not None
+    return tally.total
+
+
+def answers_by(readout: Readout, scores: Tensor, labels: Tensor) -> Answers:
+    tally = Tally()
+    tally.add(readout, scores, labels, num_old=2)
+    assert tally.total is not None
+    return tally.total
 
 
 def test_by_hand() -> None:
@@ -33,6 +48,12 @@ def test_batches_do_not_matter() -> None:
     whole = answers(probabilities, labels, 3)
     parts = [answers(p, y, 3) for p, y in zip(probabilities.split(33), labels.split(33), strict=True)]
     summed = sum(parts[1:], parts[0])
+    tally = Tally()
+    for p, y in zip(probabilities.split(33), labels.split(33), strict=True):
+        tally.add_probabilities(p, y, 3)
+    assert tally.total is not None
+    assert torch.equal(tally.total.confusion, whole.confusion)
+    assert torch.equal(tally.total.reliability, whole.reliability)
     assert torch.equal(whole.confusion, summed.confusion)
     assert torch.equal(whole.reliability, summed.reliability)
     assert whole.confusion.sum() == whole.reliability[..., 0].sum() == 200
@@ -48,10 +69,10 @@ def test_a_confidence_of_one_is_in_the_last_bin() -> None:
 
 def test_scores_that_rank_only_are_confused_but_not_confident() -> None:
     scores, labels = torch.tensor([[-3.0, -2.0, -9.0], [7.0, 0.0, 8.0]]), torch.tensor([1, 0])
-    found = answers_by(Readout("none"), scores, labels, num_old=2)
+    found = answers_by(Readout("none"), scores, labels)
     assert found.confusion.tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
     assert not found.reliability.any()
-    likely = answers_by(Readout(), scores, labels, num_old=2)
+    likely = answers_by(Readout(), scores, labels)
     assert torch.equal(likely.confusion, found.confusion)
     assert likely.reliability[..., 0].sum() == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from cl_lightning.core.types import (
 )
 from cl_lightning.learning.finite_check import ScoresCheck
 from cl_lightning.learning.stopping_rule import StoppingRule
+from cl_lightning.metrics.confusion import Tally
 from cl_lightning.resources.costs import multiply_adds, peak_memory
 from cl_lightning.run.evaluation import evaluate_all, evaluate_ready
 from tests.run.small_task_loop import LABELS, MAIN, PLAN, SCENARIO, TASKS, Plot, Plotted, images, phase, until
@@ -286,7 +288,8 @@ def method() -> Plotted:
 def test_all_readouts_are_counted_by_all_protocols(method: Plotted) -> None:
     """Rows 0 to 12 without classes 3 and 4: of class 0 rows 0 5 10, of class 1 rows 1 6 11, of class 2 rows 2 7 12."""
     rows = torch.tensor([0, 5, 10, 1, 6, 11, 2, 7, 12])
-    counted, answers = evaluate_all(method, images(rows, WRONG), [0, 2, 3], ScoresCheck())
+    tally = Tally()
+    counted = evaluate_all(method, images(rows, WRONG), [0, 2, 3], ScoresCheck(), tally)
     cells = {name: counts.by_task([0, 2, 3]).cells() for name, counts in counted.items()}
     assert next(iter(cells)) == (CLASS_INCREMENTAL, "linear"), "the main ones first"
     assert cells == {
@@ -298,6 +301,8 @@ def test_all_readouts_are_counted_by_all_protocols(method: Plotted) -> None:
         (TASK_INFERENCE, "always the first"): ((6, 6, 6), (0, 3, 3)),
     }
     assert counted[CLASS_INCREMENTAL, "linear"].cells() == ((3, 3, 3), (1, 3, 3), (2, 3, 3)), "class by class"
+    answers = tally.total
+    assert answers is not None
     assert answers.confusion.tolist() == [[3, 0, 0], [2, 1, 0], [1, 0, 2]], "of the main read-out"
     assert answers.reliability[:, :, 0].sum(dim=1).tolist() == [6, 3], "of old and of new classes"
 
@@ -311,15 +316,15 @@ def test_a_readout_that_is_not_ready_is_not_counted_after_a_phase(method: Plotte
     assert evaluate_ready(method, images(torch.tensor([0])), [0, 2, 3], ScoresCheck()) == {}
 
 
-@pytest.mark.parametrize("evaluate", [evaluate_all, evaluate_ready])
+@pytest.mark.parametrize("evaluate", [partial(evaluate_all, answered=Tally()), evaluate_ready], ids=["all", "ready"])
 def test_scores_that_are_not_finite_are_noted_but_for_those_that_are_not_ready(method: Plotted, evaluate: Any) -> None:
     batch = images(torch.tensor([0, 1, 2]))
     batch = batch._replace(images=torch.where(batch.images == 1, torch.inf, 0.0))
     watch = ScoresCheck()
-    evaluate(method, batch, [0, 2, 3], watch)
+    evaluate(method, batch, [0, 2, 3], check=watch)
     assert watch.broken() == ["linear"]
     method.pending, watch = frozenset({"linear"}), ScoresCheck()
-    evaluate(method, batch, [0, 2, 3], watch)
+    evaluate(method, batch, [0, 2, 3], check=watch)
     assert watch.broken() == []
 
 
