@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,10 +13,13 @@ from cl_lightning.core.rng import Key
 from cl_lightning.core.types import GradientNoise, Optimiser, Order, PhaseCheckpoint, Sampling
 from cl_lightning.data.augmentation.pipeline import Augmentation
 from cl_lightning.learning.engine import Fitted
+from cl_lightning.learning.trainer import quieten_lightning
+from cl_lightning.optim.optimiser import make_optimiser
 from tests.learning.a_phase import CLEAN, IMAGES, PHASE, TASKS, Bench, Toy, flat, toy
 
 NOISE = GradientNoise(0.3, 0.55, first_epoch=5)
 NOISY = dataclasses.replace(PHASE, gradient_noise=NOISE, optimiser=Optimiser("sgd", 0.1, momentum=0.0))
+BATCH = 16
 VARIANTS = dataclasses.replace(CLEAN, augmentation=Augmentation(crop_padding=1, variants=True))
 
 
@@ -47,17 +51,18 @@ def test_noise_shrinks_with_the_epoch(bench: Bench) -> None:
 def seen(method: Toy, fitted: Fitted) -> Tensor:
     """The images that were trained on, by epoch and in an order of their own."""
     images = torch.cat([batch.images for batch in method.batches]).view(PHASE.epochs, -1, 64)
-    assert fitted.steps * 4 == images.shape[0] * images.shape[1]
+    assert fitted.steps * BATCH == images.shape[0] * images.shape[1]
     return torch.stack([epoch[torch.argsort((epoch * torch.arange(64)).sum(1))] for epoch in images])
 
 
-def test_fixed_copies_are_the_same_images_in_each_epoch(bench: Bench, tmp_path: object) -> None:
-    variants = Bench(bench.engine._trainer.run_dir, pipeline=VARIANTS)
+def test_fixed_copies_are_the_same_images_in_each_epoch(tmp_path: Path) -> None:
+    quieten_lightning()
+    variants = Bench(tmp_path, pipeline=VARIANTS)
     for fixed in (True, False):
         sampling = Sampling(Order.SHUFFLED, copies=12, fixed=fixed)
         method = toy(2)
-        fitted, draws = variants.fit(method, TASKS[0], dataclasses.replace(PHASE, sampling=sampling))
-        assert draws.steps_per_epoch * 4 == 12 * len(TASKS[0].train)
+        fitted, draws = variants.fit(method, TASKS[0], dataclasses.replace(PHASE, sampling=sampling), batch=BATCH)
+        assert draws.steps_per_epoch * BATCH == 12 * len(TASKS[0].train)
         first, *others = seen(method, fitted)
         assert all(torch.equal(epoch, first) == fixed for epoch in others)
         clean = IMAGES[TASKS[0].train].flatten(1)
@@ -65,18 +70,19 @@ def test_fixed_copies_are_the_same_images_in_each_epoch(bench: Bench, tmp_path: 
             assert (first == image).all(1).sum() >= 2, "the image itself is among its variants, here twice"
 
 
-def test_a_phase_that_is_resumed_has_the_same_noise_and_the_same_copies(bench: Bench) -> None:
+def test_a_phase_that_is_resumed_has_the_same_noise_and_the_same_copies(tmp_path: Path) -> None:
     phase = dataclasses.replace(NOISY, sampling=Sampling(Order.SHUFFLED, copies=12, fixed=True))
-    variants = Bench(bench.engine._trainer.run_dir, pipeline=VARIANTS)
+    quieten_lightning()
+    variants = Bench(tmp_path, pipeline=VARIANTS)
     whole = toy(2)
-    _, draws = variants.fit(whole, TASKS[0], phase)
+    _, draws = variants.fit(whole, TASKS[0], phase, batch=BATCH)
     done = draws.steps_per_epoch + 5
     rest = toy(2)
-    with torch.no_grad():
-        torch.nn.utils.vector_to_parameters(whole.weights[done - 1], rest.network.parameters())
-    left = PhaseCheckpoint(done, torch.optim.SGD(rest.network.parameters(), 0.1).state_dict(), {})
-    variants.fit(rest, TASKS[0], phase, checkpoint=left)
+    parameters = list(rest.network.parameters())
+    for parameter, value in zip(parameters, whole.weights[done - 1].split([p.numel() for p in parameters]), strict=True):
+        parameter.data.copy_(value.view_as(parameter))
+    state = make_optimiser(phase.optimiser, parameters, 0.1).state_dict()
+    variants.fit(rest, TASKS[0], phase, checkpoint=PhaseCheckpoint(done, state, {}), batch=BATCH)
     assert len(rest.weights) == draws.total_steps - done
     assert torch.equal(rest.weights[-1], whole.weights[-1])
-    expected = whole.batches[done].images
-    assert torch.equal(rest.batches[0].images, expected)
+    assert torch.equal(rest.batches[0].images, whole.batches[done].images)

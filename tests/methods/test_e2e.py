@@ -124,7 +124,7 @@ def test_the_main_phase_by_hand_distils_each_old_task() -> None:
     move(made, 9)
     expected = by_hand(scores(made), remembered, [2, 3])
     assert losses(made, task(2), MAIN) == pytest.approx(expected, rel=1e-5)
-    assert abs(expected["distillation"] - by_hand(remembered, remembered, [2, 3])["distillation"]) > 1e-3
+    assert (scores(made)[:, :5] - remembered).abs().max() > 1e-2
 
 
 def test_the_balanced_phase_by_hand_distils_the_newest_task_too() -> None:
@@ -217,5 +217,6 @@ def test_no_memory_is_refused() -> None:
 
 
 def test_numbers_of_the_authors_formulas(capsys: pytest.CaptureFixture[str]) -> None:
+    """FACIL's and inclearn's losses, and the rule of noise that the paper cites, are not its own."""
     assert check_reference([str(GOLDEN / "e2e.npz")]) == 0
-    print(capsys.readouterr().out)
+    assert capsys.readouterr().out.splitlines()[-1] == "PASS: 15 equal, 12 not checked"
