@@ -103,8 +103,12 @@ def integers(key: Key, positions: Tensor, high: int | Tensor, slots: int | Tenso
 
 def normal(key: Key, positions: Tensor, slots: int | Tensor = 0) -> Tensor:
     """Return float32 standard normal by inversion, computed in double so that devices agree."""
-    random = ((bits(key, positions, slots) >> 12) & ((1 << 52) - 1)).to(torch.float64)
-    return torch.special.ndtri((random + 0.5) / (1 << 52)).to(torch.float32)
+    return normal_of(bits(key, positions, slots))
+
+
+def normal_of(random: Tensor) -> Tensor:
+    """Return float32 standard normal numbers of random bits (:func:`bits_of`)."""
+    return torch.special.ndtri((((random >> 12) & ((1 << 52) - 1)).to(torch.float64) + 0.5) / (1 << 52)).float()
 
 
 def permutation(key: Key, count: int) -> Tensor:

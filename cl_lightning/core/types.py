@@ -184,6 +184,10 @@ class Sampling:
     """The permutation depends on the epoch number alone (as published), not on the run's seed and task."""
     drop_last: bool = True
     """Leave out an incomplete last batch (never the only one)."""
+    copies: int = 1
+    """Times an epoch goes over each image, at least 1."""
+    fixed: bool = False
+    """An image's copies are augmented as in the phase's first epoch in all others too."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,8 @@ class Optimiser:
     decay_vectors: bool = True
     """Apply weight decay to tensors with fewer than two dimensions too (biases, norms)."""
     momentum: float = 0.9
+    decay_by_norm: bool = False
+    """Weight decay is times the squared norm of each tensor (End-to-End's public code)."""
     reference_batch: int | None = None
     """Batch size of ``lr``: the rate is multiplied by (images per optimiser step) / this. None: it is not scaled."""
 
@@ -235,6 +241,22 @@ class Schedule:
     gamma: float = 0.1
     lag: bool = False
     """Epoch e uses the rate of epoch e - 1 (as published: the schedule is stepped after each epoch)."""
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """Normal noise on each element of the gradient (End-to-End, Castro et al. 2018)."""
+
+    scale: float
+    """Standard deviation s of epoch 0, for the gradient summed over the images of a step, > 0."""
+    power: float
+    """Exponent p, at least 0: epoch e has s / (1 + e)^p."""
+    first_epoch: int = 1
+    """Number e of the phase's first epoch: a phase may go on where another one ended."""
+
+    def deviation(self, epoch: int, images: int) -> float:
+        """Return the deviation in the phase's ``epoch`` (from 0), for the mean gradient over ``images``."""
+        return float(self.scale / (1 + self.first_epoch + epoch) ** self.power / images)
 
 
 @dataclass(frozen=True)
@@ -261,6 +283,7 @@ class Phase:
     """Largest size of each element of the gradient, which is the mean over all processes; None: any."""
     gradient_norm: float | None = None
     """Largest norm of the whole gradient, likewise; None: any."""
+    gradient_noise: GradientNoise | None = None
     augmented: bool = True
     """False: the images as evaluation sees them, whatever the run's augmentation."""
     decays: Mapping[str, float] = field(default_factory=dict)

@@ -71,12 +71,13 @@ class PreparedBatches:
     def _prepared(self, batches: Sequence[RawBatch]) -> Iterator[Images]:
         sizes, epoch = [len(batch.rows) for batch in batches], batches[0].epoch
         host = torch.cat([batch.positions for batch in batches])
+        addresses = torch.cat([batch.host_positions for batch in batches])
         host_labels = torch.cat([batch.labels for batch in batches])
         rows, labels, positions = (
             values.to(self._device, non_blocking=True)
             for values in (torch.cat([batch.rows for batch in batches]), host_labels, host)
         )
-        images = self._pipeline.on_device(self._pixels.of(rows), host, epoch, host_labels)
+        images = self._pipeline.on_device(self._pixels.of(rows), addresses, epoch, host_labels)
         parts = zip(*(values.split(sizes) for values in (images, labels, positions, rows)), strict=True)
         scales = [drawn.split(sizes, dim=1) for drawn in self._scales(positions, epoch)]
         for step, (part_images, part_labels, part_positions, part_rows) in enumerate(parts):

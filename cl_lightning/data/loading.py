@@ -7,7 +7,7 @@ Augmentation follows on the device, then resizing for a network that sees arrays
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from cl_lightning.core.errors import UnreadableImageError
 from cl_lightning.core.rng import Key
+from cl_lightning.core.types import Sampling
 from cl_lightning.data.augmentation.pipeline import Augmentation, PerDataset, augment, augment_per_dataset, normalise
 from cl_lightning.data.augmentation.resizing import Resize
 from cl_lightning.data.sources.base import ArraySource, ImageSource
@@ -77,7 +78,8 @@ class RawBatch(NamedTuple):
     images: Tensor
     """(B, channels, size, size) uint8 if they are read one by one; (0,) for arrays, indexed on the device."""
     host_positions: Tensor
-    """``positions`` again, on the host, where augmentation is drawn without waiting for the device."""
+    """``positions``, or ``StepIndices.copies``, on the host: augmentation is drawn there, without waiting for a device.
+    """
     host_labels: Tensor
     """``labels`` again, likewise: each of several data sets may be augmented in its own way."""
 
@@ -118,19 +120,27 @@ class Pipeline:
     """Scaling of images that are read one by one."""
     resize: Resize | None = None
     """Resizing of augmented images to what the network sees. None: it sees them as they are."""
+    copies: int = 1
+    """Times an epoch goes over each image (``Sampling``)."""
+    fixed: bool = False
+    """All epochs augment as the first one does (``Sampling``)."""
 
     def on_device(self, images: Tensor, positions: Tensor, epoch: int, labels: Tensor | None = None) -> Tensor:
         """Augment, resize and normalise uint8 images (B, channels, size, size); ``labels`` (B,), on the host, are
         needed with several data sets.
         """
-        key = self.key.fold("augment", epoch)
+        key = self.key.fold("augment", 0 if self.fixed else epoch)
         if isinstance(self.augmentation, PerDataset):
-            images = augment_per_dataset(images, self.augmentation, key, positions, _known(labels))
+            images = augment_per_dataset(images, self.augmentation, key, positions, _known(labels), self.copies)
         elif self.augmentation is not None:
-            images = augment(images, self.augmentation, key, positions)
+            images = augment(images, self.augmentation, key, positions, self.copies)
         if self.flip:
             images = _mirrored(images, None if self.no_flip is None else self.no_flip[_known(labels)])
         return normalise(images if self.resize is None else self.resize(images), self.mean, self.std)
+
+    def of_phase(self, key: Key, sampling: Sampling) -> Pipeline:
+        """Return the pipeline with a phase's random stream and copies."""
+        return replace(self, key=key, copies=sampling.copies, fixed=sampling.fixed)
 
     def clean_identity(self) -> str:
         """Return all that decides how a clean image reaches the network, as text."""
@@ -144,8 +154,8 @@ class Pipeline:
         """Read the images of ``draw`` one by one, of these ``labels`` (B,): files as random resized crops if they are
         augmented, else as central ones.
         """
-        key = self.key.fold("crop", draw.epoch)
-        drawn = zip(draw.rows.tolist(), draw.positions.tolist(), labels.tolist(), strict=True)
+        key = self.key.fold("crop", 0 if self.fixed else draw.epoch)
+        drawn = zip(draw.rows.tolist(), _addresses(draw).tolist(), labels.tolist(), strict=True)
         return torch.stack(
             [
                 source.load_train(row, self.image_size, key, position, self.scaling)
@@ -166,6 +176,11 @@ class AsStored(Pipeline):
     def on_device(self, images: Tensor, positions: Tensor, epoch: int, labels: Tensor | None = None) -> Tensor:
         """Return the features as they are."""
         return images
+
+
+def _addresses(draw: StepIndices) -> Tensor:
+    """Return what addresses the augmentation of each image, (B,) int64."""
+    return draw.positions if draw.copies is None else draw.copies
 
 
 def _known(labels: Tensor | None) -> Tensor:
@@ -210,7 +225,7 @@ class StepDataset(Dataset[RawBatch | UnreadableImageError]):
         images, labels = torch.empty(0, dtype=torch.uint8), self._labels[draw.rows]
         if not isinstance(self._source, _IN_MEMORY):
             images = self._pipeline.decode(self._source, draw, labels)
-        return RawBatch(draw.rows, labels, draw.positions, draw.epoch, images, draw.positions, labels)
+        return RawBatch(draw.rows, labels, draw.positions, draw.epoch, images, _addresses(draw), labels)
 
 
 class StepRange(Sampler[int]):

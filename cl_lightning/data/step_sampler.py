@@ -28,6 +28,10 @@ class StepIndices(NamedTuple):
     positions: Tensor
     """(B,) int64 position of the draw in its epoch: with the epoch's key it addresses all of the draw's randomness."""
     epoch: int
+    copies: Tensor | None = None
+    """(B,) int64, ``row * Sampling.copies + copy``: what addresses the augmentation where an epoch goes over each image
+    several times; None: the positions do.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +59,14 @@ class PhaseSampler:
         return len(self.rows)
 
     @property
+    def _count(self) -> int:
+        """Number of images of a replica, each copy counted."""
+        return len(self.rows[0]) * self.sampling.copies
+
+    @property
     def draws_per_replica(self) -> int:
         """Number of samples that an epoch offers to each replica."""
-        n = len(self.rows[0])
+        n = self._count
         match self.sampling.order:
             case Order.REPEATED:
                 return (n // 256 * 256) // self.replicas
@@ -73,7 +82,7 @@ class PhaseSampler:
         """
         n = decides = self.draws_per_replica
         if self.sampling.order is Order.SEQUENTIAL:  # published: the length under repeated sampling decides
-            decides = len(self.rows[0]) // 256 * 256 // self.replicas
+            decides = n // 256 * 256 // self.replicas
         return n // self.batch if self.sampling.drop_last and decides > self.batch else -(-n // self.batch)
 
     @property
@@ -93,10 +102,13 @@ class PhaseSampler:
         high = min(low + self.batch, self.draws_per_replica)
         order = self._order(epoch)
         wanted = range(self.replicas) if replicas is None else replicas
-        parts = [self.rows[r][self._places(r, epoch, order[r][low:high])] for r in wanted]
+        rows = torch.cat([self.rows[r][self._places(r, epoch, order[r][low:high])] for r in wanted])
         offsets = torch.arange(high - low)
         positions = [(within * self.replicas + r) * self.batch + offsets for r in wanted]
-        return StepIndices(torch.cat(parts), torch.cat(positions), epoch)
+        copies, each = None, self.sampling.copies
+        if each > 1 or self.sampling.fixed:
+            copies = rows * each + torch.cat([order[r][low:high] for r in wanted]) % each
+        return StepIndices(rows, torch.cat(positions), epoch, copies)
 
     def of(self, replicas: range) -> ReplicaShard:
         """Return these replicas' part of every step."""
@@ -107,13 +119,15 @@ class PhaseSampler:
         number.
         """
         if self.classes is None:
-            return order
+            return order // self.sampling.copies
         key = Key(0) if self.sampling.ignore_seed else self.key
         return self.classes.draw(replica, key.fold("class-balanced", epoch), order)
 
     def _order(self, epoch: int) -> list[Tensor]:
-        """Return, for each replica, indices into its rows, or numbers of class-balanced draws."""
-        n = len(self.rows[0])
+        """Return, for each replica, indices into its rows (times ``copies``, plus the copy), or numbers of
+        class-balanced draws.
+        """
+        n = self._count
         if self.sampling.order is Order.SEQUENTIAL:
             return [torch.arange(n)] * self.replicas
         if self.classes is None:

@@ -1,5 +1,5 @@
-"""Methods on a convolutional backbone: fine-tuning, joint, LwF, iCaRL, UCIR, PODNet, BiC, RPS-Net, WA and DER, from
-options.
+"""Methods on a convolutional backbone: fine-tuning, joint, LwF, iCaRL, UCIR, PODNet, BiC, RPS-Net, End-to-End, WA and
+DER, from options.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from cl_lightning.config.schema import (
     BiCConfig,
     Config,
     DERConfig,
+    E2EConfig,
     LwFConfig,
     PODNetConfig,
     RPSNetConfig,
@@ -18,11 +19,11 @@ from cl_lightning.config.schema import (
 )
 from cl_lightning.core.errors import UserError
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import View
+from cl_lightning.core.types import GradientNoise, Phase, View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import backbone_structure, embedding_network, named_network
 from cl_lightning.factory.phases import MAIN, build_phase
-from cl_lightning.methods import bic, der, icarl, lwf, podnet, rpsnet, ucir, wa
+from cl_lightning.methods import bic, der, e2e, icarl, lwf, podnet, rpsnet, ucir, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 from cl_lightning.models.prunable_resnet import CHANNEL_MASKS
@@ -199,6 +200,30 @@ def build_rpsnet(config: Config, scenario: Scenario, key: Key) -> Method:
     )
     main = build_phase(MAIN, method.main, config, View.MERGED, rpsnet.MAIN_PARTS)
     return rpsnet.RPSNet(network, main, options)
+
+
+def build_e2e(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return End-to-End. Raises ``UserError`` without a memory."""
+    method = config.method
+    assert isinstance(method, E2EConfig)
+    _refuse_no_memory(config, "learns from balanced data", "method=lwf")
+    first = None if method.first is None else build_phase("first", method.first, config, View.MERGED, e2e.PARTS)
+    main = build_phase(MAIN, method.main, config, View.MERGED, e2e.PARTS)
+    balanced = build_phase("balanced", method.balanced, config, View.MEMORY, e2e.PARTS)
+    phases = e2e.E2EPhases(first, _copied(main, method, 1), _copied(balanced, method, main.epochs + 1))
+    head = {"head": "linear", "bias": True}
+    return e2e.E2E(embedding_network(config, scenario, key, head=head), phases, method.temperature)
+
+
+def _copied(phase: Phase, method: E2EConfig, first_epoch: int) -> Phase:
+    """Return a phase with End-to-End's copies of images, noise and decay; its first epoch is number ``first_epoch``."""
+    noise = GradientNoise(method.gradient_noise, method.noise_power, first_epoch) if method.gradient_noise else None
+    return replace(
+        phase,
+        sampling=replace(phase.sampling, copies=method.copies, fixed=method.variants == "fixed"),
+        optimiser=replace(phase.optimiser, decay_by_norm=method.decay == "norm_squared"),
+        gradient_noise=noise,
+    )
 
 
 def build_wa(config: Config, scenario: Scenario, key: Key) -> Method:

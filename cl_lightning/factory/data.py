@@ -76,4 +76,5 @@ def _augmentation(name: str, crop_padding: int, flip: bool, cutout: int) -> Augm
         "brightness": dataclasses.replace(basic, brightness=_PUBLISHED_BRIGHTNESS),
         "rotation": dataclasses.replace(basic, rotation=_PUBLISHED_ROTATION),
         "randaugment": dataclasses.replace(basic, randaugment=RandAugment()),
+        "variants": dataclasses.replace(basic, variants=True),
     }[name]

@@ -12,6 +12,7 @@ from cl_lightning.config.schema import (
     DERConfig,
     DKTConfig,
     DyToxConfig,
+    E2EConfig,
     FinetuneConfig,
     HATConfig,
     ICaRLConfig,
@@ -32,6 +33,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.convolutional import (
     build_bic,
     build_der,
+    build_e2e,
     build_finetune,
     build_icarl,
     build_joint,
@@ -60,6 +62,7 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     UCIRConfig: build_ucir,
     BiCConfig: build_bic,
     RPSNetConfig: build_rpsnet,
+    E2EConfig: build_e2e,
     WAConfig: build_wa,
     DERConfig: build_der,
     SimpleCILConfig: build_simplecil,

@@ -153,7 +153,7 @@ class Engine:
         pipeline = self._pipeline if phase.augmented and inputs is self.images["train"] else inputs.clean
         data = inputs.data(
             draws.of(learner.replicas),
-            pipeline=replace(pipeline, key=key),
+            pipeline=pipeline.of_phase(key, phase.sampling),
             workers=self.options.workers,
             wanted=range(before, draws.total_steps),
             scales=learner.scales,

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from cl_lightning.core.rng import Key
+from cl_lightning.core.rng import Key, streams
 from cl_lightning.core.types import Batch, Phase, PhaseCheckpoint, Progress, Task
 from cl_lightning.data.augmentation.mixup import mix, mix_ratio, mixup, one_hot
 from cl_lightning.data.loading import Images
@@ -28,7 +28,7 @@ from cl_lightning.learning.replicas import losses_by_replica
 from cl_lightning.learning.stopping_rule import StoppingState
 from cl_lightning.methods.base import Method
 from cl_lightning.models.replica_norm import running_statistics, set_replicas
-from cl_lightning.optim.gradients import clamp_gradients, clip_gradients
+from cl_lightning.optim.gradients import change_gradients
 from cl_lightning.optim.optimiser import FACTOR, Factors, base_rate, make_optimiser
 from cl_lightning.optim.optimiser_state import load_optimiser
 from cl_lightning.optim.sam import ascend, descend
@@ -87,6 +87,10 @@ class StepInputs(NamedTuple):
     """Random numbers of the network (``Network.noise``)."""
     noise_nearby: Tensor | None
     """Random numbers of the second pass, at the worst point nearby."""
+    gradient_stream: Tensor | None = None
+    """(1,) random stream of the noise of the gradient."""
+    gradient_deviation: Tensor | None = None
+    """() standard deviation of that noise."""
 
 
 class Learner(pl.LightningModule):
@@ -267,7 +271,16 @@ class Learner(pl.LightningModule):
         weights = None if self._class_weights is None else self._class_weights[images.labels]
         mixed, targets, weights = self._mix(images, weights)
         noise, nearby = (*images.scales, None, None)[:2]
-        return StepInputs(mixed, images.labels, targets, weights, noise, nearby)
+        return StepInputs(mixed, images.labels, targets, weights, noise, nearby, *self._gradient_noise(images.epoch))
+
+    def _gradient_noise(self, epoch: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Return the stream and the deviation of the noise of this step's gradient, the same on all processes."""
+        noise = self.phase.gradient_noise
+        if noise is None:
+            return None, None
+        stream = streams(self.key.fold("gradient noise"), torch.tensor([self.steps_done]))
+        deviation = torch.tensor(noise.deviation(epoch, self.length.images_per_step))
+        return stream.to(self.device, non_blocking=True), deviation.to(self.device, non_blocking=True)
 
     def _mix(self, images: Images, weights: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return images and, for a recipe with MixUp, mixed targets; and the images' weights, mixed too."""
@@ -296,7 +309,7 @@ class Learner(pl.LightningModule):
             self._backward(batch, inputs.noise_nearby)
             descend(moved)
         watched = self._guarded(terms)
-        self._clamp()
+        self._change_gradient(inputs)
         optimiser.step()
         self._names = tuple(watched)
         return torch.stack([value.float() for value in watched.values()])
@@ -315,19 +328,13 @@ class Learner(pl.LightningModule):
             return terms
         return {**terms, _GRADIENT: self._watch.guard(self._optimiser, self._trained)}
 
-    def _clamp(self) -> None:
-        """Clamp or clip the gradient, where the phase asks for it; after the guard, which must see one that is
-        infinite.
-        """
-        clamp, norm = self.phase.gradient_clamp, self.phase.gradient_norm
-        if clamp is None and norm is None:
-            return
+    def _change_gradient(self, inputs: StepInputs) -> None:
+        """Apply the phase's rules to the gradient; after the guard, which must see one that is infinite."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
-        if clamp is not None:
-            clamp_gradients(self._trained, clamp, scale)
-        if norm is not None:
-            clip_gradients(self._trained, norm, scale)
+        change_gradients(
+            self.phase, self._trained, self._factors, inputs.gradient_stream, inputs.gradient_deviation, scale
+        )
 
     def _rate_at(self, epoch: int, factor: float = 1.0) -> float:
         return learning_rate(self.phase.schedule, self._base_rate * factor, epoch, self.length.epochs)

@@ -42,7 +42,8 @@ def make_optimiser(
     for each in dict.fromkeys(own):
         members = [p for p, its in zip(parameters, own, strict=True) if its == each]
         rate = {} if each.rate == 1.0 else {"lr": lr * each.rate, FACTOR: each.rate}
-        groups += _groups(optimiser, members, each.decay * optimiser.weight_decay, rate)
+        decay = 0.0 if optimiser.decay_by_norm else each.decay * optimiser.weight_decay  # else added to the gradient
+        groups += _groups(optimiser, members, decay, rate)
     match optimiser.name:
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, fused=True)

@@ -69,7 +69,7 @@ GROUPS = (
         (*COMMON, "method.main.epochs=8", "epochs_scale=1", "model=resnet8", "recipe=clean", "method.s_max=50"),
     ),
     Group(("lwf", "icarl", "ucir", "podnet", "wa"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
-    Group(("bic", "der"), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
+    Group(("bic", "e2e", "der"), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
     Group(
         ("rpsnet",),
         (

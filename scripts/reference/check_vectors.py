@@ -11,6 +11,7 @@ from scripts.reference import (
     bic_vectors,
     der_pruning_vectors,
     dkt_vectors,
+    e2e_vectors,
     hat_vectors,
     lwf_vectors,
     model_vectors,
@@ -63,6 +64,7 @@ KINDS = {
         "DER's pruning", der_pruning_vectors.matches, der_pruning_vectors.rows, der_pruning_vectors.is_input
     ),
     "rpsnet": Kind("RPS-Net", rpsnet_vectors.matches, rpsnet_vectors.rows, rpsnet_vectors.is_input),
+    "e2e": Kind("End-to-End", e2e_vectors.matches, e2e_vectors.rows, e2e_vectors.is_input),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
     "hat": Kind("HAT", hat_vectors.matches, hat_vectors.rows, hat_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),

@@ -239,3 +239,41 @@ def test_published_orders_know_the_epoch_alone(order: Order) -> None:
 def test_replicas_of_unequal_length_are_a_programming_error() -> None:
     with pytest.raises(AssertionError, match="unequal"):
         PhaseSampler([torch.arange(3), torch.arange(4)], Sampling(), 1, 2, Key(0))
+
+
+# ---- several copies of an image ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("replicas", "copies"), [(1, 12), (2, 6), (3, 2)])
+def test_an_epoch_goes_over_each_copy_of_each_image_once(replicas: int, copies: int) -> None:
+    rows = 100 + torch.arange(12)
+    made = PhaseSampler([rows] * replicas, Sampling(copies=copies), 2, 4, Key(1))
+    assert made.steps_per_epoch * 4 * replicas == 12 * copies
+    epochs = []
+    for epoch in range(2):
+        steps = [made.step(epoch * made.steps_per_epoch + step) for step in range(made.steps_per_epoch)]
+        addresses = torch.cat([step.copies for step in steps if step.copies is not None])
+        assert torch.equal(addresses // copies, torch.cat([step.rows for step in steps]))
+        assert sorted(addresses.tolist()) == list(range(100 * copies, 112 * copies))
+        positions = torch.cat([step.positions for step in steps])
+        assert sorted(positions.tolist()) == list(range(12 * copies)), "what else is random differs from copy to copy"
+        epochs.append(addresses.tolist())
+    assert epochs[0] != epochs[1], "another order"
+    assert made.images == 2 * 12 * copies
+
+
+def test_what_is_drawn_once_a_phase_is_addressed_by_its_row() -> None:
+    made = PhaseSampler([7 * torch.arange(8)], Sampling(fixed=True), 2, 4, Key(1))
+    for step in range(made.total_steps):
+        drawn = made.step(step)
+        assert drawn.copies is not None
+        assert torch.equal(drawn.copies, drawn.rows)
+    assert PhaseSampler([torch.arange(8)], Sampling(), 2, 4, Key(1)).step(0).copies is None
+
+
+def test_of_a_stored_order_the_copies_are_adjacent() -> None:
+    made = PhaseSampler([torch.arange(3)], Sampling(Order.SEQUENTIAL, copies=2, drop_last=False), 1, 6, Key(1))
+    drawn = made.step(0)
+    assert drawn.rows.tolist() == [0, 0, 1, 1, 2, 2]
+    assert drawn.copies is not None
+    assert drawn.copies.tolist() == list(range(6))

@@ -24,7 +24,7 @@ from tests.config.made import filled
 
 SCENARIO = without_images("digits", list("abcd"), (2, 2), 8, 1)
 TIMM = ("model=timm_backbone", "model.name=test_resnet")
-METHODS = ("finetune", "joint", "lwf", "icarl", "ucir", "bic", "wa", "der")
+METHODS = ("finetune", "joint", "lwf", "icarl", "ucir", "bic", "e2e", "wa", "der")
 """All that read a vector of a backbone that timm may give."""
 
 

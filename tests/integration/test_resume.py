@@ -29,6 +29,7 @@ METHODS = {
     "podnet": [],
     "bic": [],
     "rpsnet": ["method.path_every=1", "method.candidates=2"],
+    "e2e": [],
     "wa": [],
     "der": [],
     "finetune": ["memory=none"],
@@ -79,6 +80,7 @@ PHASES = {
     "podnet": ["main", "finetuning"],
     "bic": ["main", "bias_correction"],
     "rpsnet": ["path_0", "path_1"],
+    "e2e": ["main", "balanced"],
     "simplecil": [],
     "ranpac": [],
 }

@@ -120,6 +120,13 @@ CASES = {
     ],
     "rpsnet with one candidate": ["method=rpsnet", "method.candidates=1", *MODELS["paths"]],
     "finetune on a path": ["method=finetune", "model=path_net_tiny", "model.width=2"],
+    "e2e, fresh variants, plain decay": [
+        "method=e2e",
+        "method.variants=fresh",
+        "method.decay=plain",
+        "method.first=null",
+        *MODELS["transformer"],
+    ],
     "finetune with a resnet": ["method=finetune", *MODELS["cnn"]],
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],

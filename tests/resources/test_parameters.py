@@ -38,6 +38,7 @@ CASES = [
     "method=bic",
     "method=rpsnet",
     "method=finetune model=path_net model.stem=large",
+    "method=e2e",
     "method=wa model=resnet32",
     "method=der model=resnet18",
     "method=der model=convit_tiny",

@@ -20,7 +20,7 @@ ENCODERS = ("transformer", "conv_transformer", "cnn", "paths", "vit")
 """Kinds of encoders that data suggest models for."""
 MOST_SIDE = 1 << 14
 """Largest side of an image, in pixels."""
-AUGMENTATIONS = ("none", "basic", "brightness", "rotation", "randaugment")
+AUGMENTATIONS = ("none", "basic", "brightness", "rotation", "randaugment", "variants")
 
 
 def scale() -> Any:
@@ -243,6 +243,19 @@ class RPSNetConfig(MethodConfig):
     growth: float = _weight()
     held_out: float = number(above=0.0, at_most=0.5)
     reference_parity: bool
+
+
+class E2EConfig(MethodConfig):
+    """End-to-End."""
+
+    temperature: float = _temperature()
+    copies: int = whole(at_least=1, at_most=MANY)
+    variants: str = choice(("fixed", "fresh"))
+    gradient_noise: float = number(at_most=MOST)
+    noise_power: float = number(at_most=100.0)
+    decay: str = choice(("norm_squared", "plain"))
+    first: PhaseConfig | None = field(metadata=role(first_task_if="first"))
+    balanced: PhaseConfig = field(metadata=role(balanced=True))
 
 
 @dataclass(kw_only=True)

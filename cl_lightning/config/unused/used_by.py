@@ -199,7 +199,7 @@ method.pruning method.pruning.rule method.kd_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
 method.correction_batch_norm method.modules method.path_every method.candidates method.growth
-method.reference_parity
+method.reference_parity method.copies method.gradient_noise method.decay
 method.weight method.classify method.softmax method.old_rows
 method.projection method.ridge method.adapt
 method.s_max method.compensation method.usage_weight method.gradient_norm method.embedding_limit
@@ -248,6 +248,8 @@ LINES: tuple[Line, ...] = (
         ),
         Need(lambda f: not isinstance(f.config.method, MEATConfig) or _MASKS.holds(f), _MASKS.type),
     ),
+    _line("method.variants", Need(lambda f: bool(f.given.data.sets) or augments(f), "data.augmentation=variants")),
+    _line("method.noise_power", Need(has("gradient_noise"), "method.gradient_noise=0.3")),
     _line("method.ranking_weight", *_MEMORY),
     _line(
         "method.margin",

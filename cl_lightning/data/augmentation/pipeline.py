@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from cl_lightning.core import rng
 from cl_lightning.core.errors import InvalidSettingError
-from cl_lightning.data.augmentation import cutout, geometric, operations, photometric, randaugment
+from cl_lightning.data.augmentation import cutout, geometric, operations, photometric, randaugment, variants
 from cl_lightning.data.augmentation.randaugment import RandAugment
 
 LEVELS_AT_A_TIME = 1 << 21
@@ -46,6 +46,8 @@ class Augmentation:
     rotation: float = 0.0
     """Turn by an angle uniform in [-r, r] degrees, 0 <= r <= 180, corners black; 10 in RPS-Net's recipe."""
     randaugment: RandAugment | None = None
+    variants: bool = False
+    """End-to-End's variants (``variants.py``), in place of crop and flip."""
     cutout: int = 0
     """Side of a square that becomes black, in pixels; 16 in DKT's recipe. 0: none."""
 
@@ -76,7 +78,9 @@ class PerDataset:
         return self.each[int(self.set_of_class[label])]
 
 
-def augment_per_dataset(images: Tensor, by_set: PerDataset, key: rng.Key, positions: Tensor, labels: Tensor) -> Tensor:
+def augment_per_dataset(
+    images: Tensor, by_set: PerDataset, key: rng.Key, positions: Tensor, labels: Tensor, copies: int = 1
+) -> Tensor:
     """Augment each image (:func:`augment`) as the data set of its class; ``labels`` (B,) are on the host. The result
     for an image does not depend on the others in its batch.
     """
@@ -84,22 +88,23 @@ def augment_per_dataset(images: Tensor, by_set: PerDataset, key: rng.Key, positi
     present = set_B.unique().tolist()
     if len(present) == 1:  # as in all batches of a task that uses its own images alone
         only = by_set.each[present[0]]
-        return images if only is None else augment(images, only, key, positions)
+        return images if only is None else augment(images, only, key, positions, copies)
     changed = images.clone()
     for index in present:
         augmentation, rows = by_set.each[index], torch.nonzero(set_B == index).flatten()
         if augmentation is None:
             continue
         chosen = rows.to(images.device, non_blocking=True)
-        changed[chosen] = augment(images[chosen], augmentation, key, positions.cpu()[rows])
+        changed[chosen] = augment(images[chosen], augmentation, key, positions.cpu()[rows], copies)
     return changed
 
 
-def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
+def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, copies: int = 1) -> Tensor:
     """Return randomly changed copies of uint8 images (B, C, H, W), on their device.
 
     ``positions`` (B,) are the draws' positions in the epoch. They may be on any device, but the draws are made on
-    the host: positions that are already there save the only wait for the device.
+    the host: positions that are already there save the only wait for the device. With several ``copies`` of an image in
+    an epoch they are ``row * copies + copy`` (``StepIndices.copies``).
     Raises ``ValueError`` if the images are not uint8, or if RandAugment meets images of neither 3 nor 1 channel.
     """
     if images.dtype != torch.uint8:
@@ -113,14 +118,18 @@ def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions:
     positions = positions.cpu()
     with torch.inference_mode():  # the cheapest dispatch: small images spend most of their time in it
         changed = [
-            _changed(part, augmentation, key, where)
+            _changed(part, augmentation, key, where, copies)
             for part, where in zip(images.split(size), positions.split(size), strict=True)
         ]
     return torch.cat(changed)  # an ordinary tensor again
 
 
-def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor) -> Tensor:
-    if augmentation.crop_padding or augmentation.flip:
+def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, copies: int) -> Tensor:
+    if augmentation.variants:
+        padding, flip = augmentation.crop_padding, augmentation.flip
+        drawn = variants.draw(key.fold("variants"), positions, copies, padding=padding, flip=flip)
+        images = variants.apply(images, drawn, padding)
+    elif augmentation.crop_padding or augmentation.flip:
         images = _window(images, augmentation, key.fold("window"), positions)
     if augmentation.brightness:
         images = _jitter(images, augmentation.brightness, key.fold("brightness"), positions)

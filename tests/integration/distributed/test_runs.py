@@ -50,6 +50,7 @@ METHODS = {
     "podnet": [],
     "bic": ["memory.size=200"],
     "rpsnet": ["memory.size=200"],
+    "e2e": [],
     "wa": [],
     "hat": [],
 }

@@ -12,7 +12,17 @@ from torch import Tensor
 
 from cl_lightning.checkpoint.schedule import NoCheckpoints
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import Batch, Mixing, Optimiser, Outputs, Phase, Sharpness, Task
+from cl_lightning.core.types import (
+    Batch,
+    GradientNoise,
+    Mixing,
+    Optimiser,
+    Outputs,
+    Phase,
+    Sampling,
+    Sharpness,
+    Task,
+)
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.sources.base import ArraySource
 from cl_lightning.data.step_sampler import PhaseSampler
@@ -95,6 +105,15 @@ PHASES = {
     "batch norm": (dataclasses.replace(PHASE, optimiser=Optimiser("sgd", 0.05, momentum=0.9)), "resnet"),
     "coupled": (PHASE, "coupled"),
     "clamped gradients": (dataclasses.replace(PHASE, gradient_clamp=1e-3), "transformer"),
+    "noisy gradients, decay by the norm, copies": (
+        dataclasses.replace(
+            PHASE,
+            gradient_noise=GradientNoise(0.3, 0.55),
+            optimiser=Optimiser("sgd", 0.05, weight_decay=1e-3, decay_by_norm=True),
+            sampling=Sampling(copies=2, fixed=True),
+        ),
+        "transformer",
+    ),
 }
 
 
