@@ -89,6 +89,13 @@ class Network(nn.Module, ABC):
         """
         return None
 
+    def settled(self) -> list[str]:
+        """Return the names of the modules that nothing changes any more, neither weights nor statistics, in this task
+        or a later one: a checkpoint refers to each, and it is written once.
+        """
+        trunk = self.frozen_trunk()
+        return [] if trunk is None else [name for name, module in self.named_modules() if module is trunk]
+
     def branches(self) -> list[Branch]:
         """Return the residual branches that stochastic depth acts on; empty where there is none."""
         return []
