@@ -32,7 +32,7 @@ def digest_of(weights: Mapping[str, Tensor]) -> str:
     whole = hashlib.sha256()
     for name, value in weights.items():
         whole.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 
@@ -72,7 +72,10 @@ def joined(payload: Mapping[str, Any], read: Callable[[str], Mapping[str, Tensor
     Raises ``InvalidFileError`` for references of another form, or to weights that are in the checkpoint too.
     """
     parts = {digest: read(digest) for digest in sorted(references(payload))}
-    return {**payload, **{name: _joined(payload[name], parts) for name in NETWORKS if _references_of(payload.get(name))}}
+    return {
+        **payload,
+        **{name: _joined(payload[name], parts) for name in NETWORKS if _references_of(payload.get(name))},
+    }
 
 
 def _joined(network: Mapping[str, Any], parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:

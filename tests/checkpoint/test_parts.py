@@ -1,4 +1,4 @@
-"""What cannot change any more is written once, referred to by its digest, checked where it is read, and cleared away."""
+"""What cannot change any more is written once, referred to by its digest, checked when it is read, and cleared away."""
 
 from __future__ import annotations
 
@@ -168,9 +168,12 @@ def test_a_network_on_the_way_to_another_device_and_back_is_not_hashed_again(
     """A Trainer moves what it trains to its device and back: parameters stay, with other storage; buffers are new."""
     network, store = der(2), Parts(tmp_path)
     save(store, tmp_path, Position(0, 1), network)
-    network._apply(torch.clone)
-    monkeypatch.setattr(parts._Known, "of", lambda weights: pytest.fail("hashed again"))
+    hashed: list[bool] = []
+    real = parts.digest_of
+    monkeypatch.setattr(parts, "digest_of", lambda weights: hashed.append("conv.weight" in weights) or real(weights))
+    network.double().float()
     save(store, tmp_path, Position(0, 2), network)
+    assert not any(hashed)
 
 
 # ---- where it is read ----------------------------------------------------------------------------------------------

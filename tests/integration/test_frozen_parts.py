@@ -95,7 +95,7 @@ def test_a_run_in_the_format_of_before_goes_on_and_refers_from_then_on(finished:
 def test_a_torn_part_leads_back_to_a_checkpoint_without_it(
     finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The part of the newest extractor but one is needed since the last task began, not at the end of the one before."""
+    """The newest part is needed since the last task began, not at the end of the task before."""
     run_dir = tmp_path / "torn"
     shutil.copytree(finished, run_dir)
     end_before = run_dir / "checkpoints" / "task_001.pt"
