@@ -172,7 +172,7 @@ class Engine:
         if stopping is None:
             assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
         else:
-            method.network.load_state_dict(stopping.weights, strict=True)
+            method.network.load_state_dict(stopping.weights, strict=False)  # what is settled is not among them
         self._check_answers(method, learner, draws.rows[0][: self.options.evaluation_batch])
         images = draws.images * (learner.steps_done - before) // draws.total_steps
         return Fitted(learner.steps_done, images, time.monotonic() - started, stopping)

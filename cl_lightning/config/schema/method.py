@@ -245,6 +245,7 @@ class RPSNetConfig(MethodConfig):
     reference_parity: bool
 
 
+@dataclass(kw_only=True)
 class E2EConfig(MethodConfig):
     """End-to-End."""
 
