@@ -14,7 +14,7 @@ import yaml
 
 from cl_lightning.metrics.spread import Spread
 from cl_lightning.published.stored_results import StoredRun
-from cl_lightning.published.tables import Cell, Job, Table
+from cl_lightning.published.tables import Cell, Job, Row, Table
 from cl_lightning.published.verdict import CellVerdict, Differ, Status, judge_cell
 from cl_lightning.report.layout import Grid
 
@@ -92,14 +92,17 @@ def _line(
             continue
         verdict = judge_cell(table, row, name, found, differ)
         statuses[verdict.status] += 1
-        line.append("; ours ".join(filter(None, (_published(cells[name], column.metrics), _ours(verdict, column)))))
+        published = _published(cells[name], table.rows[row], column.metrics)
+        line.append("; ours ".join(filter(None, (published, _ours(verdict, column)))))
     return [*line, _run(statuses), _small(system, tables[SMALL], found, differ)]
 
 
-def _published(cell: Cell, metrics: tuple[str, str]) -> str:
-    if not set(metrics) & set(cell.published):
-        return ""
-    return " / ".join(f"{cell.published[metric]:.2f}" if metric in cell.published else "?" for metric in metrics)
+def _published(cell: Cell, row: Row, metrics: tuple[str, str]) -> str:
+    """Return the published values of a cell; in brackets those that are stated and never compared with."""
+    for values, brackets in ((cell.published, "{}"), (row.reference, "({})")):
+        if set(metrics) & set(values):
+            return brackets.format(" / ".join(f"{values[key]:.2f}" if key in values else "?" for key in metrics))
+    return ""
 
 
 def _ours(verdict: CellVerdict, column: _Column) -> str:
