@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -127,8 +128,10 @@ class RPSNet(Method):
         learn: list[PlanItem] = [Fit(self._main)]
         if self._draws(task) and self._options.candidates > 1:
             numbers = range(self._options.candidates)
-            each = [[Act(f"{BEGIN}{k}"), Fit(self._phase(k)), Act(f"{SCORE}{k}")] for k in numbers]
-            learn = [*(item for items in each for item in items), Act(CHOOSE)]
+            each: list[list[PlanItem]] = [
+                [Act(f"{BEGIN}{k}"), Fit(self._phase(k)), Act(f"{SCORE}{k}")] for k in numbers
+            ]
+            learn = [*chain.from_iterable(each), Act(CHOOSE)]
         return [HoldOut(self._options.held_share), Grow(), *learn, Herd(at_random=True), Evaluate()]
 
     def _draws(self, task: Task) -> bool:
@@ -291,7 +294,7 @@ class RPSNet(Method):
             raise InvalidFileError("the state", f"holds {given[:80]}, and no paths", "resume a run of method=rpsnet")
         self._paths_key = None if key is None else Key(key)
         self._start = _without(_START, weights)
-        self._best = None if number is None else _Candidate(number, right, _without(_BEST, weights))
+        self._best = None if number is None or right is None else _Candidate(number, right, _without(_BEST, weights))
 
 
 def _without(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
