@@ -16,8 +16,10 @@ from omegaconf import OmegaConf
 from cl_lightning.config.compose import compose_typed
 from cl_lightning.config.fill_auto import changed_switches
 from cl_lightning.config.identity import numeric_settings
+from cl_lightning.config.origin import origin_of
 from cl_lightning.config.registry import register
 from cl_lightning.config.saved import to_plain
+from cl_lightning.config.schedule_scales import trained_phases
 from cl_lightning.config.schema import Config, MethodConfig, RecipeConfig
 from cl_lightning.config.yaml_files import config_dir, options
 
@@ -283,3 +285,10 @@ def test_the_ablation_s_setting() -> None:
     assert (row.memory.budget, row.memory.size, row.memory.scope) == ("total", 2000, "global")
     assert changed_switches(row.recipe) == {}
     assert composed("experiment=ablation_none", "data.order=3", "memory.size=1000").memory.size == 1000
+
+
+def test_simple_der_like_is_der_with_options_of_its_own() -> None:
+    made = composed("experiment=simple_der_like", "data.root=nowhere")
+    assert origin_of(made) == "adaptation"
+    assert (made.method.pruning.rule, made.method.pruning.share) == ("scales", 0.25)  # type: ignore[attr-defined]
+    assert list(trained_phases(made)) == ["main", "pruned_finetuning", "classifier"]

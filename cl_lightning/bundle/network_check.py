@@ -23,8 +23,8 @@ from cl_lightning.models.network import Network
 from cl_lightning.models.timm_names import expected_size
 from cl_lightning.resources.parameters import model_size
 
-_GROWN = ("classes", "packed")
-"""Keys of a description that grow with tasks; all others are as before the first task."""
+_GROWN = ("classes", "packed", "learnt", "kept")
+"""Keys of a description that grow with tasks, or tell what was pruned; all others are as before the first task."""
 _MOST_TIMES = 8
 """Largest factor of the image size over that of a name of timm's."""
 _MOST_FIXED = 16
@@ -72,6 +72,7 @@ def _check_size(structure: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     needed = {
         "depth": structure.get("depth") or 0,
         "width": width**2,
+        "hidden": (structure.get("hidden") or 0) ** 2,
         "dim": dim**2 * max(1, structure.get("mlp_ratio") or 1),
         "image_size": dim * patches**2,
     }
@@ -111,7 +112,8 @@ def _rebuilt(part: Mapping[str, Any], allowed: set[Leaf], tasks: Sequence[int], 
     list_of(whole(1))(classes, f"the classes of {what}")
     if list(classes) != list(tasks)[: len(classes)]:
         raise ValueError(f"{what} has learnt tasks of {classes} classes, the run of {list(tasks)}"[:200])
-    whole(0, len(classes))(structure.get("packed", 0), f"packed of {what}")
+    for counted in ("packed", "learnt"):
+        whole(0, len(classes))(structure.get(counted, 0), f"{counted} of {what}")
     try:  # what the same constructors have just made of the configuration, they make of a description that is whole
         network = build_network(structure, Key(0))
     except (KeyError, TypeError, AttributeError, ValueError) as error:

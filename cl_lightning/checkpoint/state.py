@@ -289,7 +289,8 @@ def _sizes_of(network: Network, payload: Mapping[str, Plain]) -> dict[str, int]:
     was forecast. The given one is grown, and to be replaced.
     """
     network.grow(payload["identity"]["protocol"]["tasks"][0], Key(0))  # some networks have their sizes only then
-    sizes = {"classes": sum(payload["identity"]["protocol"]["tasks"]), "packed": len(payload["records"]) + 1}
+    learnt = len(payload["records"]) + 1
+    sizes = {"classes": sum(payload["identity"]["protocol"]["tasks"]), "packed": learnt, "learnt": learnt}
     for name, value in _numbers(network.structure()):
         sizes[name] = max(value, sizes.get(name, value))
     return sizes

@@ -12,6 +12,7 @@ from cl_lightning.config.early_stopping import check_early_stopping, evaluates_s
 from cl_lightning.config.preprocess import check_preprocess, size_option
 from cl_lightning.config.schedule_scales import phases_of, scale_name, trained_phases
 from cl_lightning.config.schema import (
+    AlexNetConfig,
     CifarResNetConfig,
     Config,
     ConViTConfig,
@@ -20,9 +21,11 @@ from cl_lightning.config.schema import (
     DataConfig,
     DERConfig,
     FrozenConfig,
+    HATConfig,
     JointConfig,
     MEATConfig,
     PhaseConfig,
+    ResNet18Config,
     TaskTransformerConfig,
     TimmBackboneConfig,
     TimmConfig,
@@ -75,12 +78,16 @@ def check(config: Config, *, automatic_model: bool = False) -> None:
         raise UserError("method.rehearsal=true has no meaning for joint training: type method.rehearsal=false")
     if isinstance(config.method, TaskTransformerConfig):
         _check_task_transformer(config, config.method)
+    if isinstance(config.method, DERConfig):
+        _check_pruning(config, config.method)
     if isinstance(config.method, DAFormerConfig):
         _check_neighbours(config.method)
     if isinstance(config.method, ViTMethodConfig | FrozenConfig):
         _check_backbone(config, config.method)
     if isinstance(config.method, MEATConfig):
         _check_meat(config.method)
+    if isinstance(config.method, HATConfig):
+        _check_hat(config, config.method)
 
 
 def check_begin(config: Config) -> None:
@@ -210,6 +217,19 @@ def _check_model(config: Config, automatic: bool) -> None:
         _check_frozen(config)
 
 
+def _check_pruning(config: Config, method: DERConfig) -> None:
+    if method.finetune_pruned and method.pruning is None:
+        raise UserError(
+            "method.finetune_pruned=true needs what is pruned: type method.pruning.rule=masks or "
+            "method.finetune_pruned=false"
+        )
+    if method.pruning is not None and not isinstance(config.model, CifarResNetConfig | ResNet18Config):
+        raise UserError(
+            f"{config.model.typed()}: method.pruning.rule={method.pruning.rule} removes channels of residual blocks, "
+            "and it has none; type model=resnet18, model=resnet32 or method.pruning.rule=none"
+        )
+
+
 def _check_timm_backbone(config: Config, model: TimmBackboneConfig) -> None:
     if model.pretrained and model.weights_file is not None:
         raise UserError(
@@ -330,6 +350,32 @@ def _check_meat(method: MEATConfig) -> None:
             f"method.token_mask_blocks={blocks} is neither all nor a rising list of blocks from 0: "
             "type method.token_mask_blocks=all or 'method.token_mask_blocks=[3,6,9]' (none: method.token_masks=false)"
         )
+
+
+def _check_hat(config: Config, method: HATConfig) -> None:
+    if method.rehearsal:
+        raise UserError(
+            "method.rehearsal=true has no meaning for method=hat, which spares what older tasks use: type "
+            "method.rehearsal=false"
+        )
+    if not isinstance(config.model, AlexNetConfig | CifarResNetConfig | ResNet18Config | ViTConfig | TimmConfig):
+        raise UserError(
+            f"{config.model.typed()} has no units that method=hat knows to mask: type model=alexnet, model=resnet18, "
+            "model=resnet32, model=vit_cifar or model=timm"
+        )
+    if getattr(config.model, "frozen", False):
+        raise UserError("model.frozen=true leaves method=hat nothing to mask that is learnt: type model.frozen=false")
+    if method.main.optimiser != "sgd":
+        raise UserError(
+            f"method.main.optimiser={method.main.optimiser} divides gradients by their own size, which undoes the "
+            "factors that spare older tasks in method=hat: type method.main.optimiser=sgd"
+        )
+    if method.main.weight_decay > 0:
+        raise UserError(
+            f"method.main.weight_decay={method.main.weight_decay:g} moves the weights that older tasks use in "
+            "method=hat: type method.main.weight_decay=0"
+        )
+    _check_choices("method.readouts", method.readouts, ("linear", "entropy"))
 
 
 def _check_choices(name: str, values: list[str], allowed: tuple[str, ...]) -> None:

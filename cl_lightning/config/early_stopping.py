@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cl_lightning.config.schedule_scales import trained_phases, uses_of
-from cl_lightning.config.schema import Config, MEATConfig, PhaseConfig
+from cl_lightning.config.schema import Config, HATConfig, MEATConfig, PhaseConfig
 from cl_lightning.core.errors import UserError
 
 
@@ -52,7 +52,7 @@ def check_early_stopping(config: Config) -> None:
             f"{given} needs images that are not trained on, to judge by: type {words} as well, which sets "
             f"a tenth of each class's training images aside{rate}"
         )
-    if isinstance(config.method, MEATConfig) and "linear" not in config.method.readouts:
+    if isinstance(config.method, MEATConfig | HATConfig) and "linear" not in config.method.readouts:
         raise UserError(
             f"{given} reads the scores within a phase, which the read-outs {list(config.method.readouts)} do not have: "
             "type 'method.readouts=[...,linear]'"

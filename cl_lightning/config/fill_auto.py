@@ -14,6 +14,7 @@ from cl_lightning.config.schedule_scales import as_typed
 from cl_lightning.config.schema import (
     Config,
     DataConfig,
+    DERConfig,
     DKTConfig,
     FrozenConfig,
     MemoryConfig,
@@ -106,9 +107,9 @@ def _fill_data(data: Open[DataConfig], method: Open[MethodConfig]) -> Open[DataC
 
 
 def _fill_method(method: Open[MethodConfig], model: ModelConfig) -> MethodConfig:
-    """Replace MixUp with alpha 0 and sharpness-aware steps of radius 0 by null. Their options exist anyway, so that
-    ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged into a null. A
-    backbone that comes from nowhere else is trained by the first task.
+    """Replace MixUp with alpha 0, sharpness-aware steps of radius 0 and pruning by no rule by null. Their options exist
+    anyway, so that ``method.mixup.alpha=0.8`` can be typed for every method that may have it: nothing can be merged
+    into a null. A backbone that comes from nowhere else is trained by the first task.
     """
     if getattr(method, "main", None) is None and not isinstance(method, FrozenConfig):
         raise UserError(f"method.main=null leaves method={method.name} nothing to train: type method.main.epochs=N")
@@ -116,6 +117,9 @@ def _fill_method(method: Open[MethodConfig], model: ModelConfig) -> MethodConfig
         sam = None if method.sam is not None and method.sam.rho == 0 else method.sam
         branch = method.reconstruction if method.reconstruction and method.reconstruction.weight else None
         return dataclasses.replace(method, mixup=_fill_mixup(method.mixup), sam=sam, reconstruction=branch)
+    if isinstance(method, DERConfig):
+        unpruned = method.pruning is None or method.pruning.rule == "none"
+        return dataclasses.replace(method, pruning=None if unpruned else method.pruning)
     if isinstance(method, ViTMethodConfig | FrozenConfig):
         method = dataclasses.replace(method, backbone_task=_or(method.backbone_task, not starts_trained(method, model)))
     if isinstance(method, ViTMethodConfig):

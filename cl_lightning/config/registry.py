@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 
 from cl_lightning.config.hydra_internals import keep_types_apart
 from cl_lightning.config.schema import (
+    AlexNetConfig,
     BiCConfig,
     CifarResNetConfig,
     Config,
@@ -20,6 +21,7 @@ from cl_lightning.config.schema import (
     DyToxConfig,
     E2EConfig,
     FinetuneConfig,
+    HATConfig,
     ICaRLConfig,
     IndividualConfig,
     JointConfig,
@@ -59,6 +61,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "der": DERConfig,
         "simplecil": SimpleCILConfig,
         "ranpac": RanPACConfig,
+        "hat": HATConfig,
         "meat": MEATConfig,
         "individual": IndividualConfig,
     },
@@ -70,6 +73,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "timm": TimmConfig,
         "timm_backbone": TimmBackboneConfig,
         "vit": ViTConfig,
+        "alexnet": AlexNetConfig,
         "cifar_resnet": CifarResNetConfig,
         "resnet18": ResNet18Config,
     },

@@ -108,6 +108,18 @@ _NO_ADAPTATION: dict[str, Plain] = {
     },
 }  # fmt: skip
 """Options of methods on frozen features from before these could be adapted: nothing was."""
+_NOT_PRUNED: dict[str, Plain] = {
+    "pruning": None,
+    "kd_weight": 0.0,
+    "kd_temperature": 2.0,
+    "finetune_pruned": False,
+    "pruned_finetuning": {
+        "epochs": 20, "optimiser": "sgd", "lr": 0.01, "weight_decay": 5.0e-4, "decay_vectors": True, "momentum": 0.9,
+        "reference_batch": None, "schedule": "steps", "warmup_epochs": 0.0, "warmup_lr": 0.0, "min_lr": 0.0,
+        "milestones": [0.5], "gamma": 0.1,
+    },
+}  # fmt: skip
+"""Options of DER from before its extractors could be pruned, and old scores distilled: neither was."""
 
 
 def _as_stored(data: Mapping[str, Plain]) -> dict[str, Plain]:
@@ -159,6 +171,7 @@ CONFIGURATION: tuple[Missing, ...] = (
     *(
         Missing(f"method.{name}", value, only=_FROZEN) for name, value in _NO_ADAPTATION.items()
     ),  # a phase: before its scales
+    *(Missing(f"method.{name}", value, only=("der",)) for name, value in _NOT_PRUNED.items()),
     Missing("method.*.epochs_scale", None, beside="optimiser", in_protocol=False),
     Missing("method.*.lr_scale", None, beside="optimiser", in_protocol=False),
     *(Missing(f"recipe.{switch}", False, null=True) for switch in (*_SWITCHES, *_LATER_SWITCHES)),

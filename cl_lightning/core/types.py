@@ -185,9 +185,8 @@ class Sampling:
     drop_last: bool = True
     """Leave out an incomplete last batch (never the only one)."""
     copies: int = 1
-    """Times an epoch goes over each image, at least 1."""
     fixed: bool = False
-    """An image's copies are augmented as in the phase's first epoch in all others too."""
+    """An epoch goes over each image ``copies`` times; ``fixed``: they are augmented as in the phase's first epoch."""
 
 
 @dataclass(frozen=True)
@@ -248,9 +247,8 @@ class GradientNoise:
     """Normal noise on each element of the gradient (End-to-End, Castro et al. 2018)."""
 
     scale: float
-    """Standard deviation s of epoch 0, for the gradient summed over the images of a step, > 0."""
     power: float
-    """Exponent p, at least 0: epoch e has s / (1 + e)^p."""
+    """Epoch e has the deviation scale / (1 + e)^power, of the gradient summed over a step's images; scale > 0."""
     first_epoch: int = 1
     """Number e of the phase's first epoch: a phase may go on where another one ended."""
 
@@ -281,6 +279,8 @@ class Phase:
     """
     gradient_clamp: float | None = None
     """Largest size of each element of the gradient, which is the mean over all processes; None: any."""
+    gradient_norm: float | None = None
+    """Largest norm of the whole gradient, likewise; None: any."""
     gradient_noise: GradientNoise | None = None
     augmented: bool = True
     """False: the images as evaluation sees them, whatever the run's augmentation."""
@@ -375,6 +375,8 @@ class Progress:
     epoch: int
     """Epoch of the last of these steps, from 0."""
     epochs: int
+    seen: float = 0.0
+    """Share of an epoch's images that have passed when the next step begins, in [0, 1): 0 for an epoch's first step."""
 
 
 Embed = Callable[[Tensor], Tensor]

@@ -25,6 +25,7 @@ from cl_lightning.factory.phases import MAIN, build_phase
 from cl_lightning.methods import bic, der, e2e, icarl, lwf, podnet, ucir, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
+from cl_lightning.models.prunable_resnet import CHANNEL_MASKS
 
 _PODNETS_BACKBONES = {
     "cifar_resnet": {"stream_relu": False, "zero_residual": True, "final_stage": True},
@@ -201,11 +202,31 @@ def build_wa(config: Config, scenario: Scenario, key: Key) -> Method:
 
 
 def build_der(config: Config, scenario: Scenario, key: Key) -> Method:
-    """Return DER: an extractor a task, and a second phase for the classifier."""
+    """Return DER: an extractor a task, which may be pruned, and a second phase for the classifier."""
     method = config.method
     assert isinstance(method, DERConfig)
-    structure = {"kind": "extractor_network", "backbone": backbone_structure(config, scenario), "classes": []}
+    backbone = backbone_structure(config, scenario)
     main = build_phase(MAIN, method.main, config, View.MERGED, der.MAIN_PARTS)
     second = build_phase("classifier", method.classifier, config, View.BALANCED, der.SECOND_PARTS)
-    options = der.DEROptions(method.auxiliary_weight, method.temperature, rehearsal=config.memory.budget != "none")
-    return der.DER(named_network(structure, key), main, second, options)
+    given, pruning, finetuning = method.pruning, None, None
+    if given is not None:
+        masked = given.rule == "masks"
+        share = None if masked else given.share
+        pruning = der.Pruning(share, given.sparsity, area=given.kernel == "area", fresh=given.start == "fresh")
+        s_max = given.s_max if masked else None
+        backbone = {"kind": "prunable_resnet", "backbone": backbone, "s_max": s_max, "kept": None}
+        if masked:  # a decay would pull all logits towards the threshold
+            main = replace(main, trains=(*main.trains, CHANNEL_MASKS), decays={CHANNEL_MASKS: 0.0})
+        if method.finetune_pruned:
+            name = "pruned_finetuning"
+            finetuning = build_phase(name, method.pruned_finetuning, config, View.MERGED, der.FINETUNING_PARTS)
+    options = der.DEROptions(
+        method.auxiliary_weight,
+        method.temperature,
+        rehearsal=config.memory.budget != "none",
+        pruning=pruning,
+        kd_weight=method.kd_weight,
+        kd_temperature=method.kd_temperature,
+    )
+    structure = {"kind": "extractor_network", "backbone": backbone, "classes": []}
+    return der.DER(named_network(structure, key), main, second, options, finetuning)

@@ -14,6 +14,7 @@ from cl_lightning.config.schema import (
     DyToxConfig,
     E2EConfig,
     FinetuneConfig,
+    HATConfig,
     ICaRLConfig,
     IndividualConfig,
     JointConfig,
@@ -41,6 +42,7 @@ from cl_lightning.factory.convolutional import (
     build_wa,
 )
 from cl_lightning.factory.frozen import build_ranpac, build_simplecil
+from cl_lightning.factory.hard_attention import build_hat
 from cl_lightning.factory.networks import starting_weights
 from cl_lightning.factory.task_transformers import build_daformer, build_dkt, build_dytox
 from cl_lightning.factory.vit_methods import build_individual, build_meat
@@ -62,6 +64,7 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     DERConfig: build_der,
     SimpleCILConfig: build_simplecil,
     RanPACConfig: build_ranpac,
+    HATConfig: build_hat,
     MEATConfig: build_meat,
     IndividualConfig: build_individual,
 }

@@ -9,10 +9,13 @@ from typing import Any
 
 from cl_lightning.config.option_names import MODEL
 from cl_lightning.config.schema import (
+    AlexNetConfig,
     CifarResNetConfig,
     Config,
+    HATConfig,
     ResNet18Config,
     TimmBackboneConfig,
+    TimmConfig,
     ViTConfig,
     ViTMethodConfig,
 )
@@ -22,6 +25,7 @@ from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.models.backbone import Backbone, Fill
 from cl_lightning.models.backbone_weights import backbone_file_weights, timm_backbone_weights
 from cl_lightning.models.build import Structure, build_network
+from cl_lightning.models.vit_weights import timm_weights
 from cl_lightning.models.weights_file import Weights
 
 _ENCODERS = ("convit", "conv_vit", "timm_vit")
@@ -31,7 +35,7 @@ _NOT_DESCRIBED = ("name", "pretrained", "weights_file")
 """Options of models that say nothing about shapes."""
 _BY_NAME = ("timm_vit", "timm_backbone")
 """Kinds that are timm's, by name."""
-_FROM_FILE = (CifarResNetConfig, ResNet18Config, TimmBackboneConfig, ViTConfig)
+_FROM_FILE = (AlexNetConfig, CifarResNetConfig, ResNet18Config, TimmBackboneConfig, ViTConfig)
 
 
 def named_network(structure: Structure, key: Key) -> Any:
@@ -44,7 +48,7 @@ def encoder_structure(config: Config, scenario: Scenario) -> Structure:
     """Return the description of the encoder or backbone that ``config.model`` names."""
     options = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in _NOT_DESCRIBED}
     options["channels"] = scenario.channels
-    if options["kind"] in (*_ENCODERS, "timm_backbone", "plain_vit"):
+    if options["kind"] in (*_ENCODERS, "timm_backbone", "plain_vit", "alexnet"):
         options["image_size"] = scenario.image_size
     if options["kind"] in _BY_NAME:
         options["name"] = config.model.name
@@ -71,6 +75,9 @@ def starting_weights(config: Config, scenario: Scenario) -> Fill | None:
     file = model.weights_file if isinstance(model, _FROM_FILE) else None
     if file is not None:
         return lambda backbone: _fill(backbone, lambda: backbone_file_weights(Path(file), backbone))
+    if isinstance(config.method, HATConfig) and isinstance(model, TimmConfig) and model.pretrained:
+        of_vit = (model.name, scenario.image_size, scenario.channels, model.patch_size)
+        return lambda backbone: _fill(backbone, lambda: backbone.renamed(timm_weights(*of_vit)))
     if isinstance(model, TimmBackboneConfig) and model.pretrained:
         sizes = (model.name, scenario.image_size, scenario.channels, model.patch_size)
         return lambda backbone: _fill(backbone, lambda: timm_backbone_weights(backbone, *sizes))

@@ -19,6 +19,7 @@ def build_phase(
     mixing: Mixing | None = None,
     sharpness: Sharpness | None = None,
     gradient_clamp: float | None = None,
+    gradient_norm: float | None = None,
     augmented: bool = True,
 ) -> Phase:
     """Return a phase with a paper's schedule, scaled, and the recipe's way of sampling. A model that is frozen is left
@@ -58,5 +59,6 @@ def build_phase(
         sharpness=sharpness,
         drop_path_in_frozen=recipe.drop_path_in_frozen,
         gradient_clamp=gradient_clamp,
+        gradient_norm=gradient_norm,
         augmented=augmented,
     )

@@ -141,7 +141,8 @@ class Engine:
         network is the best one at the end of an epoch.
         """
         processes = self._trainer.processes
-        length = PhaseLength(draws.steps_per_epoch, phase.epochs, draws.batch * draws.replicas)
+        images_per_step = draws.batch * draws.replicas
+        length = PhaseLength(draws.steps_per_epoch, phase.epochs, images_per_step, draws.images // phase.epochs)
         before = 0 if checkpoint is None else checkpoint.steps
         learner = Learner(
             method, task, phase, length, draws.replicas, key,

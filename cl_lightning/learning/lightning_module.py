@@ -43,6 +43,8 @@ class PhaseLength:
     epochs: int
     images_per_step: int
     """Images of all replicas together, which a learning rate scaled with the batch follows."""
+    images_per_epoch: int | None = None
+    """Images of all replicas together; None: every step has as many."""
 
     @property
     def total_steps(self) -> int:
@@ -52,6 +54,11 @@ class PhaseLength:
     def epoch_of(self, step: int) -> int:
         """Return the epoch, from 0, of the ``step``-th step of the phase, from 1."""
         return (step - 1) // self.steps_per_epoch
+
+    def seen(self, steps: int) -> float:
+        """Return the share of an epoch's images that have passed after ``steps`` steps of the phase, in [0, 1)."""
+        images = self.images_per_epoch or self.steps_per_epoch * self.images_per_step
+        return steps % self.steps_per_epoch * self.images_per_step / images
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,8 @@ class StepInputs(NamedTuple):
     noise_nearby: Tensor | None
     """Random numbers of the second pass, at the worst point nearby."""
     gradient_stream: Tensor | None = None
-    """(1,) random stream of the noise of the gradient."""
     gradient_deviation: Tensor | None = None
-    """() standard deviation of that noise."""
+    """(1,) random stream and () standard deviation of the noise of the gradient."""
 
 
 class Learner(pl.LightningModule):
@@ -213,7 +219,7 @@ class Learner(pl.LightningModule):
     def progress(self) -> Progress:
         """Position within the phase, once a step of it has been taken."""
         done, length = self.steps_done, self.length
-        return Progress(done, length.total_steps, length.epoch_of(done), length.epochs)
+        return Progress(done, length.total_steps, length.epoch_of(done), length.epochs, length.seen(done))
 
     def leave(self) -> PhaseCheckpoint:
         """Return the state from which the phase can be resumed after the last step; waits for the device.
@@ -325,9 +331,8 @@ class Learner(pl.LightningModule):
         """Apply the phase's rules to the gradient; after the guard, which must see one that is infinite."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
-        change_gradients(
-            self.phase, self._trained, self._factors, inputs.gradient_stream, inputs.gradient_deviation, scale
-        )
+        noise = inputs.gradient_stream, inputs.gradient_deviation
+        change_gradients(self.phase, self._trained, self._factors, *noise, scale)
 
     def _rate_at(self, epoch: int, factor: float = 1.0) -> float:
         return learning_rate(self.phase.schedule, self._base_rate * factor, epoch, self.length.epochs)

@@ -30,7 +30,6 @@ Legend: B batch, C classes seen, D width.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,12 +59,12 @@ from cl_lightning.losses.classification import own_cross_entropy
 from cl_lightning.losses.drop_control import drop_control
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.class_means import CLASS_MEANS, nearest_mean_scores
+from cl_lightning.methods.task_inference import of_inferred, surest
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.plain_vit import Weights
 from cl_lightning.models.tensor_types import Images, Noise, Vectors
 
 PACK = "pack"
-_FAR = 50.0
 READOUTS = ("linear", "entropy", "class_mean")
 _log = logging.getLogger(__name__)
 
@@ -173,33 +172,13 @@ class MEAT(Method):
     @torch.no_grad()
     def predict(self, images: Images | Vectors) -> dict[str, Float[Tensor, "B C"]]:
         """Score by each read-out."""
-        linear = self.network.logits(self.network(images))
+        linear, sizes = self.network.logits(self.network(images)), self.network.sizes()
         made = {
             "linear": lambda: linear,
-            "entropy": lambda: self._of_inferred(linear, self._surest(linear)),
-            "class_mean": lambda: self._of_inferred(linear, self._nearest(images)),
+            "entropy": lambda: of_inferred(linear, sizes, surest(linear, sizes, self.learnt)),
+            "class_mean": lambda: of_inferred(linear, sizes, self._nearest(images)),
         }
         return {name: made[name]() for name in self._options.readouts}
-
-    def _of_inferred(self, linear_BC: Float[Tensor, "B C"], task_B: Int64[Tensor, " B"]) -> Float[Tensor, "B C"]:
-        """Return log-probabilities within each task; those of other tasks are moved so far below all of the inferred
-        one's that a softmax of all is that of the inferred task.
-        """
-        sizes = self.network.sizes()
-        within_BC = torch.cat([part.float().log_softmax(dim=-1) for part in linear_BC.split(sizes, dim=1)], dim=1)
-        task_C = torch.cat([torch.full((size,), task, device=linear_BC.device) for task, size in enumerate(sizes)])
-        own_BC = task_C == task_B[:, None]
-        lowest_B1 = within_BC.masked_fill(~own_BC, torch.inf).amin(dim=1, keepdim=True)
-        return torch.where(own_BC, within_BC, within_BC + (lowest_B1 - _FAR))
-
-    def _surest(self, linear_BC: Float[Tensor, "B C"]) -> Int64[Tensor, " B"]:
-        """Infer tasks by entropy / log(classes); a task of a single class counts as 1, the most uncertain."""
-        unsure = []
-        for part in linear_BC.split(self.network.sizes(), dim=1)[: max(1, self.learnt)]:
-            p = part.float().softmax(dim=-1)
-            entropy_B = -(p * p.clamp_min(1e-30).log()).sum(dim=-1)
-            unsure.append(entropy_B / math.log(part.shape[1]) if part.shape[1] > 1 else torch.ones_like(entropy_B))
-        return torch.stack(unsure).argmin(dim=0)
 
     def _nearest(self, images: Images | Vectors) -> Int64[Tensor, " B"]:
         """Infer tasks; the first, until there are means."""

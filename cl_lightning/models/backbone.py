@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -42,6 +43,10 @@ class Backbone(nn.Module, ABC):
     def start(self) -> Backbone:
         """Return the part that weights from elsewhere are for: all of it, unless something was added."""
         return self
+
+    def successor(self) -> Backbone:
+        """Return the network that a further task's begins as, where each task has its own: a copy of this one."""
+        return copy.deepcopy(self)
 
     def noise(self, key: Key, positions_B: Int64[Tensor, " B"]) -> Noise | None:
         """Draw what a training pass takes as ``scales``, a column for each image; None: that of stochastic depth."""

@@ -16,8 +16,8 @@ from cl_lightning.models.weights_file import fitting, not_to_be_had, read_weight
 
 FILE = "weights_file"
 """Argument that names the file, for messages."""
-_PREFIXES = ("network.backbone.", "backbone.", "network.vit.", "module.")
-"""Prefixes of a backbone's names: in an export of ours, in a checkpoint of ours, in an export of MEAT, from
+_PREFIXES = ("network.body.backbone.", "body.backbone.", "network.backbone.", "backbone.", "network.vit.", "module.")
+"""Prefixes of a backbone's names: in an export and a checkpoint of HAT, in others of ours, in an export of MEAT, from
 ``nn.DataParallel``.
 """
 _COUNTERS = ".num_batches_tracked"

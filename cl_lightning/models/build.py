@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, complete
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.adapters import AdaptedViTBackbone
+from cl_lightning.models.alexnet import AlexNet
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.bias_correction import BiasCorrectedLinear
 from cl_lightning.models.conv_vit import ConvViT
@@ -18,6 +20,7 @@ from cl_lightning.models.embedding_network import ClassTokenBackbone, EmbeddingN
 from cl_lightning.models.encoder import Encoder
 from cl_lightning.models.extractor_network import ExtractorNetwork
 from cl_lightning.models.frozen_heads import MeanCosines, ProjectedRidge
+from cl_lightning.models.hat_network import HatNetwork
 from cl_lightning.models.heads import (
     CosineByTask,
     GrowingClassifier,
@@ -32,6 +35,7 @@ from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.proxies import ProxiesByTask
+from cl_lightning.models.prunable_resnet import PrunableResNet
 from cl_lightning.models.reconstruction import Reconstruction
 from cl_lightning.models.resnet import CifarResNet, ResNet18
 from cl_lightning.models.separate_network import SeparateNetwork
@@ -68,9 +72,13 @@ def build_backbone(structure: Structure) -> Backbone:
     """Build a network from images to one vector."""
     if structure["kind"] == "class_token":
         return ClassTokenBackbone(build_encoder(structure["encoder"]))
+    if structure["kind"] == "prunable_resnet":
+        dense = partial(build_backbone, structure["backbone"])
+        return PrunableResNet(dense, s_max=structure["s_max"], kept=structure["kept"])
     kinds: dict[str, Callable[..., Backbone]] = {
         "cifar_resnet": CifarResNet,
         "resnet18": ResNet18,
+        "alexnet": AlexNet,
         "timm_backbone": TimmBackbone,
         "plain_vit": PlainViTBackbone,
         "adapted_vit": AdaptedViTBackbone,
@@ -174,11 +182,19 @@ def _masked_network(structure: Structure) -> MaskedNetwork:
     return network
 
 
+def _hat_network(structure: Structure) -> HatNetwork:
+    backbone = build_backbone(structure["backbone"])
+    network = HatNetwork(backbone, s_max=structure["s_max"], compensation=structure["compensation"])
+    network.learnt = structure.get("learnt", 0)
+    return network
+
+
 _NETWORKS: dict[str, Callable[[Structure], Network]] = {
     "task_network": _task_network,
     "token_network": _token_network,
     "embedding_network": _embedding_network,
     "extractor_network": _extractor_network,
     "masked_network": _masked_network,
+    "hat_network": _hat_network,
     "separate_network": lambda s: SeparateNetwork(PlainViT(**_without_kind(s["vit"]))),
 }

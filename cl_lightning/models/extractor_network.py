@@ -9,7 +9,6 @@ Legend: B batch, T tasks (and extractors), F features of one extractor, C classe
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Features
 from cl_lightning.models.backbone import Backbone, Fill
 from cl_lightning.models.network import Branch, Network
+from cl_lightning.models.prunable_resnet import CHANNEL_MASKS, PrunableResNet
 from cl_lightning.models.tensor_types import Images, Scales
 
 
@@ -33,6 +33,9 @@ def no_backbone() -> Backbone:
 class ExtractorNetwork(Network):
     """A network of extractors, a classifier over all features and an auxiliary one on the newest; no biases."""
 
+    remembered: Tensor | None
+    """Classifier of before the last growth, where its scores are distilled; see :meth:`remember`."""
+
     def __init__(self, make_backbone: Callable[[], Backbone]) -> None:
         """Build without any class; ``make_backbone``, called at the first growth, draws from torch's current stream."""
         super().__init__()
@@ -42,6 +45,7 @@ class ExtractorNetwork(Network):
         self.extractors = nn.ModuleList()
         self.classifier: nn.Linear | None = None
         self.auxiliary_classifier: nn.Linear | None = None
+        self.register_buffer("remembered", None, persistent=False)
 
     @classmethod
     def from_parts(
@@ -65,7 +69,7 @@ class ExtractorNetwork(Network):
         return network
 
     def grow(self, num_new: int, key: Key) -> None:
-        """Append an extractor (a copy of the newest, batch-norm statistics too) and enlarge the classifier.
+        """Append an extractor (the newest's successor: a copy, batch-norm statistics too) and enlarge the classifier.
 
         The classifier's block for old classes and old features keeps its values; the new rows and the new columns are
         drawn as ``nn.Linear`` draws its own. The auxiliary classifier is drawn anew, from the second task on.
@@ -86,11 +90,9 @@ class ExtractorNetwork(Network):
         if not self._classes:
             first = self._make_backbone()
             if self._fill is not None:
-                self._fill(first)
+                self._fill(first.start())
             return first
-        newest = copy.deepcopy(self.extractors[-1])
-        assert isinstance(newest, Backbone)
-        return newest.requires_grad_(True)  # its model may be frozen already
+        return self._backbones()[-1].successor().requires_grad_(True)  # its model may be frozen already
 
     def _renew_classifiers(self) -> None:
         self.classifier = self._linear(self.dim * len(self._classes), sum(self._classes))
@@ -124,6 +126,11 @@ class ExtractorNetwork(Network):
             for rate in extractor.drop_rates()
         ]
 
+    def newest_prunable(self) -> PrunableResNet | None:
+        """Return the newest extractor if it can be pruned, or has been."""
+        newest = self.extractors[-1] if len(self.extractors) else None
+        return newest if isinstance(newest, PrunableResNet) else None
+
     def _backbones(self) -> list[Backbone]:
         return [extractor for extractor in self.extractors if isinstance(extractor, Backbone)]
 
@@ -143,15 +150,33 @@ class ExtractorNetwork(Network):
         assert self.classifier is not None
         return self.classifier(features.embeddings.flatten(1))
 
+    def remember(self, classifier: Float[Tensor, "C_old TF_old"] | None) -> None:
+        """Keep a classifier of old classes on old features, beside the one that goes on learning."""
+        self.remembered = classifier
+
+    def remembered_logits(self, features: Features) -> Float[Tensor, "B C_old"]:
+        """Return what the network before the last growth scores: its extractors are still there, frozen, and its
+        classifier is remembered. No gradient passes.
+        """
+        assert self.remembered is not None
+        old = features.embeddings[:, :-1].detach().flatten(1)
+        return nn.functional.linear(old, self.remembered)
+
     def auxiliary(self, features: Features) -> Float[Tensor, "B groups"] | None:
         """Return scores from the newest extractor alone, 0 for any old class; ``None`` in the first task."""
         return None if self.auxiliary_classifier is None else self.auxiliary_classifier(features.embeddings[:, -1])
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Return the extractors' parameters, split into old and newest, and those of the two classifiers."""
+        """Return the extractors' parameters, split into old and newest, and those of the two classifiers; where
+        extractors are pruned, the masks of the newest one's channels too.
+        """
+        newest = self.newest_prunable()
+        masks = {} if newest is None else {CHANNEL_MASKS: newest.parts()[CHANNEL_MASKS]}
+        apart = {id(p) for logits in masks.values() for p in logits}
         return {
             "old_extractors": [p for extractor in self._backbones()[:-1] for p in extractor.parameters()],
-            "new_extractor": [p for extractor in self._backbones()[-1:] for p in extractor.parameters()],
+            "new_extractor": [p for each in self._backbones()[-1:] for p in each.parameters() if id(p) not in apart],
+            **masks,
             "classifier": [] if self.classifier is None else list(self.classifier.parameters()),
             "auxiliary": [] if self.auxiliary_classifier is None else list(self.auxiliary_classifier.parameters()),
         }

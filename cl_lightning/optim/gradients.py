@@ -20,13 +20,15 @@ def change_gradients(
     deviation: Tensor | None,
     scale: Tensor | None,
 ) -> None:
-    """Clamp the gradients, add noise, add what decays weights by their norm, where the phase asks for it.
+    """Clamp or clip the gradients, add noise, add what decays weights by their norm, where the phase asks for it.
 
     ``factors`` are those of each parameter; ``stream`` and ``deviation`` are those of :func:`add_noise`, None: no
     noise; ``scale`` is the factor of the gradients in half precision.
     """
     if phase.gradient_clamp is not None:
         clamp_gradients(parameters, phase.gradient_clamp, scale)
+    if phase.gradient_norm is not None:
+        clip_gradients(parameters, phase.gradient_norm, scale)
     if stream is not None and deviation is not None:
         add_noise(parameters, stream, deviation, scale)
     optimiser = phase.optimiser
@@ -81,9 +83,7 @@ def add_noise(
 
 
 @torch.no_grad()
-def decay_by_norm(
-    parameters: Sequence[nn.Parameter], decays: Sequence[float], scale: Tensor | None = None
-) -> None:
+def decay_by_norm(parameters: Sequence[nn.Parameter], decays: Sequence[float], scale: Tensor | None = None) -> None:
     """Add ``decay * |w|^2 w`` to the gradient of each tensor w, in place, as End-to-End's public code decays weights.
 
     ``decays`` are those of each parameter, 0: none; ``scale`` is the factor of the gradients in half precision.
@@ -92,3 +92,24 @@ def decay_by_norm(
         if parameter.grad is not None and decay:
             factor = decay * parameter.square().sum()
             parameter.grad.add_(parameter * (factor if scale is None else factor * scale))
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Sequence[nn.Parameter], largest: float, scale: Tensor | None = None) -> None:
+    """Shorten the gradient of all parameters together to a norm of at most ``largest``, in place, by the factor
+    largest / (norm + 1e-6) of torch's ``clip_grad_norm_`` (HAT's public code, with 10,000). Nothing waits for the
+    device.
+
+    Args:
+        parameters: those that are trained; one without a gradient is left out.
+        largest: the norm, > 0.
+        scale: factor of the gradients in half precision, on their device. A gradient that overflowed stays as it is:
+            mixed precision skips the step and lowers the scale.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return
+    norm = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(gradients))))
+    unit = torch.ones_like(norm) if scale is None else scale.to(norm)
+    factor = (largest * unit / (norm + 1e-6 * unit)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, torch.where(norm.isfinite(), factor, torch.ones_like(factor)))

@@ -17,6 +17,7 @@ import torch
 
 from cl_lightning.config.option_names import MODEL
 from cl_lightning.config.schema import (
+    AlexNetConfig,
     CifarResNetConfig,
     Config,
     ConViTConfig,
@@ -25,6 +26,7 @@ from cl_lightning.config.schema import (
     DKTConfig,
     DyToxConfig,
     FrozenConfig,
+    HATConfig,
     MEATConfig,
     MethodConfig,
     ModelConfig,
@@ -81,7 +83,7 @@ def count(config: Config, image_size: int, channels: int) -> Counts:
         try:
             trunk = MODELS[type(config.model)](config.model, image_size, channels)
         except NotPlainError as error:
-            if isinstance(method, TaskTransformerConfig | ViTMethodConfig):
+            if isinstance(method, TaskTransformerConfig | ViTMethodConfig | HATConfig):
                 raise
             raise error.with_mend("take model=timm_backbone, which reads any of timm's networks") from error
     own = _class_token if trunk.patches and not _has_class_token(config) else _nothing
@@ -110,7 +112,7 @@ def model_size(model: ModelConfig, image_size: int, channels: int) -> tuple[int,
 
 def _has_class_token(config: Config) -> bool:
     """Return whether the transformer's own class token is read."""
-    frozen = isinstance(config.method, FrozenConfig) and isinstance(config.model, TimmConfig)
+    frozen = isinstance(config.method, FrozenConfig | HATConfig) and isinstance(config.model, TimmConfig)
     return frozen or isinstance(config.model, ViTConfig) or isinstance(config.method, ViTMethodConfig)
 
 
@@ -197,6 +199,16 @@ def _residual_block(before: int, after: int) -> int:
     return 9 * before * after + 9 * after**2 + 4 * after
 
 
+def _alexnet(model: AlexNetConfig, image_size: int, channels: int) -> _Trunk:
+    widths, weights, side = (channels, *(model.width << k for k in range(3))), 0, image_size
+    for (before, after), wanted in zip(pairwise(widths), (image_size // 8, image_size // 10, 2), strict=True):
+        window = min(max(1, wanted), side)
+        weights += (before * window**2 + 1) * after
+        side = max(1, (side - window + 1) // 2)
+    hidden = model.hidden
+    return _Trunk(weights + (widths[-1] * side**2 + 1) * hidden + (hidden + 1) * hidden, dim=hidden)
+
+
 def _cifar_resnet(model: CifarResNetConfig, image_size: int, channels: int) -> _Trunk:
     widths, blocks = (16, 16, 32, 64), (model.depth - 2) // 6
     weights = 9 * channels * 16 + 2 * 16
@@ -223,6 +235,7 @@ MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {
     ViTConfig: _vit,
     TimmConfig: _timm,
     TimmBackboneConfig: _timm_backbone,
+    AlexNetConfig: _alexnet,
     CifarResNetConfig: _cifar_resnet,
     ResNet18Config: _resnet18,
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from cl_lightning.config.early_stopping import stops_early
 from cl_lightning.config.schedule_scales import epochs_of, scale_name, trained_phases
-from cl_lightning.config.schema import Config, JointConfig
+from cl_lightning.config.schema import Config, DERConfig, JointConfig
 from cl_lightning.config.unused.conditions import has_no_split
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.run.protocol import own_pictures
@@ -25,7 +25,10 @@ def caveats(config: Config, scenario: Scenario) -> list[str]:
     """Return a line for each caveat, the most serious first."""
     return [
         line
-        for check in (_remembers_all, _single_task, _single_classes, _few_images, _few_to_stop_by, _one_epoch)
+        for check in (
+            *(_remembers_all, _single_task, _single_classes, _few_images, _few_to_stop_by, _one_epoch),
+            _own_pruning,
+        )
         for line in check(config, scenario)
     ]
 
@@ -137,4 +140,21 @@ def _one_epoch(config: Config, scenario: Scenario) -> Iterator[str]:
     yield (
         f"a single epoch is left of {left}: its numbers mean little, type a larger {' and '.join(scales)}"
         f"{''.join(others)}"
+    )
+
+
+def _own_pruning(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Report extractors that are pruned: no public code does, and no paper's text has all that it takes."""
+    method = config.method
+    if not isinstance(method, DERConfig) or method.pruning is None:
+        return
+    if method.pruning.rule == "masks":
+        yield (
+            "DER's pruning is rebuilt from formulae of the paper, its hyper-parameters are ours: type the "
+            "method.pruning.sparsity that python scripts/calibrate_pruning.py target=N finds for a number of parameters"
+        )
+        return
+    yield (
+        "extractors cut by their scales are an adaptation from Simple-DER's abstract, from which the paper's method "
+        "cannot be rebuilt: compare with nothing published, or type method.pruning.rule=masks"
     )

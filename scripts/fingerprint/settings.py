@@ -64,6 +64,10 @@ GROUPS = (
             "lr_scale=8", "epochs_scale=0.02", "method.main.epochs=200", "method.main.warmup_epochs=50",
         ),
     ),
+    Group(
+        ("hat",),
+        (*COMMON, "method.main.epochs=8", "epochs_scale=1", "model=resnet8", "recipe=clean", "method.s_max=50"),
+    ),
     Group(("lwf", "icarl", "ucir", "podnet", "wa"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
     Group(("bic", "e2e", "der"), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
     Group(

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from cl_lightning.core.errors import InvalidFileError
 from scripts.reference import (
     bic_vectors,
+    der_pruning_vectors,
     dkt_vectors,
     e2e_vectors,
+    hat_vectors,
     lwf_vectors,
     model_vectors,
     podnet_vectors,
@@ -58,7 +60,11 @@ KINDS = {
     "ucir": Kind("UCIR", ucir_vectors.matches, ucir_vectors.rows, ucir_vectors.is_input),
     "bic": Kind("BiC", bic_vectors.matches, bic_vectors.rows, bic_vectors.is_input),
     "e2e": Kind("End-to-End", e2e_vectors.matches, e2e_vectors.rows, e2e_vectors.is_input),
+    "der_pruning": Kind(
+        "DER's pruning", der_pruning_vectors.matches, der_pruning_vectors.rows, der_pruning_vectors.is_input
+    ),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
+    "hat": Kind("HAT", hat_vectors.matches, hat_vectors.rows, hat_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),
     "simplecil": Kind("SimpleCIL", simplecil_vectors.matches, simplecil_vectors.rows, simplecil_vectors.is_input),
     "dkt": Kind("DKT", dkt_vectors.matches, dkt_vectors.rows, dkt_vectors.is_input),

@@ -25,16 +25,17 @@ _RELATIVE = 1e-9
 _TEMPERATURE, _RATE, _DECAY, _PADDING = 2.0, 0.1, 1e-4, 4
 _INPUTS = ("groups", "logits", "teacher_logits", "labels")
 _OF_UPDATE = ("update/epoch", "update/weight", "update/summed_gradient", "update/unit_noise", "update/batch")
-_OF_VARIANTS = tuple(
-    f"augment/{name}" for name in ("image", "brightness", "contrast", "row_offsets", "column_offsets")
-)
+_OF_VARIANTS = tuple(f"augment/{name}" for name in ("image", "brightness", "contrast", "row_offsets", "column_offsets"))
 _OURS = "official_derived"
 _NOISE = GradientNoise(0.3, 0.55)
 _SCHEDULES = {
     "main": (0.1, Schedule("steps", milestones=(0.25, 0.5, 0.75), gamma=0.1)),
     "balanced": (0.01, Schedule("steps", milestones=(0.3333, 0.6667), gamma=0.1)),
 }
-_UPDATED = {"update/official_derived_weights_after_3_steps": True, "update/plain_decay_derived_weights_after_3_steps": False}
+_UPDATED = {
+    "update/official_derived_weights_after_3_steps": True,
+    "update/plain_decay_derived_weights_after_3_steps": False,
+}
 
 
 def matches(file: VectorFile) -> bool:

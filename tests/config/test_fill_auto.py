@@ -95,7 +95,7 @@ def test_model_auto_is_what_the_data_suggest_for_the_method_s_kind_of_encoder(ov
 
 
 def test_a_kind_of_encoder_of_which_the_data_know_none() -> None:
-    with pytest.raises(UserError, match=r"the data suggest no encoder for this method \(''\): type model=conv_vit"):
+    with pytest.raises(UserError, match=r"the data suggest no encoder for this method \(''\): type model=alexnet"):
         filled("method.encoder=rnn")
 
 

@@ -24,6 +24,7 @@ LABELS = {
     "classifier_only": "reference",
     "individual": "reference",
     "lwf": "adaptation",
+    "hat": "adaptation",
     "icarl": "published recipe",
     "ucir": "published recipe",
     "podnet": "published recipe",
@@ -39,6 +40,20 @@ def test_a_run_with_another_paper_s_rebuilt_branch_is_a_reconstruction() -> None
     assert origin_of(filled("method=dytox", branch)) == "reconstruction"
     assert origin_of(filled("method=dytox", "method.reconstruction.weight=0")) == "published"
     assert origin_of(filled("method=dytox", branch, "model=timm")) == "adaptation"
+
+
+@pytest.mark.parametrize(
+    ("typed", "label"),
+    [
+        (["method.pruning.rule=none", "method.pruning.sparsity=3"], "published"),
+        (["method.pruning.rule=masks"], "reconstruction"),
+        (["method.pruning.rule=scales"], "adaptation"),
+        (["method.kd_weight=1"], "adaptation"),
+        (["method.pruning.rule=masks", "method.kd_weight=1"], "adaptation"),
+    ],
+)
+def test_der_is_published_without_pruning_alone(typed: list[str], label: str) -> None:
+    assert origin_of(filled("method=der", *typed)) == label
 
 
 @pytest.mark.parametrize("method", options("method"))
@@ -67,6 +82,7 @@ def test_a_run_on_the_network_that_the_data_suggest_has_its_methods_label(method
         (("method=daformer_m", "model=timm"), "adaptation"),
         (("method=meat", "model=timm"), "reconstruction"),
         (("method=lwf", "model=convit_tiny"), "adaptation"),
+        (("method=hat", "model=alexnet"), "adaptation"),
         (("method=finetune", "model=resnet8"), "reference"),
         (("method=joint", "model=resnet18"), "reference"),
     ],

@@ -31,9 +31,10 @@ SHORT = {
     "ucir": ["epochs_scale=0.08"],
     "podnet": ["epochs_scale=0.08"],
     "bic": ["epochs_scale=0.05"],
-    "e2e": ["epochs_scale=0.05"],
+    "e2e": ["epochs_scale=0.05", "balanced_epochs_scale=0.1"],
     "wa": ["epochs_scale=0.06"],
     "der": ["epochs_scale=0.04"],
+    "hat": ["epochs_scale=0.06"],
     "simplecil": ["epochs_scale=0.06"],
     "ranpac": ["epochs_scale=0.06"],
 }

@@ -79,7 +79,9 @@ def test_a_phase_that_is_resumed_has_the_same_noise_and_the_same_copies(tmp_path
     done = draws.steps_per_epoch + 5
     rest = toy(2)
     parameters = list(rest.network.parameters())
-    for parameter, value in zip(parameters, whole.weights[done - 1].split([p.numel() for p in parameters]), strict=True):
+    for parameter, value in zip(
+        parameters, whole.weights[done - 1].split([p.numel() for p in parameters]), strict=True
+    ):
         parameter.data.copy_(value.view_as(parameter))
     state = make_optimiser(phase.optimiser, parameters, 0.1).state_dict()
     variants.fit(rest, TASKS[0], phase, checkpoint=PhaseCheckpoint(done, state, {}), batch=BATCH)

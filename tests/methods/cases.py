@@ -85,6 +85,8 @@ CASES = {
         "method.readouts=[entropy,linear]",
         *MODELS["vit"],
     ],
+    "hat on its own network": ["method=hat", "model=alexnet_tiny", "method.compensation=exact"],
+    "hat on a transformer, main by entropy": ["method=hat", "method.readouts=[entropy,linear]", *MODELS["vit"]],
     "lwf with frozen rows": ["method=lwf", "method.old_rows=frozen", "method.classify=all", *MODELS["cnn"]],
     "lwf with a memory": ["method=lwf", "method.rehearsal=true", "method.softmax=per_task", *MODELS["cnn"]],
     "ucir with fine-tuning": ["method=ucir", "method.finetune=true", *MODELS["cnn"]],
@@ -120,12 +122,23 @@ CASES = {
     "icarl with a transformer": ["method=icarl", *MODELS["transformer"]],
     "wa with a transformer": ["method=wa", *MODELS["transformer"]],
     "der with a transformer": ["method=der", *MODELS["transformer"]],
+    "der pruned by masks": ["method=der", "method.pruning.rule=masks", *MODELS["cnn"]],
+    "der pruned by scales, fine-tuned, with distillation": [
+        "method=der",
+        "method.pruning.rule=scales",
+        "method.pruning.start=fresh",
+        "method.finetune_pruned=true",
+        "method.kd_weight=1",
+        *MODELS["cnn"],
+    ],
 }
 QUICK = {*options("method"), "dytox, published recipe", "daformer, neighbours"}
 """Those of `make test-fast`; `make test` has all."""
 MOVES_OLD_SCORES = {
     "der",
     "der with a transformer",
+    "der pruned by masks",
+    "der pruned by scales, fine-tuned, with distillation",
     "dytox with one head",
     "daformer with one head",
     "dkt",

@@ -31,13 +31,15 @@ from cl_lightning.core.types import (
 from cl_lightning.data.augmentation.mixup import one_hot
 from cl_lightning.memory.rehearsal import RehearsalMemory
 from cl_lightning.methods.base import Method
+from cl_lightning.methods.hat import HAT
 from cl_lightning.methods.individual import Individual
 from cl_lightning.methods.meat import MEAT
+from cl_lightning.models.hat_network import HatNetwork
 from cl_lightning.models.resnet import BasicBlock
 
 SIZES = (3, 1, 2, 4)
 IMAGES_A_CLASS = 4
-WITHIN_TASK = (MEAT, Individual)
+WITHIN_TASK = (MEAT, Individual, HAT)
 """Tell the classes of a task from each other: a task of one class teaches the head nothing."""
 NO_GRADIENT = ("pos_proj.bias",)
 """Adds the same to all positions before a softmax."""
@@ -77,6 +79,15 @@ def branches_from_zero(network: torch.nn.Module) -> set[int]:
     """Parameters whose gradient is zero because the batch norm behind them still has scale zero."""
     blocks = [each for each in network.modules() if isinstance(each, BasicBlock) and not each.norm2.weight.any()]
     return {id(p) for block in blocks for part in (block.conv1, block.norm1, block.conv2) for p in part.parameters()}
+
+
+def spared(network: torch.nn.Module) -> set[int]:
+    """Parameters whose gradient is zero because older tasks use all the units that they make and read."""
+    if not isinstance(network, HatNetwork):
+        return set()
+    used, named = network.by_layer(network.used), dict(network.body.named_parameters())
+    places = {named[name]: place for name, place in network.body.places().items()}
+    return {id(p) for p, place in places.items() if bool((torch.minimum(*place.used(used, p.ndim)) == 1).all())}
 
 
 @dataclass
@@ -150,7 +161,7 @@ class MethodRun:
         return self.method.losses(current, phase, batch, outputs)
 
     def expect_gradients(self, trained: set[int], *, zero: bool = False) -> None:
-        asleep = branches_from_zero(self.method.network)
+        asleep = branches_from_zero(self.method.network) | spared(self.method.network)
         for name, parameter in self.method.network.named_parameters():
             if id(parameter) not in trained:
                 assert parameter.grad is None, f"{name} is frozen and has a gradient"

@@ -10,6 +10,7 @@ from cl_lightning.config.schema import (
     DAFormerConfig,
     DERConfig,
     DyToxConfig,
+    HATConfig,
     LwFConfig,
     MEATConfig,
     PODNetConfig,
@@ -20,6 +21,7 @@ from cl_lightning.losses.neighbours import Neighbours
 from cl_lightning.methods.bic import BiCOptions
 from cl_lightning.methods.der import DEROptions
 from cl_lightning.methods.dytox import DyToxOptions
+from cl_lightning.methods.hat import HATOptions
 from cl_lightning.methods.lwf import LwFOptions
 from cl_lightning.methods.meat import MEATOptions
 from cl_lightning.methods.podnet import PODNetOptions
@@ -67,7 +69,8 @@ def der_options(**changed: Any) -> DEROptions:
     """Return DER's."""
     method: DERConfig = _method("der")
     weight, temperature = method.auxiliary_weight, method.temperature
-    options = {"auxiliary_weight": weight, "temperature": temperature, "rehearsal": method.rehearsal}
+    options: dict[str, Any] = {"auxiliary_weight": weight, "temperature": temperature, "rehearsal": method.rehearsal}
+    options |= {"pruning": None, "kd_weight": method.kd_weight, "kd_temperature": method.kd_temperature}
     return DEROptions(**{**options, **changed})
 
 
@@ -76,6 +79,17 @@ def meat_options(**changed: Any) -> MEATOptions:
     method: MEATConfig = _method("meat")
     options = {"keep": method.keep, "drop_weight": method.drop_weight, "readouts": tuple(method.readouts)}
     return MEATOptions(**{**options, **changed})
+
+
+def hat_options(**changed: Any) -> HATOptions:
+    """Return HAT's."""
+    method: HATConfig = _method("hat")
+    options: dict[str, Any] = {
+        "usage_weight": method.usage_weight,
+        "embedding_limit": method.embedding_limit,
+        "readouts": tuple(method.readouts),
+    }
+    return HATOptions(**{**options, **changed})
 
 
 def neighbours(form: str, **changed: Any) -> Neighbours:

@@ -30,7 +30,7 @@ from cl_lightning.core.types import (
 )
 from cl_lightning.factory.data import build_scenario
 from cl_lightning.factory.methods import build_method
-from cl_lightning.methods.e2e import PARTS, TEMPORARY_TEACHER, E2E, E2EPhases
+from cl_lightning.methods.e2e import E2E, PARTS, TEMPORARY_TEACHER, E2EPhases
 from cl_lightning.models.embedding_network import EmbeddingNetwork
 from cl_lightning.models.resnet import CifarResNet
 from cl_lightning.optim.schedule import learning_rate
@@ -189,9 +189,7 @@ def test_the_authors_schedule() -> None:
     assert (first.epochs, main.epochs, balanced.epochs) == (100, 40, 30)
     assert (first.view, main.view, balanced.view) == (View.MERGED, View.MERGED, View.MEMORY)
     for phase, rates in ((main, (0.1, 0.01, 0.001, 0.0001)), (balanced, (0.01, 0.001, 0.0001))):
-        used = [
-            learning_rate(phase.schedule, phase.optimiser.lr, epoch, phase.epochs) for epoch in range(phase.epochs)
-        ]
+        used = [learning_rate(phase.schedule, phase.optimiser.lr, epoch, phase.epochs) for epoch in range(phase.epochs)]
         assert used == pytest.approx([rate for rate in rates for _ in range(10)])
         assert (phase.sampling.copies, phase.sampling.fixed) == (12, True)
         optimiser = phase.optimiser

@@ -36,6 +36,15 @@ def test_nothing_is_reported_of_an_ordinary_run() -> None:
     assert told("method=meat", sizes=[2, 2, 2]) == []
 
 
+def test_pruned_extractors_are_no_published_code() -> None:
+    der = ("method=der", "model=resnet8", "epochs_scale=1")
+    assert told(*der, sizes=[2, 2, 2]) == []
+    (masks,) = told(*der, "method.pruning.rule=masks", sizes=[2, 2, 2])
+    assert "calibrate_pruning.py" in masks
+    (scales,) = told(*der, "method.pruning.rule=scales", sizes=[2, 2, 2])
+    assert "Simple-DER's abstract, from which the paper's method cannot be rebuilt" in scales
+
+
 @pytest.mark.parametrize(
     ("overrides", "each", "share", "smaller"),
     [

@@ -39,6 +39,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nobody_had(tmp_path: Path) -> 
         "e2e",
         "wa",
         "der",
+        "hat",
         "finetune",
         "joint",
         "dytox_plusplus",
@@ -48,6 +49,14 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nobody_had(tmp_path: Path) -> 
 )
 def test_every_method_survives(method: str, tmp_path: Path) -> None:
     done = kill(tmp_path, "kills=10", f"methods={method}", "seed=1", seconds=1800)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_masks_and_pruned_extractors_survive(tmp_path: Path) -> None:
+    options = ["method.pruning.rule=masks", "method.kd_weight=1", "method.finetune_pruned=true"]
+    done = kill(tmp_path, "kills=10", "methods=der", "seed=1", *options, seconds=1800)
     assert done.returncode == 0, done.stderr
 
 

@@ -30,6 +30,7 @@ from cl_lightning.config.schema.method import (
     EarlyFinetuningConfig,
     FinetuneConfig,
     FrozenConfig,
+    HATConfig,
     ICaRLConfig,
     IndividualConfig,
     JointConfig,
@@ -40,6 +41,7 @@ from cl_lightning.config.schema.method import (
     NeighboursConfig,
     PhaseConfig,
     PODNetConfig,
+    PruningConfig,
     RanPACConfig,
     SamConfig,
     SimpleCILConfig,
@@ -50,6 +52,7 @@ from cl_lightning.config.schema.method import (
     scale,
 )
 from cl_lightning.config.schema.model import (
+    AlexNetConfig,
     CifarResNetConfig,
     ConViTConfig,
     ConvViTConfig,
@@ -64,6 +67,7 @@ from cl_lightning.config.schema.outputs import LoggerConfig, ReportConfig
 from cl_lightning.config.schema.path_options import folder
 
 __all__ = [
+    "AlexNetConfig",
     "BatchConfig",
     "BiCConfig",
     "CifarResNetConfig",
@@ -81,6 +85,7 @@ __all__ = [
     "ExtendsConfig",
     "FinetuneConfig",
     "FrozenConfig",
+    "HATConfig",
     "ICaRLConfig",
     "IndividualConfig",
     "JointConfig",
@@ -95,6 +100,7 @@ __all__ = [
     "PODNetConfig",
     "PhaseConfig",
     "PreprocessConfig",
+    "PruningConfig",
     "RanPACConfig",
     "RecipeConfig",
     "ReportConfig",

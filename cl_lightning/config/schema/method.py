@@ -255,12 +255,41 @@ class WAConfig(MethodConfig):
 
 
 @dataclass(kw_only=True)
+class PruningConfig:
+    """Pruning of extractors."""
+
+    rule: str = choice(("none", "masks", "scales"))
+    sparsity: float = _weight()
+    s_max: float = number(above=1.0, at_most=MOST)
+    kernel: str = choice(("area", "size"))
+    share: float = number(above=0.0, at_most=1.0)
+    start: str = choice(("copy", "fresh"))
+
+
+@dataclass(kw_only=True)
 class DERConfig(MethodConfig):
-    """DER without pruning."""
+    """DER, with or without pruning."""
 
     auxiliary_weight: float = _weight()
     temperature: float = _temperature()
+    pruning: PruningConfig | None
+    kd_weight: float = _weight()
+    kd_temperature: float = _temperature()
+    finetune_pruned: bool
+    pruned_finetuning: PhaseConfig = field(metadata=role(only_if="finetune_pruned"))
     classifier: PhaseConfig = field(metadata=role(balanced=True))
+
+
+@dataclass(kw_only=True)
+class HATConfig(MethodConfig):
+    """HAT."""
+
+    s_max: float = number(at_least=1.0, at_most=1e4)
+    compensation: str = choice(("published", "exact"))
+    usage_weight: float = _weight()
+    gradient_norm: float | None = number(above=0.0, at_most=MOST)
+    embedding_limit: float = number(above=0.0, at_most=50.0)
+    readouts: list[str]
 
 
 @dataclass(kw_only=True)

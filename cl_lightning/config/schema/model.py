@@ -124,6 +124,19 @@ class ViTConfig(ModelConfig):
 
 
 @dataclass(kw_only=True)
+class AlexNetConfig(ModelConfig):
+    """HAT's network of AlexNet's kind."""
+
+    encoder: ClassVar[str] = "cnn"
+    kind: str = constant("model", "alexnet")
+    width: int = whole(at_least=1, at_most=1 << 14)
+    hidden: int = whole(at_least=1, at_most=1 << 17)
+    dropout: bool
+    weights_file: str | None = file()
+    frozen: bool
+
+
+@dataclass(kw_only=True)
 class CifarResNetConfig(ModelConfig):
     """The CIFAR ResNet of depth 6n + 2."""
 

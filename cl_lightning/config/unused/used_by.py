@@ -16,6 +16,7 @@ from cl_lightning.config.schema import (
     DERConfig,
     DKTConfig,
     FrozenConfig,
+    HATConfig,
     JointConfig,
     MEATConfig,
     PhaseConfig,
@@ -58,7 +59,7 @@ _DUPLEX = Need(lambda f: getattr(f.config.method, "head", "duplex") == "duplex",
 _BATCH_NORM = Need(lambda f: isinstance(f.config.model, ConvViTConfig), "model=conv_vit_cifar")
 _GENERAL_TOKEN = Need(lambda f: getattr(f.config.model, "general_token", False), "model.general_token=true")
 _CAN_REMEMBER = Need(
-    lambda f: not isinstance(f.config.method, JointConfig | ViTMethodConfig | FrozenConfig),
+    lambda f: not isinstance(f.config.method, JointConfig | ViTMethodConfig | FrozenConfig | HATConfig),
     "a method that keeps exemplars, such as method=dytox",
 )
 _REMEMBERS = Need(lambda f: f.config.method.rehearsal, "method.rehearsal=true")
@@ -135,10 +136,11 @@ def _unless_none(need: Need) -> Need:
     return Need(lambda f: f.given.memory.budget == "none" or need.holds(f), need.type)
 
 
-def _of_form(*forms: str) -> Need:
+def _is_one_of(group: str, name: str, *values: str) -> Need:
+    """Return the condition for an option of a group of the method's, which may be null, to have one of some values."""
     return Need(
-        lambda f: getattr(getattr(f.config.method, "neighbours", None), "form", "none") in forms,
-        " or ".join(f"method.neighbours.form={form}" for form in forms),
+        lambda f: getattr(getattr(f.config.method, group, None), name, "none") in values,
+        " or ".join(f"method.{group}.{name}={value}" for value in values),
     )
 
 
@@ -193,11 +195,12 @@ method.decoder_mlp method.decoder_bias method.similarity_weight method.head meth
 method.reconstruction.weight
 method.distillation method.mixup method.mixup.alpha method.sam method.sam.rho
 method.neighbours method.neighbours.form method.clip method.auxiliary_weight
+method.pruning method.pruning.rule method.kd_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
-method.correction_batch_norm method.copies method.gradient_noise method.decay
-method.weight method.classify method.softmax method.old_rows
-method.projection method.ridge method.adapt
+method.correction_batch_norm method.copies method.gradient_noise method.decay method.weight method.classify
+method.softmax method.old_rows method.projection method.ridge method.adapt
+method.s_max method.compensation method.usage_weight method.gradient_norm method.embedding_limit
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 early_stopping early_stopping.patience
 data data.name data.order data.classes data.initial data.increment data.validation
@@ -206,8 +209,8 @@ data.balance data.orientation data.suggests data.suggests.models data.suggests.l
 data.sets data.sets.name data.sets.order data.sets.classes data.sets.select data.sets.increment
 data.sets.augmentation
 model model.name model.kind model.patch_size model.dim model.num_heads model.depth model.mlp_ratio model.locality
+model.shortcut model.hidden model.dropout
 model.drop_path model.general_token model.pretrained model.weights_file model.frozen model.width model.stem
-model.shortcut
 recipe recipe.name recipe.date recipe.repeated_augmentation recipe.order_ignores_seed
 trainer trainer.accelerator trainer.devices trainer.strategy trainer.precision trainer.workers trainer.threads
 trainer.deterministic trainer.compile trainer.cuda_graphs trainer.kernels trainer.keep_memory trainer.log_every
@@ -268,10 +271,17 @@ LINES: tuple[Line, ...] = (
         "method.reconstruction.mask method.reconstruction.ffn_ratio method.reconstruction.reduction",
         Need(has("reconstruction"), "method.reconstruction.weight=0.5"),
     ),
+    _line("method.pruning.sparsity method.pruning.s_max method.pruning.kernel", _is_one_of("pruning", "rule", "masks")),
+    _line("method.pruning.share", _is_one_of("pruning", "rule", "scales")),
+    _line("method.pruning.start method.finetune_pruned", _is_one_of("pruning", "rule", "masks", "scales")),
+    _line("method.kd_temperature", Need(has("kd_weight"), "method.kd_weight=1")),
     _line("method.sam.adaptive method.sam.from_task", Need(has("sam"), "method.sam.rho=3")),
-    _line("method.neighbours.k method.neighbours.weight", _of_form("similarity", "distance", "order")),
-    _line("method.neighbours.temperature", _of_form("similarity")),
-    _line("method.neighbours.margin", _of_form("order")),
+    _line(
+        "method.neighbours.k method.neighbours.weight",
+        _is_one_of("neighbours", "form", "similarity", "distance", "order"),
+    ),
+    _line("method.neighbours.temperature", _is_one_of("neighbours", "form", "similarity")),
+    _line("method.neighbours.margin", _is_one_of("neighbours", "form", "order")),
     _line("method.gamma", _MASKS),
     _line("method.token_mask_blocks method.keep method.drop_weight method.token_rate", _TOKEN_MASKS),
     _line("method.ffn_rate", Need(has("ffn_masks"), "method.ffn_masks=true")),

@@ -94,9 +94,7 @@ def augment_per_dataset(
     return changed
 
 
-def augment(
-    images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, copies: int = 1
-) -> Tensor:
+def augment(images: Tensor, augmentation: Augmentation, key: rng.Key, positions: Tensor, copies: int = 1) -> Tensor:
     """Return randomly changed copies of uint8 images (B, C, H, W), on their device.
 
     ``positions`` (B,) are the draws' positions in the epoch. They may be on any device, but the draws are made on

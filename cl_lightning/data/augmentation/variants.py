@@ -81,9 +81,7 @@ def levels(images: Tensor, variants: Variants, padding: int) -> Tensor:
     return _windows(changed, cropped, kinds >= _UNMIRRORED, tops, lefts, padding)
 
 
-def _windows(
-    images: Tensor, cropped: Tensor, mirrored: Tensor, tops: Tensor, lefts: Tensor, padding: int
-) -> Tensor:
+def _windows(images: Tensor, cropped: Tensor, mirrored: Tensor, tops: Tensor, lefts: Tensor, padding: int) -> Tensor:
     """Crop and mirror by one gather; all but ``images`` and ``padding`` are (B, 1, 1, 1)."""
     channels, height, width = images.shape[1:]
     padded = functional.pad(images, (padding,) * 4)

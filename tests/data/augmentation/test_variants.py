@@ -61,9 +61,7 @@ def test_the_twelve_by_hand(shape: tuple[int, int, int]) -> None:
 
 def test_the_twelve_as_recorded() -> None:
     with np.load(GOLDEN / "e2e.npz", allow_pickle=False) as file:
-        image, theirs = (
-            torch.from_numpy(file[f"augment/{name}"]) for name in ("image", "official_derived_variants")
-        )
+        image, theirs = (torch.from_numpy(file[f"augment/{name}"]) for name in ("image", "official_derived_variants"))
         shift, factor = (torch.from_numpy(file[f"augment/{name}"]).expand(12) for name in ("brightness", "contrast"))
         # Offsets count from 1.
         tops, lefts = (torch.from_numpy(file[f"augment/{side}_offsets"]).repeat(4) - 1 for side in ("row", "column"))

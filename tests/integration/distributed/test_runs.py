@@ -49,8 +49,9 @@ METHODS = {
     "ucir": [],
     "podnet": [],
     "bic": ["memory.size=200"],
-    "e2e": [],
+    "e2e": ["method.first=null", "method.copies=2"],
     "wa": [],
+    "hat": [],
 }
 BEFORE = {"bic": 3}
 """Items of the first task before anything is chosen, where they are not growth and a phase alone."""
@@ -82,6 +83,37 @@ def test_from_equal_weights_any_number_of_processes_keeps_the_same_images_and_co
             assert list(readouts) == ["linear"]
             row = expected["matrices"][protocol]["linear"][0]
             assert list(map(list, readouts["linear"])) == list(map(list, row))
+
+
+@pytest.mark.long
+def test_any_number_of_processes_prunes_the_same_channels(tmp_path: Path) -> None:
+    learn(1, tmp_path / "one", ["method=der", "method.pruning.rule=masks", *FOUR, "trainer.stop_after_task=0"])
+    trained = tmp_path / "one" / "checkpoints" / "task_000_item_02.pt"  # nothing is pruned yet
+    expected = load_checkpoint(tmp_path / "one" / "checkpoints" / "task_000.pt")
+    assert load_checkpoint(trained)["network"]["structure"]["backbones"][0]["kept"] is None
+    for world in (1, 2, 4):
+        again = tmp_path / f"again_{world}"
+        (again / "checkpoints").mkdir(parents=True)
+        shutil.copy(trained, again / "checkpoints")
+        shutil.copy(tmp_path / "one" / "config.yaml", again)
+        assert len(set(learn(world, again, ["trainer.stop_after_task=0"], resume=True))) == 1
+        assert counted(again) == counted(tmp_path / "one")
+        network = load_checkpoint(again / "checkpoints" / "task_000.pt")["network"]
+        assert network["structure"] == expected["network"]["structure"]
+        for name, value in expected["network"]["weights"].items():
+            assert torch.equal(network["weights"][name], value)
+
+
+@pytest.mark.long
+def test_two_processes_train_the_masks_that_one_does(tmp_path: Path) -> None:
+    options = ["method=der", "method.pruning.rule=masks", *FOUR, "trainer.stop_after_task=0"]
+    logits = []
+    for world in (1, 2):
+        run = tmp_path / f"of_{world}"
+        assert len(set(learn(world, run, [*options, f"trainer.devices={world}"]))) == 1
+        trained = load_checkpoint(run / "checkpoints" / "task_000_item_02.pt")
+        logits.append(trained["network"]["weights"]["extractors.0.logits"])
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.long
