@@ -60,6 +60,7 @@ SITES = {
     "file, written": ("os", "replace"),
     "file, renamed": ("cl_lightning.core.atomic_write", "_sync_folder"),
     "checkpoint, clearing away": ("cl_lightning.checkpoint.files", "_superseded"),
+    "parts, clearing away": ("cl_lightning.checkpoint.parts", "Parts.remove_unreferred"),
     "herding": ("cl_lightning.memory.rehearsal", "RehearsalMemory.update"),
     "evaluating": ("cl_lightning.run.task_loop", "evaluate_all"),
     "between items": ("cl_lightning.checkpoint.schedule", "CheckpointSchedule.after_item"),

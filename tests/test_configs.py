@@ -35,6 +35,8 @@ NEEDS = {
     "model=resnet18": ["method=wa"],
     "model=resnet32": ["method=wa"],
     "model=timm_backbone": ["method=wa"],
+    "model=path_net": ["method=rpsnet"],
+    "model=path_net_tiny": ["method=rpsnet"],
     "model=convit_imagenet": ["data=imagenet100_10steps"],
     "model=conv_vit_imagenet": ["data=imagenet100_10steps"],
     "model=vit_cifar": ["method=meat"],

@@ -23,7 +23,7 @@ from cl_lightning.models.network import Network
 from cl_lightning.models.timm_names import expected_size
 from cl_lightning.resources.parameters import model_size
 
-_GROWN = ("classes", "packed", "learnt", "kept")
+_GROWN = ("classes", "packed", "learnt", "kept", "paths", "outputs")
 """Keys of a description that grow with tasks, or tell what was pruned; all others are as before the first task."""
 _MOST_TIMES = 8
 """Largest factor of the image size over that of a name of timm's."""
@@ -114,6 +114,7 @@ def _rebuilt(part: Mapping[str, Any], allowed: set[Leaf], tasks: Sequence[int], 
         raise ValueError(f"{what} has learnt tasks of {classes} classes, the run of {list(tasks)}"[:200])
     for counted in ("packed", "learnt"):
         whole(0, len(classes))(structure.get(counted, 0), f"{counted} of {what}")
+    whole(0, sum(tasks))(structure.get("outputs", 0), f"outputs of {what}")
     try:  # what the same constructors have just made of the configuration, they make of a description that is whole
         network = build_network(structure, Key(0))
     except (KeyError, TypeError, AttributeError, ValueError) as error:

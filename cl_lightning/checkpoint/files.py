@@ -2,7 +2,9 @@
 
 A file is the output of ``torch.save``, followed by a mark and the SHA-256 of all that precedes them; ``torch.load``
 reads it unchanged. The names sort by position in the run: ``task_004.pt`` at the end of the fifth task,
-``task_005_item_01.pt`` after an item of the next task's plan, ``task_005_item_01_step_00000040.pt`` within one.
+``task_005_item_01.pt`` after an item of the next task's plan, ``task_005_item_01_step_00000040.pt`` within one. What
+cannot change any more may stand in a file of its own in ``parts/`` (``parts.py``): whoever reads a checkpoint here gets
+it whole.
 """
 
 from __future__ import annotations
@@ -18,15 +20,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
+from cl_lightning.core import network_parts
 from cl_lightning.core.atomic_write import make_folder, replace_file
 from cl_lightning.core.errors import InvalidFileError
 from cl_lightning.core.file_type import ZIP, foreign_kind, kind_of_bytes
 from cl_lightning.core.missing_keys import complete_checkpoint
+from cl_lightning.core.network_parts import FOLDER, file_of, weights_of
 from cl_lightning.core.types import Plain
 
 VERSION = 3
 """Version of the format. Version 1 had no records of the tasks, version 2 no position within a task and no checksum."""
+REFERRING = 4
+"""Version of a file that refers to parts in files of their own. Once it is read it is one of :data:`VERSION`."""
 
 _MARK = b"\ncl_lightning sha256 "
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
@@ -70,6 +77,15 @@ class Position:
 
 class AlteredError(Exception):
     """A file that is not as it was written: torn, or changed afterwards."""
+
+
+class PartError(AlteredError):
+    """A part of a checkpoint that is missing, or not as it was written."""
+
+    def __init__(self, part: Path, reason: str) -> None:
+        self.part = part
+        self.reason = reason
+        super().__init__(f"its part {part.name} {reason}")
 
 
 def write_checkpoint(folder: Path, position: Position, payload: dict[str, Plain]) -> Path:
@@ -135,7 +151,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     they came.
 
     Raises:
-        AlteredError: it is not as it was written.
+        AlteredError: it is not as it was written; ``PartError``: a part is missing, or is not.
         InvalidFileError: it is of another version, or holds more than tensors and plain values (code, for example).
     """
     altered = alteration(path)
@@ -144,12 +160,31 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     _check_begin(path)
     payload = _read(path, altered)
     version = payload.get("version") if isinstance(payload, dict) else None
-    if type(version) is not int or version != VERSION:  # older ones have no checksum, so their number is checked first
+    if type(version) is not int or version not in (
+        VERSION,
+        REFERRING,
+    ):  # older ones have no checksum, so their number is checked first
         reason = f"has format {version}, this program reads format {VERSION}"
         raise InvalidFileError(path, reason, "use the release that wrote it")
     if altered is not None:
         raise AlteredError(altered)
+    if version == REFERRING:
+        whole = network_parts.joined(payload, lambda digest: _read_part(path.parent / FOLDER, digest))
+        payload = {**whole, "version": VERSION}
     return complete_checkpoint(payload)
+
+
+def _read_part(folder: Path, digest: str) -> dict[str, Tensor]:
+    """Return the weights of a part. Raises ``PartError`` if it is missing or not as it was written."""
+    file = file_of(folder, digest)
+    if not file.exists():
+        raise PartError(file, f"is missing: it must stand in {folder}")
+    try:
+        if (altered := alteration(file)) is not None:
+            raise AlteredError(altered)
+        return weights_of(_read(file, None), digest)
+    except (AlteredError, ValueError) as error:
+        raise PartError(file, f"in {folder} cannot be used: {error}") from error
 
 
 def _check_begin(path: Path) -> None:
@@ -180,12 +215,20 @@ def _read(path: Path, altered: str | None) -> Any:
 def last_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the last state in ``folder`` that can be read, and its file; None if there is none. A torn or altered file
     is named in a warning, and the one before it is taken.
+
+    Raises ``InvalidFileError`` if none can be read for want of a part: nobody shall train all of a run again, over
+    checkpoints that may be whole, because a folder was not copied.
     """
+    lacking: PartError | None = None
     for path in reversed(list_checkpoints(folder)):
         try:
             return path, load_checkpoint(path)
         except (AlteredError, OSError) as error:
             log.warning("%s cannot be used (%s): going back to the one before", path, error)
+            lacking = error if isinstance(error, PartError) else lacking
+    if lacking is not None:
+        mend = "put it there from a copy of the run's folder, or start a new run"
+        raise InvalidFileError(lacking.part, "is missing or altered, and no checkpoint can be used without it", mend)
     return None
 
 
@@ -196,9 +239,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def checkpoint_bytes(folder: Path) -> int:
-    """Return the bytes of all checkpoints in ``folder``."""
+    """Return the bytes of all checkpoints in ``folder`` and of their parts."""
     total = 0
-    for path in list_checkpoints(folder):
+    for path in [*list_checkpoints(folder), *(folder / FOLDER).glob("*.pt")]:
         with suppress(OSError):  # another process of the run may be removing it
             total += path.stat().st_size
     return total

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cl_lightning.checkpoint.files import VERSION, Position, last_checkpoint, load_checkpoint
+from cl_lightning.checkpoint.files import REFERRING, VERSION, Position, last_checkpoint, load_checkpoint
+from cl_lightning.checkpoint.parts import Parts
 from cl_lightning.checkpoint.schema import check_state
 from cl_lightning.core.errors import InvalidFileError
+from cl_lightning.core.network_parts import references
 from cl_lightning.core.records import PhaseRecord, TaskRecord
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import PhaseCheckpoint, Plain
@@ -122,14 +124,20 @@ def last_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def checkpoint_payload(
-    method: Method, state: RunState, source: ImageSource, identity: dict[str, Plain]
+    method: Method, state: RunState, source: ImageSource, identity: dict[str, Plain], parts: Parts | None = None
 ) -> dict[str, Plain]:
-    """Return the whole state of a run; ``identity`` identifies it (protocol, class names, data fingerprint)."""
+    """Return the whole state of a run; ``identity`` identifies it (protocol, class names, data fingerprint).
+
+    With ``parts``, what cannot change any more is written there unless it has been, and referred to.
+    """
+    networks = {
+        "network": _network_state(method.network, parts),
+        "teacher": None if method.teacher is None else _network_state(method.teacher, parts, frozen=True),
+    }
     return {
-        "version": VERSION,
+        "version": REFERRING if references(networks) else VERSION,
         "identity": identity,
-        "network": _network_state(method.network),
-        "teacher": None if method.teacher is None else _network_state(method.teacher),
+        **networks,
         "extra": method.extra_state(),
         "memory": memory_state(state.memory, source),
         "step_offset": state.step_offset,
@@ -252,7 +260,10 @@ def _with_lists(plain: Mapping[str, Plain], name: Callable[[Plain], int | str]) 
     return {**plain, "lists": [named(each) for each in plain["lists"]], **held}
 
 
-def _network_state(network: Network) -> dict[str, Plain]:
+def _network_state(network: Network, parts: Parts | None, *, frozen: bool = False) -> dict[str, Plain]:
+    if parts is not None:
+        role = "teacher" if frozen else "network"
+        return {"structure": network.structure(), **parts.write(role, network, frozen=frozen)}
     return {"structure": network.structure(), "weights": {k: v.cpu() for k, v in network.state_dict().items()}}
 
 

@@ -21,6 +21,7 @@ from cl_lightning.config.schema import (
     MethodConfig,
     MixupConfig,
     ModelConfig,
+    PathNetConfig,
     RecipeConfig,
     ResNet18Config,
     TaskTransformerConfig,
@@ -209,6 +210,6 @@ def _fill_model(model: Open[ModelConfig], data: DataConfig) -> ModelConfig:
     size = data.preprocess.size
     if getattr(model, "patch_size", 0) is None and not _has_own_patches(model, size):
         model = dataclasses.replace(model, patch_size=data.suggests.patch_size)  # type: ignore[call-arg]
-    if isinstance(model, ResNet18Config):
+    if isinstance(model, ResNet18Config | PathNetConfig):
         model = dataclasses.replace(model, stem=_or(model.stem, "large" if size > _SMALL else "small"))
     return model

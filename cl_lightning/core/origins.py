@@ -23,7 +23,8 @@ def origin_of_run(of_method: str, encoder: str, model: str, *, rebuilt: bool = F
 
     Args:
         of_method: label of its method.
-        encoder: kind of network that the method is for: ``transformer``, ``conv_transformer``, ``cnn`` or ``vit``.
+        encoder: kind of network that the method is for: ``transformer``, ``conv_transformer``, ``cnn``, ``paths`` or
+            ``vit``.
         model: kind of the network that it runs on.
         rebuilt: True for a run with a part that was rebuilt from another paper's text.
 

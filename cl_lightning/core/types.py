@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
+from cl_lightning.core.gradient_noise import GradientNoise
+
 T = TypeVar("T")
 
 CLASS_INCREMENTAL = "class_incremental"
@@ -185,8 +187,9 @@ class Sampling:
     drop_last: bool = True
     """Leave out an incomplete last batch (never the only one)."""
     copies: int = 1
+    """Times an epoch goes over each image, at least 1."""
     fixed: bool = False
-    """An epoch goes over each image ``copies`` times; ``fixed``: they are augmented as in the phase's first epoch."""
+    """An image's copies are augmented as in the phase's first epoch in all others too."""
 
 
 @dataclass(frozen=True)
@@ -240,21 +243,6 @@ class Schedule:
     gamma: float = 0.1
     lag: bool = False
     """Epoch e uses the rate of epoch e - 1 (as published: the schedule is stepped after each epoch)."""
-
-
-@dataclass(frozen=True)
-class GradientNoise:
-    """Normal noise on each element of the gradient (End-to-End, Castro et al. 2018)."""
-
-    scale: float
-    power: float
-    """Epoch e has the deviation scale / (1 + e)^power, of the gradient summed over a step's images; scale > 0."""
-    first_epoch: int = 1
-    """Number e of the phase's first epoch: a phase may go on where another one ended."""
-
-    def deviation(self, epoch: int, images: int) -> float:
-        """Return the deviation in the phase's ``epoch`` (from 0), for the mean gradient over ``images``."""
-        return float(self.scale / (1 + self.first_epoch + epoch) ** self.power / images)
 
 
 @dataclass(frozen=True)
@@ -348,6 +336,8 @@ class Herd:
     """Keep as many of a new class as an old one has, beyond the budget: for a phase that trains on both alike. Another
     herding ``again`` ends it.
     """
+    at_random: bool = False
+    """A random choice in place of herding, drawn by the run's key: no image is looked at."""
 
 
 @dataclass(frozen=True)
@@ -388,6 +378,8 @@ class DataAccess(Protocol):
 
     exemplars: dict[int, Tensor]
     """Global label -> training rows in the memory, of all replicas together, ascending; none that is held out."""
+    held_out: dict[int, Tensor]
+    """Global label -> training rows that are held out, as many of a new class as of an old one; empty without them."""
     flips: bool
     """True if a mirrored image is still an image of its class (not so for digits)."""
 

@@ -78,7 +78,8 @@ class RawBatch(NamedTuple):
     images: Tensor
     """(B, channels, size, size) uint8 if they are read one by one; (0,) for arrays, indexed on the device."""
     host_positions: Tensor
-    """``positions``, or ``StepIndices.copies``, on the host: augmentation is drawn without waiting for a device."""
+    """``positions``, or ``StepIndices.copies``, on the host: augmentation is drawn there, without waiting for a device.
+    """
     host_labels: Tensor
     """``labels`` again, likewise: each of several data sets may be augmented in its own way."""
 

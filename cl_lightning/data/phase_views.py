@@ -96,15 +96,18 @@ def _balanced(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica:
 
 
 def _held_out(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: ViewKey) -> Tensor:
-    """Return the images that are held out, of a new class no more than of an old one.
+    parts = list(balanced_held_out(memory.held_out, tasks[-1]).values())
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+
+
+def balanced_held_out(held: Mapping[int, Tensor], task: Task) -> dict[int, Tensor]:
+    """Return label -> rows that are held out, labels ascending, of a new class no more than of an old one.
 
     Of a new class more may be held out (BiC's authors set all aside at the first task's size); only as many are used.
     """
-    held, task = memory.held_out, tasks[-1]
     sizes = [len(rows) for label, rows in held.items() if label < task.num_old]
     count = max(sizes, default=max(map(len, held.values()), default=0))
-    parts = [held[label][:count] for label in sorted(held)]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+    return {label: held[label][:count] for label in sorted(held)}
 
 
 def _cumulative(tasks: Sequence[Task], memory: Exemplars, labels: Tensor, replica: int, key: ViewKey) -> Tensor:

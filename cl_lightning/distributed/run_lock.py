@@ -138,6 +138,8 @@ def _tidy(run_dir: Path) -> None:
     remove_parts(run_dir, *(f"{name}*" for name in ("config", "results", "accuracy", "metrics", "images", "wandb_id")))
     if not (run_dir / "checkpoints").is_symlink():
         remove_parts(run_dir / "checkpoints")
+        if not (run_dir / "checkpoints" / "parts").is_symlink():
+            remove_parts(run_dir / "checkpoints" / "parts")
     for part in run_dir.glob(".exemplars.*part"):
         shutil.rmtree(part, ignore_errors=True)
 

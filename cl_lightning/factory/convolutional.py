@@ -1,5 +1,5 @@
-"""Methods on a convolutional backbone: fine-tuning, joint, LwF, iCaRL, UCIR, PODNet, BiC, End-to-End, WA and DER, from
-options.
+"""Methods on a convolutional backbone: fine-tuning, joint, LwF, iCaRL, UCIR, PODNet, BiC, RPS-Net, End-to-End, WA and
+DER, from options.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from cl_lightning.config.schema import (
     E2EConfig,
     LwFConfig,
     PODNetConfig,
+    RPSNetConfig,
     UCIRConfig,
     WAConfig,
 )
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.gradient_noise import GradientNoise
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import GradientNoise, Phase, View
+from cl_lightning.core.types import Phase, View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import backbone_structure, embedding_network, named_network
 from cl_lightning.factory.phases import MAIN, build_phase
-from cl_lightning.methods import bic, der, e2e, icarl, lwf, podnet, ucir, wa
+from cl_lightning.methods import bic, der, e2e, icarl, lwf, podnet, rpsnet, ucir, wa
 from cl_lightning.methods.base import Method
 from cl_lightning.methods.finetune import Finetune
 from cl_lightning.models.prunable_resnet import CHANNEL_MASKS
@@ -167,6 +169,38 @@ def build_bic(config: Config, scenario: Scenario, key: Key) -> Method:
     )
     head = {"head": "bias_corrected", "every_pair": method.pairs == "all"}
     return bic.BiC(embedding_network(config, scenario, key, head=head), main, correction, options)
+
+
+def build_rpsnet(config: Config, scenario: Scenario, key: Key) -> Method:
+    """Return RPS-Net. Raises ``UserError`` without a memory, and for a network without paths."""
+    method = config.method
+    assert isinstance(method, RPSNetConfig)
+    _refuse_no_memory(config, "chooses between paths by images of old classes too", "method=lwf")
+    if backbone_structure(config, scenario)["kind"] != "path_net":
+        raise UserError(
+            f"{config.model.typed()}: method=rpsnet chooses paths through parallel modules, and it has none; type "
+            "model=path_net or model=path_net_tiny"
+        )
+    parity = method.reference_parity
+    options = rpsnet.RPSNetOptions(
+        method.modules,
+        method.path_every,
+        method.candidates,
+        method.temperature,
+        method.growth,
+        method.held_out,
+        reference_parity=parity,
+    )
+    every_class = {"head": "allocated", "outputs": scenario.tasks[-1].num_seen}
+    network = embedding_network(
+        config,
+        scenario,
+        key,
+        head=every_class if parity else None,
+        backbones={"path_net": {"layer7_residual": not parity, "modules": method.modules}},
+    )
+    main = build_phase(MAIN, method.main, config, View.MERGED, rpsnet.MAIN_PARTS)
+    return rpsnet.RPSNet(network, main, options)
 
 
 def build_e2e(config: Config, scenario: Scenario, key: Key) -> Method:

@@ -21,6 +21,8 @@ from cl_lightning.memory.rehearsal import Budget, RehearsalMemory
 
 _PUBLISHED_BRIGHTNESS = 63 / 255
 """Brightness jitter of the PODNet and DER code bases."""
+_PUBLISHED_ROTATION = 10.0
+"""Degrees of RPS-Net's recipe."""
 
 
 def build_scenario(config: Config) -> Scenario:
@@ -72,6 +74,7 @@ def _augmentation(name: str, crop_padding: int, flip: bool, cutout: int) -> Augm
         "none": None,
         "basic": basic,
         "brightness": dataclasses.replace(basic, brightness=_PUBLISHED_BRIGHTNESS),
+        "rotation": dataclasses.replace(basic, rotation=_PUBLISHED_ROTATION),
         "randaugment": dataclasses.replace(basic, randaugment=RandAugment()),
         "variants": dataclasses.replace(basic, variants=True),
     }[name]

@@ -22,6 +22,7 @@ from cl_lightning.config.schema import (
     MEATConfig,
     PODNetConfig,
     RanPACConfig,
+    RPSNetConfig,
     SimpleCILConfig,
     UCIRConfig,
     WAConfig,
@@ -38,6 +39,7 @@ from cl_lightning.factory.convolutional import (
     build_joint,
     build_lwf,
     build_podnet,
+    build_rpsnet,
     build_ucir,
     build_wa,
 )
@@ -59,6 +61,7 @@ _METHODS: dict[type, Callable[[Config, Scenario, Key], Method]] = {
     PODNetConfig: build_podnet,
     UCIRConfig: build_ucir,
     BiCConfig: build_bic,
+    RPSNetConfig: build_rpsnet,
     E2EConfig: build_e2e,
     WAConfig: build_wa,
     DERConfig: build_der,

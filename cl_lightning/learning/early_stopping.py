@@ -98,11 +98,13 @@ def judged(method: Method, task: Task, images: Images) -> Tensor:
 
 def check_kept(state: StoppingState, network: Network) -> None:
     """Raise ``InvalidFileError`` if the best network of a checkpoint is not one of ``network``'s form."""
-    own = network.state_dict()
-    alike = state.weights.keys() == own.keys() and all(state.weights[name].shape == own[name].shape for name in own)
+    own, needed = network.state_dict(), network.unsettled_state()  # checkpoints of earlier versions have all
+    alike = needed.keys() <= state.weights.keys() <= own.keys() and all(
+        value.shape == own[name].shape for name, value in state.weights.items()
+    )
     if state.checks and not alike:
         raise InvalidFileError("the best network in the checkpoint", "is not of the form of its run's")
 
 
 def _weights(learner: Learner) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in learner.network.state_dict().items()}
+    return {name: value.detach().cpu().clone() for name, value in learner.network.unsettled_state().items()}

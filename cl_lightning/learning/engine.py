@@ -172,7 +172,7 @@ class Engine:
         if stopping is None:
             assert learner.steps_done == draws.total_steps, "a phase must take all its steps"
         else:
-            method.network.load_state_dict(stopping.weights, strict=True)
+            method.network.load_state_dict(stopping.weights, strict=False)  # what is settled is not among them
         self._check_answers(method, learner, draws.rows[0][: self.options.evaluation_batch])
         images = draws.images * (learner.steps_done - before) // draws.total_steps
         return Fitted(learner.steps_done, images, time.monotonic() - started, stopping)
@@ -370,19 +370,21 @@ class EngineDataAccess:
         network: Network,
         scenario: Scenario,
         exemplars: dict[int, Tensor],
-        held_out: Tensor,
+        held_out: dict[int, Tensor],
+        held_rows: Tensor,
         flips: bool,
     ) -> None:
         self._engine = engine
         self._network = network
         self._scenario = scenario
         self.exemplars = exemplars
-        self._held_out = held_out
+        self.held_out = held_out
+        self._held_rows = held_rows
         self.flips = flips
 
     def rows_of(self, label: int) -> Tensor:
         """Return the training rows of a class of the current task, without those that are held out."""
-        return without(self._scenario.class_rows(label), self._held_out)
+        return without(self._scenario.class_rows(label), self._held_rows)
 
     def embed(self, rows: Tensor, embed: Embed, *, flip: bool = False) -> Tensor:
         """Return embeddings of clean training images; (n, F) float32 on the CPU."""

@@ -41,7 +41,7 @@ class StoppingState:
     """Number of the check, from 1, that found it: its epoch."""
     latest: float | None = None
     weights: dict[str, Tensor] = field(default_factory=dict)
-    """State of the network then, on the CPU."""
+    """State of the network then, on the CPU, without what is settled: a phase does not change that."""
 
     @property
     def waited(self) -> int:

@@ -45,3 +45,17 @@ def soft_cross_entropy(student: Scores, teacher: Scores, temperature: float) -> 
     """
     log_student = (at_least_float32(student) / temperature).log_softmax(dim=-1)
     return -((at_least_float32(teacher) / temperature).softmax(dim=-1) * log_student).sum(dim=-1).mean()
+
+
+def divergence_from(
+    student: Scores, targets: Scores, temperature: float, *, rectified: bool = False
+) -> Float[Tensor, ""]:
+    """Return KL(softmax(targets / T) || softmax(student / T)), sum over classes and mean over images, without T^2.
+
+    ``rectified`` takes each class's summand at 0 where it is negative, as the code of RPS-Net (Rajasegaran et al. 2019)
+    does: that is no divergence, and more than it.
+    """
+    log_student = (at_least_float32(student) / temperature).log_softmax(dim=-1)
+    log_target = (at_least_float32(targets) / temperature).log_softmax(dim=-1)
+    terms_BC = log_target.exp() * (log_target - log_student)
+    return (terms_BC.clamp(min=0) if rectified else terms_BC).sum(dim=-1).mean()

@@ -67,7 +67,7 @@ class E2E(Method):
         phases = self._phases
         if task.index == 0:
             return [Grow(), Fit(phases.first or phases.main), Herd(), Evaluate()]
-        balanced = [Herd(as_old=True), Act(TEMPORARY_TEACHER), Fit(phases.balanced), Herd(again=True)]
+        balanced: list[PlanItem] = [Herd(as_old=True), Act(TEMPORARY_TEACHER), Fit(phases.balanced), Herd(again=True)]
         return [Grow(), Fit(phases.main), *balanced, Evaluate()]
 
     def grow(self, task: Task, key: Key, look: DataAccess) -> None:

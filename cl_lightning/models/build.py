@@ -10,6 +10,7 @@ from cl_lightning.core.missing_keys import EMBEDDING_NETWORK, TOKEN_NETWORK, com
 from cl_lightning.core.rng import Key, torch_seeded
 from cl_lightning.models.adapters import AdaptedViTBackbone
 from cl_lightning.models.alexnet import AlexNet
+from cl_lightning.models.allocated_head import AllocatedLinear
 from cl_lightning.models.backbone import Backbone
 from cl_lightning.models.bias_correction import BiasCorrectedLinear
 from cl_lightning.models.conv_vit import ConvViT
@@ -33,6 +34,7 @@ from cl_lightning.models.heads import (
 from cl_lightning.models.knowledge_transfer import KnowledgeTransferBlock
 from cl_lightning.models.masked_network import MaskedNetwork
 from cl_lightning.models.network import Network
+from cl_lightning.models.path_network import PathBackbone
 from cl_lightning.models.plain_vit import PlainViT
 from cl_lightning.models.proxies import ProxiesByTask
 from cl_lightning.models.prunable_resnet import PrunableResNet
@@ -79,6 +81,7 @@ def build_backbone(structure: Structure) -> Backbone:
         "cifar_resnet": CifarResNet,
         "resnet18": ResNet18,
         "alexnet": AlexNet,
+        "path_net": PathBackbone,
         "timm_backbone": TimmBackbone,
         "plain_vit": PlainViTBackbone,
         "adapted_vit": AdaptedViTBackbone,
@@ -150,6 +153,7 @@ def _embedding_network(structure: Structure) -> EmbeddingNetwork:
         "linear": lambda: GrowingLinear(backbone.dim, bias=known["bias"]),
         "linear_by_task": lambda: LinearByTask(backbone.dim, bias=known["bias"]),
         "bias_corrected": lambda: BiasCorrectedLinear(backbone.dim, every=known["every_pair"]),
+        "allocated": lambda: AllocatedLinear(backbone.dim, known["outputs"]),
         "cosine_by_task": lambda: CosineByTask(backbone.dim),
         "proxies_by_task": lambda: ProxiesByTask(backbone.dim, known["proxies"]),
         "mean_cosines": lambda: MeanCosines(backbone.dim, linear=known["linear"], cosine=known.get("cosine", False)),

@@ -181,6 +181,11 @@ class ExtractorNetwork(Network):
             "auxiliary": [] if self.auxiliary_classifier is None else list(self.auxiliary_classifier.parameters()),
         }
 
+    def settled(self) -> list[str]:
+        """Return the extractors of earlier tasks, and a newest one that is never trained."""
+        newest = len(self.extractors) - 1
+        return [f"extractors.{k}" for k, each in enumerate(self._backbones()) if k < newest or each.frozen]
+
     def structure(self) -> dict[str, Any]:
         """Return the sizes of each extractor and the classes of each task; see :meth:`from_parts`."""
         return {

@@ -235,6 +235,10 @@ class MaskedNetwork(Network):
         masked = bool(self._masked_blocks or self._ffn_masks)
         return None if masked or (self._plain_first and not self.kept) else self.vit
 
+    def settled(self) -> list[str]:
+        """Return the transformer, once the first task has trained it if it has to: masks lie beside it."""
+        return [] if self._plain_first and not self.kept else ["vit"]
+
     def through(self, images: Images, task: int) -> Float[Tensor, "B D"]:
         """Embed images through the masks of ``task``."""
         return self.vit(images, self.folded(task))

@@ -89,6 +89,18 @@ class Network(nn.Module, ABC):
         """
         return None
 
+    def settled(self) -> list[str]:
+        """Return the names of the modules that nothing changes any more, neither weights nor statistics, in this task
+        or a later one: a checkpoint refers to each, and it is written once.
+        """
+        trunk = self.frozen_trunk()
+        return [] if trunk is None else [name for name, module in self.named_modules() if module is trunk]
+
+    def unsettled_state(self) -> dict[str, Tensor]:
+        """Return the state dict without the settled modules: what may differ between two moments of a task."""
+        beginnings = tuple(f"{name}." for name in self.settled())
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(beginnings)}
+
     def branches(self) -> list[Branch]:
         """Return the residual branches that stochastic depth acts on; empty where there is none."""
         return []

@@ -88,6 +88,10 @@ class SeparateNetwork(Network):
             "head": [p for head in list(self.heads)[-1:] for p in head.parameters()],
         }
 
+    def settled(self) -> list[str]:
+        """Return the transformers of earlier tasks."""
+        return [f"transformers.{k}" for k in range(len(self.transformers) - 1)]
+
     def structure(self) -> dict[str, Any]:
         """Return the sizes of a transformer, all alike, and the classes of each task."""
         return {"kind": "separate_network", "vit": self.transformer.structure(), "classes": self.sizes()}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cl_lightning.core.errors import InvalidSettingError
 from cl_lightning.core.file_type import foreign_kind
+from cl_lightning.core.network_parts import FOLDER, file_of, joined, references, weights_of
 
 Weights = Mapping[str, Tensor]
 """Tensors by the names of a state dict."""
@@ -40,7 +42,9 @@ def read_weights(path: Path, argument: str = "path") -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _whole(torch.load(path, map_location="cpu", weights_only=True), path, argument)
+    except InvalidSettingError:
+        raise
     except Exception as error:  # readers raise almost anything for a file that is not theirs
         first = str(error).strip().split("\n")[0][:120]
         mend = "take a file of tensors, .safetensors or .pth"
@@ -51,6 +55,22 @@ def read_weights(path: Path, argument: str = "path") -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise InvalidSettingError(argument, path, "holds no weights by name", mend="take a file of a state dict")
     return content
+
+
+def _whole(content: Any, path: Path, argument: str) -> Any:
+    """Return the content of a checkpoint of ours with the parts that it refers to; of another file, as it is."""
+    if not isinstance(content, dict):
+        return content
+    folder = path.parent / FOLDER
+    for digest in sorted(references(content)):
+        if not (file := file_of(folder, digest)).is_file():
+            reason = f"is not whole: its part {file.name} is missing"
+            raise InvalidSettingError(argument, path, reason, mend=f"put it into {folder}")
+
+    def read(digest: str) -> dict[str, Tensor]:
+        return weights_of(torch.load(file_of(folder, digest), map_location="cpu", weights_only=True), digest)
+
+    return joined(content, read)
 
 
 def within(weights: Weights, prefixes: Sequence[str]) -> dict[str, Tensor]:

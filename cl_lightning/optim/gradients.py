@@ -20,7 +20,7 @@ def change_gradients(
     deviation: Tensor | None,
     scale: Tensor | None,
 ) -> None:
-    """Clamp or clip the gradients, add noise, add what decays weights by their norm, where the phase asks for it.
+    """Clamp the gradients, shorten them, add noise, add what decays weights by their norm, where the phase asks for it.
 
     ``factors`` are those of each parameter; ``stream`` and ``deviation`` are those of :func:`add_noise`, None: no
     noise; ``scale`` is the factor of the gradients in half precision.
@@ -61,6 +61,27 @@ def clamp_gradients(parameters: Sequence[nn.Parameter], bound: float, scale: Ten
 
 
 @torch.no_grad()
+def clip_gradients(parameters: Sequence[nn.Parameter], largest: float, scale: Tensor | None = None) -> None:
+    """Shorten the gradient of all parameters together to a norm of at most ``largest``, in place, by the factor
+    largest / (norm + 1e-6) of torch's ``clip_grad_norm_`` (HAT's public code, with 10,000). Nothing waits for the
+    device.
+
+    Args:
+        parameters: those that are trained; one without a gradient is left out.
+        largest: the norm, > 0.
+        scale: factor of the gradients in half precision, on their device. A gradient that overflowed stays as it is:
+            mixed precision skips the step and lowers the scale.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return
+    norm = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(gradients))))
+    unit = torch.ones_like(norm) if scale is None else scale.to(norm)
+    factor = (largest * unit / (norm + 1e-6 * unit)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, torch.where(norm.isfinite(), factor, torch.ones_like(factor)))
+
+
+@torch.no_grad()
 def add_noise(
     parameters: Sequence[nn.Parameter], stream: Tensor, deviation: Tensor, scale: Tensor | None = None
 ) -> None:
@@ -92,24 +113,3 @@ def decay_by_norm(parameters: Sequence[nn.Parameter], decays: Sequence[float], s
         if parameter.grad is not None and decay:
             factor = decay * parameter.square().sum()
             parameter.grad.add_(parameter * (factor if scale is None else factor * scale))
-
-
-@torch.no_grad()
-def clip_gradients(parameters: Sequence[nn.Parameter], largest: float, scale: Tensor | None = None) -> None:
-    """Shorten the gradient of all parameters together to a norm of at most ``largest``, in place, by the factor
-    largest / (norm + 1e-6) of torch's ``clip_grad_norm_`` (HAT's public code, with 10,000). Nothing waits for the
-    device.
-
-    Args:
-        parameters: those that are trained; one without a gradient is left out.
-        largest: the norm, > 0.
-        scale: factor of the gradients in half precision, on their device. A gradient that overflowed stays as it is:
-            mixed precision skips the step and lowers the scale.
-    """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
-        return
-    norm = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(gradients))))
-    unit = torch.ones_like(norm) if scale is None else scale.to(norm)
-    factor = (largest * unit / (norm + 1e-6 * unit)).clamp(max=1.0)
-    torch._foreach_mul_(gradients, torch.where(norm.isfinite(), factor, torch.ones_like(factor)))

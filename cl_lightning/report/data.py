@@ -29,7 +29,9 @@ FOLDER = "report"
 """Subfolder of a run: the figures, and the data that they are drawn from."""
 _ARRAYS, _PLAIN = "data.npz", "data.json"
 _MANY_CLASSES = 1024
-"""Of more classes, the cells of the confusion matrix that are not empty are saved: of 5,000, packing all takes 20 s."""
+"""Largest number of classes whose confusion matrix is saved whole: packing that of 5,000 takes up to 20 s. Of more, the
+cells that are not empty are saved.
+"""
 _CELLS, _CLASSES = "confusion_cells", "confusion_classes"
 
 

@@ -30,6 +30,7 @@ from cl_lightning.config.schema import (
     MEATConfig,
     MethodConfig,
     ModelConfig,
+    PathNetConfig,
     RanPACConfig,
     ResNet18Config,
     TaskTransformerConfig,
@@ -229,6 +230,16 @@ def _resnet18(model: ResNet18Config, image_size: int, channels: int) -> _Trunk:
     return _Trunk(weights, dim=8 * width)
 
 
+def _path_net(model: PathNetConfig, image_size: int, channels: int) -> _Trunk:
+    """Return the size of one path, biases of its convolutions included."""
+    width, stem = model.width, 49 if model.stem == "large" else 9
+    weights = (stem * channels + 3) * width
+    for before, after in pairwise((1, 1, 1, 2, 2, 4, 4, 8, 8)):
+        weights += _residual_block(before * width, after * width) + 2 * after * width
+        weights += (9 * before * width + 3) * after * width if before != after else 0
+    return _Trunk(weights, dim=8 * width)
+
+
 MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {
     ConViTConfig: _convit,
     ConvViTConfig: _conv_vit,
@@ -238,6 +249,7 @@ MODELS: dict[type[ModelConfig], Callable[[Any, int, int], _Trunk]] = {
     AlexNetConfig: _alexnet,
     CifarResNetConfig: _cifar_resnet,
     ResNet18Config: _resnet18,
+    PathNetConfig: _path_net,
 }
 """Type of a model's options -> function of the options, the side of the images and their channels."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from cl_lightning.config.early_stopping import stops_early
 from cl_lightning.config.schedule_scales import epochs_of, scale_name, trained_phases
-from cl_lightning.config.schema import Config, DERConfig, JointConfig
+from cl_lightning.config.schema import Config, DERConfig, JointConfig, RPSNetConfig
 from cl_lightning.config.unused.conditions import has_no_split
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.run.protocol import own_pictures
@@ -17,20 +17,15 @@ from cl_lightning.run.protocol import own_pictures
 _NEARLY_ALL = 0.9
 """Share of the old training images that a memory may hold before a run is hardly continual any more."""
 _A_TENTH = 0.1
+_PUBLISHED_PATHS = 8
+"""Candidates that RPS-Net's authors try."""
 _FEW = 20
 """Images of a task to evaluate on, up to which one of them is five points of its accuracy."""
 
 
 def caveats(config: Config, scenario: Scenario) -> list[str]:
     """Return a line for each caveat, the most serious first."""
-    return [
-        line
-        for check in (
-            *(_remembers_all, _single_task, _single_classes, _few_images, _few_to_stop_by, _one_epoch),
-            _own_pruning,
-        )
-        for line in check(config, scenario)
-    ]
+    return [line for check in _CHECKS for line in check(config, scenario)]
 
 
 def _remembers_all(config: Config, scenario: Scenario) -> Iterator[str]:
@@ -158,3 +153,22 @@ def _own_pruning(config: Config, scenario: Scenario) -> Iterator[str]:
         "extractors cut by their scales are an adaptation from Simple-DER's abstract, from which the paper's method "
         "cannot be rebuilt: compare with nothing published, or type method.pruning.rule=masks"
     )
+
+
+def _few_paths(config: Config, scenario: Scenario) -> Iterator[str]:
+    """Report that fewer paths are tried than in the published runs of RPS-Net, where any is drawn."""
+    method = config.method
+    if not isinstance(method, RPSNetConfig) or len(scenario.tasks) <= method.path_every:
+        return
+    if method.candidates < _PUBLISHED_PATHS:
+        yield (
+            f"method.candidates={method.candidates} is fewer than the {_PUBLISHED_PATHS} paths that the published runs "
+            "try for each new one; type method.candidates=8"
+        )
+
+
+_CHECKS = (
+    *(_remembers_all, _single_task, _single_classes, _few_images, _few_to_stop_by, _one_epoch),
+    *(_own_pruning, _few_paths),
+)
+"""From the most serious on."""

@@ -16,7 +16,7 @@ from cl_lightning.core.errors import UserError
 from cl_lightning.core.paths import writing
 from cl_lightning.distributed.run_lock import only_writer
 
-_FOLDERS = ("checkpoints", "exemplars", "report", "wandb", "tensorboard", ".hydra")
+_FOLDERS = ("checkpoints", "checkpoints/parts", "exemplars", "report", "wandb", "tensorboard", ".hydra")
 """Folders in which a run writes. A link there would lead out of the folder that was typed, itself maybe a link."""
 
 

@@ -70,6 +70,9 @@ def choose_exemplars(
     chosen = []
     for replica in range(memory.num_lists):
         groups = _candidates(memory, item, task, scenario, replica)
+        if item.at_random:
+            chosen.append({label: _shuffled(rows, key.fold(replica, label)) for label, rows in groups.items()})
+            continue
         augmented = key.fold(replica) if item.augmented else None
         ranked = engine.map_groups(method.network, list(groups.values()), method.embed, best, key=augmented)
         chosen.append({label: rows[ranks] for (label, rows), ranks in zip(groups.items(), ranked, strict=True)})
@@ -94,6 +97,10 @@ def _candidates(memory: RehearsalMemory, item: Herd, task: Task, scenario: Scena
     new = {label: without(scenario.class_rows(label), held) for label in task.classes}
     old = memory.exemplars(replica) if item.old_too else {}
     return {**{label: rows for label, rows in old.items() if label < task.num_old}, **new}
+
+
+def _shuffled(rows: Tensor, key: Key) -> Tensor:
+    return rows[torch.argsort(rng.bits(key, rows), stable=True)]
 
 
 def _before(memory: RehearsalMemory, item: Herd, task: Task) -> RehearsalMemory:

@@ -44,6 +44,7 @@ _SMALL_NETWORKS = {
     "conv_transformer": "conv_vit_tiny",
     "vit": "vit_tiny",
     "cnn": "resnet32",
+    "paths": "path_net_tiny",
 }
 """Network for a CPU, by the kind of encoder."""
 _NONE_TRAINED = "none: the network has been trained, and stays as it is"

@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from cl_lightning.checkpoint.files import Position, checkpoint_bytes, save_whole, write_checkpoint
+from cl_lightning.checkpoint.parts import Parts
 from cl_lightning.checkpoint.state import RunState, checkpoint_payload, last_state, load_state, restore
 from cl_lightning.config.fill_auto import changed_switches, unread_switches
 from cl_lightning.config.identity import checkpoint_settings, refuse_edits
@@ -53,6 +54,7 @@ class RunDirectory:
         self._run_dir = run_dir
         self._protocol = protocol(config, scenario)
         self._data = DataRecord(config, scenario, run_dir)
+        self._parts = Parts(self._checkpoints)
         self._notes = self._find_notes()
         self._started, self._began = time.time(), time.monotonic()  # a clock may be put back
         self._earlier: dict[str, Any] = {}
@@ -122,11 +124,14 @@ class RunDirectory:
         return f"{task}, {name}" + (f", after step {position.steps}" if position.steps else "")
 
     def save_checkpoint(self, state: RunState) -> None:
-        """Write the state: a checkpoint that the run can be resumed from."""
-        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity)
+        """Write the state: a checkpoint that the run can be resumed from. Its parts are there before it, and are
+        removed after the last one that refers to them.
+        """
+        payload = checkpoint_payload(self._method, state, self._scenario.train, self._identity, self._parts)
         payload["commits"] = self._commits
         self._restore_configuration()
         write_checkpoint(self._checkpoints, state.position, payload)
+        self._parts.remove_unreferred()
 
     def restore(self, processes: ProcessGroup) -> RunState | None:
         """Return the last saved state of the run in this folder, None if there is none; the method gets its networks.

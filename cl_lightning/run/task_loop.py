@@ -35,7 +35,7 @@ from cl_lightning.core.types import (
 )
 from cl_lightning.data.class_balance import ClassDraws, class_counts, class_weights, is_even
 from cl_lightning.data.loading import Images
-from cl_lightning.data.phase_views import ViewKey, view_rows
+from cl_lightning.data.phase_views import ViewKey, balanced_held_out, view_rows
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.data.step_sampler import PhaseSampler
 from cl_lightning.learning.display import PhaseSpan
@@ -133,7 +133,7 @@ class TaskLoop:
             case Grow():
                 if task.index == 0:
                     self.method.begin()
-                self.method.grow(task, self._key(task, "grow"), self._data_access(engine))
+                self.method.grow(task, self._key(task, "grow"), self._data_access(engine, task))
                 self._check_finite(item, task)
             case Fit(phase):
                 self._fit(task, phase, engine)
@@ -144,7 +144,7 @@ class TaskLoop:
                     self.state.memory, item, task, self.scenario, self.method, engine, self._key(task, "herd")
                 )
             case Act(name):
-                self.method.act(name, task, self._data_access(engine))
+                self.method.act(name, task, self._data_access(engine, task))
                 self._check_finite(item, task)
             case Evaluate():
                 self._evaluate(engine, task)
@@ -241,12 +241,13 @@ class TaskLoop:
         counts = class_counts(rows, self.scenario.train_labels, task.num_seen)
         return None if is_even(counts) else counts
 
-    def _data_access(self, engine: Engine) -> EngineDataAccess:
+    def _data_access(self, engine: Engine, task: Task) -> EngineDataAccess:
         memory = self.state.memory
         lists = [memory.exemplars(replica) for replica in range(memory.num_lists)]
         exemplars = {label: torch.cat([rows[label] for rows in lists]).unique() for label in lists[0]}
-        held = memory.held_out_rows()
-        return EngineDataAccess(engine, self.method.network, self.scenario, exemplars, held, self._settings.flips)
+        held, rows = balanced_held_out(memory.held_out, task), memory.held_out_rows()
+        network, flips = self.method.network, self._settings.flips
+        return EngineDataAccess(engine, network, self.scenario, exemplars, held, rows, flips)
 
     def _evaluate(self, engine: Engine, task: Task) -> None:
         """Count right answers on all tasks so far, each image once."""

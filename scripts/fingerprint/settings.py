@@ -71,6 +71,13 @@ GROUPS = (
     Group(("lwf", "icarl", "ucir", "podnet", "wa"), (*COMMON, *_SHORT, _EPOCHS, "model=resnet8", "recipe=clean")),
     Group(("bic", "e2e", "der"), (*COMMON, *_SHORT, _EPOCHS, _BALANCED, "model=resnet8", "recipe=clean")),
     Group(
+        ("rpsnet",),
+        (
+            *COMMON, *_SHORT, _EPOCHS, "model=path_net_tiny", "recipe=clean", "method.candidates=2",
+            "data.augmentation=rotation",
+        ),
+    ),
+    Group(
         ("simplecil", "ranpac"),
         (*COMMON, "epochs_scale=0.02", "method.backbone.epochs=300", "model=resnet8", "recipe=clean"),
     ),

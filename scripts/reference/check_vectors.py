@@ -18,6 +18,7 @@ from scripts.reference import (
     podnet_vectors,
     ranpac_vectors,
     recipe_vectors,
+    rpsnet_vectors,
     simplecil_vectors,
     ucir_vectors,
 )
@@ -59,10 +60,11 @@ KINDS = {
     "lwf": Kind("LwF", lwf_vectors.matches, lwf_vectors.rows, lwf_vectors.is_input),
     "ucir": Kind("UCIR", ucir_vectors.matches, ucir_vectors.rows, ucir_vectors.is_input),
     "bic": Kind("BiC", bic_vectors.matches, bic_vectors.rows, bic_vectors.is_input),
-    "e2e": Kind("End-to-End", e2e_vectors.matches, e2e_vectors.rows, e2e_vectors.is_input),
     "der_pruning": Kind(
         "DER's pruning", der_pruning_vectors.matches, der_pruning_vectors.rows, der_pruning_vectors.is_input
     ),
+    "rpsnet": Kind("RPS-Net", rpsnet_vectors.matches, rpsnet_vectors.rows, rpsnet_vectors.is_input),
+    "e2e": Kind("End-to-End", e2e_vectors.matches, e2e_vectors.rows, e2e_vectors.is_input),
     "podnet": Kind("PODNet", podnet_vectors.matches, podnet_vectors.rows, podnet_vectors.is_input),
     "hat": Kind("HAT", hat_vectors.matches, hat_vectors.rows, hat_vectors.is_input),
     "ranpac": Kind("RanPAC", ranpac_vectors.matches, ranpac_vectors.rows, ranpac_vectors.is_input),

@@ -28,6 +28,7 @@ LABELS = {
     "icarl": "published recipe",
     "ucir": "published recipe",
     "podnet": "published recipe",
+    "rpsnet": "reconstruction",
     "wa": "published recipe",
     "der": "published",
     "finetune": "reference",

@@ -34,7 +34,7 @@ from cl_lightning.factory.methods import build_method
 from cl_lightning.methods.base import Method
 from tests.config.made import filled
 
-TINY = {"transformer": "convit_tiny", "cnn": "resnet8", "vit": "vit_tiny"}
+TINY = {"transformer": "convit_tiny", "cnn": "resnet8", "paths": "path_net_tiny", "vit": "vit_tiny"}
 """Networks that are built at once: schedules and parts do not depend on their sizes."""
 
 
@@ -345,6 +345,7 @@ def test_a_memory_is_as_large_as_the_data_suggest_or_as_was_typed() -> None:
         ("none", None),
         ("basic", Augmentation(4, flip=True)),
         ("brightness", Augmentation(4, flip=True, brightness=63 / 255)),
+        ("rotation", Augmentation(4, flip=True, rotation=10)),
         ("randaugment", Augmentation(4, flip=True, randaugment=RandAugment())),
     ],
 )
@@ -361,11 +362,12 @@ def test_a_method_has_its_own_augmentation() -> None:
 
     assert of("dytox").randaugment == RandAugment()
     assert of("wa").brightness == 63 / 255
+    assert of("rpsnet") == Augmentation(4, flip=True, rotation=10)
     assert of("icarl") == Augmentation(4, flip=True)
     assert of("dkt") == Augmentation(4, flip=True, randaugment=RandAugment(), cutout=16)
 
 
-@pytest.mark.parametrize("preset", ["basic", "brightness", "randaugment"])
+@pytest.mark.parametrize("preset", ["basic", "brightness", "rotation", "randaugment"])
 def test_cutout_goes_with_every_augmentation(preset: str) -> None:
     made = [
         build_pipeline(filled("data=cifar100_10steps", f"data.augmentation={preset}", *more), tasks(), Key(0))

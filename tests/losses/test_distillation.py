@@ -13,7 +13,12 @@ from torch.nn import functional as F
 from cl_lightning.config.yaml_files import load_option
 from cl_lightning.core import rng
 from cl_lightning.core.rng import Key
-from cl_lightning.losses.distillation import soft_cross_entropy, softmax_distillation, task_soft_cross_entropy
+from cl_lightning.losses.distillation import (
+    divergence_from,
+    soft_cross_entropy,
+    softmax_distillation,
+    task_soft_cross_entropy,
+)
 
 Loss = Callable[[Tensor, Tensor, float], Tensor]
 LOSSES = [softmax_distillation, soft_cross_entropy]
@@ -120,3 +125,19 @@ def test_one_softmax_for_each_task_is_their_sum() -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_double_precision_stays(loss: Loss) -> None:
     assert loss(scores(0).double(), scores(1).double(), 2.0).dtype == torch.float64
+
+
+def test_divergence_is_the_cross_entropy_less_the_targets_own() -> None:
+    student, targets = (rng.normal(Key(key), torch.arange(15)).view(3, 5).double() for key in (1, 2))
+    own = soft_cross_entropy(targets, targets, 2.0)
+    expected = soft_cross_entropy(student, targets, 2.0) - own
+    torch.testing.assert_close(divergence_from(student, targets, 2.0), expected)
+    assert divergence_from(targets, targets, 2.0).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_rectified_summands_are_more_than_a_divergence() -> None:
+    student = torch.tensor([[0.0, math.log(3.0)]], dtype=torch.float64)  # shares 1/4 and 3/4; the targets' are 1/2
+    targets = torch.zeros(1, 2, dtype=torch.float64)
+    low, high = 0.5 * math.log(2.0), 0.5 * math.log(2 / 3)
+    assert divergence_from(student, targets, 1.0).item() == pytest.approx(low + high)
+    assert divergence_from(student, targets, 1.0, rectified=True).item() == pytest.approx(low)

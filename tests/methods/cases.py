@@ -19,9 +19,10 @@ MODELS = {
         "model.drop_path=0.2",
     ],
     "cnn": ["model=resnet8"],
+    "paths": ["model=path_net_tiny", "model.width=2", "method.modules=3", "method.held_out=0.5"],
     "vit": ["model=vit_tiny", "model.dim=16", "model.depth=2", "model.patch_size=4", "model.drop_path=0.2"],
 }  # fmt: skip
-SMALL = {"ranpac": ["method.projection=64"]}
+SMALL = {"ranpac": ["method.projection=64"], "rpsnet": ["method.candidates=3", "method.path_every=1"]}
 CASES = {
     name: [f"method={name}", *MODELS.get(encoder_of(name), []), *SMALL.get(name, [])] for name in options("method")
 } | {
@@ -111,6 +112,14 @@ CASES = {
         "method.correction_batch_norm=training",
         *MODELS["transformer"],
     ],
+    "rpsnet as published": [
+        "method=rpsnet",
+        "method.reference_parity=true",
+        "method.candidates=2",
+        *MODELS["paths"],
+    ],
+    "rpsnet with one candidate": ["method=rpsnet", "method.candidates=1", *MODELS["paths"]],
+    "finetune on a path": ["method=finetune", "model=path_net_tiny", "model.width=2"],
     "e2e, fresh variants, plain decay": [
         "method=e2e",
         "method.variants=fresh",
@@ -148,7 +157,10 @@ MOVES_OLD_SCORES = {
     "dkt without its parts",
     "bic",
     "bic in training mode",
+    "rpsnet",
+    "rpsnet as published",
+    "rpsnet with one candidate",
 }
-"""A new extractor or token is read for old classes too; a correction is only of the newest classes."""
+"""A new extractor, token or path is read for old classes too; a correction is only of the newest classes."""
 TRAINS_ONCE = {case for case in CASES if case.startswith(("simplecil", "ranpac"))}
 """Their features are learnt in the first task, and no later one has a phase."""

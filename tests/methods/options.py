@@ -14,6 +14,7 @@ from cl_lightning.config.schema import (
     LwFConfig,
     MEATConfig,
     PODNetConfig,
+    RPSNetConfig,
     UCIRConfig,
     WAConfig,
 )
@@ -25,6 +26,7 @@ from cl_lightning.methods.hat import HATOptions
 from cl_lightning.methods.lwf import LwFOptions
 from cl_lightning.methods.meat import MEATOptions
 from cl_lightning.methods.podnet import PODNetOptions
+from cl_lightning.methods.rpsnet import RPSNetOptions
 from cl_lightning.methods.ucir import UCIROptions
 from cl_lightning.methods.wa import WAOptions
 from tests.config.made import filled
@@ -138,6 +140,21 @@ def bic_options(**changed: Any) -> BiCOptions:
         "moving_statistics": method.correction_batch_norm == "training",
     }
     return BiCOptions(**{**options, **changed})
+
+
+def rpsnet_options(**changed: Any) -> RPSNetOptions:
+    """Return RPS-Net's."""
+    method: RPSNetConfig = _method("rpsnet")
+    options: dict[str, Any] = {
+        "modules": method.modules,
+        "path_every": method.path_every,
+        "candidates": method.candidates,
+        "temperature": method.temperature,
+        "growth": method.growth,
+        "held_share": method.held_out,
+        "reference_parity": method.reference_parity,
+    }
+    return RPSNetOptions(**{**options, **changed})
 
 
 def podnet_options(**changed: Any) -> PODNetOptions:

@@ -231,6 +231,22 @@ def test_a_teacher_is_what_was_before_growth(life: MethodRun) -> None:
     assert list(predict(life.method)) == list(before)
 
 
+def test_what_is_settled_is_never_changed_again(life: MethodRun) -> None:
+    """Checkpoints refer to it, and compute its digest once (``Network.settled``)."""
+    seen: dict[str, Tensor] = {}
+    for index in range(3):
+        if index == 2 and not seen:
+            return
+        for item in life.method.plan(task(index)):
+            life.carry_out(item, task(index))
+            now = life.method.network.state_dict()
+            changed = [name for name, value in seen.items() if not torch.equal(now[name], value)]
+            assert not changed, f"{item} changes {changed[:3]}: leave it out of settled() until then"
+            kept = tuple(f"{name}." for name in life.method.network.settled())
+            assert set(seen) <= {name for name in now if name.startswith(kept)}, "once settled, always settled"
+            seen |= {name: now[name].clone() for name in now if name.startswith(kept) and name not in seen}
+
+
 def restored(life: MethodRun, settings: Config, scenario: Scenario, folder: Path) -> MethodRun:
     """Through a file into a method built anew from another seed."""
     records = RunState(life.memory)

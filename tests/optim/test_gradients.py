@@ -1,4 +1,4 @@
-"""Rules for gradients: each element is clamped, or all are shortened together, an overflow in half precision stays
+"""Rules for gradients: each element is clamped, all together are shortened, an overflow in half precision stays
 visible; noise that is a function of the step; weight decay by the norm, as recorded.
 """
 
@@ -14,8 +14,9 @@ from scipy import stats
 from torch import nn
 
 from cl_lightning.core import rng
+from cl_lightning.core.gradient_noise import GradientNoise
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import GradientNoise, Optimiser, Phase, Schedule, View
+from cl_lightning.core.types import Optimiser, Phase, Schedule, View
 from cl_lightning.optim.gradients import add_noise, change_gradients, clamp_gradients, clip_gradients, decay_by_norm
 from cl_lightning.optim.optimiser import Factors
 from tests.golden import GOLDEN
@@ -54,6 +55,38 @@ def test_an_overflow_stays_one() -> None:
     clamp_gradients([parameter], 5.0, torch.tensor(2.0))
     assert parameter.grad is not None
     assert not parameter.grad.isfinite().any()
+
+
+def test_a_long_gradient_is_shortened_as_a_whole() -> None:
+    first, none, second = parameters([3.0, 0.0, 0.0], None, [0.0, 4.0, 0.0])
+    again = parameters([3.0, 0.0, 0.0], [0.0, 4.0, 0.0])
+    clip_gradients([first, none, second], 1.0)
+    torch.nn.utils.clip_grad_norm_(again, 1.0)
+    assert [p.grad.tolist() for p in (first, second)] == [p.grad.tolist() for p in again]  # type: ignore[union-attr]
+    assert none.grad is None
+    clip_gradients([none], 1.0)
+
+
+@pytest.mark.parametrize("scale", [None, torch.tensor(64.0)])
+def test_a_short_gradient_stays_as_it_is(scale: torch.Tensor | None) -> None:
+    (parameter,) = parameters([3.0, -4.0, 0.0])
+    clip_gradients([parameter], 6.0, scale)
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == [3.0, -4.0, 0.0]
+
+
+def test_in_half_precision_the_norm_has_the_gradients_scale() -> None:
+    (parameter,) = parameters([300.0, -400.0, 0.0])
+    clip_gradients([parameter], 1.0, torch.tensor(100.0))
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == pytest.approx([60.0, -80.0, 0.0], rel=1e-5)
+
+
+def test_an_overflow_is_not_shortened_to_nothing() -> None:
+    (parameter,) = parameters([math.inf, 1.0, 2.0])
+    clip_gradients([parameter], 1.0, torch.tensor(2.0))
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == [math.inf, 1.0, 2.0]
 
 
 # ---- noise -------------------------------------------------------------------------------------------------------
@@ -137,35 +170,3 @@ def test_the_rules_of_a_phase_follow_one_another() -> None:
     assert vector.grad is not None
     torch.testing.assert_close(matrix.grad.flatten(), 1 + noise[:2] + 0.5 * 0.1 * 8 * 2)
     torch.testing.assert_close(vector.grad, 1 + noise[2:])
-
-
-def test_a_long_gradient_is_shortened_as_a_whole() -> None:
-    first, none, second = parameters([3.0, 0.0, 0.0], None, [0.0, 4.0, 0.0])
-    again = parameters([3.0, 0.0, 0.0], [0.0, 4.0, 0.0])
-    clip_gradients([first, none, second], 1.0)
-    torch.nn.utils.clip_grad_norm_(again, 1.0)
-    assert [p.grad.tolist() for p in (first, second)] == [p.grad.tolist() for p in again]  # type: ignore[union-attr]
-    assert none.grad is None
-    clip_gradients([none], 1.0)
-
-
-@pytest.mark.parametrize("scale", [None, torch.tensor(64.0)])
-def test_a_short_gradient_stays_as_it_is(scale: torch.Tensor | None) -> None:
-    (parameter,) = parameters([3.0, -4.0, 0.0])
-    clip_gradients([parameter], 6.0, scale)
-    assert parameter.grad is not None
-    assert parameter.grad.tolist() == [3.0, -4.0, 0.0]
-
-
-def test_in_half_precision_the_norm_has_the_gradients_scale() -> None:
-    (parameter,) = parameters([300.0, -400.0, 0.0])
-    clip_gradients([parameter], 1.0, torch.tensor(100.0))
-    assert parameter.grad is not None
-    assert parameter.grad.tolist() == pytest.approx([60.0, -80.0, 0.0], rel=1e-5)
-
-
-def test_an_overflow_is_not_shortened_to_nothing() -> None:
-    (parameter,) = parameters([math.inf, 1.0, 2.0])
-    clip_gradients([parameter], 1.0, torch.tensor(2.0))
-    assert parameter.grad is not None
-    assert parameter.grad.tolist() == [math.inf, 1.0, 2.0]

@@ -36,6 +36,8 @@ CASES = [
     "method=ucir model=resnet32 model.shortcut=projection",
     "method=podnet",
     "method=bic",
+    "method=rpsnet",
+    "method=finetune model=path_net model.stem=large",
     "method=e2e",
     "method=wa model=resnet32",
     "method=der model=resnet18",

@@ -109,6 +109,28 @@ def test_old_classes_are_chosen_anew_from_what_is_left_of_them() -> None:
     assert plain(by_cutting)[0] == plain(first)[0][:4] != plain(second)[0]
 
 
+def test_a_random_choice_looks_at_no_image_and_keeps_a_random_part_of_old_classes() -> None:
+    class Blind:
+        def map_groups(self, *arguments: Any, **named: Any) -> list[Any]:
+            raise AssertionError("no image is embedded")
+
+    def drawn(key: Key, memory: RehearsalMemory = EMPTY, task: Task = TASKS[0]) -> RehearsalMemory:
+        return choose_exemplars(memory, Herd(at_random=True), task, SCENARIO, Plot().method, Blind(), key)  # type: ignore[arg-type]
+
+    small = dataclasses.replace(EMPTY, budget=Budget("total", 12))
+    first = drawn(KEY, small)
+    assert plain(first) == plain(drawn(KEY, small)) != plain(drawn(Key(99), small))
+    for label in (0, 1):
+        assert len(set(plain(first)[label])) == 6
+        assert set(plain(first)[label]) < set(rows_of(label).tolist())
+        assert plain(first)[label] != sorted(plain(first)[label]), "not the first ones"
+    second = drawn(KEY, first, TASKS[1])
+    assert {label: plain(second)[label] for label in (0, 1)} == {label: plain(first)[label][:4] for label in (0, 1)}
+    lists = RehearsalMemory(Budget("total", 24), "per_replica", 2)
+    both = drawn(KEY, lists)
+    assert both.exemplars(0)[0].tolist() != both.exemplars(1)[0].tolist(), "each list draws its own"
+
+
 def test_as_many_of_a_new_class_as_of_an_old_one_until_it_is_herded_again() -> None:
     """The balanced set of End-to-End: beyond the budget, and only for a phase."""
     small = dataclasses.replace(EMPTY, budget=Budget("total", 12))

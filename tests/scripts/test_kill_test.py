@@ -36,6 +36,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nobody_had(tmp_path: Path) -> 
         "ucir",
         "podnet",
         "bic",
+        "rpsnet",
         "e2e",
         "wa",
         "der",

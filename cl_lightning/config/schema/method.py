@@ -16,11 +16,11 @@ MOST_EPOCHS = 10**6
 """Largest number of epochs of a phase, scaled or not."""
 MOST = 1e6
 """Largest factor, weight or temperature."""
-ENCODERS = ("transformer", "conv_transformer", "cnn", "vit")
+ENCODERS = ("transformer", "conv_transformer", "cnn", "paths", "vit")
 """Kinds of encoders that data suggest models for."""
 MOST_SIDE = 1 << 14
 """Largest side of an image, in pixels."""
-AUGMENTATIONS = ("none", "basic", "brightness", "randaugment", "variants")
+AUGMENTATIONS = ("none", "basic", "brightness", "rotation", "randaugment", "variants")
 
 
 def scale() -> Any:
@@ -230,6 +230,19 @@ class BiCConfig(MethodConfig):
     decay_by_task: bool
     correction_batch_norm: str = choice(("evaluation", "training"))
     bias_correction: PhaseConfig = field(metadata=role(balanced=True))
+
+
+@dataclass(kw_only=True)
+class RPSNetConfig(MethodConfig):
+    """RPS-Net."""
+
+    modules: int = whole(at_least=1, at_most=1000)
+    path_every: int = whole(at_least=1)
+    candidates: int = whole(at_least=1, at_most=1000)
+    temperature: float = _temperature()
+    growth: float = _weight()
+    held_out: float = number(above=0.0, at_most=0.5)
+    reference_parity: bool
 
 
 @dataclass(kw_only=True)

@@ -149,6 +149,16 @@ class CifarResNetConfig(ModelConfig):
 
 
 @dataclass(kw_only=True)
+class PathNetConfig(ModelConfig):
+    """RPS-Net's network of parallel modules."""
+
+    encoder: ClassVar[str] = "paths"
+    kind: str = constant("model", "path_net")
+    width: int = whole(at_least=1, at_most=1 << 14)
+    stem: Filled[str] = choice(("small", "large"))
+
+
+@dataclass(kw_only=True)
 class ResNet18Config(ModelConfig):
     """ResNet-18 with a stem for small images."""
 

@@ -198,8 +198,10 @@ method.neighbours method.neighbours.form method.clip method.auxiliary_weight
 method.pruning method.pruning.rule method.kd_weight
 method.proxies method.nca method.pod_flat method.pod_spatial method.gradient_clamp method.less_forget_weight
 method.imprint method.finetune method.pairs method.held_out method.offset_weight method.decay_by_task
-method.correction_batch_norm method.copies method.gradient_noise method.decay method.weight method.classify
-method.softmax method.old_rows method.projection method.ridge method.adapt
+method.correction_batch_norm method.modules method.path_every method.candidates method.growth
+method.reference_parity method.copies method.gradient_noise method.decay
+method.weight method.classify method.softmax method.old_rows
+method.projection method.ridge method.adapt
 method.s_max method.compensation method.usage_weight method.gradient_norm method.embedding_limit
 method.backbone_task method.backbone_file method.token_masks method.ffn_masks method.readouts
 early_stopping early_stopping.patience

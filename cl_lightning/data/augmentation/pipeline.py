@@ -1,7 +1,8 @@
 """Augmentation of training images between storage and network: per image, in batch, on their own device.
 
 Images stay uint8 (B, C, H, W) until they are normalised. The recipe is DyTox's for images of CIFAR's size: a random
-crop after zero padding, a horizontal flip, RandAugment; PODNet's and DER's jitter of the brightness can come instead.
+crop after zero padding, a horizontal flip, RandAugment; PODNet's and DER's jitter of the brightness or RPS-Net's
+rotation can come instead.
 Cutout can come last, after any of them.
 Every draw is a function of (key, position of the draw in the epoch), so that the result for an image depends neither on
 its batch nor on the device.
@@ -18,7 +19,7 @@ from torch.nn import functional
 
 from cl_lightning.core import rng
 from cl_lightning.core.errors import InvalidSettingError
-from cl_lightning.data.augmentation import cutout, operations, photometric, randaugment, variants
+from cl_lightning.data.augmentation import cutout, geometric, operations, photometric, randaugment, variants
 from cl_lightning.data.augmentation.randaugment import RandAugment
 
 LEVELS_AT_A_TIME = 1 << 21
@@ -42,6 +43,8 @@ class Augmentation:
     """Mirror left and right with probability 1/2."""
     brightness: float = 0.0
     """Multiply levels by a factor uniform in [1 - b, 1 + b], 0 <= b <= 1; 63/255 in PODNet's and DER's recipes."""
+    rotation: float = 0.0
+    """Turn by an angle uniform in [-r, r] degrees, 0 <= r <= 180, corners black; 10 in RPS-Net's recipe."""
     randaugment: RandAugment | None = None
     variants: bool = False
     """End-to-End's variants (``variants.py``), in place of crop and flip."""
@@ -55,6 +58,8 @@ class Augmentation:
             raise InvalidSettingError("crop_padding", self.crop_padding, reason, 4)
         if not 0 <= self.brightness <= 1:
             raise InvalidSettingError("brightness", self.brightness, "is not in [0, 1]", "63/255, the published one")
+        if not 0 <= self.rotation <= 180:
+            raise InvalidSettingError("rotation", self.rotation, "is no angle in [0, 180]", "10, the published one")
         if not isinstance(self.cutout, int) or self.cutout < 0:
             raise InvalidSettingError("cutout", self.cutout, "must be a whole number of pixels, 0 or more", 16)
 
@@ -128,6 +133,8 @@ def _changed(images: Tensor, augmentation: Augmentation, key: rng.Key, positions
         images = _window(images, augmentation, key.fold("window"), positions)
     if augmentation.brightness:
         images = _jitter(images, augmentation.brightness, key.fold("brightness"), positions)
+    if augmentation.rotation:
+        images = _turn(images, augmentation.rotation, key.fold("rotation"), positions)
     policy = augmentation.randaugment
     if policy is not None:
         choices = randaugment.draw(policy, key.fold("randaugment"), positions)
@@ -158,6 +165,12 @@ def _window(images: Tensor, augmentation: Augmentation, key: rng.Key, positions:
 def _jitter(images: Tensor, strength: float, key: rng.Key, positions: Tensor) -> Tensor:
     factors = 1 + strength * (2 * rng.uniform(key, positions) - 1)
     return photometric.blend(photometric.black(images), images, factors.to(images.device, non_blocking=True))
+
+
+def _turn(images: Tensor, most: float, key: rng.Key, positions: Tensor) -> Tensor:
+    degrees = most * (2 * rng.uniform(key, positions).double() - 1)
+    fill = torch.zeros(images.shape[1], 1, 1, dtype=torch.uint8, device=images.device)
+    return geometric.rotate(images, degrees.to(images.device, non_blocking=True), fill)
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

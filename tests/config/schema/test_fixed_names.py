@@ -29,7 +29,8 @@ def test_a_word_of_a_file_that_is_no_choice_is_told_with_those_that_are() -> Non
         check_values(config)
     assert str(raised.value) == (
         "method.encoder=cnnn, which a file brings, is not a choice: "
-        "write encoder: transformer or encoder: conv_transformer or encoder: cnn or encoder: vit into it"
+        "write encoder: transformer or encoder: conv_transformer or encoder: cnn or encoder: paths or encoder: vit "
+        "into it"
     )
 
 

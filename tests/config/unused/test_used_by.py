@@ -31,8 +31,8 @@ from tests.config.made import filled, idle
 NOT_TYPED = ("extends",)
 """Written by ``learn=``, refused in ``__main__``."""
 MAPPINGS = {
-    "data.suggests.models": ("transformer", "conv_transformer", "cnn", "vit"),
-    "data.suggests.lr_scale": ("transformer", "conv_transformer", "cnn", "vit"),
+    "data.suggests.models": ("transformer", "conv_transformer", "cnn", "paths", "vit"),
+    "data.suggests.lr_scale": ("transformer", "conv_transformer", "cnn", "paths", "vit"),
 }
 """Options that hold one for each kind of encoder."""
 

@@ -18,7 +18,9 @@ from cl_lightning.data.augmentation import geometric, mixup, photometric
 from cl_lightning.data.augmentation.operations import BASES, TABLES
 from cl_lightning.data.augmentation.pipeline import Augmentation, RandAugment, augment, normalise
 
-EVERYTHING = Augmentation(crop_padding=2, flip=True, brightness=63 / 255, randaugment=RandAugment(num_ops=3))
+EVERYTHING = Augmentation(
+    crop_padding=2, flip=True, brightness=63 / 255, rotation=10, randaugment=RandAugment(num_ops=3)
+)
 KEY = Key(5).fold("augment", 0)
 
 
@@ -77,14 +79,36 @@ def test_brightness_equals_pillows_for_a_uniform_factor() -> None:
         assert (row <= (wide * (low + 1 / 200)).clamp(max=255).ceil()).all()
 
 
-def test_the_order_is_crop_flip_brightness_randaugment() -> None:
+def test_rotation_turns_by_angles_drawn_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, angles = random_images(2000, 3, 6, 6), []
+    turn = geometric.rotate
+
+    def rotate(given: Tensor, degrees: Tensor, fill: Tensor) -> Tensor:
+        assert not fill.any(), "corners are black"
+        angles.append(degrees)
+        return turn(given, degrees, fill)
+
+    monkeypatch.setattr(geometric, "rotate", rotate)
+    changed = augment(images, Augmentation(rotation=10), KEY, torch.arange(2000))
+    drawn = torch.cat(angles)
+    assert stats.kstest(drawn.numpy(), stats.uniform(-10, 20).cdf).pvalue > 1e-3
+    assert torch.equal(changed, turn(images, drawn, torch.zeros(3, 1, 1, dtype=torch.uint8)))
+
+
+def test_the_order_is_crop_flip_brightness_rotation_randaugment() -> None:
     images, positions = random_images(200, 3, 10, 10), torch.arange(200)
     policy = RandAugment()
-    stages = Augmentation(2, flip=True), Augmentation(brightness=0.5), Augmentation(randaugment=policy)
+    stages = (
+        Augmentation(2, flip=True),
+        Augmentation(brightness=0.5),
+        Augmentation(rotation=10),
+        Augmentation(randaugment=policy),
+    )
     expected = images
     for stage in stages:
         expected = augment(expected, stage, KEY, positions)
-    got = augment(images, Augmentation(2, flip=True, brightness=0.5, randaugment=policy), KEY, positions)
+    everything = Augmentation(2, flip=True, brightness=0.5, rotation=10, randaugment=policy)
+    got = augment(images, everything, KEY, positions)
     assert torch.equal(got, expected)
 
 
@@ -181,6 +205,7 @@ def test_wrong_constants_are_refused(mean: tuple[float, ...], std: tuple[float, 
         ({"brightness": -0.1}, r"brightness=-0.1 is not in \[0, 1\]"),
         ({"brightness": 1.5}, r"brightness=1.5 is not in \[0, 1\]"),
         ({"brightness": float("nan")}, "brightness=nan is not"),
+        ({"rotation": -1.0}, r"rotation=-1.0 is no angle in \[0, 180\]: pass rotation=10"),
     ],
 )
 def test_wrong_augmentations_are_refused(options: dict[str, Any], message: str) -> None:
@@ -210,7 +235,7 @@ def test_nothing_on_the_accelerator_meets_the_host() -> None:
             results += [photometric.look_up(images, table(images, arguments)) for table in TABLES.values()]
             results += [photometric.blend(base(images), images, arguments) for base in BASES.values()]
             positions = torch.empty(4, dtype=torch.int64, device="cuda")
-            results.append(augment(images, Augmentation(2, flip=True, brightness=0.5), KEY, positions))
+            results.append(augment(images, Augmentation(2, flip=True, brightness=0.5, rotation=10), KEY, positions))
             results.append(normalise(images, (0.5,) * 3, (0.25,) * 3))
             targets = mixup.one_hot(positions, 5)
             results += [targets, *mixup.mixup(results[-1], targets, [0.5, 0.2])]

@@ -49,11 +49,12 @@ METHODS = {
     "ucir": [],
     "podnet": [],
     "bic": ["memory.size=200"],
+    "rpsnet": ["memory.size=200"],
     "e2e": ["method.first=null", "method.copies=2"],
     "wa": [],
     "hat": [],
 }
-BEFORE = {"bic": 3}
+BEFORE = {"bic": 3, "rpsnet": 3}
 """Items of the first task before anything is chosen, where they are not growth and a phase alone."""
 
 
@@ -186,3 +187,23 @@ def test_all_processes_end_a_phase_at_the_same_step(tmp_path: Path) -> None:
     steps = 577 // 32
     assert 0 < phase["steps"] < 17 * steps
     assert phase["steps"] % steps == alone["steps"] % steps == 0, "whole epochs"
+
+
+@pytest.mark.long
+def test_any_number_of_processes_chooses_the_same_path(tmp_path: Path) -> None:
+    """From equal weights of two candidates, of which the second is still to be scored."""
+    options = ["method=rpsnet", "method.path_every=1", "method.candidates=2", *FOUR, "memory.size=200"]
+    learn(1, tmp_path / "one", options)
+    trained = tmp_path / "one" / "checkpoints" / "task_001_item_07.pt"
+    payload = load_checkpoint(tmp_path / "one" / "checkpoints" / "task_001.pt")
+    for world in (2, 4):
+        again = tmp_path / f"again_{world}"
+        (again / "checkpoints").mkdir(parents=True)
+        shutil.copy(trained, again / "checkpoints")
+        shutil.copy(tmp_path / "one" / "config.yaml", again)
+        assert len(set(learn(world, again, [], resume=True))) == 1, "every process knows the outcome"
+        found = load_checkpoint(again / "checkpoints" / "task_001.pt")
+        assert found["network"]["structure"] == payload["network"]["structure"]
+        weights = found["network"]["weights"]
+        assert all(torch.equal(weights[name], value) for name, value in payload["network"]["weights"].items())
+        assert (found["memory"], found["matrices"]) == (payload["memory"], payload["matrices"])
