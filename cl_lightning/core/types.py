@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
+from cl_lightning.core.gradient_noise import GradientNoise
+
 T = TypeVar("T")
 
 CLASS_INCREMENTAL = "class_incremental"
@@ -241,22 +243,6 @@ class Schedule:
     gamma: float = 0.1
     lag: bool = False
     """Epoch e uses the rate of epoch e - 1 (as published: the schedule is stepped after each epoch)."""
-
-
-@dataclass(frozen=True)
-class GradientNoise:
-    """Normal noise on each element of the gradient (End-to-End, Castro et al. 2018)."""
-
-    scale: float
-    """Standard deviation s of epoch 0, for the gradient summed over the images of a step, > 0."""
-    power: float
-    """Exponent p, at least 0: epoch e has s / (1 + e)^p."""
-    first_epoch: int = 1
-    """Number e of the phase's first epoch: a phase may go on where another one ended."""
-
-    def deviation(self, epoch: int, images: int) -> float:
-        """Return the deviation in the phase's ``epoch`` (from 0), for the mean gradient over ``images``."""
-        return float(self.scale / (1 + self.first_epoch + epoch) ** self.power / images)
 
 
 @dataclass(frozen=True)

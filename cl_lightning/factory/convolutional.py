@@ -18,8 +18,9 @@ from cl_lightning.config.schema import (
     WAConfig,
 )
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.gradient_noise import GradientNoise
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import GradientNoise, Phase, View
+from cl_lightning.core.types import Phase, View
 from cl_lightning.data.scenarios.scenario import Scenario
 from cl_lightning.factory.networks import backbone_structure, embedding_network, named_network
 from cl_lightning.factory.phases import MAIN, build_phase

@@ -88,9 +88,8 @@ class StepInputs(NamedTuple):
     noise_nearby: Tensor | None
     """Random numbers of the second pass, at the worst point nearby."""
     gradient_stream: Tensor | None = None
-    """(1,) random stream of the noise of the gradient."""
     gradient_deviation: Tensor | None = None
-    """() standard deviation of that noise."""
+    """(1,) random stream and () standard deviation of the noise of the gradient."""
 
 
 class Learner(pl.LightningModule):
@@ -332,9 +331,8 @@ class Learner(pl.LightningModule):
         """Apply the phase's rules to the gradient; after the guard, which must see one that is infinite."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
-        change_gradients(
-            self.phase, self._trained, self._factors, inputs.gradient_stream, inputs.gradient_deviation, scale
-        )
+        noise = inputs.gradient_stream, inputs.gradient_deviation
+        change_gradients(self.phase, self._trained, self._factors, *noise, scale)
 
     def _rate_at(self, epoch: int, factor: float = 1.0) -> float:
         return learning_rate(self.phase.schedule, self._base_rate * factor, epoch, self.length.epochs)

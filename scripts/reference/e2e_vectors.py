@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_lightning.core.types import GradientNoise, Optimiser, Schedule
+from cl_lightning.core.gradient_noise import GradientNoise
+from cl_lightning.core.types import Optimiser, Schedule
 from cl_lightning.data.augmentation import variants
 from cl_lightning.losses.classification import cross_entropy
 from cl_lightning.losses.distillation import task_soft_cross_entropy

@@ -38,7 +38,7 @@ METHODS = {
     "podnet": [],
     "bic": [],
     "rpsnet": [*SGD, "method.main.lr=0.01", "method.path_every=1", "method.candidates=2"],
-    "e2e": [],
+    "e2e": ["method.copies=2", "data.augmentation=variants"],
     "wa": [],
     "der": [],
     "simplecil": [],

@@ -29,7 +29,7 @@ METHODS = {
     "podnet": [],
     "bic": [],
     "rpsnet": ["method.path_every=1", "method.candidates=2"],
-    "e2e": [],
+    "e2e": ["method.copies=2", "data.augmentation=variants"],
     "wa": [],
     "der": [],
     "finetune": ["memory=none"],

@@ -32,7 +32,7 @@ SHORT = {
     "podnet": ["epochs_scale=0.08"],
     "bic": ["epochs_scale=0.05"],
     "rpsnet": ["epochs_scale=0.08", "method.candidates=2"],
-    "e2e": ["epochs_scale=0.05"],
+    "e2e": ["epochs_scale=0.05", "balanced_epochs_scale=0.1"],
     "wa": ["epochs_scale=0.06"],
     "der": ["epochs_scale=0.04"],
     "hat": ["epochs_scale=0.06"],

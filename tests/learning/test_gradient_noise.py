@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from cl_lightning.core import rng
+from cl_lightning.core.gradient_noise import GradientNoise
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import GradientNoise, Optimiser, Order, PhaseCheckpoint, Sampling
+from cl_lightning.core.types import Optimiser, Order, PhaseCheckpoint, Sampling
 from cl_lightning.data.augmentation.pipeline import Augmentation
 from cl_lightning.learning.engine import Fitted
 from cl_lightning.learning.trainer import quieten_lightning

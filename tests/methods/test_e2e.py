@@ -13,13 +13,13 @@ from torch import Tensor
 
 from cl_lightning.core import rng
 from cl_lightning.core.errors import UserError
+from cl_lightning.core.gradient_noise import GradientNoise
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     Act,
     Batch,
     Evaluate,
     Fit,
-    GradientNoise,
     Grow,
     Herd,
     Optimiser,

@@ -14,8 +14,9 @@ from scipy import stats
 from torch import nn
 
 from cl_lightning.core import rng
+from cl_lightning.core.gradient_noise import GradientNoise
 from cl_lightning.core.rng import Key
-from cl_lightning.core.types import GradientNoise, Optimiser, Phase, Schedule, View
+from cl_lightning.core.types import Optimiser, Phase, Schedule, View
 from cl_lightning.optim.gradients import add_noise, change_gradients, clamp_gradients, clip_gradients, decay_by_norm
 from cl_lightning.optim.optimiser import Factors
 from tests.golden import GOLDEN

@@ -50,7 +50,7 @@ METHODS = {
     "podnet": [],
     "bic": ["memory.size=200"],
     "rpsnet": ["memory.size=200"],
-    "e2e": [],
+    "e2e": ["method.first=null", "method.copies=2"],
     "wa": [],
     "hat": [],
 }

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from cl_lightning.checkpoint.schedule import NoCheckpoints
+from cl_lightning.core.gradient_noise import GradientNoise
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import (
     Batch,
-    GradientNoise,
     Mixing,
     Optimiser,
     Outputs,
