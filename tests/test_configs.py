@@ -35,6 +35,8 @@ NEEDS = {
     "model=resnet18": ["method=wa"],
     "model=resnet32": ["method=wa"],
     "model=timm_backbone": ["method=wa"],
+    "model=alexnet": ["method=hat"],
+    "model=alexnet_tiny": ["method=hat"],
     "model=path_net": ["method=rpsnet"],
     "model=path_net_tiny": ["method=rpsnet"],
     "model=convit_imagenet": ["data=imagenet100_10steps"],

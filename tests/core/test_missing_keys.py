@@ -123,7 +123,7 @@ def test_a_protocol_has_options_and_switches_as_a_configuration_has(monkeypatch:
     }
 
 
-SINCE = ("auto", "timm_backbone", "path_net", "path_net_tiny")
+SINCE = ("auto", "timm_backbone", "path_net", "path_net_tiny", "alexnet", "alexnet_tiny")
 """Models that no run without a label has."""
 OF_EARLIER_VERSIONS = [method for missing in CONFIGURATION if missing.key == "method.origin" for method in missing.only]
 

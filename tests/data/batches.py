@@ -27,7 +27,7 @@ __all__ = ["array", "folder", "source"]  # fixtures work where they are imported
 SIZE = 12
 LABELS = torch.arange(20) % 3
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-AUGMENTED = Pipeline(SIZE, MEAN, STD, Augmentation(2, True, 0.2, RandAugment()), Key(5))
+AUGMENTED = Pipeline(SIZE, MEAN, STD, Augmentation(2, flip=True, brightness=0.2, randaugment=RandAugment()), Key(5))
 CLEAN = Pipeline(SIZE, MEAN, STD, None)
 PIXELS = rng.integers(Key(0), torch.arange(20 * 3 * SIZE * SIZE), 256).to(torch.uint8).view(20, 3, SIZE, SIZE)
 

@@ -68,7 +68,7 @@ WRONG = {
     "~seed": ["~seed is not possible, every option has a value: type seed=VALUE"],
     "~debug=[inf,1]": ["~debug=[inf,1] takes away what is not there: type ~debug alone"],
     "++extends.run=x": ["extends is written by learn=, not typed"],
-    "model=int(1)": ["model=int(1) does not exist: type model= one of auto, conv_vit_cifar"],
+    "model=int(1)": ["model=int(1) does not exist: type model= one of alexnet, alexnet_tiny, auto, conv_vit_cifar"],
     "+debug=[[1]]": ["+debug=[[1]] does not exist: type debug= one of one_task, smoke"],
     "experiment=[null]": ["experiment=[null] does not exist"],
     "+method=[{name:digits}]": ["+method=[{name:digits}] are several, but a run has one"],

@@ -66,7 +66,7 @@ REFUSED = {
     "method={name: wa}": "method={name: wa} is not possible, the choice brings method.name: type method=wa",
     "method.name=mine": "type method= one of bic, classifier_only, daformer_m",
     "method.origin=published": "type method= one of bic, classifier_only, daformer_m",
-    "method.encoder=cnn": "type model= one of auto, conv_vit_cifar",
+    "method.encoder=cnn": "type model= one of alexnet, alexnet_tiny, auto, conv_vit_cifar",
     "method.recipe=clean": "type recipe=clean",
     "data.name=cifar100": "type data=cifar100",
     "data={name: cifar100}": "type data=cifar100",
@@ -74,9 +74,9 @@ REFUSED = {
     "recipe.name=clean": "type recipe=clean",
     "recipe.date=2020-01-01": "type recipe= one of auto, clean",
     "model.name=resnet18": "type model=resnet18",
-    "model=convit_tiny model.name=mine": "type model= one of auto",
-    "model=convit_tiny model.kind=timm_vit": "type model= one of auto",
-    "model=timm model.kind=convit": "type model= one of auto",
+    "model=convit_tiny model.name=mine": "type model= one of alexnet, alexnet_tiny, auto",
+    "model=convit_tiny model.kind=timm_vit": "type model= one of alexnet, alexnet_tiny, auto",
+    "model=timm model.kind=convit": "type model= one of alexnet, alexnet_tiny, auto",
 }
 
 

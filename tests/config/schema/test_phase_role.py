@@ -66,8 +66,8 @@ def test_what_there_was_before_is_as_it_was() -> None:
         ("finetuning", True),
         ("balanced_finetuning", True),
         ("bias_correction", True),
-        ("pruned_finetuning", False),
         ("balanced", True),
+        ("pruned_finetuning", False),
         ("classifier", True),
     ]
     assert list(phases_in(SCHEMAS["method"]["meat"])) == ["backbone", "main"], "as they follow one another"
