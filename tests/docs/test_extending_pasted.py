@@ -61,7 +61,7 @@ def add_method(copy: Path) -> None:
     insert(package / "config" / "registry.py", "    LwFConfig,\n", "    LFLConfig,\n")
     insert(package / "config" / "registry.py", '        "ucir": ', printed('"lfl": LFLConfig'))
     convolutional = package / "factory" / "convolutional.py"
-    insert(convolutional, "LwFConfig, PODNetConfig", "LFLConfig, ")
+    insert(convolutional, "    LwFConfig,\n", "    LFLConfig,\n")
     insert(convolutional, "lwf, podnet", "lfl, ")
     append(convolutional, printed("def build_lfl"))
     methods = package / "factory" / "methods.py"
