@@ -1,4 +1,4 @@
-"""What cannot change any more is written once, referred to by its digest, checked when it is read, and cleared away."""
+"""Parts that cannot change any more are written once, referred to by digest, checked when read, and cleared away."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from cl_lightning.methods.der import DER, FINETUNING_PARTS, MAIN_PARTS, PRUNE, R
 from cl_lightning.models.build import build_network
 from cl_lightning.models.prunable_resnet import CHANNEL_MASKS, PrunableResNet
 from tests.config.made import filled, idle
-from tests.factory.test_building import tasks
+from tests.factory.scenarios import tasks
 from tests.methods.options import der_options
 from tests.methods.test_der import CONSTANT, SGD, batch, cross_entropy, train
 from tests.methods.test_der import task as task_of

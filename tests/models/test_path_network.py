@@ -26,7 +26,7 @@ def made(*paths: tuple[int, ...], width: int = 2, stem: str = "small", layer7_re
 
 
 def by_hand(backbone: PathBackbone, *, layer7: bool = True) -> Tensor:
-    """What the layers do, one after another; ReLUs are in place, so the modules get copies."""
+    """Apply the layers one after another; ReLUs are in place, so the modules get copies."""
     x = IMAGES
     for number, layer in enumerate(backbone.layers, start=1):
         total = torch.zeros(())

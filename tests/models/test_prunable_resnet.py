@@ -262,7 +262,7 @@ def test_channels_whose_scales_are_zero_cost_nothing_when_they_go() -> None:
 
 
 def test_a_quarter_of_imagenet_s_resnet18_is_2_8_million_parameters() -> None:
-    """What is public of Simple-DER: 28 million after ten tasks of ImageNet-1000."""
+    """The public number of Simple-DER: 28 million after ten tasks of ImageNet-1000."""
     network = PrunableResNet(partial(ResNet18, stem="large"))
     whole = sum(p.numel() for p in network.parameters())
     network.prune(0.25)

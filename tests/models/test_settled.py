@@ -1,4 +1,4 @@
-"""What each kind of network calls settled: a checkpoint writes it once."""
+"""Each kind of network names its settled parts: a checkpoint writes them once."""
 
 from __future__ import annotations
 

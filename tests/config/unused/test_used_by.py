@@ -17,8 +17,9 @@ from cl_lightning.config.command_line.overrides import Assignment
 from cl_lightning.config.registry import SCHEMAS
 from cl_lightning.config.schedule_scales import phases_of
 from cl_lightning.config.schema import Config, PhaseConfig, SetConfig
+from cl_lightning.config.unused.always_read import ALWAYS
 from cl_lightning.config.unused.check import unread
-from cl_lightning.config.unused.used_by import ALWAYS, LINES
+from cl_lightning.config.unused.used_by import LINES
 from cl_lightning.core.rng import Key
 from cl_lightning.core.types import Fit, Phase, View
 from cl_lightning.data.scenarios.scenario import without_images
@@ -55,12 +56,14 @@ def options_of(schema: type, prefix: str) -> Iterator[str]:
 
 
 def test_every_option_is_in_the_table_once() -> None:
-    """A new option fails here: say in ``config/unused/used_by.py`` under which condition it is read."""
+    """A new option fails here: say in ``config/unused`` under which condition it is read."""
     schema = set(options_of(Config, ""))
     listed = [*ALWAYS, *(key for line in LINES for key in line.keys)]
     assert {"data.sets.root", "method.backbone.min_lr", "model.stem", "method.sam.adaptive"} <= schema
-    table = "config/unused/used_by.py"
-    assert sorted(schema - set(listed)) == [], f"in no line of {table}: add them to ALWAYS, or to a line of LINES"
+    table = "config/unused"
+    assert sorted(schema - set(listed)) == [], (
+        f"in no line of {table}: add them to ALWAYS in always_read.py, or to a line of LINES in used_by.py"
+    )
     assert sorted(set(listed) - schema) == [], f"no option any more: take them out of {table}"
     assert len(listed) == len(set(listed)), f"in several lines of {table}"
 
