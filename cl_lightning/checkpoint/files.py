@@ -160,10 +160,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     _check_begin(path)
     payload = _read(path, altered)
     version = payload.get("version") if isinstance(payload, dict) else None
-    if type(version) is not int or version not in (
-        VERSION,
-        REFERRING,
-    ):  # older ones have no checksum, so their number is checked first
+    if type(version) is not int or version not in (VERSION, REFERRING):
+        # Older ones have no checksum, so their number is checked first.
         reason = f"has format {version}, this program reads format {VERSION}"
         raise InvalidFileError(path, reason, "use the release that wrote it")
     if altered is not None:

@@ -168,9 +168,8 @@ CONFIGURATION: tuple[Missing, ...] = (
         for key, value in _READ_BEFORE.items()
     ),
     Missing("extends.folders.*.allow_similar", True),
-    *(
-        Missing(f"method.{name}", value, only=_FROZEN) for name, value in _NO_ADAPTATION.items()
-    ),  # a phase: before its scales
+    # Phases among them stand before the scales of phases.
+    *(Missing(f"method.{name}", value, only=_FROZEN) for name, value in _NO_ADAPTATION.items()),
     *(Missing(f"method.{name}", value, only=("der",)) for name, value in _NOT_PRUNED.items()),
     Missing("method.*.epochs_scale", None, beside="optimiser", in_protocol=False),
     Missing("method.*.lr_scale", None, beside="optimiser", in_protocol=False),

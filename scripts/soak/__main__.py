@@ -28,6 +28,7 @@ from scripts.kill_test import warm_up
 from scripts.soak.attack import Attack, Fault, Tally
 from scripts.soak.changed import Changed
 from scripts.soak.damaged import Bundles, Checkpoints
+from scripts.soak.damaged_parts import Parts
 from scripts.soak.full_disk import FullDisk
 from scripts.soak.kills import Kills
 from scripts.soak.lines import CommandLines
@@ -39,6 +40,7 @@ SHARES = {
     "kills": 5,
     "lines": 2,
     "checkpoints": 1,
+    "parts": 1,
     "bundles": 1,
     "pairs": 2,
     "changed data": 1,
@@ -50,7 +52,7 @@ SHARES = {
 
 def attacks(peace: Peace) -> dict[str, Attack]:
     """Return all attacks."""
-    of_runs = (Kills, Pairs, Checkpoints, Bundles, Changed, Ranks, FullDisk)
+    of_runs = (Kills, Pairs, Checkpoints, Parts, Bundles, Changed, Ranks, FullDisk)
     made: list[Attack] = [*(attack(peace) for attack in of_runs), CommandLines()]
     return {attack.name: attack for attack in made}
 

@@ -39,6 +39,7 @@ def _of_method(method: str) -> Kind:
 METHODS = tuple(options("method"))
 KINDS: dict[str, Kind] = {
     **{method: _of_method(method) for method in METHODS},
+    "parts": Kind(("method=der", "model=resnet32", *_SHORT, "balanced_epochs_scale=0.1")),
     "half precision": Kind((*_of_method("dytox").words, "trainer.precision=bf16-mixed")),
     "files": Kind(("method=icarl", *_FILES, "data.root=ROOT/known", "trainer.workers=2")),
     "learn=": Kind(("data.new=ROOT/new", "epochs_scale=0.01"), before="files"),

@@ -43,6 +43,11 @@ PLANTED = {
         "lost",
     ),
     "checkpoints": ("import cl_lightning.checkpoint.files as kept\nkept.alteration = lambda path: None", "accepted"),
+    "parts": (
+        "import cl_lightning.checkpoint.files as kept\nkept.alteration = lambda path: None\n"
+        "kept.weights_of = lambda content, digest: content['weights']",
+        "accepted",
+    ),
     "bundles": ("import cl_lightning.bundle.archive as archive\narchive.check_archive = lambda opened: None", ""),
     "changed data": (
         "from cl_lightning.run.data_record import DataRecord\nDataRecord.check = lambda self, payload: None\n"
